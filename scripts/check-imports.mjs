@@ -1,0 +1,116 @@
+// Holds the import directions of the layout: main → gateway → edge, adapters → domain → ground. No cycles, no barrels.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const src = fileURLToPath(new URL('../src', import.meta.url));
+
+/**
+ * What a room may import besides itself and the ground. `ground` is exchange, problem, clock, secret, observe: they
+ * import only each other. Libraries are allowed where a room is their home.
+ * @type {Record<string, { rooms: string[], libraries: string[] }>}
+ */
+const allowed = {
+  ground: { rooms: [], libraries: [] },
+  routing: { rooms: [], libraries: [] },
+  auth: { rooms: ['routing'], libraries: [] },
+  replay: { rooms: ['auth', 'routing'], libraries: [] },
+  cache: { rooms: ['auth', 'routing'], libraries: ['http-cache-semantics', 'structured-headers'] },
+  quota: { rooms: ['auth', 'routing'], libraries: ['structured-headers'] },
+  upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
+  adapters: {
+    rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream'],
+    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible'],
+  },
+  telemetry: { rooms: [], libraries: ['pino', 'prom-client'] },
+  edge: {
+    rooms: ['routing', 'auth', 'quota', 'cache', 'upstream'],
+    libraries: ['hono', '@hono/node-server', 'ipaddr.js'],
+  },
+  config: { rooms: ['routing', 'quota'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
+  simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
+  gateway: {
+    rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream', 'adapters', 'telemetry', 'edge', 'config'],
+    libraries: [],
+  },
+  cli: { rooms: ['gateway', 'config', 'simulator', 'telemetry', 'quota', 'auth', 'routing'], libraries: [] },
+  main: { rooms: ['cli'], libraries: [] },
+};
+const ground = new Set(['exchange', 'problem', 'clock', 'secret', 'observe']);
+
+/** @param {string} path */
+const roomOf = (path) => {
+  const [first = ''] = relative(src, path).split('/');
+  const name = first.replace(/\.ts$/, '');
+  return ground.has(name) ? 'ground' : name;
+};
+
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => join(src, name));
+
+/** @type {string[]} */
+const problems = [];
+/** @type {Map<string, string[]>} */
+const graph = new Map();
+const IMPORT = /(?:^|\n)\s*(?:import|export)\s+(?:type\s+)?(?:[^'";]*?\s+from\s+)?'([^']+)'|import\(\s*'([^']+)'/g;
+
+for (const file of files) {
+  const name = relative(src, file);
+  const text = readFileSync(file, 'utf8');
+  const isTest = name.endsWith('.test.ts');
+  const room = roomOf(file);
+  const rule = allowed[room];
+  if (!rule) {
+    problems.push(`${name}: src/${room} is no room of the layout; add it to scripts/check-imports.mjs with a reason`);
+    continue;
+  }
+  if (/(?:^|\n)export \* from/.test(text)) problems.push(`${name}: re-exports a whole module; import from its source`);
+  const targets = [];
+  for (const match of text.matchAll(IMPORT)) {
+    const specifier = match[1] ?? match[2] ?? '';
+    if (specifier.startsWith('.')) {
+      const target = resolve(dirname(file), specifier);
+      if (!isTest) targets.push(target);
+      if (!target.startsWith(`${src}/`)) {
+        if (!isTest && !target.endsWith('package.json'))
+          problems.push(`${name}: imports ${specifier} from outside src`);
+        continue;
+      }
+      const other = roomOf(target);
+      if (isTest || other === room || other === 'ground' || rule.rooms.includes(other)) continue;
+      problems.push(`${name}: ${room} must not import ${other} (${specifier})`);
+    } else if (!specifier.startsWith('node:')) {
+      const library = specifier
+        .split('/')
+        .slice(0, specifier.startsWith('@') ? 2 : 1)
+        .join('/');
+      if (!isTest && !rule.libraries.includes(library)) problems.push(`${name}: ${room} must not import ${library}`);
+    }
+  }
+  if (!isTest) graph.set(file, targets);
+}
+
+/** @type {Map<string, 'open' | 'done'>} */
+const state = new Map();
+/** @param {string} file @param {string[]} trail */
+function visit(file, trail) {
+  if (state.get(file) === 'done') return;
+  if (state.get(file) === 'open') {
+    const cycle = [...trail.slice(trail.indexOf(file)), file].map((each) => relative(src, each));
+    problems.push(`cycle: ${cycle.join(' → ')}`);
+    return;
+  }
+  state.set(file, 'open');
+  for (const target of graph.get(file) ?? []) visit(target, [...trail, file]);
+  state.set(file, 'done');
+}
+for (const file of graph.keys()) visit(file, []);
+
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) {
+  console.error(`${problems.length} import problems`);
+  process.exitCode = 1;
+} else {
+  console.log(`imports: ${files.length} files, directions hold, no cycles`);
+}

@@ -1,0 +1,28 @@
+/** Milliseconds since the Unix epoch. Branded, because a monotonic reading must never be compared with it. */
+export type EpochMs = number & { readonly __unit: 'epoch-ms' };
+
+/** Milliseconds of a clock that only goes forward; its zero means nothing. */
+export type MonotonicMs = number & { readonly __unit: 'monotonic-ms' };
+
+/** Time as an argument, so that tests can move it. */
+export interface Clock {
+  /** Wall time: for dates that leave the process (expiry, `Age`, logs). It can be stepped. */
+  now(): EpochMs;
+  /** For durations and for everything a guarantee rests on: a stepped wall clock must not open the window early. */
+  monotonic(): MonotonicMs;
+  /**
+   * Calls `run` once, no earlier than `delayMs` from now, and returns the cancellation.
+   * The timer does not keep the process alive.
+   */
+  after(delayMs: number, run: () => void): () => void;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now() as EpochMs,
+  monotonic: () => performance.now() as MonotonicMs,
+  after: (delayMs, run) => {
+    const timer = setTimeout(run, delayMs);
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};

@@ -1,0 +1,110 @@
+import type { AccountQuota, TenantQuota } from '../quota/ledger.ts';
+import type { Pattern } from '../routing/pattern.ts';
+import type { Secret } from '../secret.ts';
+
+/**
+ * The configuration as the program reads it: loaded, validated, defaults filled in, units in the names.
+ * The YAML shape is in schema.ts; load.ts turns one into the other.
+ */
+export interface Settings {
+  readonly listen: {
+    readonly traffic: { readonly host: string; readonly port: number };
+    /** With a token: Bearer on all but /livez and /readyz. */
+    readonly admin: { readonly host: string; readonly port: number; readonly token: Secret | null };
+    /** CIDRs whose X-Forwarded-For counts. */
+    readonly trustedProxies: readonly string[];
+  };
+  readonly accounts: ReadonlyMap<string, AccountSettings>;
+  readonly upstreams: ReadonlyMap<string, UpstreamSettings>;
+  /** First match wins. */
+  readonly routes: readonly RouteSettings[];
+  readonly cache: CacheSettings;
+  readonly limits: {
+    readonly bodyBytes: number;
+    /** Bodies up to this size are read before they are sent, so that they can be sent again after a 401. */
+    readonly replayBytes: number;
+    readonly headersBytes: number;
+    readonly headersTimeoutMs: number;
+    readonly idleTimeoutMs: number;
+  };
+  readonly drain: { readonly delayMs: number; readonly timeoutMs: number };
+  readonly log: { readonly level: LogLevel };
+  readonly tenants: ReadonlyMap<string, TenantSettings>;
+  /** Every secret the load has seen, for redaction by value. */
+  readonly secrets: readonly Secret[];
+  /** Short digest of the files' content; changes when they do. No secret can be derived from it. */
+  readonly revision: string;
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+
+export interface AccountSettings {
+  readonly id: string;
+  readonly quota: AccountQuota;
+  /** In order of preference; never empty. */
+  readonly credentials: readonly CredentialSettings[];
+}
+
+export type CredentialSettings =
+  | { readonly kind: 'apiKey'; readonly id: string; readonly apiKey: Secret }
+  | {
+      readonly kind: 'login';
+      readonly id: string;
+      readonly url: string;
+      readonly username: string;
+      readonly password: Secret;
+      /** Name of the JSON field that carries the username: `username`, or `email` for the older form. */
+      readonly usernameField: string;
+    };
+
+export interface UpstreamSettings {
+  readonly id: string;
+  readonly account: string;
+  /** `https://host[:port]`, no path. */
+  readonly origin: string;
+  /** From sending to the headers of the answer, and between two chunks of a body. */
+  readonly timeoutMs: number;
+}
+
+export interface RouteSettings {
+  readonly match: Pattern;
+  readonly upstream: string;
+  /** Rewrite links on an upstream origin to the gateway's base, in bodies and Location. */
+  readonly rewriteLinks: boolean;
+}
+
+export interface CacheSettings {
+  readonly memoryBytes: number;
+  readonly maxEntryBytes: number;
+  /** First match wins. */
+  readonly rules: readonly CacheRule[];
+  readonly invalidate: readonly { readonly after: Pattern; readonly drop: readonly string[] }[];
+}
+
+export type CacheRule =
+  | { readonly match: Pattern; readonly store: false }
+  | {
+      readonly match: Pattern;
+      readonly store: true;
+      readonly ttlMs: number;
+      readonly staleWhileRevalidateMs: number;
+      readonly staleIfErrorMs: number;
+      readonly staleIfThrottledMs: number;
+    };
+
+export interface TenantSettings {
+  readonly id: string;
+  readonly account: string;
+  readonly disabled: boolean;
+  readonly keys: readonly TenantKeySettings[];
+  /** Null: all but the denied set. */
+  readonly allow: readonly Pattern[] | null;
+  readonly quota: TenantQuota;
+}
+
+export interface TenantKeySettings {
+  readonly id: string;
+  /** Lower-case hex of the SHA-256 of the key. */
+  readonly sha256: string;
+  readonly expiresAtMs: number | null;
+}

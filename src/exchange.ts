@@ -1,0 +1,149 @@
+import type { Readable } from 'node:stream';
+import type { EpochMs, MonotonicMs } from './clock.ts';
+import type { ProblemCode } from './problem.ts';
+
+/**
+ * What travels through the gateway, and how stages compose.
+ *
+ * A stage is `(options) => (next) => handler`. What it adds to the exchange is in its type, so a stage that needs a
+ * tenant does not compile in front of the one that finds it:
+ *
+ *     Received → Routed → Authenticated → Admitted
+ *
+ * The exchange is one object that grows (see {@link extend}): the edge reads the notes of a request that was refused
+ * half-way, and nothing is copied on the way.
+ */
+export interface Received {
+  readonly requestId: string;
+  /** Upper case as received; never TRACE or CONNECT. */
+  readonly method: string;
+  /** The raw request target, always origin-form (`/path?query`), never normalised. */
+  readonly target: string;
+  /** Lower-case names, joined as Node joins them. For look-ups; {@link rawHeaders} is what gets forwarded. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** Flat `name, value, name, value`, as received. */
+  readonly rawHeaders: readonly string[];
+  /** Null where the request has none. */
+  readonly body: RequestBody | null;
+  /** Address of the caller, after trusted proxies. */
+  readonly clientAddress: string;
+  /** `http://host` the caller used, for links that must lead back through the gateway. */
+  readonly baseUrl: string;
+  readonly receivedAt: EpochMs;
+  readonly startedAt: MonotonicMs;
+  /** Aborted when the caller hangs up before the answer is complete. */
+  readonly hangUp: HangUp;
+  readonly notes: Notes;
+}
+
+/** A request body that has not been read yet. Reading it twice is an error of the caller. */
+export interface RequestBody {
+  /** The `Content-Length`, or null for a chunked body. */
+  readonly declaredBytes: number | null;
+  /** Fails with a {@link BodyTooLarge} when more than the limit arrives. */
+  readonly stream: Readable;
+}
+
+/** Emitted by a request body's stream when the caller sends more than the limit. */
+export class BodyTooLarge extends Error {
+  override readonly name = 'BodyTooLarge';
+}
+
+/** Whether the caller has left, and a way to hear of it. Cheaper than an AbortSignal on a path where nobody leaves. */
+export interface HangUp {
+  readonly happened: boolean;
+  /** Calls `run` once when the caller leaves (at once, if it has left); returns the cancellation. */
+  onHangUp(run: () => void): () => void;
+}
+
+/** Flat `name, value, name, value`: what Node and undici take and give, in order and with duplicates. */
+export type HeaderList = string[];
+
+/** A body in memory, one that streams with back-pressure, or none. Destroying a stream frees what feeds it. */
+export type ReplyBody = Buffer | Readable | null;
+
+/** An answer to pass on: the upstream's, or one from cache. */
+export interface Answer {
+  readonly kind: 'answer';
+  readonly status: number;
+  readonly headers: HeaderList;
+  readonly body: ReplyBody;
+}
+
+/** A refusal of the gateway's own; rendered once, at the edge. */
+export interface Refusal {
+  readonly kind: 'refusal';
+  readonly code: ProblemCode;
+  /** Public text in place of the table's, where more can be said. */
+  readonly detail?: string;
+  /** For the log only; may name hosts and errors, never a secret. */
+  readonly internal?: string;
+  readonly headers?: HeaderList;
+  /** Whole seconds, rounded up by whoever computed it. */
+  readonly retryAfterSeconds?: number;
+}
+
+export type Outcome = Answer | Refusal;
+
+export type Handler<In> = (exchange: In) => Outcome | Promise<Outcome>;
+
+/** A stage turns the handler of a richer exchange into the handler of a poorer one. */
+export type Stage<In, Out extends In> = (next: Handler<Out>) => Handler<In>;
+
+/** What the access log and the metrics will say of a request. Every stage writes its own lines; only the edge reads. */
+export interface Notes {
+  /** A route's template, never a path: a label with unbounded values would break the metrics. */
+  route: string;
+  /** A tenant of the configuration, or '' before authentication. */
+  tenant: string;
+  /** Which of the tenant's keys was used (its id, not the key). */
+  key: string;
+  cache: CacheNote;
+  /** Time spent waiting for a slot. */
+  waitMs: number;
+  /** From sending to the headers of the answer, all attempts together; null if nothing was sent. */
+  upstreamMs: number | null;
+  /** Status of the last answer from upstream; null if none. */
+  upstreamStatus: number | null;
+  /** How often the request was sent. */
+  attempts: number;
+}
+
+export type CacheNote = 'hit' | 'stale' | 'miss' | 'collapsed' | 'bypass' | 'none';
+
+export function emptyNotes(): Notes {
+  return {
+    route: '',
+    tenant: '',
+    key: '',
+    cache: 'none',
+    waitMs: 0,
+    upstreamMs: null,
+    upstreamStatus: null,
+    attempts: 0,
+  };
+}
+
+/** Grows the exchange in place: the result is the same object under a richer type. */
+export function extend<Base extends object, Added extends object>(base: Base, added: Added): Base & Added {
+  return Object.assign(base, added);
+}
+
+export function answer(status: number, headers: HeaderList, body: ReplyBody): Answer {
+  return { kind: 'answer', status, headers, body };
+}
+
+export function refuse(code: ProblemCode, more: Omit<Refusal, 'kind' | 'code'> = {}): Refusal {
+  return { kind: 'refusal', code, ...more };
+}
+
+/** First value of a header in a flat list; `lowerName` must be lower case. */
+export function headerOf(list: readonly string[], lowerName: string): string | undefined {
+  for (let i = 0; i < list.length; i += 2) {
+    const name = list[i] as string;
+    if (name.length === lowerName.length && (name === lowerName || name.toLowerCase() === lowerName)) {
+      return list[i + 1];
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,130 @@
+/**
+ * Every refusal of the gateway's own: the one table of code, status and public text.
+ * The codes and statuses are a contract with callers; docs/failure-modes.md is keyed by them.
+ */
+export const problems = {
+  key_missing: {
+    status: 401,
+    title: 'No gateway key',
+    detail: 'Send your gateway key as `Authorization: Bearer <key>`, `Authorization: <key>` or `X-API-Key: <key>`.',
+  },
+  key_unknown: { status: 401, title: 'Unknown gateway key', detail: 'The gateway does not know this key.' },
+  key_expired: {
+    status: 401,
+    title: 'Expired gateway key',
+    detail: 'This gateway key has expired. Ask the platform team for a new one.',
+  },
+  tenant_disabled: { status: 401, title: 'Tenant disabled', detail: 'This tenant is disabled. Ask the platform team.' },
+  route_forbidden: {
+    status: 403,
+    title: 'Not allowed for this tenant',
+    detail: 'Your tenant may not call this method and path.',
+  },
+  route_unknown: { status: 404, title: 'No such route', detail: 'The gateway forwards no such method and path.' },
+  path_not_canonical: {
+    status: 400,
+    title: 'Path is not canonical',
+    detail:
+      'The path has dot segments, encoded slashes, backslashes, control characters or a malformed escape. Send it in canonical form.',
+  },
+  key_conflict: {
+    status: 400,
+    title: 'Two keys that disagree',
+    detail: 'The request carries two different gateway keys. Send one.',
+  },
+  bad_request: {
+    status: 400,
+    title: 'Bad request',
+    detail: 'The request is not well-formed HTTP, or its target is not of the form `/path`.',
+  },
+  body_too_large: {
+    status: 413,
+    title: 'Body too large',
+    detail: 'The request body is larger than the gateway accepts.',
+  },
+  idempotency_conflict: {
+    status: 409,
+    title: 'Still in flight',
+    detail: 'A request with this Idempotency-Key is still in flight. Ask again later.',
+  },
+  idempotency_mismatch: {
+    status: 422,
+    title: 'Idempotency-Key reused',
+    detail: 'This Idempotency-Key was used with a different request.',
+  },
+  tenant_quota: {
+    status: 429,
+    title: 'Tenant quota used up',
+    detail: 'Your tenant has used its share of the account. Retry after the time given.',
+  },
+  account_quota: {
+    status: 429,
+    title: 'Account quota used up',
+    detail: 'The account that all tenants share has no request left for now. Retry after the time given.',
+  },
+  queue_timeout: {
+    status: 429,
+    title: 'Waited too long',
+    detail: 'No slot became free within the wait allowed. Retry after the time given.',
+  },
+  upstream_cooldown: {
+    status: 429,
+    title: 'Upstream asked to wait',
+    detail: 'Patchworks refused the account for a while. Retry after the time given.',
+  },
+  address_blocked: {
+    status: 429,
+    title: 'Address blocked',
+    detail: 'Too many failed keys from this address. Retry after the time given.',
+  },
+  flood: {
+    status: 429,
+    title: 'Too many requests to the gateway',
+    detail: 'Your tenant sends more requests than the gateway takes from one tenant. Retry after the time given.',
+  },
+  only_if_cached: {
+    status: 504,
+    title: 'Not in cache',
+    detail: 'The request said only-if-cached, and the gateway holds no fresh answer.',
+  },
+  upstream_unreachable: {
+    status: 502,
+    title: 'Patchworks unreachable',
+    detail: 'The gateway could not reach Patchworks.',
+  },
+  upstream_protocol: {
+    status: 502,
+    title: 'Broken answer from Patchworks',
+    detail:
+      'Patchworks broke the connection or sent an answer that is not HTTP. The request may have been carried out.',
+  },
+  upstream_credentials_rejected: {
+    status: 502,
+    title: 'Credentials rejected by Patchworks',
+    detail:
+      'Patchworks accepted none of the credentials the gateway holds. Your own key is fine; the platform team has to act.',
+  },
+  upstream_timeout: {
+    status: 504,
+    title: 'Patchworks took too long',
+    detail: 'Patchworks did not answer in time. The request may have been carried out.',
+  },
+  state_unavailable: {
+    status: 503,
+    title: 'State unavailable',
+    detail: 'The gateway cannot reach the state it shares with its replicas, and is set to refuse in that case.',
+  },
+  breaker_open: {
+    status: 503,
+    title: 'Patchworks is failing',
+    detail: 'Patchworks has been failing; the gateway lets it recover before it sends more.',
+  },
+  draining: { status: 503, title: 'Shutting down', detail: 'This replica is shutting down. Send the request again.' },
+  internal: {
+    status: 500,
+    title: 'Internal error',
+    detail: 'The gateway failed on this request. Quote the request id when you report it.',
+  },
+} as const satisfies Record<string, { status: number; title: string; detail: string }>;
+
+export type ProblemCode = keyof typeof problems;

@@ -1,0 +1,78 @@
+/**
+ * `METHOD /path` patterns of routes, permissions and cache rules.
+ *
+ * - method: a token, or `*` for all; `GET` covers HEAD
+ * - `*` matches one segment, `**` the rest, including nothing: `/a/**` matches `/a` and all below it
+ * - a trailing slash changes nothing
+ */
+export interface Pattern {
+  /** As written, normalised to one space: what logs and labels say. */
+  readonly text: string;
+  /** Null for all methods. */
+  readonly method: string | null;
+  /** Segments without slashes; `**` only as the last one. */
+  readonly segments: readonly string[];
+}
+
+export type ParsedPattern = { ok: true; pattern: Pattern } | { ok: false; reason: string };
+
+const METHOD = /^[A-Z]+$/;
+
+export function parsePattern(text: string): ParsedPattern {
+  const [method, path, ...more] = text.trim().split(/\s+/);
+  if (method === undefined || path === undefined || more.length > 0) {
+    return { ok: false, reason: 'must be a method and a path, such as "GET /api/v1/**"' };
+  }
+  if (method !== '*' && !METHOD.test(method)) {
+    return { ok: false, reason: `"${method}" is not a method: write it in capitals, or * for all` };
+  }
+  const parsed = parsePathPattern(path);
+  if (!parsed.ok) return parsed;
+  return {
+    ok: true,
+    pattern: { text: `${method} ${path}`, method: method === '*' ? null : method, segments: parsed.segments },
+  };
+}
+
+export function parsePathPattern(path: string): { ok: true; segments: string[] } | { ok: false; reason: string } {
+  if (!path.startsWith('/')) return { ok: false, reason: `the path "${path}" must begin with /` };
+  if (/[?#%\\]/.test(path)) return { ok: false, reason: `the path "${path}" must have no ?, #, % or backslash` };
+  const segments = splitPath(path);
+  if (segments.some((segment) => segment === '' || segment === '.' || segment === '..')) {
+    return { ok: false, reason: `the path "${path}" has an empty or a dot segment` };
+  }
+  const rest = segments.indexOf('**');
+  if (rest !== -1 && rest !== segments.length - 1) {
+    return { ok: false, reason: `in "${path}", ** may only stand at the end` };
+  }
+  const mixed = segments.find((segment) => segment.includes('*') && segment !== '*' && segment !== '**');
+  if (mixed !== undefined) return { ok: false, reason: `"${mixed}": a * stands for a whole segment` };
+  return { ok: true, segments };
+}
+
+/** Segments of an absolute path; a trailing slash adds none, so `/a/` and `/a` are the same. */
+export function splitPath(path: string): string[] {
+  const segments = path.split('/');
+  segments.shift();
+  if (segments.at(-1) === '') segments.pop();
+  return segments;
+}
+
+export function matchesMethod(pattern: Pattern, method: string): boolean {
+  return pattern.method === null || pattern.method === method || (pattern.method === 'GET' && method === 'HEAD');
+}
+
+/** `segments` are those of a canonical path, decoded: see canonical.ts. */
+export function matchesPath(pattern: readonly string[], segments: readonly string[]): boolean {
+  const rest = pattern.at(-1) === '**';
+  const fixed = rest ? pattern.length - 1 : pattern.length;
+  if (rest ? segments.length < fixed : segments.length !== fixed) return false;
+  for (let i = 0; i < fixed; i++) {
+    if (pattern[i] !== '*' && pattern[i] !== segments[i]) return false;
+  }
+  return true;
+}
+
+export function matches(pattern: Pattern, method: string, segments: readonly string[]): boolean {
+  return matchesMethod(pattern, method) && matchesPath(pattern.segments, segments);
+}
