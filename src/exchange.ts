@@ -36,12 +36,15 @@ export interface Received {
   readonly notes: Notes;
 }
 
-/** A request body that has not been read yet. Reading it twice is an error of the caller. */
+/** A request body that has not been read yet. */
 export interface RequestBody {
   /** The `Content-Length`, or null for a chunked body. */
   readonly declaredBytes: number | null;
-  /** Fails with a {@link BodyTooLarge} when more than the limit arrives. */
-  readonly stream: Readable;
+  /**
+   * Starts reading; once only. A caller that waits for `100 Continue` is told to go on only now, so a refused request
+   * need not upload anything. The stream fails with {@link BodyTooLarge} when more than the limit arrives.
+   */
+  open(): Readable;
 }
 
 /** Emitted by a request body's stream when the caller sends more than the limit. */

@@ -1,0 +1,222 @@
+import { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import type { Clock, MonotonicMs } from '../../clock.ts';
+import { BodyTooLarge, type HeaderList } from '../../exchange.ts';
+import type { Outbound, SendFailure, Sent } from '../../upstream/sender.ts';
+
+type Controller = Dispatcher.DispatchController;
+
+/** Why we ended an attempt ourselves; it reaches the handler as the error of the abort. */
+class Ended extends Error {
+  readonly reason: SendFailure;
+  constructor(reason: SendFailure, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/**
+ * One request on the wire. The answer resolves once its headers are here: with a Buffer if the body came along within
+ * the same turn of the event loop (nearly every JSON answer), else with a stream that pauses the socket when its reader
+ * falls behind. A chunk is never held back to see whether more comes.
+ */
+export class Attempt implements Dispatcher.DispatchHandler {
+  readonly #request: Outbound;
+  readonly #clock: Clock;
+  readonly #resolve: (sent: Sent) => void;
+  #controller: Controller | null = null;
+  /** Resolved, or handed over to a stream. */
+  #answered = false;
+  #status = 0;
+  #headers: HeaderList = [];
+  #headersAt = 0 as MonotonicMs;
+  #early: Buffer[] = [];
+  #body: UpstreamBody | null = null;
+  #complete = false;
+  #timer: NodeJS.Timeout;
+  #stopListening: (() => void) | null = null;
+  /** Set when the attempt ended before undici put it on a connection: it must not be written any more. */
+  #cancelled: Ended | null = null;
+
+  constructor(request: Outbound, clock: Clock, resolve: (sent: Sent) => void) {
+    this.#request = request;
+    this.#clock = clock;
+    this.#resolve = resolve;
+    this.#timer = setTimeout(() => this.#onTimeout(), request.timeoutMs);
+    this.#timer.unref();
+    if (request.hangUp)
+      this.#stopListening = request.hangUp.onHangUp(() => this.#end(new Ended('hung_up', 'caller left')));
+  }
+
+  onRequestStart(controller: Controller): void {
+    // Kept before a late abort: from the next line on a byte may leave.
+    if (this.#cancelled) controller.abort(this.#cancelled);
+    else this.#controller = controller;
+  }
+
+  onResponseStart(controller: Controller, status: number): void {
+    if (status < 200) return;
+    this.#timer.refresh();
+    this.#headersAt = this.#clock.monotonic();
+    this.#status = status;
+    this.#headers = headerStrings(controller.rawHeaders);
+    setImmediate(() => {
+      if (!this.#complete) this.#startStreaming();
+    });
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    this.#timer.refresh();
+    if (this.#body === null) this.#early.push(chunk);
+    else if (!this.#body.push(chunk)) {
+      controller.pause();
+      // A reader that is slow is not an upstream that is slow: the clock stands still while we hold the socket back.
+      clearTimeout(this.#timer);
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#complete = true;
+    this.#release();
+    if (this.#body !== null) {
+      this.#body.push(null);
+      return;
+    }
+    const body = this.#early.length === 1 ? (this.#early[0] as Buffer) : Buffer.concat(this.#early);
+    this.#answer(hasNoBody(this.#request.method, this.#status) ? null : body);
+  }
+
+  onResponseError(_controller: Controller | null, error: Error): void {
+    this.#complete = true;
+    this.#release();
+    if (this.#body !== null) this.#body.destroy(error);
+    else if (this.#status !== 0 && !this.#answered && !(error instanceof Ended)) {
+      // Headers came, the body broke within the same turn: the caller gets what there is, visibly cut off.
+      this.#startStreaming();
+      (this.#body as UpstreamBody | null)?.destroy(error);
+    } else this.#fail(error);
+  }
+
+  /** The caller still uploads: the wait for an answer has not begun. */
+  onUpload(): void {
+    if (!this.#complete) this.#timer.refresh();
+  }
+
+  /** The stream's reader made room. */
+  resume(): void {
+    if (!this.#complete && this.#controller?.paused) {
+      this.#timer = setTimeout(() => this.#onTimeout(), this.#request.timeoutMs);
+      this.#timer.unref();
+      this.#controller.resume();
+    }
+  }
+
+  /** The stream's reader lost interest before the end. */
+  abandon(): void {
+    if (!this.#complete) this.#end(new Ended('hung_up', 'reader left'));
+  }
+
+  #startStreaming(): void {
+    if (this.#answered) return;
+    this.#body = new UpstreamBody(this);
+    const early = this.#early;
+    this.#early = [];
+    for (const chunk of early) this.#body.push(chunk);
+    this.#answer(this.#body);
+  }
+
+  #answer(body: Buffer | Readable | null): void {
+    if (this.#answered) return;
+    this.#answered = true;
+    this.#resolve({
+      kind: 'answered',
+      status: this.#status,
+      headers: this.#headers,
+      body,
+      headersAt: this.#headersAt,
+    });
+  }
+
+  #fail(error: Error): void {
+    if (this.#answered) return;
+    this.#answered = true;
+    this.#resolve({
+      kind: 'failed',
+      reason: classify(error, this.#controller !== null),
+      mayHaveLeft: this.#controller !== null,
+      internal: describe(error),
+    });
+  }
+
+  #onTimeout(): void {
+    this.#end(new Ended('timeout', `nothing for ${this.#request.timeoutMs} ms`));
+  }
+
+  #end(ended: Ended): void {
+    if (this.#complete || this.#cancelled) return;
+    this.#cancelled = ended;
+    this.#release();
+    if (this.#controller !== null) {
+      this.#controller.abort(ended);
+      return;
+    }
+    // Still queued for a connection. undici will offer it one day and be told no; nobody waits for that.
+    if (this.#request.body instanceof Readable) this.#request.body.destroy();
+    this.#fail(ended);
+  }
+
+  #release(): void {
+    clearTimeout(this.#timer);
+    this.#stopListening?.();
+    this.#stopListening = null;
+  }
+}
+
+/** A body that comes as its reader asks for it. Destroying it aborts the request. */
+class UpstreamBody extends Readable {
+  readonly #attempt: Attempt;
+
+  constructor(attempt: Attempt) {
+    super();
+    this.#attempt = attempt;
+    // A stream that breaks before anyone listens must not end the process; whoever reads it gets the error all the same.
+    this.on('error', () => {});
+  }
+
+  override _read(): void {
+    this.#attempt.resume();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#attempt.abandon();
+    done(error);
+  }
+}
+
+function hasNoBody(method: string, status: number): boolean {
+  return method === 'HEAD' || status === 204 || status === 304;
+}
+
+/** undici hands the raw list over as buffers; latin1 keeps every byte what it was. */
+function headerStrings(raw: Controller['rawHeaders']): HeaderList {
+  const list: HeaderList = [];
+  if (Array.isArray(raw)) {
+    for (const item of raw) list.push(typeof item === 'string' ? item : item.toString('latin1'));
+  }
+  return list;
+}
+
+/** Foreign errors are told apart here, once, by code. */
+function classify(error: Error, started: boolean): SendFailure {
+  if (error instanceof Ended) return error.reason;
+  if (error instanceof BodyTooLarge) return 'body_too_large';
+  if (!started) return 'unreachable';
+  const code = 'code' in error ? error.code : undefined;
+  if (code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH' || code === 'ERR_STREAM_PREMATURE_CLOSE') return 'body_broken';
+  return 'protocol';
+}
+
+function describe(error: Error): string {
+  const code = 'code' in error ? `${String(error.code)}: ` : '';
+  return `${code}${error.message}`;
+}

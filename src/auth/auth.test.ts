@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
+import { createKeyRing } from './keys.ts';
+import { presentedKey } from './presented.ts';
+import { permits, type Tenant } from './tenant.ts';
+
+const pattern = (text: string): Pattern => {
+  const parsed = parsePattern(text);
+  if (!parsed.ok) throw new Error(parsed.reason);
+  return parsed.pattern;
+};
+const tenant = (allow: string[] | null): Tenant => ({
+  id: 'billing',
+  account: 'main',
+  disabled: false,
+  allow: allow?.map(pattern) ?? null,
+});
+
+describe('the key of a request', () => {
+  test.each([
+    [['Authorization', 'Bearer abc']],
+    [['authorization', 'bearer   abc ']],
+    [['Authorization', 'abc']],
+    [['X-API-Key', 'abc']],
+    [['Authorization', 'Bearer abc', 'X-API-Key', 'abc']],
+    [['Authorization', 'abc', 'Authorization', 'Bearer abc']],
+    [['Authorization', '', 'X-API-Key', 'abc']],
+  ])('is found in %j', (headers) => {
+    expect(presentedKey(headers)).toEqual({ kind: 'key', key: 'abc' });
+  });
+
+  test.each([
+    [['Authorization', 'Bearer abc', 'X-API-Key', 'abd']],
+    [['X-API-Key', 'abc', 'X-API-Key', 'abd']],
+    [['Authorization', 'abc', 'Authorization', 'abd']],
+  ])('two that disagree are a conflict: %j', (headers) => {
+    expect(presentedKey(headers).kind).toBe('conflict');
+  });
+
+  test.each([[[]], [['Authorization', 'Bearer']], [['Authorization', 'Bearer ']], [['Accept', 'abc']]])(
+    'is missing in %j',
+    (headers) => {
+      expect(presentedKey(headers).kind).toBe('none');
+    },
+  );
+});
+
+describe('a key ring', () => {
+  const entry = { id: 'k1', expiresAtMs: null, tenant: tenant(null) };
+  const ring = createKeyRing(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
+
+  test('knows a key by its digest, the first time and the next', () => {
+    expect(ring.find('right')).toBe(entry);
+    expect(ring.find('right')).toBe(entry);
+  });
+
+  test('does not take the digest itself for a key', () => {
+    expect(ring.find(createHash('sha256').update('right').digest('hex'))).toBeUndefined();
+    expect(ring.find('wrong')).toBeUndefined();
+  });
+});
+
+describe('permission', () => {
+  const may = (who: Tenant, method: string, path: string) => permits(who, method, splitPath(path));
+  const denied = [
+    ['POST', '/api/v1/login'],
+    ['POST', '/fabric/api/login'],
+    ['POST', '/fabric/api/v1/login'],
+    ['GET', '/api/v1/api-keys'],
+    ['DELETE', '/api/v1/api-keys/4'],
+    ['GET', '/api/v1/users/3'],
+    ['GET', '/api/v2/my/user'],
+    ['PUT', '/api/v2/companies/9/manage'],
+    ['PUT', '/API/v1/Companies/9/Manage'],
+    ['PUT', '/core-main/api/v1/companies/9/manage'],
+  ] as const;
+
+  test.each(denied)('%s %s is denied to a tenant without a list', (method, path) => {
+    expect(may(tenant(null), method, path)).toBe(false);
+  });
+
+  test.each(denied)('%s %s is denied to a tenant whose list covers it by a wildcard', (method, path) => {
+    expect(may(tenant(['* /**', '* /api/**', '* /api/*/**', '* /fabric/**']), method, path)).toBe(false);
+  });
+
+  test('a list that names a denied path literally opens it, and nothing beside it', () => {
+    const manager = tenant(['PUT /api/v2/companies/*/manage', 'GET /api/v1/flows/**']);
+    expect(may(manager, 'PUT', '/api/v2/companies/9/manage')).toBe(true);
+    expect(may(manager, 'GET', '/api/v2/companies/9/manage')).toBe(false);
+    expect(may(manager, 'GET', '/api/v1/users')).toBe(false);
+  });
+
+  test('a tenant without a list may call everything else', () => {
+    expect(may(tenant(null), 'DELETE', '/api/v1/data-pool/7')).toBe(true);
+    expect(may(tenant(null), 'GET', '/api/v1/companies/9')).toBe(true);
+  });
+
+  test('a tenant with an empty list may call nothing', () => {
+    expect(may(tenant([]), 'GET', '/api/v1/flows')).toBe(false);
+  });
+});

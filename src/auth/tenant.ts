@@ -1,0 +1,31 @@
+import { matches, type Pattern } from '../routing/pattern.ts';
+import { deniedToAll, namesLiterally } from './denied.ts';
+
+/** Who is calling: what stands between authentication and everything else. */
+export interface Tenant {
+  readonly id: string;
+  readonly account: string;
+  readonly disabled: boolean;
+  /** Null: all but the denied set. */
+  readonly allow: readonly Pattern[] | null;
+}
+
+/** The key a tenant used: its id and expiry, never the key. */
+export interface UsedKey {
+  readonly id: string;
+  readonly expiresAtMs: number | null;
+}
+
+/**
+ * May the tenant call this? What no tenant should reach (see denied.ts) needs an `allow` that names it literally:
+ * a wildcard that happens to cover it is not enough.
+ */
+export function permits(tenant: Tenant, method: string, segments: readonly string[]): boolean {
+  const denied = deniedToAll(segments);
+  if (tenant.allow === null) return denied === null;
+  for (const pattern of tenant.allow) {
+    if (!matches(pattern, method, segments)) continue;
+    if (denied === null || namesLiterally(pattern, denied)) return true;
+  }
+  return false;
+}

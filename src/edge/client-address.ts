@@ -1,0 +1,41 @@
+import type { IncomingMessage } from 'node:http';
+import ipaddr from 'ipaddr.js';
+
+type Range = ReturnType<typeof ipaddr.parseCIDR>;
+
+/**
+ * Who is calling: the peer of the connection, or, where that peer is a trusted proxy, the nearest address in
+ * X-Forwarded-For that is not one. Anything left of that was written by the caller itself and counts for nothing.
+ *
+ * @param trustedProxies CIDRs; validated when the configuration was loaded
+ */
+export function clientAddressOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => string {
+  const ranges = trustedProxies.map((cidr) => ipaddr.parseCIDR(cidr));
+  return (incoming) => {
+    const peer = normalise(incoming.socket.remoteAddress ?? '');
+    if (ranges.length === 0 || !isTrusted(peer, ranges)) return peer;
+    const forwarded = incoming.headers['x-forwarded-for'];
+    if (typeof forwarded !== 'string') return peer;
+    const hops = forwarded.split(',').map((hop) => normalise(hop.trim()));
+    for (const hop of hops.reverse()) {
+      if (!ipaddr.isValid(hop)) return peer;
+      if (!isTrusted(hop, ranges)) return hop;
+    }
+    return peer;
+  };
+}
+
+/** IPv4 in IPv6 clothing (`::ffff:10.0.0.1`) is the IPv4 address: one caller must not have two names. */
+function normalise(address: string): string {
+  if (address.startsWith('::ffff:')) {
+    const inner = address.slice(7);
+    if (ipaddr.IPv4.isValid(inner)) return inner;
+  }
+  return address;
+}
+
+function isTrusted(address: string, ranges: readonly Range[]): boolean {
+  if (!ipaddr.isValid(address)) return false;
+  const parsed = ipaddr.parse(address);
+  return ranges.some((range) => parsed.kind() === range[0].kind() && parsed.match(range));
+}

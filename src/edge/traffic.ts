@@ -1,0 +1,224 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { type Context, Hono } from 'hono';
+import type { Clock } from '../clock.ts';
+import { type Answer, type Handler, type Outcome, type Received, type Refusal, refuse } from '../exchange.ts';
+import type { Log } from '../observe.ts';
+import type { ProblemCode } from '../problem.ts';
+import type { Caller } from './caller.ts';
+import { renderProblem } from './problem-json.ts';
+import { type ReceiveOptions, receive } from './receive.ts';
+import { respond } from './respond.ts';
+
+/** What the edge tells of a request when it is over. */
+export interface Finished {
+  readonly exchange: Received;
+  /** 499 where the caller left before there was an answer. */
+  readonly status: number;
+  readonly code: ProblemCode | null;
+  readonly bytes: number;
+  /** The connection closed before the answer was complete. */
+  readonly aborted: boolean;
+  readonly durationMs: number;
+  /** For the log only. */
+  readonly internal: string | null;
+}
+
+export interface TrafficObserver {
+  started(): void;
+  finished(request: Finished): void;
+}
+
+export interface TrafficOptions extends ReceiveOptions {
+  /** The stack. Read anew for each request, so that a reload can swap it. */
+  readonly handler: () => Handler<Received>;
+  /** `GET /_gateway/whoami`. */
+  readonly whoami: () => Handler<Received>;
+  readonly limits: { readonly headersBytes: number; readonly headersTimeoutMs: number; readonly idleTimeoutMs: number };
+  readonly observer: TrafficObserver;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+export interface Traffic {
+  readonly server: Server;
+  /** From now on every answer asks its caller to open a new connection, elsewhere. */
+  closeConnections(): void;
+  inFlight(): number;
+  /** Resolves when nothing is in flight any more. */
+  idle(): Promise<void>;
+}
+
+/** A request may take this long to arrive in full; a caller that drips its body is cut off then. */
+const WHOLE_REQUEST_MS = 300_000;
+
+/**
+ * The traffic port. Hono is the shell: it knows the own endpoints and that all else goes through the stack. Answers are
+ * written to Node's response directly, so that nothing is converted on the way (docs/decisions/0001).
+ */
+export function createTraffic(options: TrafficOptions): Traffic {
+  const shift = new Shift(options);
+  const app = new Hono<{ Bindings: HttpBindings }>();
+  const through = (handler: () => Handler<Received>) => (c: Context<{ Bindings: HttpBindings }>) => {
+    shift.take(c.env.incoming, c.env.outgoing, handler());
+    return RESPONSE_ALREADY_SENT;
+  };
+  app.get('/_gateway/whoami', through(options.whoami));
+  app.all('*', through(options.handler));
+  const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
+    overrideGlobalObjects: false,
+    autoCleanupIncoming: false,
+    hostname: 'localhost',
+  });
+
+  const server = createServer({
+    maxHeaderSize: options.limits.headersBytes,
+    headersTimeout: options.limits.headersTimeoutMs,
+    requestTimeout: WHOLE_REQUEST_MS,
+    keepAliveTimeout: options.limits.idleTimeoutMs,
+    connectionsCheckingInterval: 1_000,
+  });
+  // Bounded by maxHeaderSize; a limit by number would drop headers silently, and with them perhaps a second key.
+  server.maxHeadersCount = 0;
+  const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    // What Hono's adapter would refuse in its own words (a target that is no path, a backslash) is refused in ours.
+    if (isPlainTarget(incoming)) void listener(incoming, outgoing);
+    else shift.take(incoming, outgoing, options.handler());
+  };
+  server.on('request', onRequest);
+  // With a listener of our own Node does not say `100 Continue` by itself: see RequestBody.open.
+  server.on('checkContinue', onRequest);
+  server.on('checkExpectation', onRequest);
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+    refuseMalformed(error, socket as Socket, options.log),
+  );
+  return { server, closeConnections: () => shift.close(), inFlight: () => shift.inFlight, idle: () => shift.idle() };
+}
+
+function isPlainTarget(incoming: IncomingMessage): boolean {
+  const target = incoming.url ?? '';
+  return target.startsWith('/') && !target.includes('\\') && !target.startsWith('//');
+}
+
+/** The requests in flight, from reception to the end of the answer. */
+class Shift {
+  readonly #options: TrafficOptions;
+  #closing = false;
+  #inFlight = 0;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(options: TrafficOptions) {
+    this.#options = options;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  close(): void {
+    this.#closing = true;
+  }
+
+  idle(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  take(incoming: IncomingMessage, outgoing: ServerResponse, handler: Handler<Received>): void {
+    const reception = receive(incoming, outgoing, this.#options);
+    const { exchange, caller } = reception;
+    const end = new Ending(incoming.socket);
+    this.#inFlight += 1;
+    this.#options.observer.started();
+    outgoing.once('close', () => this.#finish(outgoing, exchange, caller, end));
+    const answerWith = (outcome: Outcome): void => {
+      end.outcome = outcome;
+      respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing);
+    };
+    if (reception.kind === 'malformed') {
+      answerWith(reception.refusal);
+      return;
+    }
+    const fail = (error: unknown): void => {
+      this.#options.log.error({ requestId: exchange.requestId, err: error }, 'request failed');
+      if (outgoing.headersSent) outgoing.destroy();
+      else answerWith(refuse('internal'));
+    };
+    try {
+      const outcome = handler(exchange);
+      if (outcome instanceof Promise) outcome.then(answerWith).catch(fail);
+      else answerWith(outcome);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  #render(exchange: Received, outcome: Outcome): Answer {
+    return outcome.kind === 'answer' ? outcome : renderProblem(outcome, exchange.requestId);
+  }
+
+  #finish(outgoing: ServerResponse, exchange: Received, caller: Caller, end: Ending): void {
+    const aborted = !outgoing.writableFinished;
+    if (aborted) caller.leave();
+    const { outcome } = end;
+    this.#options.observer.finished({
+      exchange,
+      status: outgoing.headersSent ? outgoing.statusCode : 499,
+      code: outcome?.kind === 'refusal' && !(aborted && !outgoing.headersSent) ? outcome.code : null,
+      bytes: end.bytes(),
+      aborted,
+      durationMs: this.#options.clock.monotonic() - exchange.startedAt,
+      internal: outcome?.kind === 'refusal' ? (outcome.internal ?? null) : null,
+    });
+    this.#inFlight -= 1;
+    if (this.#inFlight === 0) {
+      const waiting = this.#whenIdle;
+      this.#whenIdle = [];
+      for (const resolve of waiting) resolve();
+    }
+  }
+}
+
+/** Holds what a request ended with until its connection is done with it. */
+class Ending {
+  outcome: Outcome | null = null;
+  readonly #socket: Socket;
+  readonly #before: number;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#before = socket.bytesWritten;
+  }
+
+  /** Size of the answer: of its body where that was in memory, else all that the connection has sent since. */
+  bytes(): number {
+    const { outcome } = this;
+    if (outcome?.kind === 'answer' && Buffer.isBuffer(outcome.body)) return outcome.body.length;
+    return this.#socket.bytesWritten - this.#before;
+  }
+}
+
+/**
+ * Bytes that are no HTTP request: there is no exchange, so the refusal is written by hand, and the connection ends, for
+ * nobody knows where the next request would begin.
+ */
+function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  log.debug({ code: error.code, address: socket.remoteAddress }, 'malformed request');
+  const refusal: Refusal =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? refuse('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
+      : refuse('bad_request');
+  const problem = renderProblem(refusal, '');
+  const lines = [`HTTP/1.1 ${problem.status} Bad Request`];
+  for (let i = 0; i < problem.headers.length; i += 2) lines.push(`${problem.headers[i]}: ${problem.headers[i + 1]}`);
+  const body = problem.body as Buffer;
+  lines.push(`Content-Length: ${body.length}`, 'Connection: close', '', '');
+  socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), body]));
+  socket.setTimeout(2_000, () => socket.destroy());
+}

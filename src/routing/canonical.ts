@@ -1,0 +1,90 @@
+import { splitPath } from './pattern.ts';
+
+/**
+ * One reading of a request target, or none. Permission checks, cache keys and routes all work on what is returned
+ * here, and the target is forwarded byte for byte: that is only safe if no server behind the gateway can read the same
+ * bytes as another path. So whatever has two readings is refused, never repaired:
+ *
+ * - dot segments, plain or escaped (RFC 3986 section 5.2.4: a server may resolve them)
+ * - escaped slashes and backslashes (some servers decode before they split)
+ * - an escape of an escape, `%252e` (some stacks decode twice)
+ * - control characters and NUL, plain or escaped; escapes that are not UTF-8
+ * - empty segments, `//` (many servers merge them)
+ */
+export interface CanonicalTarget {
+  /** Decoded and encoded again in one way; no trailing slash, but for `/` itself. */
+  readonly path: string;
+  /** The path's segments, decoded. */
+  readonly segments: readonly string[];
+  /** Raw, without the `?`; '' if there is none. */
+  readonly query: string;
+}
+
+export type Canonicalised = { ok: true; target: CanonicalTarget } | { ok: false; reason: string };
+
+// Most paths have no escape at all: pchar of RFC 3986 section 3.3 without the percent sign.
+const PLAIN_PATH = /^\/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*$/;
+const ESCAPED_TWICE = /%25[0-9a-f]{2}/i;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
+const FORBIDDEN_DECODED = /[\u0000-\u001f\u007f-\u009f/\\]/;
+
+export function canonicalise(target: string): Canonicalised {
+  const mark = target.indexOf('?');
+  const rawPath = mark === -1 ? target : target.slice(0, mark);
+  const query = mark === -1 ? '' : target.slice(mark + 1);
+  if (target.includes('#')) return { ok: false, reason: 'the target has a fragment' };
+  if (PLAIN_PATH.test(rawPath)) return fromPlain(rawPath, query);
+  return fromEscaped(rawPath, query);
+}
+
+function fromPlain(rawPath: string, query: string): Canonicalised {
+  const segments = splitPath(rawPath);
+  const fault = faultOf(segments);
+  if (fault) return { ok: false, reason: fault };
+  const path = rawPath.length > 1 && rawPath.endsWith('/') ? rawPath.slice(0, -1) : rawPath;
+  return { ok: true, target: { path, segments, query } };
+}
+
+function fromEscaped(rawPath: string, query: string): Canonicalised {
+  if (!rawPath.startsWith('/')) return { ok: false, reason: 'the path does not begin with /' };
+  if (rawPath.includes('\\')) return { ok: false, reason: 'the path has a backslash' };
+  // Anything else outside printable ASCII would be re-encoded by one server and refused or mangled by the next.
+  if (!/^[\u0021-\u007e]*$/.test(rawPath)) return { ok: false, reason: 'the path has characters that must be escaped' };
+  if (ESCAPED_TWICE.test(rawPath)) return { ok: false, reason: 'the path is escaped twice' };
+  const segments: string[] = [];
+  for (const raw of splitPath(rawPath)) {
+    const decoded = decode(raw);
+    if (decoded === null) return { ok: false, reason: 'the path has a malformed escape' };
+    if (FORBIDDEN_DECODED.test(decoded)) {
+      return { ok: false, reason: 'the path has an escaped slash, backslash or control character' };
+    }
+    segments.push(decoded);
+  }
+  const fault = faultOf(segments);
+  if (fault) return { ok: false, reason: fault };
+  return { ok: true, target: { path: `/${segments.map(encodeSegment).join('/')}`, segments, query } };
+}
+
+function faultOf(segments: readonly string[]): string | null {
+  for (const segment of segments) {
+    if (segment === '') return 'the path has an empty segment';
+    if (segment === '.' || segment === '..') return 'the path has a dot segment';
+    // Path parameters (`/..;x=1/`) are cut off by some servers before they resolve dots.
+    if (segment.startsWith('..;') || segment.startsWith('.;')) return 'the path has a dot segment';
+  }
+  return null;
+}
+
+/** Leaves the characters of a segment bare that {@link PLAIN_PATH} leaves bare: one spelling for each path. */
+function encodeSegment(segment: string): string {
+  return encodeURIComponent(segment).replace(/%(?:24|26|2B|2C|3A|3B|3D|40)/g, decodeURIComponent);
+}
+
+function decode(raw: string): string | null {
+  if (!raw.includes('%')) return raw;
+  try {
+    return decodeURIComponent(raw);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,73 @@
+import { extend, type Received, refuse, type Stage } from '../exchange.ts';
+import { type CanonicalTarget, canonicalise } from './canonical.ts';
+import { matches, type Pattern } from './pattern.ts';
+
+/** Where a request goes. */
+export interface Route {
+  readonly match: Pattern;
+  /** The label of metrics and logs: the pattern's path, never a request's. */
+  readonly template: string;
+  readonly upstream: Upstream;
+  readonly rewriteLinks: boolean;
+}
+
+export interface Upstream {
+  readonly id: string;
+  readonly account: string;
+  /** `https://host[:port]`. */
+  readonly origin: string;
+  readonly timeoutMs: number;
+}
+
+export interface Routed extends Received, CanonicalTarget {
+  /**
+   * The first matching route of each account. Which of them it is depends on the tenant, who is not known yet; with
+   * one account there is exactly one.
+   */
+  readonly candidates: readonly Route[];
+}
+
+/**
+ * Finds the canonical path and the routes it matches. A path with two readings is refused here, before anything has
+ * been decided by it.
+ */
+export function findRoute(routes: readonly Route[]): Stage<Received, Routed> {
+  return (next) => (exchange) => {
+    const canonical = canonicalise(exchange.target);
+    if (!canonical.ok) return refuse('path_not_canonical', { internal: canonical.reason });
+    if (carriesMethodOverride(exchange.method, canonical.target.query)) {
+      return refuse('bad_request', {
+        detail: 'The query parameter `_method` is not accepted: send the method itself.',
+      });
+    }
+    // Own endpoints live here; a catch-all route must not send what is meant for the gateway upstream.
+    if (canonical.target.segments[0] === '_gateway') return refuse('route_unknown');
+    const candidates = firstOfEachAccount(routes, exchange.method, canonical.target.segments);
+    const first = candidates[0];
+    if (first === undefined) return refuse('route_unknown');
+    exchange.notes.route = first.template;
+    return next(extend(exchange, { ...canonical.target, candidates }));
+  };
+}
+
+function firstOfEachAccount(routes: readonly Route[], method: string, segments: readonly string[]): Route[] {
+  const found: Route[] = [];
+  for (const route of routes) {
+    if (!matches(route.match, method, segments)) continue;
+    if (found.some((other) => other.upstream.account === route.upstream.account)) continue;
+    found.push(route);
+  }
+  return found;
+}
+
+/**
+ * Laravel takes the method of a POST from `_method`: without this check a tenant allowed to POST could DELETE.
+ * (The header forms of the same trick are stripped with the other request headers.)
+ */
+function carriesMethodOverride(method: string, query: string): boolean {
+  if (method !== 'POST' || query === '') return false;
+  for (const name of new URLSearchParams(query).keys()) {
+    if (name.trim() === '_method' || name.startsWith('_method[')) return true;
+  }
+  return false;
+}

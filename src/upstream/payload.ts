@@ -1,0 +1,50 @@
+import type { Readable } from 'node:stream';
+import { BodyTooLarge, extend, type HangUp, type Received, type RequestBody, refuse, type Stage } from '../exchange.ts';
+
+/** A request body ready to be sent: in memory (it can be sent again), a stream (it cannot), or none. */
+export interface Uploaded {
+  readonly payload: Buffer | Readable | null;
+}
+
+/**
+ * Reads small bodies before anything is spent: a slow uploader then holds no slot of the account, and the request can be
+ * sent again after a 401. Larger ones, and those of unknown size, stream with back-pressure.
+ */
+export function readSmallBodies<E extends Received>(options: { readonly replayBytes: number }): Stage<E, E & Uploaded> {
+  return (next) => (exchange) => {
+    const { body } = exchange;
+    if (body === null) return next(extend(exchange, { payload: null }));
+    if (body.declaredBytes === null || body.declaredBytes > options.replayBytes) {
+      return next(extend(exchange, { payload: body.open() }));
+    }
+    return collect(body, exchange.hangUp).then((collected) => {
+      if (collected.kind === 'failed') {
+        return collected.tooLarge ? refuse('body_too_large') : refuse('bad_request', { internal: collected.internal });
+      }
+      return next(extend(exchange, { payload: collected.bytes }));
+    });
+  };
+}
+
+type Collected =
+  | { readonly kind: 'ok'; readonly bytes: Buffer }
+  | { readonly kind: 'failed'; readonly tooLarge: boolean; readonly internal: string };
+
+function collect(body: RequestBody, hangUp: HangUp): Promise<Collected> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    const stream = body.open();
+    const stop = hangUp.onHangUp(() => finish({ kind: 'failed', tooLarge: false, internal: 'caller left' }));
+    const finish = (collected: Collected): void => {
+      stop();
+      resolve(collected);
+    };
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    stream.on('end', () => {
+      finish({ kind: 'ok', bytes: chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks) });
+    });
+    stream.on('error', (error) => {
+      finish({ kind: 'failed', tooLarge: error instanceof BodyTooLarge, internal: error.message });
+    });
+  });
+}

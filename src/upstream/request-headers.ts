@@ -1,0 +1,97 @@
+import type { HeaderList } from '../exchange.ts';
+
+/**
+ * Headers of a request that end at the gateway. The one place that decides what goes upstream.
+ *
+ * - hop-by-hop (RFC 9110 section 7.6.1), and in addition whatever Connection names
+ * - the tenant's key, and cookies: the account's session is not the caller's
+ * - `host` and `content-length`: the sender sets its own
+ * - forwarding headers: nobody in front of the gateway may tell Patchworks where a request comes from
+ * - method and URL overrides: permission was checked for the method and path of the request line
+ * - `expect`: answered by the gateway; `x-request-id`: set anew
+ */
+const endsHere = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+  'authorization',
+  'x-api-key',
+  'cookie',
+  'cookie2',
+  'host',
+  'content-length',
+  'expect',
+  'x-request-id',
+  'forwarded',
+  'via',
+  'x-forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-forwarded-port',
+  'x-forwarded-prefix',
+  'x-forwarded-server',
+  'x-forwarded-ssl',
+  'x-real-ip',
+  'x-client-ip',
+  'x-cluster-client-ip',
+  'true-client-ip',
+  'cf-connecting-ip',
+  'x-original-url',
+  'x-rewrite-url',
+  'x-original-host',
+  'x-http-method',
+  'x-http-method-override',
+  'x-method-override',
+  'prefer',
+]);
+
+export interface OutboundHeaderOptions {
+  readonly rawHeaders: readonly string[];
+  /** Value of the Connection header, if any. */
+  readonly connection: string | undefined;
+  readonly authorization: string;
+  readonly requestId: string;
+  /** Ask for a body that is not compressed, because links in it will be rewritten. */
+  readonly identity: boolean;
+}
+
+/**
+ * The request's headers as Patchworks gets them: those that pass, unchanged and in order, then the account's
+ * credential, the request id, and `application/json` for `Accept` and `Content-Type` where they are missing (without
+ * them answers may not be JSON).
+ */
+export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
+  const { rawHeaders } = options;
+  const named = options.connection === undefined ? null : namedByConnection(options.connection);
+  const headers: HeaderList = [];
+  let accept = false;
+  let contentType = false;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string;
+    const lower = name.toLowerCase();
+    if (endsHere.has(lower) || named?.has(lower)) continue;
+    if (lower === 'accept') accept = true;
+    else if (lower === 'content-type') contentType = true;
+    else if (lower === 'accept-encoding' && options.identity) continue;
+    headers.push(name, rawHeaders[i + 1] as string);
+  }
+  if (!accept) headers.push('Accept', 'application/json');
+  if (!contentType) headers.push('Content-Type', 'application/json');
+  if (options.identity) headers.push('Accept-Encoding', 'identity');
+  headers.push('Authorization', options.authorization, 'X-Request-Id', options.requestId);
+  return headers;
+}
+
+/** Lower-case names a Connection header lists, to be dropped with it; null for the two everyday values. */
+export function namedByConnection(connection: string): ReadonlySet<string> | null {
+  if (connection === 'keep-alive' || connection === 'close') return null;
+  return new Set(connection.split(',').map((name) => name.trim().toLowerCase()));
+}

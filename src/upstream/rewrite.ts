@@ -1,0 +1,94 @@
+import { pipeline, type Readable, Transform } from 'node:stream';
+import {
+  type Answer,
+  answer,
+  type HeaderList,
+  headerOf,
+  type Outcome,
+  type Received,
+  type Stage,
+} from '../exchange.ts';
+import { type LinkBases, LinkRewriter, rewriteUrl } from './links.ts';
+
+interface Rewritable extends Received {
+  readonly route: { readonly rewriteLinks: boolean };
+}
+
+/**
+ * Leads links in answers back through the gateway. Stands above the cache, so that what is stored is the upstream's and
+ * one caller's Host header can not end up in another caller's answer.
+ */
+export function leadLinksBack<E extends Rewritable>(options: { readonly origins: readonly string[] }): Stage<E, E> {
+  const { origins } = options;
+  const remembered = new WeakMap<Buffer, { base: string; body: Buffer }>();
+
+  const rewriteBuffer = (body: Buffer, base: string): Buffer => {
+    // A cached body is asked for again and again, nearly always by the same base URL.
+    const known = remembered.get(body);
+    if (known !== undefined && known.base === base) return known.body;
+    const rewriter = new LinkRewriter({ origins, base });
+    const rewritten = Buffer.concat([rewriter.push(body), rewriter.flush()]);
+    remembered.set(body, { base, body: rewritten });
+    return rewritten;
+  };
+
+  const rewrite = (exchange: E, outcome: Outcome): Outcome => {
+    if (outcome.kind === 'refusal') return outcome;
+    const bases = { origins, base: exchange.baseUrl };
+    const headers = withLocation(outcome.headers, bases);
+    const { body } = outcome;
+    if (!exchange.route.rewriteLinks || body === null || !isPlainJson(outcome)) {
+      return headers === outcome.headers ? outcome : answer(outcome.status, headers, body);
+    }
+    if (Buffer.isBuffer(body)) return answer(outcome.status, headers, rewriteBuffer(body, bases.base));
+    return answer(outcome.status, without(headers, 'content-length'), rewriteStream(body, bases));
+  };
+
+  return (next) => (exchange) => {
+    const outcome = next(exchange);
+    return outcome instanceof Promise ? outcome.then((later) => rewrite(exchange, later)) : rewrite(exchange, outcome);
+  };
+}
+
+/** JSON that nobody compressed (upstream was asked not to) and that is whole. */
+function isPlainJson(outcome: Answer): boolean {
+  if (outcome.status === 206) return false;
+  const type = headerOf(outcome.headers, 'content-type');
+  if (type === undefined || !/^application\/(?:[\w.+-]+\+)?json\b/i.test(type)) return false;
+  const encoding = headerOf(outcome.headers, 'content-encoding');
+  return encoding === undefined || encoding.toLowerCase() === 'identity';
+}
+
+function withLocation(headers: HeaderList, bases: LinkBases): HeaderList {
+  const location = headerOf(headers, 'location');
+  const rewritten = location === undefined ? null : rewriteUrl(location, bases);
+  if (rewritten === null) return headers;
+  return headers.map((item, index) =>
+    index % 2 === 1 && headers[index - 1]?.toLowerCase() === 'location' ? rewritten : item,
+  );
+}
+
+function without(headers: HeaderList, lowerName: string): HeaderList {
+  const kept: HeaderList = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string;
+    if (name.toLowerCase() !== lowerName) kept.push(name, headers[i + 1] as string);
+  }
+  return kept;
+}
+
+function rewriteStream(body: Readable, bases: LinkBases): Readable {
+  const rewriter = new LinkRewriter(bases);
+  const transform = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      done(null, rewriter.push(chunk));
+    },
+    flush(done) {
+      done(null, rewriter.flush());
+    },
+  });
+  pipeline(body, transform, () => {
+    // A broken body has destroyed the transform with its error: whoever reads it sees the answer cut off.
+  });
+  return transform;
+}
