@@ -9,10 +9,11 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), 'patchgate-test-'));
 const report = join(scratch, 'report.json');
 
-try {
+/** @returns {number} exit code */
+function test() {
   // Tests of the process run what the image runs.
   const build = spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { cwd: root, stdio: 'inherit' });
-  if (build.status !== 0) process.exit(build.status ?? 1);
+  if (build.status !== 0) return build.status ?? 1;
 
   const run = spawnSync(
     process.execPath,
@@ -31,7 +32,11 @@ try {
   const skipped = counts.numPendingTests + counts.numTodoTests;
   const failed = counts.numFailedTests;
   console.log(`\n${counts.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
-  process.exitCode = run.status !== 0 || !counts.success || counts.numPassedTests === 0 ? 1 : 0;
+  return run.status !== 0 || !counts.success || counts.numPassedTests === 0 ? 1 : 0;
+}
+
+try {
+  process.exitCode = test();
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }

@@ -1,0 +1,31 @@
+import type { Authenticated } from '../auth/authenticate.ts';
+import { deniedPaths } from '../auth/denied.ts';
+import { answer, type Handler, type Received } from '../exchange.ts';
+import type { Ledger } from '../quota/ledger.ts';
+
+/** `GET /_gateway/whoami`: tells a tenant what the gateway knows of it. Costs nothing of its quota. */
+export function whoami(options: { readonly ledger: Ledger }): Handler<Received & Authenticated> {
+  return ({ tenant, key }) => {
+    const quota = options.ledger.peek(tenant.account, tenant.id);
+    const body = {
+      tenant: tenant.id,
+      account: tenant.account,
+      key: {
+        id: key.id,
+        expires: key.expiresAtMs === null ? null : new Date(key.expiresAtMs).toISOString(),
+      },
+      permissions: {
+        allow: tenant.allow === null ? ['* /**'] : tenant.allow.map((pattern) => pattern.text),
+        deniedUnlessNamed: deniedPaths,
+      },
+      quota: {
+        requestsPerMinute: quota.limit,
+        burst: quota.burst,
+        remaining: quota.remaining,
+        fullInSeconds: Math.ceil(quota.resetMs / 1000),
+      },
+    };
+    const headers = ['Content-Type', 'application/json', 'Cache-Control', 'no-store'];
+    return answer(200, headers, Buffer.from(`${JSON.stringify(body)}\n`));
+  };
+}
