@@ -1,0 +1,125 @@
+import { createHash } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { loadSettings, renderProblems } from '../config/load.ts';
+import { createGateway } from '../gateway.ts';
+import { createSimulator } from '../simulator/simulator.ts';
+import { type Io, say } from './io.ts';
+import { untilStopped } from './serve.ts';
+
+const HELP = `usage: patchgate demo [--port 8080] [--admin-port 9090]
+
+Runs the Patchworks simulator and a gateway with embedded state, with two tenants, until Ctrl-C.
+`;
+
+const TENANTS = { billing: 'demo-key-billing', reporting: 'demo-key-reporting' };
+
+/** `patchgate demo`: everything on loopback, nothing to install, nothing kept. */
+export async function demo(args: string[], io: Io): Promise<number> {
+  let ports: { port: string; adminPort: string };
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        port: { type: 'string', default: '8080' },
+        'admin-port': { type: 'string', default: '9090' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+    if (values.help) {
+      io.stdout.write(HELP);
+      return 0;
+    }
+    ports = { port: values.port, adminPort: values['admin-port'] };
+  } catch (error) {
+    say(io.stderr, `patchgate demo: ${error instanceof Error ? error.message : String(error)}`);
+    return 2;
+  }
+  const simulator = await createSimulator({ port: 0 });
+  try {
+    return await runGateway(simulator.url, ports, io);
+  } finally {
+    await simulator.close();
+  }
+}
+
+async function runGateway(upstream: string, ports: { port: string; adminPort: string }, io: Io): Promise<number> {
+  const loaded = await loadSettings({
+    path: 'demo.yaml',
+    env: io.env,
+    readFile: async () => configuration(upstream, ports),
+  });
+  if (!loaded.ok) {
+    say(io.stderr, renderProblems(loaded.problems));
+    return 1;
+  }
+  const gateway = createGateway({ settings: loaded.settings });
+  const started = await gateway.start();
+  if (!started.ok) {
+    say(io.stderr, `patchgate demo: ${started.reason}; choose others with --port and --admin-port`);
+    await gateway.close();
+    return 1;
+  }
+  say(io.stdout, whatToTry(`http://127.0.0.1:${started.traffic.port}`, `http://127.0.0.1:${started.admin.port}`, upstream));
+  await untilStopped(gateway);
+  say(io.stdout, 'stopped: nothing was kept');
+  return 0;
+}
+
+/** The demo is configured like any gateway: this text could stand in a file. */
+function configuration(upstream: string, ports: { port: string; adminPort: string }): string {
+  const keyOf = (key: string) => createHash('sha256').update(key).digest('hex');
+  return JSON.stringify({
+    listen: {
+      traffic: { host: '127.0.0.1', port: Number(ports.port) },
+      admin: { host: '127.0.0.1', port: Number(ports.adminPort) },
+    },
+    accounts: { main: { credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }] } },
+    upstreams: { core: { origin: upstream }, start: { origin: upstream } },
+    routes: [
+      { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
+      { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
+    ],
+    // One line a request is for machines; a demo should leave the screen to its user.
+    log: { level: 'warn' },
+    tenants: {
+      billing: { keys: [{ id: 'demo', sha256: keyOf(TENANTS.billing) }] },
+      reporting: {
+        keys: [{ id: 'demo', sha256: keyOf(TENANTS.reporting) }],
+        allow: ['GET /api/v1/**'],
+        quota: { rate: 30, burst: 5 },
+      },
+    },
+  });
+}
+
+function whatToTry(traffic: string, admin: string, upstream: string): string {
+  return `
+patchgate demo: a gateway with two tenants, in front of a simulated Patchworks
+
+  gateway   ${traffic}
+  admin     ${admin}   /metrics /status /config /livez /readyz
+  upstream  ${upstream}   (the simulator; your services never call it)
+
+  tenant billing    key ${TENANTS.billing}      may call everything but logins, keys and users
+  tenant reporting  key ${TENANTS.reporting}    may only read, 30 a minute
+
+Five things to try:
+
+  1. A list of flows; then again: the second answer comes from the cache (Cache-Status, Age)
+     curl -si ${traffic}/api/v1/flows?per_page=2 -H 'Authorization: Bearer ${TENANTS.billing}'
+
+  2. Start a flow; the key may also be sent as Patchworks clients do, bare
+     curl -si -X POST ${traffic}/api/v1/flows/1/start -H 'Authorization: ${TENANTS.billing}'
+
+  3. The same by a tenant that may only read: 403
+     curl -si -X POST ${traffic}/api/v1/flows/1/start -H 'X-API-Key: ${TENANTS.reporting}'
+
+  4. Use up the reader's burst of 5: 429 with Retry-After and the limit fields
+     for i in 1 2 3 4 5 6 7; do curl -so /dev/null -w '%{http_code}\\n' ${traffic}/api/v1/flow-runs -H 'X-API-Key: ${TENANTS.reporting}'; done
+
+  5. Who am I, and what have I left
+     curl -s ${traffic}/_gateway/whoami -H 'X-API-Key: ${TENANTS.reporting}'
+
+Ctrl-C ends it all.
+`;
+}

@@ -1,0 +1,73 @@
+import { parseArgs } from 'node:util';
+import { loadSettings, renderProblems } from '../config/load.ts';
+import { createGateway, type Gateway } from '../gateway.ts';
+import { type Io, say } from './io.ts';
+
+const HELP = `usage: patchgate serve [--config PATH]
+
+Runs the gateway until SIGTERM or SIGINT.
+
+  --config PATH   gateway.yaml (default: config/gateway.yaml)
+
+SIGTERM drains: not ready at once, still accepting for drain.delay, then what is in flight is finished (drain.timeout
+at most), exit 0. SIGINT (Ctrl-C) does the same without the delay. A second signal ends at once.
+`;
+
+/** `patchgate serve`: exit 0 after a drain, 1 if it could not start, 2 if called wrongly. */
+export async function serve(args: string[], io: Io): Promise<number> {
+  const options = readOptions(args);
+  if (options.kind === 'help') {
+    io.stdout.write(HELP);
+    return 0;
+  }
+  if (options.kind === 'wrong') {
+    say(io.stderr, `patchgate serve: ${options.reason}`);
+    return 2;
+  }
+  const loaded = await loadSettings({ path: options.config, env: io.env });
+  if (!loaded.ok) {
+    say(io.stderr, renderProblems(loaded.problems));
+    return 1;
+  }
+  const gateway = createGateway({ settings: loaded.settings });
+  for (const warning of loaded.warnings) gateway.log.warn({}, warning);
+  const started = await gateway.start();
+  if (!started.ok) {
+    say(io.stderr, `patchgate serve: ${started.reason}`);
+    await gateway.close();
+    return 1;
+  }
+  await untilStopped(gateway);
+  return 0;
+}
+
+/** Resolves when the gateway has drained after the first signal; a second one ends the process. */
+export function untilStopped(gateway: Gateway): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let stopping = false;
+    const stop = (signal: NodeJS.Signals): void => {
+      if (stopping) process.exit(130);
+      stopping = true;
+      gateway.drain({ signal, withDelay: signal === 'SIGTERM' }).then(resolve, reject);
+    };
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+  });
+}
+
+type Options =
+  | { readonly kind: 'run'; readonly config: string }
+  | { readonly kind: 'help' }
+  | { readonly kind: 'wrong'; readonly reason: string };
+
+function readOptions(args: string[]): Options {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: { config: { type: 'string', default: 'config/gateway.yaml' }, help: { type: 'boolean', short: 'h' } },
+    });
+    return values.help ? { kind: 'help' } : { kind: 'run', config: values.config };
+  } catch (error) {
+    return { kind: 'wrong', reason: error instanceof Error ? error.message : String(error) };
+  }
+}
