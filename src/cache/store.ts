@@ -1,4 +1,4 @@
-import type { EpochMs } from '../clock.ts';
+import type { EpochMs, MonotonicMs } from '../clock.ts';
 import type { HeaderList } from '../exchange.ts';
 
 /**
@@ -9,19 +9,38 @@ export interface CacheStore {
   get(key: string): CacheEntry | undefined | Promise<CacheEntry | undefined>;
   /** Keeps the entry until about `keepMs` from now; a store may drop any entry at any time. */
   set(key: string, entry: CacheEntry, keepMs: number): void;
+  /** Frees the room of an entry that will never be served again. */
+  delete(key: string): void;
   /** Null for a store that cannot tell. */
   size(): { readonly entries: number; readonly bytes: number } | null;
 }
 
-export interface CacheEntry {
+export type CacheEntry = StoredAnswer | Signpost;
+
+export interface StoredAnswer {
+  readonly kind: 'answer';
   readonly status: number;
-  /** Without hop-by-hop, Set-Cookie, rate-limit and credential fields. */
+  /** Without hop-by-hop, Set-Cookie, rate-limit and credential fields; complete but for length, Age and Cache-Status. */
   readonly headers: HeaderList;
   readonly body: Buffer;
-  /** When the headers of the answer arrived. */
+  /** When the headers of the answer arrived: for dates that leave the process. */
   readonly storedAt: EpochMs;
+  /**
+   * The same moment on this process's own clock: what freshness is counted from, since a wall clock stepped back would
+   * keep an answer fresh too long. A tier outside the process derives it from `storedAt` when it reads.
+   */
+  readonly arrivedAt: MonotonicMs;
   /** How old it already was then (its Age, RFC 9111 section 4.2.3). */
   readonly initialAgeMs: number;
   /** How long it is fresh, counted from `storedAt - initialAgeMs`. */
   readonly freshForMs: number;
+  /** Up to which write of its account the answer is known to be untouched (see drops.ts). Moves on with each look-up. */
+  clearedUpTo: number;
+}
+
+/** Stands under the primary key of answers that vary, and says which request fields make the rest of their key. */
+export interface Signpost {
+  readonly kind: 'signpost';
+  /** Lower case, sorted, never empty. */
+  readonly fields: readonly string[];
 }

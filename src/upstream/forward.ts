@@ -5,6 +5,7 @@ import type { Clock, MonotonicMs } from '../clock.ts';
 import { answer, type Handler, type Outcome, type Refusal, refuse } from '../exchange.ts';
 import type { Log, Meter } from '../observe.ts';
 import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
+import type { Admitted } from '../quota/quota.ts';
 import type { Routed } from '../routing/route.ts';
 import type { CredentialPool, Grant, Held } from './credentials.ts';
 import type { Uploaded } from './payload.ts';
@@ -12,13 +13,7 @@ import { outboundHeaders } from './request-headers.ts';
 import { inboundHeaders } from './response-headers.ts';
 import type { Sender, SendFailure, Sent } from './sender.ts';
 
-/** What the end of the stack needs: a paid slot, and a way to pay for another attempt. */
-export interface Charged {
-  readonly slot: Slot;
-  readonly admitAgain: () => Decision | Promise<Decision>;
-}
-
-export type Forwardable = Routed & Authenticated & Authorised & Uploaded & Charged;
+export type Forwardable = Routed & Authenticated & Authorised & Uploaded & Admitted;
 
 export interface ForwardOptions {
   readonly sender: Sender;

@@ -1,0 +1,77 @@
+import { matchesPath } from '../routing/pattern.ts';
+
+/**
+ * Which answers a write has made worthless. A write is noted as path patterns in a log of its account; an answer
+ * remembers up to which write it is known to be untouched, and catches up when it is looked up. So a write costs
+ * nothing however many answers are kept, a hit with no write since its last one costs one comparison, and a GET that
+ * was in flight during a write is told from one that began after it.
+ *
+ * It lives as long as the store it speaks of: with a new log over an old store, old answers would pass for untouched.
+ */
+export interface Drops {
+  /** The latest write of the account: 0 before the first. */
+  latest(account: string): number;
+  /** Whether no write after `since` has touched the path; also false where that is no longer known. */
+  untouchedSince(account: string, segments: readonly string[], since: number): boolean;
+  /** Drops every answer of the account under one of the patterns: for writes, and for a purge by an operator. */
+  drop(account: string, patterns: readonly (readonly string[])[]): void;
+}
+
+interface Written {
+  readonly at: number;
+  readonly patterns: readonly (readonly string[])[];
+}
+
+interface AccountLog {
+  latest: number;
+  /** In order; the last is the latest. */
+  writes: Written[];
+}
+
+/** @param remembered how many writes of an account are kept; what is older than all of them counts as touched. */
+export function createDrops(remembered = 4096): Drops {
+  if (!(remembered >= 1)) throw new RangeError('remembered must be at least 1');
+  // Accounts come from the configuration: the map is bounded by it.
+  const logs = new Map<string, AccountLog>();
+
+  return {
+    latest: (account) => logs.get(account)?.latest ?? 0,
+
+    untouchedSince(account, segments, since) {
+      const log = logs.get(account);
+      if (log === undefined || log.latest <= since) return true;
+      const oldest = log.writes[0];
+      if (oldest === undefined || since < oldest.at - 1) return false;
+      for (let i = log.writes.length - 1; i >= 0; i--) {
+        const write = log.writes[i] as Written;
+        if (write.at <= since) return true;
+        if (write.patterns.some((pattern) => matchesPath(pattern, segments))) return false;
+      }
+      return true;
+    },
+
+    drop(account, patterns) {
+      let log = logs.get(account);
+      if (log === undefined) {
+        log = { latest: 0, writes: [] };
+        logs.set(account, log);
+      }
+      log.latest++;
+      log.writes.push({ at: log.latest, patterns });
+      // Twice the bound before half goes: trimming one by one would move the whole array at each write.
+      if (log.writes.length >= remembered * 2) log.writes = log.writes.slice(-remembered);
+    },
+  };
+}
+
+const VERSION = /^v\d+$/;
+
+/**
+ * What a write to a path changes for certain: the path, its collection and all below that (`PATCH /flows/5`: `/flows/**`).
+ * A path directly below the API's root is a collection itself: `POST /api/v1/data-pool` must not drop all of `/api/v1`.
+ */
+export function writtenCollection(segments: readonly string[]): readonly string[] {
+  const root = segments.findIndex((segment) => VERSION.test(segment)) + 1;
+  const depth = Math.min(segments.length, Math.max(segments.length - 1, root + 1));
+  return [...segments.slice(0, depth), '**'];
+}

@@ -1,0 +1,15 @@
+const MONTHS = 'Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec';
+const IMF_FIXDATE = new RegExp(`^[A-Z][a-z]{2}, \\d{2} (?:${MONTHS}) \\d{4} \\d{2}:\\d{2}:\\d{2} GMT$`);
+const RFC_850 = new RegExp(`^[A-Z][a-z]+day, \\d{2}-(?:${MONTHS})-\\d{2} \\d{2}:\\d{2}:\\d{2} GMT$`);
+const ASCTIME = new RegExp(`^[A-Z][a-z]{2} (?:${MONTHS}) [ \\d]\\d \\d{2}:\\d{2}:\\d{2} \\d{4}$`);
+
+/**
+ * Milliseconds since the epoch, or null. Stricter than Date.parse, which finds a date in `Expires: 0` and in local times:
+ * an answer with a malformed date is stale (RFC 9111 section 5.3). All three forms of RFC 9110 section 5.6.7 are read.
+ */
+export function parseHttpDate(text: string): number | null {
+  let parsed = Number.NaN;
+  if (IMF_FIXDATE.test(text) || RFC_850.test(text)) parsed = Date.parse(text);
+  else if (ASCTIME.test(text)) parsed = Date.parse(`${text} GMT`);
+  return Number.isNaN(parsed) ? null : parsed;
+}

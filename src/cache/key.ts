@@ -1,0 +1,101 @@
+import type { Received } from '../exchange.ts';
+
+/** What the key is made of; routing provides all but what the edge has received. */
+export interface Keyed extends Pick<Received, 'headers'> {
+  /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
+  readonly path: string;
+  /** Raw, without the question mark. */
+  readonly query: string;
+  readonly route: { readonly upstream: { readonly id: string; readonly account: string } };
+}
+
+/** No part can contain it: neither header values nor request targets may carry a line feed. */
+const SEPARATOR = '\n';
+
+/** What the upstream stage sends where the caller named nothing: without a field and with this one are one request. */
+const DEFAULT_ACCEPT = 'application/json';
+
+/**
+ * The primary key of an answer (RFC 9111 section 2). It contains
+ *
+ * - account and upstream: the same path means other data in another account;
+ * - canonical path and query;
+ * - Accept: Patchworks answers in HTML without it, and does not say so in Vary.
+ *
+ * Deliberately left out: the tenant and its key (tenants of an account may see the same data, and share what was
+ * fetched; permission is checked before the cache), the account's credential (whichever is in use, it is the same
+ * account), the method (HEAD is answered from what GET has stored), the Host (links are rewritten above the cache, so a
+ * forged one leads nobody else away), and every other request field unless the answer
+ * names it in Vary: see {@link variantKey}.
+ */
+export function primaryKey(exchange: Keyed): string {
+  const { upstream } = exchange.route;
+  const accept = exchange.headers['accept'] ?? DEFAULT_ACCEPT;
+  return (
+    upstream.account +
+    SEPARATOR +
+    upstream.id +
+    SEPARATOR +
+    exchange.path +
+    SEPARATOR +
+    canonicalQuery(exchange.query) +
+    SEPARATOR +
+    accept
+  );
+}
+
+/** The key of one variant: the primary key, and the request's values of the fields that Vary names (section 4.1). */
+export function variantKey(primary: string, fields: readonly string[], headers: Received['headers']): string {
+  let key = primary;
+  for (const field of fields) {
+    const value = headers[field];
+    // An absent field and an empty one are different requests.
+    key += value === undefined ? `${SEPARATOR}${field}` : `${SEPARATOR}${field}:${value}`;
+  }
+  return key;
+}
+
+/**
+ * One spelling for queries that mean the same: order is kept, escapes are resolved where that cannot change the meaning.
+ *
+ * Patchworks reads `application/x-www-form-urlencoded`: PHP splits at `&` and `=` first and decodes names and values
+ * after that, so for every other printable character the escape and the character are the same (`%5B` and `[`, `%2C`
+ * and `,`). Kept as escapes, in capitals (RFC 3986 section 6.2.2.1): the characters with a role in that format, `& = + ; %`
+ * and `#`, and what is not printable ASCII. `+` and `%20` stay apart: only form decoding makes both a space, and a
+ * request too many is cheaper than a wrong answer. A query with a malformed escape stays as it is, since servers differ.
+ */
+export function canonicalQuery(query: string): string {
+  let mark = query.indexOf('%');
+  if (mark === -1) return query;
+  let canonical = '';
+  let done = 0;
+  while (mark !== -1) {
+    const byte = hexByte(query.charCodeAt(mark + 1), query.charCodeAt(mark + 2));
+    if (byte === -1) return query;
+    canonical += query.slice(done, mark) + SPELLING[byte];
+    done = mark + 3;
+    mark = query.indexOf('%', done);
+  }
+  return canonical + query.slice(done);
+}
+
+/** How each byte that came as an escape is spelled in the key. */
+const SPELLING: readonly string[] = Array.from({ length: 256 }, (_, byte) => {
+  const character = String.fromCharCode(byte);
+  return byte > 0x20 && byte < 0x7f && !'&=+;%#'.includes(character)
+    ? character
+    : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+});
+
+/** The byte that two hexadecimal digits stand for, or -1. */
+function hexByte(high: number, low: number): number {
+  const a = hexDigit(high);
+  const b = hexDigit(low);
+  return a === -1 || b === -1 ? -1 : a * 16 + b;
+}
+
+function hexDigit(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const letter = code | 0x20;
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
+}

@@ -1,0 +1,81 @@
+import type { MonotonicMs } from '../clock.ts';
+import { type LeasedWindow, WINDOW_MS } from './window.ts';
+
+/**
+ * Use of the account by others, as far as `X-RateLimit-Remaining` shows it.
+ *
+ * Upstream counts in a fixed window of 60 s. Of what it has counted (`limit − remaining`), at most as many can be ours as
+ * we hold slots that may have arrived in that window; the rest is foreign for certain. The estimate errs downwards only:
+ * without foreign use it is 0 whatever the latency, so nothing is lost. Once foreign use is certain, what is left is
+ * believed to the letter: no more is in flight than `remaining` was.
+ *
+ * Within one upstream window foreign use only grows, so the greatest estimate stands until the window must have ended:
+ * 60 s after the observation at the latest, or when `remaining` jumps up by more than reordering can explain.
+ */
+export class ForeignUse {
+  #foreign = 0;
+  #remaining = Number.POSITIVE_INFINITY;
+  #until = Number.NEGATIVE_INFINITY;
+  /** The greatest use seen in the present upstream window, and when the request that showed it was admitted. */
+  #used = 0;
+  #usedAdmittedAt = Number.NEGATIVE_INFINITY as MonotonicMs;
+  /**
+   * The present upstream window opened between these two. What arrived before the first is not counted in it; what was
+   * admitted before the second may have been counted in the one before.
+   */
+  #openedAfter = Number.NEGATIVE_INFINITY as MonotonicMs;
+  #openedBefore = Number.NEGATIVE_INFINITY as MonotonicMs;
+
+  /**
+   * @param used what upstream has counted, this request included
+   * @param window with the request's own slot still held
+   */
+  observe(
+    seen: { used: number; remaining: number; admittedAt: MonotonicMs; at: MonotonicMs },
+    window: LeasedWindow,
+  ): void {
+    const { used, remaining, at } = seen;
+    // Answers overtake each other by no more than are in flight; a greater drop is a new window.
+    if (used + window.inFlight < this.#used) {
+      this.#openedAfter = this.#usedAdmittedAt;
+      this.#openedBefore = at;
+      this.#used = 0;
+      this.#clear();
+    }
+    if (used >= this.#used || at - this.#usedAdmittedAt > WINDOW_MS) {
+      this.#used = used;
+      this.#usedAdmittedAt = seen.admittedAt;
+    }
+    if (at >= this.#until) this.#clear();
+    const straggler = seen.admittedAt < this.#openedBefore;
+    const own = straggler ? window.held(at) : window.heldSince(this.#openedAfter, at);
+    const foreign = Math.max(0, used - own);
+    if (foreign === 0 && this.#foreign === 0) return;
+    this.#remaining = Math.min(this.#remaining, remaining);
+    if (foreign >= this.#foreign) {
+      this.#foreign = foreign;
+      this.#until = at + WINDOW_MS;
+    }
+  }
+
+  /** Slots that others hold. */
+  slots(now: MonotonicMs): number {
+    return now < this.#until ? this.#foreign : 0;
+  }
+
+  /** How many requests may be in flight together; infinite while nothing foreign is known. */
+  left(now: MonotonicMs): number {
+    return now < this.#until ? this.#remaining : Number.POSITIVE_INFINITY;
+  }
+
+  /** Until the estimate no longer stands. */
+  passesInMs(now: MonotonicMs): number {
+    return Math.max(0, this.#until - now);
+  }
+
+  #clear(): void {
+    this.#foreign = 0;
+    this.#remaining = Number.POSITIVE_INFINITY;
+    this.#until = Number.NEGATIVE_INFINITY;
+  }
+}
