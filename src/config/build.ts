@@ -1,0 +1,182 @@
+import { parsePattern } from '../routing/pattern.ts';
+import { Secret } from '../secret.ts';
+import { type Checked, checkSettings } from './checks.ts';
+import type { BuildInput, Report } from './input.ts';
+import type {
+  AccountSettings,
+  CacheRule,
+  CredentialSettings,
+  LogLevel,
+  RouteSettings,
+  Settings,
+  TenantSettings,
+  UpstreamSettings,
+} from './model.ts';
+import {
+  cacheRuleDefaults,
+  invalidateDefaults,
+  OTHER_TIMEOUT_MS,
+  routeDefaults,
+  upstreamDefaults,
+} from './patchworks.ts';
+import type { GatewayInput, TenantInput } from './schema.ts';
+import type { Path, Problem } from './source.ts';
+import { showPath } from './source.ts';
+
+export interface Built {
+  readonly settings: Settings;
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly string[];
+}
+
+/** From validated input to settings: defaults for Patchworks, references resolved, then checked as a whole. */
+export function buildSettings(input: BuildInput): Built {
+  const problems: Problem[] = [];
+  const report: Report = (source, path, message) => {
+    problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
+  };
+  const { gateway, gatewaySource } = input;
+  if (gateway.redis !== undefined) {
+    report(
+      gatewaySource,
+      ['redis'],
+      'is not in this version, which keeps its state in one process: leave it out, and run one replica',
+    );
+  }
+  const secrets: Secret[] = input.fromFiles.map((value) => new Secret(value));
+  const secret = (value: string): Secret => {
+    const made = new Secret(value);
+    secrets.push(made);
+    return made;
+  };
+  const accounts = new Map(Object.entries(gateway.accounts).map(([id, each]) => [id, accountOf(id, each, secret)]));
+  const only = accounts.size === 1 ? ([...accounts.keys()][0] ?? null) : null;
+  const upstreams = upstreamsOf(gateway, only, (path, message) => report(gatewaySource, path, message));
+  const tenants = new Map(
+    Object.entries(input.tenants).map(([id, each]) => {
+      const account = each.account ?? only;
+      if (account === null) report(input.tenantsSource, ['tenants', id], 'needs an account, since there are several');
+      return [id, tenantOf(id, each, account ?? '', accounts)];
+    }),
+  );
+  const { token } = gateway.listen.admin;
+  const settings: Settings = {
+    listen: { ...gateway.listen, admin: { ...gateway.listen.admin, token: token === '' ? null : secret(token) } },
+    accounts,
+    upstreams,
+    routes: routesOf(gateway, upstreams),
+    cache: cacheOf(gateway),
+    limits: {
+      bodyBytes: gateway.limits.body,
+      replayBytes: Math.min(gateway.limits.replay, gateway.limits.body),
+      headersBytes: gateway.limits.headers,
+      headersTimeoutMs: gateway.limits.headersTimeout,
+      idleTimeoutMs: gateway.limits.idleTimeout,
+    },
+    drain: { delayMs: gateway.drain.delay, timeoutMs: gateway.drain.timeout },
+    log: { level: (input.logLevel || gateway.log.level) as LogLevel },
+    tenants,
+    secrets,
+    revision: input.revision,
+  };
+  const checked: Checked = { settings, input, report };
+  const warnings = checkSettings(checked);
+  return { settings, problems, warnings };
+}
+
+type AccountInput = GatewayInput['accounts'][string];
+
+function accountOf(id: string, input: AccountInput, secret: (value: string) => Secret): AccountSettings {
+  const credentials = input.credentials.map((each): CredentialSettings => {
+    if ('apiKey' in each) return { kind: 'apiKey', id: each.id, apiKey: secret(each.apiKey) };
+    const { url, username, password, usernameField } = each.login;
+    return { kind: 'login', id: each.id, url, username, password: secret(password), usernameField };
+  });
+  return { id, quota: input.quota, credentials };
+}
+
+function upstreamsOf(
+  gateway: GatewayInput,
+  only: string | null,
+  report: (path: Path, message: string) => void,
+): Map<string, UpstreamSettings> {
+  const named = gateway.upstreams;
+  // With several accounts the defaults would belong to none of them.
+  const ids = new Set(only === null ? Object.keys(named) : [...Object.keys(upstreamDefaults), ...Object.keys(named)]);
+  const upstreams = new Map<string, UpstreamSettings>();
+  for (const id of ids) {
+    const input = named[id];
+    const defaults = upstreamDefaults[id];
+    const account = input?.account ?? only;
+    const origin = input?.origin ?? defaults?.origin;
+    if (account === null) report(['upstreams', id], 'needs an account, since there are several');
+    if (origin === undefined) report(['upstreams', id], 'needs an origin');
+    const timeoutMs = input?.timeout ?? defaults?.timeoutMs ?? OTHER_TIMEOUT_MS;
+    upstreams.set(id, {
+      id,
+      account: account ?? '',
+      origin: origin === undefined ? '' : new URL(origin).origin,
+      timeoutMs,
+    });
+  }
+  return upstreams;
+}
+
+function routesOf(gateway: GatewayInput, upstreams: ReadonlyMap<string, UpstreamSettings>): RouteSettings[] {
+  if (gateway.routes === undefined) {
+    return routeDefaults.flatMap(({ match, upstream, rewriteLinks }) => {
+      const parsed = parsePattern(match);
+      return parsed.ok ? [{ match: parsed.pattern, upstream, rewriteLinks }] : [];
+    });
+  }
+  return gateway.routes.map(({ match, upstream, rewriteLinks }) => ({
+    match,
+    upstream,
+    rewriteLinks: rewriteLinks ?? /(?:^|\.)wearepatchworks\.com$/.test(hostOf(upstreams.get(upstream)?.origin)),
+  }));
+}
+
+function hostOf(origin: string | undefined): string {
+  return origin === undefined || origin === '' ? '' : new URL(origin).hostname;
+}
+
+function cacheOf({ cache }: GatewayInput): Settings['cache'] {
+  const rules = cache.rules?.map((rule): CacheRule => {
+    if (rule.ttl === undefined) return { match: rule.match, store: false };
+    return {
+      match: rule.match,
+      store: true,
+      ttlMs: rule.ttl,
+      staleWhileRevalidateMs: rule.staleWhileRevalidate,
+      staleIfErrorMs: rule.staleIfError,
+      staleIfThrottledMs: rule.staleIfThrottled,
+    };
+  });
+  return {
+    memoryBytes: cache.memory,
+    maxEntryBytes: cache.maxEntry,
+    rules: rules ?? cacheRuleDefaults,
+    invalidate: cache.invalidate ?? invalidateDefaults,
+  };
+}
+
+function tenantOf(
+  id: string,
+  input: TenantInput,
+  account: string,
+  accounts: ReadonlyMap<string, AccountSettings>,
+): TenantSettings {
+  const { rate, burst, weight, guarantee, maxWait } = input.quota;
+  return {
+    id,
+    account,
+    disabled: input.disabled,
+    keys: input.keys.map((key) => ({
+      id: key.id,
+      sha256: key.sha256.toLowerCase(),
+      expiresAtMs: key.expires === undefined ? null : Date.parse(key.expires),
+    })),
+    allow: input.allow ?? null,
+    quota: { rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1, burst, weight, guarantee, maxWaitMs: maxWait },
+  };
+}

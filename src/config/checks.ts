@@ -1,0 +1,145 @@
+import type { BuildInput, Report } from './input.ts';
+import type { Settings } from './model.ts';
+
+export interface Checked {
+  readonly settings: Settings;
+  readonly input: BuildInput;
+  readonly report: Report;
+}
+
+/** What only the whole can show: references, duplicates, and the arithmetic of the quotas. Returns warnings. */
+export function checkSettings(checked: Checked): string[] {
+  checkAccounts(checked);
+  checkReferences(checked);
+  checkTenants(checked);
+  checkKeys(checked);
+  return [...plannedOptions(checked), ...weakSpots(checked)];
+}
+
+function checkAccounts({ settings, input, report }: Checked): void {
+  const source = input.gatewaySource;
+  if (settings.accounts.size === 0) report(source, ['accounts'], 'must name at least one account');
+  for (const account of settings.accounts.values()) {
+    const { limit, ceiling } = account.quota;
+    if (ceiling >= limit) {
+      report(
+        source,
+        ['accounts', account.id, 'quota', 'ceiling'],
+        `must be below the limit (${limit}): at the limit Patchworks answers 429`,
+      );
+    }
+    const seen = new Set<string>();
+    for (const [index, credential] of account.credentials.entries()) {
+      if (seen.has(credential.id)) {
+        report(source, ['accounts', account.id, 'credentials', index, 'id'], 'this id is there twice');
+      }
+      seen.add(credential.id);
+    }
+  }
+}
+
+function checkReferences({ settings, input, report }: Checked): void {
+  const source = input.gatewaySource;
+  const known = (names: Iterable<string>) => `known are ${[...names].join(', ')}`;
+  for (const upstream of settings.upstreams.values()) {
+    if (upstream.account !== '' && !settings.accounts.has(upstream.account)) {
+      report(
+        source,
+        ['upstreams', upstream.id, 'account'],
+        `there is no such account; ${known(settings.accounts.keys())}`,
+      );
+    }
+  }
+  for (const [index, route] of settings.routes.entries()) {
+    if (settings.upstreams.has(route.upstream)) continue;
+    const path = input.gateway.routes === undefined ? ['routes'] : ['routes', index, 'upstream'];
+    report(source, path, `there is no such upstream; ${known(settings.upstreams.keys())}`);
+  }
+  for (const tenant of settings.tenants.values()) {
+    if (tenant.account === '' || settings.accounts.has(tenant.account)) continue;
+    const message = `there is no such account; ${known(settings.accounts.keys())}`;
+    report(input.tenantsSource, ['tenants', tenant.id, 'account'], message);
+  }
+}
+
+function checkTenants({ settings, input, report }: Checked): void {
+  const source = input.tenantsSource;
+  if (settings.tenants.size === 0) report(source, ['tenants'], 'must name at least one tenant');
+  const guaranteed = new Map<string, number>();
+  for (const tenant of settings.tenants.values()) {
+    const account = settings.accounts.get(tenant.account);
+    if (account === undefined) continue;
+    const sum = (guaranteed.get(account.id) ?? 0) + tenant.quota.guarantee;
+    guaranteed.set(account.id, sum);
+    const path = ['tenants', tenant.id, 'quota', 'guarantee'];
+    const { ceiling } = account.quota;
+    if (sum > ceiling && sum - tenant.quota.guarantee <= ceiling) {
+      report(
+        source,
+        path,
+        `brings the guarantees of account "${account.id}" to ${sum}, above its ceiling of ${ceiling}`,
+      );
+    }
+  }
+}
+
+function checkKeys({ settings, input, report }: Checked): void {
+  const owners = new Map<string, string>();
+  for (const tenant of settings.tenants.values()) {
+    const ids = new Set<string>();
+    for (const [index, key] of tenant.keys.entries()) {
+      const path = ['tenants', tenant.id, 'keys', index];
+      if (ids.has(key.id)) report(input.tenantsSource, [...path, 'id'], 'this id is there twice');
+      ids.add(key.id);
+      const owner = owners.get(key.sha256);
+      if (owner !== undefined) {
+        report(
+          input.tenantsSource,
+          [...path, 'sha256'],
+          `is the key of "${owner}" as well: a key must belong to one tenant`,
+        );
+      }
+      owners.set(key.sha256, tenant.id);
+    }
+  }
+}
+
+/** Options that are accepted, checked, and without effect so far: whoever sets one must hear of it. */
+function plannedOptions({ input }: Checked): string[] {
+  const set: string[] = [];
+  const raw = input.gatewaySource.value as { cache?: { rules?: unknown } };
+  const rules = Array.isArray(raw.cache?.rules) ? raw.cache.rules : [];
+  for (const [index, rule] of rules.entries()) {
+    for (const name of ['staleWhileRevalidate', 'staleIfError', 'staleIfThrottled']) {
+      if (has(rule, name)) set.push(`cache.rules[${index}].${name}`);
+    }
+  }
+  const tenants = (input.tenantsSource.value as { tenants?: Record<string, { quota?: unknown }> }).tenants ?? {};
+  for (const [id, tenant] of Object.entries(tenants)) {
+    for (const name of ['weight', 'guarantee', 'maxWait']) {
+      if (has(tenant?.quota, name)) set.push(`tenants.${id}.quota.${name}`);
+    }
+  }
+  return set.map((path) => `${path} is accepted, but has no effect in this version`);
+}
+
+function has(value: unknown, name: string): boolean {
+  return typeof value === 'object' && value !== null && name in value;
+}
+
+function weakSpots({ settings, input }: Checked): string[] {
+  const warnings: string[] = [];
+  for (const tenant of settings.tenants.values()) {
+    if (tenant.keys.length === 0) warnings.push(`tenants.${tenant.id} has no key: nobody can call as this tenant`);
+    for (const key of tenant.keys) {
+      if (key.expiresAtMs !== null && key.expiresAtMs <= input.now) {
+        warnings.push(`tenants.${tenant.id}: the key ${key.id} has expired`);
+      }
+    }
+  }
+  const { admin } = settings.listen;
+  if (admin.token === null && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
+    warnings.push('listen.admin is open to other hosts and has no token');
+  }
+  return warnings;
+}

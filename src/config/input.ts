@@ -1,0 +1,17 @@
+import type { GatewayInput, TenantInput } from './schema.ts';
+import type { Path, Source } from './source.ts';
+
+/** Everything a load has gathered, each part valid by itself. */
+export interface BuildInput {
+  readonly gateway: GatewayInput;
+  readonly gatewaySource: Source;
+  readonly tenants: Record<string, TenantInput>;
+  readonly tenantsSource: Source;
+  readonly fromFiles: readonly string[];
+  readonly logLevel: string | undefined;
+  readonly revision: string;
+  readonly now: number;
+}
+
+/** Notes what is wrong, with the line it stands on. */
+export type Report = (source: Source, path: Path, message: string) => void;

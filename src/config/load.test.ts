@@ -1,0 +1,320 @@
+import { describe, expect, test } from 'vitest';
+import { loadSettings, renderProblems } from './load.ts';
+import { redactedSettings } from './redacted.ts';
+
+const SHA = 'a'.repeat(64);
+const ACCOUNTS = 'accounts: { main: { credentials: [{ id: primary, apiKey: "${PATCHWORKS_API_KEY}" }] } }';
+const TENANTS = `tenants: { billing: { keys: [{ id: k1, sha256: ${SHA} }] } }`;
+const MINIMAL = `${ACCOUNTS}\n${TENANTS}`;
+const CANARY = 'canary-7f3d9-secret';
+
+function load(text: string, more: { files?: Record<string, string>; env?: Record<string, string> } = {}) {
+  const files: Record<string, string> = { 'gateway.yaml': text, ...more.files };
+  return loadSettings({
+    path: 'gateway.yaml',
+    env: { PATCHWORKS_API_KEY: CANARY, ...more.env },
+    readFile: async (path) => {
+      const found = files[path] ?? files[path.replace(`${process.cwd()}/`, '')];
+      if (found === undefined) throw Object.assign(new Error(`secret-laden message ${CANARY}`), { code: 'ENOENT' });
+      return found;
+    },
+  });
+}
+
+async function settingsOf(...args: Parameters<typeof load>) {
+  const loaded = await load(...args);
+  if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
+  return loaded.settings;
+}
+
+async function refusal(...args: Parameters<typeof load>): Promise<string> {
+  const loaded = await load(...args);
+  if (loaded.ok) throw new Error('was accepted');
+  const text = renderProblems(loaded.problems);
+  expect(text).not.toContain(CANARY);
+  return text;
+}
+
+describe('a minimal configuration', () => {
+  test('has the defaults for Patchworks', async () => {
+    const settings = await settingsOf(MINIMAL);
+    expect(settings.accounts.get('main')?.quota).toEqual({ limit: 240, ceiling: 235, burst: 60 });
+    expect(settings.upstreams.get('core')).toMatchObject({
+      account: 'main',
+      origin: 'https://core.wearepatchworks.com',
+      timeoutMs: 30_000,
+    });
+    expect(settings.routes.map((route) => `${route.match.text} → ${route.upstream}`)).toEqual([
+      'POST /api/v1/flows/*/start/** → start',
+      'POST /api/v1/flows/*/manual/** → start',
+      'GET /api/v1/payload-metadata/*/download → core',
+      '* /api/v1/** → core',
+    ]);
+    expect(settings.tenants.get('billing')).toMatchObject({
+      account: 'main',
+      allow: null,
+      quota: { rate: 235, burst: 20 },
+    });
+    expect(settings.limits).toEqual({
+      bodyBytes: 10485760,
+      replayBytes: 1048576,
+      headersBytes: 32768,
+      headersTimeoutMs: 10_000,
+      idleTimeoutMs: 75_000,
+    });
+    expect(settings.listen.admin).toEqual({ host: '127.0.0.1', port: 9090, token: null });
+  });
+
+  test('may be JSON', async () => {
+    const text = JSON.stringify({
+      accounts: { main: { credentials: [{ id: 'p', apiKey: 'x' }] } },
+      tenants: { a: {} },
+    });
+    expect((await settingsOf(text)).tenants.size).toBe(1);
+  });
+
+  test('takes its tenants from a file beside it', async () => {
+    const settings = await settingsOf(ACCOUNTS, { files: { 'tenants.yaml': TENANTS } });
+    expect([...settings.tenants.keys()]).toEqual(['billing']);
+    const elsewhere = await settingsOf(`${ACCOUNTS}\ntenantsFile: sub/t.yaml`, { files: { 'sub/t.yaml': TENANTS } });
+    expect(elsewhere.tenants.size).toBe(1);
+  });
+});
+
+describe('every option has an effect on the settings', () => {
+  test.each([
+    ['listen: { traffic: { host: 127.0.0.1, port: 1 } }', (s) => s.listen.traffic, { host: '127.0.0.1', port: 1 }],
+    ['listen: { trustedProxies: [10.0.0.0/8] }', (s) => s.listen.trustedProxies, ['10.0.0.0/8']],
+    ['cache: { memory: 1MiB, maxEntry: 4KiB }', (s) => [s.cache.memoryBytes, s.cache.maxEntryBytes], [1048576, 4096]],
+    [
+      'limits: { body: 2MiB, replay: 8KiB, headers: 16KiB, headersTimeout: 3s, idleTimeout: 9s }',
+      (s) => s.limits,
+      { bodyBytes: 2097152, replayBytes: 8192, headersBytes: 16384, headersTimeoutMs: 3000, idleTimeoutMs: 9000 },
+    ],
+    ['drain: { delay: 250ms, timeout: 2m }', (s) => s.drain, { delayMs: 250, timeoutMs: 120_000 }],
+    ['log: { level: debug }', (s) => s.log.level, 'debug'],
+    [
+      'upstreams: { core: { origin: "http://127.0.0.1:9", timeout: 1s } }',
+      (s) => s.upstreams.get('core'),
+      { id: 'core', account: 'main', origin: 'http://127.0.0.1:9', timeoutMs: 1000 },
+    ],
+    [
+      'routes: [{ match: "GET /x", upstream: core, rewriteLinks: false }]',
+      (s) => s.routes.map((r) => [r.match.text, r.upstream, r.rewriteLinks]),
+      [['GET /x', 'core', false]],
+    ],
+    [
+      'cache: { rules: [{ match: "GET /x", ttl: 5s }, { match: "GET /y", store: false }] }',
+      (s) => s.cache.rules.map((r) => (r.store ? r.ttlMs : false)),
+      [5000, false],
+    ],
+    [
+      'cache: { invalidate: [{ after: "POST /x", drop: [/y/**] }] }',
+      (s) => s.cache.invalidate.map((i) => [i.after.text, i.drop]),
+      [['POST /x', ['/y/**']]],
+    ],
+  ] as [string, (settings: Awaited<ReturnType<typeof settingsOf>>) => unknown, unknown][])(
+    '%s',
+    async (line, pick, expected) => {
+      expect(pick(await settingsOf(`${MINIMAL}\n${line}`))).toEqual(expected);
+    },
+  );
+
+  test('LOG_LEVEL overrides the file', async () => {
+    expect((await settingsOf(`${MINIMAL}\nlog: { level: debug }`, { env: { LOG_LEVEL: 'error' } })).log.level).toBe(
+      'error',
+    );
+    expect(await refusal(MINIMAL, { env: { LOG_LEVEL: 'loud' } })).toContain('LOG_LEVEL: must be one of trace, debug');
+  });
+});
+
+describe('substitution', () => {
+  const withKey = (value: string) => `accounts: { main: { credentials: [{ id: p, apiKey: '${value}' }] } }\n${TENANTS}`;
+  const keyOf = async (value: string, more = {}) => {
+    const [credential] = (await settingsOf(withKey(value), more)).accounts.get('main')!.credentials;
+    return credential?.kind === 'apiKey' ? credential.apiKey.reveal() : null;
+  };
+
+  test.each([
+    ['${PATCHWORKS_API_KEY}', CANARY],
+    ['a-${PATCHWORKS_API_KEY}-b', `a-${CANARY}-b`],
+    ['${UNSET_VARIABLE:-fallback:-x}', 'fallback:-x'],
+    ['${EMPTY:-fallback}', 'fallback'],
+    ['$${PATCHWORKS_API_KEY}', '${PATCHWORKS_API_KEY}'],
+    ['${file:key.txt}', 'from: "a file"'],
+    ['${ODD}', 'a: [b, "c'],
+  ])('%s', async (written, expected) => {
+    expect(
+      await keyOf(written, { env: { EMPTY: '', ODD: 'a: [b, "c' }, files: { 'key.txt': 'from: "a file"\n' } }),
+    ).toBe(expected);
+  });
+
+  test('a missing variable, an unreadable file and a malformed placeholder are named, with their line', async () => {
+    expect(await refusal(withKey('${NOT_THERE}'))).toContain(
+      'gateway.yaml:1: accounts.main.credentials.0.apiKey: the environment variable NOT_THERE is not set',
+    );
+    expect(await refusal(withKey('${file:/nowhere/key}'))).toContain(
+      'cannot read the file /nowhere/key (no such file)',
+    );
+    expect(await refusal(withKey('${a b}'))).toContain('malformed placeholder');
+  });
+});
+
+describe('a wrong configuration', () => {
+  test('is refused with every problem at once: file, line, path, and what is allowed', async () => {
+    const text = `
+listen:
+  traffic: { prot: 8080 }
+accounts:
+  main:
+    quota: { limit: 240, ceiling: many }
+    credentials:
+      - { id: primary, apiKey: x }
+upstreams:
+  core: { origin: https://core.example.test/path }
+limits:
+  bdy: 10MiB
+  headersTimeout: 10
+tenants:
+  billing:
+    keys: [{ id: k1, sha256: abc }]
+`;
+    expect(await refusal(text)).toBe(
+      [
+        'gateway.yaml:3: listen.traffic.prot: unknown option; did you mean "port"?',
+        'gateway.yaml:6: accounts.main.quota.ceiling: must be a whole number from 1 to 10000000',
+        'gateway.yaml:10: upstreams.core.origin: must be an origin: http or https, host and port, without path, query or credentials',
+        'gateway.yaml:12: limits.bdy: unknown option; did you mean "body"?',
+        'gateway.yaml:13: limits.headersTimeout: must be a duration such as 250ms, 30s, 5m or 24h',
+        'gateway.yaml:16: tenants.billing.keys[0].sha256: must be 64 hexadecimal digits: `patchgate key hash` makes them',
+        '6 problems in the configuration; nothing was started',
+      ].join('\n'),
+    );
+  });
+
+  test.each([
+    ['', 'is empty'],
+    ['- a', 'must be a map'],
+    ['a: [1', 'is no valid YAML'],
+    [`log: { level: info }\nlog: { level: info }\n${MINIMAL}`, 'the same key stands twice'],
+    [TENANTS, 'accounts: is required'],
+    [`accounts: {}\n${TENANTS}`, 'must name at least one account'],
+    [`accounts: { main: { credentials: [] } }\n${TENANTS}`, 'at least one credential'],
+    [`accounts: { main: { credentials: [{ id: a }] } }\n${TENANTS}`, 'credentials[0].apiKey: is required'],
+    [
+      `accounts: { main: { credentials: [{ id: a, apiKey: x }, { id: a, apiKey: y }] } }\n${TENANTS}`,
+      'this id is there twice',
+    ],
+    [
+      `accounts: { main: { quota: { ceiling: 240 }, credentials: [{ id: a, apiKey: x }] } }\n${TENANTS}`,
+      'must be below the limit (240)',
+    ],
+    [
+      `accounts: { main: { quota: { burst: 0 }, credentials: [{ id: a, apiKey: x }] } }\n${TENANTS}`,
+      'must be at least 1',
+    ],
+    [`${ACCOUNTS}\ntenants: { a: { quota: { rate: 0 } } }`, 'rate: must be above 0'],
+    [`${ACCOUNTS}\ntenants: { a: { quota: { rate: -5 } } }`, 'rate: must be above 0'],
+    [`${ACCOUNTS}\ntenants: { a: { quota: { burst: 0 } } }`, 'must be at least 1'],
+    [
+      `${ACCOUNTS}\ntenants: { a: { quota: { guarantee: 200 } }, b: { quota: { guarantee: 36 } } }`,
+      'tenants.b.quota.guarantee: brings the guarantees of account "main" to 236, above its ceiling of 235',
+    ],
+    [`${ACCOUNTS}\ntenants: { a: { account: other } }`, 'there is no such account; known are main'],
+    [`${ACCOUNTS}\ntenants: { A b: {} }`, 'must be a name: lower-case'],
+    [`${ACCOUNTS}\ntenants: { a: { allow: ["get /x"] } }`, 'in capitals'],
+    [
+      `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA}, expires: 2027-05-31 }] } }`,
+      'a date and time with zone',
+    ],
+    [
+      `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA} }] }, b: { keys: [{ id: k, sha256: ${SHA.toUpperCase()} }] } }`,
+      'tenants.b.keys[0].sha256: is the key of "a" as well',
+    ],
+    [`${MINIMAL}\nroutes: [{ match: "GET /x", upstream: cor }]`, 'there is no such upstream; known are core, start'],
+    [`${MINIMAL}\nupstreams: { other: {} }`, 'upstreams.other: needs an origin'],
+    [`${MINIMAL}\nredis: { url: redis://localhost }`, 'redis: is not in this version'],
+    [`${MINIMAL}\ntenantsFile: tenants.yaml`, 'either tenants or tenantsFile'],
+    [`${MINIMAL}\nlisten: { trustedProxies: [10.0.0.1] }`, 'must be a CIDR'],
+    [`${MINIMAL}\nlisten: { traffic: { port: 65536 } }`, 'must be at most 65535'],
+    [`${MINIMAL}\nlimits: { body: 10MB }`, 'must be a size such as 64KiB'],
+    [`${MINIMAL}\ndrain: { delay: 2h }`, 'must be from 0ms to 1h'],
+    [`${MINIMAL}\ncache: { rules: [{ match: "GET /x" }] }`, 'cache.rules[0]: needs either ttl or store: false'],
+    [`${MINIMAL}\ncache: { rules: [{ match: "GET /x", ttl: 1s, store: false }] }`, 'needs either ttl or store: false'],
+    [`${MINIMAL}\ncache: { rules: [{ match: "GET /x", tll: 5s }] }`, 'did you mean "ttl"?'],
+    [ACCOUNTS, 'tenants.yaml: cannot be read: no such file'],
+  ])('%j is refused: %s', async (text, reason) => {
+    expect(await refusal(text)).toContain(reason);
+  });
+
+  test('that is not there is one clear line', async () => {
+    const loaded = await loadSettings({ path: '/nowhere/gateway.yaml', env: {} });
+    expect(!loaded.ok && renderProblems(loaded.problems)).toBe(
+      '/nowhere/gateway.yaml: cannot be read: no such file\n1 problem in the configuration; nothing was started',
+    );
+  });
+
+  test('never has a secret in its words, wherever the secret was put', async () => {
+    for (const place of [
+      'log: { level: "${PATCHWORKS_API_KEY}" }',
+      'limits: { body: "${PATCHWORKS_API_KEY}" }',
+      'upstreams: { core: { origin: "${PATCHWORKS_API_KEY}" } }',
+      'routes: [{ match: "GET /x", upstream: "${PATCHWORKS_API_KEY}" }]',
+      'routes: [{ match: "${PATCHWORKS_API_KEY}", upstream: core }]',
+      'listen: { trustedProxies: ["${PATCHWORKS_API_KEY}"] }',
+      `drain: "unclosed ${CANARY}`,
+    ]) {
+      await refusal(`${MINIMAL}\n${place}`);
+    }
+  });
+});
+
+describe('secrets', () => {
+  const text = `
+listen: { admin: { token: "\${file:token}" } }
+accounts:
+  main:
+    credentials:
+      - { id: primary, apiKey: "\${PATCHWORKS_API_KEY}" }
+      - { id: spare, login: { url: "https://id.example.test/login", username: u, password: "\${file:password}" } }
+${TENANTS}`;
+  const files = { token: 'admin-canary-1', password: 'password-canary-2\n' };
+
+  test('are known to redaction and print as a mask', async () => {
+    const settings = await settingsOf(text, { files });
+    const known = settings.secrets.map((secret) => secret.reveal());
+    expect(known).toEqual(expect.arrayContaining([CANARY, 'admin-canary-1', 'password-canary-2']));
+    for (const printed of [
+      JSON.stringify(settings),
+      JSON.stringify(redactedSettings(settings)),
+      `${settings.secrets}`,
+    ]) {
+      expect(printed).not.toMatch(/canary/);
+    }
+    expect(JSON.stringify(redactedSettings(settings))).not.toContain(SHA);
+    expect(redactedSettings(settings)).toMatchObject({
+      accounts: { main: { credentials: [{ apiKey: '[secret]' }, {}] } },
+    });
+  });
+
+  test('do not show in the revision, which depends on the files alone', async () => {
+    const one = await settingsOf(text, { files });
+    const other = await settingsOf(text, { files: { ...files, token: 'another' } });
+    expect(one.revision).toBe(other.revision);
+    expect((await settingsOf(`${text}\n# changed`, { files })).revision).not.toBe(one.revision);
+  });
+});
+
+test('options that are accepted without effect are named in a warning, and so are keys that can not work', async () => {
+  const loaded = await load(`${ACCOUNTS}
+cache: { rules: [{ match: "GET /x", ttl: 1s, staleIfError: 1h }] }
+tenants: { a: { quota: { weight: 2 } }, b: { keys: [{ id: old, sha256: ${SHA}, expires: 2001-01-01T00:00:00Z }] } }
+listen: { admin: { host: 0.0.0.0 } }`);
+  expect(loaded.ok && loaded.warnings).toEqual([
+    'cache.rules[0].staleIfError is accepted, but has no effect in this version',
+    'tenants.a.quota.weight is accepted, but has no effect in this version',
+    'tenants.a has no key: nobody can call as this tenant',
+    'tenants.b: the key old has expired',
+    'listen.admin is open to other hosts and has no token',
+  ]);
+});

@@ -1,0 +1,145 @@
+import { createHash } from 'node:crypto';
+import { readFile as readFromDisk } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { z } from 'zod';
+import { buildSettings } from './build.ts';
+import { problemsOf } from './issues.ts';
+import type { Settings } from './model.ts';
+import { type GatewayInput, gatewaySchema, LEVELS, type TenantInput, tenantsFileSchema } from './schema.ts';
+import { type Problem, parseSource, type Source } from './source.ts';
+import { type ReadFile, reasonOf, substitute } from './substitute.ts';
+
+export interface LoadOptions {
+  readonly path: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly readFile?: ReadFile;
+}
+
+export type Loaded =
+  | {
+      readonly ok: true;
+      readonly settings: Settings;
+      readonly warnings: readonly string[];
+      readonly files: readonly string[];
+    }
+  | { readonly ok: false; readonly problems: readonly Problem[] };
+
+interface Parsed<T> {
+  readonly source: Source;
+  readonly input: T | null;
+  readonly problems: readonly Problem[];
+  readonly fromFiles: readonly string[];
+}
+
+/** Reads, fills in, validates. All problems at once; on any of them nothing is loaded. */
+export async function loadSettings(options: LoadOptions): Promise<Loaded> {
+  const readFile: ReadFile = options.readFile ?? ((path) => readFromDisk(path, 'utf8'));
+  const texts: string[] = [];
+  const read = async <S extends z.ZodType>(
+    path: string,
+    schema: S,
+  ): Promise<Parsed<z.output<S>> | { problems: readonly Problem[] }> => {
+    let text: string;
+    try {
+      text = await readFile(path);
+    } catch (error) {
+      return { problems: [{ file: path, line: null, path: '', message: `cannot be read: ${reasonOf(error)}` }] };
+    }
+    texts.push(text);
+    return parse(path, text, schema, options.env, readFile);
+  };
+
+  const gateway = await read(options.path, gatewaySchema);
+  if (!('source' in gateway)) return { ok: false, problems: gateway.problems };
+  const problems: Problem[] = [...gateway.problems, ...levelProblems(options.env)];
+  const tenants = await readTenants(gateway, options.path, (path) => read(path, tenantsFileSchema));
+  if (!('source' in tenants)) return { ok: false, problems: [...problems, ...tenants.problems] };
+  problems.push(...tenants.problems);
+  if (gateway.input === null || tenants.input === null || problems.length > 0)
+    return { ok: false, problems: sorted(problems) };
+
+  const built = buildSettings({
+    gateway: gateway.input,
+    gatewaySource: gateway.source,
+    tenants: tenants.input.tenants,
+    tenantsSource: tenants.source,
+    fromFiles: [...gateway.fromFiles, ...tenants.fromFiles],
+    logLevel: options.env['LOG_LEVEL'],
+    revision: createHash('sha256').update(texts.join('\0')).digest('hex').slice(0, 12),
+    now: Date.now(),
+  });
+  if (built.problems.length > 0) return { ok: false, problems: sorted(built.problems) };
+  const files = gateway.source === tenants.source ? [options.path] : [options.path, tenants.source.file];
+  return { ok: true, settings: built.settings, warnings: built.warnings, files };
+}
+
+/** `gateway.yaml:12: limits.bdy: unknown option; did you mean "body"?`, a line each. */
+export function renderProblems(problems: readonly Problem[]): string {
+  const lines = problems.map(({ file, line, path, message }) => {
+    const where = line === null ? file : `${file}:${line}`;
+    return path === '' ? `${where}: ${message}` : `${where}: ${path}: ${message}`;
+  });
+  const count = problems.length === 1 ? '1 problem' : `${problems.length} problems`;
+  return [...lines, `${count} in the configuration; nothing was started`].join('\n');
+}
+
+async function parse<S extends z.ZodType>(
+  path: string,
+  text: string,
+  schema: S,
+  env: LoadOptions['env'],
+  readFile: ReadFile,
+): Promise<Parsed<z.output<S>> | { problems: readonly Problem[] }> {
+  const parsed = parseSource(path, text);
+  if (!('source' in parsed)) return parsed;
+  const { source } = parsed;
+  if (typeof source.value !== 'object' || source.value === null || Array.isArray(source.value)) {
+    const message = source.value === null ? 'is empty' : 'must be a map of options';
+    return { problems: [{ file: path, line: null, path: '', message }] };
+  }
+  const filled = await substitute(source, env, readFile);
+  const checked = schema.safeParse(filled.value);
+  const found = checked.success ? [] : problemsOf(checked.error.issues, source, schema);
+  // A value that could not be filled in is one problem, not two.
+  const unfilled = new Set(filled.problems.map((problem) => problem.path));
+  const problems = [
+    ...filled.problems,
+    ...found.filter((problem) => !unfilled.has(problem.path.replaceAll(/\[(\d+)\]/g, '.$1'))),
+  ];
+  return { source, input: checked.success ? checked.data : null, problems, fromFiles: filled.fromFiles };
+}
+
+type Tenants = { tenants: Record<string, TenantInput> };
+
+/** From a file of their own, or from the gateway's file; not both, or nobody would know which counts. */
+async function readTenants(
+  gateway: Parsed<GatewayInput>,
+  path: string,
+  read: (path: string) => Promise<Parsed<Tenants> | { problems: readonly Problem[] }>,
+): Promise<Parsed<Tenants> | { problems: readonly Problem[] }> {
+  const raw = gateway.source.value as Record<string, unknown>;
+  const inline = raw['tenants'] !== undefined;
+  if (inline && raw['tenantsFile'] !== undefined) {
+    const line = gateway.source.lineOf(['tenantsFile']);
+    return {
+      problems: [{ file: path, line, path: 'tenantsFile', message: 'give either tenants or tenantsFile, not both' }],
+    };
+  }
+  if (inline) {
+    const tenants = gateway.input?.tenants;
+    return { ...gateway, input: tenants === undefined ? null : { tenants }, problems: [] };
+  }
+  return read(join(dirname(path), gateway.input?.tenantsFile ?? String(raw['tenantsFile'] ?? 'tenants.yaml')));
+}
+
+function levelProblems(env: LoadOptions['env']): Problem[] {
+  const level = env['LOG_LEVEL'];
+  if (level === undefined || level === '' || (LEVELS as readonly string[]).includes(level)) return [];
+  return [{ file: 'environment', line: null, path: 'LOG_LEVEL', message: `must be one of ${LEVELS.join(', ')}` }];
+}
+
+function sorted(problems: readonly Problem[]): Problem[] {
+  return [...problems].sort(
+    (a, b) => basename(a.file).localeCompare(basename(b.file)) || (a.line ?? 0) - (b.line ?? 0),
+  );
+}

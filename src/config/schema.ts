@@ -1,0 +1,352 @@
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+import {
+  duration,
+  flag,
+  httpUrl,
+  id,
+  type OptionMeta,
+  origin,
+  pathPattern,
+  pattern,
+  size,
+  text,
+  whole,
+} from './fields.ts';
+
+/**
+ * The shape of gateway.yaml and tenants.yaml. Each option carries its documentation: docs/configuration.md and the JSON
+ * Schemas are made from this file, and a test fails when they are not.
+ */
+const doc = <T extends z.ZodType>(type: T, meta: OptionMeta): T => type.meta({ ...meta }) as T;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const port = () => whole(0, 65_535);
+
+const cidr = () =>
+  z.string({ error: 'must be a CIDR such as 10.0.0.0/8' }).superRefine((value, context) => {
+    if (!ipaddr.isValidCIDR(value)) context.addIssue({ code: 'custom', message: 'must be a CIDR such as 10.0.0.0/8' });
+  });
+
+const listen = z
+  .strictObject({
+    traffic: z
+      .strictObject({
+        host: doc(text().default('0.0.0.0'), { description: 'Address the traffic port listens on.', shown: '0.0.0.0' }),
+        port: doc(port().default(8080), { description: 'Port for tenants. 0 takes any free one.', shown: '8080' }),
+      })
+      .prefault({}),
+    admin: z
+      .strictObject({
+        host: doc(text().default('127.0.0.1'), {
+          description: 'Address the admin port listens on. On anything but loopback set a token.',
+          shown: '127.0.0.1',
+        }),
+        port: doc(port().default(9090), {
+          description: 'Port for probes, Prometheus and people. 0 takes any free one.',
+          shown: '9090',
+        }),
+        token: doc(z.string({ error: 'must be a text' }).default(''), {
+          description:
+            'Set: `Authorization: Bearer <token>` is needed for all but /livez and /readyz. Empty: whoever reaches the port may read it.',
+          shown: '""',
+        }),
+      })
+      .prefault({}),
+    trustedProxies: doc(z.array(cidr()).default([]), {
+      description:
+        'CIDRs whose `X-Forwarded-For` is believed. Too wide a range lets callers choose the address they are known by.',
+      shown: '[]',
+    }),
+  })
+  .prefault({});
+
+const apiKeyCredential = z.strictObject({
+  id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
+  apiKey: doc(text(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
+});
+const loginCredential = z.strictObject({
+  id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
+  login: z.strictObject({
+    url: doc(httpUrl(), { description: 'Where to log in, such as https://app.wearepatchworks.com/fabric/api/login.' }),
+    username: doc(text(), { description: "User the gateway logs in as. The token carries this user's rights." }),
+    password: doc(text(), { description: 'Its password.' }),
+    usernameField: doc(
+      z
+        .string({ error: 'must be a name' })
+        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'must be the name of a JSON field' })
+        .default('username'),
+      {
+        description: 'JSON field that carries the username; `email` for the older form of the call.',
+        shown: 'username',
+      },
+    ),
+  }),
+});
+
+const account = z.strictObject({
+  quota: z
+    .strictObject({
+      limit: doc(whole(2, 10_000_000).default(240), {
+        description:
+          'What Patchworks allows this account in 60 s. Set it higher than the truth and Patchworks answers 429.',
+        unit: 'requests per 60 s',
+        shown: '240',
+      }),
+      ceiling: doc(whole(1, 10_000_000).default(235), {
+        description:
+          'What the gateway sends at most in any 60 s. Must be below `limit`: the difference is left to people in the dashboard.',
+        unit: 'requests per 60 s',
+        shown: '235',
+      }),
+      burst: doc(whole(1, 10_000_000).default(60), {
+        description: 'How many may be sent at once after a pause. The bucket is refilled at `ceiling` a minute.',
+        unit: 'requests',
+        shown: '60',
+      }),
+    })
+    .prefault({}),
+  credentials: doc(
+    z
+      .array(z.union([apiKeyCredential, loginCredential]), { error: 'must be a list of credentials' })
+      .min(1, { error: 'must hold at least one credential' }),
+    {
+      description:
+        'In order of preference: the first is used, the next when Patchworks answers 401. Each has an `id` and either `apiKey` or `login`.',
+    },
+  ),
+});
+
+const upstream = z.strictObject({
+  account: doc(id().optional(), {
+    description: 'Account whose quota and credentials are used. Needed only where there are several.',
+  }),
+  origin: doc(origin().optional(), {
+    description: 'Scheme, host and port. `core` and `start` have the addresses of Patchworks as defaults.',
+  }),
+  timeout: doc(duration(10, HOUR).optional(), {
+    description:
+      'From sending to the headers of the answer, and between two chunks of a body; then 504. 30s for `core`, 60s for `start`, 30s for others.',
+    unit: 'duration',
+  }),
+});
+
+const route = z.strictObject({
+  match: doc(pattern(), { description: 'Method and path: `*` is one segment, `**` the rest. `GET` covers HEAD.' }),
+  upstream: doc(id(), { description: 'Where matching requests go.' }),
+  rewriteLinks: doc(flag().optional(), {
+    description:
+      'Lead pagination links in JSON back through the gateway. Costs the compression of answers from upstream. Default: true if the upstream is a Patchworks host.',
+  }),
+});
+
+const stale = (description: string) =>
+  doc(duration(0, 365 * DAY).default(0), { description, unit: 'duration', shown: '0s', planned: true });
+const cacheRule = z
+  .strictObject({
+    match: doc(pattern(), { description: 'Method and path.' }),
+    ttl: doc(duration(0, 365 * DAY).optional(), {
+      description:
+        'How long an answer 200 is served from cache, whatever Patchworks says about it. Writes by others than the gateway stay unseen that long.',
+      unit: 'duration',
+    }),
+    store: doc(z.literal(false, { error: 'can only be false' }).optional(), {
+      description: 'false: never store. In place of `ttl`.',
+    }),
+    staleWhileRevalidate: stale('How long after its ttl an answer is served while it is fetched anew.'),
+    staleIfError: stale('How long after its ttl an answer is served when Patchworks fails.'),
+    staleIfThrottled: stale('How long after its ttl an answer is served instead of a 429.'),
+  })
+  .superRefine((rule, context) => {
+    if ((rule.ttl === undefined) === (rule.store === undefined)) {
+      context.addIssue({ code: 'custom', message: 'needs either ttl or store: false' });
+    }
+  });
+
+const cache = z
+  .strictObject({
+    memory: doc(size(0, 1024 ** 4).default(128 * 1024 ** 2), {
+      description: 'Room for answers in this process; the least recently used go first. `0B` turns the cache off.',
+      unit: 'size',
+      shown: '128MiB',
+    }),
+    maxEntry: doc(size(0, 1024 ** 3).default(2 * 1024 ** 2), {
+      description: 'Larger answers are passed on and not stored.',
+      unit: 'size',
+      shown: '2MiB',
+    }),
+    rules: doc(z.array(cacheRule).optional(), {
+      description:
+        'First match wins; each has `match` and either `ttl` or `store: false`. Without a match an answer is stored as RFC 9111 allows a shared cache, which for Patchworks means never. Default: see "Defaults for Patchworks".',
+    }),
+    invalidate: doc(
+      z
+        .array(
+          z.strictObject({
+            after: doc(pattern(), { description: 'A write that succeeded.' }),
+            drop: doc(z.array(pathPattern()), {
+              description: 'Paths whose answers are dropped, besides the collection that was written to.',
+            }),
+          }),
+        )
+        .optional(),
+      { description: 'What a write drops besides its own collection. Default: see "Defaults for Patchworks".' },
+    ),
+  })
+  .prefault({});
+
+const limits = z
+  .strictObject({
+    body: doc(size(0, 1024 ** 4).default(10 * 1024 ** 2), {
+      description: 'Largest request body; above it 413.',
+      unit: 'size',
+      shown: '10MiB',
+    }),
+    replay: doc(size(0, 1024 ** 3).default(1024 ** 2), {
+      description:
+        'Bodies up to this size are read before they are sent: they can be sent again after a 401, and a slow upload holds no slot. Held in memory while in flight.',
+      unit: 'size',
+      shown: '1MiB',
+    }),
+    headers: doc(size(1024, 1024 ** 2).default(32 * 1024), {
+      description: 'All request headers together; above it 400.',
+      unit: 'size',
+      shown: '32KiB',
+    }),
+    headersTimeout: doc(duration(100, HOUR).default(10_000), {
+      description: 'A caller has this long to send its headers.',
+      unit: 'duration',
+      shown: '10s',
+    }),
+    idleTimeout: doc(duration(100, HOUR).default(75_000), {
+      description: 'An idle connection is kept this long. Keep it above the idle timeout of a balancer in front.',
+      unit: 'duration',
+      shown: '75s',
+    }),
+  })
+  .prefault({});
+
+const drain = z
+  .strictObject({
+    delay: doc(duration(0, HOUR).default(5_000), {
+      description:
+        'After SIGTERM the gateway says it is not ready but goes on accepting for this long, until balancers have noticed.',
+      unit: 'duration',
+      shown: '5s',
+    }),
+    timeout: doc(duration(0, HOUR).default(30_000), {
+      description: 'Then what is in flight may take this long, and is cut off.',
+      unit: 'duration',
+      shown: '30s',
+    }),
+  })
+  .prefault({});
+
+export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+const tenantQuota = z
+  .strictObject({
+    rate: doc(
+      z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(10_000_000).optional(),
+      {
+        description: 'Requests a minute of this tenant. Default: the ceiling of its account.',
+        unit: 'requests per minute',
+      },
+    ),
+    burst: doc(whole(1, 10_000_000).default(20), {
+      description: 'How many it may send at once after a pause.',
+      unit: 'requests',
+      shown: '20',
+    }),
+    weight: doc(
+      z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(1000).default(1),
+      { description: 'Its share when tenants compete.', shown: '1', planned: true },
+    ),
+    guarantee: doc(whole(0, 10_000_000).default(0), {
+      description: 'Requests a minute that are kept for it. All of an account together at most its ceiling.',
+      unit: 'requests per minute',
+      shown: '0',
+      planned: true,
+    }),
+    maxWait: doc(duration(0, 30_000).default(5_000), {
+      description: 'How long a request may wait for a slot before it is refused.',
+      unit: 'duration',
+      shown: '5s',
+      planned: true,
+    }),
+  })
+  .prefault({});
+
+const tenantKey = z.strictObject({
+  id: doc(id(), { description: 'Name of the key in logs and metrics, such as the month it was made.' }),
+  sha256: doc(
+    z
+      .string({ error: 'must be 64 hexadecimal digits' })
+      .regex(/^[0-9a-fA-F]{64}$/, { error: 'must be 64 hexadecimal digits: `patchgate key hash` makes them' }),
+    { description: 'SHA-256 of the key, in hex. The key itself is nowhere in the configuration.' },
+  ),
+  expires: doc(
+    z.iso
+      .datetime({ offset: true, error: 'must be a date and time with zone, such as 2027-05-31T00:00:00Z' })
+      .optional(),
+    { description: 'From then on the key is refused. Default: never.' },
+  ),
+});
+
+export const tenantSchema = z.strictObject({
+  account: doc(id().optional(), { description: 'Account it uses. Needed only where there are several.' }),
+  disabled: doc(flag().default(false), {
+    description: 'true: all its keys are refused with `tenant_disabled`.',
+    shown: 'false',
+  }),
+  keys: doc(z.array(tenantKey).default([]), {
+    description: 'Any of them will do: give out the new one, then remove the old.',
+    shown: '[]',
+  }),
+  allow: doc(z.array(pattern()).optional(), {
+    description:
+      'What it may call. Default: all but logins, API keys, users and `companies/*/manage`, which must be named literally to be allowed.',
+  }),
+  quota: tenantQuota,
+});
+
+const tenantMap = z.record(id(), tenantSchema, { error: 'must be a map of tenants' });
+export const tenantsFileSchema = z.strictObject({ tenants: doc(tenantMap, { description: 'By name.' }) });
+
+export const gatewaySchema = z.strictObject({
+  listen,
+  redis: doc(z.unknown().optional(), {
+    description:
+      'State shared by several replicas. Not in this version: it keeps its state in one process, and refuses to load where Redis is configured, since replicas that count apart would exceed the ceiling together.',
+    planned: true,
+  }),
+  accounts: doc(z.record(id(), account, { error: 'must be a map of accounts' }), {
+    description: 'Patchworks accounts, by name.',
+  }),
+  upstreams: doc(z.record(id(), upstream).default({}), {
+    description: 'Hosts, by name. `core` and `start` are there by default.',
+  }),
+  routes: doc(z.array(route).optional(), {
+    description: 'First match wins; what matches none is answered 404. Default: see "Defaults for Patchworks".',
+  }),
+  cache,
+  limits,
+  drain,
+  log: z
+    .strictObject({
+      level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {
+        description:
+          'Least important line that is written; access lines are `info`. The environment variable LOG_LEVEL overrides it.',
+        shown: 'info',
+      }),
+    })
+    .prefault({}),
+  tenantsFile: doc(text().optional(), {
+    description: 'File with `tenants:`, relative to this one. Default: tenants.yaml, unless `tenants` is given here.',
+    shown: 'tenants.yaml',
+  }),
+  tenants: doc(tenantMap.optional(), { description: 'The tenants, if they are not in a file of their own.' }),
+});
+
+export type GatewayInput = z.output<typeof gatewaySchema>;
+export type TenantInput = z.output<typeof tenantSchema>;
