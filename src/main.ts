@@ -8,10 +8,19 @@ import type { Io } from './cli/io.ts';
  */
 const commands: Record<string, { does: string; load: () => Promise<(args: string[], io: Io) => Promise<number>> }> = {
   serve: { does: 'run the gateway', load: async () => (await import('./cli/serve.ts')).serve },
-  check: { does: 'validate the configuration and prove its arithmetic', load: async () => (await import('./cli/check.ts')).check },
+  check: {
+    does: 'validate the configuration and prove its arithmetic',
+    load: async () => (await import('./cli/check.ts')).check,
+  },
   key: { does: 'create a tenant key, or hash one', load: async () => (await import('./cli/key.ts')).key },
-  simulate: { does: 'run a stand-in for the Patchworks API', load: async () => (await import('./cli/simulate.ts')).simulate },
-  demo: { does: 'run simulator and gateway together, nothing needed', load: async () => (await import('./cli/demo.ts')).demo },
+  simulate: {
+    does: 'run a stand-in for the Patchworks API',
+    load: async () => (await import('./cli/simulate.ts')).simulate,
+  },
+  demo: {
+    does: 'run simulator and gateway together, nothing needed',
+    load: async () => (await import('./cli/demo.ts')).demo,
+  },
 };
 
 function usage(): string {
@@ -41,7 +50,11 @@ async function main(args: string[]): Promise<number> {
   }
   const command = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name];
   if (command === undefined) {
-    process.stderr.write(name === undefined ? usage() : `patchgate: unknown command "${name}"; known are ${Object.keys(commands).join(', ')}\n`);
+    process.stderr.write(
+      name === undefined
+        ? usage()
+        : `patchgate: unknown command "${name}"; known are ${Object.keys(commands).join(', ')}\n`,
+    );
     return 2;
   }
   const run = await command.load();

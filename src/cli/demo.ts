@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import { loadSettings, renderProblems } from '../config/load.ts';
 import { createGateway } from '../gateway.ts';
 import { createSimulator } from '../simulator/simulator.ts';
 import { type Io, say } from './io.ts';
+import { readOptions, refusePositionals } from './options.ts';
 import { untilStopped } from './serve.ts';
 
 const HELP = `usage: patchgate demo [--port 8080] [--admin-port 9090]
@@ -15,25 +15,10 @@ const TENANTS = { billing: 'demo-key-billing', reporting: 'demo-key-reporting' }
 
 /** `patchgate demo`: everything on loopback, nothing to install, nothing kept. */
 export async function demo(args: string[], io: Io): Promise<number> {
-  let ports: { port: string; adminPort: string };
-  try {
-    const { values } = parseArgs({
-      args,
-      options: {
-        port: { type: 'string', default: '8080' },
-        'admin-port': { type: 'string', default: '9090' },
-        help: { type: 'boolean', short: 'h' },
-      },
-    });
-    if (values.help) {
-      io.stdout.write(HELP);
-      return 0;
-    }
-    ports = { port: values.port, adminPort: values['admin-port'] };
-  } catch (error) {
-    say(io.stderr, `patchgate demo: ${error instanceof Error ? error.message : String(error)}`);
-    return 2;
-  }
+  const options = readOptions('demo', args, { port: { type: 'string' }, 'admin-port': { type: 'string' } }, HELP, io);
+  if (!options.ok) return options.code;
+  if (refusePositionals('demo', options.positionals, io)) return 2;
+  const ports = { port: options.values.port ?? '8080', adminPort: options.values['admin-port'] ?? '9090' };
   const simulator = await createSimulator({ port: 0 });
   try {
     return await runGateway(simulator.url, ports, io);
@@ -59,7 +44,10 @@ async function runGateway(upstream: string, ports: { port: string; adminPort: st
     await gateway.close();
     return 1;
   }
-  say(io.stdout, whatToTry(`http://127.0.0.1:${started.traffic.port}`, `http://127.0.0.1:${started.admin.port}`, upstream));
+  say(
+    io.stdout,
+    whatToTry(`http://127.0.0.1:${started.traffic.port}`, `http://127.0.0.1:${started.admin.port}`, upstream),
+  );
   await untilStopped(gateway);
   say(io.stdout, 'stopped: nothing was kept');
   return 0;

@@ -1,7 +1,7 @@
-import { parseArgs } from 'node:util';
 import { loadSettings, renderProblems } from '../config/load.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
 import { type Io, say } from './io.ts';
+import { readOptions, refusePositionals } from './options.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
 
@@ -15,16 +15,10 @@ at most), exit 0. SIGINT (Ctrl-C) does the same without the delay. A second sign
 
 /** `patchgate serve`: exit 0 after a drain, 1 if it could not start, 2 if called wrongly. */
 export async function serve(args: string[], io: Io): Promise<number> {
-  const options = readOptions(args);
-  if (options.kind === 'help') {
-    io.stdout.write(HELP);
-    return 0;
-  }
-  if (options.kind === 'wrong') {
-    say(io.stderr, `patchgate serve: ${options.reason}`);
-    return 2;
-  }
-  const loaded = await loadSettings({ path: options.config, env: io.env });
+  const options = readOptions('serve', args, { config: { type: 'string' } }, HELP, io);
+  if (!options.ok) return options.code;
+  if (refusePositionals('serve', options.positionals, io)) return 2;
+  const loaded = await loadSettings({ path: options.values.config ?? 'config/gateway.yaml', env: io.env });
   if (!loaded.ok) {
     say(io.stderr, renderProblems(loaded.problems));
     return 1;
@@ -53,21 +47,4 @@ export function untilStopped(gateway: Gateway): Promise<void> {
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
   });
-}
-
-type Options =
-  | { readonly kind: 'run'; readonly config: string }
-  | { readonly kind: 'help' }
-  | { readonly kind: 'wrong'; readonly reason: string };
-
-function readOptions(args: string[]): Options {
-  try {
-    const { values } = parseArgs({
-      args,
-      options: { config: { type: 'string', default: 'config/gateway.yaml' }, help: { type: 'boolean', short: 'h' } },
-    });
-    return values.help ? { kind: 'help' } : { kind: 'run', config: values.config };
-  } catch (error) {
-    return { kind: 'wrong', reason: error instanceof Error ? error.message : String(error) };
-  }
 }

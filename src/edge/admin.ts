@@ -1,4 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { createServer, type Server } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
 import { refuse } from '../exchange.ts';
 import type { Log } from '../observe.ts';
@@ -87,4 +89,13 @@ function pairs(list: readonly string[]): Record<string, string> {
   const record: Record<string, string> = {};
   for (let i = 0; i < list.length; i += 2) record[list[i] as string] = list[i + 1] as string;
   return record;
+}
+
+/** A server for the admin app, not listening yet. */
+export function createAdminServer(app: Hono): Server {
+  const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
+    overrideGlobalObjects: false,
+    hostname: 'localhost',
+  });
+  return createServer((incoming, outgoing) => void listener(incoming, outgoing));
 }

@@ -1,0 +1,48 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { type Io, say } from './io.ts';
+
+export type Parsed<T> =
+  | { readonly ok: true; readonly values: T; readonly positionals: string[] }
+  | { readonly ok: false; readonly code: number };
+
+type Specs = NonNullable<ParseArgsConfig['options']>;
+type Values<S extends Specs> = {
+  [Name in keyof S]: S[Name] extends { multiple: true }
+    ? string[] | undefined
+    : S[Name] extends { type: 'boolean' }
+      ? boolean | undefined
+      : string | undefined;
+};
+
+/** Reads a command's options; `--help` is answered and a mistake is named in one line, with the exit code for it. */
+export function readOptions<const S extends Specs>(
+  command: string,
+  args: string[],
+  options: S,
+  help: string,
+  io: Io,
+): Parsed<Values<S>> {
+  try {
+    const { values, positionals } = parseArgs({
+      args,
+      options: { ...options, help: { type: 'boolean', short: 'h' } } as Specs,
+      allowPositionals: true,
+    });
+    if (values['help'] === true) {
+      io.stdout.write(help);
+      return { ok: false, code: 0 };
+    }
+    return { ok: true, values: values as Values<S>, positionals };
+  } catch (error) {
+    const message = error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error);
+    say(io.stderr, `patchgate ${command}: ${message}; see patchgate ${command} --help`);
+    return { ok: false, code: 2 };
+  }
+}
+
+/** For commands without positional arguments. */
+export function refusePositionals(command: string, positionals: readonly string[], io: Io): boolean {
+  if (positionals.length === 0) return false;
+  say(io.stderr, `patchgate ${command}: unexpected argument "${positionals[0]}"; see patchgate ${command} --help`);
+  return true;
+}
