@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
@@ -91,9 +92,11 @@ export function createTraffic(options: TrafficOptions): Traffic {
   // With a listener of our own Node does not say `100 Continue` by itself: see RequestBody.open.
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
-    refuseMalformed(error, socket as Socket, options.log),
-  );
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    // In the middle of an answer there is no room for another one.
+    if (error.code === 'ECONNRESET' || !socket.writable || shift.isAnswering(socket)) socket.destroy();
+    else refuseMalformed(error, socket as Socket, options.log);
+  });
   return { server, closeConnections: () => shift.close(), inFlight: () => shift.inFlight, idle: () => shift.idle() };
 }
 
@@ -108,6 +111,7 @@ class Shift {
   #closing = false;
   #inFlight = 0;
   #whenIdle: (() => void)[] = [];
+  readonly #answering = new WeakSet<Duplex>();
 
   constructor(options: TrafficOptions) {
     this.#options = options;
@@ -121,6 +125,10 @@ class Shift {
     this.#closing = true;
   }
 
+  isAnswering(socket: Duplex): boolean {
+    return this.#answering.has(socket);
+  }
+
   idle(): Promise<void> {
     if (this.#inFlight === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
@@ -131,8 +139,12 @@ class Shift {
     const { exchange, caller } = reception;
     const end = new Ending(incoming.socket);
     this.#inFlight += 1;
+    this.#answering.add(incoming.socket);
     this.#options.observer.started();
-    outgoing.once('close', () => this.#finish(outgoing, exchange, caller, end));
+    outgoing.once('close', () => {
+      this.#answering.delete(incoming.socket);
+      this.#finish(outgoing, exchange, caller, end);
+    });
     const answerWith = (outcome: Outcome): void => {
       end.outcome = outcome;
       respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing);
@@ -205,10 +217,6 @@ class Ending {
  * nobody knows where the next request would begin.
  */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy();
-    return;
-  }
   log.debug({ code: error.code, address: socket.remoteAddress }, 'malformed request');
   const refusal: Refusal =
     error.code === 'HPE_HEADER_OVERFLOW'

@@ -16,7 +16,11 @@ export function sendRaw(port: number, bytes: string | Buffer, deadlineMs = 5_000
     const chunks: Buffer[] = [];
     const timer = setTimeout(() => socket.destroy(), deadlineMs);
     socket.on('connect', () => socket.write(bytes));
-    socket.on('data', (chunk) => chunks.push(chunk));
+    socket.on('data', (chunk) => {
+      chunks.push(chunk);
+      // As a client does that was told `Connection: close`: with the whole answer here it goes.
+      if (isComplete(parse(Buffer.concat(chunks).toString('latin1')))) socket.end();
+    });
     // A reset after the answer is the server's good right; what came before it counts.
     socket.on('error', (error) => {
       if (chunks.length === 0) reject(error);
@@ -31,6 +35,11 @@ export function sendRaw(port: number, bytes: string | Buffer, deadlineMs = 5_000
 /** A request with the headers given, `Connection: close`, and nothing a client library would add. */
 export function rawRequest(line: string, headers: readonly string[] = [], body = ''): string {
   return [`${line} HTTP/1.1`, 'Host: gateway.test', 'Connection: close', ...headers, '', body].join('\r\n');
+}
+
+function isComplete(answer: RawAnswer): boolean {
+  const length = answer.headers['content-length'];
+  return answer.headers['connection'] === 'close' && length !== undefined && answer.body.length >= Number(length);
 }
 
 function parse(text: string): RawAnswer {
