@@ -11,10 +11,12 @@ export interface ReceiveOptions {
   readonly clientAddress: (incoming: IncomingMessage) => string;
 }
 
-export type Reception =
-  | { readonly kind: 'received'; readonly exchange: Received; readonly caller: Caller }
-  /** Not a request the stages should see; the exchange is complete enough for the log. */
-  | { readonly kind: 'malformed'; readonly exchange: Received; readonly caller: Caller; readonly refusal: Refusal };
+export interface Reception {
+  readonly exchange: Received;
+  readonly caller: Caller;
+  /** Set for what the stages should not see; the exchange is complete enough for the log. */
+  readonly refusal: Refusal | null;
+}
 
 /** A request id of the caller's that may go into logs and headers as it is. */
 const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
@@ -22,7 +24,12 @@ const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 const SANE_HOST = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
 
 /** Turns what Node parsed into the exchange that travels through the stack. */
-export function receive(incoming: IncomingMessage, outgoing: ServerResponse, options: ReceiveOptions): Reception {
+export function receive(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  fault: string | null,
+  options: ReceiveOptions,
+): Reception {
   const method = incoming.method ?? '';
   const target = incoming.url ?? '';
   const body = requestBodyOf(incoming, outgoing, options.bodyBytes);
@@ -42,16 +49,22 @@ export function receive(incoming: IncomingMessage, outgoing: ServerResponse, opt
     hangUp: caller,
     notes: emptyNotes(),
   };
-  if (body.kind === 'too_large') return { kind: 'malformed', exchange, caller, refusal: refuse('body_too_large') };
-  const fault = faultOf(incoming, method, target);
-  return fault === null
-    ? { kind: 'received', exchange, caller }
-    : { kind: 'malformed', exchange, caller, refusal: refuse('bad_request', { internal: fault }) };
+  // A body that breaks off has an owner who hears of it, or none who cares; it must never end the process.
+  if (exchange.body !== null) incoming.on('error', () => {});
+  if (fault !== null) return { exchange, caller, refusal: refuse('bad_request', { internal: fault }) };
+  return { exchange, caller, refusal: body.kind === 'too_large' ? refuse('body_too_large') : null };
 }
 
-function faultOf(incoming: IncomingMessage, method: string, target: string): string | null {
+/** Why Node's parser let something pass that is no request for this gateway; null if nothing is wrong. */
+export function faultOf(incoming: IncomingMessage): string | null {
+  const { method, headers } = incoming;
+  const target = incoming.url ?? '';
   if (method === 'TRACE' || method === 'CONNECT') return `method ${method}`;
   if (!target.startsWith('/')) return 'the target is not of origin form';
-  if (incoming.headers.host !== undefined && !SANE_HOST.test(incoming.headers.host)) return 'malformed Host';
+  if (headers.host === undefined ? incoming.httpVersion !== '1.0' : !SANE_HOST.test(headers.host))
+    return 'malformed Host';
+  // RFC 9112 section 6.1: with a coding we do not know, nobody can tell where the body ends.
+  const coding = headers['transfer-encoding'];
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') return 'unknown transfer coding';
   return null;
 }

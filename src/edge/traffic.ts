@@ -10,7 +10,7 @@ import type { Log } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Caller } from './caller.ts';
 import { renderProblem } from './problem-json.ts';
-import { type ReceiveOptions, receive } from './receive.ts';
+import { faultOf, type ReceiveOptions, receive } from './receive.ts';
 import { respond } from './respond.ts';
 
 /** What the edge tells of a request when it is over. */
@@ -54,6 +54,7 @@ export interface Traffic {
 
 /** A request may take this long to arrive in full; a caller that drips its body is cut off then. */
 const WHOLE_REQUEST_MS = 300_000;
+const WHOAMI = '/_gateway/whoami';
 
 /**
  * The traffic port. Hono is the shell: it knows the own endpoints and that all else goes through the stack. Answers are
@@ -63,11 +64,14 @@ export function createTraffic(options: TrafficOptions): Traffic {
   const shift = new Shift(options);
   const app = new Hono<{ Bindings: HttpBindings }>();
   const through = (handler: () => Handler<Received>) => (c: Context<{ Bindings: HttpBindings }>) => {
-    shift.take(c.env.incoming, c.env.outgoing, handler());
+    shift.take(c.env.incoming, c.env.outgoing, handler(), null);
     return RESPONSE_ALREADY_SENT;
   };
-  app.get('/_gateway/whoami', through(options.whoami));
-  app.all('*', through(options.handler));
+  const stack = through(options.handler);
+  const own = through(options.whoami);
+  // Hono matches what WHATWG makes of a URL, `..` resolved; an own endpoint answers to its plain spelling alone.
+  app.get(WHOAMI, (c) => (isExactly(c.env.incoming, WHOAMI) ? own(c) : stack(c)));
+  app.all('*', stack);
   const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
     overrideGlobalObjects: false,
     autoCleanupIncoming: false,
@@ -80,29 +84,38 @@ export function createTraffic(options: TrafficOptions): Traffic {
     requestTimeout: WHOLE_REQUEST_MS,
     keepAliveTimeout: options.limits.idleTimeoutMs,
     connectionsCheckingInterval: 1_000,
+    // Missing Host is refused like everything else, as a problem document.
+    requireHostHeader: false,
   });
   // Bounded by maxHeaderSize; a limit by number would drop headers silently, and with them perhaps a second key.
   server.maxHeadersCount = 0;
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
-    // What Hono's adapter would refuse in its own words (a target that is no path, a backslash) is refused in ours.
-    if (isPlainTarget(incoming)) void listener(incoming, outgoing);
-    else shift.take(incoming, outgoing, options.handler());
+    const fault = faultOf(incoming);
+    // What Hono's adapter would refuse in its own words is refused in ours, and so is what it can not read.
+    if (fault === null && isReadableByHono(incoming)) void listener(incoming, outgoing);
+    else shift.take(incoming, outgoing, options.handler(), fault);
   };
   server.on('request', onRequest);
   // With a listener of our own Node does not say `100 Continue` by itself: see RequestBody.open.
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-    // In the middle of an answer there is no room for another one.
-    if (error.code === 'ECONNRESET' || !socket.writable || shift.isAnswering(socket)) socket.destroy();
+    if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
+    // In the middle of an answer there is no room for another one: what is written goes out, and that is all.
+    else if (shift.isAnswering(socket)) (socket as Socket).destroySoon();
     else refuseMalformed(error, socket as Socket, options.log);
   });
   return { server, closeConnections: () => shift.close(), inFlight: () => shift.inFlight, idle: () => shift.idle() };
 }
 
-function isPlainTarget(incoming: IncomingMessage): boolean {
+function isExactly(incoming: IncomingMessage, path: string): boolean {
   const target = incoming.url ?? '';
-  return target.startsWith('/') && !target.includes('\\') && !target.startsWith('//');
+  return target.startsWith(path) && (target.length === path.length || target[path.length] === '?');
+}
+
+function isReadableByHono(incoming: IncomingMessage): boolean {
+  const target = incoming.url ?? '';
+  return !target.includes('\\') && !target.startsWith('//');
 }
 
 /** The requests in flight, from reception to the end of the answer. */
@@ -134,9 +147,8 @@ class Shift {
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
-  take(incoming: IncomingMessage, outgoing: ServerResponse, handler: Handler<Received>): void {
-    const reception = receive(incoming, outgoing, this.#options);
-    const { exchange, caller } = reception;
+  take(incoming: IncomingMessage, outgoing: ServerResponse, handler: Handler<Received>, fault: string | null): void {
+    const { exchange, caller, refusal } = receive(incoming, outgoing, fault, this.#options);
     const end = new Ending(incoming.socket);
     this.#inFlight += 1;
     this.#answering.add(incoming.socket);
@@ -149,8 +161,8 @@ class Shift {
       end.outcome = outcome;
       respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing);
     };
-    if (reception.kind === 'malformed') {
-      answerWith(reception.refusal);
+    if (refusal !== null) {
+      answerWith(refusal);
       return;
     }
     const fail = (error: unknown): void => {

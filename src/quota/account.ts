@@ -44,10 +44,11 @@ export class AccountState {
     this.#bucket.configure(quota.ceiling, quota.burst, now);
   }
 
+  /** @param tenant null for the gateway's own calls: they need a slot of the window, and are not paced */
   check(tenant: TenantState | null, now: MonotonicMs): Check {
     const holdMs = this.#hold.heldForMs(now);
     const tenantMs = tenant === null ? 0 : tenant.bucket.nextMs(now);
-    const accountMs = Math.max(this.#windowMs(now), this.#bucket.nextMs(now));
+    const accountMs = Math.max(this.#windowMs(now), tenant === null ? 0 : this.#bucket.nextMs(now));
     if (holdMs === 0 && tenantMs === 0 && accountMs === 0) return ADMITTED;
     const by: RefusedBy = holdMs > 0 ? 'hold' : tenantMs > 0 ? 'tenant' : 'account';
     return { ok: false, by, retryAfterMs: Math.ceil(Math.max(holdMs, tenantMs, accountMs)) };

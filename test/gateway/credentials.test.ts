@@ -1,0 +1,126 @@
+import { describe, expect, test } from 'vitest';
+import { FAKE_PRIMARY_KEY } from '../../src/simulator/options.ts';
+import { arrived, codeOf, configuration, loginAt, PRIMARY, run, SPARE } from '../support/gateway.ts';
+
+const withCredentials = (credentials: (upstream: string) => unknown[]) => (upstream: string) =>
+  configuration(upstream, { accounts: { main: { quota: { burst: 200 }, credentials: credentials(upstream) } } });
+
+const paths = (gateway: Awaited<ReturnType<typeof run>>) => gateway.simulator.arrivals().map((each) => each.target);
+const logins = (gateway: Awaited<ReturnType<typeof run>>) =>
+  paths(gateway).filter((path) => path === '/fabric/api/login').length;
+
+describe('an account with a login', () => {
+  test('logs in once for many requests, and its password and token never come down', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
+    const before = logins(gateway);
+    const responses = await Promise.all(Array.from({ length: 20 }, () => gateway.fetch('/api/v1/flow-runs')));
+    expect(responses.map((response) => response.status)).toEqual(Array(20).fill(200));
+    expect(logins(gateway) - before).toBe(0);
+    const [arrival] = gateway.simulator.arrivals();
+    const token = arrived(arrival!.headers, 'authorization')!;
+    expect(token).toMatch(/^Bearer [\w-]+\.[\w-]+\.[\w-]+$/);
+    const shown = JSON.stringify(responses.map((response) => [...response.headers])) + gateway.logText();
+    expect(shown).not.toContain(token.slice(7));
+    expect(shown).not.toContain('fake-password');
+  });
+
+  test('makes one login for all who wait for the first', async () => {
+    await using gateway = await run({
+      cold: true,
+      config: withCredentials((upstream) => [loginAt(upstream)]),
+      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 50 } } },
+    });
+    const statuses = (await Promise.all(Array.from({ length: 5 }, () => gateway.fetch('/api/v1/flow-runs')))).map(
+      (each) => each.status,
+    );
+    expect(logins(gateway)).toBeLessThanOrEqual(1);
+    // Cold embedded state lets one request go ahead; nobody got a 401 or a 502 for that.
+    expect(new Set(statuses)).not.toContain(401);
+    expect(new Set(statuses)).not.toContain(502);
+  });
+
+  test('logs in anew when its token stops working, and the callers notice nothing', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    gateway.simulator.credentials.expireTokens();
+    const responses = await Promise.all(Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flow-runs')));
+    expect(responses.map((response) => response.status)).toEqual(Array(10).fill(200));
+    expect(logins(gateway)).toBe(1);
+    expect(await gateway.metric('patchgate_upstream_retries_total')).toBeGreaterThanOrEqual(1);
+  });
+
+  test('repeats a write after a 401 with the same body, once', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
+    gateway.simulator.credentials.expireTokens();
+    const response = await gateway.fetch('/api/v1/data-pool', { method: 'POST', body: '{"name":"x"}' });
+    expect(response.status).toBe(201);
+    const writes = gateway.simulator.arrivals().filter((each) => each.target === '/api/v1/data-pool');
+    expect(writes.map((each) => [each.status, each.bodyBytes])).toEqual([
+      [401, 12],
+      [201, 12],
+    ]);
+  });
+
+  test('answers 502, not 401, when the password is wrong, and does not try it for every request', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]), cold: true });
+    gateway.simulator.credentials.refuseLogins(true);
+    const first = await gateway.fetch('/api/v1/flow-runs');
+    expect([first.status, await codeOf(first)]).toEqual([502, 'upstream_credentials_rejected']);
+    expect(first.headers.get('retry-after')).toMatch(/^\d+$/);
+    for (let i = 0; i < 5; i++) await gateway.fetch('/api/v1/flow-runs');
+    expect(logins(gateway)).toBe(1);
+  });
+});
+
+describe('an account with several credentials', () => {
+  test('fails over at once when the first is revoked, for reads and writes', async () => {
+    await using gateway = await run();
+    gateway.simulator.credentials.revokeKey('primary');
+    const response = await gateway.fetch('/api/v1/data-pool', { method: 'POST', body: '{"name":"x"}' });
+    expect(response.status).toBe(201);
+    expect(gateway.simulator.arrivals().map((each) => each.credential)).toEqual([null, 'spare']);
+    await gateway.fetch('/api/v1/flow-runs');
+    expect(gateway.simulator.arrivals().map((each) => each.credential)).toEqual([null, 'spare', 'spare']);
+  });
+
+  test('fails over from a key to a login', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [PRIMARY, loginAt(upstream)]) });
+    gateway.simulator.credentials.revokeKey('primary');
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    expect(paths(gateway)).toEqual(['/api/v1/flow-runs', '/fabric/api/login', '/api/v1/flow-runs']);
+  });
+
+  test('answers 502 when none works: the tenant must not think that its own key is bad', async () => {
+    await using gateway = await run({ config: withCredentials(() => [PRIMARY, SPARE]) });
+    gateway.simulator.credentials.revokeKey('primary');
+    gateway.simulator.credentials.revokeKey('spare');
+    const response = await gateway.fetch('/api/v1/flow-runs');
+    expect([response.status, await codeOf(response)]).toEqual([502, 'upstream_credentials_rejected']);
+    expect(response.headers.get('www-authenticate')).toBeNull();
+    expect(gateway.simulator.arrivals()).toHaveLength(2);
+  });
+
+  test('a body too large to keep is not sent twice: 502, and the next request has the other credential', async () => {
+    await using gateway = await run();
+    gateway.simulator.credentials.revokeKey('primary');
+    const body = Buffer.alloc(2_000_000, ' ');
+    const response = await gateway.fetch('/api/v1/data-pool', { method: 'POST', body });
+    expect([response.status, await codeOf(response)]).toEqual([502, 'upstream_credentials_rejected']);
+    expect(gateway.simulator.arrivals()).toHaveLength(1);
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+  });
+
+  test('each attempt is paid for', async () => {
+    await using gateway = await run();
+    const before = await gateway.metric('patchgate_quota_slots_in_use');
+    gateway.simulator.credentials.revokeKey('primary');
+    await gateway.fetch('/api/v1/flow-runs');
+    expect((await gateway.metric('patchgate_quota_slots_in_use')) - before).toBe(2);
+  });
+});
+
+test('an API key goes upstream verbatim, without a scheme word', async () => {
+  await using gateway = await run();
+  await gateway.fetch('/api/v1/flow-runs');
+  expect(arrived(gateway.simulator.arrivals()[0]!.headers, 'authorization')).toBe(FAKE_PRIMARY_KEY);
+});
