@@ -151,7 +151,7 @@ describe('substitution', () => {
 
   test('a missing variable, an unreadable file and a malformed placeholder are named, with their line', async () => {
     expect(await refusal(withKey('${NOT_THERE}'))).toContain(
-      'gateway.yaml:1: accounts.main.credentials.0.apiKey: the environment variable NOT_THERE is not set',
+      'gateway.yaml:1: accounts.main.credentials[0].apiKey: the environment variable NOT_THERE is not set',
     );
     expect(await refusal(withKey('${file:/nowhere/key}'))).toContain(
       'cannot read the file /nowhere/key (no such file)',

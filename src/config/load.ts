@@ -102,10 +102,7 @@ async function parse<S extends z.ZodType>(
   const found = checked.success ? [] : problemsOf(checked.error.issues, source, schema);
   // A value that could not be filled in is one problem, not two.
   const unfilled = new Set(filled.problems.map((problem) => problem.path));
-  const problems = [
-    ...filled.problems,
-    ...found.filter((problem) => !unfilled.has(problem.path.replaceAll(/\[(\d+)\]/g, '.$1'))),
-  ];
+  const problems = [...filled.problems, ...found.filter((problem) => !unfilled.has(problem.path))];
   return { source, input: checked.success ? checked.data : null, problems, fromFiles: filled.fromFiles };
 }
 

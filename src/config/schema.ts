@@ -311,7 +311,9 @@ export const tenantSchema = z.strictObject({
 });
 
 const tenantMap = z.record(id(), tenantSchema, { error: 'must be a map of tenants' });
-export const tenantsFileSchema = z.strictObject({ tenants: doc(tenantMap, { description: 'By name.' }) });
+export const tenantsFileSchema = z.strictObject({
+  tenants: doc(tenantMap, { description: 'Tenants, by name: who may call, with which keys, how much and what.' }),
+});
 
 export const gatewaySchema = z.strictObject({
   listen,

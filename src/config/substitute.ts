@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path';
-import type { Path, Problem, Source } from './source.ts';
+import { type Path, type Problem, type Source, showPath } from './source.ts';
 
 export type ReadFile = (path: string) => Promise<string>;
 
@@ -52,7 +52,7 @@ export async function substitute(
   const walk = async (value: unknown, path: Path): Promise<unknown> => {
     if (typeof value === 'string') {
       const report = (message: string): void => {
-        problems.push({ file: source.file, line: source.lineOf(path), path: path.map(String).join('.'), message });
+        problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
       };
       return value.includes('${') ? replaceAll(value, (inner) => fill(inner, report)) : value;
     }

@@ -10,15 +10,16 @@ import { type LeasedWindow, WINDOW_MS } from './window.ts';
  * believed to the letter: no more is in flight than `remaining` was.
  *
  * Within one upstream window foreign use only grows, so the greatest estimate stands until the window must have ended:
- * 60 s after the observation at the latest, or when `remaining` jumps up by more than reordering can explain.
+ * 60 s after the observation at the latest, or when `remaining` has risen in a way that reordering can not explain.
  */
 export class ForeignUse {
   #foreign = 0;
   #remaining = Number.POSITIVE_INFINITY;
   #until = Number.NEGATIVE_INFINITY;
-  /** The greatest use seen in the present upstream window, and when the request that showed it was admitted. */
+  /** The greatest use seen in the present upstream window, and when the request that showed it was admitted and answered. */
   #used = 0;
   #usedAdmittedAt = Number.NEGATIVE_INFINITY as MonotonicMs;
+  #usedAnsweredAt = Number.POSITIVE_INFINITY as MonotonicMs;
   /**
    * The present upstream window opened between these two. What arrived before the first is not counted in it; what was
    * admitted before the second may have been counted in the one before.
@@ -35,8 +36,9 @@ export class ForeignUse {
     window: LeasedWindow,
   ): void {
     const { used, remaining, at } = seen;
-    // Answers overtake each other by no more than are in flight; a greater drop is a new window.
-    if (used + window.inFlight < this.#used) {
+    // Within one window the count only grows. Answers overtake each other; but what was sent after the answer with the
+    // greatest count had arrived was counted after it, and if its count is no greater, a new window has begun.
+    if (seen.admittedAt > this.#usedAnsweredAt && used <= this.#used) {
       this.#openedAfter = this.#usedAdmittedAt;
       this.#openedBefore = at;
       this.#used = 0;
@@ -45,6 +47,7 @@ export class ForeignUse {
     if (used >= this.#used || at - this.#usedAdmittedAt > WINDOW_MS) {
       this.#used = used;
       this.#usedAdmittedAt = seen.admittedAt;
+      this.#usedAnsweredAt = at;
     }
     if (at >= this.#until) this.#clear();
     const straggler = seen.admittedAt < this.#openedBefore;

@@ -1,0 +1,135 @@
+import { z } from 'zod';
+import type { OptionMeta } from './fields.ts';
+import { showDuration } from './fields.ts';
+import { unwrap } from './issues.ts';
+import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks.ts';
+import { gatewaySchema, tenantsFileSchema } from './schema.ts';
+
+/** docs/configuration.md and the JSON Schemas, made from the schema: what is not there is not an option. */
+
+interface Option {
+  readonly path: string;
+  readonly meta: OptionMeta;
+  readonly required: boolean;
+}
+
+const INTRO = `# Configuration
+
+<!-- Made from src/config/schema.ts by \`npm run generate\`. Change it there. -->
+
+The gateway reads \`config/gateway.yaml\`, or the file given with \`--config\`. Only credentials and tenants are needed; the rest
+has defaults for Patchworks. \`patchgate check\` validates a configuration and says what each account can send at most.
+
+- **Strict.** An unknown option is an error, with file, line and a suggestion. All errors are reported at once, and on any
+  of them nothing is started.
+- **YAML 1.2**, so JSON is accepted. Tenants stand in \`tenants.yaml\` beside the file, or under \`tenants\` in it.
+- **Filled in at load**, in any text: \`\${NAME}\` from the environment, \`\${NAME:-default}\` with a default for unset or empty,
+  \`\${file:/path}\` from a file (relative to this one; one trailing newline is cut off). \`$\${\` is a plain \`\${\`. Values can not
+  become structure: a password may contain any character.
+- **Durations** \`250ms 30s 5m 24h 180d\`, **sizes** \`64KiB 10MiB\`. Plain numbers are refused for both.
+- **Patterns** \`METHOD /path\`: \`*\` is one segment or all methods, \`**\` the rest: \`/a/**\` matches \`/a\` and all below it. \`GET\`
+  covers HEAD. A trailing slash changes nothing.
+- Options marked *planned* are accepted and checked, but have no effect in this version; the gateway warns when one is set.
+`;
+
+export function configurationPage(): string {
+  return [
+    INTRO,
+    '## gateway.yaml\n',
+    table(optionsOf(gatewaySchema).filter((option) => !option.path.startsWith('tenants.'))),
+    '\n## tenants.yaml\n',
+    table(optionsOf(tenantsFileSchema)),
+    '\n## Environment\n',
+    '| variable | what it does |\n| --- | --- |',
+    '| `LOG_LEVEL` | Overrides `log.level`. |',
+    '\n## Defaults for Patchworks\n',
+    'What is in force where `upstreams`, `routes`, `cache.rules` or `cache.invalidate` are left out. A list that is given replaces its default.\n',
+    '```yaml',
+    ...defaultsAsYaml(),
+    '```\n',
+  ].join('\n');
+}
+
+export function gatewayJsonSchema(): unknown {
+  return jsonSchema(gatewaySchema, 'patchgate: gateway.yaml');
+}
+
+export function tenantsJsonSchema(): unknown {
+  return jsonSchema(tenantsFileSchema, 'patchgate: tenants.yaml');
+}
+
+function jsonSchema(schema: z.ZodType, title: string): unknown {
+  const made = z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    override: ({ zodSchema, jsonSchema: json }) => {
+      // Keys of the documentation alone would be no JSON Schema.
+      delete json['shown'];
+      delete json['unit'];
+      delete json['planned'];
+      // Defaults are written in the program's units; editors should see them as they are written in a file.
+      const meta = metaOf(zodSchema as unknown as z.ZodType);
+      if (meta !== null) delete json.default;
+      else if (json.default !== undefined) delete json.default;
+    },
+  });
+  return { $schema: 'https://json-schema.org/draft/2020-12/schema', title, ...made };
+}
+
+function optionsOf(schema: z.ZodType, path = ''): Option[] {
+  const meta = metaOf(schema);
+  const own: Option[] = meta === null ? [] : [{ path, meta, required: !schema.safeParse(undefined).success }];
+  const plain = unwrap(schema);
+  if (plain instanceof z.ZodObject) {
+    const fields = Object.entries(plain.shape as Record<string, z.ZodType>);
+    return [...own, ...fields.flatMap(([name, field]) => optionsOf(field, path === '' ? name : `${path}.${name}`))];
+  }
+  if (plain instanceof z.ZodRecord) return [...own, ...optionsOf(plain.valueType as z.ZodType, `${path}.NAME`)];
+  if (plain instanceof z.ZodArray) return [...own, ...optionsOf(plain.element as z.ZodType, `${path}[]`)];
+  if (plain instanceof z.ZodUnion) {
+    const all = plain.options.flatMap((option) => optionsOf(option as z.ZodType, path));
+    const merged = new Map<string, Option>();
+    for (const option of all) if (!merged.has(option.path)) merged.set(option.path, option);
+    return [...own, ...merged.values()];
+  }
+  return own;
+}
+
+function metaOf(schema: z.ZodType): OptionMeta | null {
+  const meta = schema.meta();
+  return typeof meta?.['description'] === 'string' ? (meta as unknown as OptionMeta) : null;
+}
+
+function table(options: readonly Option[]): string {
+  const rows = options.map(({ path, meta, required }) => {
+    const value = meta.shown !== undefined ? `\`${meta.shown}\`` : required ? 'required' : '';
+    const text = `${meta.description}${meta.planned ? ' *Planned.*' : ''}`;
+    return `| \`${path}\` | ${meta.unit ?? ''} | ${value} | ${text.replaceAll('|', '\\|')} |`;
+  });
+  return ['| option | unit | default | what it does |', '| --- | --- | --- | --- |', ...rows].join('\n');
+}
+
+function defaultsAsYaml(): string[] {
+  return [
+    'upstreams:',
+    ...Object.entries(upstreamDefaults).map(
+      ([id, { origin, timeoutMs }]) => `  ${id}: { origin: "${origin}", timeout: ${showDuration(timeoutMs)} }`,
+    ),
+    'routes:',
+    ...routeDefaults.map(
+      ({ match, upstream, rewriteLinks }) =>
+        `  - { match: "${match}", upstream: ${upstream}, rewriteLinks: ${rewriteLinks} }`,
+    ),
+    'cache:',
+    '  rules:',
+    ...cacheRuleDefaults.map((rule) =>
+      rule.store
+        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)} }`
+        : `    - { match: "${rule.match.text}", store: false }`,
+    ),
+    '  invalidate:',
+    ...invalidateDefaults.map(
+      ({ after, drop }) => `    - { after: "${after.text}", drop: [${drop.map((path) => `"${path}"`).join(', ')}] }`,
+    ),
+  ];
+}

@@ -1,0 +1,354 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { createMemoryLedger } from '../adapters/memory/ledger.ts';
+import type { MonotonicMs } from '../clock.ts';
+import type { Log, Meter } from '../observe.ts';
+import type { AccountQuota, Decision, LedgerPlan, Slot, TenantQuota, UpstreamLimit } from './ledger.ts';
+
+const quiet = new Proxy({}, { get: () => () => {} });
+const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
+const NOTHING_SEEN: UpstreamLimit = { limit: null, remaining: null, throttled: null };
+const seen = (remaining: number, limit = 240): UpstreamLimit => ({ limit, remaining, throttled: null });
+const refusedUpstream = (retryAfterMs: number | null): UpstreamLimit => ({
+  limit: 240,
+  remaining: 0,
+  throttled: { retryAfterMs },
+});
+
+function plan(quota: AccountQuota, tenants: Record<string, TenantQuota> = { a: ROOMY }): LedgerPlan {
+  return { accounts: new Map([['main', quota]]), tenants: new Map([['main', new Map(Object.entries(tenants))]]) };
+}
+
+/** A ledger whose bucket has been filled by a first answer, unless it is to be cold. */
+function ledgerOf(quota: Partial<AccountQuota> = {}, tenants?: Record<string, TenantQuota>, cold = false) {
+  const clock = new ManualClock();
+  const full = { limit: 240, ceiling: 235, burst: 240, ...quota };
+  const ledger = createMemoryLedger({ clock, plan: plan(full, tenants), meter: quiet as Meter, log: quiet as Log });
+  const ask = (tenant: string | null = 'a') => ledger.admit({ account: 'main', tenant });
+  if (!cold) {
+    const first = slotOf(ask(null));
+    first.settle(clock.monotonic(), seen(full.limit - 1, full.limit));
+    clock.advance(60_000);
+  }
+  return { clock, ledger, ask, view: () => ledger.view('main') };
+}
+
+function slotOf(decision: Decision): Slot {
+  if (decision.kind !== 'admitted') throw new Error(`refused by ${decision.by}`);
+  return decision.slot;
+}
+
+describe('a slot', () => {
+  test('is held from admission until 60 s after the answer', () => {
+    const { clock, ask, view } = ledgerOf();
+    const slot = slotOf(ask());
+    clock.advance(100_000);
+    expect(view().slotsInUse).toBe(1);
+    slot.settle(clock.monotonic(), NOTHING_SEEN);
+    clock.advance(59_999);
+    expect(view().slotsInUse).toBe(1);
+    clock.advance(1);
+    expect(view().slotsInUse).toBe(0);
+  });
+
+  test('without an answer is held until 60 s after the latest moment at which the request may arrive', () => {
+    const { clock, ask, view } = ledgerOf();
+    slotOf(ask()).lose((clock.monotonic() + 15_000) as MonotonicMs);
+    clock.advance(74_999);
+    expect(view().slotsInUse).toBe(1);
+    clock.advance(1);
+    expect(view().slotsInUse).toBe(0);
+  });
+
+  test('whose request never left is given back at once, with the token', () => {
+    const { ask, view, ledger } = ledgerOf({}, { a: { ...ROOMY, rate: 1, burst: 1 } });
+    slotOf(ask()).refund();
+    expect(view().slotsInUse).toBe(0);
+    expect(ledger.peek('main', 'a').remaining).toBe(1);
+  });
+
+  test('ends once: what is said of it later changes nothing', () => {
+    const { clock, ask, view } = ledgerOf();
+    const slot = slotOf(ask());
+    slot.settle(clock.monotonic(), NOTHING_SEEN);
+    slot.refund();
+    slot.lose((clock.monotonic() + 1e6) as MonotonicMs);
+    expect(view().slotsInUse).toBe(1);
+    clock.advance(60_000);
+    expect(view().slotsInUse).toBe(0);
+  });
+
+  test('is not freed by a step of the wall clock', () => {
+    const { clock, ask, view } = ledgerOf({ ceiling: 2 });
+    for (const slot of [slotOf(ask()), slotOf(ask())]) slot.settle(clock.monotonic(), NOTHING_SEEN);
+    clock.stepWall(3_600_000);
+    expect(ask().kind).toBe('refused');
+    clock.stepWall(-7_200_000);
+    expect(view().slotsInUse).toBe(2);
+  });
+});
+
+describe('a refusal', () => {
+  test('spends nothing, of nobody', () => {
+    const { ask, ledger, view } = ledgerOf({ ceiling: 3 }, { a: ROOMY, b: { ...ROOMY, rate: 60, burst: 1 } });
+    slotOf(ask('b'));
+    const before = [view(), ledger.peek('main', 'a'), ledger.peek('main', 'b')];
+    for (let i = 0; i < 10; i++) expect(ask('b')).toMatchObject({ kind: 'refused', by: 'tenant' });
+    expect([view(), ledger.peek('main', 'a'), ledger.peek('main', 'b')]).toEqual(before);
+    slotOf(ask('a'));
+    slotOf(ask('a'));
+    for (let i = 0; i < 10; i++) expect(ask('a')).toMatchObject({ kind: 'refused', by: 'account' });
+    expect(view().slotsInUse).toBe(3);
+  });
+
+  test('says when it is worth asking again: not a millisecond too early', () => {
+    const { clock, ask } = ledgerOf({ ceiling: 5 }, { a: { ...ROOMY, rate: 30, burst: 2 } });
+    for (let i = 0; i < 12; i++) {
+      const decision = ask();
+      if (decision.kind === 'admitted') decision.slot.settle(clock.monotonic(), NOTHING_SEEN);
+      else {
+        clock.advance(decision.retryAfterMs - 1);
+        expect(ask().kind).toBe('refused');
+        clock.advance(1);
+        slotOf(ask()).settle(clock.monotonic(), NOTHING_SEEN);
+      }
+    }
+  });
+});
+
+describe('a cold start', () => {
+  test('lets one request go ahead, and its answer fills the bucket', () => {
+    const { clock, ask } = ledgerOf({ burst: 60 }, undefined, true);
+    const first = slotOf(ask());
+    expect(ask()).toMatchObject({ kind: 'refused', by: 'account' });
+    first.settle(clock.monotonic(), seen(239));
+    for (let i = 0; i < 59; i++) slotOf(ask());
+  });
+
+  test('believes the first X-RateLimit-Remaining: what the minute before has used is not there', () => {
+    const { clock, ask, view } = ledgerOf({ burst: 60 }, undefined, true);
+    slotOf(ask()).settle(clock.monotonic(), seen(10));
+    expect(view().slotsForeign).toBe(229);
+    let admitted = 0;
+    while (ask().kind === 'admitted') admitted++;
+    expect(admitted).toBe(5);
+  });
+});
+
+describe('use of the account by others', () => {
+  test('is seen, and no more is admitted than is left', () => {
+    const { clock, ask, view } = ledgerOf();
+    for (let i = 0; i < 10; i++) slotOf(ask()).settle(clock.monotonic(), seen(240 - 100 - i - 1));
+    expect(view().slotsForeign).toBe(100);
+    let admitted = 0;
+    while (ask().kind === 'admitted') admitted++;
+    expect(admitted).toBe(235 - 110);
+  });
+
+  test('is forgotten when the upstream window must have ended', () => {
+    const { clock, ask, view } = ledgerOf();
+    slotOf(ask()).settle(clock.monotonic(), seen(0));
+    expect(ask().kind).toBe('refused');
+    clock.advance(60_000);
+    expect(view().slotsForeign).toBe(0);
+    slotOf(ask());
+  });
+
+  test('is forgotten as soon as the upstream window is seen to have restarted', () => {
+    const { clock, ask, view } = ledgerOf();
+    slotOf(ask()).settle(clock.monotonic(), seen(100));
+    clock.advance(10_000);
+    slotOf(ask()).settle(clock.monotonic(), seen(239));
+    expect(view().slotsForeign).toBe(0);
+  });
+
+  test("is not inferred from a limit that is not the account's", () => {
+    const { clock, ask, view } = ledgerOf();
+    slotOf(ask()).settle(clock.monotonic(), seen(3, 10));
+    slotOf(ask()).settle(clock.monotonic(), seen(9_999));
+    expect(view().slotsForeign).toBe(0);
+  });
+});
+
+describe('a 429 from upstream', () => {
+  test('holds the account until Retry-After; a later one extends, and none shortens', () => {
+    const { clock, ask, view } = ledgerOf();
+    const [one, two, three] = [slotOf(ask()), slotOf(ask()), slotOf(ask())];
+    one.settle(clock.monotonic(), refusedUpstream(20_000));
+    expect(ask()).toMatchObject({ kind: 'refused', by: 'hold', retryAfterMs: expect.any(Number) });
+    two.settle(clock.monotonic(), refusedUpstream(5_000));
+    expect(view().heldForMs).toBe(20_000);
+    three.settle(clock.monotonic(), refusedUpstream(30_000));
+    expect(view().heldForMs).toBe(30_000);
+  });
+
+  test('that does not say how long holds 10 s, doubling with each further one, and one burst is one', () => {
+    const { clock, ask, view } = ledgerOf();
+    const bare: UpstreamLimit = { limit: null, remaining: null, throttled: { retryAfterMs: null } };
+    const burst = [slotOf(ask()), slotOf(ask())];
+    for (const slot of burst) slot.settle(clock.monotonic(), bare);
+    expect(view().heldForMs).toBe(10_000);
+    clock.advance(10_001);
+    slotOf(ask()).settle(clock.monotonic(), bare);
+    expect(view().heldForMs).toBe(20_000);
+    clock.advance(20_001);
+    slotOf(ask()).settle(clock.monotonic(), NOTHING_SEEN);
+    slotOf(ask()).settle(clock.monotonic(), bare);
+    expect(view().heldForMs).toBe(10_000);
+  });
+
+  test('is not believed to last for days', () => {
+    const { clock, ask, view } = ledgerOf();
+    slotOf(ask()).settle(clock.monotonic(), refusedUpstream(1e9));
+    expect(view().heldForMs).toBe(3_600_000);
+  });
+});
+
+describe('a new configuration', () => {
+  test('neither refills nor empties what is spent', () => {
+    const { ask, ledger, view } = ledgerOf({}, { a: { ...ROOMY, rate: 60, burst: 20 } });
+    for (let i = 0; i < 15; i++) slotOf(ask());
+    ledger.configure(plan({ limit: 240, ceiling: 200, burst: 240 }, { a: { ...ROOMY, rate: 60, burst: 20 } }));
+    expect(ledger.peek('main', 'a').remaining).toBe(5);
+    expect(view()).toMatchObject({ ceiling: 200, slotsInUse: 15 });
+    ledger.configure(plan({ limit: 240, ceiling: 200, burst: 240 }, { a: { ...ROOMY, rate: 60, burst: 30 } }));
+    expect(ledger.peek('main', 'a').remaining).toBe(15);
+    ledger.configure(plan({ limit: 240, ceiling: 200, burst: 240 }, { a: { ...ROOMY, rate: 60, burst: 4 } }));
+    expect(ledger.peek('main', 'a').remaining).toBe(0);
+  });
+});
+
+/** An upstream as Patchworks has it: a fixed window that the first request opens. Counts what no gateway can see. */
+class FixedWindow {
+  #opened = Number.NEGATIVE_INFINITY;
+  #count = 0;
+  readonly arrivals: number[] = [];
+  throttled = 0;
+
+  arrive(at: number, limit: number): UpstreamLimit {
+    if (at - this.#opened >= 60_000) {
+      this.#opened = at;
+      this.#count = 0;
+    }
+    this.arrivals.push(at);
+    if (this.#count >= limit) {
+      this.throttled++;
+      return {
+        limit,
+        remaining: 0,
+        throttled: { retryAfterMs: Math.floor((this.#opened + 60_000 - at) / 1000) * 1000 },
+      };
+    }
+    this.#count++;
+    return seen(limit - this.#count, limit);
+  }
+
+  greatestInAnyMinute(): number {
+    const times = [...this.arrivals].sort((a, b) => a - b);
+    let greatest = 0;
+    let from = 0;
+    for (let to = 0; to < times.length; to++) {
+      while (times[from]! <= times[to]! - 60_000) from++;
+      greatest = Math.max(greatest, to - from + 1);
+    }
+    return greatest;
+  }
+}
+
+describe('never above the ceiling', () => {
+  const step = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        kind: fc.constant('ask' as const),
+        count: fc.integer({ min: 1, max: 8 }),
+        latencyMs: fc.integer({ min: 0, max: 40_000 }),
+        arriveAt: fc.double({ min: 0, max: 1, noNaN: true }),
+        end: fc.constantFrom('settle', 'settle', 'settle', 'lose', 'refund'),
+      }),
+    },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 30_000 }) }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('wall' as const), ms: fc.integer({ min: -4e6, max: 4e6 }) }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('configure' as const), burst: fc.integer({ min: 1, max: 20 }) }),
+    },
+  );
+
+  test('any 60 s upstream see at most the ceiling, whatever the latency, losses, refunds and clock steps', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 12 }), fc.array(step, { maxLength: 60 }), (ceiling, steps) => {
+        const { clock, ledger, ask, view } = ledgerOf({ limit: ceiling + 1, ceiling, burst: 20 });
+        const upstream = new FixedWindow();
+        for (const each of steps) {
+          if (each.kind === 'wait') clock.advance(each.ms);
+          else if (each.kind === 'wall') clock.stepWall(each.ms);
+          else if (each.kind === 'configure')
+            ledger.configure(plan({ limit: ceiling + 1, ceiling, burst: each.burst }));
+          else {
+            for (let i = 0; i < each.count; i++) {
+              const decision = ask();
+              if (decision.kind === 'refused') continue;
+              const admittedAt = clock.monotonic();
+              if (each.end === 'refund') clock.after(each.latencyMs, () => decision.slot.refund());
+              else {
+                // Arrives at any moment between admission and answer; a lost one at any moment until it can not any more.
+                const arrival = admittedAt + each.latencyMs * each.arriveAt;
+                upstream.arrivals.push(arrival);
+                clock.after(each.latencyMs, () => {
+                  if (each.end === 'settle') decision.slot.settle(clock.monotonic(), NOTHING_SEEN);
+                  else decision.slot.lose(clock.monotonic());
+                });
+              }
+            }
+          }
+          expect(view().slotsInUse).toBeLessThanOrEqual(ceiling);
+        }
+        clock.advance(100_000);
+        expect(upstream.greatestInAnyMinute()).toBeLessThanOrEqual(ceiling);
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  test.each([[235], [239]])(
+    'a saturated account with jittery latency uses nearly all of a ceiling of %i, without one 429',
+    (ceiling) => {
+      for (const seed of [1, 2, 3, 4, 5]) {
+        const { clock, ask, view } = ledgerOf({ ceiling, burst: 60 });
+        const upstream = new FixedWindow();
+        let state = seed;
+        const random = () => {
+          state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+          return state / 2 ** 31;
+        };
+        const minutes = 10;
+        const start = clock.monotonic();
+        let admitted = 0;
+        while (clock.monotonic() < start + minutes * 60_000) {
+          clock.advance(50);
+          for (let decision = ask(); decision.kind === 'admitted'; decision = ask()) {
+            if (clock.monotonic() >= start + 60_000) admitted++;
+            const { slot } = decision;
+            const latencyMs = 20 - Math.log(1 - random()) * 150;
+            clock.after(latencyMs * random(), () => {
+              const limits = upstream.arrive(clock.monotonic(), 240);
+              clock.after(latencyMs * (1 - random()), () => slot.settle(clock.monotonic(), limits));
+            });
+          }
+          expect(view().slotsForeign).toBe(0);
+        }
+        expect(upstream.throttled).toBe(0);
+        expect(upstream.greatestInAnyMinute()).toBeLessThanOrEqual(ceiling);
+        expect(admitted / (minutes - 1)).toBeGreaterThanOrEqual(ceiling * 0.985);
+      }
+    },
+  );
+});

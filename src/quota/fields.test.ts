@@ -1,0 +1,89 @@
+import { parseList } from 'structured-headers';
+import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { headerOf } from '../exchange.ts';
+import { limitFields } from './fields.ts';
+import { retryAfterSeconds } from './quota.ts';
+import { readUpstreamLimit } from './upstream-limit.ts';
+
+const clock = new ManualClock(1_000_000_000_000);
+
+describe('the limit fields of a tenant', () => {
+  const fields = limitFields({ limit: 60, remaining: 7, resetMs: 12_001, burst: 20 }, clock);
+
+  test('are structured fields as the draft has them', () => {
+    expect(parseList(headerOf(fields, 'ratelimit-policy')!)).toEqual([
+      [
+        'tenant',
+        new Map([
+          ['q', 60],
+          ['w', 60],
+        ]),
+      ],
+    ]);
+    expect(parseList(headerOf(fields, 'ratelimit')!)).toEqual([
+      [
+        'tenant',
+        new Map([
+          ['r', 7],
+          ['t', 13],
+        ]),
+      ],
+    ]);
+  });
+
+  test('are there in the form Patchworks clients know, with the reset in seconds of the epoch', () => {
+    expect(
+      ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'].map((name) => headerOf(fields, name)),
+    ).toEqual(['60', '7', '1000000013']);
+  });
+});
+
+describe('Retry-After', () => {
+  test('is in whole seconds, never too early, and spread', () => {
+    expect(retryAfterSeconds(1, () => 0)).toBe(1);
+    expect(retryAfterSeconds(4_001, () => 0)).toBe(5);
+    expect(retryAfterSeconds(20_000, () => 0.999)).toBe(25);
+    expect(retryAfterSeconds(60_000, () => 0.999)).toBe(65);
+  });
+});
+
+describe('the limit fields of upstream', () => {
+  const read = (status: number, headers: string[]) => {
+    const malformed: string[] = [];
+    return {
+      ...readUpstreamLimit({ status, headers, now: clock.now(), malformed: (field) => malformed.push(field) }),
+      malformed,
+    };
+  };
+
+  test('are read in any spelling', () => {
+    expect(read(200, ['x-ratelimit-limit', '240', 'X-RATELIMIT-REMAINING', ' 12 '])).toMatchObject({
+      limit: 240,
+      remaining: 12,
+      throttled: null,
+      malformed: [],
+    });
+  });
+
+  test.each([
+    ['30', 30_000],
+    ['0', 0],
+    [new Date(clock.now() + 5_000).toUTCString(), 5_000],
+    [new Date(clock.now() - 5_000).toUTCString(), 0],
+  ])('Retry-After %s of a 429 is %i ms', (value, ms) => {
+    expect(read(429, ['Retry-After', value]).throttled).toEqual({ retryAfterMs: ms });
+  });
+
+  test.each(['-1', 'soon', '1.5', '', '1e9', '99999999999', '2026'.repeat(9)])('%j is ignored and counted', (value) => {
+    expect(read(429, ['Retry-After', value, 'X-RateLimit-Remaining', value])).toMatchObject({
+      remaining: null,
+      throttled: { retryAfterMs: null },
+      malformed: ['retry-after', 'x-ratelimit-remaining'],
+    });
+  });
+
+  test('Retry-After counts on a 429 alone: a 503 of one host says nothing of the account', () => {
+    expect(read(503, ['Retry-After', '30']).throttled).toBeNull();
+  });
+});
