@@ -122,7 +122,10 @@ describe('malformed HTTP is answered with 4xx, reaches nobody, and the process l
     ],
     ['a negative length', `POST /api/v1/data-pool HTTP/1.1\r\n${good}Content-Length: -2\r\n\r\n{}`],
     ['no Host', `GET /api/v1/flow-runs HTTP/1.1\r\nConnection: close\r\n${AUTH}\r\n\r\n`],
-    ['a Host with a path', `GET /api/v1/flow-runs HTTP/1.1\r\nConnection: close\r\nHost: evil.test/x\r\n${AUTH}\r\n\r\n`],
+    [
+      'a Host with a path',
+      `GET /api/v1/flow-runs HTTP/1.1\r\nConnection: close\r\nHost: evil.test/x\r\n${AUTH}\r\n\r\n`,
+    ],
     ['TRACE', rawRequest('TRACE /api/v1/flow-runs', [AUTH])],
     ['an invented method', rawRequest('BREW /api/v1/flow-runs', [AUTH])],
     ['headers above 32 KiB', rawRequest('GET /api/v1/flow-runs', [AUTH, `X-Big: ${'x'.repeat(40_000)}`])],

@@ -1,0 +1,127 @@
+import { describe, expect, test } from 'vitest';
+import { codeOf, configuration, PRIMARY, READER_KEY, run } from '../support/gateway.ts';
+
+const FIELDS = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'];
+
+describe('a tenant', () => {
+  test('is refused with 429 above its own quota, is told when to come back, and nothing of it reaches upstream', async () => {
+    await using gateway = await run();
+    const responses: Response[] = [];
+    for (let i = 0; i < 8; i++)
+      responses.push(await gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: READER_KEY } }));
+    expect(responses.map((each) => each.status)).toEqual([200, 200, 200, 200, 200, 429, 429, 429]);
+    expect(gateway.simulator.arrivals()).toHaveLength(5);
+    const refused = responses.at(-1)!;
+    expect(await codeOf(refused)).toBe('tenant_quota');
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(2);
+    expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(3);
+    expect(refused.headers.get('x-ratelimit-remaining')).toBe('0');
+    // The other tenant is not touched by that.
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    expect(await gateway.metric('patchgate_quota_decisions_total', { tenant: 'reader', decision: 'tenant' })).toBe(3);
+  });
+
+  test('finds its limit fields on every answer: fetched, cached, refused, whoami; and never those of the account', async () => {
+    await using gateway = await run();
+    const headers = { Authorization: READER_KEY };
+    const answers = [
+      await gateway.fetch('/api/v1/flows', { headers }),
+      await gateway.fetch('/api/v1/flows', { headers }),
+      await gateway.fetch('/api/v1/flow-runs/999999', { headers }),
+      await gateway.fetch('/api/v1/data-pool', { method: 'POST', headers }),
+      await gateway.fetch('/_gateway/whoami', { headers }),
+    ];
+    expect(answers.map((each) => each.status)).toEqual([200, 200, 404, 403, 200]);
+    for (const each of answers) {
+      for (const field of FIELDS) expect(each.headers.get(field), field).not.toBeNull();
+      expect(each.headers.get('x-ratelimit-limit')).toBe('30');
+    }
+    expect(answers.map((each) => each.headers.get('x-ratelimit-remaining'))).toEqual(['4', '4', '3', '3', '3']);
+  });
+
+  test('learns from whoami who it is, what it may do and what is left', async () => {
+    await using gateway = await run();
+    const response = await gateway.fetch('/_gateway/whoami', { headers: { Authorization: READER_KEY } });
+    expect(await response.json()).toMatchObject({
+      tenant: 'reader',
+      account: 'main',
+      key: { id: 'only', expires: null },
+      permissions: { allow: ['GET /api/v1/**'] },
+      quota: { requestsPerMinute: 30, burst: 5, remaining: 5 },
+    });
+    expect(gateway.simulator.arrivals()).toEqual([]);
+  });
+});
+
+describe('the account', () => {
+  test('never gets more than the ceiling, whatever the tenants ask for', async () => {
+    await using gateway = await run({
+      config: (upstream) =>
+        configuration(upstream, {
+          accounts: { main: { quota: { limit: 40, ceiling: 30, burst: 100 }, credentials: [PRIMARY] } },
+        }),
+      simulator: { switches: { limit: 40, answerLatency: { kind: 'uniform', minMs: 1, maxMs: 30 } } },
+    });
+    const statuses = await Promise.all(
+      Array.from({ length: 100 }, async () => (await gateway.fetch('/api/v1/flow-runs')).status),
+    );
+    expect(statuses.filter((status) => status === 200)).toHaveLength(29);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(71);
+    // 29 and the one that warmed it up.
+    expect(gateway.simulator.stats()).toMatchObject({ arrived: 29, throttled: 0 });
+    expect(await codeOf(await gateway.fetch('/api/v1/flow-runs'))).toBe('account_quota');
+  });
+
+  test('is held for all tenants when upstream says 429, until the time it gave; its own words do not come down', async () => {
+    await using gateway = await run();
+    gateway.simulator.fault({
+      match: 'GET /api/v1/**',
+      times: 1,
+      fault: {
+        kind: 'status',
+        status: 429,
+        headers: { 'Retry-After': '30', 'X-RateLimit-Limit': '240', 'X-RateLimit-Remaining': '0' },
+        body: '{"message":"Too Many Attempts."}',
+      },
+    });
+    const first = await gateway.fetch('/api/v1/flow-runs');
+    expect([first.status, await codeOf(first)]).toEqual([429, 'upstream_cooldown']);
+    expect(Number(first.headers.get('retry-after'))).toBeGreaterThanOrEqual(30);
+    expect(first.headers.get('x-ratelimit-limit')).toBe('235');
+    const other = await gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: READER_KEY } });
+    expect(await codeOf(other)).toBe('upstream_cooldown');
+    expect(gateway.simulator.arrivals()).toHaveLength(1);
+    expect(await gateway.metric('patchgate_upstream_throttled_total', { account: 'main' })).toBe(1);
+    expect(await gateway.metric('patchgate_refusals_total', { code: 'upstream_cooldown' })).toBe(2);
+  });
+
+  test('that others use as well is shown, and no more is sent than is left', async () => {
+    await using gateway = await run();
+    gateway.simulator.useForeign(230);
+    await gateway.fetch('/api/v1/flow-runs');
+    expect(await gateway.metric('patchgate_quota_slots_foreign', { account: 'main' })).toBe(230);
+    const statuses = await Promise.all(
+      Array.from({ length: 20 }, async () => (await gateway.fetch('/api/v1/flow-runs')).status),
+    );
+    expect(gateway.simulator.stats().throttled).toBe(0);
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(1);
+    expect(statuses).toContain(429);
+  });
+
+  test('malformed limit fields of upstream are ignored and counted', async () => {
+    await using gateway = await run();
+    gateway.simulator.fault({
+      match: 'GET /api/v1/**',
+      times: 1,
+      fault: {
+        kind: 'status',
+        status: 200,
+        body: '{}',
+        headers: { 'X-RateLimit-Remaining': '-1', 'X-RateLimit-Limit': 'many' },
+      },
+    });
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    expect(await gateway.metric('patchgate_upstream_fields_malformed_total')).toBe(2);
+    expect(await gateway.metric('patchgate_quota_slots_foreign')).toBe(0);
+  });
+});
