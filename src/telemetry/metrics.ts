@@ -35,7 +35,7 @@ export interface Metrics extends Meter {
   requestFinished(request: FinishedRequest): void;
   configLoaded(outcome: 'ok' | 'refused', epochSeconds: number): void;
   /** Forgets the series of tenants that are no longer configured. */
-  keepTenants(tenants: ReadonlySet<string>): void;
+  keepTenants(tenants: ReadonlySet<string>): Promise<void>;
   readonly contentType: string;
   /** The exposition text. */
   render(): Promise<string>;
@@ -223,17 +223,20 @@ function methodLabel(method: string): string {
 
 type ByTenant = Counter | Histogram;
 
-function dropTenants(metrics: readonly ByTenant[], kept: ReadonlySet<string>, series: RequestSeries): void {
+async function dropTenants(
+  metrics: readonly ByTenant[],
+  kept: ReadonlySet<string>,
+  series: RequestSeries,
+): Promise<void> {
   series.clear();
   for (const metric of metrics) {
-    void metric.get().then(({ values }) => {
-      const gone = new Map<string, Record<string, string | number>>();
-      for (const { labels } of values) {
-        const { le: _, ...own } = labels as Record<string, string | number>;
-        const tenant = String(own['tenant'] ?? 'none');
-        if (tenant !== 'none' && !kept.has(tenant)) gone.set(JSON.stringify(own), own);
-      }
-      for (const labels of gone.values()) metric.remove(labels);
-    });
+    const { values } = await metric.get();
+    const gone = new Map<string, Record<string, string | number>>();
+    for (const { labels } of values) {
+      const { le: _, ...own } = labels as Record<string, string | number>;
+      const tenant = String(own['tenant'] ?? 'none');
+      if (tenant !== 'none' && !kept.has(tenant)) gone.set(JSON.stringify(own), own);
+    }
+    for (const labels of gone.values()) metric.remove(labels);
   }
 }

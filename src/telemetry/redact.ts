@@ -12,6 +12,7 @@ const MASK = '[secret]';
 const PASSING = 32;
 /** A shorter value would mask ordinary words; the load warns about secrets that short. */
 const SHORTEST = 6;
+const JSON_LAYERS = 4;
 
 export function createRedactor(): Redactor {
   const kept = new Set<string>();
@@ -43,11 +44,11 @@ export function createRedactor(): Redactor {
 /** The spellings in which a value turns up in JSON, URLs and headers. */
 function formsOf(secret: string): string[] {
   const bytes = Buffer.from(secret);
-  const json = JSON.stringify(secret).slice(1, -1);
+  const json = [secret];
+  // JSON in JSON, as when a body is quoted in an error that is logged: each layer escapes what the last one wrote.
+  for (let layer = 0; layer < JSON_LAYERS; layer++) json.push(JSON.stringify(json.at(-1)).slice(1, -1));
   return [
-    secret,
-    json,
-    JSON.stringify(json).slice(1, -1),
+    ...json,
     encodeURIComponent(secret),
     encodeURIComponent(secret).toLowerCase(),
     bytes.toString('hex'),
