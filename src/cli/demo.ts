@@ -94,7 +94,7 @@ patchgate demo: a gateway with two tenants, in front of a simulated Patchworks
 Five things to try:
 
   1. A list of flows; then again: the second answer comes from the cache (Cache-Status, Age)
-     curl -si ${traffic}/api/v1/flows?per_page=2 -H 'Authorization: Bearer ${TENANTS.billing}'
+     curl -si '${traffic}/api/v1/flows?per_page=2' -H 'Authorization: Bearer ${TENANTS.billing}'
 
   2. Start a flow; the key may also be sent as Patchworks clients do, bare
      curl -si -X POST ${traffic}/api/v1/flows/1/start -H 'Authorization: ${TENANTS.billing}'
