@@ -58,6 +58,11 @@ export interface Gateway {
 /** How long after the gateway gave up on a request it may still arrive: what the kernel and a proxy may hold. */
 const LATE_ARRIVAL_MS = 15_000;
 
+/** The rules of a cache without room: nothing is stored, and Cache-Status says so. */
+const NEVER_STORE: Settings['cache']['rules'] = [
+  { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
+];
+
 interface Parts {
   readonly settings: Settings;
   readonly clock: Clock;
@@ -232,9 +237,14 @@ function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCache>): H
     lateArrivalMs: LATE_ARRIVAL_MS,
   })(send);
   const upload = readSmallBodies<Allowed>(settings.limits)(quota);
-  const cache = cacheAnswers<Allowed>({ ...settings.cache, store, drops: createDrops(), clock, meter: metrics })(
-    upload,
-  );
+  const cache = cacheAnswers<Allowed>({
+    ...settings.cache,
+    rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
+    store,
+    drops: createDrops(),
+    clock,
+    meter: metrics,
+  })(upload);
   const links = leadLinksBack<Allowed>({ origins: originsOf(settings) })(cache);
   const permission = authorise<Known>()(links);
   const fields = announceQuota<Known>(parts)(permission);

@@ -1,74 +1,110 @@
-import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
-import type { Switches } from './options.ts';
+import { type AccountOptions, MAIN_ACCOUNT } from './options.ts';
+import type { Switches } from './switches.ts';
 
 export interface Identity {
+  readonly account: string;
   /** Id of the key, or the username. */
   readonly credential: string;
+  readonly kind: 'key' | 'token';
+  /** The company that it acts for; switched by a call, for all who share it. */
+  company: number;
 }
+
+interface Token {
+  readonly identity: Identity;
+  /** Monotonic. */
+  readonly expiresAt: number;
+}
+
+const MOST_TOKENS = 10_000;
 
 /** API keys that can be revoked, and logins whose tokens expire. */
 export class Credentials {
-  readonly #keys: Map<string, string>;
-  readonly #users: Readonly<Record<string, string>>;
-  readonly #tokens = new Map<string, { user: string; expiresAt: number }>();
+  readonly #keys = new Map<string, Identity>();
+  readonly #users = new Map<string, { readonly password: string; readonly identity: Identity }>();
+  readonly #tokens = new Map<string, Token>();
   readonly #clock: Clock;
   readonly #switches: Switches;
   #issued = 0;
   #loginsRefused = false;
 
-  constructor(options: {
-    clock: Clock;
-    switches: Switches;
-    apiKeys: Readonly<Record<string, string>>;
-    users: Readonly<Record<string, string>>;
-  }) {
+  constructor(options: { clock: Clock; switches: Switches; accounts: ReadonlyMap<string, AccountOptions> }) {
     this.#clock = options.clock;
     this.#switches = options.switches;
-    this.#keys = new Map(Object.entries(options.apiKeys).map(([id, key]) => [key, id]));
-    this.#users = options.users;
+    for (const [account, { apiKeys = {}, users = {} }] of options.accounts) {
+      for (const [id, key] of Object.entries(apiKeys)) this.restoreKey(id, key, account);
+      for (const [user, password] of Object.entries(users)) {
+        const identity: Identity = { account, credential: user, kind: 'token', company: 1 };
+        this.#users.set(user, { password, identity });
+      }
+    }
   }
 
   /** Who a value of the Authorization header is, or null for 401. */
   identify(authorization: string | undefined): Identity | null {
     if (authorization === undefined) return null;
-    const bearer = /^Bearer (.+)$/.exec(authorization)?.[1];
-    const key = this.#keys.get(bearer !== undefined && this.#switches.bearerApiKey ? bearer : authorization);
-    if (key !== undefined) return { credential: key };
-    const token = bearer === undefined ? undefined : this.#tokens.get(bearer);
-    if (token === undefined || token.expiresAt <= this.#clock.monotonic()) return null;
-    return { credential: token.user };
+    const bearer = authorization.startsWith('Bearer ') ? authorization.slice(7) : null;
+    if (bearer === null) return this.#keys.get(authorization) ?? null;
+    const token = this.#tokens.get(bearer);
+    if (token !== undefined) return token.expiresAt > this.#clock.monotonic() ? token.identity : null;
+    return this.#switches.bearerApiKey ? (this.#keys.get(bearer) ?? null) : null;
   }
 
   /** A token, or null where username and password do not belong together. */
   login(user: unknown, password: unknown): { token: string; expiresIn: number } | null {
-    if (this.#loginsRefused || typeof user !== 'string' || !Object.hasOwn(this.#users, user)) return null;
-    if (this.#users[user] !== password) return null;
+    const known = typeof user === 'string' ? this.#users.get(user) : undefined;
+    if (this.#loginsRefused || known === undefined || known.password !== password) return null;
     this.#issued += 1;
-    const part = (text: string) => Buffer.from(text).toString('base64url');
-    const signature = createHash('sha256').update(`fake ${this.#issued}`).digest('base64url');
-    const token = `${part('{"alg":"none","typ":"JWT"}')}.${part(JSON.stringify({ sub: user, jti: this.#issued, fake: true }))}.${signature}`;
+    const token = fakeJwt(known.identity.credential, this.#issued);
     const expiresIn = this.#switches.tokenLifeSeconds;
-    if (this.#tokens.size >= 10_000) this.#tokens.clear();
-    this.#tokens.set(token, { user, expiresAt: this.#clock.monotonic() + expiresIn * 1000 });
+    if (this.#tokens.size >= MOST_TOKENS) {
+      const [oldest] = this.#tokens.keys();
+      if (oldest !== undefined) this.#tokens.delete(oldest);
+    }
+    this.#tokens.set(token, { identity: known.identity, expiresAt: this.#clock.monotonic() + expiresIn * 1000 });
     return { token, expiresIn };
   }
 
-  /** From now on 401, at once. */
-  revokeKey(id: string): boolean {
-    for (const [key, each] of this.#keys) if (each === id) return this.#keys.delete(key);
-    return false;
+  /** The account of a username, for the counter of logins. */
+  accountOf(user: unknown): string | null {
+    return typeof user === 'string' ? (this.#users.get(user)?.identity.account ?? null) : null;
   }
 
-  restoreKey(id: string, key: string): void {
-    this.#keys.set(key, id);
+  /** From now on 401, at once. Without an account: in every account that has a key of this id. */
+  revokeKey(id: string, account?: string): boolean {
+    let found = false;
+    for (const [key, identity] of this.#keys) {
+      if (identity.credential !== id || (account !== undefined && identity.account !== account)) continue;
+      found = this.#keys.delete(key);
+    }
+    return found;
   }
 
-  expireTokens(): void {
-    this.#tokens.clear();
+  restoreKey(id: string, key: string, account: string = MAIN_ACCOUNT): void {
+    this.#keys.set(key, { account, credential: id, kind: 'key', company: 1 });
+  }
+
+  /** One token; false if there is none. */
+  revokeToken(token: string): boolean {
+    return this.#tokens.delete(token);
+  }
+
+  /** All tokens, or those of one user. */
+  expireTokens(user?: string): void {
+    for (const [token, { identity }] of this.#tokens) {
+      if (user === undefined || identity.credential === user) this.#tokens.delete(token);
+    }
   }
 
   refuseLogins(refused: boolean): void {
     this.#loginsRefused = refused;
   }
+}
+
+/** Three parts as a JWT has them; nobody who finds one in a log should take it for real. */
+function fakeJwt(user: string, number: number): string {
+  const part = (text: string) => Buffer.from(text).toString('base64url');
+  const claims = JSON.stringify({ sub: user, jti: number, fake: true });
+  return `${part('{"alg":"none","typ":"JWT"}')}.${part(claims)}.${part(`fake-signature-${number}`)}`;
 }

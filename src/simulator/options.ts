@@ -1,39 +1,16 @@
-import type { Clock } from '../clock.ts';
-import { systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../clock.ts';
+import { checkedSwitches, DEFAULT_SWITCHES, type Switches } from './switches.ts';
 
-/** Times in milliseconds that requests spend on the way; drawn anew for each. */
-export type Latency =
-  | { readonly kind: 'fixed'; readonly ms: number }
-  | { readonly kind: 'uniform'; readonly minMs: number; readonly maxMs: number }
-  /** Exponential above a floor: most are quick, a few take long. */
-  | { readonly kind: 'exponential'; readonly minMs: number; readonly meanMs: number; readonly maxMs: number };
+export type { Switches } from './switches.ts';
 
-/** Behaviour that may be switched while it runs. What the documentation leaves open is a switch here. */
-export interface Switches {
-  /** Requests in a window. */
-  limit: number;
-  windowMs: number;
-  /** Whose requests are counted together: the account's, or each credential's. */
-  scope: 'account' | 'key';
-  /** Whether logins are counted as well. */
-  countLogins: boolean;
-  /** 429 as an ingress sends it, with none of the limit headers. */
-  bareThrottle: boolean;
-  /** Whether `Bearer <api key>` is taken for the key. */
-  bearerApiKey: boolean;
-  /** Items flat, or as `{id, type, attributes}`. */
-  shape: 'flat' | 'attributes';
-  /** `per_page` above 100: taken as 100, or refused with 422. */
-  largePages: 'clamp' | 'refuse';
-  /** Without `Accept: application/json` errors are HTML pages. */
-  htmlErrors: boolean;
-  /** From the caller to the counter. */
-  arrivalLatency: Latency;
-  /** From the counter to the answer. */
-  answerLatency: Latency;
-  tokenLifeSeconds: number;
-  /** How long a run is under way. */
-  runMs: number;
+/** One Patchworks account: what its credentials have in common is data and, by default, the counter. */
+export interface AccountOptions {
+  /** Key id → key. */
+  readonly apiKeys?: Readonly<Record<string, string>>;
+  /** Username or email → password. */
+  readonly users?: Readonly<Record<string, string>>;
+  /** Requests in a window, as higher tiers have it. Default: the switch `limit`. */
+  readonly limit?: number;
 }
 
 export interface SimulatorOptions {
@@ -41,18 +18,23 @@ export interface SimulatorOptions {
   readonly port?: number;
   /** Default 127.0.0.1. */
   readonly host?: string;
+  /** Stamps, windows, expiry and delays all follow it. Default: the system's. */
   readonly clock?: Clock;
-  /** Seed of data, latency and tokens: the same seed, the same simulator. Default 1. */
+  /** Seed of data and latency: the same seed, the same simulator. Default 1. */
   readonly seed?: number;
-  /** Key id → key. Default: a primary and a spare, obviously fake. */
+  /** Of the one account `main`: key id → key. Default: a primary and a spare, obviously fake. */
   readonly apiKeys?: Readonly<Record<string, string>>;
-  /** Username or email → password. */
+  /** Of the one account `main`: username or email → password. */
   readonly users?: Readonly<Record<string, string>>;
+  /** Several accounts, by id, in place of `apiKeys` and `users`. Each has data of its own. */
+  readonly accounts?: Readonly<Record<string, AccountOptions>>;
   readonly switches?: Partial<Switches>;
   /** Whether `/_simulator/…` is served. Default true. */
   readonly control?: boolean;
   /** Requests remembered one by one; counts go on. Default 100,000. */
   readonly recordSize?: number;
+  /** An idle connection is closed after this. Default 60,000. */
+  readonly keepAliveTimeoutMs?: number;
 }
 
 export const FAKE_PRIMARY_KEY = 'fake-patchworks-key-primary';
@@ -60,59 +42,56 @@ export const FAKE_SPARE_KEY = 'fake-patchworks-key-spare';
 export const FAKE_USER = 'integrations@example.test';
 export const FAKE_PASSWORD = 'fake-password';
 
-const NONE: Latency = { kind: 'fixed', ms: 0 };
+/** The account where none is named. */
+export const MAIN_ACCOUNT = 'main';
 
+export type CompleteOptions = ReturnType<typeof withDefaults>;
+
+/** Throws a TypeError that names the option. */
 export function withDefaults(options: SimulatorOptions) {
-  const switches: Switches = {
-    limit: 240,
-    windowMs: 60_000,
-    scope: 'account',
-    countLogins: false,
-    bareThrottle: false,
-    bearerApiKey: false,
-    shape: 'flat',
-    largePages: 'clamp',
-    htmlErrors: true,
-    arrivalLatency: NONE,
-    answerLatency: NONE,
-    tokenLifeSeconds: 86_400,
-    runMs: 5_000,
-    ...options.switches,
-  };
-  if (!(switches.limit >= 1)) throw new RangeError('limit must be at least 1');
+  const port = wholeFrom(0, 'port', options.port ?? 0);
+  if (port > 65_535) throw new TypeError('option port must be at most 65535');
   return {
-    port: options.port ?? 0,
+    port,
     host: options.host ?? '127.0.0.1',
     clock: options.clock ?? systemClock,
-    seed: options.seed ?? 1,
-    apiKeys: options.apiKeys ?? { primary: FAKE_PRIMARY_KEY, spare: FAKE_SPARE_KEY },
-    users: options.users ?? { [FAKE_USER]: FAKE_PASSWORD },
+    seed: wholeFrom(0, 'seed', options.seed ?? 1),
+    accounts: accountsOf(options),
     control: options.control ?? true,
-    recordSize: options.recordSize ?? 100_000,
-    switches,
+    recordSize: wholeFrom(1, 'recordSize', options.recordSize ?? 100_000),
+    keepAliveTimeoutMs: wholeFrom(1, 'keepAliveTimeoutMs', options.keepAliveTimeoutMs ?? 60_000),
+    switches: { ...DEFAULT_SWITCHES, ...checkedSwitches(options.switches ?? {}) } satisfies Switches as Switches,
   };
 }
 
-/** A small generator with a seed (mulberry32): good enough for test data, and the same on every machine. */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-export function draw(latency: Latency, random: () => number): number {
-  switch (latency.kind) {
-    case 'fixed':
-      return latency.ms;
-    case 'uniform':
-      return latency.minMs + random() * (latency.maxMs - latency.minMs);
-    case 'exponential': {
-      const above = -Math.log(1 - random()) * Math.max(0, latency.meanMs - latency.minMs);
-      return Math.min(latency.maxMs, latency.minMs + above);
+function accountsOf({ accounts, apiKeys, users }: SimulatorOptions): ReadonlyMap<string, AccountOptions> {
+  if (accounts === undefined) {
+    const main = {
+      apiKeys: apiKeys ?? { primary: FAKE_PRIMARY_KEY, spare: FAKE_SPARE_KEY },
+      users: users ?? { [FAKE_USER]: FAKE_PASSWORD },
+    };
+    return new Map([[MAIN_ACCOUNT, main]]);
+  }
+  if (apiKeys !== undefined || users !== undefined) {
+    throw new TypeError('give either accounts, or apiKeys and users of the one account');
+  }
+  const entries = Object.entries(accounts);
+  if (entries.length === 0) throw new TypeError('option accounts names no account');
+  const taken = new Set<string>();
+  for (const [id, account] of entries) {
+    if (account.limit !== undefined) wholeFrom(1, `accounts.${id}.limit`, account.limit);
+    // A credential belongs to one account: with two, nobody could say whose request it is.
+    for (const secret of [...Object.values(account.apiKeys ?? {}), ...Object.keys(account.users ?? {})]) {
+      if (taken.has(secret)) throw new TypeError(`a credential of account ${id} belongs to another account as well`);
+      taken.add(secret);
     }
   }
+  return new Map(entries);
+}
+
+function wholeFrom(least: number, name: string, value: number): number {
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new TypeError(`option ${name} must be a whole number from ${least}`);
+  }
+  return value;
 }

@@ -1,21 +1,27 @@
-import type { Item } from './dataset.ts';
-import type { Switches } from './options.ts';
+import type { Dataset } from './dataset.ts';
+import type { Item } from './items.ts';
+import { paginate } from './paginator.ts';
+import type { Switches } from './switches.ts';
 
 export type Listed =
   | { readonly ok: true; readonly json: string }
   | { readonly ok: false; readonly errors: Readonly<Record<string, string[]>> };
 
+/** What is asked for: which items, under which name, and the URL that links lead to. */
+export interface Asked {
+  readonly data: Dataset;
+  readonly collection: string;
+  readonly query: URLSearchParams;
+  readonly url: string;
+  readonly switches: Switches;
+}
+
 /**
  * A page of a collection as Laravel's paginator renders it: filters, order, fields, and links on the upstream's host, with
  * slashes escaped.
  */
-export function list(
-  items: readonly Item[],
-  query: URLSearchParams,
-  base: string,
-  path: string,
-  switches: Switches,
-): Listed {
+export function list(items: readonly Item[], asked: Asked): Listed {
+  const { query, url, switches } = asked;
   const page = wholeOf(query.get('page'), 1);
   let perPage = wholeOf(query.get('per_page'), 15);
   if (page === null || page < 1) return refused('page', 'The page must be a whole number from 1.');
@@ -25,35 +31,8 @@ export function list(
     perPage = 100;
   }
   const chosen = sorted(filtered(items, query), query.get('sort'));
-  const total = chosen.length;
-  const last = Math.max(1, Math.ceil(total / perPage));
-  const from = (page - 1) * perPage;
-  const data = chosen.slice(from, from + perPage).map((item) => shaped(withFields(item, query), path, switches));
-  const url = (to: number): string => {
-    const parameters = new URLSearchParams(query);
-    parameters.set('page', String(to));
-    return `${base}${path}?${parameters}`;
-  };
-  const links = {
-    first: url(1),
-    last: url(last),
-    prev: page > 1 ? url(page - 1) : null,
-    next: page < last ? url(page + 1) : null,
-  };
-  const meta = {
-    current_page: page,
-    from: data.length > 0 ? from + 1 : null,
-    last_page: last,
-    links: [
-      { url: links.prev, label: '&laquo; Previous', active: false },
-      { url: url(page), label: String(page), active: true },
-      { url: links.next, label: 'Next &raquo;', active: false },
-    ],
-    path: `${base}${path}`,
-    per_page: perPage,
-    to: data.length > 0 ? from + data.length : null,
-    total,
-  };
+  const data = chosen.slice((page - 1) * perPage, page * perPage).map((item) => present(item, asked));
+  const { links, meta } = paginate({ page, perPage, total: chosen.length, count: data.length }, url, query);
   return { ok: true, json: laravelJson({ data, links, meta }) };
 }
 
@@ -62,10 +41,12 @@ export function laravelJson(value: unknown): string {
   return JSON.stringify(value).replaceAll('/', '\\/');
 }
 
-export function shaped(item: Item, path: string, switches: Switches): unknown {
-  if (switches.shape === 'flat') return item;
-  const { id, ...attributes } = item;
-  return { id, type: path.split('/').findLast((segment) => !/^\d*$/.test(segment)), attributes };
+/** One item with the fields and relations asked for, in the shape that is switched on. */
+export function present(item: Item, asked: Asked): unknown {
+  const shown = { ...withFields(item, asked), ...relations(item, asked) };
+  if (asked.switches.shape === 'flat') return shown;
+  const { id, ...attributes } = shown;
+  return { id, type: asked.collection.slice(asked.collection.lastIndexOf('/') + 1), attributes };
 }
 
 function filtered(items: readonly Item[], query: URLSearchParams): Item[] {
@@ -95,19 +76,42 @@ function sorted(items: Item[], sort: string | null): Item[] {
 
 function compare(a: unknown, b: unknown): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
-  return String(a ?? '').localeCompare(String(b ?? ''));
+  const [left, right] = [String(a ?? ''), String(b ?? '')];
+  // Not by locale: the same order on every machine.
+  if (left === right) return 0;
+  return left < right ? -1 : 1;
 }
 
-function withFields(item: Item, query: URLSearchParams): Item {
-  let kept: Item = item;
+/** `fields[flow-runs]=status` keeps that and the id; fields of other types are about relations. */
+function withFields(item: Item, { query, collection }: Asked): Item {
   for (const [name, value] of query) {
-    if (!/^fields\[[\w-]+\]$/.test(name)) continue;
+    const type = /^fields\[([\w/-]+)\]$/.exec(name)?.[1];
+    if (type === undefined || singular(type) !== singular(collection)) continue;
     const wanted = new Set(['id', ...value.split(',')]);
-    kept = Object.fromEntries(Object.entries(kept).filter(([key]) => wanted.has(key))) as Item;
+    return Object.fromEntries(Object.entries(item).filter(([key]) => wanted.has(key))) as Item;
   }
-  const includes = query.get('include') ?? query.get('includes');
-  if (includes) for (const name of includes.split(',')) kept = { ...kept, [name]: [] };
-  return kept;
+  return item;
+}
+
+/** `include=flow` on something with a `flow_id`; whatever else is named is an empty list. */
+function relations(item: Item, { data, query }: Asked): Record<string, unknown> {
+  const names = query.get('include') ?? query.get('includes') ?? '';
+  const found: Record<string, unknown> = {};
+  for (const name of names.split(',')) {
+    if (name === '') continue;
+    const id = item[`${singular(name)}_id`];
+    const collection = `${singular(name).replaceAll('_', '-')}s`;
+    found[name] = id === undefined ? [] : (data.get(collection, Number(id)) ?? null);
+  }
+  return found;
+}
+
+/** `flow-runs`, `flow_run` and `patchworks/flow-runs` are the same type: clients write it in all ways. */
+function singular(type: string): string {
+  return type
+    .slice(type.lastIndexOf('/') + 1)
+    .replaceAll('-', '_')
+    .replace(/s$/, '');
 }
 
 function wholeOf(text: string | null, fallback: number): number | null {

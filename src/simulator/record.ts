@@ -1,20 +1,42 @@
+import { SlidingMaximum } from './sliding.ts';
+
 /** One request as it arrived; what tests judge the gateway by. */
 export interface Arrival {
+  /** Epoch milliseconds at which the request's headers arrived. */
   readonly at: number;
+  /** The same on the monotonic clock. */
   readonly monotonic: number;
   readonly method: string;
+  /** Raw, as on the request line. */
   readonly target: string;
+  /** Raw: name, value, name, value. */
   readonly headers: readonly string[];
-  /** Set when the body has been read. */
+  /** So far; the whole where `bodySha256` is set. */
   bodyBytes: number;
+  /** Set when the body has been read to its end; null without one. */
   bodySha256: string | null;
+  account: string | null;
   credential: string | null;
   counted: boolean;
-  /** Null while it is being answered. */
+  /** Monotonic milliseconds of being counted: after the body. */
+  countedAt: number | null;
+  /** Of what was answered; null while it is not. */
   status: number | null;
+  /** Kind of the fault that was played, or null. */
+  fault: string | null;
   /** The caller closed the connection before the answer was complete. */
   aborted: boolean;
+  /** Epoch milliseconds. */
   finishedAt: number | null;
+}
+
+export interface AccountStats {
+  readonly counted: number;
+  readonly throttled: number;
+  /** The greatest number counted within any 60 s, exact; what others used is not in it. */
+  readonly greatestCountedIn60s: number;
+  /** Used by others. */
+  readonly foreign: number;
 }
 
 export interface Stats {
@@ -22,54 +44,93 @@ export interface Stats {
   readonly counted: number;
   readonly throttled: number;
   readonly unauthenticated: number;
-  /** The greatest number of requests that arrived within any 60 s, 401s included. */
+  /** The greatest number of requests that arrived within any 60 s: all of them, uncounted ones included. */
   readonly greatestIn60s: number;
+  readonly accounts: Readonly<Record<string, AccountStats>>;
 }
 
-const MINUTE = 60_000;
+const MINUTE_MS = 60_000;
 
-/** Remembers the latest arrivals, and counts all. */
+interface AccountCounts {
+  counted: number;
+  throttled: number;
+  foreign: number;
+  readonly window: SlidingMaximum;
+}
+
+/** Remembers the latest arrivals in a ring, and counts all. */
 export class Recorder {
   readonly #size: number;
-  #arrivals: Arrival[] = [];
-  #recent: number[] = [];
-  #recentHead = 0;
-  #counts = { arrived: 0, counted: 0, throttled: 0, unauthenticated: 0, greatestIn60s: 0 };
+  readonly #accountIds: readonly string[];
+  #ring: Arrival[] = [];
+  #next = 0;
+  #arrived = 0;
+  #unauthenticated = 0;
+  #window = new SlidingMaximum(MINUTE_MS);
+  #accounts = new Map<string, AccountCounts>();
 
-  constructor(size: number) {
+  constructor(size: number, accountIds: Iterable<string>) {
     this.#size = size;
+    this.#accountIds = [...accountIds];
+    this.reset();
   }
 
   add(arrival: Arrival): void {
-    if (this.#arrivals.length >= this.#size * 2) this.#arrivals = this.#arrivals.slice(-this.#size);
-    this.#arrivals.push(arrival);
-    this.#counts.arrived += 1;
-    this.#recent.push(arrival.monotonic);
-    // A request exactly 60 s old is outside: windows are half open.
-    while ((this.#recent[this.#recentHead] as number) <= arrival.monotonic - MINUTE) this.#recentHead += 1;
-    if (this.#recentHead > 4096) {
-      this.#recent = this.#recent.slice(this.#recentHead);
-      this.#recentHead = 0;
-    }
-    this.#counts.greatestIn60s = Math.max(this.#counts.greatestIn60s, this.#recent.length - this.#recentHead);
+    this.#ring[this.#next] = arrival;
+    this.#next = (this.#next + 1) % this.#size;
+    this.#arrived += 1;
+    this.#window.add(arrival.monotonic);
   }
 
-  note(what: 'counted' | 'throttled' | 'unauthenticated'): void {
-    this.#counts[what] += 1;
+  counted(account: string, monotonic: number): void {
+    const counts = this.#accounts.get(account);
+    if (counts === undefined) return;
+    counts.counted += 1;
+    counts.window.add(monotonic);
   }
 
+  throttled(account: string): void {
+    const counts = this.#accounts.get(account);
+    if (counts !== undefined) counts.throttled += 1;
+  }
+
+  foreign(account: string, count: number): void {
+    const counts = this.#accounts.get(account);
+    if (counts !== undefined) counts.foreign += count;
+  }
+
+  unauthenticated(): void {
+    this.#unauthenticated += 1;
+  }
+
+  /** Oldest first. */
   arrivals(): readonly Arrival[] {
-    return this.#arrivals.slice(-this.#size);
+    if (this.#ring.length < this.#size) return this.#ring.slice();
+    return [...this.#ring.slice(this.#next), ...this.#ring.slice(0, this.#next)];
   }
 
   stats(): Stats {
-    return { ...this.#counts };
+    const accounts: Record<string, AccountStats> = {};
+    let counted = 0;
+    let throttled = 0;
+    for (const [id, { window, ...counts }] of this.#accounts) {
+      accounts[id] = { ...counts, greatestCountedIn60s: window.greatest };
+      counted += counts.counted;
+      throttled += counts.throttled;
+    }
+    const arrived = this.#arrived;
+    const unauthenticated = this.#unauthenticated;
+    return { arrived, counted, throttled, unauthenticated, greatestIn60s: this.#window.greatest, accounts };
   }
 
   reset(): void {
-    this.#arrivals = [];
-    this.#recent = [];
-    this.#recentHead = 0;
-    this.#counts = { arrived: 0, counted: 0, throttled: 0, unauthenticated: 0, greatestIn60s: 0 };
+    this.#ring = [];
+    this.#next = 0;
+    this.#arrived = 0;
+    this.#unauthenticated = 0;
+    this.#window = new SlidingMaximum(MINUTE_MS);
+    for (const id of this.#accountIds) {
+      this.#accounts.set(id, { counted: 0, throttled: 0, foreign: 0, window: new SlidingMaximum(MINUTE_MS) });
+    }
   }
 }

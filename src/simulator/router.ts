@@ -1,0 +1,87 @@
+import { type Pattern, parsePattern } from '../routing/pattern.ts';
+import type { Identity } from './credentials.ts';
+import type { Dataset } from './dataset.ts';
+import type { Result } from './result.ts';
+import type { Runs } from './runs.ts';
+
+/** What a handler knows of a request that has passed authentication and throttle. */
+export interface Call {
+  readonly segments: readonly string[];
+  /** Without the `?`. */
+  readonly rawQuery: string;
+  readonly body: Buffer;
+  /** `http://core…`: what links begin with. */
+  readonly base: string;
+  readonly account: string;
+  /** Null on a route without authentication. */
+  readonly identity: Identity | null;
+  readonly data: Dataset;
+  readonly runs: Runs;
+}
+
+export type RouteHandler = (call: Call) => Result;
+
+export interface SimulatedRoute {
+  /** Neither authenticated nor counted: health. Logins are so too, but for a switch. */
+  readonly access: 'credential' | 'login' | 'open';
+  readonly handle: RouteHandler;
+}
+
+export type Add = (match: string, handle: RouteHandler, access?: SimulatedRoute['access']) => void;
+
+export type Found =
+  | { readonly kind: 'found'; readonly route: SimulatedRoute }
+  | { readonly kind: 'method'; readonly allow: readonly string[] }
+  | { readonly kind: 'unknown' };
+
+interface Node {
+  readonly children: Map<string, Node>;
+  readonly routes: Map<string, SimulatedRoute>;
+}
+
+const newNode = (): Node => ({ children: new Map(), routes: new Map() });
+
+/** A tree of path segments: the simulator is also the upstream of benchmarks, and has some eighty routes. */
+export class Router {
+  readonly #root = newNode();
+
+  readonly add: Add = (match, handle, access = 'credential') => {
+    const parsed = parsePattern(match);
+    if (!parsed.ok) throw new TypeError(parsed.reason);
+    const { method, segments }: Pattern = parsed.pattern;
+    let node = this.#root;
+    for (const segment of segments) {
+      const child = node.children.get(segment) ?? newNode();
+      node.children.set(segment, child);
+      node = child;
+    }
+    node.routes.set(method ?? '*', { access, handle });
+  };
+
+  find(method: string, segments: readonly string[]): Found {
+    const ends: Node[] = [];
+    collect(this.#root, segments, 0, ends);
+    const wanted = method === 'HEAD' ? 'GET' : method;
+    for (const { routes } of ends) {
+      const route = routes.get(wanted);
+      if (route !== undefined) return { kind: 'found', route };
+    }
+    if (ends.length === 0) return { kind: 'unknown' };
+    const methods = new Set(ends.flatMap(({ routes }) => [...routes.keys()]));
+    if (methods.has('GET')) methods.add('HEAD');
+    return { kind: 'method', allow: [...methods].sort() };
+  }
+}
+
+/** Literal segments before `*`. */
+function collect(node: Node, segments: readonly string[], at: number, ends: Node[]): void {
+  const segment = segments[at];
+  if (segment === undefined) {
+    if (node.routes.size > 0) ends.push(node);
+    return;
+  }
+  const literal = node.children.get(segment);
+  if (literal !== undefined) collect(literal, segments, at + 1, ends);
+  const any = node.children.get('*');
+  if (any !== undefined && any !== literal) collect(any, segments, at + 1, ends);
+}

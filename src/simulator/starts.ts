@@ -1,0 +1,44 @@
+import type { Clock } from '../clock.ts';
+import { invalid, json, missing, objectOf, type Result } from './result.ts';
+import type { Add, Call } from './router.ts';
+import type { Switches } from './switches.ts';
+
+/** Starting flows, and the runs that come of it. */
+export function addStarts(add: Add, switches: Switches, clock: Clock): void {
+  for (const way of ['start', 'start/raw', 'manual']) {
+    const begin = (call: Call, version?: string) => start(call, way, version, switches, clock);
+    add(`POST /api/v1/flows/*/${way}`, (call) => begin(call));
+    add(`POST /api/v1/flows/*/${way}/*`, (call) => begin(call, call.segments.at(-1)));
+  }
+  add('POST /api/v1/flow-runs/*/retry', ({ data, runs, segments }) => {
+    const run = data.get('flow-runs', segments[3] ?? '');
+    if (run === undefined) return missing('FlowRun', segments[3]);
+    const again = runs.begin({ flow_id: run['flow_id'], retry_of: run.id }, switches.runMs);
+    return json(200, { data: { id: again.id, flow_id: run['flow_id'], status: again['status'] } });
+  });
+}
+
+function start(call: Call, way: string, version: string | undefined, switches: Switches, clock: Clock): Result {
+  const { data, runs, segments, body } = call;
+  const flow = data.get('flows', segments[3] ?? '');
+  if (flow === undefined) return missing('Flow', segments[3]);
+  const deployed = flow['deployed_version'];
+  if (typeof deployed !== 'number') return invalid({ flow: ['The flow has no deployed version.'] });
+  if (version !== undefined && !(Number.isSafeInteger(Number(version)) && Number(version) >= 1)) {
+    return invalid({ version: ['The version must be a whole number.'] });
+  }
+  // Versions up to the latest deployed one were deployed in their time.
+  if (Number(version ?? deployed) > deployed) return invalid({ version: ['The version is not deployed.'] });
+  if (way === 'start') {
+    const payload = objectOf(body)?.['payload'];
+    if (payload !== undefined && typeof payload !== 'string') {
+      return invalid({ payload: ['The payload must be a string.'] });
+    }
+  }
+  const run = runs.begin({ flow_id: flow.id, flow_version: Number(version ?? deployed) }, switches.runMs);
+  if (body.length > 0) {
+    const created_at = new Date(clock.now()).toISOString();
+    data.create('payload-metadata', { flow_run_id: run.id, bytes: body.length, created_at });
+  }
+  return json(200, { data: { id: run.id, flow_id: flow.id, status: run['status'] } });
+}

@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:net';
+import { describe, expect, test } from 'vitest';
+import { folder, patchgate } from '../support/process.ts';
+
+const GOOD = JSON.stringify({
+  listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
+  accounts: { main: { credentials: [{ id: 'p', apiKey: '${KEY:-fake}' }] } },
+  tenants: { billing: {} },
+});
+
+async function outcome(args: string[], options: Parameters<typeof patchgate>[1] = {}) {
+  await using process = patchgate(args, options);
+  const { code } = await process.exited;
+  return { code, stdout: process.stdout(), stderr: process.stderr() };
+}
+
+describe('a mistake on the command line is one clear line and exit 2', () => {
+  test.each([
+    [['sevre'], 'patchgate: unknown command "sevre"; known are serve, check, key, simulate, demo\n'],
+    [['serve', '--confg', 'x'], "patchgate serve: Unknown option '--confg'; see patchgate serve --help\n"],
+    [['serve', 'x.yaml'], 'patchgate serve: unexpected argument "x.yaml"; see patchgate serve --help\n'],
+    [
+      ['check', '--config'],
+      "patchgate check: Option '--config <value>' argument missing; see patchgate check --help\n",
+    ],
+    [['simulate', '--port', 'x'], 'patchgate simulate: --port must be a number from 0 to 65535\n'],
+    [['simulate', '--limit', '0'], 'patchgate simulate: --limit must be a whole number from 1\n'],
+    [['key', 'create', 'No Good'], "patchgate key: a tenant's name has lower-case letters"],
+    [['key', 'create', 'x', '--expires', 'soon'], 'patchgate key: --expires must be a duration such as 24h or 180d\n'],
+    [['demo', '--prot', '1'], "patchgate demo: Unknown option '--prot'; see patchgate demo --help\n"],
+  ])('%j', async (args, line) => {
+    const { code, stdout, stderr } = await outcome(args);
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr.startsWith(line), stderr).toBe(true);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+});
+
+test.each([
+  ['--help'],
+  ['serve --help'],
+  ['check --help'],
+  ['key --help'],
+  ['simulate --help'],
+  ['demo --help'],
+  ['--version'],
+])('%s answers and exits 0', async (line) => {
+  const { code, stdout, stderr } = await outcome(line.split(' '));
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout.length).toBeGreaterThan(3);
+});
+
+describe('serve and check with a configuration that is wrong', () => {
+  test.each(['serve', 'check'])('%s prints every problem, starts nothing, exits 1', async (command) => {
+    await using files = await folder({
+      'gateway.yaml':
+        'acounts: {}\nlimits: { body: 10 }\nlisten: { traffic: { port: 99999 } }\ntenants: { a: { quota: { rate: -1 } } }\n',
+    });
+    const { code, stdout, stderr } = await outcome([command, '--config', 'gateway.yaml'], { cwd: files.path });
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr.split('\n')).toEqual([
+      'gateway.yaml:1: accounts: is required',
+      'gateway.yaml:1: acounts: unknown option; did you mean "accounts"?',
+      'gateway.yaml:2: limits.body: must be a size such as 64KiB or 10MiB',
+      'gateway.yaml:3: listen.traffic.port: must be at most 65535',
+      'gateway.yaml:4: tenants.a.quota.rate: must be above 0',
+      '5 problems in the configuration; nothing was started',
+      '',
+    ]);
+  });
+
+  test('an unreadable secret file is named, with the reason', async () => {
+    await using files = await folder({ 'gateway.yaml': GOOD.replace('${KEY:-fake}', '${file:/nowhere/secret}') });
+    const { code, stderr } = await outcome(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      'accounts.main.credentials[0].apiKey: cannot read the file /nowhere/secret (no such file)',
+    );
+  });
+
+  test('a missing file is one line', async () => {
+    const { code, stderr } = await outcome(['serve']);
+    expect([code, stderr]).toEqual([
+      1,
+      'config/gateway.yaml: cannot be read: no such file\n1 problem in the configuration; nothing was started\n',
+    ]);
+  });
+});
+
+describe('a port that is taken', () => {
+  test.each(['traffic', 'admin'])('%s: one clear line, exit 1', async (which) => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => other.once('listening', resolve));
+    try {
+      const { port } = other.address() as { port: number };
+      const config = JSON.parse(GOOD);
+      config.listen[which].port = port;
+      await using files = await folder({ 'gateway.yaml': JSON.stringify(config) });
+      const { code, stderr } = await outcome(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
+      expect([code, stderr]).toEqual([
+        1,
+        `patchgate serve: the ${which} port 127.0.0.1:${port} is taken by another process\n`,
+      ]);
+      const simulated = await outcome(['simulate', '--port', String(port)]);
+      expect([simulated.code, simulated.stderr]).toEqual([
+        1,
+        `patchgate simulate: the port 127.0.0.1:${port} is taken by another process\n`,
+      ]);
+    } finally {
+      other.close();
+    }
+  });
+});
+
+describe('check', () => {
+  test('prints what each account can send at most, and exits 0', async () => {
+    await using files = await folder({ 'gateway.yaml': GOOD });
+    const { code, stdout } = await outcome(['check', '--config', 'gateway.yaml'], { cwd: files.path });
+    expect(code).toBe(0);
+    expect(stdout).toContain('account main\n  at most 235 requests in any 60 s');
+    expect(stdout).toContain('warning: tenants.billing has no key');
+    expect(stdout).toMatch(/\nok: gateway\.yaml\n$/);
+  });
+});
+
+describe('key', () => {
+  test('create prints a key once, with the YAML that makes the gateway take it', async () => {
+    const { code, stdout } = await outcome(['key', 'create', 'billing', '--expires', '180d']);
+    expect(code).toBe(0);
+    const [, made] = /shown this once: (pgk_billing_[\w-]{43})\n/.exec(stdout)!;
+    const digest = createHash('sha256').update(made!).digest('hex');
+    expect(stdout).toMatch(new RegExp(`- \\{ id: \\d{4}-\\d{2}, sha256: ${digest}, expires: \\S+Z \\}`));
+    expect(stdout.split(made!)).toHaveLength(2);
+    const hashed = await outcome(['key', 'hash'], { stdin: `${made}\n` });
+    expect([hashed.code, hashed.stdout]).toEqual([0, `${digest}\n`]);
+    await using files = await folder({
+      'gateway.yaml': JSON.stringify({ ...JSON.parse(GOOD), tenants: undefined }),
+      'tenants.yaml': stdout.slice(stdout.indexOf('tenants:')),
+    });
+    const checked = await outcome(['check', '--config', 'gateway.yaml'], { cwd: files.path });
+    expect([checked.code, checked.stderr]).toEqual([0, '']);
+  });
+
+  test('hash refuses nothing and more than one', async () => {
+    for (const stdin of ['', 'two words\n']) {
+      const { code, stderr } = await outcome(['key', 'hash'], { stdin });
+      expect([code, stderr.split('\n').length]).toEqual([2, 2]);
+    }
+  });
+});

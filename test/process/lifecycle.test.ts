@@ -1,0 +1,153 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { createSimulator } from '../../src/simulator/simulator.ts';
+import { BILLING_KEY, configuration, loginAt, PRIMARY } from '../support/gateway.ts';
+import { folder, patchgate } from '../support/process.ts';
+
+const auth = { Authorization: `Bearer ${BILLING_KEY}` };
+
+async function serve(more: Record<string, unknown> = {}, env: Record<string, string> = {}) {
+  const simulator = await createSimulator();
+  const files = await folder({ 'gateway.yaml': JSON.stringify(configuration(simulator.url, more)) });
+  const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });
+  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
+  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
+  const url = `http://127.0.0.1:${traffic.port}`;
+  // The first answer fills the bucket: see the cold start of embedded state.
+  await (await fetch(`${url}/api/v1/notifications`, { headers: auth })).text();
+  return {
+    simulator,
+    process,
+    url,
+    adminUrl: `http://127.0.0.1:${admin.port}`,
+    async [Symbol.asyncDispose]() {
+      await process[Symbol.asyncDispose]();
+      await files[Symbol.asyncDispose]();
+      await simulator.close();
+    },
+  };
+}
+
+describe('SIGTERM', () => {
+  test('loses no request: not ready at once, still accepting, in flight finished, exit 0', async () => {
+    await using running = await serve({ drain: { delay: '500ms', timeout: '5s' } });
+    running.simulator.switches.answerLatency = { kind: 'fixed', ms: 800 };
+    const inFlight = fetch(`${running.url}/api/v1/flow-runs`, { headers: auth });
+    const arrived = running.simulator.stats().arrived;
+    while (running.simulator.stats().arrived === arrived) await new Promise((resolve) => setImmediate(resolve));
+    running.process.child.kill('SIGTERM');
+    let ready = await fetch(`${running.adminUrl}/readyz`);
+    while (ready.status === 200) ready = await fetch(`${running.adminUrl}/readyz`);
+    expect([ready.status, await ready.json()]).toEqual([503, { ready: false, reasons: ['draining'] }]);
+    expect((await fetch(`${running.adminUrl}/livez`)).status).toBe(200);
+    const late = await fetch(`${running.url}/_gateway/whoami`, { headers: auth });
+    expect([late.status, late.headers.get('connection')]).toEqual([200, 'close']);
+    expect((await inFlight).status).toBe(200);
+    expect(await running.process.exited).toEqual({ code: 0, signal: null });
+    expect(running.process.stdout()).toContain('"msg":"drained"');
+    expect(running.process.stderr()).toBe('');
+  });
+
+  test('waits no longer than drain.timeout', async () => {
+    await using running = await serve({ drain: { delay: '0ms', timeout: '300ms' }, upstreams: undefined });
+    await running.process[Symbol.asyncDispose]();
+    await using stuck = await serve({ drain: { delay: '0ms', timeout: '300ms' } });
+    stuck.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
+    const lost = fetch(`${stuck.url}/api/v1/flow-runs`, { headers: auth }).catch((error) => error);
+    const arrived = stuck.simulator.stats().arrived;
+    while (stuck.simulator.stats().arrived === arrived) await new Promise((resolve) => setImmediate(resolve));
+    stuck.process.child.kill('SIGTERM');
+    expect((await stuck.process.exited).code).toBe(0);
+    expect(stuck.process.stdout()).toContain('drain timed out');
+    expect(await lost).toBeInstanceOf(Error);
+  });
+});
+
+test('Ctrl-C ends without the delay, a second signal at once', async () => {
+  await using running = await serve({ drain: { delay: '1h', timeout: '1h' } });
+  running.process.child.kill('SIGINT');
+  expect((await running.process.exited).code).toBe(0);
+  await using stuck = await serve({ drain: { delay: '1h', timeout: '1h' } });
+  stuck.process.child.kill('SIGTERM');
+  await stuck.process.waitFor(/"msg":"draining"/);
+  stuck.process.child.kill('SIGTERM');
+  expect((await stuck.process.exited).code).toBe(130);
+});
+
+test('no secret is in anything the process writes, at the most talkative level', async () => {
+  await using running = await serve(
+    {
+      accounts: {
+        main: { quota: { burst: 200 }, credentials: [{ ...PRIMARY, apiKey: '${KEY}' }, loginAt('http://127.0.0.1:1')] },
+      },
+      listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0, token: '${ADMIN}' } },
+    },
+    { LOG_LEVEL: 'trace', KEY: PRIMARY.apiKey, ADMIN: 'admin-token-canary' },
+  );
+  const shown: string[] = [];
+  const see = async (url: string, headers: Record<string, string>) => {
+    const response = await fetch(url, { headers });
+    shown.push(JSON.stringify([...response.headers]), await response.text());
+  };
+  await see(`${running.url}/api/v1/flow-runs/1?key=${PRIMARY.apiKey}`, auth);
+  await see(`${running.url}/api/v1/${PRIMARY.apiKey}`, auth);
+  running.simulator.credentials.revokeKey('primary');
+  await see(`${running.url}/api/v1/flow-runs`, auth);
+  await see(`${running.url}/api/v1/flow-runs`, { Authorization: 'Bearer some-guess' });
+  for (const path of ['/metrics', '/status', '/config'])
+    await see(`${running.adminUrl}${path}`, { Authorization: 'Bearer admin-token-canary' });
+  expect((await fetch(`${running.adminUrl}/config`)).status).toBe(401);
+  running.process.child.kill('SIGINT');
+  await running.process.exited;
+  const everything = shown.join('\n') + running.process.stdout() + running.process.stderr();
+  // The caller's own words come back in an error of upstream that quotes the path; that one is not the gateway's.
+  const ours = everything.replaceAll(`The route api\\/v1\\/${PRIMARY.apiKey} could not be found`, '');
+  for (const secret of [PRIMARY.apiKey, 'admin-token-canary', 'fake-password', BILLING_KEY, 'some-guess']) {
+    for (const form of [secret, Buffer.from(secret).toString('base64'), Buffer.from(secret).toString('hex')]) {
+      expect(ours.includes(form), form).toBe(false);
+    }
+  }
+  expect(running.process.stdout()).toContain('"msg":"request"');
+});
+
+test('the demo runs as it says: every line it suggests works, and Ctrl-C ends it', async () => {
+  await using process = patchgate(['demo', '--port', '0', '--admin-port', '0']);
+  await process.waitFor(/Ctrl-C ends it all/);
+  const lines = process
+    .stdout()
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => /^(?:curl|for) /.test(line));
+  expect(lines).toHaveLength(5);
+  const shell = promisify(execFile);
+  const outputs: string[] = [];
+  for (const line of lines) outputs.push((await shell('bash', ['-c', line], { timeout: 10_000 })).stdout);
+  expect(outputs[0]).toMatch(/^HTTP\/1\.1 200[\s\S]*fwd=miss/);
+  expect(outputs[1]).toMatch(/^HTTP\/1\.1 200[\s\S]*"status":1/);
+  expect(outputs[2]).toMatch(/^HTTP\/1\.1 403/);
+  expect(outputs[3]?.trim().split('\n')).toEqual(['200', '200', '200', '200', '200', '429', '429']);
+  expect(JSON.parse(outputs[4]!)).toMatchObject({ tenant: 'reporting', quota: { requestsPerMinute: 30 } });
+  process.child.kill('SIGINT');
+  expect((await process.exited).code).toBe(0);
+});
+
+test('a 1 GiB download passes in constant memory', async () => {
+  await using running = await serve();
+  const highestRssMiB = async () => {
+    const status = await readFile(`/proc/${running.process.child.pid}/status`, 'utf8');
+    return Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;
+  };
+  const download = async (size: number) => {
+    const response = await fetch(`${running.url}/api/v1/payload-metadata/1/download?bytes=${size}`, { headers: auth });
+    let bytes = 0;
+    for await (const chunk of response.body!) bytes += chunk.length;
+    expect(bytes).toBe(size);
+  };
+  // The first megabytes grow the heap of a young process, whatever comes after them.
+  await download(64 * 2 ** 20);
+  const before = await highestRssMiB();
+  await download(2 ** 30);
+  expect((await highestRssMiB()) - before).toBeLessThan(40);
+});
