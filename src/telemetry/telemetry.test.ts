@@ -54,10 +54,10 @@ describe('a secret', () => {
     expect(redactor.apply(CANARY)).toBe('[secret]');
   });
 
-  test('too short to tell from ordinary words does not mask them', () => {
+  test('that is short is masked where it stands alone, and does not punch holes into words', () => {
     const { redactor } = logging();
     redactor.add('log');
-    expect(redactor.apply('the log')).toBe('the log');
+    expect(redactor.apply('the log, logged')).toBe('the [secret], logged');
   });
 });
 
