@@ -31,6 +31,8 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
       else done(null, chunk);
     },
   });
+  // It may break before anyone reads it, or after nobody does any more; that must not end the process.
+  counter.on('error', () => {});
   // Not `pipeline`: it would destroy the request, and with it the connection that still has to carry the refusal.
   incoming.on('error', (error) => counter.destroy(error));
   incoming.on('close', () => {

@@ -63,6 +63,8 @@ function watched(body: Readable, attempt: Attempt): Readable {
       done(null, chunk);
     },
   });
+  // undici takes its listener away when it is done, and the caller may break off after that.
+  watch.on('error', () => {});
   const fail = (error: Error): void => void watch.destroy(error);
   const breakOff = (): void => {
     if (!body.readableEnded) watch.destroy(new Error('the request body broke off'));
