@@ -316,16 +316,25 @@ function observerOf({ metrics, log }: Parts): TrafficObserver {
   return {
     started: () => metrics.requestStarted(),
     finished: ({ exchange, status, code, bytes, aborted, durationMs, internal }) => {
-      const { notes, method, target } = exchange;
-      metrics.requestFinished({ ...notes, method, status, code, seconds: durationMs / 1000 });
+      // Field by field: spreading the notes into both was a tenth of the time of a cached answer.
+      const { method, target, notes } = exchange;
+      const { tenant, route, cache } = notes;
+      metrics.requestFinished({ tenant, route, method, status, cache, code, seconds: durationMs / 1000 });
       const mark = target.indexOf('?');
       log.access({
-        ...notes,
         requestId: exchange.requestId,
         method,
+        route,
         path: mark === -1 ? target : target.slice(0, mark),
         status,
+        tenant,
+        key: notes.key,
         code,
+        cache,
+        waitMs: notes.waitMs,
+        upstreamMs: notes.upstreamMs,
+        upstreamStatus: notes.upstreamStatus,
+        attempts: notes.attempts,
         durationMs,
         bytes,
         client: exchange.clientAddress,
