@@ -27,7 +27,8 @@ function longestFirst(forms: ReadonlySet<string>): string[] {
 
 /** The spellings in text: plain, JSON, JSON in JSON (a body quoted in an error), URLs and forms. */
 function textForms(secret: string): string[] {
-  const json = [secret, slashed(quoted(secret)), ascii(quoted(secret)), slashed(ascii(quoted(secret)))];
+  const plain = [quoted(secret), ascii(quoted(secret))];
+  const json = [secret, ...plain, ...plain.map(slashed)];
   const url = [encodeURIComponent(wellFormed(secret)), percentEncodedLikeForms(secret)];
   return [
     ...json,
