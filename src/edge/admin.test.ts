@@ -1,89 +1,162 @@
 import type { AddressInfo } from 'node:net';
-import { describe, expect, test } from 'vitest';
-import type { Log } from '../observe.ts';
+import { afterEach, describe, expect, it } from 'vitest';
+import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { Secret } from '../secret.ts';
 import { type AdminOptions, createAdminApp, createAdminServer } from './admin.ts';
 
-async function admin(more: Partial<AdminOptions> = {}) {
-  const errors: unknown[] = [];
-  const server = createAdminServer(
-    createAdminApp({
-      token: null,
-      readiness: () => ({ ready: true, reasons: [] }),
-      metrics: async () => ({ contentType: 'text/plain; version=0.0.4', text: 'a_metric 1\n' }),
-      status: () => ({ fine: true }),
-      config: () => ({ shown: '[secret]' }),
-      log: { error: (fields: unknown) => errors.push(fields) } as unknown as Log,
-      ...more,
-    }),
-  );
+const closers: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closers.splice(0)) close();
+});
+
+const TOKEN = 'admin-token-0123456789';
+const PATHS = ['/livez', '/readyz', '/metrics', '/status', '/config'];
+const PROTECTED = ['/metrics', '/status', '/config', '/', '/unknown', '/reload', '/livez/', '/readyz/x', '//livez'];
+
+async function admin(options: Partial<AdminOptions> = {}) {
+  const logged: { fields: Record<string, unknown>; message: string }[] = [];
+  const note = (fields: Record<string, unknown>, message: string) => void logged.push({ fields, message });
+  const app = createAdminApp({
+    token: null,
+    readiness: () => ({ ready: true, reasons: [] }),
+    metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP up Up.\n' }),
+    status: () => ({ accounts: { main: { slotsInUse: 3 } } }),
+    config: () => ({ listen: { admin: { token: '[secret]' } } }),
+    log: { debug: note, info: note, warn: note, error: note },
+    ...options,
+  });
+  const server = createAdminServer(app);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closers.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   const { port } = server.address() as AddressInfo;
-  return {
-    errors,
-    get: (path: string, init?: RequestInit) => fetch(`http://127.0.0.1:${port}${path}`, init),
-    [Symbol.asyncDispose]: () =>
-      new Promise<void>((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
+  const send = (line: string, headers: readonly string[] = []) => sendRaw(port, rawRequest(line, headers));
+  return { send, logged, get: (path: string, headers: readonly string[] = []) => send(`GET ${path}`, headers) };
 }
 
 describe('the admin port', () => {
-  test.each([
-    ['/livez', 'ok\n'],
-    ['/readyz', '{"ready":true,"reasons":[]}'],
-    ['/metrics', 'a_metric 1\n'],
-    ['/status', '{"fine":true}'],
-    ['/config', '{"shown":"[secret]"}'],
-  ])('answers %s to GET and HEAD, never to be kept', async (path, body) => {
-    await using port = await admin();
-    const response = await port.get(path);
-    expect([response.status, await response.text()]).toEqual([200, body]);
-    expect(response.headers.get('cache-control')).toBe('no-store');
-    expect(response.headers.get('x-content-type-options')).toBe('nosniff');
-    expect(response.headers.get('content-security-policy')).toContain("default-src 'none'");
-    const head = await port.get(path, { method: 'HEAD' });
-    expect([head.status, await head.text()]).toEqual([200, '']);
+  it('lives as long as it answers', async () => {
+    const { get } = await admin({ readiness: () => ({ ready: false, reasons: ['draining'] }) });
+    expect(await get('/livez')).toMatchObject({ status: 200, body: 'ok\n' });
   });
 
-  test('says that it is not ready, and why', async () => {
-    await using port = await admin({ readiness: () => ({ ready: false, reasons: ['draining'] }) });
-    const response = await port.get('/readyz');
-    expect([response.status, await response.json()]).toEqual([503, { ready: false, reasons: ['draining'] }]);
-    expect((await port.get('/livez')).status).toBe(200);
+  it('is ready, or says why not, as of now', async () => {
+    let reasons: string[] = [];
+    const { get } = await admin({ readiness: () => ({ ready: reasons.length === 0, reasons }) });
+    const ready = await get('/readyz');
+    expect([ready.status, JSON.parse(ready.body)]).toEqual([200, { ready: true, reasons: [] }]);
+    reasons = ['draining'];
+    const draining = await get('/readyz');
+    expect([draining.status, JSON.parse(draining.body)]).toEqual([503, { ready: false, reasons: ['draining'] }]);
   });
 
-  test('wants its token for everything but the probes', async () => {
-    await using port = await admin({ token: new Secret('the-admin-token') });
-    const as = (token: string) => ({ headers: { Authorization: token } });
-    for (const path of ['/livez', '/readyz']) expect((await port.get(path)).status).toBe(200);
-    for (const path of ['/metrics', '/status', '/config', '/unknown', '/livez/../config', '//config', '/LIVEZ']) {
-      expect((await port.get(path)).status, path).toBe(401);
-      expect((await port.get(path, as('Bearer the-admin-toke'))).status, path).toBe(401);
+  it('serves metrics in the type Prometheus expects, status and configuration as JSON', async () => {
+    const { get } = await admin();
+    const metrics = await get('/metrics');
+    expect(metrics.headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8');
+    expect(metrics.body).toBe('# HELP up Up.\n');
+    const status = await get('/status');
+    expect(status.headers['content-type']).toBe('application/json');
+    expect(JSON.parse(status.body)).toEqual({ accounts: { main: { slotsInUse: 3 } } });
+    expect(JSON.parse((await get('/config')).body)).toEqual({ listen: { admin: { token: '[secret]' } } });
+  });
+
+  it('answers HEAD as GET, without a body', async () => {
+    const { send, get } = await admin();
+    for (const path of PATHS) {
+      const head = await send(`HEAD ${path}`);
+      expect([path, head.status, head.body]).toEqual([path, 200, '']);
+      expect(head.headers['content-type']).toBe((await get(path)).headers['content-type']);
     }
-    expect((await port.get('/metrics')).headers.get('www-authenticate')).toMatch(/^Bearer/);
-    expect((await port.get('/metrics', as('Bearer the-admin-token'))).status).toBe(200);
   });
 
-  test('knows nothing else, and says what it knows', async () => {
-    await using port = await admin();
-    const unknown = await port.get('/nothing');
-    expect([unknown.status, unknown.headers.get('content-type')]).toEqual([404, 'application/problem+json']);
-    const wrong = await port.get('/metrics', { method: 'POST' });
-    expect([wrong.status, wrong.headers.get('allow')]).toEqual([405, 'GET, HEAD']);
+  it('refuses other methods and names those it takes', async () => {
+    const { send } = await admin();
+    for (const path of PATHS)
+      for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH']) {
+        const answer = await send(`${method} ${path}`);
+        expect([answer.status, answer.headers['allow']]).toEqual([405, 'GET, HEAD']);
+        expect(JSON.parse(answer.body)).toMatchObject({ status: 405, code: 'method_not_allowed' });
+      }
   });
 
-  test('shows nothing of an error inside', async () => {
-    await using port = await admin({
-      status: () => {
-        throw new Error('internal-canary');
-      },
-    });
-    const response = await port.get('/status');
-    expect(response.status).toBe(500);
-    expect(await response.text()).not.toContain('canary');
-    expect(port.errors).toHaveLength(1);
+  it('knows no other path', async () => {
+    const { get } = await admin();
+    const answer = await get('/api/v1/flows');
+    expect(answer.status).toBe(404);
+    expect(answer.headers['content-type']).toBe('application/problem+json');
+    expect(JSON.parse(answer.body)).toMatchObject({ type: 'about:blank', title: 'Not Found', status: 404 });
+  });
+
+  it('lets nothing be kept, sniffed or framed, whatever the answer', async () => {
+    const { get, send } = await admin({ status: () => BigInt(1) });
+    const answers = await Promise.all([...PATHS, '/unknown'].map((path) => get(path)));
+    for (const { headers } of [...answers, await send('POST /metrics')]) {
+      expect(headers).toMatchObject({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' });
+      expect(headers['content-security-policy']).toContain("default-src 'none'");
+    }
+  });
+
+  it('tells the log what failed, and the caller only under which id', async () => {
+    const fail = () => {
+      throw new Error('connect ECONNREFUSED redis://10.0.0.7');
+    };
+    const { get, logged } = await admin({ status: fail, metrics: async () => fail() });
+    for (const path of ['/status', '/metrics']) {
+      const answer = await get(path);
+      const body = JSON.parse(answer.body);
+      expect([answer.status, body.code]).toEqual([500, 'internal']);
+      expect(answer.text).not.toMatch(/redis|10\.0|ECONN|at /);
+      expect(logged.at(-1)).toMatchObject({ fields: { requestId: body.requestId, path } });
+    }
+  });
+});
+
+describe('with a token', () => {
+  const token = new Secret(TOKEN);
+
+  it('all but the probes need it, unknown paths too', async () => {
+    const { get } = await admin({ token });
+    expect((await get('/livez')).status).toBe(200);
+    expect((await get('/readyz')).status).toBe(200);
+    for (const path of PROTECTED) {
+      const answer = await get(path);
+      expect([path, answer.status]).toEqual([path, 401]);
+      expect(answer.headers['www-authenticate']).toBe('Bearer realm="patchgate"');
+      expect(JSON.parse(answer.body)).toMatchObject({ status: 401, code: 'unauthorized' });
+    }
+  });
+
+  it('it opens them, however the scheme is written', async () => {
+    const { get } = await admin({ token });
+    for (const scheme of ['Bearer', 'bearer', 'BEARER'])
+      expect((await get('/metrics', [`Authorization: ${scheme} ${TOKEN}`])).status).toBe(200);
+    expect((await get('/unknown', [`Authorization: Bearer ${TOKEN}`])).status).toBe(404);
+  });
+
+  it('a wrong one opens nothing, and is not echoed', async () => {
+    const { get } = await admin({ token });
+    const wrong = ['Bearer', 'Bearer ', `Bearer ${TOKEN}x`, `Bearer ${TOKEN.slice(0, -1)}`, `Bearer x ${TOKEN}`, TOKEN];
+    for (const value of [...wrong, `Basic ${TOKEN}`, `Bearer ${TOKEN.toUpperCase()}`]) {
+      const answer = await get('/config', [`Authorization: ${value}`]);
+      expect([value, answer.status]).toEqual([value, 401]);
+      expect(answer.headers['www-authenticate']).toBe('Bearer realm="patchgate", error="invalid_token"');
+      expect(answer.text).not.toContain(TOKEN.slice(0, -1));
+    }
+  });
+
+  it('no spelling of an open path leads around it', async () => {
+    const { get, send } = await admin({ token });
+    for (const path of ['/livez/../metrics', '/livez/%2e%2e/metrics', '/livez;/metrics', '/livez%2f..%2fmetrics'])
+      expect([path, (await get(path)).status]).toEqual([path, 401]);
+    expect((await get('/metrics?x=/livez')).status).toBe(401);
+    expect((await send('HEAD /metrics')).status).toBe(401);
+    expect((await send('POST /metrics')).status).toBe(401);
+  });
+
+  it('an empty one is a mistake found at the start, for it would open everything', async () => {
+    await expect(admin({ token: new Secret('') })).rejects.toThrow('empty');
   });
 });

@@ -1,94 +1,87 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
-import { type Context, Hono } from 'hono';
-import { refuse } from '../exchange.ts';
+import { Hono } from 'hono';
 import type { Log } from '../observe.ts';
-import type { ProblemCode } from '../problem.ts';
 import type { Secret } from '../secret.ts';
-import { renderProblem } from './problem-json.ts';
+import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
 
 export interface AdminOptions {
-  /** Null: whoever reaches the port may read; it listens on loopback by default. */
+  /**
+   * Null: whoever reaches the port may read; it listens on loopback by default. Never empty: a request without a token
+   * would match it.
+   */
   readonly token: Secret | null;
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
+  /** Anything JSON can write. */
   readonly status: () => unknown;
   /** Redacted already. */
   readonly config: () => unknown;
   readonly log: Log;
 }
 
-/** Nothing here is a page, and nothing here may be kept. */
-const COMMON = {
-  'Cache-Control': 'no-store',
-  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
-  'X-Content-Type-Options': 'nosniff',
-};
+/** An address of the admin port. One that changes something is one more line with `POST`. */
+interface Endpoint {
+  /** `GET` covers HEAD. */
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  /** Needs no token: a kubelet has none, and learns nothing. */
+  readonly open?: boolean;
+  readonly answer: (request: Request) => Response | Promise<Response>;
+}
+
+function endpointsOf(options: AdminOptions): readonly Endpoint[] {
+  return [
+    // Says only that the process serves: restarting it would help with nothing else.
+    { method: 'GET', path: '/livez', open: true, answer: () => text('ok\n', 'text/plain; charset=utf-8') },
+    {
+      method: 'GET',
+      path: '/readyz',
+      open: true,
+      answer: () => {
+        const { ready, reasons } = options.readiness();
+        return json({ ready, reasons }, ready ? 200 : 503);
+      },
+    },
+    {
+      method: 'GET',
+      path: '/metrics',
+      answer: async () => {
+        const exposition = await options.metrics();
+        return text(exposition.text, exposition.contentType);
+      },
+    },
+    { method: 'GET', path: '/status', answer: () => json(options.status()) },
+    { method: 'GET', path: '/config', answer: () => json(options.config()) },
+  ];
+}
 
 /** The admin port: for probes, Prometheus and people; never for tenants. */
 export function createAdminApp(options: AdminOptions): Hono {
-  const app = new Hono();
+  const endpoints = endpointsOf(options);
+  const open = new Set(endpoints.filter((endpoint) => endpoint.open).map((endpoint) => endpoint.path));
   const allowed = tokenCheck(options.token);
-  const open = new Set(['/livez', '/readyz']);
+  const app = new Hono();
 
+  // Before the routes, so that without the token an unknown path looks like any other.
   app.use(async (c, next) => {
-    if (!open.has(c.req.path) && !allowed(c.req.header('authorization'))) {
-      return problem('key_missing', 'Send the admin token as `Authorization: Bearer <token>`.');
-    }
-    return next();
+    const authorization = c.req.header('authorization');
+    return open.has(c.req.path) || allowed(authorization) ? next() : unauthorized(authorization !== undefined);
   });
-  const pages: Record<string, (c: Context) => Response | Promise<Response>> = {
-    '/livez': (c) => c.text('ok\n', 200, COMMON),
-    '/readyz': (c) => {
-      const { ready, reasons } = options.readiness();
-      return c.json({ ready, reasons }, ready ? 200 : 503, COMMON);
-    },
-    '/metrics': async (c) => {
-      const { contentType, text } = await options.metrics();
-      return c.body(text, 200, { ...COMMON, 'Content-Type': contentType });
-    },
-    '/status': (c) => c.json(options.status() as object, 200, COMMON),
-    '/config': (c) => c.json(options.config() as object, 200, COMMON),
-  };
-  for (const [path, page] of Object.entries(pages)) {
-    app.get(path, page);
-    app.all(path, () => methodNotAllowed());
+  for (const { method, path, answer } of endpoints) app.on(method, path, (c) => answer(c.req.raw));
+  for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
+    const methods = endpoints.filter((endpoint) => endpoint.path === path).map((endpoint) => endpoint.method);
+    const allow = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).join(', ');
+    app.all(path, () => adminProblem('method_not_allowed', { Allow: allow }));
   }
-  app.notFound((c) =>
-    problem('route_unknown', `The admin port has no ${c.req.path}. Known: ${Object.keys(pages).join(' ')}`),
-  );
-  app.onError((error) => {
-    options.log.error({ err: error }, 'admin request failed');
-    return problem('internal');
+  app.notFound(() => adminProblem('not_found'));
+  app.onError((error, c) => {
+    const requestId = randomUUID();
+    options.log.error({ requestId, path: c.req.path, err: error }, 'admin request failed');
+    return adminProblem('internal', {}, requestId);
   });
   return app;
-}
-
-/** Compares digests, so that neither length nor content of the token shows in the time it takes. */
-function tokenCheck(token: Secret | null): (header: string | undefined) => boolean {
-  if (token === null) return () => true;
-  const digest = (text: string) => createHash('sha256').update(text).digest();
-  const expected = digest(token.reveal());
-  return (header) => {
-    const given = /^bearer\s+(.+)$/i.exec(header ?? '')?.[1]?.trim() ?? '';
-    return timingSafeEqual(digest(given), expected);
-  };
-}
-
-function problem(code: ProblemCode, detail?: string): Response {
-  const { status, headers, body } = renderProblem(refuse(code, detail === undefined ? {} : { detail }), '');
-  return new Response(body as Buffer<ArrayBuffer>, { status, headers: { ...COMMON, ...pairs(headers) } });
-}
-
-function methodNotAllowed(): Response {
-  return new Response(null, { status: 405, headers: { ...COMMON, Allow: 'GET, HEAD' } });
-}
-
-function pairs(list: readonly string[]): Record<string, string> {
-  const record: Record<string, string> = {};
-  for (let i = 0; i < list.length; i += 2) record[list[i] as string] = list[i + 1] as string;
-  return record;
 }
 
 /** A server for the admin app, not listening yet. */
@@ -98,4 +91,32 @@ export function createAdminServer(app: Hono): Server {
     hostname: 'localhost',
   });
   return createServer((incoming, outgoing) => void listener(incoming, outgoing));
+}
+
+/** Compares digests, so that neither length nor content of the token shows in the time it takes. */
+function tokenCheck(token: Secret | null): (authorization: string | undefined) => boolean {
+  if (token === null) return () => true;
+  if (token.reveal() === '') throw new Error('the admin token is empty');
+  const digest = (value: string) => createHash('sha256').update(value).digest();
+  const expected = digest(token.reveal());
+  return (authorization) => {
+    const given = /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
+    return given !== undefined && timingSafeEqual(digest(given), expected);
+  };
+}
+
+/** RFC 6750 section 3: no error code where no token was given. */
+function unauthorized(given: boolean): Response {
+  const challenge = 'Bearer realm="patchgate"';
+  return adminProblem('unauthorized', {
+    'WWW-Authenticate': given ? `${challenge}, error="invalid_token"` : challenge,
+  });
+}
+
+function json(body: unknown, status = 200): Response {
+  return text(`${JSON.stringify(body)}\n`, 'application/json', status);
+}
+
+function text(body: string, contentType: string, status = 200): Response {
+  return new Response(body, { status, headers: { ...ADMIN_HEADERS, 'Content-Type': contentType } });
 }

@@ -1,0 +1,40 @@
+import { randomUUID } from 'node:crypto';
+
+/** Nothing on the admin port is a page, and nothing may be kept. */
+export const ADMIN_HEADERS = {
+  'Cache-Control': 'no-store',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+  'X-Content-Type-Options': 'nosniff',
+};
+
+/**
+ * What the admin port refuses. Not in the table of problem.ts: those are the gateway's words to tenants, and a missing
+ * admin token must not read like a missing tenant key. Titles are HTTP's, as RFC 9457 wants for `about:blank`.
+ */
+const problems = {
+  unauthorized: {
+    status: 401,
+    title: 'Unauthorized',
+    detail: 'Send the admin token as `Authorization: Bearer <token>`.',
+  },
+  not_found: { status: 404, title: 'Not Found', detail: 'The admin port has no such path.' },
+  method_not_allowed: { status: 405, title: 'Method Not Allowed', detail: 'See Allow for what this path takes.' },
+  internal: {
+    status: 500,
+    title: 'Internal Server Error',
+    detail: 'The gateway failed on this request. The log tells why, under the request id.',
+  },
+} as const;
+
+export function adminProblem(
+  code: keyof typeof problems,
+  headers: Readonly<Record<string, string>> = {},
+  requestId: string = randomUUID(),
+): Response {
+  const { status, title, detail } = problems[code];
+  const body = { type: 'about:blank', title, status, detail, code, requestId, message: detail };
+  return new Response(`${JSON.stringify(body)}\n`, {
+    status,
+    headers: { ...ADMIN_HEADERS, 'Content-Type': 'application/problem+json', 'X-Request-Id': requestId, ...headers },
+  });
+}

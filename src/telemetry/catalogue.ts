@@ -1,0 +1,81 @@
+import type { Registry } from 'prom-client';
+import { TallyCounter, TallyHistogram } from './families.ts';
+
+export const PREFIX = 'patchgate_';
+
+/** From what a cached answer takes to the longest timeout of an upstream. */
+const REQUEST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const UPSTREAM_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+/** The bucket of zero counts those who did not wait; `Prefer: wait` allows 30 s at most. */
+const WAIT_SECONDS = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30];
+
+/** A counter's series is a line of the exposition, a histogram's some fifteen: this is what a scrape may weigh. */
+const MOST_COUNTER_SERIES = 10_000;
+const MOST_HISTOGRAM_SERIES = 1_000;
+
+export type Catalogue = ReturnType<typeof catalogue>;
+
+/** The families that count, with the names, labels and units of the contract (design, section 5). */
+export function catalogue(registry: Registry) {
+  const counter = (name: string, help: string, labels: readonly string[] = []) =>
+    new TallyCounter({ name: PREFIX + name, help, labels, registry, limit: MOST_COUNTER_SERIES });
+  const histogram = (name: string, help: string, labels: readonly string[], buckets: readonly number[]) =>
+    new TallyHistogram({ name: PREFIX + name, help, labels, registry, buckets, limit: MOST_HISTOGRAM_SERIES });
+  return {
+    requests: counter(
+      'http_requests_total',
+      'Requests that ended, by the answer sent; status 499: the caller left before there was one.',
+      ['tenant', 'route', 'method', 'status', 'cache'],
+    ),
+    requestSeconds: histogram(
+      'http_request_duration_seconds',
+      'From the arrival of a request to the end of its answer, waiting for a slot included.',
+      ['tenant', 'route', 'cache'],
+      REQUEST_SECONDS,
+    ),
+    refusals: counter('refusals_total', 'Requests that the gateway itself refused, by the code of the problem.', [
+      'tenant',
+      'code',
+    ]),
+    attempts: counter(
+      'upstream_requests_total',
+      'Requests sent upstream, each attempt by itself; status is the reason where there was no answer.',
+      ['account', 'upstream', 'method', 'status'],
+    ),
+    attemptSeconds: histogram(
+      'upstream_request_duration_seconds',
+      'From sending a request upstream to the headers of its answer, or to giving up.',
+      ['upstream'],
+      UPSTREAM_SECONDS,
+    ),
+    retries: counter('upstream_retries_total', 'Requests sent again, after a 401 or a failure that is safe to repeat.'),
+    saved: counter('upstream_calls_saved_total', 'Answers that needed no request of their own upstream.', [
+      'tenant',
+      'by',
+    ]),
+    decisions: counter('quota_decisions_total', 'Decisions of the quota: admitted, or by what a request was refused.', [
+      'account',
+      'tenant',
+      'decision',
+    ]),
+    waitSeconds: histogram('quota_wait_seconds', 'Time requests spent waiting for a slot.', ['tenant'], WAIT_SECONDS),
+    throttled: counter(
+      'upstream_throttled_total',
+      'Answers 429 from upstream; above zero means foreign use or a fault.',
+      ['account'],
+    ),
+    malformed: counter('upstream_fields_malformed_total', 'Limit fields of upstream that could not be read.', [
+      'account',
+      'field',
+    ]),
+    refreshes: counter('credential_refreshes_total', 'Logins for a new token, by outcome.', [
+      'account',
+      'credential',
+      'outcome',
+    ]),
+    cacheOperations: counter('cache_operations_total', 'Look-ups and stores of the cache.', ['tier', 'outcome']),
+    reloads: counter('config_reloads_total', 'Loads of the configuration, the first one included, by outcome.', [
+      'outcome',
+    ]),
+  };
+}

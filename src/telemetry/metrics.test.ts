@@ -1,0 +1,307 @@
+import { describe, expect, it } from 'vitest';
+import { createMetrics, type FinishedRequest } from './metrics.ts';
+import type { MetricSources } from './pulled.ts';
+
+const nothing: MetricSources = { accounts: () => [], cache: () => null, keyExpiries: () => [] };
+const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, slotsForeign: 2, waiting: 3 };
+const request: FinishedRequest = {
+  tenant: 'billing',
+  route: '/api/v1/**',
+  method: 'GET',
+  status: 200,
+  cache: 'miss',
+  code: null,
+  seconds: 0.2,
+};
+
+function metering(sources: Partial<MetricSources> = {}) {
+  const metrics = createMetrics({ version: '1.2.3', sources: { ...nothing, ...sources } });
+  const finish = (more: Partial<FinishedRequest> = {}): void => {
+    metrics.requestStarted();
+    metrics.requestFinished({ ...request, ...more });
+  };
+  return { metrics, finish, scrape: async () => parse(await metrics.render()) };
+}
+
+describe('the metrics of the contract', () => {
+  it('have their names, types and labels, and a help text each', async () => {
+    const { metrics, finish, scrape } = metering({
+      accounts: () => [account],
+      cache: () => ({ entries: 4, bytes: 4096 }),
+      keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
+    });
+    finish({ code: 'tenant_quota', status: 429 });
+    metrics.upstreamAttempt('main', 'core', 'GET', 200, 0.1);
+    metrics.upstreamRetry('core', 'credential');
+    metrics.callSaved('billing', 'hit');
+    metrics.quotaDecision('main', 'billing', 'admitted');
+    metrics.quotaWait('billing', 0);
+    metrics.upstreamThrottled('main');
+    metrics.upstreamFieldMalformed('main', 'x-ratelimit-limit');
+    metrics.credentialRefresh('main', 'spare', 'ok');
+    metrics.credentialExpiry('main', 'spare', 1.8e9);
+    metrics.cacheOperation('memory', 'hit');
+    metrics.configLoaded('ok', 1.7e9);
+    const { families, samples } = await scrape();
+    const shapes = Object.fromEntries(
+      [...families]
+        .filter(([name]) => name.startsWith('patchgate_'))
+        .map(([name, { type }]) => {
+          const sample = samples.find((each) => each.family === name);
+          const labels = Object.keys(sample?.labels ?? { missing: '' }).filter((label) => label !== 'le');
+          return [name.slice('patchgate_'.length), `${type}{${labels.join()}}`];
+        }),
+    );
+    expect(shapes).toEqual({
+      http_requests_total: 'counter{tenant,route,cache,method,status}',
+      http_request_duration_seconds: 'histogram{tenant,route,cache}',
+      http_requests_in_flight: 'gauge{}',
+      refusals_total: 'counter{tenant,code}',
+      upstream_requests_total: 'counter{account,upstream,method,status}',
+      upstream_request_duration_seconds: 'histogram{upstream}',
+      upstream_retries_total: 'counter{}',
+      upstream_calls_saved_total: 'counter{tenant,by}',
+      quota_limit: 'gauge{account}',
+      quota_ceiling: 'gauge{account}',
+      quota_slots_in_use: 'gauge{account}',
+      quota_slots_foreign: 'gauge{account}',
+      quota_decisions_total: 'counter{account,tenant,decision}',
+      quota_wait_seconds: 'histogram{tenant}',
+      quota_waiting: 'gauge{account}',
+      upstream_throttled_total: 'counter{account}',
+      upstream_fields_malformed_total: 'counter{account,field}',
+      credential_refreshes_total: 'counter{account,credential,outcome}',
+      credential_expiry_timestamp_seconds: 'gauge{account,credential}',
+      tenant_key_expiry_timestamp_seconds: 'gauge{tenant,key}',
+      cache_entries: 'gauge{}',
+      cache_bytes: 'gauge{}',
+      cache_operations_total: 'counter{tier,outcome}',
+      state_up: 'gauge{}',
+      state_fallback: 'gauge{}',
+      config_reloads_total: 'counter{outcome}',
+      config_last_success_timestamp_seconds: 'gauge{}',
+      build_info: 'gauge{version,node}',
+    });
+    for (const { help } of families.values()) expect(help).not.toBe('');
+  });
+
+  it("stand beside the process's own, under their usual names", async () => {
+    const { value, families } = await metering().scrape();
+    expect(value('process_resident_memory_bytes')).toBeGreaterThan(0);
+    expect(families.has('nodejs_eventloop_lag_seconds')).toBe(true);
+    expect(value('patchgate_build_info', { version: '1.2.3', node: process.version })).toBe(1);
+  });
+
+  it('keep to the conventions: counters end in _total and nothing else of ours does', async () => {
+    const { families } = await metering().scrape();
+    for (const [name, { type }] of families)
+      if (name.startsWith('patchgate_')) expect(`${name} ${type}`).toMatch(/_total counter$|(?<!_total) (?!counter)/);
+  });
+});
+
+describe('counting', () => {
+  it('adds up requests by their labels, and refusals by their code', async () => {
+    const { finish, scrape } = metering();
+    finish();
+    finish();
+    finish({ cache: 'hit' });
+    finish({ tenant: '', route: '', status: 401, code: 'key_missing', cache: 'none' });
+    const { value } = await scrape();
+    const base = { tenant: 'billing', route: '/api/v1/**', method: 'GET', status: '200' };
+    expect(value('patchgate_http_requests_total', { ...base, cache: 'miss' })).toBe(2);
+    expect(value('patchgate_http_requests_total', { ...base, cache: 'hit' })).toBe(1);
+    expect(value('patchgate_refusals_total', { tenant: 'none', code: 'key_missing' })).toBe(1);
+  });
+
+  it('puts a duration into every bucket that holds it, the bound included', async () => {
+    const { finish, scrape } = metering();
+    for (const seconds of [0.1, 0.1000001, 1000]) finish({ seconds });
+    const { value } = await scrape();
+    const name = 'patchgate_http_request_duration_seconds';
+    const labels = { tenant: 'billing', route: '/api/v1/**', cache: 'miss' };
+    const bucket = (le: string) => value(`${name}_bucket`, { ...labels, le });
+    expect([bucket('0.05'), bucket('0.1'), bucket('0.25'), bucket('60'), bucket('+Inf')]).toEqual([0, 1, 2, 2, 3]);
+    expect(value(`${name}_count`, labels)).toBe(3);
+    expect(value(`${name}_sum`, labels)).toBeCloseTo(1000.2);
+  });
+
+  it('is not spoiled for ever by a duration that is none', async () => {
+    const { metrics, scrape } = metering();
+    for (const seconds of [Number.NaN, -1, 2]) metrics.quotaWait('billing', seconds);
+    const { value } = await scrape();
+    expect(value('patchgate_quota_wait_seconds_sum', { tenant: 'billing' })).toBe(2);
+    expect(value('patchgate_quota_wait_seconds_count', { tenant: 'billing' })).toBe(1);
+  });
+
+  it('shows what is in flight now', async () => {
+    const { metrics, scrape } = metering();
+    metrics.requestStarted();
+    metrics.requestStarted();
+    metrics.requestFinished(request);
+    expect((await scrape()).value('patchgate_http_requests_in_flight')).toBe(1);
+  });
+
+  it('starts at zero where an alert needs a first increase', async () => {
+    const { value } = await metering({ accounts: () => [account] }).scrape();
+    expect(value('patchgate_upstream_throttled_total', { account: 'main' })).toBe(0);
+    expect(value('patchgate_config_reloads_total', { outcome: 'refused' })).toBe(0);
+    expect(value('patchgate_upstream_retries_total')).toBe(0);
+  });
+
+  it('is separate for each gateway', async () => {
+    const one = metering();
+    const two = metering();
+    one.finish();
+    expect((await one.scrape()).named('patchgate_http_requests_total')).toHaveLength(1);
+    expect((await two.scrape()).named('patchgate_http_requests_total')).toHaveLength(0);
+  });
+
+  it('moves the time of the last good load only with a good load', async () => {
+    const { metrics, scrape } = metering();
+    metrics.configLoaded('ok', 100);
+    metrics.configLoaded('refused', 200);
+    const { value } = await scrape();
+    expect(value('patchgate_config_last_success_timestamp_seconds')).toBe(100);
+    expect(value('patchgate_config_reloads_total', { outcome: 'refused' })).toBe(1);
+  });
+});
+
+describe('what is read at the scrape', () => {
+  it('is what the sources say at that moment, and nothing that they no longer name', async () => {
+    let accounts = [account, { ...account, id: 'other' }];
+    let expiries = [{ tenant: 'billing', key: 'old', epochSeconds: 1 }];
+    let up = true;
+    const { scrape } = metering({
+      accounts: () => accounts,
+      keyExpiries: () => expiries,
+      state: () => ({ up, fallback: !up }),
+      logLinesDropped: () => 5,
+    });
+    const before = await scrape();
+    expect(before.value('patchgate_quota_slots_in_use', { account: 'other' })).toBe(7);
+    expect(before.value('patchgate_state_up')).toBe(1);
+    expect(before.value('patchgate_log_lines_dropped_total')).toBe(5);
+    accounts = [{ ...account, slotsInUse: 9 }];
+    expiries = [{ tenant: 'billing', key: 'new', epochSeconds: 2 }];
+    up = false;
+    const after = await scrape();
+    expect(after.named('patchgate_quota_slots_in_use')).toMatchObject([{ labels: { account: 'main' }, value: 9 }]);
+    expect(after.named('patchgate_tenant_key_expiry_timestamp_seconds')).toMatchObject([{ labels: { key: 'new' } }]);
+    expect([after.value('patchgate_state_up'), after.value('patchgate_state_fallback')]).toEqual([0, 1]);
+    expect(after.value('patchgate_log_lines_dropped_total')).toBe(5);
+  });
+});
+
+describe('series', () => {
+  it('do not grow with methods, statuses and cache notes nobody knows', async () => {
+    const { metrics, finish, scrape } = metering();
+    for (let i = 0; i < 20_000; i++) {
+      finish({ method: `X${i}`, status: 600 + i, cache: `c${i}` });
+      metrics.upstreamAttempt('main', 'core', `X${i}`, 1000 + i, 0.1);
+    }
+    const { named } = await scrape();
+    expect(named('patchgate_http_requests_total')).toMatchObject([
+      { labels: { method: 'other', status: 'other', cache: 'none' }, value: 20_000 },
+    ]);
+    expect(named('patchgate_upstream_requests_total')).toHaveLength(1);
+  });
+
+  it('stay bounded when a label is used wrongly, and still add up', async () => {
+    const { finish, scrape } = metering();
+    for (let i = 0; i < 30_000; i++) finish({ route: `/path/${i}` });
+    const { named } = await scrape();
+    const requests = named('patchgate_http_requests_total');
+    const counts = named('patchgate_http_request_duration_seconds_count');
+    expect(requests.length).toBeLessThan(21_000);
+    expect(counts.length).toBeLessThan(2_100);
+    for (const series of [requests, counts]) expect(series.reduce((sum, each) => sum + each.value, 0)).toBe(30_000);
+  });
+
+  it('of tenants beyond the limit are counted together, by route', async () => {
+    const { finish, scrape } = metering();
+    for (let i = 0; i < 12_000; i++) finish({ tenant: `t${i}` });
+    const { value } = await scrape();
+    const labels = { tenant: 'other', route: '/api/v1/**', cache: 'miss' };
+    expect(value('patchgate_http_requests_total', { ...labels, method: 'GET', status: '200' })).toBe(2_000);
+    expect(value('patchgate_http_request_duration_seconds_count', labels)).toBe(11_000);
+  });
+
+  it('of a removed tenant are gone at once, what still comes of it is no tenant, and a return counts anew', async () => {
+    const { metrics, finish, scrape } = metering();
+    const all = (tenant: string): void => {
+      finish({ tenant, code: 'tenant_quota' });
+      metrics.callSaved(tenant, 'hit');
+      metrics.quotaDecision('main', tenant, 'admitted');
+      metrics.quotaWait(tenant, 1);
+    };
+    const tenantsOf = async () =>
+      new Set((await scrape()).samples.flatMap(({ labels }) => ('tenant' in labels ? [labels['tenant']] : [])));
+    all('billing');
+    all('leaving');
+    all('');
+    metrics.keepTenants(new Set(['billing']));
+    expect(await tenantsOf()).toEqual(new Set(['billing', 'none']));
+    all('leaving');
+    all('billing');
+    expect(await tenantsOf()).toEqual(new Set(['billing', 'none']));
+    metrics.keepTenants(new Set(['billing', 'leaving']));
+    all('leaving');
+    const { value } = await scrape();
+    expect(value('patchgate_refusals_total', { tenant: 'leaving', code: 'tenant_quota' })).toBe(1);
+    expect(value('patchgate_refusals_total', { tenant: 'billing', code: 'tenant_quota' })).toBe(2);
+    expect(value('patchgate_refusals_total', { tenant: 'none', code: 'tenant_quota' })).toBe(2);
+  });
+});
+
+it('a label value cannot break out of its quotes', async () => {
+  const { metrics, scrape } = metering();
+  metrics.upstreamFieldMalformed('main', 'a"b\\c\nd{}');
+  expect((await scrape()).named('patchgate_upstream_fields_malformed_total')).toMatchObject([
+    { labels: { field: 'a"b\\c\nd{}' }, value: 1 },
+  ]);
+});
+
+interface Sample {
+  readonly name: string;
+  readonly family: string;
+  readonly labels: Record<string, string>;
+  readonly value: number;
+}
+
+/** Reads the exposition format strictly: a line that is none of it fails the test. */
+function parse(text: string) {
+  const families = new Map<string, { type: string; help: string }>();
+  const samples: Sample[] = [];
+  let family = '';
+  for (const line of text.split('\n').filter((each) => each !== '')) {
+    const [, kind, name = '', rest = ''] = /^# (HELP|TYPE) (\S+) ?(.*)$/.exec(line) ?? [];
+    if (kind === 'HELP') {
+      expect(families.has(name)).toBe(false);
+      family = name;
+      families.set(name, { type: '', help: rest });
+    } else if (kind === 'TYPE') {
+      expect(name).toBe(family);
+      families.set(name, { type: rest, help: families.get(name)?.help ?? '' });
+    } else samples.push(sampleOf(line, family));
+  }
+  const named = (name: string) => samples.filter((each) => each.name === name);
+  const value = (name: string, labels: Record<string, string> = {}) =>
+    named(name).find((each) => JSON.stringify(sorted(each.labels)) === JSON.stringify(sorted(labels)))?.value;
+  return { families, samples, named, value };
+}
+
+function sampleOf(line: string, family: string): Sample {
+  const match = /^([a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\["\\n])*",?)*)\})? ([-+\d.e]+|NaN|Nan)$/.exec(line);
+  if (match === null) throw new Error(`not a sample: ${line}`);
+  const [, name = '', list = '', value = ''] = match;
+  expect(name.startsWith(family)).toBe(true);
+  const labels: Record<string, string> = {};
+  for (const [, label = '', quoted = ''] of list.matchAll(/([a-z_]+)="((?:[^"\\]|\\["\\n])*)"/g)) {
+    labels[label] = quoted.replace(/\\(.)/g, (_, char) => (char === 'n' ? '\n' : char));
+  }
+  return { name, family, labels, value: Number(value) };
+}
+
+function sorted(labels: Record<string, string>): [string, string][] {
+  return Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+}
