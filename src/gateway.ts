@@ -21,6 +21,7 @@ import { announceQuota } from './quota/fields.ts';
 import type { Ledger, LedgerPlan } from './quota/ledger.ts';
 import { limitByQuota, refuseQuota, retryAfterSeconds } from './quota/quota.ts';
 import { readUpstreamLimit } from './quota/upstream-limit.ts';
+import { createWaitingRoom, type WaitingRoom } from './quota/waiting.ts';
 import { findRoute, type Route, type Routed } from './routing/route.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -71,6 +72,7 @@ interface Parts {
   readonly metrics: Metrics;
   readonly redactor: Redactor;
   readonly ledger: Ledger;
+  readonly room: WaitingRoom;
   readonly sender: Sender;
   readonly keys: KeyRing;
   readonly credentials: ReadonlyMap<string, CredentialPool>;
@@ -94,15 +96,17 @@ export function createGateway(options: GatewayOptions): Gateway {
   const metrics: Metrics = createMetrics({
     version,
     sources: {
-      accounts: () => [...settings.accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: 0 })),
+      accounts: () =>
+        [...settings.accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
       cache: () => store.size(),
       keyExpiries: () => keyExpiriesOf(settings),
     },
   });
   const ledger = createMemoryLedger({ clock, plan: planOf(settings), meter: metrics, log });
+  const room = createWaitingRoom({ ledger, clock });
   const store = createMemoryCache({ maxBytes: settings.cache.memoryBytes, clock, meter: metrics });
   const sender = createUndiciSender({ clock });
-  const base = { settings, clock, random, log, metrics, redactor, ledger, sender, keys: keyRingOf(settings) };
+  const base = { settings, clock, random, log, metrics, redactor, ledger, room, sender, keys: keyRingOf(settings) };
   const parts: Parts = { ...base, credentials: credentialPools(base) };
   const startedAt = clock.now();
   metrics.configLoaded('ok', startedAt / 1000);
@@ -175,6 +179,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       traffic.closeConnections();
       log.info({ signal, inFlight: traffic.inFlight() }, 'draining');
       if (withDelay) await elapsed(clock, settings.drain.delayMs);
+      // Nobody waits for a slot of a replica that is going: another one may have it at once.
+      room.close();
       const closed = closeServer(traffic.server);
       traffic.server.closeIdleConnections();
       const inTime = await Promise.race([
@@ -200,7 +206,7 @@ export function createGateway(options: GatewayOptions): Gateway {
  *     leadLinksBack     above the cache, so that what is stored is the upstream's and no caller's Host gets into it
  *     cacheAnswers      before the quota: what is in memory costs nothing
  *     readSmallBodies   before the quota: a slow upload holds no slot
- *     limitByQuota      at the moment of sending
+ *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
  *     forward           credential in, send, learn from the answer
  */
 function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCache>): Handler<Received> {
@@ -231,6 +237,8 @@ function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCache>): H
   });
   const quota = limitByQuota<Allowed & Uploaded>({
     ledger,
+    room: parts.room,
+    maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
     meter: metrics,
     clock,
     random,

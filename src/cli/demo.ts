@@ -74,7 +74,8 @@ function configuration(upstream: string, ports: { port: string; adminPort: strin
       reporting: {
         keys: [{ id: 'demo', sha256: keyOf(TENANTS.reporting) }],
         allow: ['GET /api/v1/**'],
-        quota: { rate: 30, burst: 5 },
+        // Refused at once, to show it; by default a request waits up to 5 s for its turn.
+        quota: { rate: 30, burst: 5, maxWait: '0s' },
       },
     },
   });

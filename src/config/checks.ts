@@ -116,7 +116,7 @@ function plannedOptions({ input }: Checked): string[] {
   }
   const tenants = (input.tenantsSource.value as { tenants?: Record<string, { quota?: unknown }> }).tenants ?? {};
   for (const [id, tenant] of Object.entries(tenants)) {
-    for (const name of ['weight', 'guarantee', 'maxWait']) {
+    for (const name of ['weight', 'guarantee']) {
       if (has(tenant?.quota, name)) set.push(`tenants.${id}.quota.${name}`);
     }
   }

@@ -269,10 +269,10 @@ const tenantQuota = z
       planned: true,
     }),
     maxWait: doc(duration(0, 30_000).default(5_000), {
-      description: 'How long a request may wait for a slot before it is refused.',
+      description:
+        'How long a request may wait for a slot before it is refused with 429; in order, and free of charge for whoever leaves. A caller sets less or more with `Prefer: wait=N` (seconds, at most 30). `0s`: refuse at once.',
       unit: 'duration',
       shown: '5s',
-      planned: true,
     }),
   })
   .prefault({});

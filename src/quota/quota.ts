@@ -3,6 +3,8 @@ import { extend, type Outcome, type Received, type Refusal, refuse, type Stage }
 import type { Meter } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Decision, Ledger, RefusedBy, Slot } from './ledger.ts';
+import { preferredWaitMs } from './prefer.ts';
+import type { Visit, WaitingRoom } from './waiting.ts';
 
 /** What a request has that may be sent: a paid slot, and a way to pay for another attempt. */
 export interface Admitted {
@@ -16,6 +18,9 @@ interface OfTenant extends Received {
 
 export interface QuotaOptions {
   readonly ledger: Ledger;
+  readonly room: WaitingRoom;
+  /** How long requests of a tenant may wait, unless they say otherwise. */
+  readonly maxWaitMs: (tenant: string) => number;
   readonly meter: Meter;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
@@ -34,17 +39,23 @@ const CODES: Readonly<Record<RefusedBy, ProblemCode>> = {
 const SPREAD = 0.25;
 const LARGEST_SPREAD_MS = 5_000;
 
-/** Pays for a request at the moment of sending, or refuses it. Whatever happens further in, the slot is ended. */
+/** Pays for a request at the moment of sending, after a wait if need be, or refuses it. Whatever happens further in, the slot is ended. */
 export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E, E & Admitted> {
   const { ledger, meter, clock } = options;
 
   return (next) => {
-    const goOn = (exchange: E, decision: Decision): Outcome | Promise<Outcome> => {
-      const { tenant } = exchange;
+    const goOn = (exchange: E, visit: Visit): Outcome | Promise<Outcome> => {
+      const { tenant, notes } = exchange;
+      if (visit.kind === 'left') return refuse('internal', { internal: 'caller left while waiting' });
+      if (visit.kind === 'closed') return refuse('draining', { retryAfterSeconds: 1 });
+      const { decision } = visit;
+      notes.waitMs += visit.waitedMs;
+      meter.quotaWait(tenant.id, visit.waitedMs / 1000);
       meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
-      if (decision.kind === 'refused') return refuseQuota(decision, options.random);
+      if (visit.kind === 'refused') return refuseVisit(visit, options.random);
+      const { slot } = visit.decision;
       // Every slot this request is given ends with it: one that nobody ended would be held for ever.
-      const slots = [decision.slot];
+      const slots = [slot];
       const admitAgain = (): Decision | Promise<Decision> => {
         const again = ledger.admit({ account: tenant.account, tenant: tenant.id });
         const note = (decided: Decision): Decision => {
@@ -54,12 +65,18 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
         };
         return again instanceof Promise ? again.then(note) : note(again);
       };
-      return ended(() => next(extend(exchange, { slot: decision.slot, admitAgain })), slots);
+      return ended(() => next(extend(exchange, { slot, admitAgain })), slots);
     };
 
     return (exchange) => {
-      const decision = ledger.admit({ account: exchange.tenant.account, tenant: exchange.tenant.id });
-      return decision instanceof Promise ? decision.then((later) => goOn(exchange, later)) : goOn(exchange, decision);
+      const { tenant, headers, hangUp } = exchange;
+      const visit = options.room.enter({
+        account: tenant.account,
+        tenant: tenant.id,
+        maxWaitMs: preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id),
+        hangUp,
+      });
+      return visit instanceof Promise ? visit.then((later) => goOn(exchange, later)) : goOn(exchange, visit);
     };
   };
 
@@ -79,6 +96,11 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
     end();
     return outcome;
   }
+}
+
+function refuseVisit(visit: Extract<Visit, { kind: 'refused' }>, random: () => number): Refusal {
+  const refusal = refuseQuota(visit.decision, random);
+  return visit.timedOut ? { ...refusal, code: 'queue_timeout' } : refusal;
 }
 
 export function refuseQuota(decision: Extract<Decision, { kind: 'refused' }>, random: () => number): Refusal {

@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { codeOf, configuration, PRIMARY, READER_KEY, run } from '../support/gateway.ts';
+import {
+  BILLING_KEY,
+  codeOf,
+  configuration,
+  eventually,
+  PRIMARY,
+  READER_KEY,
+  run,
+  sha256,
+} from '../support/gateway.ts';
 
 const FIELDS = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'];
 
@@ -123,5 +132,74 @@ describe('the account', () => {
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
     expect(await gateway.metric('patchgate_upstream_fields_malformed_total')).toBe(2);
     expect(await gateway.metric('patchgate_quota_slots_foreign')).toBe(0);
+  });
+});
+
+describe('a request without a slot', () => {
+  const patient =
+    (more: Record<string, unknown> = {}) =>
+    (upstream: string) =>
+      configuration(upstream, {
+        tenants: {
+          billing: {
+            keys: [{ id: 'k', sha256: sha256(BILLING_KEY) }],
+            quota: { rate: 600, burst: 1, maxWait: '5s', ...more },
+          },
+        },
+      });
+
+  test('waits for its turn, and is answered', async () => {
+    await using gateway = await run({ config: patient() });
+    const responses = await Promise.all(Array.from({ length: 6 }, () => gateway.fetch('/api/v1/flow-runs')));
+    expect(responses.map((each) => each.status)).toEqual(Array(6).fill(200));
+    const waits = gateway.logs().map((line) => Number(line['waitMs']));
+    expect(Math.max(...waits)).toBeGreaterThan(300);
+    expect(await gateway.metric('patchgate_quota_wait_seconds_count', { tenant: 'billing' })).toBe(7);
+  });
+
+  test('waits as long as it says: `Prefer: wait`, within maxWait or beyond', async () => {
+    await using gateway = await run({ config: patient({ maxWait: '0s', rate: 120 }) });
+    const statuses = async (prefer?: string) =>
+      (
+        await Promise.all(
+          [1, 2].map(() => gateway.fetch('/api/v1/flow-runs', { headers: prefer ? { Prefer: prefer } : {} })),
+        )
+      )
+        .map((each) => each.status)
+        .sort();
+    expect(await statuses('wait=5')).toEqual([200, 200]);
+    expect(await statuses()).not.toEqual([200, 200]);
+  });
+
+  test('after a cold start many may come at once, and all are answered', async () => {
+    await using gateway = await run({ cold: true, config: patient({ rate: 10_000, burst: 100 }) });
+    const responses = await Promise.all(Array.from({ length: 20 }, () => gateway.fetch('/api/v1/flow-runs')));
+    expect(responses.map((each) => each.status)).toEqual(Array(20).fill(200));
+  });
+
+  test('whose caller leaves is forgotten, and has cost nothing', async () => {
+    await using gateway = await run({ config: patient({ rate: 30 }) });
+    const abort = new AbortController();
+    const waiting = gateway.fetch('/api/v1/flow-runs', { signal: abort.signal }).catch((error) => error);
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waiting');
+    abort.abort();
+    await waiting;
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 0, 'nobody waiting');
+    expect(gateway.simulator.arrivals()).toEqual([]);
+  });
+
+  test('is told when the gateway drains: 503, to be sent again', async () => {
+    await using gateway = await run({
+      config: (upstream) => ({ ...patient({ rate: 20 })(upstream), drain: { delay: '0ms', timeout: '5s' } }),
+    });
+    const waiting = gateway.fetch('/api/v1/flow-runs');
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waiting');
+    await gateway.drain();
+    const response = await waiting;
+    expect([response.status, await codeOf(response), response.headers.get('retry-after')]).toEqual([
+      503,
+      'draining',
+      '1',
+    ]);
   });
 });

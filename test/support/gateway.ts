@@ -56,12 +56,13 @@ export const TENANTS = {
       { id: 'now', sha256: sha256(BILLING_KEY) },
       { id: 'old', sha256: sha256(EXPIRED_KEY), expires: '2020-01-01T00:00:00Z' },
     ],
-    quota: { burst: 200 },
+    // Refused at once: a test that is about waiting says so.
+    quota: { burst: 200, maxWait: '0s' },
   },
   reader: {
     keys: [{ id: 'only', sha256: sha256(READER_KEY) }],
     allow: ['GET /api/v1/**'],
-    quota: { rate: 30, burst: 5 },
+    quota: { rate: 30, burst: 5, maxWait: '0s' },
   },
   disabled: { disabled: true, keys: [{ id: 'only', sha256: sha256(DISABLED_KEY) }] },
 };

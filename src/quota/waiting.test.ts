@@ -1,0 +1,150 @@
+import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { createMemoryLedger } from '../adapters/memory/ledger.ts';
+import { Caller } from '../edge/caller.ts';
+import type { Log, Meter } from '../observe.ts';
+import type { TenantQuota } from './ledger.ts';
+import { preferredWaitMs } from './prefer.ts';
+import { createWaitingRoom, type Visit } from './waiting.ts';
+
+const quiet = new Proxy({}, { get: () => () => {} });
+const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
+const settled = async () => {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+};
+
+/** An account that gives one slot a second, and no more than one at once. */
+function waitingRoom(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY }) {
+  const clock = new ManualClock();
+  const quota = { limit: 1000, ceiling: 60, burst: 1 };
+  const plan = { accounts: new Map([['main', quota]]), tenants: new Map([['main', new Map(Object.entries(tenants))]]) };
+  const ledger = createMemoryLedger({ clock, plan, meter: quiet as Meter, log: quiet as Log });
+  const room = createWaitingRoom({ ledger, clock });
+  const log: string[] = [];
+  const enter = (name: string, tenant = 'a', maxWaitMs = 10_000) => {
+    const caller = new Caller();
+    const note = (visit: Visit) => {
+      log.push(
+        visit.kind === 'refused'
+          ? `${name} ${visit.timedOut ? 'timed out' : visit.decision.by}`
+          : `${name} ${visit.kind}`,
+      );
+      return visit;
+    };
+    const visit = room.enter({ account: 'main', tenant, maxWaitMs, hangUp: caller });
+    return { caller, visit: visit instanceof Promise ? visit.then(note) : note(visit) };
+  };
+  const pass = async (ms: number) => {
+    for (let at = 0; at < ms; at += 100) {
+      clock.advance(100);
+      await settled();
+    }
+  };
+  return { clock, ledger, room, enter, pass, log, waiting: () => room.waiting('main') };
+}
+
+describe('the waiting room', () => {
+  test('lets in at once whoever finds a slot', () => {
+    const { enter, log, waiting } = waitingRoom();
+    enter('first');
+    expect([log, waiting()]).toEqual([['first admitted'], 0]);
+  });
+
+  test('serves a tenant in the order of arrival, each as soon as there is a slot', async () => {
+    const { enter, pass, log, waiting } = waitingRoom();
+    for (const name of ['1', '2', '3', '4']) enter(name);
+    expect(waiting()).toBe(3);
+    await pass(1_000);
+    expect(log).toEqual(['1 admitted', '2 admitted']);
+    await pass(2_000);
+    expect(log).toEqual(['1 admitted', '2 admitted', '3 admitted', '4 admitted']);
+    expect(waiting()).toBe(0);
+  });
+
+  test('serves tenants in turn: a crowd of one does not keep the other out', async () => {
+    const { enter, pass, log } = waitingRoom();
+    for (let i = 0; i < 5; i++) enter(`a${i}`, 'a');
+    enter('b0', 'b');
+    enter('b1', 'b');
+    await pass(4_000);
+    expect(log.slice(1)).toEqual(['a1 admitted', 'b0 admitted', 'a2 admitted', 'b1 admitted']);
+  });
+
+  test('does not let a newcomer past those who wait for the account', async () => {
+    const { clock, enter, log } = waitingRoom();
+    enter('1', 'a');
+    enter('2', 'a');
+    clock.advance(999);
+    enter('new', 'b');
+    clock.advance(1);
+    await settled();
+    expect(log).toEqual(['1 admitted', '2 admitted']);
+  });
+
+  test('does not keep a tenant back because another waits for its own bucket', () => {
+    const { clock, enter, log } = waitingRoom({ a: { ...ROOMY, rate: 1, burst: 1 }, b: ROOMY });
+    enter('a1', 'a', 60_000);
+    clock.advance(1_000);
+    enter('a2', 'a', 60_000);
+    enter('b1', 'b');
+    expect(log).toEqual(['a1 admitted', 'b1 admitted']);
+  });
+
+  test('refuses at once whoever would not live to be served', () => {
+    const { enter, log, waiting } = waitingRoom();
+    enter('1');
+    enter('2', 'a', 500);
+    expect([log, waiting()]).toEqual([['1 admitted', '2 account'], 0]);
+  });
+
+  test('refuses when the wait is over, and says so', async () => {
+    const { enter, pass, log, waiting } = waitingRoom();
+    for (const name of ['1', '2', '3', '4']) enter(name, 'a', 1_500);
+    await pass(1_500);
+    expect(log).toEqual(['1 admitted', '2 admitted', '3 timed out', '4 timed out']);
+    expect(waiting()).toBe(0);
+  });
+
+  test('is left without a trace: the place is free, and nothing is spent', async () => {
+    const { enter, pass, log, ledger, waiting } = waitingRoom();
+    enter('1');
+    const leaving = enter('2');
+    enter('3');
+    leaving.caller.leave();
+    expect(waiting()).toBe(1);
+    await pass(1_000);
+    expect(log).toEqual(['1 admitted', '2 left', '3 admitted']);
+    expect(ledger.view('main').slotsInUse).toBe(2);
+  });
+
+  test('closes with everybody told, and nobody let in after', async () => {
+    const { clock, enter, room, log } = waitingRoom();
+    for (const name of ['1', '2', '3']) enter(name);
+    room.close();
+    enter('4');
+    await settled();
+    expect(log).toEqual(['1 admitted', '4 closed', '2 closed', '3 closed']);
+    expect(clock.pending).toBe(0);
+  });
+
+  test('is bounded', () => {
+    const { enter, log, waiting } = waitingRoom();
+    for (let i = 0; i < 1_200; i++) enter(String(i), 'a', 30_000);
+    expect(waiting()).toBe(1_000);
+    expect(log.filter((line) => line.endsWith('account'))).toHaveLength(199);
+  });
+});
+
+describe('Prefer: wait', () => {
+  test.each([
+    ['wait=10', 10_000],
+    ['respond-async, wait=2', 2_000],
+    ['WAIT = "3"; x=y', 3_000],
+    ['wait=0', 0],
+    ['wait=999', 30_000],
+  ])('%s', (field, ms) => expect(preferredWaitMs(field)).toBe(ms));
+
+  test.each(['wait', 'wait=', 'wait=-1', 'wait=soon', 'wait=1.5', 'waits=3', ''])('%j is no preference', (field) => {
+    expect(preferredWaitMs(field)).toBeNull();
+  });
+});
