@@ -1,0 +1,28 @@
+import type { KeyRing } from '../auth/keys.ts';
+import type { Clock } from '../clock.ts';
+import type { Settings } from '../config/model.ts';
+import type { Ledger } from '../quota/ledger.ts';
+import type { WaitingRoom } from '../quota/waiting.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Redactor } from '../telemetry/redact.ts';
+import type { CredentialPool } from '../upstream/credentials.ts';
+import type { Sender } from '../upstream/sender.ts';
+
+/** How long after the gateway gave up on a request it may still arrive: what the kernel and a proxy may hold. */
+export const LATE_ARRIVAL_MS = 15_000;
+
+/** What a gateway is made of; opened by the composition root, handed to whoever builds on it. */
+export interface Parts {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly redactor: Redactor;
+  readonly ledger: Ledger;
+  readonly room: WaitingRoom;
+  readonly sender: Sender;
+  readonly keys: KeyRing;
+  readonly credentials: ReadonlyMap<string, CredentialPool>;
+}

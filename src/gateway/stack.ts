@@ -1,0 +1,96 @@
+import type { createMemoryCache } from '../adapters/memory/cache.ts';
+import { type Authenticated, authenticate } from '../auth/authenticate.ts';
+import { type Authorised, authorise } from '../auth/authorise.ts';
+import { cacheAnswers } from '../cache/cache.ts';
+import { createDrops } from '../cache/drops.ts';
+import type { Settings } from '../config/model.ts';
+import { type Handler, type Received, refuse } from '../exchange.ts';
+import { announceQuota } from '../quota/fields.ts';
+import { limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
+import { readUpstreamLimit } from '../quota/upstream-limit.ts';
+import { findRoute, type Route, type Routed } from '../routing/route.ts';
+import { forward } from '../upstream/forward.ts';
+import { readSmallBodies, type Uploaded } from '../upstream/payload.ts';
+import { leadLinksBack } from '../upstream/rewrite.ts';
+import { LATE_ARRIVAL_MS, type Parts } from './parts.ts';
+
+/** The rules of a cache without room: nothing is stored, and Cache-Status says so. */
+const NEVER_STORE: Settings['cache']['rules'] = [
+  { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
+];
+
+/**
+ * The way of a request, from the outside in. The order is the design:
+ *
+ *     findRoute         one reading of the path, or 400: everything below decides by it
+ *     authenticate      whose key
+ *     announceQuota     the tenant's limit fields, on whatever comes from further in
+ *     authorise         may this tenant call this; before the cache, or a withdrawn permission would still read
+ *     leadLinksBack     above the cache, so that what is stored is the upstream's and no caller's Host gets into it
+ *     cacheAnswers      before the quota: what is in memory costs nothing
+ *     readSmallBodies   before the quota: a slow upload holds no slot
+ *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
+ *     forward           credential in, send, learn from the answer
+ */
+export function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCache>): Handler<Received> {
+  const { settings, clock, random, metrics, log, ledger } = parts;
+  type Known = Routed & Authenticated;
+  type Allowed = Known & Authorised;
+
+  const send = forward({
+    sender: parts.sender,
+    credentials: parts.credentials,
+    limitOf: (account, status, headers) =>
+      readUpstreamLimit({
+        status,
+        headers,
+        now: clock.now(),
+        malformed: (field) => metrics.upstreamFieldMalformed(account, field),
+      }),
+    refuseQuota: (decision) => refuseQuota(decision, random),
+    refuseHeld: (account) =>
+      refuse('upstream_cooldown', {
+        retryAfterSeconds: retryAfterSeconds(ledger.view(account).heldForMs, random),
+        internal: 'upstream answered 429',
+      }),
+    lateArrivalMs: LATE_ARRIVAL_MS,
+    clock,
+    meter: metrics,
+    log,
+  });
+  const quota = limitByQuota<Allowed & Uploaded>({
+    ledger,
+    room: parts.room,
+    maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
+    meter: metrics,
+    clock,
+    random,
+    lateArrivalMs: LATE_ARRIVAL_MS,
+  })(send);
+  const upload = readSmallBodies<Allowed>(settings.limits)(quota);
+  const cache = cacheAnswers<Allowed>({
+    ...settings.cache,
+    rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
+    store,
+    drops: createDrops(),
+    clock,
+    meter: metrics,
+  })(upload);
+  const links = leadLinksBack<Allowed>({ origins: originsOf(settings) })(cache);
+  const permission = authorise<Known>()(links);
+  const fields = announceQuota<Known>(parts)(permission);
+  const key = authenticate<Routed>(parts)(fields);
+  return findRoute(routesOf(settings))(key);
+}
+
+function routesOf(settings: Settings): Route[] {
+  return settings.routes.map(({ match, upstream: id, rewriteLinks }) => {
+    const upstream = settings.upstreams.get(id);
+    if (upstream === undefined) throw new Error(`no upstream ${id}`);
+    return { match, template: match.text.slice(match.text.indexOf(' ') + 1), upstream, rewriteLinks };
+  });
+}
+
+function originsOf(settings: Settings): string[] {
+  return [...new Set([...settings.upstreams.values()].map((upstream) => upstream.origin))];
+}
