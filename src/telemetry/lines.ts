@@ -10,8 +10,12 @@ export interface LineWriter {
   dropped(): number;
 }
 
-/** Lines wait for company up to this size, and no longer than this time: a write a line costs more than the line. */
-const BATCH_CHARS = 8 * 1024;
+/**
+ * Lines wait for company up to this size, and no longer than this time: a write a line costs more than the line. The size is
+ * PIPE_BUF: what a pipe takes in one piece (POSIX, write). A larger write could be cut in two by the last flush of a
+ * process, which does not wait for the one in progress, and lines would end up within lines.
+ */
+const BATCH_BYTES = 4096;
 const BATCH_MS = 200;
 /** What a reader may be behind before lines are dropped; the gateway must neither grow nor wait for its log. */
 const BACKLOG_CHARS = 8 * 1024 * 1024;
@@ -39,8 +43,8 @@ interface Chunk {
 
 class FileLines implements LineWriter {
   readonly #fd: number;
-  #text = '';
-  #lines = 0;
+  #waiting: string[] = [];
+  #chars = 0;
   /** What the kernel has not taken whole, unless it is at it: then `#writing`, and the chunk is the callback's. */
   #rest: Chunk | null = null;
   #writing = false;
@@ -52,14 +56,14 @@ class FileLines implements LineWriter {
   }
 
   write(line: string): void {
-    if (this.#text.length + line.length > BACKLOG_CHARS) {
+    if (this.#chars + line.length > BACKLOG_CHARS) {
       this.#dropped += 1;
       return;
     }
-    if (this.#lines === 0) this.#await();
-    this.#text += line;
-    this.#lines += 1;
-    if (this.#text.length >= BATCH_CHARS && !this.#writing) this.#start();
+    if (this.#waiting.length === 0) this.#await();
+    this.#waiting.push(line);
+    this.#chars += line.length;
+    if (this.#chars >= BATCH_BYTES && !this.#writing) this.#start();
   }
 
   dropped(): number {
@@ -68,7 +72,8 @@ class FileLines implements LineWriter {
 
   flush(): void {
     const deadline = performance.now() + FLUSH_PATIENCE_MS;
-    // A write in progress has its bytes already and is finished by its thread, also while the process exits.
+    // A write in progress has its bytes already and is finished by its thread, also while the process exits: before or
+    // after what is written here, never amid.
     for (let chunk = this.#take(); chunk !== null; chunk = this.#take()) {
       try {
         this.#advance(chunk, writeSync(this.#fd, chunk.bytes));
@@ -115,11 +120,17 @@ class FileLines implements LineWriter {
   #take(): Chunk | null {
     const rest = this.#rest;
     this.#rest = null;
-    if (rest !== null || this.#lines === 0) return rest;
-    const chunk = { bytes: Buffer.from(this.#text), lines: this.#lines };
-    this.#text = '';
-    this.#lines = 0;
-    return chunk;
+    if (rest !== null || this.#waiting.length === 0) return rest;
+    let lines = 0;
+    let bytes = 0;
+    while (lines < this.#waiting.length) {
+      bytes += Buffer.byteLength(this.#waiting[lines] as string);
+      if (bytes > BATCH_BYTES && lines > 0) break;
+      lines += 1;
+    }
+    const text = this.#waiting.splice(0, lines).join('');
+    this.#chars -= text.length;
+    return { bytes: Buffer.from(text), lines };
   }
 
   #advance(chunk: Chunk, written: number): void {
