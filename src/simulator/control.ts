@@ -87,6 +87,7 @@ export function handleControl(incoming: IncomingMessage, outgoing: ServerRespons
 function readOrder(incoming: IncomingMessage, done: (text: string) => void): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  incoming.on('error', () => {});
   incoming.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes <= LARGEST_ORDER) chunks.push(chunk);

@@ -1,283 +1,398 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import type { SimulatorOptions } from './options.ts';
-import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_SPARE_KEY, FAKE_USER } from './options.ts';
+import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
+import type { Simulator } from './api.ts';
+import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_SPARE_KEY, FAKE_USER, type SimulatorOptions } from './options.ts';
 import { createSimulator } from './simulator.ts';
 
-async function simulated(options: SimulatorOptions = {}) {
-  const clock = new ManualClock();
-  const simulator = await createSimulator({ clock, ...options });
-  const call = (path: string, init: RequestInit = {}) =>
-    fetch(simulator.url + path, {
-      redirect: 'manual',
-      ...init,
-      headers: {
-        Authorization: FAKE_PRIMARY_KEY,
-        Accept: 'application/json',
-        ...(init.headers as Record<string, string>),
-      },
-    });
-  return { clock, simulator, call, [Symbol.asyncDispose]: () => simulator.close() };
+const JSON_HEADERS = { Accept: 'application/json', 'Content-Type': 'application/json' };
+
+async function simulate(options: SimulatorOptions = {}) {
+  const simulator = await createSimulator(options);
+  return {
+    simulator,
+    ask: (path: string, init: RequestInit & { key?: string | null } = {}) => {
+      const { key = FAKE_PRIMARY_KEY, headers, ...rest } = init;
+      const authorization: Record<string, string> = key === null ? {} : { Authorization: key };
+      return fetch(`${simulator.url}${path}`, {
+        redirect: 'manual',
+        signal: AbortSignal.timeout(5_000),
+        ...rest,
+        headers: { ...JSON_HEADERS, ...authorization, ...(headers as Record<string, string> | undefined) },
+      });
+    },
+    [Symbol.asyncDispose]: () => simulator.close(),
+  };
 }
 
-const limits = (response: Response) => [
-  response.headers.get('x-ratelimit-limit'),
-  response.headers.get('x-ratelimit-remaining'),
-];
-const message = async (response: Response) => ((await response.json()) as { message: string }).message;
+const post = (body: unknown) => ({ method: 'POST', body: JSON.stringify(body) });
 
-describe('the throttle', () => {
-  test('is a fixed window that the first counted request opens', async () => {
-    await using sim = await simulated({ switches: { limit: 3 } });
-    sim.clock.advance(12_345);
-    for (const remaining of ['2', '1', '0']) expect(limits(await sim.call('/api/v1/flows'))).toEqual(['3', remaining]);
-    sim.clock.advance(59_500);
-    const refused = await sim.call('/api/v1/flows');
-    expect(refused.status).toBe(429);
-    expect(limits(refused)).toEqual(['3', '0']);
-    // Laravel reckons in whole seconds of the epoch: opened in second 12, over in 72, and this is second 71.
-    expect(refused.headers.get('retry-after')).toBe('1');
-    expect(refused.headers.get('x-ratelimit-reset')).toBe(String(Math.floor(sim.clock.now() / 1000) + 1));
-    expect(await message(refused)).toBe('Too Many Attempts.');
-    sim.clock.advance(500);
-    expect(limits(await sim.call('/api/v1/flows'))).toEqual(['3', '2']);
-  });
+async function eventually(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 2_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`did not happen within 2 s: ${what}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
 
-  test('does not count what it refuses', async () => {
-    await using sim = await simulated({ switches: { limit: 1 } });
-    await sim.call('/api/v1/flows');
-    for (let i = 0; i < 5; i++) expect((await sim.call('/api/v1/flows')).status).toBe(429);
-    sim.clock.advance(60_000);
-    expect((await sim.call('/api/v1/flows')).status).toBe(200);
-    expect(sim.simulator.stats()).toMatchObject({ arrived: 7, counted: 2, throttled: 5 });
-  });
-
-  test('comes after authentication and unknown routes, and before the models', async () => {
-    await using sim = await simulated();
-    const uncounted: [string, RequestInit, number][] = [
-      ['/api/v1/flows', { headers: { Authorization: 'wrong' } }, 401],
-      ['/api/v1/nothing', {}, 404],
-      ['/api/v1/flows', { method: 'DELETE' }, 405],
-      ['/api/v1/data-pool', { method: 'POST', body: Buffer.alloc(8 * 2 ** 20 + 1) }, 413],
-    ];
-    for (const [path, init, status] of uncounted) {
-      const response = await sim.call(path, init);
-      expect([response.status, ...limits(response)]).toEqual([status, null, null]);
-    }
-    const missing = await sim.call('/api/v1/flows/999999');
-    expect([missing.status, ...limits(missing)]).toEqual([404, '240', '239']);
-    const invalid = await sim.call('/api/v1/data-pool', { method: 'POST', body: '{}' });
-    expect([invalid.status, ...limits(invalid)]).toEqual([422, '240', '238']);
-    expect(await invalid.json()).toMatchObject({ errors: { name: [expect.any(String)] } });
-  });
-
-  test('counts an account together, or each key apart', async () => {
-    await using together = await simulated();
-    await together.call('/api/v1/flows');
-    const spare = { headers: { Authorization: FAKE_SPARE_KEY } };
-    expect(limits(await together.call('/api/v1/flows', spare))).toEqual(['240', '238']);
-    await using apart = await simulated({ switches: { scope: 'key' } });
-    await apart.call('/api/v1/flows');
-    expect(limits(await apart.call('/api/v1/flows', spare))).toEqual(['240', '239']);
-  });
-
-  test('may answer as an ingress does, with none of the fields', async () => {
-    await using sim = await simulated({ switches: { limit: 1, bareThrottle: true } });
-    await sim.call('/api/v1/flows');
-    const refused = await sim.call('/api/v1/flows');
-    expect([refused.status, ...limits(refused), refused.headers.get('retry-after')]).toEqual([429, null, null, null]);
-  });
-});
+const remainingOf = (response: Response) => response.headers.get('x-ratelimit-remaining');
+const countedOf = (simulator: Simulator) => simulator.stats().counted;
 
 describe('credentials', () => {
-  test('an API key is bare; with Bearer it works only if switched on; revoked it is 401 at once', async () => {
-    await using sim = await simulated();
-    const bearer = { headers: { Authorization: `Bearer ${FAKE_PRIMARY_KEY}` } };
-    expect((await sim.call('/api/v1/flows', bearer)).status).toBe(401);
-    sim.simulator.switches.bearerApiKey = true;
-    expect((await sim.call('/api/v1/flows', bearer)).status).toBe(200);
-    sim.simulator.credentials.revokeKey('primary');
-    const revoked = await sim.call('/api/v1/flows');
-    expect([revoked.status, await message(revoked)]).toEqual([401, 'Unauthenticated.']);
+  test('an API key works bare, and as Bearer only if that is switched on', async () => {
+    await using api = await simulate();
+    expect((await api.ask('/api/v1/flows')).status).toBe(200);
+    expect((await api.ask('/api/v1/flows', { key: `Bearer ${FAKE_PRIMARY_KEY}` })).status).toBe(401);
+    api.simulator.set({ bearerApiKey: true });
+    expect((await api.ask('/api/v1/flows', { key: `Bearer ${FAKE_PRIMARY_KEY}` })).status).toBe(200);
   });
 
-  test('both forms of login give a token that lives as long as it says', async () => {
-    await using sim = await simulated({ switches: { tokenLifeSeconds: 100 } });
-    for (const [path, field] of [
-      ['/fabric/api/login', 'username'],
-      ['/api/v1/login', 'email'],
-    ] as const) {
-      const body = JSON.stringify({ [field]: FAKE_USER, password: FAKE_PASSWORD });
-      const login = (await (await sim.call(path, { method: 'POST', body })).json()) as {
-        token: string;
-        expires_in: number;
-      };
-      expect(login).toMatchObject({ message: 'You have successfully logged in.', expires_in: 100 });
-      const as = { headers: { Authorization: `Bearer ${login.token}` } };
-      expect((await sim.call('/api/v1/flows', as)).status).toBe(200);
-      sim.clock.advance(100_000);
-      expect((await sim.call('/api/v1/flows', as)).status).toBe(401);
-    }
-    expect(
-      (await sim.call('/fabric/api/login', { method: 'POST', body: '{"username":"x","password":"y"}' })).status,
-    ).toBe(401);
-  });
-});
-
-describe('lists', () => {
-  test("have the paginator's envelope, links with escaped slashes on the host that was asked", async () => {
-    await using sim = await simulated();
-    const response = await sim.call('/api/v1/flows?per_page=10&page=2');
-    const text = await response.text();
-    expect(response.headers.get('cache-control')).toBe('no-cache, private');
-    expect(text).toContain(`"next":"http:\\/\\/127.0.0.1:${sim.simulator.port}\\/api\\/v1\\/flows?per_page=10&page=3"`);
-    const { data, meta } = JSON.parse(text);
-    expect(data.map((item: { id: number }) => item.id)).toEqual([11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
-    expect(meta).toMatchObject({ current_page: 2, from: 11, to: 20, last_page: 4, per_page: 10, total: 37 });
+  test('a revoked key is 401 at once, and others go on', async () => {
+    await using api = await simulate();
+    expect(api.simulator.credentials.revokeKey('primary')).toBe(true);
+    const refused = await api.ask('/api/v1/flows');
+    expect([refused.status, await refused.json()]).toEqual([401, { message: 'Unauthenticated.' }]);
+    expect((await api.ask('/api/v1/flows', { key: FAKE_SPARE_KEY })).status).toBe(200);
   });
 
   test.each([
-    ['filter%5Bid%5D=3%2C5', [3, 5]],
-    ['filter[id]=3,5&sort=-id', [5, 3]],
-    ['per_page=3&sort=-id', [37, 36, 35]],
-    ['per_page=2&page=/', 422],
-    ['per_page=0', 422],
-  ])('%s', async (query, expected) => {
-    await using sim = await simulated();
-    const response = await sim.call(`/api/v1/flows/?${query}`);
-    if (typeof expected === 'number') expect(response.status).toBe(expected);
-    else expect(((await response.json()) as { data: { id: number }[] }).data.map((item) => item.id)).toEqual(expected);
+    ['/fabric/api/login', 'username'],
+    ['/api/v1/login', 'email'],
+  ])('a login at %s gives a token that works as Bearer until it expires', async (path, field) => {
+    const clock = new ManualClock();
+    await using api = await simulate({ clock, switches: { tokenLifeSeconds: 100 } });
+    const login = await api.ask(path, { ...post({ [field]: FAKE_USER, password: FAKE_PASSWORD }), key: null });
+    const body = (await login.json()) as { token: string };
+    expect(body).toEqual({
+      message: 'You have successfully logged in.',
+      token: expect.stringMatching(/^[\w-]+\.[\w-]+\.[\w-]+$/),
+      expires_in: 100,
+    });
+    const key = `Bearer ${body.token}`;
+    expect((await api.ask('/api/v1/flows', { key: body.token })).status).toBe(401);
+    clock.advance(99_999);
+    expect((await api.ask('/api/v1/flows', { key })).status).toBe(200);
+    clock.advance(1);
+    expect((await api.ask('/api/v1/flows', { key })).status).toBe(401);
   });
 
-  test('show only the fields asked for, what is included, and either shape', async () => {
-    await using sim = await simulated();
-    const first = async () =>
-      (
-        (await (await sim.call('/api/v1/flows?fields%5Bflows%5D=name&include=versions&per_page=1')).json()) as {
-          data: unknown[];
-        }
-      ).data[0];
-    expect(await first()).toEqual({ id: 1, name: expect.any(String), versions: [] });
-    sim.simulator.switches.shape = 'attributes';
-    expect(await first()).toEqual({ id: 1, type: 'flows', attributes: { name: expect.any(String), versions: [] } });
+  test('a login that is wrong is 401 or 422, one without fields 422, and none is counted', async () => {
+    await using api = await simulate();
+    const wrong = { ...post({ username: FAKE_USER, password: 'guess' }), key: null };
+    expect((await api.ask('/fabric/api/login', wrong)).status).toBe(401);
+    api.simulator.set({ loginFailure: 422 });
+    expect((await api.ask('/fabric/api/login', wrong)).status).toBe(422);
+    const empty = await api.ask('/fabric/api/login', { ...post({}), key: null });
+    expect(await empty.json()).toEqual({
+      message: 'The username field is required. (and 1 more error)',
+      errors: { username: ['The username field is required.'], password: ['The password field is required.'] },
+    });
+    expect(countedOf(api.simulator)).toBe(0);
+    api.simulator.set({ countLogins: true });
+    expect(remainingOf(await api.ask('/fabric/api/login', wrong))).toBe('239');
   });
 
-  test('above 100 a page are cut or refused, as switched', async () => {
-    await using sim = await simulated();
-    expect(await (await sim.call('/api/v1/flow-runs?per_page=500')).json()).toMatchObject({ meta: { per_page: 100 } });
-    sim.simulator.switches.largePages = 'refuse';
-    expect((await sim.call('/api/v1/flow-runs?per_page=500')).status).toBe(422);
+  test('tokens of one user can be ended, and so can one token', async () => {
+    await using api = await simulate({ users: { a: 'x', b: 'y' } });
+    const { credentials } = api.simulator;
+    const [a, b, other] = [credentials.login('a', 'x'), credentials.login('b', 'y'), credentials.login('b', 'y')];
+    credentials.expireTokens('a');
+    expect(credentials.revokeToken(other!.token)).toBe(true);
+    const statusOf = async (token: string) => (await api.ask('/api/v1/flows', { key: `Bearer ${token}` })).status;
+    expect([await statusOf(a!.token), await statusOf(b!.token), await statusOf(other!.token)]).toEqual([401, 200, 401]);
   });
 
-  test('are changed by writes', async () => {
-    await using sim = await simulated();
-    const total = async () =>
-      ((await (await sim.call('/api/v1/data-pool')).json()) as { meta: { total: number } }).meta.total;
-    const before = await total();
-    const made = await sim.call('/api/v1/data-pool', { method: 'POST', body: '{"name":"new"}' });
-    const { data } = (await made.json()) as { data: { id: number } };
-    expect([made.status, await total()]).toEqual([201, before + 1]);
-    expect((await sim.call(`/api/v1/data-pool/${data.id}`, { method: 'PATCH', body: '{"name":"newer"}' })).status).toBe(
-      200,
-    );
-    expect(await (await sim.call(`/api/v1/data-pool/${data.id}`)).json()).toMatchObject({ data: { name: 'newer' } });
-    expect((await sim.call(`/api/v1/data-pool/${data.id}`, { method: 'DELETE' })).status).toBe(200);
-    expect(await total()).toBe(before);
-  });
-});
-
-describe('flows', () => {
-  test.each(['start', 'start/2', 'start/raw', 'manual'])('%s gives a run that ends after a while', async (path) => {
-    await using sim = await simulated({ switches: { runMs: 5_000 } });
-    const started = await sim.call(`/api/v1/flows/1/${path}`, { method: 'POST' });
-    const { data } = (await started.json()) as { data: { id: number; status: number } };
-    expect([started.status, data.status]).toEqual([200, 1]);
-    const status = async () =>
-      ((await (await sim.call(`/api/v1/flow-runs/${data.id}`)).json()) as { data: { status: number } }).data.status;
-    expect(await status()).toBe(1);
-    sim.clock.advance(5_000);
-    expect([2, 3, 5]).toContain(await status());
-  });
-
-  test('without a deployed version are refused', async () => {
-    await using sim = await simulated();
-    expect((await sim.call('/api/v1/flows/10/start', { method: 'POST' })).status).toBe(422);
-    expect((await sim.call('/api/v1/flows/999999/start', { method: 'POST' })).status).toBe(404);
+  test('a credential shows the data and spends the limit of its own account', async () => {
+    await using api = await simulate({
+      accounts: { one: { apiKeys: { primary: 'fake-one' }, limit: 3 }, two: { apiKeys: { primary: 'fake-two' } } },
+    });
+    const [one, two] = [
+      await api.ask('/api/v1/flows', { key: 'fake-one' }),
+      await api.ask('/api/v1/flows', { key: 'fake-two' }),
+    ];
+    expect([remainingOf(one), remainingOf(two)]).toEqual(['2', '239']);
+    expect(await one.text()).not.toBe(await two.text());
+    expect(api.simulator.arrivals().map((each) => [each.account, each.credential])).toEqual([
+      ['one', 'primary'],
+      ['two', 'primary'],
+    ]);
   });
 });
 
-describe('errors', () => {
-  test('are HTML for callers that did not ask for JSON, unless switched off', async () => {
-    await using sim = await simulated();
-    const html = await sim.call('/api/v1/nothing', { headers: { Accept: '*/*' } });
-    expect(html.headers.get('content-type')).toMatch(/html/);
-    sim.simulator.switches.htmlErrors = false;
-    const json = await sim.call('/api/v1/nothing', { headers: { Accept: '*/*' } });
-    expect(await message(json)).toBe('The route api/v1/nothing could not be found.');
+describe('the order of the checks', () => {
+  test.each([
+    ['an unknown route', 'GET', '/api/v1/nothing', FAKE_PRIMARY_KEY, 404],
+    ['an unknown route without a key', 'GET', '/api/v1/nothing', null, 404],
+    ['a wrong method without a key', 'DELETE', '/api/v1/flows', null, 405],
+    ['a missing key', 'GET', '/api/v1/flows', null, 401],
+    ['a missing key, missing model', 'GET', '/api/v1/flows/9999', null, 401],
+    ['health', 'GET', '/health', null, 200],
+  ])('%s is not counted and has no limit headers', async (_name, method, path, key, status) => {
+    await using api = await simulate();
+    const response = await api.ask(path, { method, key });
+    expect([response.status, remainingOf(response), countedOf(api.simulator)]).toEqual([status, null, 0]);
+    expect(response.headers.get('cache-control')).toBe('no-cache, private');
+    if (status === 405) expect(response.headers.get('allow')).toBe('GET, HEAD');
   });
 
-  test('405 names what is allowed', async () => {
-    await using sim = await simulated();
-    expect((await sim.call('/api/v1/data-pool/1', { method: 'POST' })).headers.get('allow')).toBe(
-      'DELETE, GET, HEAD, PATCH',
-    );
+  test('a body above 8 MB is 413 before anything else, and not counted', async () => {
+    await using api = await simulate();
+    const body = Buffer.alloc(8 * 1024 * 1024 + 1, 'x');
+    const response = await api.ask('/api/v1/data-pool', { method: 'POST', body, key: null });
+    expect([response.status, await response.json()]).toEqual([413, { message: 'The POST data is too large.' }]);
+    expect(countedOf(api.simulator)).toBe(0);
+    expect(api.simulator.arrivals()[0]).toMatchObject({
+      bodyBytes: body.length,
+      bodySha256: createHash('sha256').update(body).digest('hex'),
+    });
+  });
+
+  test.each([
+    ['a missing model', 'GET', '/api/v1/flows/9999', undefined, 404],
+    ['an unauthorised change', 'PATCH', '/api/v1/scripts/18', '{"name":"x"}', 403],
+    ['an invalid body', 'POST', '/api/v1/data-pool', '{}', 422],
+    ['a flow without a deployed version', 'POST', '/api/v1/flows/10/start', '', 422],
+  ])('%s is counted', async (_name, method, path, body, status) => {
+    await using api = await simulate();
+    const response = await api.ask(path, { method, ...(body !== undefined && { body }) });
+    expect([response.status, remainingOf(response), countedOf(api.simulator)]).toEqual([status, '239', 1]);
+  });
+
+  test('a throttled request is 429 even for a missing model, but 401 goes first', async () => {
+    await using api = await simulate({ switches: { limit: 1 } });
+    await api.ask('/api/v1/flows');
+    const refused = await api.ask('/api/v1/flows/9999');
+    expect([refused.status, await refused.json()]).toEqual([429, { message: 'Too Many Attempts.' }]);
+    expect((await api.ask('/api/v1/flows', { key: 'wrong' })).status).toBe(401);
+    expect(api.simulator.stats()).toMatchObject({ arrived: 3, counted: 1, throttled: 1, unauthenticated: 1 });
+  });
+
+  test('keys of an account share the counter, or have one each: a switch', async () => {
+    await using api = await simulate({ switches: { limit: 1 } });
+    await api.ask('/api/v1/flows');
+    expect((await api.ask('/api/v1/flows', { key: FAKE_SPARE_KEY })).status).toBe(429);
+    api.simulator.set({ scope: 'key' });
+    expect((await api.ask('/api/v1/flows', { key: FAKE_SPARE_KEY })).status).toBe(200);
+  });
+
+  test('errors are pages where JSON is not asked for, and without the switch they are not', async () => {
+    await using api = await simulate();
+    const page = await api.ask('/api/v1/flows', { key: null, headers: { Accept: '*/*' } });
+    expect(page.headers.get('content-type')).toMatch('text/html');
+    api.simulator.set({ htmlErrors: false });
+    const json = await api.ask('/api/v1/flows', { key: null, headers: { Accept: '*/*' } });
+    expect(json.headers.get('content-type')).toBe('application/json');
   });
 });
 
-describe('what arrived', () => {
-  test('is recorded: when, with which headers and body, by whom, and how it ended', async () => {
-    await using sim = await simulated();
-    sim.clock.advance(500);
-    await sim.call('/api/v1/data-pool?x=1', { method: 'POST', body: '{"name":"x"}', headers: { 'X-Mark': 'm' } });
-    const [arrival] = sim.simulator.arrivals();
+describe('flows that are started', () => {
+  test.each(['start', 'start/1', 'start/raw', 'start/raw/1', 'manual', 'manual/1'])(
+    'by %s give a run that ends when its time has come',
+    async (way) => {
+      const clock = new ManualClock();
+      await using api = await simulate({ clock, switches: { runMs: 3_000 } });
+      const started = await api.ask(`/api/v1/flows/1/${way}`, { method: 'POST' });
+      const { data } = (await started.json()) as { data: { id: number; status: number } };
+      expect([started.status, data.status]).toEqual([200, 1]);
+      const statusOf = async () =>
+        ((await (await api.ask(`/api/v1/flow-runs/${data.id}`)).json()) as { data: { status: number } }).data.status;
+      clock.advance(2_999);
+      expect(await statusOf()).toBe(1);
+      clock.advance(1);
+      expect([2, 3, 5]).toContain(await statusOf());
+      expect(clock.pending).toBe(0);
+    },
+  );
+
+  test('end well, badly and in part, decided by their number', async () => {
+    const clock = new ManualClock();
+    await using api = await simulate({ clock });
+    for (let i = 0; i < 10; i++) await api.ask('/api/v1/flow-runs/1/retry', { method: 'POST' });
+    clock.advance(5_000);
+    const runs = api.simulator.data.all('flow-runs').slice(-10);
+    expect(runs.map((run) => run['status']).sort()).toEqual([2, 2, 2, 2, 2, 2, 2, 2, 3, 5]);
+  });
+
+  test('are refused for a version that is not deployed, and for a payload that is no string', async () => {
+    await using api = await simulate();
+    expect((await api.ask('/api/v1/flows/1/start/99', { method: 'POST' })).status).toBe(422);
+    expect((await api.ask('/api/v1/flows/1/start', post({ payload: { a: 1 } }))).status).toBe(422);
+    expect((await api.ask('/api/v1/flows/1/start', post({ payload: '{"a":1}' }))).status).toBe(200);
+  });
+});
+
+describe('downloads', () => {
+  test.each(['length', 'chunked'])('have as many bytes as asked for, by %s', async (framing) => {
+    await using api = await simulate();
+    const path = `/api/v1/payload-metadata/1/download?bytes=1000001&framing=${framing}`;
+    const response = await api.ask(path);
+    expect(response.headers.get('content-length')).toBe(framing === 'length' ? '1000001' : null);
+    expect((await response.arrayBuffer()).byteLength).toBe(1_000_001);
+  });
+
+  test('stop when the reader stops: a download of 4 GiB that nobody reads takes no memory', async () => {
+    await using api = await simulate();
+    const abort = new AbortController();
+    const bytes = 4 * 1024 ** 3;
+    const response = await api.ask(`/api/v1/payload-metadata/1/download?bytes=${bytes}`, { signal: abort.signal });
+    expect(response.headers.get('content-length')).toBe(String(bytes));
+    const before = process.memoryUsage().arrayBuffers;
+    for (let turn = 0; turn < 2_000; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(32 * 1024 * 1024);
+    abort.abort();
+    await eventually(() => api.simulator.arrivals()[0]?.aborted === true, 'the abort is recorded');
+  });
+
+  test('may be redirects, and a value that no header carries is 422', async () => {
+    await using api = await simulate();
+    const redirect = await api.ask('/api/v1/payload-metadata/1/download?redirect=https://files.example.test/1');
+    expect([redirect.status, redirect.headers.get('location')]).toEqual([302, 'https://files.example.test/1']);
+    expect((await api.ask('/api/v1/payload-metadata/1/download?type=a%0Ab')).status).toBe(422);
+    expect((await api.ask('/health')).status).toBe(200);
+  });
+});
+
+describe('the record', () => {
+  test('has the request as it was sent: target, headers, hash of the body', async () => {
+    const clock = new ManualClock();
+    await using api = await simulate({ clock });
+    clock.advance(1_234);
+    const body = '{"name":"☃"}';
+    const head = [
+      `Authorization: ${FAKE_PRIMARY_KEY}`,
+      'X-Odd:  a',
+      'X-Odd: b',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+    ];
+    await sendRaw(api.simulator.port, rawRequest('POST /api/v1/data-pool/?a=%5B1%5D', head, body));
+    const [arrival] = api.simulator.arrivals();
     expect(arrival).toMatchObject({
-      monotonic: 500,
+      at: clock.now(),
+      monotonic: 1_234,
       method: 'POST',
-      target: '/api/v1/data-pool?x=1',
-      bodyBytes: 12,
+      target: '/api/v1/data-pool/?a=%5B1%5D',
+      bodyBytes: 14,
+      bodySha256: createHash('sha256').update(body).digest('hex'),
+      account: 'main',
       credential: 'primary',
       counted: true,
       status: 201,
       aborted: false,
     });
-    expect(arrival!.headers.join()).toContain('X-Mark,m');
+    expect(arrival!.headers.join('|')).toContain('X-Odd|a|X-Odd|b');
   });
 
-  test('gives the greatest number within any 60 s, exactly', async () => {
-    await using sim = await simulated();
-    for (const wait of [0, 10_000, 10_000, 39_999, 1, 100_000]) {
-      sim.clock.advance(wait);
-      await sim.call('/api/v1/flows');
-    }
-    // At 0, 10, 20, 59.999 s: four. At 60 s the first is a minute old, and outside.
-    expect(sim.simulator.stats().greatestIn60s).toBe(4);
+  test('keeps the latest only, and counts go on', async () => {
+    await using api = await simulate({ recordSize: 3 });
+    for (let id = 1; id <= 5; id++) await api.ask(`/api/v1/flows/${id}`);
+    expect(api.simulator.arrivals().map((each) => each.target.at(-1))).toEqual(['3', '4', '5']);
+    expect(api.simulator.stats()).toMatchObject({ arrived: 5, counted: 5 });
   });
 
-  test('is bounded, and the counts go on', async () => {
-    await using sim = await simulated({ recordSize: 5 });
-    for (let i = 0; i < 20; i++) await sim.call('/api/v1/flows');
-    expect(sim.simulator.arrivals()).toHaveLength(5);
-    expect(sim.simulator.stats().arrived).toBe(20);
+  test('tells the greatest number counted within 60 s, across windows of the throttle', async () => {
+    const clock = new ManualClock();
+    await using api = await simulate({ clock, switches: { limit: 4 } });
+    const burst = async (count: number) => {
+      for (let i = 0; i < count; i++) await api.ask('/api/v1/flows');
+    };
+    await burst(1);
+    clock.advance(59_000);
+    await burst(5);
+    clock.advance(1_000);
+    await burst(4);
+    expect(api.simulator.stats().accounts['main']).toEqual({
+      counted: 8,
+      throttled: 2,
+      greatestCountedIn60s: 7,
+      foreign: 0,
+    });
+  });
+
+  test('shows an upload that was broken off, which is neither whole nor counted', async () => {
+    await using api = await simulate();
+    const head = [`Authorization: ${FAKE_PRIMARY_KEY}`, 'Content-Length: 1000'];
+    await sendRaw(api.simulator.port, rawRequest('POST /api/v1/data-pool', head, 'x'.repeat(10)), 200);
+    await eventually(() => api.simulator.arrivals()[0]?.finishedAt != null, 'the end is recorded');
+    expect(api.simulator.arrivals()[0]).toMatchObject({
+      bodyBytes: 10,
+      bodySha256: null,
+      counted: false,
+      aborted: true,
+      status: null,
+    });
+  });
+
+  test('foreign use takes from the account and is in no count of the gateway', async () => {
+    await using api = await simulate();
+    expect(api.simulator.useForeign(100)).toBe(100);
+    expect(remainingOf(await api.ask('/api/v1/flows'))).toBe('139');
+    expect(api.simulator.stats().accounts['main']).toMatchObject({ counted: 1, foreign: 100, greatestCountedIn60s: 1 });
   });
 });
 
-describe('the control endpoint', () => {
-  test('shows and changes, uncounted; and can be left out', async () => {
-    await using sim = await simulated();
-    const control = (path: string, init?: RequestInit) => fetch(`${sim.simulator.url}/_simulator/${path}`, init);
-    await control('switches', { method: 'PATCH', body: '{"limit":100}' });
-    await control('foreign', { method: 'POST', body: '{"count":60}' });
-    expect(limits(await sim.call('/api/v1/flows'))).toEqual(['100', '39']);
-    await control('faults', {
-      method: 'POST',
-      body: '{"match":"GET /api/**","times":1,"fault":{"kind":"status","status":503}}',
-    });
-    expect((await sim.call('/api/v1/flows')).status).toBe(503);
-    expect((await sim.call('/api/v1/flows')).status).toBe(200);
-    expect(await (await control('stats')).json()).toMatchObject({ arrived: 3, counted: 2 });
-    expect((await control('switches', { method: 'PATCH', body: '{"limits":1}' })).status).toBe(400);
-    expect((await control('nothing')).status).toBe(404);
-    await using without = await simulated({ control: false });
-    expect((await fetch(`${without.simulator.url}/_simulator/stats`)).status).toBe(404);
+describe('latency', () => {
+  test('before the counter delays the arrival, after it the answer', async () => {
+    const clock = new ManualClock();
+    const arrivalLatency = { kind: 'fixed', ms: 40 } as const;
+    const answerLatency = { kind: 'fixed', ms: 500 } as const;
+    await using api = await simulate({ clock, switches: { arrivalLatency, answerLatency } });
+    const pending = api.ask('/api/v1/flows');
+    await eventually(() => clock.pending === 1, 'the request is on its way');
+    expect(api.simulator.stats().arrived).toBe(0);
+    clock.advance(40);
+    expect(api.simulator.arrivals()[0]).toMatchObject({ monotonic: 40, counted: true, status: null });
+    clock.advance(500);
+    expect((await pending).status).toBe(200);
+  });
+
+  test('a request whose caller leaves while it is on its way arrives, counts, and does its work', async () => {
+    const clock = new ManualClock();
+    const arrivalLatency = { kind: 'fixed', ms: 40 } as const;
+    // Holds the answer back until the server has heard that the caller left.
+    const answerLatency = { kind: 'fixed', ms: 500 } as const;
+    await using api = await simulate({ clock, switches: { arrivalLatency, answerLatency } });
+    const runs = api.simulator.data.all('flow-runs').length;
+    const abort = new AbortController();
+    const pending = api.ask('/api/v1/flows/1/start', { ...post({ payload: 'x' }), signal: abort.signal });
+    await eventually(() => clock.pending === 1, 'the request is on its way');
+    // The whole body must have been read, or it would be an upload that was broken off.
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+    abort.abort();
+    await expect(pending).rejects.toThrow();
+    clock.advance(40);
+    expect(countedOf(api.simulator)).toBe(1);
+    expect(api.simulator.data.all('flow-runs')).toHaveLength(runs + 1);
+    await eventually(() => api.simulator.arrivals()[0]?.aborted === true, 'the abort is recorded');
+  });
+
+  test('closing ends what is on its way and leaves no timer', async () => {
+    const clock = new ManualClock();
+    const api = await simulate({ clock, switches: { arrivalLatency: { kind: 'fixed', ms: 40 } } });
+    const pending = api.ask('/api/v1/flows');
+    await eventually(() => clock.pending === 1, 'the request is on its way');
+    await api.simulator.close();
+    await expect(pending).rejects.toThrow();
+    expect(clock.pending).toBe(0);
+    await api.simulator.close();
+  });
+});
+
+describe('options', () => {
+  test.each([
+    [{ port: 70_000 }, /port/],
+    [{ recordSize: 0 }, /recordSize/],
+    [{ switches: { limit: 0 } }, /limit/],
+    [{ switches: { answerLatency: { kind: 'fixed', ms: -1 } } }, /answerLatency/],
+    [{ switches: { colour: 'red' } }, /colour/],
+    [{ accounts: {} }, /account/],
+    [{ accounts: { a: { apiKeys: { k: 'same' } }, b: { apiKeys: { k: 'same' } } } }, /account b/],
+  ])('that are wrong are named: %j', async (options, message) => {
+    await expect(createSimulator(options as SimulatorOptions)).rejects.toThrow(message);
+  });
+
+  test('a port that is taken fails, and says so', async () => {
+    await using api = await simulate();
+    await expect(createSimulator({ port: api.simulator.port })).rejects.toMatchObject({ code: 'EADDRINUSE' });
   });
 });
