@@ -96,6 +96,9 @@ describe('lines of a process that ends', () => {
     'by process.exit': 'many(5000); lines.write("last\\n"); process.exit(0)',
     'by process.exit while a write is in progress':
       'many(2000); setImmediate(() => { many(3000); lines.write("last\\n"); process.exit(0) })',
+    // Touching stdout makes the pipe non-blocking: it takes a part at a time, or nothing for now.
+    'while its pipe is full again and again': 'process.stdout; many(5000); lines.write("last\\n"); process.exit(0)',
+    'by itself, on such a pipe': 'process.stdout; many(5000); lines.write("last\\n")',
     'by an error nobody caught': 'many(5000); lines.write("last\\n"); throw new Error("boom")',
     'by a signal that is handled':
       'process.on("SIGTERM", () => { lines.write("last\\n"); lines.flush(); process.exit(0) }); many(5000); process.kill(process.pid, "SIGTERM"); setInterval(() => {}, 1000)',

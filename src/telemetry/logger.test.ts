@@ -195,6 +195,7 @@ describe('an access line', () => {
     const { log, lines, parsed } = logging('info');
     log.access({ ...access, path: `/a\u009b31m\u001b[0m\u007f\r\n\u00e4${'x'.repeat(100_000)}` });
     log.access({ ...access, path: '/\u009b'.repeat(300) });
+    log.access({ ...access, path: '/long'.repeat(300) });
     for (const line of parsed()) expect(String(line['path']).length).toBeLessThanOrEqual(256);
     expect(String(parsed()[0]?.['path'])).toMatch(/^\/a%9b31m%1b\[0m%7f%0d%0a%e4x+$/);
     expect(lines.every((line) => !/[^\x20-\x7e]/.test(line.trimEnd()))).toBe(true);
