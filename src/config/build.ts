@@ -19,9 +19,10 @@ import {
   routeDefaults,
   upstreamDefaults,
 } from './patchworks.ts';
-import type { GatewayInput, TenantInput } from './schema.ts';
+import type { GatewayInput } from './schema.ts';
 import type { Path, Problem } from './source.ts';
 import { showPath } from './source.ts';
+import type { TenantInput } from './tenant-schema.ts';
 
 export interface Built {
   readonly settings: Settings;

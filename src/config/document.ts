@@ -3,7 +3,8 @@ import type { OptionMeta } from './fields.ts';
 import { showDuration } from './fields.ts';
 import { unwrap } from './issues.ts';
 import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks.ts';
-import { gatewaySchema, tenantsFileSchema } from './schema.ts';
+import { gatewaySchema } from './schema.ts';
+import { tenantsFileSchema } from './tenant-schema.ts';
 
 /** docs/configuration.md and the JSON Schemas, made from the schema: what is not there is not an option. */
 

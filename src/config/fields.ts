@@ -17,6 +17,9 @@ export interface OptionMeta {
   readonly planned?: boolean;
 }
 
+/** Attaches an option's documentation to its type. */
+export const doc = <T extends z.ZodType>(type: T, meta: OptionMeta): T => type.meta({ ...meta }) as T;
+
 /** Names that become labels and keys. */
 export const ID = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 export const ID_RULE =

@@ -1,5 +1,6 @@
-import type { GatewayInput, TenantInput } from './schema.ts';
+import type { GatewayInput } from './schema.ts';
 import type { Path, Source } from './source.ts';
+import type { TenantInput } from './tenant-schema.ts';
 
 /** Everything a load has gathered, each part valid by itself. */
 export interface BuildInput {

@@ -5,9 +5,10 @@ import type { z } from 'zod';
 import { buildSettings } from './build.ts';
 import { problemsOf } from './issues.ts';
 import type { Settings } from './model.ts';
-import { type GatewayInput, gatewaySchema, LEVELS, type TenantInput, tenantsFileSchema } from './schema.ts';
+import { type GatewayInput, gatewaySchema, LEVELS } from './schema.ts';
 import { type Problem, parseSource, type Source } from './source.ts';
 import { type ReadFile, reasonOf, substitute } from './substitute.ts';
+import { type TenantInput, tenantsFileSchema } from './tenant-schema.ts';
 
 export interface LoadOptions {
   readonly path: string;

@@ -1,0 +1,76 @@
+import { z } from 'zod';
+import { doc, duration, flag, id, pattern, whole } from './fields.ts';
+
+/** The shape of tenants.yaml, and of `tenants` in gateway.yaml. */
+const tenantQuota = z
+  .strictObject({
+    rate: doc(
+      z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(10_000_000).optional(),
+      {
+        description: 'Requests a minute of this tenant. Default: the ceiling of its account.',
+        unit: 'requests per minute',
+      },
+    ),
+    burst: doc(whole(1, 10_000_000).default(20), {
+      description: 'How many it may send at once after a pause.',
+      unit: 'requests',
+      shown: '20',
+    }),
+    weight: doc(
+      z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(1000).default(1),
+      { description: 'Its share when tenants compete.', shown: '1', planned: true },
+    ),
+    guarantee: doc(whole(0, 10_000_000).default(0), {
+      description: 'Requests a minute that are kept for it. All of an account together at most its ceiling.',
+      unit: 'requests per minute',
+      shown: '0',
+      planned: true,
+    }),
+    maxWait: doc(duration(0, 30_000).default(5_000), {
+      description:
+        'How long a request may wait for a slot before it is refused with 429; in order, and free of charge for whoever leaves. A caller sets less or more with `Prefer: wait=N` (seconds, at most 30). `0s`: refuse at once.',
+      unit: 'duration',
+      shown: '5s',
+    }),
+  })
+  .prefault({});
+
+const tenantKey = z.strictObject({
+  id: doc(id(), { description: 'Name of the key in logs and metrics, such as the month it was made.' }),
+  sha256: doc(
+    z
+      .string({ error: 'must be 64 hexadecimal digits' })
+      .regex(/^[0-9a-fA-F]{64}$/, { error: 'must be 64 hexadecimal digits: `patchgate key hash` makes them' }),
+    { description: 'SHA-256 of the key, in hex. The key itself is nowhere in the configuration.' },
+  ),
+  expires: doc(
+    z.iso
+      .datetime({ offset: true, error: 'must be a date and time with zone, such as 2027-05-31T00:00:00Z' })
+      .optional(),
+    { description: 'From then on the key is refused. Default: never.' },
+  ),
+});
+
+export const tenantSchema = z.strictObject({
+  account: doc(id().optional(), { description: 'Account it uses. Needed only where there are several.' }),
+  disabled: doc(flag().default(false), {
+    description: 'true: all its keys are refused with `tenant_disabled`.',
+    shown: 'false',
+  }),
+  keys: doc(z.array(tenantKey).default([]), {
+    description: 'Any of them will do: give out the new one, then remove the old.',
+    shown: '[]',
+  }),
+  allow: doc(z.array(pattern()).optional(), {
+    description:
+      'What it may call. Default: all but logins, API keys, users and `companies/*/manage`, which must be named literally to be allowed.',
+  }),
+  quota: tenantQuota,
+});
+
+export const tenantMap = z.record(id(), tenantSchema, { error: 'must be a map of tenants' });
+export const tenantsFileSchema = z.strictObject({
+  tenants: doc(tenantMap, { description: 'Tenants, by name: who may call, with which keys, how much and what.' }),
+});
+
+export type TenantInput = z.output<typeof tenantSchema>;
