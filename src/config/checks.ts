@@ -20,14 +20,6 @@ function checkAccounts({ settings, input, report }: Checked): void {
   const source = input.gatewaySource;
   if (settings.accounts.size === 0) report(source, ['accounts'], 'must name at least one account');
   for (const account of settings.accounts.values()) {
-    const { limit, ceiling } = account.quota;
-    if (ceiling >= limit) {
-      report(
-        source,
-        ['accounts', account.id, 'quota', 'ceiling'],
-        `must be below the limit (${limit}): at the limit Patchworks answers 429`,
-      );
-    }
     const seen = new Set<string>();
     for (const [index, credential] of account.credentials.entries()) {
       if (seen.has(credential.id)) {

@@ -93,6 +93,13 @@ const account = z.strictObject({
         shown: '60',
       }),
     })
+
+    // Here, and not with the other arithmetic, so that it is reported together with every mistake elsewhere.
+    .superRefine(({ limit, ceiling }, context) => {
+      if (ceiling < limit) return;
+      const message = `must be below the limit (${limit}): at the limit Patchworks answers 429`;
+      context.addIssue({ code: 'custom', path: ['ceiling'], message });
+    })
     .prefault({}),
   credentials: doc(
     z
