@@ -90,6 +90,8 @@ function hitRenderer({ meter }: CacheOptions): (exchange: Cacheable, found: Stor
     const headers = found.headers.slice();
     const ttl = Math.ceil((found.freshForMs - ageMs) / 1000);
     headers.push('Age', String(Math.floor(ageMs / 1000)), 'Cache-Status', `patchgate; hit; ttl=${ttl}`);
-    return answer(found.status, headers, exchange.method === 'HEAD' ? null : found.body);
+    // A 204 has neither a body nor a length (RFC 9110 section 8.6): an empty Buffer would get one.
+    const bodiless = exchange.method === 'HEAD' || found.status === 204;
+    return answer(found.status, headers, bodiless ? null : found.body);
   };
 }

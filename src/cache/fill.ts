@@ -1,9 +1,8 @@
 import { Readable } from 'node:stream';
-import type { MonotonicMs } from '../clock.ts';
 import { type Answer, answer, type Handler, type Outcome } from '../exchange.ts';
 import { variantKey } from './key.ts';
 import type { Cacheable, CacheOptions } from './options.ts';
-import { type CacheRule, type Lifetime, lifetimeOf } from './policy.ts';
+import { type CacheRule, lifetimeOf } from './policy.ts';
 import { type Forward, marked } from './status.ts';
 import type { StoredAnswer } from './store.ts';
 import { type Fields, fieldsOf, selectingFields, storedHeaders } from './stored.ts';
@@ -29,12 +28,11 @@ export function forwarder<E extends Cacheable>(options: CacheOptions, next: Hand
   };
 }
 
-interface Storing extends Lifetime {
+interface Storing {
   /** Null for a body that does not declare its length. */
   readonly declaredBytes: number | null;
-  readonly arrivedAt: MonotonicMs;
-  /** Stores the whole body, if that is still right by then. */
-  store(body: Buffer): void;
+  /** Stores the whole body, if that is still right by then; says whether it was. */
+  store(body: Buffer): boolean;
 }
 
 function planStoring(
@@ -57,11 +55,13 @@ function planStoring(
       ? null
       : Number(declared);
   if (declaredBytes !== null && !(declaredBytes <= options.maxEntryBytes)) return null;
-  const store = (body: Buffer): void => {
+  const store = (body: Buffer): boolean => {
     const { account } = exchange.route.upstream;
+    // A body cut short must not be served for a whole one, however it came about (RFC 9112 section 8).
+    if (declaredBytes !== null && body.length !== declaredBytes) return false;
     const keepMs = lifetime.freshForMs - lifetime.initialAgeMs - (options.clock.monotonic() - arrivedAt);
     // Whoever was under way during a write may have seen the state before it.
-    if (keepMs <= 0 || !options.drops.untouchedSince(account, exchange.segments, since)) return;
+    if (keepMs <= 0 || !options.drops.untouchedSince(account, exchange.segments, since)) return false;
     const headers = storedHeaders(arrived.headers, fields);
     const clearedUpTo = options.drops.latest(account);
     const entry = {
@@ -75,8 +75,9 @@ function planStoring(
       clearedUpTo,
     } as const;
     keep(options, exchange, pending.key, fields, entry, keepMs);
+    return true;
   };
-  return { ...lifetime, declaredBytes, arrivedAt, store };
+  return { declaredBytes, store };
 }
 
 /** Stores the body once the whole of it is here, and passes it on meanwhile. */
@@ -88,8 +89,7 @@ function keepAndPass(options: CacheOptions, arrived: Answer, why: Forward, stori
     return marked(passed, why, storing.declaredBytes !== null);
   }
   const whole = body ?? Buffer.alloc(0);
-  storing.store(exactCopy([whole], whole.length));
-  return marked(arrived, why, true);
+  return marked(arrived, why, storing.store(exactCopy([whole], whole.length)));
 }
 
 /** Under the primary key; or, if the answer varies, under that of its variant with a signpost at the primary key. */
@@ -102,7 +102,6 @@ function keep(
   keepMs: number,
 ): void {
   const selecting = selectingFields(fields);
-  options.meter.cacheOperation('memory', 'store');
   if (selecting.length === 0) {
     options.store.set(key, entry, keepMs);
     return;

@@ -25,8 +25,8 @@ const DEFAULT_ACCEPT = 'application/json';
  * Deliberately left out: the tenant and its key (tenants of an account may see the same data, and share what was
  * fetched; permission is checked before the cache), the account's credential (whichever is in use, it is the same
  * account), the method (HEAD is answered from what GET has stored), the Host (links are rewritten above the cache, so a
- * forged one leads nobody else away), and every other request field unless the answer
- * names it in Vary: see {@link variantKey}.
+ * forged one leads nobody else away), and every other request field unless the answer names it in Vary: see
+ * {@link variantKey}.
  */
 export function primaryKey(exchange: Keyed): string {
   const { upstream } = exchange.route;

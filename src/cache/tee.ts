@@ -5,7 +5,7 @@ import { pipeline, type Readable, Transform, type TransformCallback } from 'node
  * the last byte is out, so that whoever has read it to the end finds it stored. A body that breaks, that its reader
  * gives up, or that grows above `limitBytes` is not handed over.
  */
-export function tee(source: Readable, limitBytes: number, whole: (body: Buffer) => void): Readable {
+export function tee(source: Readable, limitBytes: number, whole: (body: Buffer) => unknown): Readable {
   let chunks: Buffer[] | null = [];
   let bytes = 0;
   const copy = new Transform({

@@ -17,34 +17,50 @@ export function createMemoryCache(options: {
     // A cache of no size is no cache; lru-cache would take 0 for unbounded.
     return { get: () => undefined, set: () => {}, delete: () => {}, size: () => ({ entries: 0, bytes: 0 }) };
   }
-  const entries = new LRUCache<string, { readonly entry: CacheEntry; readonly until: number }>({
+  const entries = new LRUCache<string, Held>({
     maxSize: options.maxBytes,
-    sizeCalculation: ({ entry }, key) => sizeOf(key, entry),
-    dispose: (_value, _key, reason) => {
+    dispose: (_held, _key, reason) => {
       if (reason === 'evict') meter.cacheOperation('memory', 'evict');
     },
   });
+
+  /** The entry, unless its time is over. Not by lru-cache's own TTL: that reads a clock which tests cannot move. */
+  const live = (key: string): CacheEntry | undefined => {
+    const held = entries.get(key);
+    if (held === undefined) return undefined;
+    if (held.until > clock.monotonic()) return held.entry;
+    entries.delete(key);
+    return undefined;
+  };
+
   return {
     get(key) {
-      const found = entries.get(key);
-      if (found === undefined) {
-        meter.cacheOperation('memory', 'miss');
-        return undefined;
-      }
-      if (found.until <= clock.monotonic()) {
-        entries.delete(key);
-        meter.cacheOperation('memory', 'miss');
-        return undefined;
-      }
-      meter.cacheOperation('memory', 'hit');
-      return found.entry;
+      const entry = live(key);
+      if (entry === undefined) meter.cacheOperation('memory', 'miss');
+      // A signpost is not an answer yet: the look-up of its variant is what counts.
+      else if (entry.kind === 'answer') meter.cacheOperation('memory', 'hit');
+      return entry;
     },
     set(key, entry, keepMs) {
-      entries.set(key, { entry, until: clock.monotonic() + keepMs });
+      const size = sizeOf(key, entry);
+      if (size > options.maxBytes) {
+        // lru-cache would do the same, in silence: what was there before is out of date either way.
+        entries.delete(key);
+        meter.cacheOperation('memory', 'skip');
+        return;
+      }
+      entries.set(key, { entry, until: clock.monotonic() + keepMs }, { size });
+      if (entry.kind === 'answer') meter.cacheOperation('memory', 'store');
     },
     delete: (key) => void entries.delete(key),
     size: () => ({ entries: entries.size, bytes: entries.calculatedSize }),
   };
+}
+
+interface Held {
+  readonly entry: CacheEntry;
+  /** On the monotonic clock. */
+  readonly until: number;
 }
 
 /** Strings are counted as two bytes a character, the worst case. */
