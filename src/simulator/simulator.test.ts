@@ -382,6 +382,18 @@ describe('latency', () => {
     expect(api.simulator.arrivals()[0]).toMatchObject({ aborted: true, status: null, finishedAt: clock.now() });
   });
 
+  test('an answer whose caller has left is not waited for', async () => {
+    const clock = new ManualClock();
+    await using api = await simulate({ clock, switches: { answerLatency: { kind: 'fixed', ms: 500 } } });
+    const abort = new AbortController();
+    const pending = api.ask('/api/v1/flows', { signal: abort.signal });
+    await eventually(() => clock.pending === 1, 'the answer is on its way');
+    abort.abort();
+    await expect(pending).rejects.toThrow();
+    await eventually(() => clock.pending === 0, 'the answer is given up');
+    expect(api.simulator.arrivals()[0]).toMatchObject({ counted: true, aborted: true, status: null });
+  });
+
   test('closing ends what is on its way and leaves no timer', async () => {
     const clock = new ManualClock();
     const api = await simulate({ clock, switches: { arrivalLatency: { kind: 'fixed', ms: 40 } } });
