@@ -1,4 +1,4 @@
-import { write, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 
 /** Where log lines go. */
 export interface LineWriter {
@@ -10,44 +10,48 @@ export interface LineWriter {
   dropped(): number;
 }
 
-/**
- * Lines wait for company up to this size, and no longer than this time: a write a line costs more than the line. The size is
- * PIPE_BUF: what a pipe takes in one piece (POSIX, write). A larger write could be cut in two by the last flush of a
- * process, which does not wait for the one in progress, and lines would end up within lines.
- */
-const BATCH_BYTES = 4096;
+/** Lines wait for company up to this size, and no longer than this time: a write a line costs more than the line. */
+const BATCH_CHARS = 8 * 1024;
 const BATCH_MS = 200;
 /** What a reader may be behind before lines are dropped; the gateway must neither grow nor wait for its log. */
 const BACKLOG_CHARS = 8 * 1024 * 1024;
-const RETRY_MS = 20;
+/** When to try a full pipe again; each further batch tries it too, so that the reader alone sets the pace. */
+const RETRY_MS = 10;
 /** How long the end of the process waits for a reader. */
 const FLUSH_PATIENCE_MS = 1_000;
+const STDOUT = 1;
 
 /** Writers with lines that are not written yet. Those of a process that ends are flushed, however it ends. */
-const unwritten = new Set<FileLines>();
+const unwritten = new Set<BatchedLines>();
 
 /**
- * Lines to a file descriptor, in batches, without ever blocking the event loop but for {@link LineWriter.flush}.
+ * Lines to a file descriptor, in batches and in order.
+ *
+ * The writes are synchronous on a pipe that does not block: they copy into the kernel's buffer, or say that it is full.
+ * Handed to a thread instead, they cost twice the CPU, keep pace with the turns of the event loop instead of with the
+ * reader, and cannot be waited for when the process ends: its last lines would end up amid others.
  *
  * Not pino's own destination (sonic-boom 4.2): its synchronous flush retries every error for ever, so that a full disk
  * or a closed pipe keeps the process from ending, and its backlog is unbounded.
  */
 export function writeLines(fd: number): LineWriter {
-  return new FileLines(fd);
+  // Node makes the pipe of its own stream non-blocking when the stream is first asked for; inherited, it blocks.
+  if (fd === STDOUT) void process.stdout;
+  return new BatchedLines(fd);
 }
 
+/** What the kernel has not taken whole yet. */
 interface Chunk {
   readonly bytes: Buffer;
   readonly lines: number;
 }
 
-class FileLines implements LineWriter {
+class BatchedLines implements LineWriter {
   readonly #fd: number;
-  #waiting: string[] = [];
-  #chars = 0;
-  /** What the kernel has not taken whole, unless it is at it: then `#writing`, and the chunk is the callback's. */
+  #text = '';
+  #lines = 0;
   #rest: Chunk | null = null;
-  #writing = false;
+  #triedAt = 0;
   #timer: NodeJS.Timeout | null = null;
   #dropped = 0;
 
@@ -56,14 +60,14 @@ class FileLines implements LineWriter {
   }
 
   write(line: string): void {
-    if (this.#chars + line.length > BACKLOG_CHARS) {
+    if (this.#text.length + line.length > BACKLOG_CHARS) {
       this.#dropped += 1;
       return;
     }
-    if (this.#waiting.length === 0) this.#await();
-    this.#waiting.push(line);
-    this.#chars += line.length;
-    if (this.#chars >= BATCH_BYTES && !this.#writing) this.#start();
+    this.#text += line;
+    this.#lines += 1;
+    if (this.#timer === null) this.#await(BATCH_MS);
+    if (this.#text.length - this.#triedAt >= BATCH_CHARS) this.#drain();
   }
 
   dropped(): number {
@@ -72,69 +76,65 @@ class FileLines implements LineWriter {
 
   flush(): void {
     const deadline = performance.now() + FLUSH_PATIENCE_MS;
-    // A write in progress has its bytes already and is finished by its thread, also while the process exits: before or
-    // after what is written here, never amid.
-    for (let chunk = this.#take(); chunk !== null; chunk = this.#take()) {
-      try {
-        this.#advance(chunk, writeSync(this.#fd, chunk.bytes));
-      } catch (error) {
-        if (!isFull(error) || performance.now() >= deadline) this.#dropped += chunk.lines;
-        else {
-          this.#rest = chunk;
-          pause(RETRY_MS);
-        }
-      }
+    while (!this.#advance()) {
+      if (performance.now() >= deadline) this.#giveUp();
+      else pause(RETRY_MS);
     }
-    if (!this.#writing) this.#settle();
+    this.#settle();
   }
 
-  #await(): void {
-    unwritten.add(this);
-    if (unwritten.size === 1) process.once('exit', flushAll);
-    this.#timer ??= setTimeout(() => {
-      this.#timer = null;
-      if (!this.#writing) this.#start();
-    }, BATCH_MS).unref();
-  }
-
-  #start(): void {
-    const chunk = this.#take();
-    if (chunk === null) {
+  #drain(): void {
+    if (this.#advance()) {
       this.#settle();
       return;
     }
-    this.#writing = true;
-    write(this.#fd, chunk.bytes, (error, written) => {
-      this.#writing = false;
-      if (error === null) this.#advance(chunk, written);
-      else if (isFull(error)) {
-        this.#rest = chunk;
-        // Not waited for: a reader that does not read must not keep the process alive.
-        setTimeout(() => this.#writing || this.#start(), RETRY_MS).unref();
-        return;
-      } else this.#dropped += chunk.lines;
-      this.#start();
-    });
+    this.#triedAt = this.#text.length;
+    this.#await(RETRY_MS);
+  }
+
+  /** Writes until nothing is left, or until the pipe is full: then false. */
+  #advance(): boolean {
+    for (let chunk = this.#take(); chunk !== null; chunk = this.#take()) {
+      try {
+        const written = writeSync(this.#fd, chunk.bytes);
+        if (written < chunk.bytes.length) this.#rest = { ...chunk, bytes: chunk.bytes.subarray(written) };
+      } catch (error) {
+        if (isFull(error)) {
+          this.#rest = chunk;
+          return false;
+        }
+        this.#dropped += chunk.lines;
+      }
+    }
+    return true;
   }
 
   #take(): Chunk | null {
     const rest = this.#rest;
     this.#rest = null;
-    if (rest !== null || this.#waiting.length === 0) return rest;
-    let lines = 0;
-    let bytes = 0;
-    while (lines < this.#waiting.length) {
-      bytes += Buffer.byteLength(this.#waiting[lines] as string);
-      if (bytes > BATCH_BYTES && lines > 0) break;
-      lines += 1;
-    }
-    const text = this.#waiting.splice(0, lines).join('');
-    this.#chars -= text.length;
-    return { bytes: Buffer.from(text), lines };
+    if (rest !== null || this.#lines === 0) return rest;
+    const chunk = { bytes: Buffer.from(this.#text), lines: this.#lines };
+    this.#text = '';
+    this.#lines = 0;
+    this.#triedAt = 0;
+    return chunk;
   }
 
-  #advance(chunk: Chunk, written: number): void {
-    if (written < chunk.bytes.length) this.#rest = { bytes: chunk.bytes.subarray(written), lines: chunk.lines };
+  #giveUp(): void {
+    this.#dropped += this.#lines + (this.#rest?.lines ?? 0);
+    this.#text = '';
+    this.#lines = 0;
+    this.#triedAt = 0;
+    this.#rest = null;
+  }
+
+  /** Not kept alive by its timer, a process that has nothing else to do ends, and its end flushes. */
+  #await(ms: number): void {
+    // One listener for all writers: a process may hold many, and Node warns of more than ten.
+    if (unwritten.size === 0) process.once('exit', flushAll);
+    unwritten.add(this);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#drain(), ms).unref();
   }
 
   #settle(): void {
