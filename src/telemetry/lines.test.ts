@@ -130,6 +130,17 @@ describe('lines of a process that ends', () => {
     expect([out.trimEnd().split('\n').length, err]).toEqual([100_000, '0']);
   });
 
+  it('that a full pipe did not take follow by themselves, though nothing more is logged', async () => {
+    const child = run('many(5000); setInterval(() => {}, 1000)');
+    let out = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    await vi.waitFor(() => expect(out).toMatch(/line 4999 x{100}\n$/), { timeout: 10_000 });
+    child.kill('SIGKILL');
+    expect((await end(child)).code).toBeNull();
+  });
+
   it('do not keep it from ending when their reader is gone', async () => {
     const child = run('many(10); setTimeout(() => { many(5000); lines.flush(); process.exit(7) }, 300)');
     child.stdout.destroy();
