@@ -6,12 +6,18 @@ import type { Meter } from '../../observe.ts';
 /** Objects, list nodes and map slots around an entry, measured roughly: what keeps many small entries from being free. */
 const OVERHEAD_BYTES = 512;
 
+/** Answers at once: what is found here costs no promise on the way of a hit. */
+export interface MemoryCache extends CacheStore {
+  get(key: string): CacheEntry | undefined;
+  size(): { readonly entries: number; readonly bytes: number };
+}
+
 /** A {@link CacheStore} in this process, bounded by bytes; the least recently used go first. */
 export function createMemoryCache(options: {
   readonly maxBytes: number;
   readonly clock: Clock;
   readonly meter: Meter;
-}): CacheStore {
+}): MemoryCache {
   const { clock, meter } = options;
   if (!(options.maxBytes >= 1)) {
     // A cache of no size is no cache; lru-cache would take 0 for unbounded.
