@@ -131,12 +131,12 @@ describe('lines of a process that ends', () => {
   });
 
   it('that a full pipe did not take follow by themselves, though nothing more is logged', async () => {
-    const child = run('many(5000); setInterval(() => {}, 1000)');
+    const child = run('many(50000); setInterval(() => {}, 1000)');
     let out = '';
     child.stdout.on('data', (chunk) => {
       out += chunk;
     });
-    await vi.waitFor(() => expect(out).toMatch(/line 4999 x{100}\n$/), { timeout: 10_000 });
+    await vi.waitFor(() => expect(out).toMatch(/line 49999 x{100}\n$/), { timeout: 10_000 });
     child.kill('SIGKILL');
     expect((await end(child)).code).toBeNull();
   });
