@@ -99,6 +99,18 @@ describe('with a rule', () => {
     expect([headerOf(head.headers, 'cache-status'), head.body]).toEqual([expect.stringMatching(HIT), null]);
   });
 
+  test('the answer to a HEAD is never given to a GET', async () => {
+    const cache = caching(() => answer(200, ['Content-Length', '0'], null));
+    expect(await cache.status({ method: 'HEAD' })).toBe('patchgate; fwd=miss');
+    expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
+  });
+
+  test('a kept body holds its own bytes, not the pool it came in', async () => {
+    const cache = caching(() => answer(200, [], Buffer.alloc(64 * 1024).subarray(0, 4)));
+    await cache.ask();
+    expect(((await cache.ask()).body as Buffer).buffer.byteLength).toBe(4);
+  });
+
   test('what belongs to one exchange is not stored', async () => {
     const own = [
       'Set-Cookie',
@@ -216,6 +228,12 @@ describe('a request may ask', () => {
     expect(await cache.status({ headers: headers as unknown as Record<string, string> })).toBe(expected);
   });
 
+  test('with max-age=0 for a new one, also in the moment it was stored', async () => {
+    const cache = caching(ok());
+    await cache.ask();
+    expect(await cache.status({ headers: { 'cache-control': 'max-age=0' } })).toBe('patchgate; fwd=request; stored');
+  });
+
   test('for nothing but what is there: 504 if it is not', async () => {
     const cache = caching(ok());
     expect(await cache.ask({ headers: { 'cache-control': 'only-if-cached' } })).toMatchObject({
@@ -265,6 +283,17 @@ describe('a body that streams', () => {
       expect(cache.fetched()).toBe(2);
     }
   });
+});
+
+test('a body that took longer than its answer is fresh is not stored', async () => {
+  const body = new Readable({ read() {} });
+  const cache = caching(() => answer(200, [], body));
+  const reply = await cache.ask();
+  cache.clock.advance(30_000);
+  body.push('late');
+  body.push(null);
+  await (reply.body as Readable).toArray();
+  expect(cache.store.size()).toEqual({ entries: 0, bytes: 0 });
 });
 
 test('a body that streams is said to be stored only where its size is known to fit', async () => {

@@ -25,6 +25,8 @@ describe('queries that mean the same have one spelling', () => {
     ['a=b%3Dc%26', 'a=b=c&'],
     ['a=1%2B1', 'a=1+1'],
     ['a=%2541', 'a=%41'],
+    ['a=%2526', 'a=%26'],
+    ['a=%25zz', 'a=%zz'],
     ['a=%zz', 'a=zz'],
     ['a', 'a='],
   ])('%s and %s stay apart', (a, b) => expect(canonicalQuery(a)).not.toBe(canonicalQuery(b)));
@@ -47,6 +49,7 @@ describe('queries that mean the same have one spelling', () => {
       '[',
       '%5B',
       '%25',
+      '26',
       '%c3%a9',
       ';',
       '%3B',
