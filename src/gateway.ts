@@ -68,6 +68,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         [...settings.accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
       cache: () => store.size(),
       keyExpiries: () => keyExpiriesOf(settings),
+      logLinesDropped: () => log.dropped(),
     },
   });
   const ledger = createMemoryLedger({ clock, plan: planOf(settings), meter: metrics, log });

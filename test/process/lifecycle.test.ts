@@ -151,3 +151,14 @@ test('a 1 GiB download passes in constant memory', async () => {
   await download(2 ** 30);
   expect((await highestRssMiB()) - before).toBeLessThan(40);
 });
+
+test('lost log lines would show: the count is exported by the running process, and is 0 while its reader keeps up', async () => {
+  await using running = await serve();
+  for (let i = 0; i < 200; i++) await (await fetch(`${running.url}/api/v1/flows`, { headers: auth })).arrayBuffer();
+  const exposition = await (await fetch(`${running.adminUrl}/metrics`)).text();
+  expect(exposition).toMatch(/^patchgate_log_lines_dropped_total 0$/m);
+  running.process.child.kill('SIGINT');
+  await running.process.exited;
+  const lines = running.process.stdout().trimEnd().split('\n');
+  expect(lines.filter((line) => JSON.parse(line).msg === 'request').length).toBe(201);
+});
