@@ -29,7 +29,7 @@ function credentialPool(
           ...credential,
           sender,
           clock,
-          charge: () => ledger.admit({ account: account.id, tenant: null }),
+          charge: () => ledger.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
           lateArrivalMs: LATE_ARRIVAL_MS,
         }),
       onToken: (token) => redactor.addPassing(token),

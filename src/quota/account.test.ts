@@ -25,11 +25,11 @@ function ledgerOf(quota: Partial<AccountQuota> = {}, tenants?: Record<string, Te
   const clock = new ManualClock();
   const full = { limit: 240, ceiling: 235, burst: 240, ...quota };
   const ledger = createMemoryLedger({ clock, plan: plan(full, tenants), meter: quiet as Meter, log: quiet as Log });
-  const ask = (tenant: string | null = 'a') => ledger.admit({ account: 'main', tenant });
+  const ask = (tenant: string | null = 'a') => ledger.admit({ account: 'main', tenant, maxWaitMs: 0 });
   if (!cold) {
     const first = slotOf(ask(null));
-    first.settle(clock.monotonic(), seen(full.limit - 1, full.limit));
-    clock.advance(60_000);
+    first.settle(seen(full.limit - 1, full.limit));
+    clock.advance(61_000);
   }
   return { clock, ledger, ask, view: () => ledger.view('main') };
 }
@@ -45,19 +45,20 @@ describe('a slot', () => {
     const slot = slotOf(ask());
     clock.advance(100_000);
     expect(view().slotsInUse).toBe(1);
-    slot.settle(clock.monotonic(), NOTHING_SEEN);
-    clock.advance(59_999);
+    slot.settle(NOTHING_SEEN);
+    clock.advance(60_000);
     expect(view().slotsInUse).toBe(1);
-    clock.advance(1);
+    // Freed in steps of a tenth of a second, rounded up.
+    clock.advance(100);
     expect(view().slotsInUse).toBe(0);
   });
 
   test('without an answer is held until 60 s after the latest moment at which the request may arrive', () => {
     const { clock, ask, view } = ledgerOf();
     slotOf(ask()).lose((clock.monotonic() + 15_000) as MonotonicMs);
-    clock.advance(74_999);
+    clock.advance(75_000);
     expect(view().slotsInUse).toBe(1);
-    clock.advance(1);
+    clock.advance(100);
     expect(view().slotsInUse).toBe(0);
   });
 
@@ -71,17 +72,17 @@ describe('a slot', () => {
   test('ends once: what is said of it later changes nothing', () => {
     const { clock, ask, view } = ledgerOf();
     const slot = slotOf(ask());
-    slot.settle(clock.monotonic(), NOTHING_SEEN);
+    slot.settle(NOTHING_SEEN);
     slot.refund();
     slot.lose((clock.monotonic() + 1e6) as MonotonicMs);
     expect(view().slotsInUse).toBe(1);
-    clock.advance(60_000);
+    clock.advance(60_100);
     expect(view().slotsInUse).toBe(0);
   });
 
   test('is not freed by a step of the wall clock', () => {
     const { clock, ask, view } = ledgerOf({ ceiling: 2 });
-    for (const slot of [slotOf(ask()), slotOf(ask())]) slot.settle(clock.monotonic(), NOTHING_SEEN);
+    for (const slot of [slotOf(ask()), slotOf(ask())]) slot.settle(NOTHING_SEEN);
     clock.stepWall(3_600_000);
     expect(ask().kind).toBe('refused');
     clock.stepWall(-7_200_000);
@@ -106,12 +107,12 @@ describe('a refusal', () => {
     const { clock, ask } = ledgerOf({ ceiling: 5 }, { a: { ...ROOMY, rate: 30, burst: 2 } });
     for (let i = 0; i < 12; i++) {
       const decision = ask();
-      if (decision.kind === 'admitted') decision.slot.settle(clock.monotonic(), NOTHING_SEEN);
+      if (decision.kind === 'admitted') decision.slot.settle(NOTHING_SEEN);
       else {
         clock.advance(decision.retryAfterMs - 1);
         expect(ask().kind).toBe('refused');
         clock.advance(1);
-        slotOf(ask()).settle(clock.monotonic(), NOTHING_SEEN);
+        slotOf(ask()).settle(NOTHING_SEEN);
       }
     }
   });
@@ -119,16 +120,16 @@ describe('a refusal', () => {
 
 describe('a cold start', () => {
   test('lets one request go ahead, and its answer fills the bucket', () => {
-    const { clock, ask } = ledgerOf({ burst: 60 }, undefined, true);
+    const { ask } = ledgerOf({ burst: 60 }, undefined, true);
     const first = slotOf(ask());
     expect(ask()).toMatchObject({ kind: 'refused', by: 'account' });
-    first.settle(clock.monotonic(), seen(239));
+    first.settle(seen(239));
     for (let i = 0; i < 59; i++) slotOf(ask());
   });
 
   test('believes the first X-RateLimit-Remaining: what the minute before has used is not there', () => {
-    const { clock, ask, view } = ledgerOf({ burst: 60 }, undefined, true);
-    slotOf(ask()).settle(clock.monotonic(), seen(10));
+    const { ask, view } = ledgerOf({ burst: 60 }, undefined, true);
+    slotOf(ask()).settle(seen(10));
     expect(view().slotsForeign).toBe(229);
     let admitted = 0;
     while (ask().kind === 'admitted') admitted++;
@@ -138,8 +139,8 @@ describe('a cold start', () => {
 
 describe('use of the account by others', () => {
   test('is seen, and no more is admitted than is left', () => {
-    const { clock, ask, view } = ledgerOf();
-    for (let i = 0; i < 10; i++) slotOf(ask()).settle(clock.monotonic(), seen(240 - 100 - i - 1));
+    const { ask, view } = ledgerOf();
+    for (let i = 0; i < 10; i++) slotOf(ask()).settle(seen(240 - 100 - i - 1));
     expect(view().slotsForeign).toBe(100);
     let admitted = 0;
     while (ask().kind === 'admitted') admitted++;
@@ -148,7 +149,7 @@ describe('use of the account by others', () => {
 
   test('is forgotten when the upstream window must have ended', () => {
     const { clock, ask, view } = ledgerOf();
-    slotOf(ask()).settle(clock.monotonic(), seen(0));
+    slotOf(ask()).settle(seen(0));
     expect(ask().kind).toBe('refused');
     clock.advance(60_000);
     expect(view().slotsForeign).toBe(0);
@@ -157,29 +158,29 @@ describe('use of the account by others', () => {
 
   test('is forgotten as soon as the upstream window is seen to have restarted', () => {
     const { clock, ask, view } = ledgerOf();
-    slotOf(ask()).settle(clock.monotonic(), seen(100));
+    slotOf(ask()).settle(seen(100));
     clock.advance(10_000);
-    slotOf(ask()).settle(clock.monotonic(), seen(239));
+    slotOf(ask()).settle(seen(239));
     expect(view().slotsForeign).toBe(0);
   });
 
   test("is not inferred from a limit that is not the account's", () => {
-    const { clock, ask, view } = ledgerOf();
-    slotOf(ask()).settle(clock.monotonic(), seen(3, 10));
-    slotOf(ask()).settle(clock.monotonic(), seen(9_999));
+    const { ask, view } = ledgerOf();
+    slotOf(ask()).settle(seen(3, 10));
+    slotOf(ask()).settle(seen(9_999));
     expect(view().slotsForeign).toBe(0);
   });
 });
 
 describe('a 429 from upstream', () => {
   test('holds the account until Retry-After; a later one extends, and none shortens', () => {
-    const { clock, ask, view } = ledgerOf();
+    const { ask, view } = ledgerOf();
     const [one, two, three] = [slotOf(ask()), slotOf(ask()), slotOf(ask())];
-    one.settle(clock.monotonic(), refusedUpstream(20_000));
+    one.settle(refusedUpstream(20_000));
     expect(ask()).toMatchObject({ kind: 'refused', by: 'hold', retryAfterMs: expect.any(Number) });
-    two.settle(clock.monotonic(), refusedUpstream(5_000));
+    two.settle(refusedUpstream(5_000));
     expect(view().heldForMs).toBe(20_000);
-    three.settle(clock.monotonic(), refusedUpstream(30_000));
+    three.settle(refusedUpstream(30_000));
     expect(view().heldForMs).toBe(30_000);
   });
 
@@ -187,20 +188,20 @@ describe('a 429 from upstream', () => {
     const { clock, ask, view } = ledgerOf();
     const bare: UpstreamLimit = { limit: null, remaining: null, throttled: { retryAfterMs: null } };
     const burst = [slotOf(ask()), slotOf(ask())];
-    for (const slot of burst) slot.settle(clock.monotonic(), bare);
+    for (const slot of burst) slot.settle(bare);
     expect(view().heldForMs).toBe(10_000);
     clock.advance(10_001);
-    slotOf(ask()).settle(clock.monotonic(), bare);
+    slotOf(ask()).settle(bare);
     expect(view().heldForMs).toBe(20_000);
     clock.advance(20_001);
-    slotOf(ask()).settle(clock.monotonic(), NOTHING_SEEN);
-    slotOf(ask()).settle(clock.monotonic(), bare);
+    slotOf(ask()).settle(NOTHING_SEEN);
+    slotOf(ask()).settle(bare);
     expect(view().heldForMs).toBe(10_000);
   });
 
   test('is not believed to last for days', () => {
-    const { clock, ask, view } = ledgerOf();
-    slotOf(ask()).settle(clock.monotonic(), refusedUpstream(1e9));
+    const { ask, view } = ledgerOf();
+    slotOf(ask()).settle(refusedUpstream(1e9));
     expect(view().heldForMs).toBe(3_600_000);
   });
 });
@@ -309,7 +310,7 @@ describe('never above the ceiling', () => {
                 const arrival = admittedAt + each.latencyMs * each.arriveAt;
                 upstream.arrivals.push(arrival);
                 clock.after(each.latencyMs, () => {
-                  if (each.end === 'settle') decision.slot.settle(clock.monotonic(), NOTHING_SEEN);
+                  if (each.end === 'settle') decision.slot.settle(NOTHING_SEEN);
                   else decision.slot.lose(clock.monotonic());
                 });
               }
@@ -346,7 +347,7 @@ describe('never above the ceiling', () => {
             const latencyMs = 20 - Math.log(1 - random()) * 150;
             clock.after(latencyMs * random(), () => {
               const limits = upstream.arrive(clock.monotonic(), 240);
-              clock.after(latencyMs * (1 - random()), () => slot.settle(clock.monotonic(), limits));
+              clock.after(latencyMs * (1 - random()), () => slot.settle(limits));
             });
           }
           expect(view().slotsForeign).toBe(0);

@@ -1,73 +1,89 @@
-import type { MonotonicMs } from '../clock.ts';
+/** Tokens are counted in millionths: whole numbers, so that Lua and JavaScript come to the same result to the last digit. */
+export const TOKEN = 1_000_000;
 
-/** Rounding of refills must not turn a whole token into 0.9999999: a request that waited as told would be refused. */
-const EPSILON = 1e-9;
+export interface BucketSize {
+  /** Tokens a minute. */
+  readonly rate: number;
+  readonly burst: number;
+}
 
 /**
- * A token bucket: holds at most `burst` tokens and gains `rate` a minute. Knows no clock; time is always the caller's,
- * and time that goes back changes nothing.
+ * A token bucket: holds at most `burst` tokens and gains `rate` a minute. Kept as what was spent and when, so looking at
+ * it changes nothing. Knows no clock; time is always the caller's, in whole milliseconds, and time that goes back changes
+ * nothing.
  */
 export class TokenBucket {
-  #perMs: number;
-  #burst: number;
-  #tokens: number;
-  #at: MonotonicMs;
+  #size: BucketSize;
+  #spent: number;
+  #at: number;
 
   /** @param tokens how many it holds at the start; full if left out */
-  constructor(ratePerMinute: number, burst: number, now: MonotonicMs, tokens = burst) {
-    this.#perMs = ratePerMinute / 60_000;
-    this.#burst = burst;
-    this.#tokens = Math.min(tokens, burst);
+  constructor(size: BucketSize, now: number, tokens = size.burst) {
+    this.#size = size;
+    this.#spent = (size.burst - Math.min(tokens, size.burst)) * TOKEN;
     this.#at = now;
+  }
+
+  /** Millionths of a token missing to full. */
+  spent(now: number): number {
+    const elapsed = Math.max(0, now - this.#at);
+    const spent = Math.max(0, this.#spent - refilled(elapsed, this.#size.rate));
+    return Math.min(spent, this.#size.burst * TOKEN);
   }
 
   /** Whole tokens. */
-  available(now: MonotonicMs): number {
-    this.#refill(now);
-    return Math.floor(this.#tokens + EPSILON);
+  available(now: number): number {
+    return Math.floor((this.#size.burst * TOKEN - this.spent(now)) / TOKEN);
   }
 
-  /** Only after {@link available} said there is one. */
-  take(now: MonotonicMs): void {
-    this.#refill(now);
-    this.#tokens = Math.max(0, this.#tokens - 1);
+  /** Takes one if there is one, else what is left. */
+  take(now: number): void {
+    this.#set(Math.min(this.spent(now) + TOKEN, this.#size.burst * TOKEN), now);
   }
 
-  giveBack(now: MonotonicMs): void {
-    this.#refill(now);
-    this.#tokens = Math.min(this.#burst, this.#tokens + 1);
+  giveBack(now: number): void {
+    this.#set(Math.max(0, this.spent(now) - TOKEN), now);
   }
 
   /** Raises the content to `tokens`, if it is less: for what was learned, never for what was waited. */
-  raiseTo(tokens: number, now: MonotonicMs): void {
-    this.#refill(now);
-    this.#tokens = Math.max(this.#tokens, Math.min(tokens, this.#burst));
+  raiseTo(tokens: number, now: number): void {
+    const { burst } = this.#size;
+    this.#set(Math.min(this.spent(now), (burst - Math.max(0, Math.min(tokens, burst))) * TOKEN), now);
   }
 
-  /** Until there is a whole token; 0 if there is one. */
-  nextMs(now: MonotonicMs): number {
-    this.#refill(now);
-    return this.#tokens + EPSILON >= 1 ? 0 : Math.ceil((1 - this.#tokens) / this.#perMs);
+  /** Until it holds `tokens`, more than fit into it included: then until as many will have been gained. */
+  waitMs(tokens: number, now: number): number {
+    return waitFor(this.spent(now), tokens, this.#size);
   }
 
   /** Until it is full. */
-  fullMs(now: MonotonicMs): number {
-    this.#refill(now);
-    return Math.ceil((this.#burst - this.#tokens) / this.#perMs);
+  fullMs(now: number): number {
+    return waitFor(this.spent(now), this.#size.burst, this.#size);
   }
 
-  /** New limits from now on. What was spent stays spent: the distance to full is kept, but never below empty. */
-  configure(ratePerMinute: number, burst: number, now: MonotonicMs): void {
-    this.#refill(now);
-    const spent = this.#burst - this.#tokens;
-    this.#perMs = ratePerMinute / 60_000;
-    this.#burst = burst;
-    this.#tokens = Math.max(0, burst - spent);
+  /** A new size from now on. What was spent stays spent, but never more than there is. */
+  configure(size: BucketSize, now: number): void {
+    if (size.rate === this.#size.rate && size.burst === this.#size.burst) return;
+    const spent = this.spent(now);
+    this.#size = size;
+    this.#set(Math.min(spent, size.burst * TOKEN), now);
   }
 
-  #refill(now: MonotonicMs): void {
-    if (now <= this.#at) return;
-    this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#at) * this.#perMs);
-    this.#at = now;
+  #set(spent: number, now: number): void {
+    this.#spent = spent;
+    this.#at = Math.max(this.#at, now);
   }
+}
+
+/** Millionths gained in a time, rounded down. */
+export function refilled(elapsedMs: number, rate: number): number {
+  return Math.floor((elapsedMs * rate * 50) / 3);
+}
+
+/** Until a bucket from which `spent` millionths are missing holds `tokens`. Not a millisecond too early. */
+export function waitFor(spent: number, tokens: number, { rate, burst }: BucketSize): number {
+  const missing = spent - (burst - tokens) * TOKEN;
+  if (missing <= 0) return 0;
+  const ms = Math.ceil((missing * 3) / (rate * 50));
+  return refilled(ms, rate) < missing ? ms + 1 : ms;
 }

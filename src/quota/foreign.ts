@@ -1,5 +1,14 @@
-import type { MonotonicMs } from '../clock.ts';
 import { type LeasedWindow, WINDOW_MS } from './window.ts';
+
+/** What one answer showed. Times are whole milliseconds. */
+export interface Sighting {
+  /** What upstream has counted, this request included. */
+  readonly used: number;
+  readonly remaining: number;
+  readonly admittedAt: number;
+  /** {@link LeasedWindow.everAnswered} when it was admitted. */
+  readonly answeredBefore: number;
+}
 
 /**
  * Use of the account by others, as far as `X-RateLimit-Remaining` shows it.
@@ -18,61 +27,57 @@ export class ForeignUse {
   #until = Number.NEGATIVE_INFINITY;
   /** The greatest use seen in the present upstream window, and when the request that showed it was admitted and answered. */
   #used = 0;
-  #usedAdmittedAt = Number.NEGATIVE_INFINITY as MonotonicMs;
-  #usedAnsweredAt = Number.POSITIVE_INFINITY as MonotonicMs;
+  #usedAdmittedAt = Number.NEGATIVE_INFINITY;
+  #usedAnsweredBefore = 0;
+  #usedAnsweredAt = Number.POSITIVE_INFINITY;
   /**
-   * The present upstream window opened between these two. What arrived before the first is not counted in it; what was
-   * admitted before the second may have been counted in the one before.
+   * The present upstream window opened between these two. What was answered before the first is not counted in it; what
+   * was admitted before the second may have been counted in the one before.
    */
-  #openedAfter = Number.NEGATIVE_INFINITY as MonotonicMs;
-  #openedBefore = Number.NEGATIVE_INFINITY as MonotonicMs;
+  #openedAfter = 0;
+  #openedBefore = Number.NEGATIVE_INFINITY;
 
-  /**
-   * @param used what upstream has counted, this request included
-   * @param window with the request's own slot still held
-   */
-  observe(
-    seen: { used: number; remaining: number; admittedAt: MonotonicMs; at: MonotonicMs },
-    window: LeasedWindow,
-  ): void {
-    const { used, remaining, at } = seen;
+  /** @param window with the request's own slot still in flight */
+  observe(seen: Sighting, window: LeasedWindow, now: number): void {
+    const { used, remaining } = seen;
     // Within one window the count only grows. Answers overtake each other; but what was sent after the answer with the
     // greatest count had arrived was counted after it, and if its count is no greater, a new window has begun.
     if (seen.admittedAt > this.#usedAnsweredAt && used <= this.#used) {
-      this.#openedAfter = this.#usedAdmittedAt;
-      this.#openedBefore = at;
+      this.#openedAfter = this.#usedAnsweredBefore;
+      this.#openedBefore = now;
       this.#used = 0;
       this.#clear();
     }
-    if (used >= this.#used || at - this.#usedAdmittedAt > WINDOW_MS) {
+    if (used >= this.#used || now - this.#usedAdmittedAt > WINDOW_MS) {
       this.#used = used;
       this.#usedAdmittedAt = seen.admittedAt;
-      this.#usedAnsweredAt = at;
+      this.#usedAnsweredBefore = seen.answeredBefore;
+      this.#usedAnsweredAt = now;
     }
-    if (at >= this.#until) this.#clear();
+    if (now >= this.#until) this.#clear();
     const straggler = seen.admittedAt < this.#openedBefore;
-    const own = straggler ? window.held(at) : window.heldSince(this.#openedAfter, at);
+    const own = straggler ? window.held(now) : window.heldSince(this.#openedAfter, now);
     const foreign = Math.max(0, used - own);
     if (foreign === 0 && this.#foreign === 0) return;
     this.#remaining = Math.min(this.#remaining, remaining);
     if (foreign >= this.#foreign) {
       this.#foreign = foreign;
-      this.#until = at + WINDOW_MS;
+      this.#until = now + WINDOW_MS;
     }
   }
 
   /** Slots that others hold. */
-  slots(now: MonotonicMs): number {
+  slots(now: number): number {
     return now < this.#until ? this.#foreign : 0;
   }
 
   /** How many requests may be in flight together; infinite while nothing foreign is known. */
-  left(now: MonotonicMs): number {
+  left(now: number): number {
     return now < this.#until ? this.#remaining : Number.POSITIVE_INFINITY;
   }
 
   /** Until the estimate no longer stands. */
-  passesInMs(now: MonotonicMs): number {
+  passesInMs(now: number): number {
     return Math.max(0, this.#until - now);
   }
 

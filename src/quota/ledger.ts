@@ -10,6 +10,10 @@ import type { MonotonicMs } from '../clock.ts';
 export interface Ledger {
   /** A slot and a token, or a refusal that spent nothing. */
   admit(ask: Ask): Decision | Promise<Decision>;
+  /** Nobody of this tenant waits here any more: its place in line is free. */
+  withdraw(account: string, tenant: string): void;
+  /** Takes over new quotas; neither refills nor empties what is spent. */
+  configure(plan: LedgerPlan): void;
   /** What a tenant could still send now; for the limit fields of answers that spent nothing. */
   peek(account: string, tenant: string): TenantView;
   /** State of one account, for metrics and /status. */
@@ -21,19 +25,24 @@ export interface Ask {
   readonly account: string;
   /** Null for the gateway's own calls (login): they need a slot of the account and no tenant's token. */
   readonly tenant: string | null;
+  /** If refused for want of a slot, it stands in line and comes back when it is told to, unless that is later than this. */
+  readonly maxWaitMs: number;
 }
 
 export type Decision =
   | { readonly kind: 'admitted'; readonly slot: Slot; readonly tenant: TenantView }
   | { readonly kind: 'refused'; readonly by: RefusedBy; readonly retryAfterMs: number; readonly tenant: TenantView };
 
-/** `tenant`: its own bucket is empty. `account`: the window or the account's bucket. `hold`: upstream said 429. */
-export type RefusedBy = 'tenant' | 'account' | 'hold';
+/**
+ * `tenant`: its own bucket is empty. `account`: the window, the account's bucket, or others are first. `hold`: upstream said
+ * 429. `state`: the state that replicas share can not be asked now.
+ */
+export type RefusedBy = 'tenant' | 'account' | 'hold' | 'state';
 
 /** One admitted request. Exactly one of the three is called, once; later calls are ignored. */
 export interface Slot {
-  /** The headers of an answer arrived at `atMs`. */
-  settle(atMs: MonotonicMs, seen: UpstreamLimit): void;
+  /** The headers of an answer are here, now. */
+  settle(seen: UpstreamLimit): void;
   /** No answer, and the request may still arrive until `latestArrivalMs`. */
   lose(latestArrivalMs: MonotonicMs): void;
   /** It provably never left: slot and token go back. */

@@ -33,6 +33,7 @@ const CODES: Readonly<Record<RefusedBy, ProblemCode>> = {
   tenant: 'tenant_quota',
   account: 'account_quota',
   hold: 'upstream_cooldown',
+  state: 'state_unavailable',
 };
 
 /** A share of the wait, and no more than this, is added by chance, so that the refused do not return together. */
@@ -57,7 +58,7 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
       // Every slot this request is given ends with it: one that nobody ended would be held for ever.
       const slots = [slot];
       const admitAgain = (): Decision | Promise<Decision> => {
-        const again = ledger.admit({ account: tenant.account, tenant: tenant.id });
+        const again = ledger.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0 });
         const note = (decided: Decision): Decision => {
           if (decided.kind === 'admitted') slots.push(decided.slot);
           meter.quotaDecision(tenant.account, tenant.id, decided.kind === 'admitted' ? 'admitted' : decided.by);

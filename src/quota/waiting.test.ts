@@ -67,18 +67,22 @@ describe('the waiting room', () => {
     enter('b0', 'b');
     enter('b1', 'b');
     await pass(4_000);
-    expect(log.slice(1)).toEqual(['a1 admitted', 'b0 admitted', 'a2 admitted', 'b1 admitted']);
+    // The other one has had nothing yet: it is first.
+    expect(log.slice(1)).toEqual(['b0 admitted', 'a1 admitted', 'b1 admitted', 'a2 admitted']);
   });
 
-  test('does not let a newcomer past those who wait for the account', async () => {
-    const { clock, enter, log } = waitingRoom();
-    enter('1', 'a');
-    enter('2', 'a');
+  test('lets nobody past those of the same tenant, and no tenant past one whose turn it is', async () => {
+    const { clock, enter, pass, log } = waitingRoom();
+    for (const name of ['a1', 'a2', 'a3']) enter(name, 'a');
+    enter('b1', 'b');
+    await pass(1_000);
+    enter('b2', 'b');
     clock.advance(999);
-    enter('new', 'b');
+    enter('a4', 'a', 0);
+    enter('b3', 'b', 0);
     clock.advance(1);
     await settled();
-    expect(log).toEqual(['1 admitted', '2 admitted']);
+    expect(log).toEqual(['a1 admitted', 'b1 admitted', 'a4 account', 'b3 account', 'a2 admitted']);
   });
 
   test('does not keep a tenant back because another waits for its own bucket', () => {

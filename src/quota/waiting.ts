@@ -24,6 +24,8 @@ export interface WaitingRoom {
   /** Admitted at once if there is a slot and nobody of the same tenant is waiting for one. */
   enter(visitor: Visitor): Visit | Promise<Visit>;
   waiting(account: string): number;
+  /** Asks anew for all who wait: what they were told no longer holds. */
+  reconsider(): void;
   /** Sends everybody home, and whoever comes later too. */
   close(): void;
 }
@@ -32,47 +34,56 @@ export interface WaitingRoom {
 const LARGEST_QUEUE = 1_000;
 
 /**
- * Where requests wait for a slot: in order within a tenant, tenants in turn. Nobody polls: one timer an account, set to
- * the moment the ledger names. Whoever leaves frees the place and has spent nothing.
+ * Where requests wait for a slot: in order within a tenant; which tenant is next, here and on other replicas, is for the
+ * ledger to say. Nobody polls: the first of each tenant asks again at the moment the ledger named, by one timer an account.
+ * Whoever leaves frees the place and has spent nothing.
  */
 export function createWaitingRoom(options: { readonly ledger: Ledger; readonly clock: Clock }): WaitingRoom {
   // Accounts come from the configuration: the map is bounded by it.
-  const queues = new Map<string, AccountQueue>();
+  const rooms = new Map<string, AccountRoom>();
   let closed = false;
 
-  const queueOf = (account: string): AccountQueue => {
-    let queue = queues.get(account);
-    if (queue === undefined) {
-      queue = new AccountQueue(account, options.ledger, options.clock);
-      queues.set(account, queue);
+  const roomOf = (account: string): AccountRoom => {
+    let room = rooms.get(account);
+    if (room === undefined) {
+      room = new AccountRoom(account, options.ledger, options.clock);
+      rooms.set(account, room);
     }
-    return queue;
+    return room;
   };
 
   const settle = (visitor: Visitor, decision: Decision): Visit | Promise<Visit> => {
-    if (decision.kind === 'admitted') return { kind: 'admitted', decision, waitedMs: 0 };
-    const queue = queueOf(visitor.account);
-    if (decision.retryAfterMs > visitor.maxWaitMs || queue.length >= LARGEST_QUEUE) {
+    if (decision.kind === 'admitted') {
+      if (!closed) return { kind: 'admitted', decision, waitedMs: 0 };
+      decision.slot.refund();
+      return { kind: 'closed' };
+    }
+    if (closed) return { kind: 'closed' };
+    const room = roomOf(visitor.account);
+    if (decision.retryAfterMs > visitor.maxWaitMs || room.length >= LARGEST_QUEUE) {
       return { kind: 'refused', decision, waitedMs: 0, timedOut: false };
     }
-    return queue.join(visitor, decision);
+    return room.join(visitor, decision);
   };
 
   return {
     enter(visitor) {
       if (closed) return { kind: 'closed' };
-      const queue = queues.get(visitor.account);
-      // Behind others of the same tenant, or of any tenant if it is the account that has nothing to give, there is
-      // nothing to ask for yet: it would be taken from those who came before. The first of them knows how long it takes.
-      const ahead = queue?.headOf(visitor.tenant) ?? queue?.accountIsOut();
-      if (ahead !== undefined) return settle(visitor, ahead.refusal);
-      const decision = options.ledger.admit({ account: visitor.account, tenant: visitor.tenant });
+      // Behind others of the same tenant there is nothing to ask for yet: it would be taken from those who came before.
+      // The first of them knows how long it takes at least.
+      const told = rooms.get(visitor.account)?.toldTo(visitor.tenant);
+      if (told !== undefined) return settle(visitor, told);
+      const { account, tenant, maxWaitMs } = visitor;
+      const decision = options.ledger.admit({ account, tenant, maxWaitMs });
       return decision instanceof Promise ? decision.then((later) => settle(visitor, later)) : settle(visitor, decision);
     },
-    waiting: (account) => queues.get(account)?.length ?? 0,
+    waiting: (account) => rooms.get(account)?.length ?? 0,
+    reconsider() {
+      for (const room of rooms.values()) room.reconsider();
+    },
     close() {
       closed = true;
-      for (const queue of queues.values()) queue.close();
+      for (const room of rooms.values()) room.close();
     },
   };
 }
@@ -80,22 +91,29 @@ export function createWaitingRoom(options: { readonly ledger: Ledger; readonly c
 interface Guest {
   readonly visitor: Visitor;
   readonly since: MonotonicMs;
-  /** What it was last told. */
-  refusal: Refused;
   readonly end: (visit: Visit) => void;
   /** It has left, been refused or been admitted. */
   ended: boolean;
 }
 
-class AccountQueue {
+/** The guests of one tenant, first come first. */
+interface Queue {
+  readonly guests: Guest[];
+  /** What the first of them was last told, and when. */
+  told: Refused;
+  toldAt: MonotonicMs;
+  /** The ledger is being asked for the first of them. */
+  asking: boolean;
+}
+
+class AccountRoom {
   readonly #account: string;
   readonly #ledger: Ledger;
   readonly #clock: Clock;
-  /** By tenant, first come first; the order of the map is the turn of the tenants. */
-  readonly #tenants = new Map<string, Guest[]>();
+  readonly #queues = new Map<string, Queue>();
   #length = 0;
   #cancelTimer: (() => void) | null = null;
-  #serving = false;
+  #timerDueAt = Number.POSITIVE_INFINITY;
 
   constructor(account: string, ledger: Ledger, clock: Clock) {
     this.#account = account;
@@ -107,18 +125,14 @@ class AccountQueue {
     return this.#length;
   }
 
-  headOf(tenant: string): Guest | undefined {
-    return this.#tenants.get(tenant)?.[0];
+  /** What the first guest of the tenant was told, with what is left of its wait; undefined if there is none. */
+  toldTo(tenant: string): Refused | undefined {
+    const queue = this.#queues.get(tenant);
+    if (queue === undefined) return undefined;
+    return { ...queue.told, retryAfterMs: Math.max(0, this.#dueAt(queue) - this.#clock.monotonic()) };
   }
 
-  /** Somebody who waits for the account, not for the own tenant's bucket. */
-  accountIsOut(): Guest | undefined {
-    for (const [guest] of this.#tenants.values())
-      if (guest !== undefined && guest.refusal.by !== 'tenant') return guest;
-    return undefined;
-  }
-
-  join(visitor: Visitor, refusal: Refused): Promise<Visit> {
+  join(visitor: Visitor, told: Refused): Promise<Visit> {
     return new Promise((resolve) => {
       const since = this.#clock.monotonic();
       const cancelDeadline = this.#clock.after(visitor.maxWaitMs, () => this.#refuse(guest));
@@ -126,7 +140,6 @@ class AccountQueue {
       const guest: Guest = {
         visitor,
         since,
-        refusal,
         ended: false,
         end: (visit) => {
           cancelDeadline();
@@ -134,77 +147,93 @@ class AccountQueue {
           resolve(visit);
         },
       };
-      const queue = this.#tenants.get(visitor.tenant);
-      if (queue === undefined) this.#tenants.set(visitor.tenant, [guest]);
-      else queue.push(guest);
+      const queue = this.#queues.get(visitor.tenant);
+      if (queue === undefined) {
+        this.#queues.set(visitor.tenant, { guests: [guest], told, toldAt: since, asking: false });
+      } else queue.guests.push(guest);
       this.#length += 1;
       if (visitor.hangUp.happened) this.#remove(guest, { kind: 'left' });
-      else if (this.#cancelTimer === null && !this.#serving) this.#wakeIn(refusal.retryAfterMs);
+      else this.#setTimer();
     });
+  }
+
+  reconsider(): void {
+    for (const tenant of [...this.#queues.keys()]) void this.#serve(tenant);
   }
 
   close(): void {
+    for (const { guests } of [...this.#queues.values()])
+      for (const guest of [...guests]) this.#remove(guest, { kind: 'closed' });
     this.#cancelTimer?.();
     this.#cancelTimer = null;
-    for (const queue of [...this.#tenants.values()])
-      for (const guest of [...queue]) this.#remove(guest, { kind: 'closed' });
   }
 
-  #wakeIn(ms: number): void {
+  #dueAt({ told, toldAt }: Queue): number {
+    return toldAt + told.retryAfterMs;
+  }
+
+  /** One timer for all tenants, set to the first that is due. */
+  #setTimer(): void {
+    let dueAt = Number.POSITIVE_INFINITY;
+    for (const queue of this.#queues.values()) if (!queue.asking) dueAt = Math.min(dueAt, this.#dueAt(queue));
+    if (dueAt === this.#timerDueAt && this.#cancelTimer !== null) return;
     this.#cancelTimer?.();
-    this.#cancelTimer = this.#clock.after(ms, () => {
+    this.#cancelTimer = null;
+    this.#timerDueAt = dueAt;
+    if (dueAt === Number.POSITIVE_INFINITY) return;
+    this.#cancelTimer = this.#clock.after(dueAt - this.#clock.monotonic(), () => {
       this.#cancelTimer = null;
-      void this.#serve();
+      const now = this.#clock.monotonic();
+      for (const [tenant, queue] of [...this.#queues]) if (this.#dueAt(queue) <= now) void this.#serve(tenant);
+      this.#setTimer();
     });
   }
 
-  /** Gives out what there is, a slot to each tenant in turn, until nobody can be served; then sleeps until someone can. */
-  async #serve(): Promise<void> {
-    this.#serving = true;
-    let soonestMs = Number.POSITIVE_INFINITY;
-    let progress = true;
-    while (progress) {
-      progress = false;
-      soonestMs = Number.POSITIVE_INFINITY;
-      for (const tenant of [...this.#tenants.keys()]) {
-        const guest = this.headOf(tenant);
-        if (guest === undefined) continue;
-        const decision = await this.#ledger.admit({ account: this.#account, tenant });
-        if (decision.kind === 'admitted') {
-          progress = true;
-          this.#admit(guest, decision);
-        } else {
-          guest.refusal = decision;
-          // Whoever will not live to see it need not wait until then.
-          if (decision.retryAfterMs > this.#leftMs(guest)) this.#refuse(guest);
-          else soonestMs = Math.min(soonestMs, decision.retryAfterMs);
-          progress ||= guest.ended;
+  /** Asks for the first guest of a tenant, and for the next, until one is refused. */
+  async #serve(tenant: string): Promise<void> {
+    const queue = this.#queues.get(tenant);
+    if (queue === undefined || queue.asking) return;
+    queue.asking = true;
+    let inLine = false;
+    for (let [first] = queue.guests; first !== undefined; [first] = queue.guests) {
+      const decision = await this.#ledger.admit({ account: this.#account, tenant, maxWaitMs: this.#leftMs(first) });
+      const [guest] = queue.guests;
+      inLine = decision.kind === 'refused';
+      if (decision.kind === 'admitted') {
+        // All have left while the ledger was deciding: the slot goes back, spent on nobody.
+        if (guest === undefined) decision.slot.refund();
+        else {
+          const waitedMs = this.#clock.monotonic() - guest.since;
+          this.#remove(guest, { kind: 'admitted', decision, waitedMs });
         }
+        continue;
       }
+      queue.told = decision;
+      queue.toldAt = this.#clock.monotonic();
+      this.#refuseHopeless(queue);
+      break;
     }
-    this.#serving = false;
-    if (this.#length > 0) this.#wakeIn(soonestMs);
+    queue.asking = false;
+    // All have left or been refused: nobody will come to claim the place in line.
+    if (inLine && !this.#queues.has(tenant)) this.#ledger.withdraw(this.#account, tenant);
+    this.#setTimer();
   }
 
-  #admit(guest: Guest, decision: Admitted): void {
-    // It left while the ledger was deciding: the slot goes back, spent on nobody.
-    if (guest.ended) decision.slot.refund();
-    else this.#remove(guest, { kind: 'admitted', decision, waitedMs: this.#clock.monotonic() - guest.since });
-    const queue = this.#tenants.get(guest.visitor.tenant);
-    if (queue === undefined) return;
-    // The other tenants come first now.
-    this.#tenants.delete(guest.visitor.tenant);
-    this.#tenants.set(guest.visitor.tenant, queue);
+  #leftMs({ since, visitor }: Guest): number {
+    return Math.max(0, since + visitor.maxWaitMs - this.#clock.monotonic());
+  }
+
+  /** Whoever will not live to see it need not wait until then. */
+  #refuseHopeless({ guests, told }: Queue): void {
+    for (const guest of [...guests]) if (told.retryAfterMs > this.#leftMs(guest)) this.#refuse(guest);
   }
 
   #refuse(guest: Guest): void {
-    const { refusal: decision } = guest;
+    const told = this.toldTo(guest.visitor.tenant);
+    if (told === undefined) return;
     const waitedMs = this.#clock.monotonic() - guest.since;
-    this.#remove(guest, { kind: 'refused', decision, waitedMs, timedOut: decision.by !== 'hold' });
-  }
-
-  #leftMs(guest: Guest): number {
-    return guest.since + guest.visitor.maxWaitMs - this.#clock.monotonic();
+    const timedOut = told.by === 'tenant' || told.by === 'account';
+    this.#remove(guest, { kind: 'refused', decision: told, waitedMs, timedOut });
   }
 
   #remove(guest: Guest, visit: Visit): void {
@@ -212,9 +241,15 @@ class AccountQueue {
     guest.ended = true;
     this.#length -= 1;
     const { tenant } = guest.visitor;
-    const queue = this.#tenants.get(tenant);
-    queue?.splice(queue.indexOf(guest), 1);
-    if (queue?.length === 0) this.#tenants.delete(tenant);
+    const queue = this.#queues.get(tenant);
+    if (queue !== undefined) {
+      queue.guests.splice(queue.guests.indexOf(guest), 1);
+      if (queue.guests.length === 0) {
+        this.#queues.delete(tenant);
+        if (!queue.asking && visit.kind !== 'admitted') this.#ledger.withdraw(this.#account, tenant);
+        if (!queue.asking) this.#setTimer();
+      }
+    }
     guest.end(visit);
   }
 }

@@ -65,7 +65,7 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
     exchange.notes.upstreamMs = (exchange.notes.upstreamMs ?? 0) + tookMs;
     if (sent.kind === 'answered') {
       exchange.notes.upstreamStatus = sent.status;
-      slot.settle(sent.headersAt, options.limitOf(upstream.account, sent.status, sent.headers));
+      slot.settle(options.limitOf(upstream.account, sent.status, sent.headers));
     } else if (sent.mayHaveLeft) slot.lose((clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
     else slot.refund();
     meter.upstreamAttempt(

@@ -63,7 +63,7 @@ export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome
     return { kind: 'failed', why: 'unreachable', retryAfterMs: 0, internal: `${sent.reason}: ${sent.internal}` };
   }
   // The identity host keeps counters of its own: what it says of limits is not about the account.
-  decision.slot.settle(sent.headersAt, noLimits);
+  decision.slot.settle(noLimits);
   const giveUp = options.clock.after(TIMEOUT_MS, () => {
     if (sent.body instanceof Readable) sent.body.destroy();
   });

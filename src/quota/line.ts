@@ -1,0 +1,63 @@
+/** How long after its time a tenant may come to claim a slot before the others are let past. */
+export const GRACE_MS = 250;
+
+interface Place {
+  readonly tag: number;
+  /** When it was told to come back. */
+  readonly dueAt: number;
+}
+
+/**
+ * Who is next when tenants compete for slots: start-time fair queueing (Goyal, Vin, Cheng 1996). Each tenant has a tag
+ * that moves on by `1 / weight` with each admission; the lowest tag goes first. So slots are shared by weight among those
+ * who want them, what one does not use the others get (max-min), and one alone gets everything. Nobody is owed for a time
+ * in which it asked for nothing: a newcomer starts at the tag that is being served.
+ *
+ * Only those who wait stand in line. One that does not come when it was told to loses its place, not its tag.
+ */
+export class Line {
+  /** The tag that is being served. */
+  #served = 0;
+  readonly #next = new Map<string, number>();
+  readonly #places = new Map<string, Place>();
+
+  /** The tag with which this tenant's next request is served. */
+  tagOf(tenant: string): number {
+    return this.#places.get(tenant)?.tag ?? Math.max(this.#next.get(tenant) ?? 0, this.#served);
+  }
+
+  /** Tenants with a lower tag that may claim a slot now. */
+  dueAhead(tag: number, now: number): number {
+    for (const [tenant, place] of this.#places) if (place.dueAt < now - GRACE_MS) this.#places.delete(tenant);
+    let ahead = 0;
+    for (const place of this.#places.values()) if (place.tag < tag && place.dueAt <= now) ahead += 1;
+    return ahead;
+  }
+
+  /** Tenants with a lower tag, now or later. */
+  ahead(tag: number): number {
+    let ahead = 0;
+    for (const place of this.#places.values()) if (place.tag < tag) ahead += 1;
+    return ahead;
+  }
+
+  join(tenant: string, dueAt: number): void {
+    this.#places.set(tenant, { tag: this.tagOf(tenant), dueAt });
+  }
+
+  leave(tenant: string): void {
+    this.#places.delete(tenant);
+  }
+
+  admitted(tenant: string, weight: number): void {
+    const tag = this.tagOf(tenant);
+    this.#served = Math.max(this.#served, tag);
+    this.#next.set(tenant, tag + 1 / weight);
+    this.#places.delete(tenant);
+  }
+
+  forget(tenant: string): void {
+    this.#next.delete(tenant);
+    this.#places.delete(tenant);
+  }
+}
