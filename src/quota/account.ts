@@ -84,7 +84,8 @@ export class AccountState {
 
   /** @param reserved slots of the ceiling that are not to be given out now */
   ask(asker: Asker, now: number, reserved = 0): Answer {
-    const refused = this.#refusal(asker, now, reserved);
+    const tag = asker.tenant === null ? 0 : this.#line.tagOf(asker.tenant);
+    const refused = this.#refusal(asker, tag, now, reserved);
     if (refused !== null) return refused;
     const receipt = { admittedAt: now, answeredBefore: this.#window.everAnswered };
     this.#window.lease();
@@ -92,7 +93,7 @@ export class AccountState {
     if (asker.tenant !== null) {
       const { quota, bucket } = this.#tenant(asker.tenant);
       bucket.take(now);
-      this.#line.admitted(asker.tenant, quota.weight);
+      this.#line.admitted(asker.tenant, tag, quota.weight);
       this.#guarantees.admitted(asker.tenant, now);
     }
     return { ok: true, ...receipt };
@@ -151,7 +152,8 @@ export class AccountState {
     return { limit: quota.rate, burst: quota.burst, remaining: bucket.available(now), resetMs: bucket.fullMs(now) };
   }
 
-  #refusal({ tenant, maxWaitMs }: Asker, now: number, reserved: number): Extract<Answer, { ok: false }> | null {
+  #refusal(asker: Asker, tag: number, now: number, reserved: number): Extract<Answer, { ok: false }> | null {
+    const { tenant, maxWaitMs } = asker;
     const holdMs = this.#hold.heldForMs(now);
     const tenantMs = tenant === null ? 0 : this.#tenant(tenant).bucket.waitMs(1, now);
     const free = this.#quota.ceiling - reserved - this.#window.held(now) - this.#foreign.slots(now);
@@ -167,13 +169,12 @@ export class AccountState {
       this.#line.leave(tenant);
       return { ok: false, by: 'tenant', retryAfterMs: Math.max(tenantMs, this.#accountMs(1, slots, crowded, now)) };
     }
-    const tag = this.#line.tagOf(tenant);
     const available = crowded ? 0 : Math.min(slots, this.#bucket.available(now));
     const ahead = this.#line.dueAhead(tag, now);
     if (available >= 1 && (available > ahead || this.#guarantees.entitled(tenant, now))) return null;
     const places = this.#line.ahead(tag) + 1;
     const retryAfterMs = Math.max(this.#accountMs(places, slots, crowded, now), SHORTEST_WAIT_MS);
-    if (retryAfterMs <= maxWaitMs) this.#line.join(tenant, now + retryAfterMs);
+    if (retryAfterMs <= maxWaitMs) this.#line.join(tenant, tag, now + retryAfterMs);
     return { ok: false, by: 'account', retryAfterMs };
   }
 

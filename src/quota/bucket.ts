@@ -24,6 +24,12 @@ export class TokenBucket {
     this.#at = now;
   }
 
+  static withSpent(size: BucketSize, spent: number, now: number): TokenBucket {
+    const bucket = new TokenBucket(size, now);
+    bucket.#spent = spent;
+    return bucket;
+  }
+
   /** Millionths of a token missing to full. */
   spent(now: number): number {
     const elapsed = Math.max(0, now - this.#at);
@@ -61,12 +67,12 @@ export class TokenBucket {
     return waitFor(this.spent(now), this.#size.burst, this.#size);
   }
 
-  /** A new size from now on. What was spent stays spent, but never more than there is. */
+  /** A new size from now on. What was spent stays spent; what was gained so far was gained at the old rate. */
   configure(size: BucketSize, now: number): void {
-    if (size.rate === this.#size.rate && size.burst === this.#size.burst) return;
-    const spent = this.spent(now);
+    const { rate } = this.#size;
+    this.#size = { rate, burst: size.burst };
+    if (size.rate !== rate) this.#set(this.spent(now), now);
     this.#size = size;
-    this.#set(Math.min(spent, size.burst * TOKEN), now);
   }
 
   #set(spent: number, now: number): void {

@@ -41,16 +41,15 @@ export class Line {
     return ahead;
   }
 
-  join(tenant: string, dueAt: number): void {
-    this.#places.set(tenant, { tag: this.tagOf(tenant), dueAt });
+  join(tenant: string, tag: number, dueAt: number): void {
+    this.#places.set(tenant, { tag, dueAt });
   }
 
   leave(tenant: string): void {
     this.#places.delete(tenant);
   }
 
-  admitted(tenant: string, weight: number): void {
-    const tag = this.tagOf(tenant);
+  admitted(tenant: string, tag: number, weight: number): void {
     this.#served = Math.max(this.#served, tag);
     this.#next.set(tenant, tag + 1 / weight);
     this.#places.delete(tenant);

@@ -1,0 +1,176 @@
+-- A slot and the tokens for one request, or a refusal that spent nothing.
+-- ARGV  5 tenant, empty for the gateway's own   6 rate 7 burst 8 weight   9 longest wait   10 ceiling 11 account burst
+--       12 reserve   13 cluster: 1 if this server is a node of one
+-- Returns {1, now, ever answered, spent by the tenant} | {0, now, by, wait, spent} | {-1} ticket unknown: enter first
+--         | {-2, now} too late | {-3, now, wait} recovering
+local id, tenant = ARGV[2], ARGV[5]
+local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
+  'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'ts:' .. tenant, 'ta:' .. tenant, 'tr:' .. tenant, 'tf:' .. tenant, 'node')
+if f[1] ~= ARGV[3] then return { -1 } end
+if ARGV[13] == '1' and f[26] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
+local t, offBefore = tonumber(f[2]), tonumber(f[3])
+local now, off = clock(t, offBefore)
+if now > tonumber(ARGV[4]) then return { -2, now } end
+if num(f[20], 0) > now then return { -3, now, tonumber(f[20]) - now } end
+
+local reserved = num(f[18], 0)
+if now >= num(f[19], 0) then
+  local members = cjson.decode(redis.call('HGET', STATE, 'M'))
+  local again
+  reserved, again = roster(members, now, tonumber(ARGV[12]))
+  redis.call('HSET', STATE, 'rs', reserved, 'rn', again)
+end
+
+local hdBefore = tonumber(f[7])
+local hd, st = expire(now, hdBefore, tonumber(f[5]))
+local fl, n = tonumber(f[4]), tonumber(f[6])
+local ceiling, burst = tonumber(ARGV[10]), tonumber(ARGV[11])
+local bs = spentOf(tonumber(f[8]), tonumber(f[9]), tonumber(f[10]), burst, now)
+local foreign, left, foreignFor = 0, FAR, 0
+if num(f[16], 0) > now then
+  foreign, left, foreignFor = tonumber(f[14]), tonumber(f[15]), tonumber(f[16]) - now
+end
+local holdFor = max(0, num(f[17], 0) - now)
+local slots = ceiling - reserved - fl - st - foreign
+local crowded = fl >= left
+
+local entitled, guaranteed = false, false
+if f[13] and f[13] ~= '' then
+  -- Admissions of a minute ago no longer count against a guarantee.
+  local gh, present = num(redis.call('HGET', STATE, 'gh'), 0), floor(now / STEP)
+  if gh <= present then
+    if gh < present - 700 then gh = present - 700 end
+    while gh <= present do
+      local last, names = min(present, gh + 63), {}
+      for step = gh, last do names[#names + 1] = 'g:' .. step end
+      local used = redis.call('HMGET', STATE, unpack(names))
+      for i = 1, #names do
+        if used[i] then
+          for who, count in string.gmatch(used[i], '([^ =]+)=(%d+)') do redis.call('HINCRBY', STATE, 'tu:' .. who, -count) end
+          redis.call('HDEL', STATE, names[i])
+        end
+      end
+      gh = last + 1
+    end
+    redis.call('HSET', STATE, 'gh', gh)
+  end
+  local names, kept = {}, {}
+  for who, count in string.gmatch(f[13], '([^ =]+)=(%d+)') do
+    names[#names + 1] = 'tu:' .. who
+    kept[#kept + 1] = { who, tonumber(count) }
+  end
+  local used = redis.call('HMGET', STATE, unpack(names))
+  for i = 1, #kept do
+    local rest = max(0, kept[i][2] - num(used[i], 0))
+    if kept[i][1] == tenant then
+      guaranteed, entitled = true, rest > 0
+    else
+      slots = slots - rest
+    end
+  end
+end
+
+-- Until `short` more slots are free.
+local function windowMs(short)
+  if crowded then return foreignFor end
+  local freed = 0
+  if short > 0 then freed = freeIn(short, now, hd, st) end
+  if foreign == 0 then return freed end
+  return min(freed, foreignFor)
+end
+local function accountMs(places)
+  local wait = 0
+  if slots < places or crowded then wait = windowMs(places - slots) end
+  return max(wait, waitFor(bs, places, ceiling, burst))
+end
+-- What a refusal may write: what time has done, not what was asked.
+local function refused(by, wait, spent)
+  if hd ~= hdBefore or off ~= offBefore then redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st) end
+  return { 0, now, by, wait, spent }
+end
+
+if tenant == '' then
+  local wait = holdFor
+  if slots < 1 or crowded then wait = max(wait, windowMs(1 - slots)) end
+  if wait > 0 then return refused(holdFor > 0 and 'hold' or 'account', wait, 0) end
+  redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1,
+    'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now, 'br', ceiling)
+  return { 1, now, n, 0 }
+end
+
+local rate, size, weight = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local spent = 0
+if f[22] then spent = spentOf(tonumber(f[22]), tonumber(f[23]), tonumber(f[24]), size, now) end
+if f[24] and tonumber(f[24]) ~= rate then
+  -- A new rate counts from now on: what was gained until now was gained at the old one.
+  redis.call('HSET', STATE, 'ts:' .. tenant, spent, 'ta:' .. tenant, now, 'tr:' .. tenant, rate)
+end
+if tonumber(f[10]) ~= ceiling then redis.call('HSET', STATE, 'bs', bs, 'ba', now, 'br', ceiling) end
+local tenantMs = waitFor(spent, 1, rate, size)
+if holdFor > 0 then return refused('hold', max(holdFor, tenantMs), spent) end
+local inLine = f[12] == '1'
+if tenantMs > 0 then
+  if inLine then
+    redis.call('ZREM', LINE, tenant)
+    redis.call('ZREM', DUE, tenant)
+  end
+  return refused('tenant', max(tenantMs, accountMs(1)), spent)
+end
+
+local served = num(f[11], 0)
+local tag, ahead, standing = max(num(f[25], 0), served), 0, false
+if inLine then
+  local place = redis.call('ZSCORE', LINE, tenant)
+  if place then tag, standing = tonumber(place), true end
+  local lapsed = redis.call('ZRANGEBYSCORE', DUE, '-inf', '(' .. (now - GRACE))
+  for i = 1, #lapsed, 1000 do
+    local some = {}
+    for j = i, min(#lapsed, i + 999) do
+      some[#some + 1] = lapsed[j]
+      if lapsed[j] == tenant then standing = false end
+    end
+    redis.call('ZREM', DUE, unpack(some))
+    redis.call('ZREM', LINE, unpack(some))
+  end
+  local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now)
+  for i = 1, #due, 1000 do
+    local some = {}
+    for j = i, min(#due, i + 999) do some[#some + 1] = due[j] end
+    local tags = redis.call('ZMSCORE', LINE, unpack(some))
+    for j = 1, #some do if tags[j] and tonumber(tags[j]) < tag then ahead = ahead + 1 end end
+  end
+  if #due == 0 and redis.call('EXISTS', DUE) == 0 then redis.call('HSET', STATE, 'ln', '0') end
+end
+
+local available = 0
+if not crowded then available = min(slots, floor((burst * TOKEN - bs) / TOKEN)) end
+if available < 1 or (available <= ahead and not entitled) then
+  local places = 1
+  if inLine then places = redis.call('ZCOUNT', LINE, '-inf', '(' .. string.format('%.17g', tag)) + 1 end
+  local wait = max(accountMs(places), 1)
+  if wait <= tonumber(ARGV[9]) then
+    -- Rounded to 17 digits: a tag that came back shorter would be another one.
+    redis.call('ZADD', LINE, string.format('%.17g', tag), tenant)
+    redis.call('ZADD', DUE, now + wait, tenant)
+    redis.call('PEXPIRE', LINE, 900000)
+    redis.call('PEXPIRE', DUE, 900000)
+    redis.call('HSET', STATE, 'ln', '1')
+  end
+  return refused('account', wait, spent)
+end
+
+if standing then
+  redis.call('ZREM', LINE, tenant)
+  redis.call('ZREM', DUE, tenant)
+end
+spent = min(spent + TOKEN, size * TOKEN)
+redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1,
+  'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now, 'br', ceiling, 'V', max(served, tag),
+  'ts:' .. tenant, spent, 'ta:' .. tenant, now, 'tr:' .. tenant, rate, 'tf:' .. tenant, tag + 1 / weight)
+if guaranteed then
+  local step = 'g:' .. stepAfterWindow(now)
+  local before = redis.call('HGET', STATE, step)
+  redis.call('HSET', STATE, step, (before and before .. ' ' or '') .. tenant .. '=1')
+  redis.call('HINCRBY', STATE, 'tu:' .. tenant, 1)
+end
+return { 1, now, n, spent }

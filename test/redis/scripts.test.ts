@@ -1,0 +1,225 @@
+import fc from 'fast-check';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Link } from '../../src/adapters/redis/link.ts';
+import { OwnSlots } from '../../src/adapters/redis/own-slots.ts';
+import type { Standing } from '../../src/adapters/redis/standing.ts';
+import { AccountState, type Receipt } from '../../src/quota/account.ts';
+import type { AccountQuota, TenantQuota, UpstreamLimit } from '../../src/quota/ledger.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { type RedisServer, redisServer } from '../support/redis.ts';
+
+let server: RedisServer;
+let client: Redis;
+beforeAll(async () => {
+  server = await redisServer();
+  client = server.client();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+let runs = 0;
+
+/** The scripts with time given from outside, and the model beside them. */
+async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
+  const clock = new ManualClock();
+  const start = 1_760_000_000_000;
+  const now = () => start + clock.monotonic();
+  const own = new OwnSlots();
+  const link = new Link({
+    connection: { client, isCluster: false, isReady: () => true, epoch: () => 1 },
+    clock,
+    serverTime: now,
+    prefix: 'test',
+    account: `pair${runs++}`,
+    replica: () => 'one',
+    process: 'p',
+    onOutage: 'local',
+    timeoutMs: 1_000,
+    reserveMs: 120_000,
+    flightMs: 400_000,
+    own,
+    newTicket: () => `ticket${runs++}`,
+  });
+  let standing: Standing | null = null;
+  let setup = { quota, tenants };
+  const guarantees = () =>
+    [...setup.tenants]
+      .filter(([, each]) => each.guarantee > 0)
+      .map(([id, each]) => `${id}=${each.guarantee}`)
+      .join(' ');
+  const beat = async () => {
+    standing = await link.beat(setup.quota, guarantees(), standing);
+    if (standing === null) throw new Error('unknown');
+    return standing;
+  };
+  const model = new AccountState(quota, tenants, now());
+  await link.enter(quota, null, 0);
+  await beat();
+  return {
+    clock,
+    model,
+    own,
+    link,
+    now,
+    /** Time passes as it does for a replica: with a beat every half second. */
+    async pass(ms: number) {
+      for (let left = ms; left > 0; left -= 1_500) {
+        clock.advance(Math.min(left, 1_500));
+        await beat();
+      }
+    },
+    beat,
+    async configure(next: typeof setup) {
+      setup = next;
+      model.configure(next.quota, next.tenants, now());
+      await beat();
+    },
+    async ask(tenant: string | null, maxWaitMs: number) {
+      const expected = model.ask({ tenant, maxWaitMs }, now());
+      const pace = tenant === null ? { rate: 1, burst: 1, weight: 1 } : setup.tenants.get(tenant);
+      if (pace === undefined) throw new Error('no such tenant');
+      const reply = await link.admit(tenant ?? '', pace, maxWaitMs, setup.quota);
+      return { expected, reply };
+    },
+    setup: () => setup,
+  };
+}
+
+const seen = (limit: number) =>
+  fc.oneof(
+    { weight: 4, arbitrary: fc.constant<UpstreamLimit>({ limit: null, remaining: null, throttled: null }) },
+    {
+      weight: 4,
+      arbitrary: fc
+        .integer({ min: 0, max: limit })
+        .map((remaining): UpstreamLimit => ({ limit, remaining, throttled: null })),
+    },
+    {
+      weight: 1,
+      arbitrary: fc
+        .option(fc.integer({ min: 0, max: 20_000 }), { nil: null })
+        .map((retryAfterMs): UpstreamLimit => ({ limit, remaining: 0, throttled: { retryAfterMs } })),
+    },
+  );
+
+const tenantQuota = fc.record({
+  rate: fc.integer({ min: 1, max: 600 }),
+  burst: fc.integer({ min: 1, max: 20 }),
+  weight: fc.constantFrom(1, 2, 3),
+  guarantee: fc.constantFrom(0, 0, 2),
+  maxWaitMs: fc.constant(0),
+});
+const LIMIT = 13;
+const setups = fc.record({
+  quota: fc.record({
+    limit: fc.constant(LIMIT),
+    ceiling: fc.integer({ min: 6, max: 12 }),
+    burst: fc.integer({ min: 1, max: 12 }),
+  }),
+  tenants: fc.tuple(tenantQuota, tenantQuota, tenantQuota).map(([a, b, c]) => new Map(Object.entries({ a, b, c }))),
+});
+const step = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('ask' as const),
+      tenant: fc.constantFrom('a', 'b', 'c', 'a', 'b', 'c', null),
+      maxWaitMs: fc.constantFrom(0, 0, 2_000, 30_000),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('settle' as const), which: fc.nat(20), seen: seen(LIMIT) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('refund' as const), which: fc.nat(20) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('expire' as const), which: fc.nat(20) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('withdraw' as const), tenant: fc.constantFrom('a', 'b', 'c') }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant('wait' as const),
+      ms: fc.oneof(fc.integer({ min: 1, max: 400 }), fc.integer({ min: 1, max: 20_000 })),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('configure' as const), setup: setups }) },
+);
+
+describe('the scripts', () => {
+  test('decide as the model does, over any history', async () => {
+    await fc.assert(
+      fc.asyncProperty(setups, fc.array(step, { maxLength: 80 }), async (setup, steps) => {
+        const {
+          model,
+          link,
+          own,
+          clock,
+          now,
+          pass,
+          ask,
+          configure,
+          beat,
+          setup: present,
+        } = await pair(setup.quota, setup.tenants);
+        const flying: { tenant: string | null; expected: Receipt; reply: Receipt; begun: object }[] = [];
+        const decide = async (tenant: string | null, maxWaitMs: number) => {
+          const { expected, reply } = await ask(tenant, maxWaitMs);
+          if (expected.ok) {
+            expect(reply).toMatchObject({
+              kind: 'admitted',
+              admittedAt: expected.admittedAt,
+              answeredBefore: expected.answeredBefore,
+            });
+            if (reply.kind === 'admitted')
+              flying.push({ tenant: tenant, expected, reply, begun: own.begin(clock.monotonic()) });
+          } else expect(reply).toMatchObject({ kind: 'refused', by: expected.by, waitMs: expected.retryAfterMs });
+          if (tenant !== null && (reply.kind === 'admitted' || reply.kind === 'refused')) {
+            const quota = present().tenants.get(tenant);
+            const remaining = Math.floor(((quota?.burst ?? 0) * 1e6 - reply.spent) / 1e6);
+            expect(remaining).toBe(model.tenantView(tenant, now()).remaining);
+          }
+        };
+        // Until the replicas of a state made anew have had the time to come, nothing is admitted.
+        await pass(2_100);
+        for (const each of steps) {
+          if (each.kind === 'wait') await pass(each.ms);
+          else if (each.kind === 'configure') {
+            await configure(each.setup);
+            // A tenant's new rate reaches Redis with its next ask.
+            for (const tenant of ['a', 'b', 'c']) await decide(tenant, 0);
+          } else if (each.kind === 'withdraw') {
+            model.withdraw(each.tenant);
+            await link.withdraw(each.tenant);
+          } else if (each.kind === 'ask') await decide(each.tenant, each.maxWaitMs);
+          else {
+            const [slot] = flying.splice(each.which % Math.max(1, flying.length), 1);
+            if (slot === undefined) continue;
+            if (each.kind === 'refund') {
+              model.refund(slot.tenant, now());
+              const burst = slot.tenant === null ? 0 : (present().tenants.get(slot.tenant)?.burst ?? 0);
+              own.end(slot.begun, ['r', slot.tenant ?? '', burst], clock.monotonic());
+            } else if (each.kind === 'expire') {
+              model.expire(now());
+              own.end(slot.begun, ['x'], clock.monotonic());
+            } else {
+              model.settle(slot.expected, each.seen, now());
+              const { remaining, throttled } = each.seen;
+              const used = remaining === null ? -1 : LIMIT - remaining;
+              const told = throttled === null ? -1 : (throttled.retryAfterMs ?? -2);
+              const { admittedAt, answeredBefore } = slot.reply;
+              own.end(slot.begun, ['s', admittedAt, answeredBefore, used, remaining ?? 0, told], clock.monotonic());
+            }
+            await link.settle(present().quota);
+          }
+          const standing = await beat();
+          const view = model.view(now());
+          expect({ held: standing.inFlight + standing.answered, foreign: standing.slotsForeign }).toEqual({
+            held: view.slotsInUse,
+            foreign: view.slotsForeign,
+          });
+          expect(standing.heldUntil - clock.monotonic()).toBe(view.heldForMs);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  }, 120_000);
+});
