@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
-import { createMemoryLedger } from './adapters/memory/ledger.ts';
 import { createUndiciSender } from './adapters/undici/sender.ts';
 import { type Authenticated, authenticate } from './auth/authenticate.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -14,10 +13,12 @@ import { createTraffic } from './edge/traffic.ts';
 import { whoami } from './edge/whoami.ts';
 import type { Handler, Received } from './exchange.ts';
 import { credentialPools } from './gateway/credentials.ts';
-import { keyExpiriesOf, keyRingOf, planOf, statusOf } from './gateway/derive.ts';
+import { keyExpiriesOf, keyRingOf } from './gateway/derive.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Parts } from './gateway/parts.ts';
 import { drawStack } from './gateway/stack.ts';
+import { openState } from './gateway/state.ts';
+import { statusOf } from './gateway/status.ts';
 import { announceQuota } from './quota/fields.ts';
 import { createWaitingRoom } from './quota/waiting.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
@@ -68,14 +69,28 @@ export function createGateway(options: GatewayOptions): Gateway {
         [...settings.accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
       cache: () => store.size(),
       keyExpiries: () => keyExpiriesOf(settings),
+      state: () => state.reading(),
       logLinesDropped: () => log.dropped(),
     },
   });
-  const ledger = createMemoryLedger({ clock, plan: planOf(settings), meter: metrics, log });
+  const state = openState({ settings, clock, meter: metrics, log, onChange: () => room.reconsider() });
+  const { ledger } = state;
   const room = createWaitingRoom({ ledger, clock });
   const store = createMemoryCache({ maxBytes: settings.cache.memoryBytes, clock, meter: metrics });
   const sender = createUndiciSender({ clock });
-  const base = { settings, clock, random, log, metrics, redactor, ledger, room, sender, keys: keyRingOf(settings) };
+  const base = {
+    settings,
+    clock,
+    random,
+    log,
+    metrics,
+    redactor,
+    state,
+    ledger,
+    room,
+    sender,
+    keys: keyRingOf(settings),
+  };
   const parts: Parts = { ...base, credentials: credentialPools(base) };
   const startedAt = clock.now();
   metrics.configLoaded('ok', startedAt / 1000);
@@ -120,12 +135,15 @@ export function createGateway(options: GatewayOptions): Gateway {
     await Promise.all([closeServer(traffic.server), closeServer(admin)]);
     for (const pool of parts.credentials.values()) pool.close();
     await sender.close();
+    await state.stop();
     log.flush();
   };
 
   return {
     log,
     async start() {
+      // Whoever asks before this replica has joined waits for it like for a slot.
+      await Promise.race([state.start(), elapsed(clock, JOIN_MS)]);
       const onTraffic = await listen(traffic.server, settings.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin, settings.listen.admin, 'admin');
@@ -164,6 +182,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     close,
   };
 }
+
+/** How long a start waits for Redis at most. */
+const JOIN_MS = 300;
 
 function elapsed(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => {

@@ -112,7 +112,8 @@ export const problems = {
   state_unavailable: {
     status: 503,
     title: 'State unavailable',
-    detail: 'The gateway cannot reach the state it shares with its replicas, and is set to refuse in that case.',
+    detail:
+      'The gateway cannot reach the state it shares with its replicas. It goes on by itself in a moment, if it is set to; retry after the time given.',
   },
   breaker_open: {
     status: 503,

@@ -19,6 +19,7 @@ import {
   routeDefaults,
   upstreamDefaults,
 } from './patchworks.ts';
+import { redisOf } from './redis.ts';
 import type { GatewayInput } from './schema.ts';
 import type { Path, Problem } from './source.ts';
 import { showPath } from './source.ts';
@@ -37,13 +38,6 @@ export function buildSettings(input: BuildInput): Built {
     problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
   };
   const { gateway, gatewaySource } = input;
-  if (gateway.redis !== undefined) {
-    report(
-      gatewaySource,
-      ['redis'],
-      'is not in this version, which keeps its state in one process: leave it out, and run one replica',
-    );
-  }
   const secrets: Secret[] = input.fromFiles.map((value) => new Secret(value));
   const secret = (value: string): Secret => {
     const made = new Secret(value);
@@ -63,6 +57,7 @@ export function buildSettings(input: BuildInput): Built {
   const { token } = gateway.listen.admin;
   const settings: Settings = {
     listen: { ...gateway.listen, admin: { ...gateway.listen.admin, token: token === '' ? null : secret(token) } },
+    redis: gateway.redis === undefined ? null : redisOf(gateway.redis, secret),
     accounts,
     upstreams,
     routes: routesOf(gateway, upstreams),

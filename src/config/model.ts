@@ -14,6 +14,8 @@ export interface Settings {
     /** CIDRs whose X-Forwarded-For counts. */
     readonly trustedProxies: readonly string[];
   };
+  /** Null: embedded state, this process alone. */
+  readonly redis: RedisSettings | null;
   readonly accounts: ReadonlyMap<string, AccountSettings>;
   readonly upstreams: ReadonlyMap<string, UpstreamSettings>;
   /** First match wins. */
@@ -34,6 +36,34 @@ export interface Settings {
   readonly secrets: readonly Secret[];
   /** Short digest of the files' content; changes when they do. No secret can be derived from it. */
   readonly revision: string;
+}
+
+export interface RedisSettings {
+  readonly servers:
+    | { readonly kind: 'alone'; readonly host: string; readonly port: number; readonly db: number }
+    | { readonly kind: 'sentinel'; readonly sentinels: readonly HostAndPort[]; readonly name: string }
+    | { readonly kind: 'cluster'; readonly nodes: readonly HostAndPort[] };
+  readonly username: string | null;
+  readonly password: Secret | null;
+  readonly sentinelPassword: Secret | null;
+  /** Null: no TLS. */
+  readonly tls: {
+    readonly ca: string | null;
+    readonly cert: string | null;
+    readonly key: Secret | null;
+    readonly servername: string | null;
+  } | null;
+  readonly prefix: string;
+  readonly onOutage: 'local' | 'closed';
+  /** Deadline of every command. */
+  readonly timeoutMs: number;
+  /** How long a silent replica's share is left to it. */
+  readonly reserveMs: number;
+}
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';

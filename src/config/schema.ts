@@ -1,6 +1,7 @@
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { doc, duration, flag, httpUrl, id, origin, pathPattern, pattern, size, text, whole } from './fields.ts';
+import { redisSchema } from './redis-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
 
 /**
@@ -241,10 +242,8 @@ export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'sile
 
 export const gatewaySchema = z.strictObject({
   listen,
-  redis: doc(z.unknown().optional(), {
-    description:
-      'State shared by several replicas. Not in this version: it keeps its state in one process, and refuses to load where Redis is configured, since replicas that count apart would exceed the ceiling together.',
-    planned: true,
+  redis: doc(redisSchema.optional(), {
+    description: 'State shared by several replicas. Left out: embedded state, for one process alone.',
   }),
   accounts: doc(z.record(id(), account, { error: 'must be a map of accounts' }), {
     description: 'Patchworks accounts, by name.',

@@ -2,7 +2,8 @@ import type { AccountSettings } from '../config/model.ts';
 import { apiKeyCredential, type CredentialPool, createCredentialPool } from '../upstream/credentials.ts';
 import { loginCredential } from '../upstream/login.ts';
 import { callLogin } from '../upstream/login-call.ts';
-import { LATE_ARRIVAL_MS, type Parts } from './parts.ts';
+import { LATE_ARRIVAL_MS } from './late.ts';
+import type { Parts } from './parts.ts';
 
 /** All the parts that credentials build on. */
 type Base = Omit<Parts, 'credentials'>;

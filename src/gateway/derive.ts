@@ -1,7 +1,6 @@
 import { createKeyRing, type KeyEntry, type KeyRing } from '../auth/keys.ts';
 import type { Settings } from '../config/model.ts';
 import type { LedgerPlan } from '../quota/ledger.ts';
-import type { Parts } from './parts.ts';
 
 /** What follows from the settings alone, in the form each part wants it. */
 export function keyRingOf(settings: Settings): KeyRing {
@@ -18,27 +17,6 @@ export function planOf(settings: Settings): LedgerPlan {
   const tenants = new Map([...accounts.keys()].map((id) => [id, new Map()]));
   for (const tenant of settings.tenants.values()) tenants.get(tenant.account)?.set(tenant.id, tenant.quota);
   return { accounts, tenants };
-}
-
-export function statusOf({ settings, ledger }: Parts): Record<string, unknown> {
-  const accounts = Object.fromEntries(
-    [...settings.accounts.keys()].map((id) => [
-      id,
-      {
-        ...ledger.view(id),
-        credentials: settings.accounts
-          .get(id)
-          ?.credentials.map((credential) => ({ id: credential.id, kind: credential.kind })),
-      },
-    ]),
-  );
-  const tenants = Object.fromEntries(
-    [...settings.tenants.values()].map(({ id, account, disabled }) => [
-      id,
-      { account, disabled, quota: ledger.peek(account, id) },
-    ]),
-  );
-  return { accounts, tenants, state: { kind: 'embedded', up: true }, revision: settings.revision };
 }
 
 export function keyExpiriesOf(settings: Settings) {

@@ -8,9 +8,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPool } from '../upstream/credentials.ts';
 import type { Sender } from '../upstream/sender.ts';
-
-/** How long after the gateway gave up on a request it may still arrive: what the kernel and a proxy may hold. */
-export const LATE_ARRIVAL_MS = 15_000;
+import type { State } from './state.ts';
 
 /** What a gateway is made of; opened by the composition root, handed to whoever builds on it. */
 export interface Parts {
@@ -20,6 +18,7 @@ export interface Parts {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly redactor: Redactor;
+  readonly state: State;
   readonly ledger: Ledger;
   readonly room: WaitingRoom;
   readonly sender: Sender;

@@ -12,7 +12,8 @@ import { findRoute, type Route, type Routed } from '../routing/route.ts';
 import { forward } from '../upstream/forward.ts';
 import { readSmallBodies, type Uploaded } from '../upstream/payload.ts';
 import { leadLinksBack } from '../upstream/rewrite.ts';
-import { LATE_ARRIVAL_MS, type Parts } from './parts.ts';
+import { LATE_ARRIVAL_MS } from './late.ts';
+import type { Parts } from './parts.ts';
 
 /** The rules of a cache without room: nothing is stored, and Cache-Status says so. */
 const NEVER_STORE: Settings['cache']['rules'] = [

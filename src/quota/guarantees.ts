@@ -1,4 +1,4 @@
-import { binOf, WINDOW_MS } from './window.ts';
+import { binAfterWindow, binOf } from './window.ts';
 
 /**
  * Slots a minute that are kept for their tenant, whether it asks or not: the others may use what is left above them. What
@@ -35,7 +35,7 @@ export class Guarantees {
   admitted(tenant: string, now: number): void {
     if (!this.#slots.has(tenant)) return;
     this.#expire(now);
-    const bin = binOf(now + WINDOW_MS) + 1;
+    const bin = binAfterWindow(now);
     const counts = this.#bins.get(bin) ?? new Map<string, number>();
     counts.set(tenant, (counts.get(tenant) ?? 0) + 1);
     this.#bins.set(bin, counts);

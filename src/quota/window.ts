@@ -2,8 +2,9 @@
 export const WINDOW_MS = 60_000;
 
 /**
- * Slots are freed in steps of this length, rounded up: so their number is kept in at most 601 counters however high the
- * ceiling is. A slot lasts 0.05 s longer on average, 0.08 % of a window.
+ * Slots are freed in steps of this length, rounded up: so their number is kept in some 600 counters however high the
+ * ceiling is. One step more makes up for a clock of Redis that was set forward by less than can be told from a slow
+ * network. A slot lasts 0.15 s longer on average, 0.25 % of a window.
  */
 export const BIN_MS = 100;
 
@@ -77,7 +78,7 @@ export class LeasedWindow {
     this.#inFlight -= 1;
     this.#answered += 1;
     this.#everAnswered += 1;
-    const bin = binOf(now + WINDOW_MS) + 1;
+    const bin = binAfterWindow(now);
     this.#bins.set(bin, (this.#bins.get(bin) ?? 0) + 1);
   }
 
@@ -91,6 +92,11 @@ export class LeasedWindow {
       this.#bins.delete(this.#head);
     }
   }
+}
+
+/** The step in which what happens now is a window old. */
+export function binAfterWindow(now: number): number {
+  return binOf(now + WINDOW_MS) + 2;
 }
 
 /** The step a moment lies in. What was put into a step is free once the step has begun. */

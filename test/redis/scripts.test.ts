@@ -34,7 +34,6 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     replica: () => 'one',
     process: 'p',
     onOutage: 'local',
-    timeoutMs: 1_000,
     reserveMs: 120_000,
     flightMs: 400_000,
     own,

@@ -15,7 +15,7 @@ export interface RedisLedger extends Ledger {
 }
 
 export interface RedisLedgerOptions {
-  readonly connection: LedgerConnection & { reconnect(): void };
+  readonly connection: LedgerConnection & { reconnect(): void; onReady(run: () => void): void };
   readonly clock: Clock;
   readonly plan: LedgerPlan;
   readonly meter: Meter;
@@ -24,7 +24,6 @@ export interface RedisLedgerOptions {
   /** A name no other living replica has: host and port. */
   readonly replica: string;
   readonly onOutage: 'local' | 'closed';
-  readonly timeoutMs: number;
   readonly reserveMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
   readonly flightMs: number;
@@ -105,6 +104,9 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     view: (account): AccountView => accountOf(account).view(),
     async start() {
       started = true;
+      connection.onReady(() => {
+        for (const account of accounts.values()) account.reachable();
+      });
       await Promise.all(all().map((account) => account.start()));
     },
     async stop() {

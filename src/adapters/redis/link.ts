@@ -25,8 +25,6 @@ export interface LinkOptions {
   /** Tells this process from one before it that had the same name. */
   readonly process: string;
   readonly onOutage: 'local' | 'closed';
-  /** Deadline of a command; what runs later on the server has no effect. */
-  readonly timeoutMs: number;
   readonly reserveMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
   readonly flightMs: number;
@@ -56,6 +54,8 @@ export type Reply =
 
 /** How long a server that has lost its memory waits for the replicas: they beat twice a second and reconnect as often. */
 const OTHERS_COME_MS = 2_000;
+/** An answer that comes this soon was not held up. */
+const PROMPT_MS = 80;
 /** Endings in one command; the rest follows at once. */
 const MOST_ENDINGS = 500;
 
@@ -85,6 +85,8 @@ export class Link {
    * this replica not to work alone.
    */
   #confirmed = 0;
+  /** The server's clock was set forward. */
+  #leapt = false;
   /** Redis' time at the latest reply, and when its question was sent. */
   #redis = { now: 0, askedAt: 0 };
 
@@ -110,9 +112,8 @@ export class Link {
   }
 
   async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota): Promise<Reply> {
-    const { timeoutMs, reserveMs, connection } = this.#options;
+    const { reserveMs, connection } = this.#options;
     const askedAt = this.#options.clock.monotonic();
-    const notAfter = Math.ceil(this.redisNow() + timeoutMs * 1.5);
     const args = [
       tenant,
       pace.rate,
@@ -123,17 +124,20 @@ export class Link {
       quota.burst,
       reserveMs,
     ];
-    const reply = await this.#run('admit', [notAfter, ...args, connection.isCluster ? 1 : 0]);
+    const reply = await this.#run('admit', [...args, connection.isCluster ? 1 : 0]);
     const [status, now, first, second, spent] = reply as [number, number, never, number, number];
-    if (status !== -1) this.#heard(now, askedAt);
     switch (status) {
       case 1:
+        this.#heard(now, askedAt);
         return { kind: 'admitted', admittedAt: now, answeredBefore: Number(first), spent: second };
       case 0:
+        this.#heard(now, askedAt);
         return { kind: 'refused', by: String(first) as 'tenant' | 'account' | 'hold', waitMs: second, spent };
       case -2:
+        this.#late(askedAt);
         return { kind: 'late' };
       case -3:
+        this.#heard(now, askedAt);
         return { kind: 'recovering', waitMs: Number(first) };
       default:
         this.part();
@@ -147,19 +151,18 @@ export class Link {
     const { first, endings } = own.untold(MOST_ENDINGS);
     if (endings.length === 0) return false;
     const askedAt = this.#options.clock.monotonic();
-    const args = ['', first, JSON.stringify(endings), quota.ceiling, quota.burst];
+    const args = [first, JSON.stringify(endings), quota.ceiling, quota.burst];
     const [status, now, last] = (await this.#run('settle', args)) as [number, number, number];
-    if (status !== 1) {
-      this.part();
-      return false;
-    }
+    if (status === -2) this.#late(askedAt);
+    if (status === -1) this.part();
+    if (status !== 1) return false;
     this.#heard(now, askedAt);
     own.acknowledge(last);
     return own.lastNumber > last;
   }
 
   async withdraw(tenant: string): Promise<void> {
-    await this.#run('withdraw', ['', tenant]);
+    await this.#run('withdraw', [tenant]);
   }
 
   /**
@@ -177,7 +180,6 @@ export class Link {
     const present = own.present;
     const reply = await runWhole(connection.client, scripts.enter, this.#keys, [
       ...this.#head(''),
-      '',
       present,
       held.first,
       JSON.stringify(held.heldForMs),
@@ -198,8 +200,14 @@ export class Link {
       ticket,
       standing?.replicas ?? 0,
       this.#options.process,
+      this.#leapt ? 1 : 0,
     ]);
-    if ((reply as [number])[0] === -4) return 'taken';
+    const status = (reply as [number])[0];
+    if (status === -4) return 'taken';
+    if (status === -2) {
+      this.#late(askedAt);
+      return 'lost';
+    }
     if (connection.epoch() !== epoch) return 'lost';
     own.acknowledge(last);
     this.#ticket = ticket;
@@ -219,7 +227,6 @@ export class Link {
     const ownInFlight = own.counted;
     const reply = await runWhole(this.#options.connection.client, scripts.beat, this.#keys, [
       ...this.#head(this.#ticket),
-      '',
       ownInFlight,
       this.#confirmed,
       standing?.share ?? 0,
@@ -230,11 +237,12 @@ export class Link {
       reserveMs,
       guarantees,
       leaving,
+      this.#leapt ? 1 : 0,
     ]);
-    if ((reply as [number])[0] !== 1) {
-      this.part();
-      return null;
-    }
+    const status = (reply as [number])[0];
+    if (status === -2) this.#late(askedAt);
+    if (status === -1) this.part();
+    if (status !== 1) return null;
     return this.#standing(reply, askedAt, ownInFlight);
   }
 
@@ -268,11 +276,18 @@ export class Link {
 
   #heard(now: number, askedAt: number): void {
     this.#redis = { now, askedAt };
+    this.#leapt = false;
+  }
+
+  /** Told that it is later than it can be. If the answer came at once, it was not the way that was long. */
+  #late(askedAt: number): void {
+    if (this.#options.clock.monotonic() - askedAt < PROMPT_MS) this.#leapt = true;
   }
 
   #head(ticket: string): Argument[] {
     const { serverTime, replica } = this.#options;
-    return [serverTime === undefined ? '' : serverTime(), replica(), ticket];
+    const latest = this.#redis.now === 0 ? -1 : Math.ceil(this.redisNow());
+    return [serverTime === undefined ? '' : serverTime(), replica(), ticket, latest];
   }
 
   #run(name: 'admit' | 'settle' | 'withdraw', args: readonly Argument[]): Promise<unknown> {

@@ -74,6 +74,8 @@ export class SharedAccount {
   #takenBeats = 0;
   #settling = false;
   #holdUntil = 0;
+  /** The shared state was made anew, and waits for other replicas: what it says of itself is not the whole yet. */
+  #recovering = false;
   #recoveringUntil = 0;
   readonly #buckets = new Map<string, TokenBucket>();
   readonly #refusals = new Map<string, Refusal>();
@@ -102,6 +104,14 @@ export class SharedAccount {
   /** Joins, and from then on says twice a second that it is there. Resolves after the first attempt. */
   async start(): Promise<void> {
     await this.#beat();
+  }
+
+  /** Redis can be asked (again): no need to wait for the next beat, unless this replica works alone. */
+  reachable(): void {
+    if (this.#fallback !== null || this.#closed) return;
+    this.#enter()
+      .then(() => this.#confirm())
+      .catch((error: unknown) => this.#failed(error));
   }
 
   async stop(leavingMs: number): Promise<void> {
@@ -204,6 +214,8 @@ export class SharedAccount {
         this.#recoveringUntil = this.#now() + Math.min(reply.waitMs, ASK_AGAIN_MS);
         return this.#refuse(ask, 'state', Math.min(reply.waitMs, ASK_AGAIN_MS));
       case 'late':
+        // If the clock of Redis leapt, the beat takes that out.
+        if (attempts > 1) await this.#confirm().catch((error: unknown) => this.#failed(error));
         return attempts > 1 ? this.#askRedis(ask, attempts - 1) : this.#refuse(ask, 'state', ASK_AGAIN_MS);
       case 'unknown':
         if (attempts > 1 && (await this.#enter())) return this.#askRedis(ask, attempts - 1);
@@ -304,10 +316,7 @@ export class SharedAccount {
       // Several answers of one tick go together.
       await Promise.resolve();
       let more = true;
-      while (more && link.joined) {
-        await link.settle(this.#quota);
-        more = this.#options.own.untold(1).endings.length > 0;
-      }
+      while (more && link.joined) more = await link.settle(this.#quota);
       this.#failures = 0;
     } catch (error) {
       // They are told again with the next, or on entering: until then Redis counts them as in flight.
@@ -318,21 +327,29 @@ export class SharedAccount {
   }
 
   async #beat(): Promise<void> {
-    const { link, clock, isReady, own } = this.#options;
+    const { link, clock, isReady } = this.#options;
     try {
-      if (link.joined && (this.#standing === null || this.#standing.closedForMs === 0)) {
-        this.#learn(await link.beat(this.#quota, this.#guarantees, this.#standing));
-        this.#failures = 0;
-        if (own.untold(1).endings.length > 0) void this.#settle();
-      } else if (isReady()) {
+      if (!isReady()) this.#readyBeats = 0;
+      else {
         this.#readyBeats += 1;
-        if (this.#fallback === null || this.#readyBeats >= READY_BEATS) await this.#enter();
-      } else this.#readyBeats = 0;
+        const flickering = this.#fallback !== null && this.#readyBeats < READY_BEATS;
+        if ((!link.joined || this.#recovering) && !flickering) await this.#enter();
+        await this.#confirm();
+      }
     } catch (error) {
       this.#failed(error);
     } finally {
       if (!this.#closed) this.#cancelBeat = clock.after(BEAT_MS, () => void this.#beat());
     }
+  }
+
+  /** Redis leaves a share to this replica until it says that it has heard the answer. */
+  async #confirm(): Promise<void> {
+    const { link, own } = this.#options;
+    if (!link.joined || this.#recovering) return;
+    this.#learn(await link.beat(this.#quota, this.#guarantees, this.#standing));
+    this.#failures = 0;
+    if (own.untold(1).endings.length > 0) void this.#settle();
   }
 
   #learn(standing: Standing | null): void {
@@ -365,8 +382,8 @@ export class SharedAccount {
       const { closedForMs, replicas } = entered;
       this.#recoveringUntil = this.#now() + Math.min(closedForMs, ASK_AGAIN_MS);
       // A state that waits for other replicas lacks what they hold: what was known before is worth more.
-      if (closedForMs === 0 || this.#standing === null) this.#learn(entered);
-      else this.#standing = { ...this.#standing, closedForMs };
+      this.#recovering = closedForMs > 0;
+      if (!this.#recovering) this.#learn(entered);
       if (this.#fallback !== null || closedForMs > 0) {
         log.info({ account, replicas, closedForMs }, 'entered the shared state with all slots held');
       }

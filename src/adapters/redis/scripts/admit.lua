@@ -2,15 +2,15 @@
 -- ARGV  5 tenant, empty for the gateway's own   6 rate 7 burst 8 weight   9 longest wait   10 ceiling 11 account burst
 --       12 reserve   13 cluster: 1 if this server is a node of one
 -- Returns {1, now, ever answered, spent by the tenant} | {0, now, by, wait, spent} | {-1} ticket unknown: enter first
---         | {-2, now} too late | {-3, now, wait} recovering
+--         | {-2} too late, or the clock leapt | {-3, now, wait} recovering
 local id, tenant = ARGV[2], ARGV[5]
 local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
   'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'ts:' .. tenant, 'ta:' .. tenant, 'tr:' .. tenant, 'tf:' .. tenant, 'node')
 if f[1] ~= ARGV[3] then return { -1 } end
 if ARGV[13] == '1' and f[26] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
 local t, offBefore = tonumber(f[2]), tonumber(f[3])
-local now, off = clock(t, offBefore)
-if now > tonumber(ARGV[4]) then return { -2, now } end
+local now, off = clock(t, offBefore, tonumber(ARGV[4]))
+if not now then return { -2 } end
 if num(f[20], 0) > now then return { -3, now, tonumber(f[20]) - now } end
 
 local reserved = num(f[18], 0)

@@ -1,13 +1,15 @@
 -- A replica says that it is there, corrects what it has in flight, and learns how the account stands.
--- ARGV  4 empty   5 its slots in flight, endings not taken in yet included   6 latest time at which it knows it was heard   7 share it
+-- ARGV  5 its slots in flight, endings not taken in yet included   6 latest time at which it knows it was heard   7 share it
 --       believes in   8 local | closed | leaving   9 ceiling 10 account burst   11 how long a request can be under way
 --       12 reserve   13 guarantees `id=slots …`   14 leaving: how long what it cut off can still arrive
--- Returns how the account stands (see `standing`) | {-1}
+--       15 adopt (0/1): the clock leapt
+-- Returns how the account stands (see `standing`) | {-1} | {-2} too late, or the clock leapt
 local id = ARGV[2]
 local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'i:' .. id, 'M', 'ou', 'bs', 'ba', 'br',
   'ro')
 if f[1] ~= ARGV[3] then return { -1 } end
-local now, off = clock(tonumber(f[2]), tonumber(f[3]))
+local now, off = clock(tonumber(f[2]), tonumber(f[3]), tonumber(ARGV[4]), ARGV[15] == '1')
+if not now then return { -2 } end
 local hd, st = expire(now, tonumber(f[7]), tonumber(f[5]))
 local fl, n = tonumber(f[4]), tonumber(f[6])
 local ceiling, burst, reserveMs = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[12])

@@ -6,7 +6,9 @@
 --       12 slots that others may hold: a JSON list of [ms, slots]   13 whether some belong to no living replica (0/1)
 --       14 share it believes in   15 local | closed   16 ceiling 17 account burst   18 how long a request can be under way
 --       19 reserve   20 time for others to come   21 cluster (0/1)   22 ticket to be given   23 how many replicas it knows of   24 process
+--       25 adopt (0/1): the clock leapt
 -- Returns how the account stands (see `standing`) | {-4} another process of this name is there
+--         | {-2} too late, or the clock leapt
 local id, ticket = ARGV[2], ARGV[22]
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local node = ARGV[21] == '1' and redis.call('CLUSTER', 'MYID') or ''
@@ -33,9 +35,17 @@ if fresh then
   redis.call('HSET', STATE, 'run', run, 'node', node, 'bs', (burst - 1) * TOKEN, 'ba', now, 'br', ceiling, 'V', 0, 'ln', '0',
     'gl', '', 'ob', '0')
 else
-  now, off = clock(tonumber(f[1]), tonumber(f[2]))
+  members = cjson.decode(f[9])
+  local t, latest = tonumber(f[1]), tonumber(ARGV[4])
+  if latest < 0 and next(members) ~= nil then
+    -- A newcomer can not tell whether the clock leapt: time stands still until one speaks that can.
+    now, off = t, tonumber(f[2])
+  else
+    now, off = clock(t, tonumber(f[2]), latest, ARGV[25] == '1')
+    if not now then return { -2 } end
+  end
   hd, st = expire(now, tonumber(f[8]), tonumber(f[6]))
-  fl, n, members, ro = tonumber(f[5]), tonumber(f[7]), cjson.decode(f[9]), num(f[10], 0)
+  fl, n, ro = tonumber(f[5]), tonumber(f[7]), num(f[10], 0)
   gx, ga, ou, hu, known = cjson.decode(f[11]), tonumber(f[12]), num(f[13], 0), num(f[14], 0), f[17] == '1'
 end
 

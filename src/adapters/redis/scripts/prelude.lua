@@ -2,7 +2,8 @@
 -- holds these scripts to it, so whoever changes the arithmetic of one changes the other.
 --
 -- KEYS  1 state: one hash an account   2 line: waiting tenants by tag   3 due: the same by the time they were told
--- ARGV  1 time in ms, empty for that of the server (tests set it)   2 replica   3 its ticket   4 not after: this time
+-- ARGV  1 time in ms, empty for that of the server (tests set it)   2 replica   3 its ticket   4 the latest it can be by the caller's
+--       clock, -1: not known
 --
 -- Fields of the state (times are logical, in ms, see `clock`):
 --   t off            time of the latest change, and how far the server's clock is ahead of it
@@ -22,24 +23,30 @@
 --   ou               until when slots may be held that no member knows of
 local STATE, LINE, DUE = KEYS[1], KEYS[2], KEYS[3]
 local STEP, WINDOW, TOKEN, GRACE = 100, 60000, 1000000, 250
--- Replicas touch an account every half second: a longer leap is a step of the clock, and must not free a slot early.
-local LEAP = 2000
+-- What the caller's clock and the way here may differ by. Slots are held as much longer than a window (stepAfterWindow).
+local SLACK = 100
 local floor, max, min = math.floor, math.max, math.min
 -- Later than any time and more than any count; an infinity does not survive being stored everywhere.
 local FAR = 9e15
 
 local function wall()
-  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  if ARGV[1] ~= '' then return floor(tonumber(ARGV[1])) end
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 end
 
--- Time that neither goes back nor leaps, whatever the server's clock does.
-local function clock(t, off)
+-- Time that neither goes back nor leaps, whatever the server's clock does. The caller knows by a clock of its own how late it
+-- can be at most (`latest`). Where the server's is later, either the command was carried out late, or the clock was set
+-- forward: a caller that is answered at once knows which, and comes back to have the leap taken out (`adopt`).
+-- Returns now and the new offset, or nil and what time it would be.
+local function clock(t, off, latest, adopt)
   local at = wall()
   local now = at - off
   if now < t then return t, at - t end
-  if now > t + LEAP then return t + LEAP, at - t - LEAP end
+  if latest >= 0 and now > latest + SLACK then
+    if not adopt then return nil, now end
+    return max(t, latest), at - max(t, latest)
+  end
   return now, off
 end
 
@@ -98,9 +105,9 @@ local function waitFor(spent, tokens, rate, burst)
   return ms
 end
 
--- The step in which an answer of now is a window old, rounded up.
+-- The step in which an answer of now is a window old: rounded up, and one more for a clock that was set forward unseen.
 local function stepAfterWindow(now)
-  return floor((now + WINDOW) / STEP) + 1
+  return floor((now + WINDOW) / STEP) + 2
 end
 
 local function num(value, default)

@@ -4,12 +4,13 @@
 --         ["s", admitted at, answered before, used or -1, remaining, hold: -1 none, -2 untold, or ms]
 --         ["x"] no answer, and it can not arrive any more   ["r", tenant, burst] it never left
 --       7 ceiling   8 account burst
--- Returns {1, now, last number} | {-1}
+-- Returns {1, now, last number} | {-1} | {-2} too late, or the clock leapt
 local id = ARGV[2]
 local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'i:' .. id, 'q:' .. id, 'bs', 'ba', 'br',
   'fo', 'fr', 'fu', 'fxu', 'fxa', 'fxn', 'fxw', 'fxo', 'fxb', 'hu', 'hs', 'hn', 'ob')
 if f[1] ~= ARGV[3] then return { -1 } end
-local now, off = clock(tonumber(f[2]), tonumber(f[3]))
+local now, off = clock(tonumber(f[2]), tonumber(f[3]), tonumber(ARGV[4]))
+if not now then return { -2 } end
 local hd, st = expire(now, tonumber(f[7]), tonumber(f[5]))
 local fl, n, mine, seq = tonumber(f[4]), tonumber(f[6]), num(f[8], 0), num(f[9], 0)
 local ceiling, burst = tonumber(ARGV[7]), tonumber(ARGV[8])

@@ -1,0 +1,113 @@
+import { z } from 'zod';
+import { doc, duration, text } from './fields.ts';
+
+/** The shape of `redis` in gateway.yaml: the state that replicas share. */
+const HOUR = 3_600_000;
+
+const hostAndPort = () =>
+  z
+    .string({ error: 'must be host:port' })
+    .regex(/^(?:\[[0-9a-fA-F:]+\]|[^\s:/@[\]]+):\d{1,5}$/, { error: 'must be host:port, such as redis-0:6379' });
+
+const servers = () =>
+  z.array(hostAndPort(), { error: 'must be a list of host:port' }).min(1, { error: 'must not be empty' });
+
+const redisUrl = () =>
+  z.string({ error: 'must be a URL' }).superRefine((value, context) => {
+    const url = URL.canParse(value) ? new URL(value) : null;
+    const plain =
+      url !== null &&
+      /^rediss?:$/.test(url.protocol) &&
+      url.hostname !== '' &&
+      /^\/?\d{0,3}$/.test(url.pathname) &&
+      url.search === '';
+    if (!plain) {
+      context.addIssue({
+        code: 'custom',
+        message: 'must be redis://[user:password@]host[:port][/number], or rediss:// for TLS',
+      });
+    }
+  });
+
+const pem = (description: string) => doc(text().optional(), { description });
+
+export const redisSchema = z
+  .strictObject({
+    url: doc(redisUrl().optional(), {
+      description:
+        'A single server, such as `redis://localhost:6379`; `rediss://` for TLS. One of `url`, `sentinels` and `cluster`.',
+    }),
+    sentinels: doc(servers().optional(), {
+      description: 'Sentinels that know the server, as host:port; together with `name`.',
+    }),
+    name: doc(text().optional(), { description: 'What the Sentinels call the server, such as `mymaster`.' }),
+    cluster: doc(servers().optional(), {
+      description:
+        'Some nodes of a Cluster, as host:port; the others are learned from them. All state of an account is in one slot.',
+    }),
+    username: doc(text().optional(), { description: 'User of the server (ACL). Default: its default user.' }),
+    password: doc(text().optional(), { description: 'Password of the server.' }),
+    sentinelPassword: doc(text().optional(), { description: 'Password of the Sentinels, if they have one.' }),
+    tls: doc(
+      z
+        .strictObject({
+          ca: pem('Certificates that are trusted, PEM. Default: those of the system.'),
+          cert: pem('Certificate of this client, PEM.'),
+          key: pem('Its key, PEM.'),
+          servername: doc(text().optional(), {
+            description: 'Name in the certificate of the server, if it is not its host.',
+          }),
+        })
+        .optional(),
+      {
+        description:
+          'Talk TLS to the servers; `{}` with the certificates of the system. PEM texts are best read from a file: `${file:/path}`.',
+      },
+    ),
+    prefix: doc(
+      z
+        .string({ error: 'must be a text' })
+        .regex(/^[A-Za-z0-9:._-]{1,64}$/, { error: 'must be 1 to 64 letters, digits and : . _ -' })
+        .default('patchgate'),
+      {
+        description:
+          'All keys begin with it. Gateways that share an account must share it; two that must not know of each other need two.',
+        shown: 'patchgate',
+      },
+    ),
+    onOutage: doc(z.enum(['local', 'closed'], { error: 'must be local or closed' }).default('local'), {
+      description:
+        'What a replica does that has lost Redis. `local`: after 2.5 s it goes on with an equal share of the ceiling. `closed`: 503 until Redis is back.',
+      shown: 'local',
+    }),
+    timeout: doc(duration(10, 5_000).default(100), {
+      description:
+        'A command that takes longer has failed, and has no effect should it still be carried out. Longer: a slow Redis is waited for, and so are its callers.',
+      unit: 'duration',
+      shown: '100ms',
+    }),
+    reserve: doc(duration(10_000, HOUR).default(120_000), {
+      description:
+        'How long the others leave a silent replica its share of the ceiling, as it may be alive and have lost Redis alone. Shorter: a replica that crashed costs less. Longer: one that is cut off stays within the ceiling together with the others for longer. With `closed` nothing is reserved.',
+      unit: 'duration',
+      shown: '2m',
+    }),
+  })
+  .superRefine((redis, context) => {
+    const issue = (path: string[], message: string): void => context.addIssue({ code: 'custom', path, message });
+    const given = (['url', 'sentinels', 'cluster'] as const).filter((name) => redis[name] !== undefined);
+    if (given.length !== 1)
+      issue(given.length === 0 ? [] : [given[1] as string], 'needs exactly one of url, sentinels and cluster');
+    if (redis.sentinels !== undefined && redis.name === undefined)
+      issue(['sentinels'], 'needs name: what the Sentinels call the server');
+    if (redis.sentinels === undefined && redis.name !== undefined) issue(['name'], 'is of use only with sentinels');
+    if (redis.sentinels === undefined && redis.sentinelPassword !== undefined)
+      issue(['sentinelPassword'], 'is of use only with sentinels');
+    const inUrl = redis.url !== undefined && URL.canParse(redis.url) && new URL(redis.url).password !== '';
+    if (inUrl && redis.password !== undefined) issue(['password'], 'is in the url as well: give it once');
+    if (redis.tls !== undefined && (redis.tls.cert === undefined) !== (redis.tls.key === undefined)) {
+      issue(['tls'], 'needs both cert and key, or neither');
+    }
+  });
+
+export type RedisInput = z.output<typeof redisSchema>;
