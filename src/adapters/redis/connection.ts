@@ -32,8 +32,8 @@ export interface RedisConnection {
   /** Commands can be sent. */
   isReady(): boolean;
   /**
-   * Grows whenever a connection to a server is lost or another server takes over, before anything can be sent on the new
-   * connection: what was known of the server's memory is in doubt from then on.
+   * Grows whenever a connection to a server is lost, before anything can be sent on a new one: what was known of the
+   * server's memory is in doubt from then on.
    */
   epoch(): number;
   /** Calls `run` each time commands can be sent again. */
@@ -60,17 +60,16 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   const lost = (): void => {
     epoch += 1;
   };
-  client.on('close', lost);
-  client.on('+node', lost);
-  client.on('-node', lost);
-  client.on('node error', lost);
+  if (client instanceof Redis) client.on('close', lost);
+  // Of a Cluster, a node that was never reached tells nothing; one that takes over is told by its own id (admit.lua).
+  else client.on('+node', (node: Redis) => countCloses(node, lost));
   client.on('ready', () => {
     if (told) log.info({ kind: servers.kind }, 'Redis is there again');
     told = false;
   });
-  // Once an outage, not once an attempt.
+  // Once an outage, not once an attempt. By its message alone: the error itself holds the command, and so the password.
   client.on('error', (error: Error) => {
-    if (!told) log.warn({ kind: servers.kind, err: error }, 'no connection to Redis');
+    if (!told) log.warn({ kind: servers.kind, reason: error.message }, 'no connection to Redis');
     told = true;
   });
   return {
@@ -85,6 +84,17 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
     },
     close: () => client.disconnect(),
   };
+}
+
+function countCloses(node: Redis, lost: () => void): void {
+  let wasReady = false;
+  node.on('ready', () => {
+    wasReady = true;
+  });
+  node.on('close', () => {
+    if (wasReady) lost();
+    wasReady = false;
+  });
 }
 
 function openSingle(settings: ConnectionSettings): Redis {

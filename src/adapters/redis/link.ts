@@ -72,6 +72,8 @@ type StandingNumbers = [
   holdMs: number,
   orphanMs: number,
   closedForMs: number,
+  reserved: number,
+  silent: number,
 ];
 
 /** The calls to the scripts for one account: keys, arguments, replies, and Redis' time as far as it is known here. */
@@ -85,6 +87,8 @@ export class Link {
    * this replica not to work alone.
    */
   #confirmed = 0;
+  /** Name of the state whose time is known. */
+  #base = '';
   /** The server's clock was set forward. */
   #leapt = false;
   /** Redis' time at the latest reply, and when its question was sent. */
@@ -112,18 +116,9 @@ export class Link {
   }
 
   async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota): Promise<Reply> {
-    const { reserveMs, connection } = this.#options;
+    const { connection } = this.#options;
     const askedAt = this.#options.clock.monotonic();
-    const args = [
-      tenant,
-      pace.rate,
-      pace.burst,
-      pace.weight,
-      Math.floor(maxWaitMs),
-      quota.ceiling,
-      quota.burst,
-      reserveMs,
-    ];
+    const args = [tenant, pace.rate, pace.burst, pace.weight, Math.floor(maxWaitMs), quota.ceiling, quota.burst];
     const reply = await this.#run('admit', [...args, connection.isCluster ? 1 : 0]);
     const [status, now, first, second, spent] = reply as [number, number, never, number, number];
     switch (status) {
@@ -185,7 +180,7 @@ export class Link {
       JSON.stringify(held.heldForMs),
       last,
       Math.ceil(holdMs),
-      JSON.stringify(standing?.members ?? []),
+      JSON.stringify(standing?.shares ?? {}),
       standing === null ? -1 : Math.ceil(askedAt - standing.askedAt),
       JSON.stringify(fears),
       standing?.orphans ? 1 : 0,
@@ -198,9 +193,9 @@ export class Link {
       OTHERS_COME_MS,
       connection.isCluster ? 1 : 0,
       ticket,
-      standing?.replicas ?? 0,
       this.#options.process,
       this.#leapt ? 1 : 0,
+      this.#base,
     ]);
     const status = (reply as [number])[0];
     if (status === -4) return 'taken';
@@ -248,9 +243,24 @@ export class Link {
 
   #standing(reply: unknown, askedAt: number, ownInFlight: number): Standing {
     const heardAt = this.#options.clock.monotonic();
-    const [, now, share, replicas, inFlight, answered, tokens, slotsForeign, foreignMs, holdMs, orphanMs, closedForMs] =
-      reply as StandingNumbers;
-    const [ids, held] = (reply as unknown[]).slice(12) as [string, number[]];
+    const [
+      ,
+      now,
+      share,
+      replicas,
+      inFlight,
+      answered,
+      tokens,
+      slotsForeign,
+      foreignMs,
+      holdMs,
+      orphanMs,
+      closedForMs,
+      reserved,
+      silent,
+    ] = reply as StandingNumbers;
+    const [shares, base, held] = (reply as unknown[]).slice(14) as [string, string, number[]];
+    this.#base = base;
     this.#heard(now, askedAt);
     this.#confirmed = now;
     const steps = new Map<number, number>();
@@ -265,7 +275,9 @@ export class Link {
       answered,
       tokens,
       steps,
-      members: JSON.parse(ids) as string[],
+      reserved,
+      silent,
+      shares: JSON.parse(shares) as Record<string, number>,
       orphans: orphanMs > 0,
       closedForMs,
       slotsForeign,

@@ -400,7 +400,9 @@ export class SharedAccount {
     const { link, log, account } = this.#options;
     this.#failures += 1;
     this.#readyBeats = 0;
-    log.debug({ account, err: error, failures: this.#failures }, 'a command to Redis failed');
+    // By its message alone: the error itself holds the whole command.
+    const reason = error instanceof Error ? error.message : String(error);
+    log.debug({ account, reason, failures: this.#failures }, 'a command to Redis failed');
     if (this.#failures >= FAILURES_TO_PART) link.part();
     if (this.#failures % FAILURES_TO_RECONNECT === 0) this.#options.reconnect();
   }

@@ -16,7 +16,11 @@ export interface Standing {
   readonly tokens: number;
   /** Answered slots by the step in which they are free, counted from the answer. */
   readonly steps: ReadonlyMap<number, number>;
-  readonly members: readonly string[];
+  /** Of the replicas, by name: what each may hold on its own. */
+  readonly shares: Readonly<Record<string, number>>;
+  /** Slots left to replicas that were silent then, and may hold them on their own; and how many those are. */
+  readonly reserved: number;
+  readonly silent: number;
   /** Some slots belong to no living replica. */
   readonly orphans: boolean;
   /** A state made anew waits this long for the other replicas. Until then not all slots are in it. */
@@ -40,7 +44,8 @@ const UNPACED = 5;
  * - S: slots that stood then and may still be held; they run out.
  * - A: what the others may have been given before Redis took this replica for silent: bounded by the bucket and the
  *   window. Each replica counts what it was given itself after its own standing, so only what one of them may have above
- *   its part has to be left: with (C − S) / N each, that is A − (C − S) / N, if above 0.
+ *   its part has to be left: with (C − R − S) / N each, that is A − (C − R − S) / N, if above 0.
+ * - R: what is left to replicas that were silent already; they are not among the N.
  * - Redis leaves `share` to it from then on, and takes it as the most it holds.
  *
  * docs/decisions/0006 has the proof.
@@ -52,10 +57,11 @@ export function allowance(
   now: number,
 ): number {
   const { ceiling } = quota;
-  const { replicas, share, heardAt } = standing;
-  if (replicas === 0) return 0;
+  const { share, heardAt, reserved } = standing;
+  const replicas = standing.replicas - standing.silent;
+  if (replicas <= 0) return 0;
   const stood = heldAt(standing, flightMs, now);
-  const free = Math.max(0, ceiling - stood);
+  const free = Math.max(0, ceiling - reserved - stood);
   if (replicas === 1) return Math.min(share, free);
   const over = now > heardAt + SILENT_MS + flightMs + WINDOW_MS + BIN_MS;
   const given = over ? 0 : givenAfter(standing, ceiling, flightMs);
@@ -92,7 +98,7 @@ export function feared(
   const inFlight = standing.inFlight - standing.ownInFlight;
   const untilMs = standing.heardAt + flightMs + WINDOW_MS + BIN_MS - now;
   if (inFlight > 0 && untilMs > 0) slots.push([Math.ceil(untilMs), inFlight]);
-  const given = standing.replicas > 1 ? givenAfter(standing, quota.ceiling, flightMs) : 0;
+  const given = standing.replicas - standing.silent > 1 ? givenAfter(standing, quota.ceiling, flightMs) : 0;
   if (given > 0 && untilMs + SILENT_MS > 0) slots.push([Math.ceil(untilMs + SILENT_MS), given]);
   return slots;
 }

@@ -1,13 +1,13 @@
 -- A slot and the tokens for one request, or a refusal that spent nothing.
 -- ARGV  5 tenant, empty for the gateway's own   6 rate 7 burst 8 weight   9 longest wait   10 ceiling 11 account burst
---       12 reserve   13 cluster: 1 if this server is a node of one
+--       12 cluster: 1 if this server is a node of one
 -- Returns {1, now, ever answered, spent by the tenant} | {0, now, by, wait, spent} | {-1} ticket unknown: enter first
 --         | {-2} too late, or the clock leapt | {-3, now, wait} recovering
 local id, tenant = ARGV[2], ARGV[5]
 local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
   'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'ts:' .. tenant, 'ta:' .. tenant, 'tr:' .. tenant, 'tf:' .. tenant, 'node')
 if f[1] ~= ARGV[3] then return { -1 } end
-if ARGV[13] == '1' and f[26] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
+if ARGV[12] == '1' and f[26] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
 local t, offBefore = tonumber(f[2]), tonumber(f[3])
 local now, off = clock(t, offBefore, tonumber(ARGV[4]))
 if not now then return { -2 } end
@@ -17,7 +17,7 @@ local reserved = num(f[18], 0)
 if now >= num(f[19], 0) then
   local members = cjson.decode(redis.call('HGET', STATE, 'M'))
   local again
-  reserved, again = roster(members, now, tonumber(ARGV[12]))
+  reserved, again = roster(members, now)
   redis.call('HSET', STATE, 'rs', reserved, 'rn', again)
 end
 

@@ -2,26 +2,27 @@
 -- new, or that may have lost the latest (another process, another node), the state is made anew from what the replicas
 -- know; nothing is admitted until all that are known of are here, or have had the time to come.
 -- ARGV  5 slots in flight   6 number of the first ending in the list   7 ms that each is still held for, -1: not held; a JSON list
---       8 number of its last ending   9 hold for   10 replicas it knows of (JSON list)   11 age of that news, -1 for none
+--       8 number of its last ending   9 hold for   10 replicas it knows of, with their shares (JSON)   11 age of that news, -1 for none
 --       12 slots that others may hold: a JSON list of [ms, slots]   13 whether some belong to no living replica (0/1)
 --       14 share it believes in   15 local | closed   16 ceiling 17 account burst   18 how long a request can be under way
---       19 reserve   20 time for others to come   21 cluster (0/1)   22 ticket to be given   23 how many replicas it knows of   24 process
---       25 adopt (0/1): the clock leapt
+--       19 reserve   20 time for others to come   21 cluster (0/1)   22 ticket to be given   23 process   24 adopt (0/1): the clock leapt   25 the state whose time
+--       it knows
 -- Returns how the account stands (see `standing`) | {-4} another process of this name is there
 --         | {-2} too late, or the clock leapt
 local id, ticket = ARGV[2], ARGV[22]
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local node = ARGV[21] == '1' and redis.call('CLUSTER', 'MYID') or ''
 local ceiling, burst = tonumber(ARGV[16]), tonumber(ARGV[17])
-local flight, reserveMs = tonumber(ARGV[18]), tonumber(ARGV[19])
+local flight = tonumber(ARGV[18])
 local f = redis.call('HMGET', STATE, 't', 'off', 'run', 'node', 'fl', 'st', 'n', 'hd', 'M', 'ro', 'gx', 'ga', 'ou', 'hu', 'i:' .. id,
-  'q:' .. id, 'kn')
+  'q:' .. id, 'kn', 'at', 'lb', 'base')
 local now, off, fl, st, n, hd, members, ro, gx, ga, ou, hu, known
+local present = 0
 
 -- A replica that has to be here, or have had the time to come, before anything is admitted.
-local function expect(who, m)
-  members[who] = { c = now - SILENT - 1, a = m and max(m.a, m.p) or floor(ceiling / max(1, tonumber(ARGV[23]))), p = 0,
-    flight = flight, mode = m and m.mode or ARGV[15], x = true, old = m ~= nil }
+local function expect(who, m, share)
+  members[who] = { c = now - SILENT - 1, a = m and max(m.a, m.p) or share, p = 0,
+    flight = flight, s = present, mode = m and m.mode or ARGV[15], x = true, old = m ~= nil }
 end
 
 local fresh = not f[1] or f[3] ~= run or f[4] ~= node
@@ -32,26 +33,28 @@ if fresh then
   off, fl, st, n, hd = 0, 0, 0, 0, floor(now / STEP) + 1
   members, ro, gx, ga, ou, hu, known = {}, now + tonumber(ARGV[20]), {}, -1, 0, 0, false
   for who, m in pairs(before) do if not m.gone then expect(who, m) end end
-  redis.call('HSET', STATE, 'run', run, 'node', node, 'bs', (burst - 1) * TOKEN, 'ba', now, 'br', ceiling, 'V', 0, 'ln', '0',
+  redis.call('HSET', STATE, 'base', ticket, 'run', run, 'node', node, 'bs', (burst - 1) * TOKEN, 'ba', now, 'br', ceiling, 'V', 0, 'ln', '0',
     'gl', '', 'ob', '0')
 else
   members = cjson.decode(f[9])
   local t, latest = tonumber(f[1]), tonumber(ARGV[4])
-  if latest < 0 and next(members) ~= nil then
-    -- A newcomer can not tell whether the clock leapt: time stands still until one speaks that can.
+  if (latest < 0 or f[20] ~= ARGV[25]) and next(members) ~= nil then
+    -- A newcomer, or one that knows the time of another state, can not tell whether the clock leapt: time stands still until
+    -- one speaks that can.
     now, off = t, tonumber(f[2])
   else
-    now, off = clock(t, tonumber(f[2]), latest, ARGV[25] == '1')
+    now, off = clock(t, tonumber(f[2]), latest, ARGV[24] == '1')
     if not now then return { -2 } end
   end
   hd, st = expire(now, tonumber(f[8]), tonumber(f[6]))
+  present = attended(num(f[18], 0), num(f[19], now), now)
   fl, n, ro = tonumber(f[5]), tonumber(f[7]), num(f[10], 0)
   gx, ga, ou, hu, known = cjson.decode(f[11]), tonumber(f[12]), num(f[13], 0), num(f[14], 0), f[17] == '1'
 end
 
 -- The replica itself. That it was heard it knows only once it has this answer: until its first beat it counts as silent.
-local m = members[id] or { c = 0, a = 0, p = 0, inst = ARGV[24] }
-if not fresh and m.inst and m.inst ~= ARGV[24] then
+local m = members[id] or { c = 0, a = 0, p = 0, inst = ARGV[23] }
+if not fresh and m.inst and m.inst ~= ARGV[23] then
   if now <= m.c + SILENT then return { -4 } end
   -- The process that had this name is gone: a name is a host and a port, and the port was free. What it had in flight may
   -- still be on its way.
@@ -63,9 +66,10 @@ if not fresh and m.inst and m.inst ~= ARGV[24] then
   f[15], f[16], m.a, m.p, m.c = '0', '0', 0, 0, 0
   ou = max(ou, now + flight + WINDOW)
 end
-m.inst = ARGV[24]
+m.inst = ARGV[23]
 m.a = max(tonumber(ARGV[14]), fresh and 0 or max(m.a, m.p))
-m.c, m.p, m.flight, m.mode, m.x, m.old, m.gone = max(m.c, now - SILENT - 1), 0, flight, ARGV[15], nil, nil, nil
+m.c, m.s, m.p, m.flight, m.mode = max(m.c, now - SILENT - 1), present, 0, flight, ARGV[15]
+m.x, m.old, m.gone = nil, nil, nil
 members[id] = m
 
 -- Its slots: those in flight anew, and of the answered ones those that are not known yet.
@@ -90,12 +94,8 @@ if ro > now or ga >= 0 then
   local age = tonumber(ARGV[11])
   if age >= 0 then
     known = true
-    local ids = cjson.decode(ARGV[10])
-    local heard = {}
-    for _, who in ipairs(ids) do
-      heard[who] = true
-      if ro > now and not members[who] then expect(who) end
-    end
+    local heard = cjson.decode(ARGV[10])
+    if ro > now then for who, share in pairs(heard) do if not members[who] then expect(who, nil, share) end end end
     -- Of a copy's members only those count that the living know of.
     for who, each in pairs(members) do if each.x and each.old and not heard[who] then members[who] = nil end end
     if now - age > ga then
@@ -133,11 +133,13 @@ end
 
 local share, replicas = shareOf(members, id, ceiling)
 m.p = share
-local reserved, again = roster(members, now, reserveMs)
+local reserved, again = roster(members, now)
+local others, _, othersSilent = roster(members, now, id)
 redis.call('HSET', STATE, 't', now, 'off', off, 'fl', fl, 'st', st, 'n', n, 'hd', hd, 'M', encoded(members), 'rs', reserved, 'rn',
   again, 'k:' .. id, ticket, 'i:' .. id, inFlight, 'q:' .. id, ARGV[8], 'ro', ro, 'gx', #gx == 0 and '[]' or cjson.encode(gx),
-  'ga', ga, 'ou', ou, 'hu', hu, 'kn', known and '1' or '0')
+  'ga', ga, 'ou', ou, 'hu', hu, 'kn', known and '1' or '0', 'at', present, 'lb', now)
 redis.call('PEXPIRE', STATE, 900000)
 local b = redis.call('HMGET', STATE, 'bs', 'ba', 'br')
 return standing({ now = now, hd = hd, st = st, fl = fl, share = share, replicas = replicas, burst = burst, ou = ou, ro = ro,
+  reserved = others, silent = othersSilent,
   bs = spentOf(tonumber(b[1]), tonumber(b[2]), tonumber(b[3]), burst, now), members = members, flight = flight })

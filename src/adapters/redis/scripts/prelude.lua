@@ -7,6 +7,7 @@
 --
 -- Fields of the state (times are logical, in ms, see `clock`):
 --   t off            time of the latest change, and how far the server's clock is ahead of it
+--   base             name of this state: times of another one mean nothing here
 --   run node         process (and cluster node) this state was made on: on another one it is a copy that may lack the latest
 --   fl st n hd       slots in flight; answered and held; ever answered; first step that is not over
 --   f:<step>         slots that are free once this step of 100 ms has begun
@@ -17,7 +18,8 @@
 --   fo fr fu         foreign use: slots, what was left, until when; fx* what it was concluded from
 --   hu hs hn         hold: until, since, the next untold length
 --   ob               an answer has told what the minute before this state had used
---   M rs rn          members (JSON), slots reserved for silent ones, when that changes next
+--   M rs rn at lb    members (JSON), slots reserved for silent ones, when that changes next; time in which somebody was
+--                    heard, and when that was last
 --   k: i: q:<replica>   its ticket, its slots in flight, the last of its endings that was taken in
 --   ro rm gx ga      recovery: closed until; who is still missing; slots that others may hold, and the age of that news
 --   ou               until when slots may be held that no member knows of

@@ -1,7 +1,7 @@
 -- Who takes part, and what has to be left to those who are silent. Put in front of the scripts that may need it.
 --
 -- A member is silent when it has not confirmed for SILENT ms that it hears Redis; from 2.5 s on it may work alone, on its
--- share. So from then on its share is reserved, for `reserve` ms; and what it has in flight is held until it can not
+-- share. So from then on its share is reserved, for `reserve` ms in which others were heard (`s`); and what it has in flight is held until it can not
 -- arrive any more. `c` is the latest time at which the member itself knows that it was heard: not when it spoke.
 local SILENT = 1750
 
@@ -10,25 +10,33 @@ local function hold(step, count)
   redis.call('HINCRBY', STATE, 'f:' .. step, count)
 end
 
--- Slots reserved for silent members, and when to look again.
-local function roster(members, now, reserveMs)
-  local reserved, again = 0, FAR
-  for _, m in pairs(members) do
-    local silentAt, goneAt = m.c + SILENT, m.c + reserveMs
-    if now <= silentAt then again = min(again, silentAt + 1)
-    elseif now <= goneAt and not m.gone then
-      reserved = reserved + max(m.a, m.p)
-      again = min(again, goneAt + 1)
+-- Slots reserved for silent members (but for `self`, who is speaking), when to look again, and how many they are.
+local function roster(members, now, self)
+  local reserved, again, silent = 0, FAR, 0
+  for who, m in pairs(members) do
+    if not m.gone then
+      if now <= m.c + SILENT then
+        again = min(again, m.c + SILENT + 1)
+      elseif who ~= self then
+        reserved, silent = reserved + max(m.a, m.p), silent + 1
+      end
     end
   end
-  return reserved, again
+  return reserved, again, silent
 end
 
--- Those who are gone for good: their slots are held for one window from the moment they can not arrive any more.
-local function bury(members, now, reserveMs)
+-- Time in which somebody was heard. While Redis is away it does not pass: those who come back first must not take the
+-- others, who are about to, for dead.
+local function attended(before, last, now)
+  return before + max(0, min(now - last, 1000))
+end
+
+-- Those who are gone for good: nothing is reserved for them, and their slots are held for one window from the moment they
+-- can not arrive any more.
+local function bury(members, now, present, reserveMs)
   local orphans, inFlight = 0, 0
   for id, m in pairs(members) do
-    if now > m.c + reserveMs then m.gone = true end
+    if present - m.s > reserveMs then m.gone = true end
     if m.gone and now > m.c + m.flight then
       local left = num(redis.call('HGET', STATE, 'i:' .. id), 0)
       if left > 0 then hold(stepAfterWindow(now), left) end
@@ -62,7 +70,8 @@ local function shareOf(members, id, ceiling)
 end
 
 -- {1, now, share, replicas, in flight, answered and held, tokens, foreign, foreign for, hold for, slots unknown to members
--- for, closed for, members (JSON list), {steps from now, slots, …}}
+-- for, closed for, reserved for silent members, how many they are, members with their shares (JSON),
+-- name of this state, {steps from now, slots, …}}
 local function standing(s)
   local now, held, rest, names = s.now, {}, s.st, {}
   local present = floor(now / STEP)
@@ -80,11 +89,11 @@ local function standing(s)
     held[#held + 1] = 602 + floor(s.flight / STEP)
     held[#held + 1] = rest
   end
-  local ids = {}
-  for who, each in pairs(s.members) do if not each.gone then ids[#ids + 1] = who end end
-  local f = redis.call('HMGET', STATE, 'fo', 'fu', 'hu')
+  local shares = {}
+  for who, each in pairs(s.members) do if not each.gone then shares[who] = max(each.a, each.p) end end
+  local f = redis.call('HMGET', STATE, 'fo', 'fu', 'hu', 'base')
   local foreignFor = max(0, num(f[2], 0) - now)
   return { 1, now, s.share, s.replicas, s.fl, s.st, floor(max(0, s.burst * TOKEN - s.bs) / TOKEN),
     foreignFor > 0 and tonumber(f[1]) or 0, foreignFor, max(0, num(f[3], 0) - now), max(0, s.ou - now), max(0, s.ro - now),
-    #ids == 0 and '[]' or cjson.encode(ids), held }
+    s.reserved, s.silent, encoded(shares), f[4], held }
 end

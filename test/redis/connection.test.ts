@@ -1,0 +1,123 @@
+import { describe, expect, test } from 'vitest';
+import { type ConnectionSettings, openRedis, type RedisConnection } from '../../src/adapters/redis/connection.ts';
+import { Secret } from '../../src/secret.ts';
+import { certificates } from '../support/certificates.ts';
+import { freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
+
+const FAKE_PASSWORD = 'fake-redis-password';
+
+function open(settings: Partial<ConnectionSettings> & Pick<ConnectionSettings, 'servers'>) {
+  const lines: string[] = [];
+  const note = (fields: unknown, message: string) => void lines.push(`${message} ${String(JSON.stringify(fields))}`);
+  const connection: RedisConnection = openRedis({
+    settings: { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 100, ...settings },
+    log: { debug: note, info: note, warn: note, error: note },
+  });
+  return { connection, lines, [Symbol.dispose]: () => connection.close() };
+}
+const alone = (port: number): ConnectionSettings['servers'] => ({ kind: 'alone', host: '127.0.0.1', port, db: 0 });
+const hostAndPort = (address: string) => ({ host: '127.0.0.1', port: Number(address.split(':')[1]) });
+const ready = (connection: RedisConnection) => until('ready', async () => connection.isReady());
+const ping = (connection: RedisConnection): Promise<string> => connection.client.ping();
+
+describe('a connection to a single server', () => {
+  test('with a password works, and with a wrong one says so without telling it', async () => {
+    await using server = await redisServer({ args: ['--requirepass', FAKE_PASSWORD], password: FAKE_PASSWORD });
+    using right = open({ servers: alone(server.port), password: new Secret(FAKE_PASSWORD) });
+    await ready(right.connection);
+    expect(await ping(right.connection)).toBe('PONG');
+    using wrong = open({ servers: alone(server.port), password: new Secret('fake-wrong-password') });
+    await until('the refusal is told', async () => wrong.lines.length > 0);
+    expect(wrong.connection.isReady()).toBe(false);
+    expect([...right.lines, ...wrong.lines].join('\n')).not.toMatch(/fake-/);
+  });
+
+  test('over TLS trusts the certificate it is told to trust, and no other', async () => {
+    const { files, ca, args } = await certificates();
+    const other = await certificates();
+    await using server = await redisServer({ args, ca });
+    const tls = { cert: null, key: null, servername: null };
+    using trusting = open({ servers: alone(server.port), tls: { ...tls, ca } });
+    await ready(trusting.connection);
+    expect(await ping(trusting.connection)).toBe('PONG');
+    using wary = open({ servers: alone(server.port), tls: { ...tls, ca: other.ca } });
+    await until('the refusal is told', async () => wary.lines.length > 0);
+    expect(wary.connection.isReady()).toBe(false);
+    await files[Symbol.asyncDispose]();
+    await other.files[Symbol.asyncDispose]();
+  });
+
+  test('starts while there is no server, tells of it once, and works when there is one', async () => {
+    const port = await freePort();
+    using opened = open({ servers: alone(port) });
+    await until('told', async () => opened.lines.length > 0);
+    await expect(ping(opened.connection)).rejects.toThrow();
+    await using _server = await redisServer({ port });
+    await ready(opened.connection);
+    expect(await ping(opened.connection)).toBe('PONG');
+    expect(opened.lines).toHaveLength(2);
+    expect(opened.lines[1]).toContain('Redis is there again');
+  });
+
+  test('that is lost is another epoch before anything can be sent on the next', async () => {
+    await using server = await redisServer();
+    using opened = open({ servers: alone(server.port) });
+    await ready(opened.connection);
+    const before = opened.connection.epoch();
+    const seen: number[] = [];
+    opened.connection.onReady(() => seen.push(opened.connection.epoch()));
+    await server.kill();
+    await until('lost', async () => !opened.connection.isReady());
+    expect(opened.connection.epoch()).toBeGreaterThan(before);
+    await expect(ping(opened.connection)).rejects.toThrow();
+    await server.start();
+    await ready(opened.connection);
+    expect(seen[0]).toBeGreaterThan(before);
+  });
+
+  test('that hangs lets no command wait longer than its deadline, and keeps the epoch', async () => {
+    await using server = await redisServer();
+    using opened = open({ servers: alone(server.port) });
+    await ready(opened.connection);
+    const before = opened.connection.epoch();
+    server.stop();
+    await expect(ping(opened.connection)).rejects.toThrow('timed out');
+    expect(opened.connection.epoch()).toBe(before);
+    server.resume();
+    await until('it answers again', async () => (await ping(opened.connection).catch(() => '')) === 'PONG');
+  });
+});
+
+test('a connection by Sentinel follows a fail-over, in another epoch', async () => {
+  await using set = await redisSentinel();
+  using opened = open({ servers: { kind: 'sentinel', sentinels: set.sentinels.map(hostAndPort), name: set.name } });
+  await ready(opened.connection);
+  const before = opened.connection.epoch();
+  expect(await opened.connection.client.set('k', '1')).toBe('OK');
+  await set.master.kill();
+  await until('the replica has taken over', async () => {
+    const written = await opened.connection.client.set('k', '2').catch(() => '');
+    return written === 'OK';
+  });
+  expect(await set.replica.client().get('k')).toBe('2');
+  expect(opened.connection.epoch()).toBeGreaterThan(before);
+});
+
+test('a connection to a Cluster finds the node of a key, and another one when that is gone, in another epoch', async () => {
+  await using set = await redisCluster({ replicas: true });
+  using opened = open({ servers: { kind: 'cluster', nodes: set.addresses.map(hostAndPort) } });
+  await ready(opened.connection);
+  const { client } = opened.connection;
+  for (const key of ['{a}', '{b}', '{c}']) expect(await client.set(key, '1')).toBe('OK');
+  const before = opened.connection.epoch();
+  const slot = Number(await set.nodes[0]?.client().call('CLUSTER', 'KEYSLOT', '{a}'));
+  const owner = set.nodes[Math.floor((slot * 3) / 16_384)];
+  await owner?.kill();
+  await until(
+    'its replica has taken over',
+    async () => (await client.set('{a}', '2').catch(() => '')) === 'OK',
+    25_000,
+  );
+  // One connection was lost; that the node can not be reached any more is no news.
+  expect(opened.connection.epoch()).toBe(before + 1);
+}, 60_000);
