@@ -161,10 +161,14 @@ export class Link {
   }
 
   /**
-   * Joins, or comes back with all that is held here. `lost`: the connection was lost meanwhile. `taken`: another process of
-   * this name was heard a moment ago.
+   * Joins, or comes back with all that is held here. `again`: to be tried once more at once, for now the time at Redis is
+   * known. `lost`: the connection was lost meanwhile. `taken`: another process of this name was heard a moment ago.
    */
-  async enter(quota: AccountQuota, standing: Standing | null, holdMs: number): Promise<Standing | 'lost' | 'taken'> {
+  async enter(
+    quota: AccountQuota,
+    standing: Standing | null,
+    holdMs: number,
+  ): Promise<Standing | 'again' | 'lost' | 'taken'> {
     const { own, clock, connection, onOutage, flightMs, reserveMs } = this.#options;
     const epoch = connection.epoch();
     const askedAt = clock.monotonic();
@@ -197,11 +201,16 @@ export class Link {
       this.#leapt ? 1 : 0,
       this.#base,
     ]);
-    const status = (reply as [number])[0];
+    const [status, now, base] = reply as [number, number, string];
     if (status === -4) return 'taken';
     if (status === -2) {
       this.#late(askedAt);
-      return 'lost';
+      return this.#leapt ? 'again' : 'lost';
+    }
+    if (status === -5) {
+      this.#redis = { now, askedAt };
+      this.#base = base;
+      return 'again';
     }
     if (connection.epoch() !== epoch) return 'lost';
     own.acknowledge(last);

@@ -47,6 +47,8 @@ const READY_BEATS = 2;
 /** Where nothing better is known. */
 const ASK_AGAIN_MS = 100;
 const CLOSED_AGAIN_MS = 1_000;
+/** To learn what time it is at Redis, and that its clock leapt. */
+const ATTEMPTS_TO_ENTER = 3;
 /** A name that another process keeps using this long is left to it. */
 const NAME_TAKEN_BEATS = 8;
 
@@ -369,13 +371,16 @@ export class SharedAccount {
   async #tryToEnter(): Promise<boolean> {
     const { link, account, log } = this.#options;
     try {
-      const entered = await link.enter(this.#quota, this.#standing, this.#heldForMs(this.#now()));
+      let entered: Awaited<ReturnType<Link['enter']>> = 'again';
+      for (let attempt = 0; entered === 'again' && attempt < ATTEMPTS_TO_ENTER; attempt++) {
+        entered = await link.enter(this.#quota, this.#standing, this.#heldForMs(this.#now()));
+      }
       if (entered === 'taken') {
         this.#takenBeats += 1;
         if (this.#takenBeats >= NAME_TAKEN_BEATS) this.#options.onNameTaken();
         return false;
       }
-      if (entered === 'lost') return false;
+      if (entered === 'lost' || entered === 'again') return false;
       this.#takenBeats = 0;
       this.#failures = 0;
       this.#refusals.clear();

@@ -8,7 +8,7 @@
 --       19 reserve   20 time for others to come   21 cluster (0/1)   22 ticket to be given   23 process   24 adopt (0/1): the clock leapt   25 the state whose time
 --       it knows
 -- Returns how the account stands (see `standing`) | {-4} another process of this name is there
---         | {-2} too late, or the clock leapt
+--         | {-2} too late, or the clock leapt | {-5, time, state} of a state that the caller does not know
 local id, ticket = ARGV[2], ARGV[22]
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local node = ARGV[21] == '1' and redis.call('CLUSTER', 'MYID') or ''
@@ -39,13 +39,12 @@ else
   members = cjson.decode(f[9])
   local t, latest = tonumber(f[1]), tonumber(ARGV[4])
   if (latest < 0 or f[20] ~= ARGV[25]) and next(members) ~= nil then
-    -- A newcomer, or one that knows the time of another state, can not tell whether the clock leapt: time stands still until
-    -- one speaks that can.
-    now, off = t, tonumber(f[2])
-  else
-    now, off = clock(t, tonumber(f[2]), latest, ARGV[24] == '1')
-    if not now then return { -2 } end
+    -- A newcomer, or one that knows the time of another state, can not tell whether the clock leapt. It is told what time
+    -- it was at the latest change, and comes again.
+    return { -5, t, f[20] }
   end
+  now, off = clock(t, tonumber(f[2]), latest, ARGV[24] == '1')
+  if not now then return { -2 } end
   hd, st = expire(now, tonumber(f[8]), tonumber(f[6]))
   present = attended(num(f[18], 0), num(f[19], now), now)
   fl, n, ro = tonumber(f[5]), tonumber(f[7]), num(f[10], 0)
