@@ -1,0 +1,388 @@
+// Real gateways on a real Redis in front of the simulator, saturated, while something goes wrong. Judged by what the
+// simulator counted. Loopback only; ends by itself; kills only what it started.
+//
+//     npm run chaos:quota -- --fault redis-kill --minutes 3 --ceiling 235
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
+import { withTools } from '../../scripts/tools.mjs';
+
+const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+// The built product: by a path that the type checker does not follow.
+const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+const env = withTools();
+const { values } = parseArgs({
+  options: {
+    fault: { type: 'string', default: 'none' },
+    minutes: { type: 'string', default: '3' },
+    ceiling: { type: 'string', default: '235' },
+    limit: { type: 'string', default: '240' },
+    gateways: { type: 'string', default: '3' },
+    workers: { type: 'string', default: '60' },
+  },
+});
+const minutes = Number(values.minutes);
+const ceiling = Number(values.ceiling);
+const scratch = mkdtempSync(join(tmpdir(), 'patchgate-chaos-'));
+/** @type {Set<import('node:child_process').ChildProcess>} */
+const children = new Set();
+const pause = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const freePort = () =>
+  new Promise((/** @type {(port: number) => void} */ resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+
+/** @param {string} command @param {string[]} args */
+function start(command, args) {
+  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+/** @param {import('node:child_process').ChildProcess} child @param {NodeJS.Signals} signal */
+async function end(child, signal = 'SIGKILL') {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill(signal);
+  await Promise.race([gone, pause(40_000)]);
+}
+function cleanUp() {
+  for (const child of children) {
+    child.kill('SIGCONT');
+    child.kill('SIGKILL');
+  }
+  rmSync(scratch, { recursive: true, force: true });
+}
+process.once('SIGINT', () => {
+  cleanUp();
+  process.exit(130);
+});
+
+/** @param {number} port @param {string[]} more */
+async function startRedis(port, more = []) {
+  const child = start('redis-server', [
+    '--port',
+    String(port),
+    '--bind',
+    '127.0.0.1',
+    '--dir',
+    scratch,
+    '--save',
+    '',
+    ...more,
+  ]);
+  child.stdout?.resume();
+  const probe = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
+  probe.on('error', () => {});
+  await probe.ping();
+  probe.disconnect();
+  return child;
+}
+
+/** A TCP proxy that can be cut: refusing, or swallowing everything. @param {number} to */
+async function proxy(to) {
+  /** @type {Set<import('node:net').Socket>} */
+  const sockets = new Set();
+  let mode = /** @type {'open' | 'refusing' | 'swallowing'} */ ('open');
+  const server = createServer((socket) => {
+    if (mode === 'refusing') return void socket.destroy();
+    const upstream = connect(to, '127.0.0.1');
+    for (const each of [socket, upstream]) {
+      sockets.add(each);
+      each.on('error', () => {});
+      each.on('close', () => {
+        sockets.delete(each);
+        socket.destroy();
+        upstream.destroy();
+      });
+    }
+    socket.on('data', (chunk) => mode === 'open' && upstream.write(chunk));
+    upstream.on('data', (chunk) => mode === 'open' && socket.write(chunk));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(null)));
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : 0,
+    /** @param {typeof mode} next */
+    set(next) {
+      mode = next;
+      if (next === 'refusing') for (const socket of sockets) socket.destroy();
+    },
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+const keyOf = (/** @type {string} */ tenant) => `fake-chaos-key-${tenant}`;
+const hash = (/** @type {string} */ key) => createHash('sha256').update(key).digest('hex');
+const tenants = Array.from({ length: 10 }, (_, i) => `t${i}`);
+if (values.fault === 'greedy') tenants.push('greedy');
+
+/** @param {string} upstream @param {object} redis @param {number} limitTo @param {number} port */
+function configuration(upstream, redis, limitTo, port) {
+  return JSON.stringify({
+    listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
+    redis,
+    accounts: {
+      main: {
+        quota: { limit: Number(values.limit), ceiling: limitTo, burst: 60 },
+        credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }],
+      },
+    },
+    upstreams: { core: { origin: upstream }, start: { origin: upstream } },
+    log: { level: 'warn' },
+    drain: { delay: '200ms', timeout: '5s' },
+    tenants: Object.fromEntries(
+      tenants.map((id) => [
+        id,
+        {
+          keys: [{ id: 'only', sha256: hash(keyOf(id)) }],
+          quota: { burst: 100, ...(values.fault === 'guarantee' && id === 't0' && { guarantee: 100 }) },
+        },
+      ]),
+    ),
+  });
+}
+
+/** @typedef {{ url: string, admin: string, child: import('node:child_process').ChildProcess, file: string, alive: boolean, port: number }} Gateway */
+/** @param {string} upstream @param {object} redis @param {number} [port] @returns {Promise<Gateway>} */
+async function startGateway(upstream, redis, port) {
+  const at = port ?? (await freePort());
+  const file = join(scratch, `gateway-${at}.json`);
+  writeFileSync(file, configuration(upstream, redis, ceiling, at));
+  const child = start(process.execPath, [MAIN, 'serve', '--config', file]);
+  child.stderr?.on('data', (chunk) => process.stderr.write(chunk));
+  child.stdout?.on('data', (chunk) => {
+    if (/"level":"(warn|error|fatal)"/.test(String(chunk)) && process.env['VERBOSE']) process.stderr.write(chunk);
+  });
+  const url = `http://127.0.0.1:${at}`;
+  for (let i = 0; ; i++) {
+    const answer = await fetch(`${url}/_gateway/whoami`, { headers: { 'X-API-Key': keyOf('t0') } }).catch(() => null);
+    if (answer !== null) break;
+    if (i > 200) throw new Error('the gateway does not start');
+    await pause(50);
+  }
+  return { url, admin: '', child, file, alive: true, port: at };
+}
+
+const jitter = { kind: /** @type {const} */ ('exponential'), minMs: 5, meanMs: 120, maxMs: 5_000 };
+const simulator = await createSimulator({
+  switches: { limit: Number(values.limit), arrivalLatency: jitter, answerLatency: jitter },
+});
+const redisPort = await freePort();
+let redisServer = await startRedis(redisPort);
+const link = await proxy(redisPort);
+/** @type {object} */
+let redis = { url: `redis://127.0.0.1:${redisPort}` };
+/** @type {import('node:child_process').ChildProcess[]} */
+if (values.fault === 'sentinel') {
+  const replicaPort = await freePort();
+  await startRedis(replicaPort, ['--replicaof', '127.0.0.1', String(redisPort), '--repl-diskless-sync-delay', '0']);
+  const sentinels = [];
+  for (let i = 0; i < 3; i++) {
+    const port = await freePort();
+    const file = join(scratch, `sentinel-${port}.conf`);
+    writeFileSync(
+      file,
+      `port ${port}\nbind 127.0.0.1\ndir ${scratch}\nsentinel monitor mymaster 127.0.0.1 ${redisPort} 2\nsentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n`,
+    );
+    start('redis-server', [file, '--sentinel']).stdout?.resume();
+    sentinels.push(`127.0.0.1:${port}`);
+  }
+  await pause(4_000);
+  redis = { sentinels, name: 'mymaster' };
+}
+/** @type {Gateway[]} */
+const gateways = [];
+for (let i = 0; i < Number(values.gateways); i++) {
+  const cut = values.fault?.startsWith('partition') && i === 0;
+  gateways.push(await startGateway(simulator.url, cut ? { url: `redis://127.0.0.1:${link.port}` } : redis));
+}
+
+/** @type {{ at: number, tenant: string, status: number, waitedMs: number }[]} */
+const seen = [];
+let running = true;
+/** @param {number} index */
+async function worker(index) {
+  const tenant = values.fault === 'greedy' && index % 2 === 0 ? 'greedy' : /** @type {string} */ (tenants[index % 10]);
+  while (running) {
+    const living = gateways.filter(({ alive }) => alive);
+    const { url } = /** @type {Gateway} */ (living[Math.floor(Math.random() * living.length)]);
+    const from = performance.now();
+    let status = 0;
+    let retryMs = 200;
+    try {
+      const answer = await fetch(`${url}/api/v1/flow-runs?per_page=1`, {
+        headers: { 'X-API-Key': keyOf(tenant) },
+        signal: AbortSignal.timeout(60_000),
+      });
+      await answer.arrayBuffer();
+      status = answer.status;
+      if (status === 429 || status === 503)
+        retryMs = Math.min(1_000, Number(answer.headers.get('retry-after') ?? 1) * 1000);
+    } catch {
+      // A gateway that was killed: its callers see the connection break.
+    }
+    seen.push({ at: performance.now(), tenant, status, waitedMs: performance.now() - from });
+    if (status !== 200) await pause(retryMs * (0.5 + Math.random()));
+  }
+}
+
+const begin = performance.now();
+const workers = Array.from({ length: Number(values.workers) }, (_, index) => worker(index));
+const third = (minutes * 60_000) / 3;
+await pause(third);
+const faultAt = performance.now();
+/** @type {Record<string, () => Promise<void>>} */
+const faults = {
+  none: async () => {},
+  greedy: async () => {},
+  guarantee: async () => {},
+  flushall: async () => {
+    const client = new Redis({ port: redisPort });
+    await client.flushall();
+    client.disconnect();
+  },
+  'redis-kill': async () => {
+    await end(redisServer);
+    await pause(5_000);
+    redisServer = await startRedis(redisPort);
+  },
+  'redis-restart-stale': async () => {
+    const client = new Redis({ port: redisPort });
+    await client.save();
+    client.disconnect();
+    await pause(10_000);
+    await end(redisServer);
+    await pause(1_000);
+    redisServer = await startRedis(redisPort);
+  },
+  'redis-stop': async () => {
+    redisServer.kill('SIGSTOP');
+    await pause(20_000);
+    redisServer.kill('SIGCONT');
+  },
+  sentinel: async () => end(redisServer),
+  'gateway-kill': async () => {
+    const victim = /** @type {Gateway} */ (gateways[0]);
+    victim.alive = false;
+    await end(victim.child);
+  },
+  'gateway-restart': async () => {
+    const victim = /** @type {Gateway} */ (gateways[0]);
+    victim.alive = false;
+    await end(victim.child);
+    await pause(1_000);
+    gateways[0] = await startGateway(simulator.url, redis, victim.port);
+  },
+  'gateway-stop': async () => {
+    const victim = /** @type {Gateway} */ (gateways[0]);
+    victim.child.kill('SIGSTOP');
+    await pause(20_000);
+    victim.child.kill('SIGCONT');
+  },
+  'partition-refused': async () => {
+    link.set('refusing');
+    await pause(45_000);
+    link.set('open');
+  },
+  'partition-swallowed': async () => {
+    link.set('swallowing');
+    await pause(45_000);
+    link.set('refusing');
+    await pause(50);
+    link.set('open');
+  },
+  'join-leave': async () => {
+    const leaving = /** @type {Gateway} */ (gateways[0]);
+    gateways.push(await startGateway(simulator.url, redis));
+    leaving.alive = false;
+    await end(leaving.child, 'SIGTERM');
+  },
+  reload: async () => {
+    for (const gateway of gateways) {
+      writeFileSync(gateway.file, configuration(simulator.url, redis, ceiling - 35, gateway.port));
+      gateway.child.kill('SIGHUP');
+    }
+  },
+  foreign: async () => {
+    const until = performance.now() + third * 0.8;
+    while (performance.now() < until) {
+      simulator.useForeign(5);
+      await pause(3_000);
+    }
+  },
+};
+const fault = faults[/** @type {string} */ (values.fault)];
+if (fault === undefined) throw new Error(`no such fault; there are ${Object.keys(faults).join(', ')}`);
+await fault();
+const calmAt = performance.now();
+await pause(Math.max(0, begin + minutes * 60_000 - performance.now()));
+running = false;
+await Promise.race([Promise.all(workers), pause(65_000)]);
+const ended = performance.now();
+
+const stats = simulator.stats();
+/** @type {{ greatestCountedIn60s: number, throttled: number, counted: number }} */
+const account = Object.values(stats.accounts)[0] ?? { greatestCountedIn60s: 0, throttled: 0, counted: 0 };
+/** @param {number} from @param {number} to */
+const rate = (from, to) =>
+  Math.round(
+    (seen.filter(({ at, status }) => status === 200 && at >= from && at < to).length / Math.max(1, to - from)) * 60_000,
+  );
+/** @param {string} tenant */
+const got = (tenant) =>
+  seen.filter((each) => each.tenant === tenant && each.status === 200 && each.at > begin + 60_000).length;
+const shares = tenants.map(got);
+const jain =
+  shares.reduce((sum, each) => sum + each, 0) ** 2 / (shares.length * shares.reduce((sum, each) => sum + each ** 2, 0));
+const ok = seen
+  .filter(({ status }) => status === 200)
+  .map(({ at }) => at)
+  .sort((a, b) => a - b);
+let gap = 0;
+for (let i = 1; i < ok.length; i++)
+  gap = Math.max(gap, /** @type {number} */ (ok[i]) - /** @type {number} */ (ok[i - 1]));
+const statuses = Object.fromEntries(
+  [...new Set(seen.map(({ status }) => status))]
+    .sort()
+    .map((each) => [each, seen.filter(({ status }) => status === each).length]),
+);
+const report = {
+  fault: values.fault,
+  gateways: Number(values.gateways),
+  ceiling,
+  greatestIn60s: account.greatestCountedIn60s,
+  upstream429: account.throttled,
+  goodput: {
+    before: rate(Math.min(begin + 30_000, faultAt), faultAt),
+    during: rate(faultAt, calmAt),
+    after: rate(calmAt, begin + minutes * 60_000),
+  },
+  jain: Math.round(jain * 10_000) / 10_000,
+  shares: Object.fromEntries(tenants.map((tenant, i) => [tenant, shares[i]])),
+  statuses,
+  longestGapMs: Math.round(gap),
+  seconds: Math.round((ended - begin) / 1000),
+};
+process.stdout.write(`${JSON.stringify(report)}\n`);
+for (const gateway of gateways) await end(gateway.child);
+link.close();
+await simulator.close();
+cleanUp();
+const failed = account.greatestCountedIn60s > ceiling || (values.fault !== 'foreign' && account.throttled > 0);
+process.stdout.write(failed ? 'FAILED: above the ceiling, or a 429 from upstream\n' : 'held\n');
+process.exit(failed ? 1 : 0);
