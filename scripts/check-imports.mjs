@@ -20,7 +20,7 @@ const allowed = {
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {
     rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream'],
-    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible'],
+    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js'],
   },
   telemetry: { rooms: [], libraries: ['pino', 'prom-client'] },
   edge: {

@@ -14,6 +14,7 @@ import { whoami } from './edge/whoami.ts';
 import type { Handler, Received } from './exchange.ts';
 import { credentialPools } from './gateway/credentials.ts';
 import { keyExpiriesOf, keyRingOf } from './gateway/derive.ts';
+import { openGuards } from './gateway/guards.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Parts } from './gateway/parts.ts';
 import { drawStack } from './gateway/stack.ts';
@@ -78,7 +79,9 @@ export function createGateway(options: GatewayOptions): Gateway {
   const room = createWaitingRoom({ ledger, clock });
   const store = createMemoryCache({ maxBytes: settings.cache.memoryBytes, clock, meter: metrics });
   const sender = createUndiciSender({ clock });
+  const guards = openGuards({ settings, clock, meter: metrics, redis: state.redis });
   const base = {
+    ...guards,
     settings,
     clock,
     random,

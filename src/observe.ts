@@ -24,5 +24,7 @@ export interface Meter {
   credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
   /** The time at which a login token expires, in seconds of the epoch. */
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
+  /** A guard counted in this process, since Redis did not answer. */
+  guardFallback(guard: 'guess' | 'flood'): void;
   cacheOperation(tier: 'memory' | 'redis', outcome: 'hit' | 'miss' | 'store' | 'skip' | 'evict'): void;
 }

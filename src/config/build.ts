@@ -66,6 +66,8 @@ export function buildSettings(input: BuildInput): Built {
       bodyBytes: gateway.limits.body,
       replayBytes: Math.min(gateway.limits.replay, gateway.limits.body),
       headersBytes: gateway.limits.headers,
+      failedKeys: gateway.limits.failedKeys,
+      flood: gateway.limits.flood,
       headersTimeoutMs: gateway.limits.headersTimeout,
       idleTimeoutMs: gateway.limits.idleTimeout,
     },

@@ -26,6 +26,10 @@ export interface Settings {
     /** Bodies up to this size are read before they are sent, so that they can be sent again after a 401. */
     readonly replayBytes: number;
     readonly headersBytes: number;
+    /** Keys that open nothing, from one address in 60 s. */
+    readonly failedKeys: number;
+    /** Requests of one tenant in a second, of all kinds. */
+    readonly flood: number;
     readonly headersTimeoutMs: number;
     readonly idleTimeoutMs: number;
   };

@@ -209,6 +209,18 @@ const limits = z
       unit: 'size',
       shown: '32KiB',
     }),
+    failedKeys: doc(whole(1, 1_000_000).default(20), {
+      description:
+        'Keys that open nothing, from one address in 60 s: from then on all its requests are answered 429 until the 60 s are over. Callers behind one address share it: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count.',
+      unit: 'requests per 60 s and address',
+      shown: '20',
+    }),
+    flood: doc(whole(1, 10_000_000).default(2_000), {
+      description:
+        'Requests of all kinds, cached and refused ones too, that one tenant may make in a second over all replicas; above it 429 for the rest of the second. Protects the gateway, not Patchworks: that is what the quotas do.',
+      unit: 'requests per second and tenant',
+      shown: '2000',
+    }),
     headersTimeout: doc(duration(100, HOUR).default(10_000), {
       description: 'A caller has this long to send its headers.',
       unit: 'duration',

@@ -1,3 +1,4 @@
+import type { FloodGuard, GuessGuard } from '../auth/guards.ts';
 import type { KeyRing } from '../auth/keys.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
@@ -23,5 +24,7 @@ export interface Parts {
   readonly room: WaitingRoom;
   readonly sender: Sender;
   readonly keys: KeyRing;
+  readonly guesses: GuessGuard;
+  readonly floods: FloodGuard;
   readonly credentials: ReadonlyMap<string, CredentialPool>;
 }

@@ -1,6 +1,7 @@
 import type { createMemoryCache } from '../adapters/memory/cache.ts';
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { type Authorised, authorise } from '../auth/authorise.ts';
+import { holdBackFloods } from '../auth/flood.ts';
 import { cacheAnswers } from '../cache/cache.ts';
 import { createDrops } from '../cache/drops.ts';
 import type { Settings } from '../config/model.ts';
@@ -26,6 +27,7 @@ const NEVER_STORE: Settings['cache']['rules'] = [
  *     findRoute         one reading of the path, or 400: everything below decides by it
  *     authenticate      whose key
  *     announceQuota     the tenant's limit fields, on whatever comes from further in
+ *     holdBackFloods    before anything that costs more than knowing the key
  *     authorise         may this tenant call this; before the cache, or a withdrawn permission would still read
  *     leadLinksBack     above the cache, so that what is stored is the upstream's and no caller's Host gets into it
  *     cacheAnswers      before the quota: what is in memory costs nothing
@@ -79,7 +81,8 @@ export function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCac
   })(upload);
   const links = leadLinksBack<Allowed>({ origins: originsOf(settings) })(cache);
   const permission = authorise<Known>()(links);
-  const fields = announceQuota<Known>(parts)(permission);
+  const floods = holdBackFloods<Known>(parts)(permission);
+  const fields = announceQuota<Known>(parts)(floods);
   const key = authenticate<Routed>(parts)(fields);
   return findRoute(routesOf(settings))(key);
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { createMemoryLedger } from '../adapters/memory/ledger.ts';
-import { openRedis } from '../adapters/redis/connection.ts';
+import { openRedis, type RedisConnection } from '../adapters/redis/connection.ts';
 import { createRedisLedger } from '../adapters/redis/ledger.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
@@ -14,6 +14,8 @@ import { LATE_ARRIVAL_MS } from './late.ts';
 export interface State {
   readonly kind: 'embedded' | 'redis';
   readonly ledger: Ledger;
+  /** For the guards. */
+  readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;
   /** Resolves when the first attempt to join the others is over; it goes on trying. */
   start(): Promise<void>;
   /** Tells the others that this replica is gone, and closes. Bounded by the deadline of a command. */
@@ -39,6 +41,7 @@ export function openState(options: {
     return {
       kind: 'embedded',
       ledger: createMemoryLedger({ clock, plan, meter, log }),
+      redis: null,
       start: async () => {},
       stop: async () => {},
       reading: () => ({ up: true, fallback: false }),
@@ -61,6 +64,7 @@ export function openState(options: {
   return {
     kind: 'redis',
     ledger,
+    redis: { client: connection.client, prefix: redis.prefix },
     start: () => ledger.start(),
     async stop() {
       await ledger.stop();

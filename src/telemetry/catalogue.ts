@@ -53,6 +53,11 @@ export function catalogue(registry: Registry) {
       'tenant',
       'by',
     ]),
+    guardFallbacks: counter(
+      'guard_fallbacks_total',
+      'Times a guard counted in this process alone, for want of Redis.',
+      ['guard'],
+    ),
     decisions: counter('quota_decisions_total', 'Decisions of the quota: admitted, or by what a request was refused.', [
       'account',
       'tenant',

@@ -103,6 +103,9 @@ function meterOf(families: Catalogue, series: () => Handles): Omit<Meter, 'crede
     credentialRefresh(account, credential, outcome) {
       families.refreshes.of({ account, credential, outcome }).value += 1;
     },
+    guardFallback(guard) {
+      families.guardFallbacks.of({ guard }).value += 1;
+    },
     cacheOperation(tier, outcome) {
       series().cacheOperations(tier)(outcome).value += 1;
     },
