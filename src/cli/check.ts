@@ -1,5 +1,6 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
-import type { Settings } from '../config/model.ts';
+import type { AccountSettings, Settings } from '../config/model.ts';
+import { arithmeticOf, goodputAt, shareAlone } from '../quota/arithmetic.ts';
 import { type Io, say } from './io.ts';
 import { readOptions, refusePositionals } from './options.ts';
 
@@ -31,21 +32,40 @@ export async function check(args: string[], io: Io): Promise<number> {
 
 /** The arithmetic, account by account. */
 function proof(settings: Settings): string[] {
-  return [...settings.accounts.values()].flatMap(({ id, quota }) => {
-    const tenants = [...settings.tenants.values()].filter((tenant) => tenant.account === id);
-    const sum = (pick: (tenant: (typeof tenants)[number]) => number): number =>
-      tenants.reduce((total, tenant) => total + pick(tenant), 0);
-    const spare = quota.limit - quota.ceiling;
-    return [
-      `account ${id}`,
-      `  at most ${quota.ceiling} requests in any 60 s, whatever the latency, retries and logins included`,
-      `  Patchworks allows ${quota.limit}: ${spare} are left for others on the account`,
-      `  at most ${Math.min(quota.burst, quota.ceiling)} at once after a pause, then ${quota.ceiling} a minute`,
-      ...tenants.map(
-        ({ id: tenant, quota: own, disabled }) =>
-          `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once, ${own.guarantee} guaranteed${disabled ? ' (disabled)' : ''}`,
-      ),
-      `  guaranteed together: ${sum((tenant) => tenant.quota.guarantee)} of ${quota.ceiling}`,
-    ];
-  });
+  return [...settings.accounts.values()].flatMap((account) => proofOf(account, settings));
+}
+
+function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settings): string[] {
+  const tenants = [...all.values()].filter((tenant) => tenant.account === id);
+  const { limit, ceiling, burst } = quota;
+  const { unguaranteed, rates, shares } = arithmeticOf(quota, new Map(tenants.map((each) => [each.id, each.quota])));
+  return [
+    `account ${id}`,
+    `  at most ${ceiling} requests in any 60 s, whatever the latency, retries and logins included:`,
+    `    a slot is held from admission until 60 s after the answer, and at most ${ceiling} are held at once`,
+    `  Patchworks allows ${limit}: ${limit - ceiling} are left for others on the account`,
+    `  at most ${Math.min(burst, ceiling)} at once after a pause, then one every ${Math.round(60_000 / ceiling)} ms`,
+    `  with answers after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
+    ...tenants.map(({ id: tenant, quota: own, disabled }) => {
+      const guaranteed = own.guarantee > 0 ? `, ${own.guarantee} a minute guaranteed` : '';
+      const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
+      return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}${disabled ? ' (disabled)' : ''}`;
+    }),
+    `  guaranteed together ${ceiling - unguaranteed} of ${ceiling}; ${unguaranteed} are left to share`,
+    rates > ceiling
+      ? `  the tenants' own rates together are ${round(rates)}, more than the ceiling: at times they compete`
+      : `  the tenants' own rates together are ${round(rates)}, within the ceiling: they never compete for long`,
+    withoutRedis(ceiling, redis),
+  ];
+}
+
+function withoutRedis(ceiling: number, redis: Settings['redis']): string {
+  if (redis === null) return '  state is embedded: this holds for one process; two of them would send twice as much';
+  if (redis.onOutage === 'closed') return '  without Redis nothing is sent';
+  const shares = [1, 2, 3, 5].map((replicas) => `${shareAlone(ceiling, replicas)} with ${replicas}`).join(', ');
+  return `  without Redis each replica goes on with an equal share a minute: ${shares}`;
+}
+
+function round(count: number): string {
+  return String(Math.round(count * 10) / 10);
 }

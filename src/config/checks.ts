@@ -106,12 +106,6 @@ function plannedOptions({ input }: Checked): string[] {
       if (has(rule, name)) set.push(`cache.rules[${index}].${name}`);
     }
   }
-  const tenants = (input.tenantsSource.value as { tenants?: Record<string, { quota?: unknown }> }).tenants ?? {};
-  for (const [id, tenant] of Object.entries(tenants)) {
-    for (const name of ['weight', 'guarantee']) {
-      if (has(tenant?.quota, name)) set.push(`tenants.${id}.quota.${name}`);
-    }
-  }
   return set.map((path) => `${path} is accepted, but has no effect in this version`);
 }
 
@@ -127,6 +121,18 @@ function weakSpots({ settings, input }: Checked): string[] {
       if (key.expiresAtMs !== null && key.expiresAtMs <= input.now) {
         warnings.push(`tenants.${tenant.id}: the key ${key.id} has expired`);
       }
+    }
+  }
+  for (const { id, quota } of settings.accounts.values()) {
+    if (quota.burst > quota.ceiling) {
+      warnings.push(
+        `accounts.${id}.quota.burst is above the ceiling: no more than ${quota.ceiling} are ever sent at once`,
+      );
+    }
+  }
+  for (const { id, quota } of settings.tenants.values()) {
+    if (quota.guarantee > quota.rate) {
+      warnings.push(`tenants.${id}.quota.guarantee is above its rate: no more than ${quota.rate} a minute can be used`);
     }
   }
   const { admin } = settings.listen;

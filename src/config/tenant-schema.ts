@@ -18,13 +18,17 @@ const tenantQuota = z
     }),
     weight: doc(
       z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(1000).default(1),
-      { description: 'Its share when tenants compete.', shown: '1', planned: true },
+      {
+        description:
+          'Its share when tenants compete for slots: twice the weight, twice the slots. What one does not use the others get.',
+        shown: '1',
+      },
     ),
     guarantee: doc(whole(0, 10_000_000).default(0), {
-      description: 'Requests a minute that are kept for it. All of an account together at most its ceiling.',
+      description:
+        'Requests a minute that are kept for it, whether it uses them or not: the others never get at them. All of an account together at most its ceiling.',
       unit: 'requests per minute',
       shown: '0',
-      planned: true,
     }),
     maxWait: doc(duration(0, 30_000).default(5_000), {
       description:
