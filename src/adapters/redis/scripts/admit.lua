@@ -5,9 +5,9 @@
 --         | {-2} too late, or the clock leapt | {-3, now, wait} recovering
 local id, tenant = ARGV[2], ARGV[5]
 local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
-  'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'ts:' .. tenant, 'ta:' .. tenant, 'tr:' .. tenant, 'tf:' .. tenant, 'node')
+  'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'b:' .. tenant, 'node')
 if f[1] ~= ARGV[3] then return { -1 } end
-if ARGV[12] == '1' and f[26] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
+if ARGV[12] == '1' and f[23] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
 local t, offBefore = tonumber(f[2]), tonumber(f[3])
 local now, off = clock(t, offBefore, tonumber(ARGV[4]))
 if not now then return { -2 } end
@@ -83,9 +83,13 @@ local function accountMs(places)
   if slots < places or crowded then wait = windowMs(places - slots) end
   return max(wait, waitFor(bs, places, ceiling, burst))
 end
--- What a refusal may write: what time has done, not what was asked.
-local function refused(by, wait, spent)
+-- What a refusal may write too: what time and the configuration have done, not what was asked.
+local function timePassed()
   if hd ~= hdBefore or off ~= offBefore then redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st) end
+  if tonumber(f[10]) ~= ceiling then redis.call('HSET', STATE, 'bs', bs, 'ba', now, 'br', ceiling) end
+end
+local function refused(by, wait, spent)
+  timePassed()
   return { 0, now, by, wait, spent }
 end
 
@@ -93,19 +97,19 @@ if tenant == '' then
   local wait = holdFor
   if slots < 1 or crowded then wait = max(wait, windowMs(1 - slots)) end
   if wait > 0 then return refused(holdFor > 0 and 'hold' or 'account', wait, 0) end
-  redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1,
-    'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now, 'br', ceiling)
+  timePassed()
+  redis.call('HSET', STATE, 't', now, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1, 'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now)
   return { 1, now, n, 0 }
 end
 
 local rate, size, weight = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local spent = 0
-if f[22] then spent = spentOf(tonumber(f[22]), tonumber(f[23]), tonumber(f[24]), size, now) end
-if f[24] and tonumber(f[24]) ~= rate then
+local spent, nextTag = 0, 0
+if f[22] then
+  local before, at, oldRate, tag = unpacked(f[22])
+  spent, nextTag = spentOf(before, at, oldRate, size, now), tag
   -- A new rate counts from now on: what was gained until now was gained at the old one.
-  redis.call('HSET', STATE, 'ts:' .. tenant, spent, 'ta:' .. tenant, now, 'tr:' .. tenant, rate)
+  if oldRate ~= rate then redis.call('HSET', STATE, 'b:' .. tenant, packed(spent, now, rate, tag)) end
 end
-if tonumber(f[10]) ~= ceiling then redis.call('HSET', STATE, 'bs', bs, 'ba', now, 'br', ceiling) end
 local tenantMs = waitFor(spent, 1, rate, size)
 if holdFor > 0 then return refused('hold', max(holdFor, tenantMs), spent) end
 local inLine = f[12] == '1'
@@ -118,7 +122,7 @@ if tenantMs > 0 then
 end
 
 local served = num(f[11], 0)
-local tag, ahead, standing = max(num(f[25], 0), served), 0, false
+local tag, ahead, standing = max(nextTag, served), 0, false
 if inLine then
   local place = redis.call('ZSCORE', LINE, tenant)
   if place then tag, standing = tonumber(place), true end
@@ -164,9 +168,9 @@ if standing then
   redis.call('ZREM', DUE, tenant)
 end
 spent = min(spent + TOKEN, size * TOKEN)
-redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1,
-  'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now, 'br', ceiling, 'V', max(served, tag),
-  'ts:' .. tenant, spent, 'ta:' .. tenant, now, 'tr:' .. tenant, rate, 'tf:' .. tenant, tag + 1 / weight)
+timePassed()
+redis.call('HSET', STATE, 't', now, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1, 'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now,
+  'V', max(served, tag), 'b:' .. tenant, packed(spent, now, rate, tag + 1 / weight))
 if guaranteed then
   local step = 'g:' .. stepAfterWindow(now)
   local before = redis.call('HGET', STATE, step)

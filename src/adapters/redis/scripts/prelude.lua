@@ -12,7 +12,8 @@
 --   fl st n hd       slots in flight; answered and held; ever answered; first step that is not over
 --   f:<step>         slots that are free once this step of 100 ms has begun
 --   bs ba br         account bucket: millionths spent, as of when, refilled at this rate
---   ts: ta: tr: tf: tu:<tenant>   the same of a tenant; its next tag; what it used of its guarantee
+--   b:<tenant>       the same of a tenant, and its next tag, in one: `spent at rate tag`
+--   tu:<tenant>      what it used of its guarantee
 --   V ln             tag that is being served; whether somebody may stand in line
 --   gl gh g:<step>   guarantees `id=slots …`; first step not over; admissions that are a minute old then
 --   fo fr fu         foreign use: slots, what was left, until when; fx* what it was concluded from
@@ -110,6 +111,16 @@ end
 -- The step in which an answer of now is a window old: rounded up, and one more for a clock that was set forward unseen.
 local function stepAfterWindow(now)
   return floor((now + WINDOW) / STEP) + 2
+end
+
+-- A tenant's bucket: spent, as of when, at which rate, next tag. Lua's own way to write numbers would round them.
+local function unpacked(bucket)
+  local spent, at, rate, tag = string.match(bucket, '^(%S+) (%S+) (%S+) (%S+)$')
+  return tonumber(spent), tonumber(at), tonumber(rate), tonumber(tag)
+end
+
+local function packed(spent, at, rate, tag)
+  return string.format('%.0f %.0f %.17g %.17g', spent, at, rate, tag)
 end
 
 local function num(value, default)

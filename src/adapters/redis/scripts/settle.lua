@@ -50,10 +50,11 @@ for i = 1, #endings do
       bs, ba = max(0, spentOf(bs, ba, br, burst, now) - TOKEN), now
       local who = ending[2]
       if who ~= '' then
-        local b = redis.call('HMGET', STATE, 'ts:' .. who, 'ta:' .. who, 'tr:' .. who)
-        if b[1] then
-          local spent = spentOf(tonumber(b[1]), tonumber(b[2]), tonumber(b[3]), ending[3], now)
-          redis.call('HSET', STATE, 'ts:' .. who, max(0, spent - TOKEN), 'ta:' .. who, now)
+        local bucket = redis.call('HGET', STATE, 'b:' .. who)
+        if bucket then
+          local before, at, rate, tag = unpacked(bucket)
+          local spent = spentOf(before, at, rate, ending[3], now)
+          redis.call('HSET', STATE, 'b:' .. who, packed(max(0, spent - TOKEN), now, rate, tag))
         end
       end
     else

@@ -1,0 +1,153 @@
+// npm run bench:decisions [-- --write]: the admission script beside an EVALSHA that does nothing, at 10 and 10,000 tenants.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
+import { withTools } from '../../scripts/tools.mjs';
+
+const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const { scripts } = await import(inRoot('dist/adapters/redis/scripts.js'));
+const port = await new Promise((/** @type {(port: number) => void} */ resolve) => {
+  const server = createServer().listen(0, '127.0.0.1', () => {
+    const address = server.address();
+    server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+  });
+});
+const folder = mkdtempSync(join(tmpdir(), 'patchgate-bench-'));
+const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''], {
+  env: withTools(),
+  stdio: 'ignore',
+});
+const redis = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
+redis.on('error', () => {});
+
+const KEYS = ['bench:{main}:window', 'bench:{main}:line', 'bench:{main}:due'];
+const CEILING = 10_000_000;
+const empty = String(await redis.script('LOAD', 'return 1'));
+const admit = String(await redis.script('LOAD', scripts.admit.text));
+// A member that is heard, with room for all that comes.
+await redis.eval(
+  scripts.enter.text,
+  3,
+  ...KEYS,
+  '',
+  'r',
+  '',
+  -1,
+  0,
+  1,
+  '[]',
+  0,
+  0,
+  '{}',
+  -1,
+  '[]',
+  0,
+  0,
+  'local',
+  CEILING,
+  CEILING,
+  400_000,
+  120_000,
+  0,
+  0,
+  'ticket',
+  'p',
+  0,
+  '',
+);
+await redis.eval(
+  scripts.beat.text,
+  3,
+  ...KEYS,
+  '',
+  'r',
+  'ticket',
+  -1,
+  0,
+  9e12,
+  0,
+  'local',
+  CEILING,
+  CEILING,
+  400_000,
+  120_000,
+  '',
+  0,
+  0,
+);
+await redis.hset(KEYS[0] ?? '', 'bs', 0);
+
+/** Commands a second, and the server's own µs a command. @param {string} sha @param {number} tenants */
+async function measure(sha, tenants) {
+  let sent = 0;
+  const end = performance.now() + 1_500;
+  await redis.config('RESETSTAT');
+  await Promise.all(
+    Array.from({ length: 64 }, async () => {
+      while (performance.now() < end) {
+        sent += 1;
+        const reply = await redis.evalsha(
+          sha,
+          3,
+          ...KEYS,
+          '',
+          'r',
+          'ticket',
+          -1,
+          `tenant${sent % tenants}`,
+          1e7,
+          1e6,
+          1,
+          0,
+          CEILING,
+          CEILING,
+          0,
+        );
+        if (Array.isArray(reply) && reply[0] !== 1) throw new Error(`not admitted: ${reply}`);
+      }
+    }),
+  );
+  const took = /cmdstat_evalsha:.*usec_per_call=([\d.]+)/.exec(await redis.info('commandstats'));
+  return { rate: sent / 1.5, usec: Number(took?.[1]) };
+}
+
+const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0;
+const rows = [
+  '| tenants | decisions a second | empty EVALSHA a second, in turns | ratio | µs in the server: decision / empty |',
+  '|---|---|---|---|---|',
+];
+try {
+  for (const tenants of [10, 10_000]) {
+    const [decisions, empties] = [[], []].map(() => /** @type {{ rate: number, usec: number }[]} */ ([]));
+    for (let turn = 0; turn < 5; turn++) {
+      empties?.push(await measure(empty, tenants));
+      decisions?.push(await measure(admit, tenants));
+    }
+    const of = (
+      /** @type {{ rate: number, usec: number }[] | undefined} */ list,
+      /** @type {'rate' | 'usec'} */ what,
+    ) => median((list ?? []).map((each) => each[what]));
+    rows.push(
+      `| ${tenants} | ${Math.round(of(decisions, 'rate'))} | ${Math.round(of(empties, 'rate'))} | ${(of(decisions, 'rate') / of(empties, 'rate')).toFixed(2)} | ${of(decisions, 'usec').toFixed(1)} / ${of(empties, 'usec').toFixed(1)} |`,
+    );
+  }
+} finally {
+  redis.disconnect();
+  server.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+}
+console.log(rows.join('\n'));
+if (process.argv.includes('--write')) {
+  const page = inRoot('docs/benchmarks.md');
+  const text = readFileSync(page, 'utf8');
+  const [from, to] = ['<!-- decisions -->', '<!-- /decisions -->'];
+  const about = `64 in flight on one connection, medians of five turns. ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, Redis and client on the same machine, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}.`;
+  writeFileSync(
+    page,
+    `${text.slice(0, text.indexOf(from) + from.length)}\n${about}\n\n${rows.join('\n')}\n${text.slice(text.indexOf(to))}`,
+  );
+}

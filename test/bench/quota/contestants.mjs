@@ -1,0 +1,191 @@
+import { fileURLToPath } from 'node:url';
+
+const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
+// The built product: by paths that the type checker does not follow.
+const { createMemoryLedger } = await import(inRoot('dist/adapters/memory/ledger.js'));
+const { createRedisLedger } = await import(inRoot('dist/adapters/redis/ledger.js'));
+const { createWaitingRoom } = await import(inRoot('dist/quota/waiting.js'));
+
+/**
+ * @typedef {{ limit: number | null, remaining: number | null, throttled: { retryAfterMs: number | null } | null }} Seen
+ * @typedef {{ ok: true, answered: (seen: Seen) => void } | { ok: false, retryMs: number }} Grant
+ * What a caller sees: it asks, is let through or told to come back, and says what the answer was.
+ * @typedef {{ ask(tenant: string): Promise<Grant>, settle(): Promise<void>, close(): Promise<void> }} Contestant
+ * @typedef {import('./virtual-clock.mjs').VirtualClock} VirtualClock
+ * @typedef {{ clock: VirtualClock, random: () => number, tenants: readonly string[], limit: number, redis: import('ioredis').Redis | null }} Course
+ */
+
+const nothing = new Proxy({}, { get: () => () => {} });
+const never = { happened: false, onHangUp: () => () => {} };
+const MAX_WAIT_MS = 5_000;
+let courses = 0;
+
+/** @param {Course} course @param {number} ceiling */
+function planOf({ tenants, limit }, ceiling) {
+  const quota = { rate: ceiling, burst: 20, weight: 1, guarantee: 0, maxWaitMs: MAX_WAIT_MS };
+  return {
+    accounts: new Map([['main', { limit, ceiling, burst: 60 }]]),
+    tenants: new Map([['main', new Map(tenants.map((id) => [id, quota]))]]),
+  };
+}
+
+/** One process of the gateway: its ledger and its waiting room. @param {any} ledger @param {Course} course */
+function doorOf(ledger, { clock, random }) {
+  const room = createWaitingRoom({ ledger, clock });
+  return {
+    room,
+    /** @param {string} tenant @returns {Promise<Grant>} */
+    async ask(tenant) {
+      const visit = await room.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, hangUp: never });
+      if (visit.kind === 'admitted') return { ok: true, answered: (seen) => visit.decision.slot.settle(seen) };
+      const waitMs = visit.decision.retryAfterMs;
+      // As the gateway tells it: whole seconds, spread.
+      return {
+        ok: false,
+        retryMs: Math.max(1, Math.ceil((waitMs + random() * Math.min(waitMs / 4, 5_000)) / 1000)) * 1000,
+      };
+    },
+  };
+}
+
+/** @param {number} ceiling @returns {(course: Course) => Promise<Contestant>} */
+export const embeddedGateway = (ceiling) => async (course) => {
+  const ledger = createMemoryLedger({
+    clock: course.clock,
+    plan: planOf(course, ceiling),
+    meter: nothing,
+    log: nothing,
+  });
+  const { ask } = doorOf(ledger, course);
+  return { ask, settle: async () => {}, close: async () => {} };
+};
+
+/** Replicas on a real Redis that is told what time it is. @param {number} ceiling @param {number} replicas @returns {(course: Course) => Promise<Contestant>} */
+export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
+  const { clock, redis, random } = course;
+  if (redis === null) throw new Error('needs Redis');
+  let pending = 0;
+  /** @param {'eval' | 'evalsha'} name */
+  const counted =
+    (name) =>
+    async (/** @type {unknown[]} */ ...args) => {
+      pending += 1;
+      try {
+        return await /** @type {any} */ (redis)[name](...args);
+      } finally {
+        pending -= 1;
+      }
+    };
+  const prefix = `bench${process.pid}-${courses++}`;
+  /** @type {{ ask: (tenant: string) => Promise<Grant> }[]} */
+  const doors = [];
+  for (let i = 0; i < replicas; i++) {
+    /** @type {{ room: any, ask: (tenant: string) => Promise<Grant> } | undefined} */
+    let door;
+    const ledger = createRedisLedger({
+      connection: {
+        client: { eval: counted('eval'), evalsha: counted('evalsha') },
+        isCluster: false,
+        isReady: () => true,
+        epoch: () => 1,
+        reconnect: () => {},
+        onReady: () => {},
+      },
+      clock,
+      serverTime: () => 1_760_000_000_000 + Math.floor(clock.monotonic()),
+      plan: planOf(course, ceiling),
+      meter: nothing,
+      log: nothing,
+      prefix,
+      replica: `r${i}`,
+      onOutage: 'local',
+      reserveMs: 120_000,
+      flightMs: 345_000,
+      lateArrivalMs: 15_000,
+      onChange: () => door?.room.reconsider(),
+    });
+    door = doorOf(ledger, course);
+    await ledger.start();
+    doors.push(door);
+  }
+  return {
+    ask: (tenant) =>
+      /** @type {NonNullable<typeof doors[number]>} */ (doors[Math.floor(random() * doors.length)]).ask(tenant),
+    async settle() {
+      while (pending > 0) await new Promise((resolve) => setImmediate(resolve));
+    },
+    close: async () => {
+      const keys = await redis.keys(`${prefix}:*`);
+      if (keys.length > 0) await redis.del(...keys);
+    },
+  };
+};
+
+/**
+ * A limiter without leases in front of the same upstream: asks `waitMs` until it is 0, in the order of arrival, and stops
+ * for all when upstream says 429.
+ * @param {(now: number, take: boolean) => number} waitFor @returns {(course: Course) => Promise<Contestant>}
+ */
+const plain =
+  (waitFor) =>
+  async ({ clock, random }) => {
+    let heldUntil = 0;
+    /** @returns {Promise<Grant>} */
+    const ask = async () => {
+      const deadline = clock.monotonic() + MAX_WAIT_MS;
+      for (;;) {
+        const now = clock.monotonic();
+        const waitMs = Math.max(heldUntil - now, waitFor(now, heldUntil <= now));
+        if (waitMs <= 0) {
+          return {
+            ok: true,
+            answered: ({ throttled }) => {
+              if (throttled) heldUntil = Math.max(heldUntil, clock.monotonic() + (throttled.retryAfterMs ?? 10_000));
+            },
+          };
+        }
+        if (now + waitMs > deadline)
+          return { ok: false, retryMs: Math.ceil((waitMs * (1 + random() / 4)) / 1000) * 1000 };
+        await new Promise((resolve) => clock.after(waitMs + random() * 5, () => resolve(null)));
+      }
+    };
+    return { ask, settle: async () => {}, close: async () => {} };
+  };
+
+/** @param {number} limit */
+export const fixedWindow = (limit) => (/** @type {Course} */ course) => {
+  let window = -1;
+  let count = 0;
+  return plain((now, take) => {
+    const present = Math.floor(now / 60_000);
+    if (present !== window) [window, count] = [present, 0];
+    if (count >= limit) return (present + 1) * 60_000 - now;
+    if (take) count += 1;
+    return 0;
+  })(course);
+};
+
+/** @param {number} limit @param {number} burst */
+export const tokenBucket = (limit, burst) => (/** @type {Course} */ course) => {
+  let tokens = burst;
+  let at = 0;
+  return plain((now, take) => {
+    tokens = Math.min(burst, tokens + ((now - at) * limit) / 60_000);
+    at = now;
+    if (tokens < 1) return ((1 - tokens) * 60_000) / limit + 0.01;
+    if (take) tokens -= 1;
+    return 0;
+  })(course);
+};
+
+/** @param {number} limit */
+export const slidingLog = (limit) => (/** @type {Course} */ course) => {
+  /** @type {number[]} */
+  let sent = [];
+  return plain((now, take) => {
+    sent = sent.filter((each) => each > now - 60_000);
+    if (sent.length >= limit) return /** @type {number} */ (sent[0]) + 60_000 - now + 0.01;
+    if (take) sent.push(now);
+    return 0;
+  })(course);
+};
