@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
 import { createUndiciSender } from './adapters/undici/sender.ts';
 import { type Authenticated, authenticate } from './auth/authenticate.ts';
+import { createDrops } from './cache/drops.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Settings } from './config/model.ts';
 import { redactedSettings } from './config/redacted.ts';
@@ -13,10 +14,11 @@ import { createTraffic } from './edge/traffic.ts';
 import { whoami } from './edge/whoami.ts';
 import type { Handler, Received } from './exchange.ts';
 import { credentialPools } from './gateway/credentials.ts';
-import { keyExpiriesOf, keyRingOf } from './gateway/derive.ts';
+import { keyExpiriesOf, keyRingOf, planOf } from './gateway/derive.ts';
 import { openGuards } from './gateway/guards.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Parts } from './gateway/parts.ts';
+import { reloadable, sameCredentials } from './gateway/reload.ts';
 import { drawStack } from './gateway/stack.ts';
 import { openState } from './gateway/state.ts';
 import { statusOf } from './gateway/status.ts';
@@ -25,6 +27,7 @@ import { createWaitingRoom } from './quota/waiting.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { createRedactor } from './telemetry/redact.ts';
+import type { CredentialPool } from './upstream/credentials.ts';
 
 export interface GatewayOptions {
   readonly settings: Settings;
@@ -42,6 +45,10 @@ export interface Gateway {
   readonly log: Logger;
   /** Binds both ports. */
   start(): Promise<Started>;
+  /** Other settings take effect: no request is lost, and no bucket is refilled or emptied. */
+  reload(settings: Settings): void;
+  /** They could not be loaded: told and counted, and the old ones stay. */
+  refuseReload(problems: readonly string[]): void;
   /** Not ready at once; with the delay, goes on accepting for a while; finishes what is in flight; then closes. */
   drain(how: { readonly signal: string; readonly withDelay: boolean }): Promise<void>;
   /** Ends at once, whatever is in flight. */
@@ -50,7 +57,8 @@ export interface Gateway {
 
 /** The composition root: opens what the gateway stands on, draws the stack, and closes it all again. */
 export function createGateway(options: GatewayOptions): Gateway {
-  const { settings } = options;
+  // What is in force: a reload puts another in its place.
+  let { settings } = options;
   const clock = options.clock ?? systemClock;
   const random = options.random ?? Math.random;
   const version = packageVersion();
@@ -79,38 +87,30 @@ export function createGateway(options: GatewayOptions): Gateway {
   const room = createWaitingRoom({ ledger, clock });
   const store = createMemoryCache({ maxBytes: settings.cache.memoryBytes, clock, meter: metrics });
   const sender = createUndiciSender({ clock });
+  // Beside the store, not in the stack: a stack drawn anew must know what was dropped before.
+  const cached = { store, drops: createDrops() };
   const guards = openGuards({ settings, clock, meter: metrics, redis: state.redis });
-  const base = {
-    ...guards,
-    settings,
-    clock,
-    random,
-    log,
-    metrics,
-    redactor,
-    state,
-    ledger,
-    room,
-    sender,
-    keys: keyRingOf(settings),
+  const draw = (kept: ReadonlyMap<string, CredentialPool>) => {
+    const keys = keyRingOf(settings);
+    const base = { ...guards, settings, clock, random, log, metrics, redactor, state, ledger, room, sender, keys };
+    const parts: Parts = { ...base, credentials: credentialPools(base, kept) };
+    const own: Handler<Received> = authenticate<Received>(parts)(
+      announceQuota<Received & Authenticated>(parts)(whoami(parts)),
+    );
+    return { parts, own, proxy: drawStack(parts, cached) };
   };
-  const parts: Parts = { ...base, credentials: credentialPools(base) };
+  let live = draw(new Map());
   const startedAt = clock.now();
   metrics.configLoaded('ok', startedAt / 1000);
-
-  const proxy = drawStack(parts, store);
-  const own: Handler<Received> = authenticate<Received>(parts)(
-    announceQuota<Received & Authenticated>(parts)(whoami(parts)),
-  );
   const traffic = createTraffic({
     clock,
     log,
     limits: settings.limits,
     bodyBytes: settings.limits.bodyBytes,
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
-    handler: () => proxy,
-    whoami: () => own,
-    observer: observerOf(parts),
+    handler: () => live.proxy,
+    whoami: () => live.own,
+    observer: observerOf(live.parts),
   });
 
   let draining = false;
@@ -120,7 +120,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       readiness: () => ({ ready: !draining, reasons: draining ? ['draining'] : [] }),
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
       status: () => ({
-        ...statusOf(parts),
+        ...statusOf(live.parts),
         version,
         upSeconds: Math.round((clock.now() - startedAt) / 1000),
         draining,
@@ -136,7 +136,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     traffic.server.closeAllConnections();
     admin.closeAllConnections();
     await Promise.all([closeServer(traffic.server), closeServer(admin)]);
-    for (const pool of parts.credentials.values()) pool.close();
+    for (const pool of live.parts.credentials.values()) pool.close();
     await sender.close();
     await state.stop();
     log.flush();
@@ -164,6 +164,28 @@ export function createGateway(options: GatewayOptions): Gateway {
       );
       return { ok: true, traffic: onTraffic.address, admin: onAdmin.address };
     },
+    reload(next) {
+      const { settings: applied, kept } = reloadable(settings, next);
+      for (const secret of applied.secrets) redactor.add(secret.reveal());
+      const pools = live.parts.credentials;
+      const going = new Map([...pools].filter(([id]) => sameCredentials(settings, applied, id)));
+      settings = applied;
+      ledger.configure(planOf(settings));
+      live = draw(going);
+      // Requests under way go on with what they began with; a pool that is closed only stops renewing.
+      for (const [id, pool] of pools) if (!going.has(id)) pool.close();
+      metrics.keepTenants(new Set(settings.tenants.keys()));
+      log.setLevel(settings.log.level);
+      metrics.configLoaded('ok', clock.now() / 1000);
+      room.reconsider();
+      const { revision, tenants, accounts } = settings;
+      log.info({ revision, tenants: tenants.size, accounts: accounts.size }, 'configuration reloaded');
+      for (const name of kept) log.warn({ option: name }, 'changed, but takes effect only after a restart');
+    },
+    refuseReload(problems) {
+      metrics.configLoaded('refused', clock.now() / 1000);
+      log.error({ problems }, 'the new configuration is refused; the old one stays');
+    },
     async drain({ signal, withDelay }) {
       draining = true;
       traffic.closeConnections();
@@ -177,9 +199,8 @@ export function createGateway(options: GatewayOptions): Gateway {
         Promise.all([closed, traffic.idle()]).then(() => true),
         elapsed(clock, settings.drain.timeoutMs).then(() => false),
       ]);
-      const { log: logger } = parts;
-      if (inTime) logger.info({}, 'drained');
-      else logger.warn({ inFlight: traffic.inFlight() }, 'drain timed out: what is in flight is cut off');
+      if (inTime) log.info({}, 'drained');
+      else log.warn({ inFlight: traffic.inFlight() }, 'drain timed out: what is in flight is cut off');
       await close();
     },
     close,

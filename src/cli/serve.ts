@@ -10,7 +10,7 @@ Runs the gateway until SIGTERM or SIGINT.
   --config PATH   gateway.yaml (default: config/gateway.yaml)
 
 SIGTERM drains: not ready at once, still accepting for drain.delay, then what is in flight is finished (drain.timeout
-at most), exit 0. SIGINT (Ctrl-C) does the same without the delay. A second signal ends at once.
+at most), exit 0. SIGHUP loads the configuration again; a bad one is refused, and the old one stays. SIGINT (Ctrl-C) does the same without the delay. A second signal ends at once.
 `;
 
 /** `patchgate serve`: exit 0 after a drain, 1 if it could not start, 2 if called wrongly. */
@@ -18,7 +18,8 @@ export async function serve(args: string[], io: Io): Promise<number> {
   const options = readOptions('serve', args, { config: { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
   if (refusePositionals('serve', options.positionals, io)) return 2;
-  const loaded = await loadSettings({ path: options.values.config ?? 'config/gateway.yaml', env: io.env });
+  const path = options.values.config ?? 'config/gateway.yaml';
+  const loaded = await loadSettings({ path, env: io.env });
   if (!loaded.ok) {
     say(io.stderr, renderProblems(loaded.problems));
     return 1;
@@ -31,8 +32,31 @@ export async function serve(args: string[], io: Io): Promise<number> {
     await gateway.close();
     return 1;
   }
+  const stopListening = reloadOnHangUp(gateway, () => loadSettings({ path, env: io.env }));
   await untilStopped(gateway);
+  stopListening();
   return 0;
+}
+
+/** SIGHUP: loads the files again, one after the other if several come. */
+function reloadOnHangUp(gateway: Gateway, load: () => ReturnType<typeof loadSettings>): () => void {
+  let turn = Promise.resolve();
+  const reload = async (): Promise<void> => {
+    const loaded = await load();
+    if (!loaded.ok) {
+      gateway.refuseReload(renderProblems(loaded.problems).trimEnd().split('\n'));
+      return;
+    }
+    gateway.reload(loaded.settings);
+    for (const warning of loaded.warnings) gateway.log.warn({}, warning);
+  };
+  const onSignal = (): void => {
+    turn = turn
+      .then(reload)
+      .catch((error: unknown) => gateway.log.error({ err: error }, 'reload failed; the old configuration stays'));
+  };
+  process.on('SIGHUP', onSignal);
+  return () => process.off('SIGHUP', onSignal);
 }
 
 /** Resolves when the gateway has drained after the first signal; a second one ends the process. */

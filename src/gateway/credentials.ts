@@ -8,9 +8,17 @@ import type { Parts } from './parts.ts';
 /** All the parts that credentials build on. */
 type Base = Omit<Parts, 'credentials'>;
 
-/** The credentials of each account, in order of preference. */
-export function credentialPools(base: Base): Map<string, CredentialPool> {
-  return new Map([...base.settings.accounts].map(([id, account]) => [id, credentialPool(base, account)]));
+/**
+ * The credentials of each account, in order of preference.
+ *
+ * @param kept pools that go on: a token is not thrown away because a tenant was added
+ */
+export function credentialPools(
+  base: Base,
+  kept: ReadonlyMap<string, CredentialPool> = new Map(),
+): Map<string, CredentialPool> {
+  const { accounts } = base.settings;
+  return new Map([...accounts].map(([id, account]) => [id, kept.get(id) ?? credentialPool(base, account)]));
 }
 
 function credentialPool(

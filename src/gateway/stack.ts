@@ -3,7 +3,7 @@ import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { type Authorised, authorise } from '../auth/authorise.ts';
 import { holdBackFloods } from '../auth/flood.ts';
 import { cacheAnswers } from '../cache/cache.ts';
-import { createDrops } from '../cache/drops.ts';
+import type { Drops } from '../cache/drops.ts';
 import type { Settings } from '../config/model.ts';
 import { type Handler, type Received, refuse } from '../exchange.ts';
 import { announceQuota } from '../quota/fields.ts';
@@ -35,7 +35,10 @@ const NEVER_STORE: Settings['cache']['rules'] = [
  *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
  *     forward           credential in, send, learn from the answer
  */
-export function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCache>): Handler<Received> {
+export function drawStack(
+  parts: Parts,
+  { store, drops }: { readonly store: ReturnType<typeof createMemoryCache>; readonly drops: Drops },
+): Handler<Received> {
   const { settings, clock, random, metrics, log, ledger } = parts;
   type Known = Routed & Authenticated;
   type Allowed = Known & Authorised;
@@ -75,7 +78,7 @@ export function drawStack(parts: Parts, store: ReturnType<typeof createMemoryCac
     ...settings.cache,
     rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
     store,
-    drops: createDrops(),
+    drops,
     clock,
     meter: metrics,
   })(upload);

@@ -2,7 +2,16 @@ import { TokenBucket } from './bucket.ts';
 import { ForeignUse } from './foreign.ts';
 import { Guarantees } from './guarantees.ts';
 import { Hold } from './hold.ts';
-import type { AccountQuota, AccountView, RefusedBy, TenantQuota, TenantView, UpstreamLimit } from './ledger.ts';
+import {
+  type AccountQuota,
+  type AccountView,
+  NO_TENANT,
+  REMOVED_RETRY_MS,
+  type RefusedBy,
+  type TenantQuota,
+  type TenantView,
+  type UpstreamLimit,
+} from './ledger.ts';
 import { Line } from './line.ts';
 import { LeasedWindow } from './window.ts';
 
@@ -84,6 +93,9 @@ export class AccountState {
 
   /** @param reserved slots of the ceiling that are not to be given out now */
   ask(asker: Asker, now: number, reserved = 0): Answer {
+    if (asker.tenant !== null && !this.#tenants.has(asker.tenant)) {
+      return { ok: false, by: 'tenant', retryAfterMs: REMOVED_RETRY_MS };
+    }
     const tag = asker.tenant === null ? 0 : this.#line.tagOf(asker.tenant);
     const refused = this.#refusal(asker, tag, now, reserved);
     if (refused !== null) return refused;
@@ -148,7 +160,9 @@ export class AccountState {
   }
 
   tenantView(tenant: string, now: number): TenantView {
-    const { quota, bucket } = this.#tenant(tenant);
+    const known = this.#tenants.get(tenant);
+    if (known === undefined) return NO_TENANT;
+    const { quota, bucket } = known;
     return { limit: quota.rate, burst: quota.burst, remaining: bucket.available(now), resetMs: bucket.fullMs(now) };
   }
 

@@ -68,6 +68,11 @@ export interface TenantView {
   readonly burst: number;
 }
 
+/** Of a tenant that a reload has removed while its request was under way. */
+export const NO_TENANT: TenantView = { limit: 0, remaining: 0, resetMs: 0, burst: 0 };
+/** How long the requests of such a tenant are told to stay away. */
+export const REMOVED_RETRY_MS = 60_000;
+
 export interface AccountView {
   readonly limit: number;
   readonly ceiling: number;

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { createSimulator } from '../../src/simulator/simulator.ts';
@@ -161,4 +161,29 @@ test('lost log lines would show: the count is exported by the running process, a
   await running.process.exited;
   const lines = running.process.stdout().trimEnd().split('\n');
   expect(lines.filter((line) => JSON.parse(line).msg === 'request').length).toBe(201);
+});
+
+describe('SIGHUP', () => {
+  test('loads the configuration again; a bad one is refused, and the old one stays', async () => {
+    const simulator = await createSimulator();
+    const config = (more: Record<string, unknown>) => JSON.stringify(configuration(simulator.url, more));
+    await using files = await folder({ 'gateway.yaml': config({}) });
+    await using process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
+    const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
+    const { traffic } = JSON.parse(line) as Record<'traffic', { port: number }>;
+    const whoami = () => fetch(`http://127.0.0.1:${traffic.port}/_gateway/whoami`, { headers: auth });
+    expect((await whoami()).status).toBe(200);
+    await writeFile(
+      `${files.path}/gateway.yaml`,
+      config({ tenants: { billing: { disabled: true } } }).replace('"burst"', '"bust"'),
+    );
+    process.child.kill('SIGHUP');
+    await process.waitFor(/the new configuration is refused/);
+    expect((await whoami()).status).toBe(200);
+    await writeFile(`${files.path}/gateway.yaml`, config({ tenants: { other: {} } }));
+    process.child.kill('SIGHUP');
+    await process.waitFor(/configuration reloaded/);
+    expect((await whoami()).status).toBe(401);
+    await simulator.close();
+  });
 });

@@ -33,6 +33,8 @@ export interface Running {
   fetch(path: string, init?: RequestInit): Promise<Response>;
   /** Value of a metric with these labels; the sum if several series match. */
   metric(name: string, labels?: Record<string, string>): Promise<number>;
+  /** Takes over another configuration, as SIGHUP does. */
+  reload(config: (upstream: string) => Config): Promise<void>;
   drain(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -108,7 +110,12 @@ export async function run(options: RunOptions = {}): Promise<Running> {
   const url = `http://127.0.0.1:${started.traffic.port}`;
   const adminUrl = `http://127.0.0.1:${started.admin.port}`;
   if (!options.cold) {
-    await (await fetch(`${url}/api/v1/notifications`, { headers: { 'X-API-Key': BILLING_KEY } })).arrayBuffer();
+    // A Redis that was empty waits for other replicas first.
+    const headers = { 'X-API-Key': BILLING_KEY, Prefer: 'wait=10' };
+    const warmUp = async () => (await fetch(`${url}/api/v1/notifications`, { headers })).arrayBuffer();
+    await warmUp();
+    // Redis hears of the first answer a moment after the caller.
+    if (loaded.settings.redis !== null) await warmUp();
     simulator.reset();
     lines.length = 0;
   }
@@ -127,6 +134,12 @@ export async function run(options: RunOptions = {}): Promise<Running> {
         headers: { Authorization: `Bearer ${BILLING_KEY}`, ...(init.headers as Record<string, string> | undefined) },
       }),
     metric: async (name, labels = {}) => sumOf(await (await fetch(`${adminUrl}/metrics`)).text(), name, labels),
+    reload: async (config) => {
+      const changed = JSON.stringify(config(simulator.url));
+      const next = await loadSettings({ path: 'test.yaml', env: {}, readFile: async () => changed });
+      if (next.ok) gateway.reload(next.settings);
+      else gateway.refuseReload(renderProblems(next.problems).split('\n'));
+    },
     drain: async () => {
       closed = true;
       await gateway.drain({ signal: 'SIGTERM', withDelay: true });

@@ -1,15 +1,17 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../observe.ts';
 import { AccountState, type Receipt } from '../../quota/account.ts';
-import type {
-  AccountView,
-  Ask,
-  Decision,
-  Ledger,
-  LedgerPlan,
-  Slot,
-  TenantView,
-  UpstreamLimit,
+import {
+  type AccountView,
+  type Ask,
+  type Decision,
+  type Ledger,
+  type LedgerPlan,
+  NO_TENANT,
+  REMOVED_RETRY_MS,
+  type Slot,
+  type TenantView,
+  type UpstreamLimit,
 } from '../../quota/ledger.ts';
 import { tellOfAnswer } from '../../quota/settled.ts';
 
@@ -46,7 +48,8 @@ export function createMemoryLedger(options: {
 
   return {
     admit(ask): Decision {
-      const account = accountOf(ask.account);
+      const account = accounts.get(ask.account);
+      if (account === undefined) return GONE;
       const at = now();
       const answer = account.ask(ask, at);
       const tenant = ask.tenant === null ? NO_TENANT : account.tenantView(ask.tenant, at);
@@ -54,14 +57,15 @@ export function createMemoryLedger(options: {
       const told = (seen: UpstreamLimit, ours: boolean) => tellOfAnswer(ask.account, seen, ours, options);
       return { kind: 'admitted', slot: new LeasedSlot(account, ask.tenant, answer, clock, told), tenant };
     },
-    withdraw: (account, tenant) => accountOf(account).withdraw(tenant),
+    withdraw: (account, tenant) => accounts.get(account)?.withdraw(tenant),
     configure,
-    peek: (account, tenant): TenantView => accountOf(account).tenantView(tenant, now()),
+    peek: (account, tenant): TenantView => accounts.get(account)?.tenantView(tenant, now()) ?? NO_TENANT,
     view: (account): AccountView => accountOf(account).view(now()),
   };
 }
 
-const NO_TENANT: TenantView = { limit: 0, remaining: 0, resetMs: 0, burst: 0 };
+/** A reload has removed the account. */
+const GONE: Decision = { kind: 'refused', by: 'tenant', retryAfterMs: REMOVED_RETRY_MS, tenant: NO_TENANT };
 
 /** One admitted request; the first word on how it ended counts. */
 class LeasedSlot implements Slot {

@@ -1,7 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../clock.ts';
 import type { Log, Meter } from '../../observe.ts';
-import type { AccountView, Ask, Ledger, LedgerPlan, TenantView } from '../../quota/ledger.ts';
+import {
+  type AccountView,
+  type Ask,
+  type Decision,
+  type Ledger,
+  type LedgerPlan,
+  NO_TENANT,
+  REMOVED_RETRY_MS,
+  type TenantView,
+} from '../../quota/ledger.ts';
 import { type LedgerConnection, Link } from './link.ts';
 import { OwnSlots } from './own-slots.ts';
 import { SharedAccount } from './shared-account.ts';
@@ -34,6 +43,9 @@ export interface RedisLedgerOptions {
   /** The time of the server, for simulations; by default its own. */
   readonly serverTime?: () => number;
 }
+
+/** A reload has removed the account. */
+const GONE: Decision = { kind: 'refused', by: 'tenant', retryAfterMs: REMOVED_RETRY_MS, tenant: NO_TENANT };
 
 /** The ledger of many replicas: see SharedAccount for how one account is kept, and scripts/ for what Redis does. */
 export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
@@ -97,10 +109,10 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
   const all = (): SharedAccount[] => [...accounts.values()];
 
   return {
-    admit: (ask: Ask) => accountOf(ask.account).admit(ask),
-    withdraw: (account, tenant) => accountOf(account).withdraw(tenant),
+    admit: (ask: Ask) => accounts.get(ask.account)?.admit(ask) ?? GONE,
+    withdraw: (account, tenant) => accounts.get(account)?.withdraw(tenant),
     configure,
-    peek: (account, tenant): TenantView => accountOf(account).peek(tenant),
+    peek: (account, tenant): TenantView => accounts.get(account)?.peek(tenant) ?? NO_TENANT,
     view: (account): AccountView => accountOf(account).view(),
     async start() {
       started = true;

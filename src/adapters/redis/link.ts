@@ -118,6 +118,7 @@ export class Link {
   async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota): Promise<Reply> {
     const { connection } = this.#options;
     const askedAt = this.#options.clock.monotonic();
+    const ticket = this.#ticket;
     const args = [tenant, pace.rate, pace.burst, pace.weight, Math.floor(maxWaitMs), quota.ceiling, quota.burst];
     const reply = await this.#run('admit', [...args, connection.isCluster ? 1 : 0]);
     const [status, now, first, second, spent] = reply as [number, number, never, number, number];
@@ -135,7 +136,7 @@ export class Link {
         this.#heard(now, askedAt);
         return { kind: 'recovering', waitMs: Number(first) };
       default:
-        this.part();
+        this.#refused(ticket);
         return { kind: 'unknown' };
     }
   }
@@ -146,10 +147,11 @@ export class Link {
     const { first, endings } = own.untold(MOST_ENDINGS);
     if (endings.length === 0) return false;
     const askedAt = this.#options.clock.monotonic();
+    const ticket = this.#ticket;
     const args = [first, JSON.stringify(endings), quota.ceiling, quota.burst];
     const [status, now, last] = (await this.#run('settle', args)) as [number, number, number];
     if (status === -2) this.#late(askedAt);
-    if (status === -1) this.part();
+    if (status === -1) this.#refused(ticket);
     if (status !== 1) return false;
     this.#heard(now, askedAt);
     own.acknowledge(last);
@@ -229,6 +231,7 @@ export class Link {
     const { own, clock, onOutage, flightMs, reserveMs } = this.#options;
     const askedAt = clock.monotonic();
     const ownInFlight = own.counted;
+    const ticket = this.#ticket;
     const reply = await runWhole(this.#options.connection.client, scripts.beat, this.#keys, [
       ...this.#head(this.#ticket),
       ownInFlight,
@@ -245,7 +248,7 @@ export class Link {
     ]);
     const status = (reply as [number])[0];
     if (status === -2) this.#late(askedAt);
-    if (status === -1) this.part();
+    if (status === -1) this.#refused(ticket);
     if (status !== 1) return null;
     return this.#standing(reply, askedAt, ownInFlight);
   }
@@ -298,6 +301,11 @@ export class Link {
   #heard(now: number, askedAt: number): void {
     this.#redis = { now, askedAt };
     this.#leapt = false;
+  }
+
+  /** Unless this replica has entered anew while the question was under way. */
+  #refused(ticket: string): void {
+    if (ticket === this.#ticket) this.part();
   }
 
   /** Told that it is later than it can be. If the answer came at once, it was not the way that was long. */

@@ -2,16 +2,18 @@ import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../observe.ts';
 import type { AccountState, Receipt } from '../../quota/account.ts';
 import { TOKEN, TokenBucket, waitFor } from '../../quota/bucket.ts';
-import type {
-  AccountQuota,
-  AccountView,
-  Ask,
-  Decision,
-  RefusedBy,
-  Slot,
-  TenantQuota,
-  TenantView,
-  UpstreamLimit,
+import {
+  type AccountQuota,
+  type AccountView,
+  type Ask,
+  type Decision,
+  NO_TENANT,
+  REMOVED_RETRY_MS,
+  type RefusedBy,
+  type Slot,
+  type TenantQuota,
+  type TenantView,
+  type UpstreamLimit,
 } from '../../quota/ledger.ts';
 import { tellOfAnswer } from '../../quota/settled.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
@@ -44,6 +46,8 @@ const FAILURES_TO_PART = 3;
 const FAILURES_TO_RECONNECT = 8;
 /** A replica that works alone goes back after as many beats at which Redis was there: not at every flicker. */
 const READY_BEATS = 2;
+/** A refusal by the account is not believed for longer: a slot that is given back, or a replica that is, changes it. */
+const LONGEST_BELIEF_MS = 1_000;
 /** Where nothing better is known. */
 const ASK_AGAIN_MS = 100;
 const CLOSED_AGAIN_MS = 1_000;
@@ -55,6 +59,8 @@ const NAME_TAKEN_BEATS = 8;
 interface Refusal {
   readonly by: RefusedBy;
   readonly until: number;
+  /** Until then it is repeated without asking. */
+  readonly believedUntil: number;
   /** The tenant stands in line at Redis. */
   readonly inLine: boolean;
 }
@@ -78,6 +84,7 @@ export class SharedAccount {
   #holdUntil = 0;
   /** The shared state was made anew, and waits for other replicas: what it says of itself is not the whole yet. */
   #recovering = false;
+  #recoveredAt = 0;
   #recoveringUntil = 0;
   readonly #buckets = new Map<string, TokenBucket>();
   readonly #refusals = new Map<string, Refusal>();
@@ -138,6 +145,7 @@ export class SharedAccount {
   }
 
   admit(ask: Ask): Decision | Promise<Decision> {
+    if (ask.tenant !== null && !this.#tenants.has(ask.tenant)) return this.#refuse(ask, 'tenant', REMOVED_RETRY_MS);
     if (!this.#options.link.joined) return this.#withoutRedis(ask);
     return this.#refuseFromMemory(ask) ?? this.#askRedis(ask, 2);
   }
@@ -150,7 +158,8 @@ export class SharedAccount {
   }
 
   peek(tenant: string): TenantView {
-    const quota = this.#quotaOf(tenant);
+    const quota = this.#tenants.get(tenant);
+    if (quota === undefined) return NO_TENANT;
     const now = this.#now();
     const alone = this.#fallback;
     if (alone !== null) {
@@ -186,7 +195,7 @@ export class SharedAccount {
     if (known === undefined) return null;
     const waitMs = known.until - now;
     // One that is willing to wait needs a place in line, unless it is its own bucket that it waits for.
-    if (waitMs > 0 && (waitMs > ask.maxWaitMs || known.inLine || known.by === 'tenant')) {
+    if (known.believedUntil > now && (waitMs > ask.maxWaitMs || known.inLine || known.by === 'tenant')) {
       return this.#refuse(ask, known.by, waitMs);
     }
     this.#refusals.delete(ask.tenant);
@@ -220,7 +229,7 @@ export class SharedAccount {
         if (attempts > 1) await this.#confirm().catch((error: unknown) => this.#failed(error));
         return attempts > 1 ? this.#askRedis(ask, attempts - 1) : this.#refuse(ask, 'state', ASK_AGAIN_MS);
       case 'unknown':
-        if (attempts > 1 && (await this.#enter())) return this.#askRedis(ask, attempts - 1);
+        if (attempts > 1 && (link.joined || (await this.#enter()))) return this.#askRedis(ask, attempts - 1);
         return this.#withoutRedis(ask);
     }
   }
@@ -236,7 +245,9 @@ export class SharedAccount {
     const until = this.#now() + waitMs;
     if (by === 'hold') this.#holdUntil = Math.max(this.#holdUntil, until);
     else if (ask.tenant !== null) {
-      this.#refusals.set(ask.tenant, { by, until, inLine: by === 'account' && waitMs <= ask.maxWaitMs });
+      const inLine = by === 'account' && waitMs <= ask.maxWaitMs;
+      const believedMs = by === 'account' && !inLine ? Math.min(waitMs, LONGEST_BELIEF_MS) : waitMs;
+      this.#refusals.set(ask.tenant, { by, until, believedUntil: until - waitMs + believedMs, inLine });
     }
     if (ask.tenant !== null) this.#learnSpent(ask.tenant, reply.spent);
     return this.#refuse(ask, by, waitMs);
@@ -303,7 +314,7 @@ export class SharedAccount {
         if (!once()) return;
         alone?.refund(tenant, this.#now());
         this.#refusals.clear();
-        end(['r', tenant ?? '', tenant === null ? 0 : this.#quotaOf(tenant).burst]);
+        end(['r', tenant ?? '', tenant === null ? 0 : (this.#tenants.get(tenant)?.burst ?? 0)]);
         this.#options.onChange();
       },
     };
@@ -341,7 +352,8 @@ export class SharedAccount {
     } catch (error) {
       this.#failed(error);
     } finally {
-      if (!this.#closed) this.#cancelBeat = clock.after(BEAT_MS, () => void this.#beat());
+      const nextMs = this.#recovering ? Math.min(BEAT_MS, Math.max(1, this.#recoveredAt - this.#now())) : BEAT_MS;
+      if (!this.#closed) this.#cancelBeat = clock.after(nextMs, () => void this.#beat());
     }
   }
 
@@ -387,10 +399,17 @@ export class SharedAccount {
       const { closedForMs, replicas } = entered;
       this.#recoveringUntil = this.#now() + Math.min(closedForMs, ASK_AGAIN_MS);
       // A state that waits for other replicas lacks what they hold: what was known before is worth more.
+      const wasRecovering = this.#recovering;
       this.#recovering = closedForMs > 0;
+      this.#recoveredAt = this.#now() + closedForMs + 5;
       if (!this.#recovering) this.#learn(entered);
-      if (this.#fallback !== null || closedForMs > 0) {
-        log.info({ account, replicas, closedForMs }, 'entered the shared state with all slots held');
+      if (this.#fallback !== null)
+        log.info({ account, replicas }, 'Redis answers: back from its share with all slots held');
+      if (this.#recovering && !wasRecovering) {
+        log.info(
+          { account, replicas, closedForMs },
+          'the state in Redis is new: waiting for other replicas to enter what they hold',
+        );
       }
       this.#fallback = null;
       this.#options.onChange();
@@ -413,7 +432,9 @@ export class SharedAccount {
   }
 
   #learnSpent(tenant: string, spent: number): TenantView {
-    const quota = this.#quotaOf(tenant);
+    const quota = this.#tenants.get(tenant);
+    // Removed while the question was under way.
+    if (quota === undefined) return NO_TENANT;
     this.#buckets.set(tenant, TokenBucket.withSpent(quota, spent, this.#now()));
     return viewOf(quota, spent);
   }
@@ -440,7 +461,6 @@ export class SharedAccount {
 }
 
 const NO_PACE = { rate: 1, burst: 1, weight: 1 };
-const NO_TENANT: TenantView = { limit: 0, remaining: 0, resetMs: 0, burst: 0 };
 
 function viewOf(quota: TenantQuota, spent: number): TenantView {
   const left = quota.burst * TOKEN - Math.min(spent, quota.burst * TOKEN);

@@ -14,11 +14,14 @@ if not now then return { -2 } end
 if num(f[20], 0) > now then return { -3, now, tonumber(f[20]) - now } end
 
 local reserved = num(f[18], 0)
-if now >= num(f[19], 0) then
+if reserved > 0 or now >= num(f[19], 0) then
   local members = cjson.decode(redis.call('HGET', STATE, 'M'))
-  local again
-  reserved, again = roster(members, now)
-  redis.call('HSET', STATE, 'rs', reserved, 'rn', again)
+  if now >= num(f[19], 0) then
+    local all, again = roster(members, now)
+    redis.call('HSET', STATE, 'rs', all, 'rn', again)
+  end
+  -- Its own share is not kept from the one who asks: who asks does not work alone.
+  reserved = roster(members, now, id)
 end
 
 local hdBefore = tonumber(f[7])
