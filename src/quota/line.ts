@@ -1,5 +1,7 @@
 /** How long after its time a tenant may come to claim a slot before the others are let past. */
 export const GRACE_MS = 250;
+/** A slot may be there a little before the time that was told: it is kept for whoever is about to come. */
+const EARLY_MS = 10;
 
 interface Place {
   readonly tag: number;
@@ -26,11 +28,15 @@ export class Line {
     return this.#places.get(tenant)?.tag ?? Math.max(this.#next.get(tenant) ?? 0, this.#served);
   }
 
-  /** Tenants with a lower tag that may claim a slot now. */
+  /**
+   * Slots that tenants with a lower tag may claim now, before it is the turn of `tag`: each as many as it takes until its
+   * tag is no longer lower. A weight above 1 would take more; its tag stays lower, and makes up for it.
+   */
   dueAhead(tag: number, now: number): number {
     for (const [tenant, place] of this.#places) if (place.dueAt < now - GRACE_MS) this.#places.delete(tenant);
     let ahead = 0;
-    for (const place of this.#places.values()) if (place.tag < tag && place.dueAt <= now) ahead += 1;
+    for (const place of this.#places.values())
+      if (place.tag < tag && place.dueAt <= now + EARLY_MS) ahead += Math.ceil(tag - place.tag);
     return ahead;
   }
 
@@ -50,9 +56,12 @@ export class Line {
   }
 
   admitted(tenant: string, tag: number, weight: number): void {
-    this.#served = Math.max(this.#served, tag);
-    this.#next.set(tenant, tag + 1 / weight);
     this.#places.delete(tenant);
+    let lowest = tag;
+    for (const place of this.#places.values()) lowest = Math.min(lowest, place.tag);
+    // Whoever is let past others who wait must not take the time with it: they would lose what they are behind.
+    this.#served = Math.max(this.#served, lowest);
+    this.#next.set(tenant, tag + 1 / weight);
   }
 
   forget(tenant: string): void {

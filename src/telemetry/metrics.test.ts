@@ -66,6 +66,7 @@ describe('the metrics of the contract', () => {
       quota_slots_in_use: 'gauge{account}',
       quota_slots_foreign: 'gauge{account}',
       quota_decisions_total: 'counter{account,tenant,decision}',
+      guard_fallbacks_total: 'counter{guard}',
       quota_wait_seconds: 'histogram{tenant}',
       quota_waiting: 'gauge{account}',
       upstream_throttled_total: 'counter{account}',

@@ -313,6 +313,7 @@ export class SharedAccount {
       refund: () => {
         if (!once()) return;
         alone?.refund(tenant, this.#now());
+        if (tenant !== null) this.#buckets.get(tenant)?.giveBack(this.#now());
         this.#refusals.clear();
         end(['r', tenant ?? '', tenant === null ? 0 : (this.#tenants.get(tenant)?.burst ?? 0)]);
         this.#options.onChange();

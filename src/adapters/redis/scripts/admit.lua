@@ -139,12 +139,16 @@ if inLine then
     redis.call('ZREM', DUE, unpack(some))
     redis.call('ZREM', LINE, unpack(some))
   end
-  local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now)
+  local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now + EARLY)
   for i = 1, #due, 1000 do
     local some = {}
     for j = i, min(#due, i + 999) do some[#some + 1] = due[j] end
     local tags = redis.call('ZMSCORE', LINE, unpack(some))
-    for j = 1, #some do if tags[j] and tonumber(tags[j]) < tag then ahead = ahead + 1 end end
+    -- Each takes as many as it may before its tag is no longer lower.
+    for j = 1, #some do
+      local its = tonumber(tags[j] or tag)
+      if its < tag then ahead = ahead + math.ceil(tag - its) end
+    end
   end
   if #due == 0 and redis.call('EXISTS', DUE) == 0 then redis.call('HSET', STATE, 'ln', '0') end
 end
@@ -170,10 +174,16 @@ if standing then
   redis.call('ZREM', LINE, tenant)
   redis.call('ZREM', DUE, tenant)
 end
+-- Whoever is let past others who wait must not take the time with it: they would lose what they are behind.
+local lowest = tag
+if inLine then
+  local first = redis.call('ZRANGE', LINE, 0, 0, 'WITHSCORES')
+  if first[2] then lowest = min(tag, tonumber(first[2])) end
+end
 spent = min(spent + TOKEN, size * TOKEN)
 timePassed()
 redis.call('HSET', STATE, 't', now, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1, 'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now,
-  'V', max(served, tag), 'b:' .. tenant, packed(spent, now, rate, tag + 1 / weight))
+  'V', max(served, lowest), 'b:' .. tenant, packed(spent, now, rate, tag + 1 / weight))
 if guaranteed then
   local step = 'g:' .. stepAfterWindow(now)
   local before = redis.call('HGET', STATE, step)

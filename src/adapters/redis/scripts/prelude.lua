@@ -25,7 +25,7 @@
 --   ro rm gx ga      recovery: closed until; who is still missing; slots that others may hold, and the age of that news
 --   ou               until when slots may be held that no member knows of
 local STATE, LINE, DUE = KEYS[1], KEYS[2], KEYS[3]
-local STEP, WINDOW, TOKEN, GRACE = 100, 60000, 1000000, 250
+local STEP, WINDOW, TOKEN, GRACE, EARLY = 100, 60000, 1000000, 250, 10
 -- What the caller's clock and the way here may differ by. Slots are held as much longer than a window (stepAfterWindow).
 local SLACK = 100
 local floor, max, min = math.floor, math.max, math.min

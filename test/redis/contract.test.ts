@@ -1,0 +1,238 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createMemoryLedger } from '../../src/adapters/memory/ledger.ts';
+import type { Log, Meter } from '../../src/observe.ts';
+import type {
+  AccountQuota,
+  Decision,
+  Ledger,
+  LedgerPlan,
+  Slot,
+  TenantQuota,
+  UpstreamLimit,
+} from '../../src/quota/ledger.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { type RedisServer, redisServer } from '../support/redis.ts';
+import { World } from '../support/replicas.ts';
+
+const quiet = new Proxy({}, { get: () => () => {} });
+const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
+const ACCOUNT: AccountQuota = { limit: 240, ceiling: 235, burst: 240 };
+const seen = (remaining: number): UpstreamLimit => ({ limit: 240, remaining, throttled: null });
+const NOTHING: UpstreamLimit = { limit: null, remaining: null, throttled: null };
+
+interface Course {
+  readonly ledger: Ledger;
+  pass(ms: number): Promise<void>;
+  configure(account: AccountQuota, tenants: Record<string, TenantQuota>): void;
+}
+
+let server: RedisServer;
+beforeAll(async () => {
+  server = await redisServer();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+let runs = 0;
+
+const kinds: Record<string, (account: AccountQuota, tenants: Record<string, TenantQuota>) => Promise<Course>> = {
+  memory: async (account, tenants) => {
+    const clock = new ManualClock();
+    const plan = (quota: AccountQuota, all: Record<string, TenantQuota>): LedgerPlan => ({
+      accounts: new Map([['main', quota]]),
+      tenants: new Map([['main', new Map(Object.entries(all))]]),
+    });
+    const ledger = createMemoryLedger({
+      clock,
+      plan: plan(account, tenants),
+      meter: quiet as Meter,
+      log: quiet as Log,
+    });
+    return {
+      ledger,
+      pass: async (ms) => clock.advance(ms),
+      configure: (quota, all) => ledger.configure(plan(quota, all)),
+    };
+  },
+  Redis: async (account, tenants) => {
+    const world = new World({ redis: server.client(), account, tenants, prefix: `contract${runs++}` });
+    const { ledger } = await world.join();
+    await world.pass(2_600);
+    return {
+      ledger,
+      pass: async (ms) => {
+        // What was sent first: Redis hears of it a moment later.
+        await world.settle();
+        await world.pass(ms);
+      },
+      configure: (quota, all) => world.configure(quota, all),
+    };
+  },
+};
+
+/** One suite for every ledger: what the gateway relies on. */
+describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
+  const start = async (account: Partial<AccountQuota> = {}, tenants: Record<string, TenantQuota> = { a: ROOMY }) => {
+    const full = { ...ACCOUNT, ...account };
+    const course = await open(full, tenants);
+    const ask = async (tenant: string | null = 'a', maxWaitMs = 0) =>
+      course.ledger.admit({ account: 'main', tenant, maxWaitMs });
+    const slot = async (tenant: string | null = 'a'): Promise<Slot> => slotOf(await ask(tenant));
+    // The first answer fills the bucket of a state that knows nothing yet.
+    (await slot(null)).settle({ limit: full.limit, remaining: full.limit - 1, throttled: null });
+    await course.pass(61_000);
+    return { ...course, ask, slot, view: () => course.ledger.view('main') };
+  };
+  const slotOf = (decision: Decision): Slot => {
+    if (decision.kind !== 'admitted') throw new Error(`refused by ${decision.by}`);
+    return decision.slot;
+  };
+
+  test('admits no more than the ceiling, and again when a slot is 60 s past its answer', async () => {
+    const { ask, slot, pass } = await start({ ceiling: 3 });
+    const slots = [await slot(), await slot(), await slot()];
+    expect(await ask()).toMatchObject({ kind: 'refused', by: 'account' });
+    for (const each of slots) each.settle(NOTHING);
+    await pass(60_000);
+    expect((await ask()).kind).toBe('refused');
+    await pass(1_000);
+    expect((await ask()).kind).toBe('admitted');
+  });
+
+  test('holds a slot as long as no answer comes', async () => {
+    const { ask, slot, pass } = await start({ ceiling: 1 });
+    await slot();
+    await pass(120_000);
+    expect((await ask()).kind).toBe('refused');
+  });
+
+  test('spends nothing of anybody on a refusal, and gives back what never left', async () => {
+    const { ask, slot, ledger, pass, view } = await start(
+      { ceiling: 3 },
+      { a: ROOMY, b: { ...ROOMY, rate: 60, burst: 1 } },
+    );
+    const only = await slot('b');
+    for (let i = 0; i < 5; i++) expect(await ask('b')).toMatchObject({ kind: 'refused', by: 'tenant' });
+    only.refund();
+    await pass(600);
+    expect(view().slotsInUse).toBe(0);
+    expect(ledger.peek('main', 'b').remaining).toBe(1);
+    for (let i = 0; i < 3; i++) await slot();
+  });
+
+  test('tells a tenant its own quota, the same on every way', async () => {
+    const { ask, slot, ledger } = await start({}, { a: { ...ROOMY, rate: 60, burst: 5 } });
+    await slot();
+    await slot();
+    const decision = await ask();
+    expect(decision.tenant).toMatchObject({ limit: 60, burst: 5, remaining: 2 });
+    expect(ledger.peek('main', 'a')).toEqual(decision.tenant);
+    expect(decision.tenant.resetMs).toBe(3_000);
+  });
+
+  test('paces by the bucket of the account, which no login needs', async () => {
+    const { ask, slot } = await start({ burst: 2 });
+    await slot();
+    await slot();
+    expect(await ask()).toMatchObject({ kind: 'refused', by: 'account', retryAfterMs: 256 });
+    expect((await ask(null)).kind).toBe('admitted');
+  });
+
+  test('sees what others use, and sends no more than is left', async () => {
+    const { ask, slot, pass, view } = await start();
+    (await slot()).settle(seen(139));
+    await pass(600);
+    expect(view().slotsForeign).toBe(100);
+    let admitted = 0;
+    while ((await ask()).kind === 'admitted') admitted++;
+    expect(admitted).toBe(235 - 101);
+    await pass(61_000);
+    expect(view().slotsForeign).toBe(0);
+  });
+
+  test.each([
+    [20_000, 20_000],
+    [null, 10_000],
+    [0, 0],
+    [1e9, 3_600_000],
+  ])(
+    'a 429 that says %s ms holds the account for %i ms, for all tenants; a shorter one changes nothing',
+    async (said, heldMs) => {
+      const { ask, slot, pass, view } = await start({}, { a: ROOMY, b: ROOMY });
+      const [one, two] = [await slot(), await slot('b')];
+      one.settle({ limit: 240, remaining: 0, throttled: { retryAfterMs: said } });
+      await pass(1);
+      expect(view().heldForMs).toBe(Math.max(0, heldMs - 1));
+      if (heldMs === 0) return;
+      two.settle({ limit: 240, remaining: 0, throttled: { retryAfterMs: 100 } });
+      await pass(1);
+      expect(await ask('b')).toMatchObject({ kind: 'refused', by: 'hold', retryAfterMs: heldMs - 2 });
+    },
+  );
+
+  test('shares by weight what several wait for, within 5 %, and a newcomer gets its part within a window', async () => {
+    const tenants = { a: ROOMY, b: ROOMY, c: { ...ROOMY, weight: 2 } };
+    const { ask, pass } = await start({ ceiling: 100, burst: 10 }, tenants);
+    const got: Record<string, number> = { a: 0, b: 0, c: 0 };
+    const flying: [number, Slot][] = [];
+    let now = 0;
+    const run = async (who: readonly string[], ms: number) => {
+      for (const end = now + ms; now < end; now += 100) {
+        // Whoever is first in the order of asking must not be first in line for it.
+        const order = now % 200 === 0 ? who : [...who].reverse();
+        for (const tenant of order) {
+          for (
+            let decision = await ask(tenant, 30_000);
+            decision.kind === 'admitted';
+            decision = await ask(tenant, 30_000)
+          ) {
+            got[tenant] = (got[tenant] ?? 0) + 1;
+            flying.push([now + 150, decision.slot]);
+          }
+        }
+        while (flying[0] !== undefined && flying[0][0] <= now) flying.shift()?.[1].settle(NOTHING);
+        await pass(100);
+      }
+    };
+    await run(['a'], 120_000);
+    // Alone it has everything.
+    expect(got['a']).toBeGreaterThanOrEqual(190);
+    for (const tenant of Object.keys(got)) got[tenant] = 0;
+    await run(['a', 'b', 'c'], 61_000);
+    expect(got['b']).toBeGreaterThanOrEqual(23);
+    expect(got['c']).toBeGreaterThanOrEqual(46);
+    for (const tenant of Object.keys(got)) got[tenant] = 0;
+    await run(['a', 'b', 'c'], 240_000);
+    const { a = 0, b = 0, c = 0 } = got;
+    expect(Math.abs(a - b) / a).toBeLessThan(0.05);
+    expect(Math.abs(c - a - b) / c).toBeLessThan(0.05);
+    expect(a + b + c).toBeGreaterThanOrEqual(390);
+  });
+
+  test('keeps a guarantee for its tenant, whatever the others take', async () => {
+    const { ask, pass } = await start({ ceiling: 100, burst: 100 }, { a: ROOMY, g: { ...ROOMY, guarantee: 30 } });
+    await pass(600);
+    let taken = 0;
+    while ((await ask('a')).kind === 'admitted') taken++;
+    expect(taken).toBe(70);
+    await pass(30_000);
+    let guaranteed = 0;
+    while ((await ask('g')).kind === 'admitted') guaranteed++;
+    expect(guaranteed).toBe(30);
+    expect((await ask('a')).kind).toBe('refused');
+  });
+
+  test('takes over new quotas without refilling or emptying, and forgets who is gone', async () => {
+    const { ask, slot, ledger, configure, pass, view } = await start(
+      { burst: 100 },
+      { a: { ...ROOMY, rate: 1, burst: 20 } },
+    );
+    for (let i = 0; i < 15; i++) await slot();
+    configure({ ...ACCOUNT, ceiling: 200, burst: 100 }, { a: { ...ROOMY, rate: 2, burst: 20 }, new: ROOMY });
+    await pass(600);
+    expect((await ask()).tenant.remaining).toBe(4);
+    expect(view()).toMatchObject({ ceiling: 200 });
+    configure({ ...ACCOUNT, ceiling: 200, burst: 100 }, { new: ROOMY });
+    expect((await ask('a')).kind).toBe('refused');
+    expect(ledger.peek('main', 'a').limit).toBe(0);
+    expect((await ask('new')).kind).toBe('admitted');
+  });
+});
