@@ -38,6 +38,7 @@ describe('the metrics of the contract', () => {
     metrics.quotaWait('billing', 0);
     metrics.upstreamThrottled('main');
     metrics.upstreamFieldMalformed('main', 'x-ratelimit-limit');
+    metrics.guardFallback('guess');
     metrics.credentialRefresh('main', 'spare', 'ok');
     metrics.credentialExpiry('main', 'spare', 1.8e9);
     metrics.cacheOperation('memory', 'hit');
