@@ -1,0 +1,143 @@
+import { describe, expect, test } from 'vitest';
+import { codeOf, configuration, READER_KEY, run } from '../support/gateway.ts';
+import { redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
+
+const reader = { headers: { Authorization: READER_KEY } };
+
+describe('replicas that share a Redis', () => {
+  test('share the quota of a tenant, and tell it the same', async () => {
+    await using redis = await redisServer();
+    const config = (upstream: string) => configuration(upstream, { redis: { url: redis.url } });
+    await using one = await run({ config });
+    await using two = await run({ config });
+    const statuses: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      statuses.push((await one.fetch('/api/v1/flow-runs', reader)).status);
+      statuses.push((await two.fetch('/api/v1/flow-runs', reader)).status);
+    }
+    expect(statuses.filter((status) => status === 200)).toHaveLength(5);
+    expect(one.simulator.stats().arrived + two.simulator.stats().arrived).toBe(5);
+    expect(await one.metric('patchgate_state_up')).toBe(1);
+    const status = (await (await fetch(`${one.adminUrl}/status`)).json()) as { state: unknown };
+    expect(status.state).toEqual({ kind: 'redis', up: true, fallback: false });
+  });
+
+  test('are held together when upstream says 429 to one of them', async () => {
+    await using redis = await redisServer();
+    const config = (upstream: string) => configuration(upstream, { redis: { url: redis.url } });
+    await using one = await run({ config });
+    await using two = await run({ config });
+    one.simulator.fault({
+      match: 'GET /api/v1/**',
+      times: 1,
+      fault: { kind: 'status', status: 429, headers: { 'Retry-After': '30' }, body: '' },
+    });
+    expect(await codeOf(await one.fetch('/api/v1/flow-runs'))).toBe('upstream_cooldown');
+    await until(
+      'the other has heard',
+      async () => (await codeOf(await two.fetch('/api/v1/flow-runs'))) === 'upstream_cooldown',
+    );
+    const status = (await (await fetch(`${two.adminUrl}/status`)).json()) as {
+      accounts: { main: { heldForMs: number } };
+    };
+    expect(status.accounts.main.heldForMs).toBeGreaterThan(25_000);
+  });
+
+  test('refuse a flood of what is known to be out without asking Redis', async () => {
+    await using redis = await redisServer();
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { redis: { url: redis.url } }) });
+    for (let i = 0; i < 6; i++) await gateway.fetch('/api/v1/flow-runs', reader);
+    const calls = async () =>
+      Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.client().info('commandstats'))?.[1] ?? 0);
+    const before = await calls();
+    const refused = await Promise.all(Array.from({ length: 200 }, () => gateway.fetch('/api/v1/flow-runs', reader)));
+    expect(refused.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(199);
+    expect((await calls()) - before).toBeLessThanOrEqual(5);
+  });
+});
+
+describe('a gateway that loses Redis', () => {
+  test('waits a moment, goes on with its share, is ready all the time, and comes back', async () => {
+    await using redis = await redisServer();
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { redis: { url: redis.url } }) });
+    // What it may do alone it knows from what it last heard.
+    await until(
+      'it has heard how the account stands',
+      async () => (await gateway.metric('patchgate_quota_slots_in_use')) > 0,
+    );
+    await redis.kill();
+    const refused = await gateway.fetch('/api/v1/flow-runs');
+    expect([refused.status, await codeOf(refused)]).toEqual([503, 'state_unavailable']);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+    const waited = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
+    expect(waited.status).toBe(200);
+    expect(await gateway.metric('patchgate_state_up')).toBe(0);
+    expect(await gateway.metric('patchgate_state_fallback')).toBe(1);
+    expect((await fetch(`${gateway.adminUrl}/readyz`)).status).toBe(200);
+    await redis.start();
+    await until('it is back', async () => (await gateway.metric('patchgate_state_up')) === 1);
+    const back = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
+    expect(back.status).toBe(200);
+    expect(await gateway.metric('patchgate_state_fallback')).toBe(0);
+    expect(gateway.logText()).toContain('this replica works on its share of the ceiling');
+  });
+
+  test('with onOutage closed answers 503 until Redis is back', async () => {
+    await using redis = await redisServer();
+    const config = (upstream: string) => configuration(upstream, { redis: { url: redis.url, onOutage: 'closed' } });
+    await using gateway = await run({ config });
+    redis.stop();
+    await until('it has noticed', async () => (await gateway.fetch('/api/v1/flow-runs')).status === 503);
+    const before = gateway.simulator.stats().arrived;
+    const waited = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=4' } });
+    expect(await codeOf(waited)).toBe('state_unavailable');
+    expect(gateway.simulator.stats().arrived).toBe(before);
+    redis.resume();
+    await until('it is back', async () => (await gateway.fetch('/api/v1/flow-runs')).status === 200);
+  });
+
+  test('starts without it, refuses, and serves when it is there', async () => {
+    await using redis = await redisServer();
+    await redis.kill();
+    await using gateway = await run({
+      cold: true,
+      config: (upstream) => configuration(upstream, { redis: { url: redis.url } }),
+    });
+    expect(await codeOf(await gateway.fetch('/api/v1/flow-runs'))).toBe('state_unavailable');
+    await redis.start();
+    await until('it serves', async () => (await gateway.fetch('/api/v1/flow-runs')).status === 200);
+  });
+});
+
+test('a gateway by Sentinel goes on after a fail-over', async () => {
+  await using set = await redisSentinel();
+  const redis = { sentinels: set.sentinels, name: set.name };
+  await using gateway = await run({ config: (upstream) => configuration(upstream, { redis }) });
+  expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+  await set.master.kill();
+  await until('back on the replica', async () => {
+    const { status } = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=5' } });
+    return status === 200 && (await gateway.metric('patchgate_state_up')) === 1;
+  });
+  const keys = await set.replica.client().keys('patchgate:{main}:*');
+  expect(keys).toContain('patchgate:{main}:window');
+}, 60_000);
+
+test('a gateway on a Cluster keeps an account in one slot, and no key lives for ever', async () => {
+  await using set = await redisCluster();
+  await using gateway = await run({
+    config: (upstream) => configuration(upstream, { redis: { cluster: set.addresses } }),
+  });
+  for (let i = 0; i < 7; i++)
+    await gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: READER_KEY, Prefer: 'wait=1' } });
+  const found = await Promise.all(
+    set.nodes.map(async (node) => {
+      const client = node.client();
+      const keys = await client.keys('*');
+      return Promise.all(keys.map(async (key) => [key, await client.pttl(key)] as const));
+    }),
+  );
+  const keys = found.flat();
+  expect(found.filter((each) => each.some(([key]) => key.startsWith('patchgate:{main}:')))).toHaveLength(1);
+  for (const [key, ttl] of keys) expect(ttl, key).toBeGreaterThan(0);
+}, 60_000);
