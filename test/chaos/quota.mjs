@@ -217,7 +217,10 @@ const seen = [];
 let running = true;
 /** @param {number} index */
 async function worker(index) {
-  const tenant = values.fault === 'greedy' && index % 2 === 0 ? 'greedy' : /** @type {string} */ (tenants[index % 10]);
+  const tenant =
+    values.fault === 'greedy' && index % 2 === 0
+      ? 'greedy'
+      : /** @type {string} */ (tenants[values.fault === 'greedy' ? (index >> 1) % 10 : index % 10]);
   while (running) {
     const living = gateways.filter(({ alive }) => alive);
     const { url } = /** @type {Gateway} */ (living[Math.floor(Math.random() * living.length)]);

@@ -87,7 +87,7 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     for (const [id, account] of accounts) {
       if (plan.accounts.has(id)) continue;
       accounts.delete(id);
-      void account.stop(options.lateArrivalMs);
+      void account.membership.stop(options.lateArrivalMs);
     }
     for (const [id, quota] of plan.accounts) {
       const known = accounts.get(id);
@@ -95,7 +95,7 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
       else {
         const account = open(id, plan);
         accounts.set(id, account);
-        if (started) void account.start();
+        if (started) void account.membership.start();
       }
     }
   };
@@ -117,13 +117,13 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     async start() {
       started = true;
       connection.onReady(() => {
-        for (const account of accounts.values()) account.reachable();
+        for (const account of accounts.values()) account.membership.reachable();
       });
-      await Promise.all(all().map((account) => account.start()));
+      await Promise.all(all().map(({ membership }) => membership.start()));
     },
     async stop() {
-      await Promise.all(all().map((account) => account.stop(options.lateArrivalMs)));
+      await Promise.all(all().map(({ membership }) => membership.stop(options.lateArrivalMs)));
     },
-    state: () => ({ up: all().every(({ up }) => up), fallback: all().some(({ alone }) => alone) }),
+    state: () => ({ up: all().every(({ membership }) => membership.up), fallback: all().some(({ alone }) => alone) }),
   };
 }

@@ -8,7 +8,7 @@ export type Ending =
 
 interface Ended {
   readonly admittedAt: number;
-  /** Free from then on; 0 for what never left. */
+  /** Free from then on, and of no interest. */
   readonly freeAt: number;
   readonly ending: Ending;
 }
@@ -23,7 +23,7 @@ const SPARE_MS = 300;
 export class OwnSlots {
   /** When each request in flight was admitted. */
   readonly #inFlight = new Set<{ readonly admittedAt: number }>();
-  /** Numbered from `#first` on: those not known to Redis, and those still held. */
+  /** Numbered from `#first` on: those of the last minute, told to Redis or not. So an outage does not make them pile up. */
   #ended: Ended[] = [];
   #first = 1;
   #acknowledged = 0;
@@ -40,8 +40,7 @@ export class OwnSlots {
     const begun = slot as { readonly admittedAt: number };
     if (!this.#inFlight.delete(begun)) return;
     this.#prune(now);
-    const freeAt = ending[0] === 'r' ? 0 : now + WINDOW_MS + SPARE_MS;
-    this.#ended.push({ admittedAt: begun.admittedAt, freeAt, ending });
+    this.#ended.push({ admittedAt: begun.admittedAt, freeAt: now + WINDOW_MS + SPARE_MS, ending });
   }
 
   /** In flight, and what may be by now. */
@@ -71,28 +70,33 @@ export class OwnSlots {
   /** All endings that are still held, with the milliseconds they are held for; -1 for what is not. */
   held(now: number): { readonly first: number; readonly heldForMs: readonly number[] } {
     this.#prune(now);
-    return { first: this.#first, heldForMs: this.#ended.map(({ freeAt }) => Math.max(-1, Math.ceil(freeAt - now))) };
+    return {
+      first: this.#first,
+      heldForMs: this.#ended.map((each) => (isHeld(each, now) ? Math.ceil(each.freeAt - now) : -1)),
+    };
   }
 
   /** Slots held now that were admitted at `since` or later. */
   heldSince(since: number, now: number): number {
     let count = 0;
     for (const { admittedAt } of this.#inFlight) if (admittedAt >= since) count += 1;
-    for (const { admittedAt, freeAt } of this.#ended) if (admittedAt >= since && freeAt > now) count += 1;
+    for (const each of this.#ended) if (each.admittedAt >= since && isHeld(each, now)) count += 1;
     return count;
   }
 
   #prune(now: number): void {
     let over = 0;
-    while (
-      over < this.#ended.length &&
-      this.#first + over <= this.#acknowledged &&
-      (this.#ended[over] as Ended).freeAt <= now
-    )
-      over += 1;
+    while (over < this.#ended.length && (this.#ended[over] as Ended).freeAt <= now) over += 1;
     // An array is not cut for every single one.
     if (over < 64 && over < this.#ended.length) return;
     this.#ended = this.#ended.slice(over);
     this.#first += over;
+    // What is free again need not be told any more: the number in flight says it.
+    this.#acknowledged = Math.max(this.#acknowledged, this.#first - 1);
   }
+}
+
+/** What never left is not held. */
+function isHeld({ ending, freeAt }: Ended, now: number): boolean {
+  return ending[0] !== 'r' && freeAt > now;
 }
