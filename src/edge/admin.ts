@@ -85,7 +85,7 @@ export function createAdminApp(options: AdminOptions): Hono {
 }
 
 /** A server for the admin app, not listening yet. */
-export function createAdminServer(app: Hono): Server {
+export function createAdminServer(app: Pick<Hono, 'fetch'>): Server {
   const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
     overrideGlobalObjects: false,
     hostname: 'localhost',

@@ -7,7 +7,8 @@ import { requestBodyOf } from './request-body.ts';
 
 export interface ReceiveOptions {
   readonly clock: Clock;
-  readonly bodyBytes: number;
+  /** Read anew for each request, so that a reload can change it. */
+  readonly bodyBytes: () => number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
 }
 
@@ -32,7 +33,7 @@ export function receive(
 ): Reception {
   const method = incoming.method ?? '';
   const target = incoming.url ?? '';
-  const body = requestBodyOf(incoming, outgoing, options.bodyBytes);
+  const body = requestBodyOf(incoming, outgoing, options.bodyBytes());
   const caller = new Caller();
   const given = incoming.headers['x-request-id'];
   const exchange: Received = {

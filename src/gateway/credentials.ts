@@ -1,48 +1,74 @@
-import type { AccountSettings } from '../config/model.ts';
-import { apiKeyCredential, type CredentialPool, createCredentialPool } from '../upstream/credentials.ts';
+import type { AccountSettings, CredentialSettings, Settings } from '../config/model.ts';
+import {
+  apiKeyCredential,
+  type Credential,
+  type CredentialPool,
+  createCredentialPool,
+} from '../upstream/credentials.ts';
 import { loginCredential } from '../upstream/login.ts';
 import { callLogin } from '../upstream/login-call.ts';
 import { LATE_ARRIVAL_MS } from './late.ts';
-import type { Parts } from './parts.ts';
+import type { Lasting } from './parts.ts';
+import { same } from './same.ts';
 
-/** All the parts that credentials build on. */
-type Base = Omit<Parts, 'credentials'>;
-
-/**
- * The credentials of each account, in order of preference.
- *
- * @param kept pools that go on: a token is not thrown away because a tenant was added
- */
-export function credentialPools(
-  base: Base,
-  kept: ReadonlyMap<string, CredentialPool> = new Map(),
-): Map<string, CredentialPool> {
-  const { accounts } = base.settings;
-  return new Map([...accounts].map(([id, account]) => [id, kept.get(id) ?? credentialPool(base, account)]));
+/** A credential of an account with the settings it was made from. */
+export interface DrawnCredential {
+  readonly account: string;
+  readonly settings: CredentialSettings;
+  readonly credential: Credential;
 }
 
-function credentialPool(
-  { clock, log, metrics, redactor, ledger, sender }: Base,
+/**
+ * The credentials of all accounts. One of `known` with the same settings is taken over as it is: its login token lives on,
+ * and so does the rest of a key that was rejected.
+ */
+export function drawCredentials(
+  lasting: Lasting,
+  settings: Settings,
+  known: readonly DrawnCredential[],
+): readonly DrawnCredential[] {
+  return [...settings.accounts.values()].flatMap((account) =>
+    account.credentials.map(
+      (each) =>
+        known.find((other) => other.account === account.id && same(other.settings, each)) ?? {
+          account: account.id,
+          settings: each,
+          credential: credentialOf(lasting, account, each),
+        },
+    ),
+  );
+}
+
+/** By account, in order of preference. */
+export function poolsOf(settings: Settings, drawn: readonly DrawnCredential[]): ReadonlyMap<string, CredentialPool> {
+  return new Map(
+    [...settings.accounts.keys()].map((id) => {
+      const own = drawn.filter(({ account }) => account === id);
+      return [id, createCredentialPool(own.map(({ credential }) => credential))];
+    }),
+  );
+}
+
+function credentialOf(
+  { clock, log, metrics, redactor, ledger, sender }: Lasting,
   account: AccountSettings,
-): CredentialPool {
-  const credentials = account.credentials.map((credential) => {
-    if (credential.kind === 'apiKey') return apiKeyCredential({ ...credential, clock, log });
-    return loginCredential({
-      id: credential.id,
-      account: account.id,
-      clock,
-      log,
-      meter: metrics,
-      login: () =>
-        callLogin({
-          ...credential,
-          sender,
-          clock,
-          charge: () => ledger.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
-          lateArrivalMs: LATE_ARRIVAL_MS,
-        }),
-      onToken: (token) => redactor.addPassing(token),
-    });
+  credential: CredentialSettings,
+): Credential {
+  if (credential.kind === 'apiKey') return apiKeyCredential({ ...credential, clock, log });
+  return loginCredential({
+    id: credential.id,
+    account: account.id,
+    clock,
+    log,
+    meter: metrics,
+    login: () =>
+      callLogin({
+        ...credential,
+        sender,
+        clock,
+        charge: () => ledger.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
+        lateArrivalMs: LATE_ARRIVAL_MS,
+      }),
+    onToken: (token) => redactor.addPassing(token),
   });
-  return createCredentialPool(credentials);
 }

@@ -1,6 +1,6 @@
 import { createKeyRing, type KeyEntry, type KeyRing } from '../auth/keys.ts';
 import type { Settings } from '../config/model.ts';
-import type { LedgerPlan } from '../quota/ledger.ts';
+import type { AccountQuota, LedgerPlan, TenantQuota } from '../quota/ledger.ts';
 
 /** What follows from the settings alone, in the form each part wants it. */
 export function keyRingOf(settings: Settings): KeyRing {
@@ -12,10 +12,26 @@ export function keyRingOf(settings: Settings): KeyRing {
   return createKeyRing(entries);
 }
 
-export function planOf(settings: Settings): LedgerPlan {
-  const accounts = new Map([...settings.accounts].map(([id, account]) => [id, account.quota]));
-  const tenants = new Map([...accounts.keys()].map((id) => [id, new Map()]));
-  for (const tenant of settings.tenants.values()) tenants.get(tenant.account)?.set(tenant.id, tenant.quota);
+/**
+ * @param older settings that requests in flight still go by: their tenants and accounts must be known until those are done,
+ *   but nothing is kept for them any more
+ */
+export function planOf(settings: Settings, older: readonly Settings[] = []): LedgerPlan {
+  const accounts = new Map<string, AccountQuota>();
+  const tenants = new Map<string, Map<string, TenantQuota>>();
+  for (const each of [settings, ...older]) {
+    for (const { id, quota } of each.accounts.values()) {
+      if (accounts.has(id)) continue;
+      accounts.set(id, quota);
+      tenants.set(id, new Map());
+    }
+    for (const { id, account, disabled, quota } of each.tenants.values()) {
+      const known = tenants.get(account);
+      // Slots kept for a tenant that can not call would be nobody's.
+      const guarantee = each === settings && !disabled ? quota.guarantee : 0;
+      if (known?.has(id) === false) known.set(id, { ...quota, guarantee });
+    }
+  }
   return { accounts, tenants };
 }
 

@@ -1,8 +1,8 @@
 import type { TrafficObserver } from '../edge/traffic.ts';
-import type { Parts } from './parts.ts';
+import type { Lasting } from './parts.ts';
 
 /** Tells the metrics and the access log of each request. */
-export function observerOf({ metrics, log }: Parts): TrafficObserver {
+export function observerOf({ metrics, log }: Pick<Lasting, 'metrics' | 'log'>): TrafficObserver {
   return {
     started: () => metrics.requestStarted(),
     finished: ({ exchange, status, code, bytes, aborted, durationMs, internal }) => {

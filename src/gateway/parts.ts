@@ -1,5 +1,7 @@
+import type { MemoryCache } from '../adapters/memory/cache.ts';
 import type { FloodGuard, GuessGuard } from '../auth/guards.ts';
 import type { KeyRing } from '../auth/keys.ts';
+import type { Drops } from '../cache/drops.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Ledger } from '../quota/ledger.ts';
@@ -11,9 +13,8 @@ import type { CredentialPool } from '../upstream/credentials.ts';
 import type { Sender } from '../upstream/sender.ts';
 import type { State } from './state.ts';
 
-/** What a gateway is made of; opened by the composition root, handed to whoever builds on it. */
-export interface Parts {
-  readonly settings: Settings;
+/** What holds state, connections or counts: opened once by the composition root, it lives through every reload. */
+export interface Lasting {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -23,8 +24,16 @@ export interface Parts {
   readonly ledger: Ledger;
   readonly room: WaitingRoom;
   readonly sender: Sender;
-  readonly keys: KeyRing;
   readonly guesses: GuessGuard;
   readonly floods: FloodGuard;
+  readonly store: MemoryCache;
+  /** As old as the store: new ones would take its old answers for untouched. */
+  readonly drops: Drops;
+}
+
+/** What a gateway is made of: what lasts, and what follows from the settings in force. */
+export interface Parts extends Lasting {
+  readonly settings: Settings;
+  readonly keys: KeyRing;
   readonly credentials: ReadonlyMap<string, CredentialPool>;
 }

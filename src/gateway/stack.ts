@@ -1,9 +1,7 @@
-import type { createMemoryCache } from '../adapters/memory/cache.ts';
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { type Authorised, authorise } from '../auth/authorise.ts';
 import { holdBackFloods } from '../auth/flood.ts';
 import { cacheAnswers } from '../cache/cache.ts';
-import type { Drops } from '../cache/drops.ts';
 import type { Settings } from '../config/model.ts';
 import { type Handler, type Received, refuse } from '../exchange.ts';
 import { announceQuota } from '../quota/fields.ts';
@@ -35,10 +33,7 @@ const NEVER_STORE: Settings['cache']['rules'] = [
  *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
  *     forward           credential in, send, learn from the answer
  */
-export function drawStack(
-  parts: Parts,
-  { store, drops }: { readonly store: ReturnType<typeof createMemoryCache>; readonly drops: Drops },
-): Handler<Received> {
+export function drawStack(parts: Parts): Handler<Received> {
   const { settings, clock, random, metrics, log, ledger } = parts;
   type Known = Routed & Authenticated;
   type Allowed = Known & Authorised;
@@ -77,8 +72,8 @@ export function drawStack(
   const cache = cacheAnswers<Allowed>({
     ...settings.cache,
     rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
-    store,
-    drops,
+    store: parts.store,
+    drops: parts.drops,
     clock,
     meter: metrics,
   })(upload);

@@ -30,6 +30,8 @@ export interface Metrics extends Meter {
   configLoaded(outcome: 'ok' | 'refused', epochSeconds: number): void;
   /** Forgets the series of tenants that are no longer configured; what still comes of them counts as `none`. */
   keepTenants(tenants: ReadonlySet<string>): void;
+  /** Forgets when the token of a credential expires that is no longer configured, or an alert would wait for it for ever. */
+  credentialGone(account: string, credential: string): void;
   readonly contentType: string;
   /** The exposition text. */
   render(): Promise<string>;
@@ -67,6 +69,7 @@ export function createMetrics({ version, sources }: MetricsOptions): Metrics {
       // The handles of what was forgotten must go with it, or they would count into the void.
       series = handles(families, tenants);
     },
+    credentialGone: (account, credential) => expiries.remove({ account, credential }),
     contentType: registry.contentType,
     render() {
       // From zero on, or an alert on the first 429 would not see it: an increase needs something to start from.

@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest';
+import { loadSettings, renderProblems } from '../config/load.ts';
+import { planOf } from './derive.ts';
+
+async function settingsOf(tenants: Record<string, unknown>, account = 'main') {
+  const accounts = { [account]: { credentials: [{ id: 'p', apiKey: 'fake' }] } };
+  const readFile = async () => JSON.stringify({ accounts, tenants });
+  const loaded = await loadSettings({ path: 'test.yaml', env: {}, readFile });
+  if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
+  return loaded.settings;
+}
+
+test('no slots are kept for a tenant that can not call', async () => {
+  const settings = await settingsOf({
+    on: { quota: { guarantee: 10 } },
+    off: { disabled: true, quota: { guarantee: 20 } },
+  });
+  const guarantees = [...(planOf(settings).tenants.get('main') ?? [])].map(([id, { guarantee }]) => [id, guarantee]);
+  expect(guarantees).toEqual([
+    ['on', 10],
+    ['off', 0],
+  ]);
+});
+
+test('what older settings had is known still, but the new quotas count and nothing old is kept', async () => {
+  const older = await settingsOf({ gone: { quota: { guarantee: 5, burst: 7 } }, stays: { quota: { burst: 1 } } });
+  const newer = await settingsOf({ stays: { quota: { burst: 2 } } });
+  const other = await settingsOf({ stays: {} }, 'other');
+  const plan = planOf(newer, [older, other]);
+  expect([...plan.accounts.keys()]).toEqual(['main', 'other']);
+  expect(plan.tenants.get('main')?.get('gone')).toMatchObject({ guarantee: 0, burst: 7 });
+  expect(plan.tenants.get('main')?.get('stays')).toMatchObject({ burst: 2 });
+  expect([...(plan.tenants.get('other')?.keys() ?? [])]).toEqual(['stays']);
+});

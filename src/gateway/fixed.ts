@@ -1,0 +1,60 @@
+import type { Settings, UpstreamSettings } from '../config/model.ts';
+import { same } from './same.ts';
+
+/** What was opened at the start and holds connections, counts or answers: it can not be another one while they last. */
+const FIXED: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
+  ['listen.traffic.host', ({ listen }) => listen.traffic.host],
+  ['listen.traffic.port', ({ listen }) => listen.traffic.port],
+  ['listen.admin.host', ({ listen }) => listen.admin.host],
+  ['listen.admin.port', ({ listen }) => listen.admin.port],
+  ['redis', ({ redis }) => redis],
+  ['cache.memory', ({ cache }) => cache.memoryBytes],
+  ['limits.headers', ({ limits }) => limits.headersBytes],
+  ['limits.headersTimeout', ({ limits }) => limits.headersTimeoutMs],
+  ['limits.idleTimeout', ({ limits }) => limits.idleTimeoutMs],
+  ['limits.failedKeys', ({ limits }) => limits.failedKeys],
+  ['limits.flood', ({ limits }) => limits.flood],
+];
+
+export interface Fitted {
+  /** What can be in force now. */
+  readonly settings: Settings;
+  /** Options that keep their old value until a restart. */
+  readonly kept: readonly string[];
+}
+
+/** New settings as far as a process that was opened with others can take them over. */
+export function fitted(opened: Settings, next: Settings): Fitted {
+  const { upstreams, kept } = upstreamsOf(opened, next);
+  const { headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood } = opened.limits;
+  const settings: Settings = {
+    ...next,
+    listen: {
+      ...next.listen,
+      traffic: opened.listen.traffic,
+      admin: { ...opened.listen.admin, token: next.listen.admin.token },
+    },
+    redis: opened.redis,
+    upstreams,
+    cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes },
+    limits: { ...next.limits, headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood },
+  };
+  const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);
+  return { settings, kept: [...fixed, ...kept] };
+}
+
+/**
+ * The other replicas were told how long a request of this one can be under way, and count on it when this one falls silent:
+ * a longer timeout would let requests arrive that they no longer reckon with.
+ */
+function upstreamsOf(opened: Settings, next: Settings) {
+  if (opened.redis === null) return { upstreams: next.upstreams, kept: [] };
+  const longestMs = Math.max(...[...opened.upstreams.values()].map(({ timeoutMs }) => timeoutMs));
+  const kept: string[] = [];
+  const upstreams = new Map<string, UpstreamSettings>();
+  for (const [id, upstream] of next.upstreams) {
+    if (upstream.timeoutMs > longestMs) kept.push(`upstreams.${id}.timeout`);
+    upstreams.set(id, { ...upstream, timeoutMs: Math.min(upstream.timeoutMs, longestMs) });
+  }
+  return { upstreams, kept };
+}

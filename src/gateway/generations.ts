@@ -1,0 +1,88 @@
+import type { Settings } from '../config/model.ts';
+import type { LedgerPlan } from '../quota/ledger.ts';
+import type { DrawnCredential } from './credentials.ts';
+import { planOf } from './derive.ts';
+import { drawGeneration, type Generation } from './generation.ts';
+import type { Lasting } from './parts.ts';
+import { same } from './same.ts';
+
+export interface Generations {
+  /** The one in force. */
+  current(): Generation;
+  /** Puts settings in force for all requests from now on. If it throws, nothing has changed. */
+  succeed(settings: Settings): void;
+  /** Ends the credentials of all. */
+  close(): void;
+}
+
+/**
+ * The configuration in force, and older ones as long as requests go by them. Tenants, accounts and credentials that a
+ * reload took away are let go when the last request is done that may still ask for them.
+ */
+export function createGenerations(lasting: Lasting, first: Settings): Generations {
+  const { ledger, metrics, redactor, log, room } = lasting;
+  let plan: LedgerPlan = planOf(first);
+  const draw = (settings: Settings, before: readonly DrawnCredential[]): Generation =>
+    drawGeneration(lasting, settings, before, () => letGo());
+  let current = draw(first, []);
+  let older: readonly Generation[] = [];
+
+  const configure = (next: LedgerPlan): void => {
+    if (same(next, plan)) return;
+    plan = next;
+    ledger.configure(next);
+    // Who waits was told a time that may no longer hold.
+    room.reconsider();
+  };
+  const letGo = (): void => {
+    if (older.length === 0) return;
+    const done = older.filter((each) => each.inUse() === 0);
+    if (done.length === 0) return;
+    older = older.filter((each) => !done.includes(each));
+    const kept = new Set([current, ...older].flatMap(({ credentials }) => credentials));
+    for (const each of new Set(done.flatMap(({ credentials }) => credentials))) {
+      if (kept.has(each)) continue;
+      each.credential.close();
+      if (!nameIsUsed(current, each)) metrics.credentialGone(each.account, each.settings.id);
+    }
+    configure(planOf(current.parts.settings, settingsOf(older)));
+  };
+
+  return {
+    current: () => current,
+    succeed(settings) {
+      // First of all: what is drawn may already log.
+      for (const secret of settings.secrets) redactor.add(secret.reveal());
+      const next = draw(settings, current.credentials);
+      const before = current.parts.settings;
+      const stillUsed = [...older, current];
+      // The ledger comes first: nobody may ask it for a tenant it does not know.
+      configure(planOf(settings, settingsOf(stillUsed)));
+      older = stillUsed;
+      current = next;
+      log.setLevel(settings.log.level);
+      metrics.keepTenants(new Set(settings.tenants.keys()));
+      dropOutdated(lasting, before, settings);
+      letGo();
+    },
+    close() {
+      for (const { credentials } of [current, ...older]) for (const { credential } of credentials) credential.close();
+    },
+  };
+}
+
+function settingsOf(generations: readonly Generation[]): Settings[] {
+  return generations.map(({ parts }) => parts.settings);
+}
+
+function nameIsUsed({ credentials }: Generation, gone: DrawnCredential): boolean {
+  return credentials.some(({ account, settings }) => account === gone.account && settings.id === gone.settings.id);
+}
+
+/** Answers kept under other rules, or that came from another host, are not what a request would get now. */
+function dropOutdated({ drops }: Lasting, before: Settings, now: Settings): void {
+  const origins = ({ upstreams }: Settings) => new Map([...upstreams].map(([id, { origin }]) => [id, origin]));
+  const kept = ({ cache }: Settings) => [cache.rules, cache.maxEntryBytes];
+  if (same(origins(before), origins(now)) && same(kept(before), kept(now))) return;
+  for (const account of now.accounts.keys()) drops.drop(account, [['**']]);
+}
