@@ -38,7 +38,9 @@ function proof(settings: Settings): string[] {
 function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settings): string[] {
   const tenants = [...all.values()].filter((tenant) => tenant.account === id);
   const { limit, ceiling, burst } = quota;
-  const { unguaranteed, rates, shares } = arithmeticOf(quota, new Map(tenants.map((each) => [each.id, each.quota])));
+  // A disabled tenant takes part in nothing.
+  const taking = tenants.filter(({ disabled }) => !disabled);
+  const { unguaranteed, rates, shares } = arithmeticOf(quota, new Map(taking.map((each) => [each.id, each.quota])));
   return [
     `account ${id}`,
     `  at most ${ceiling} requests in any 60 s, whatever the latency, retries and logins included:`,
@@ -47,9 +49,10 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
     `  at most ${Math.min(burst, ceiling)} at once after a pause, then one every ${Math.round(60_000 / ceiling)} ms`,
     `  with answers after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
     ...tenants.map(({ id: tenant, quota: own, disabled }) => {
+      if (disabled) return `  tenant ${tenant}: disabled`;
       const guaranteed = own.guarantee > 0 ? `, ${own.guarantee} a minute guaranteed` : '';
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
-      return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}${disabled ? ' (disabled)' : ''}`;
+      return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}`;
     }),
     `  guaranteed together ${ceiling - unguaranteed} of ${ceiling}; ${unguaranteed} are left to share`,
     rates > ceiling

@@ -1,5 +1,5 @@
 import type { BuildInput, Report } from './input.ts';
-import type { Settings } from './model.ts';
+import type { Settings, TenantSettings } from './model.ts';
 
 export interface Checked {
   readonly settings: Settings;
@@ -130,14 +130,32 @@ function weakSpots({ settings, input }: Checked): string[] {
       );
     }
   }
-  for (const { id, quota } of settings.tenants.values()) {
-    if (quota.guarantee > quota.rate) {
-      warnings.push(`tenants.${id}.quota.guarantee is above its rate: no more than ${quota.rate} a minute can be used`);
-    }
-  }
+  warnings.push(...[...settings.tenants.values()].flatMap((tenant) => weakQuota(tenant, settings)));
   const { admin } = settings.listen;
   if (admin.token === null && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
     warnings.push('listen.admin is open to other hosts and has no token');
+  }
+  return warnings;
+}
+
+function weakQuota({ id, account, disabled, quota }: TenantSettings, { accounts }: Settings): string[] {
+  const { rate, burst, guarantee, maxWaitMs } = quota;
+  const ceiling = accounts.get(account)?.quota.ceiling ?? Number.POSITIVE_INFINITY;
+  const option = `tenants.${id}.quota`;
+  const betweenMs = 60_000 / Math.min(rate, ceiling);
+  const warnings: string[] = [];
+  if (guarantee > rate) {
+    warnings.push(`${option}.guarantee is above its rate: no more than ${rate} a minute can be used`);
+  }
+  if (disabled && guarantee > 0) warnings.push(`${option}.guarantee is not kept while the tenant is disabled`);
+  if (burst > ceiling) {
+    warnings.push(`${option}.burst is above the ceiling: no more than ${ceiling} are ever sent at once`);
+  }
+  if (maxWaitMs > 0 && maxWaitMs < betweenMs) {
+    const seconds = Math.round(betweenMs / 1000);
+    warnings.push(
+      `${option}.maxWait is shorter than the ${seconds} s between two of its requests: most that wait are refused all the same`,
+    );
   }
   return warnings;
 }

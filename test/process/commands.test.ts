@@ -124,6 +124,49 @@ describe('check', () => {
   });
 });
 
+describe('the proof of check', () => {
+  const proofOf = async (more: Record<string, unknown>) => {
+    await using files = await folder({ 'gateway.yaml': JSON.stringify({ ...JSON.parse(GOOD), ...more }) });
+    const { code, stdout } = await outcome(['check', '--config', 'gateway.yaml'], { cwd: files.path });
+    expect(code).toBe(0);
+    return stdout.split('\n').filter((line) => line.startsWith(' ') || line.startsWith('account'));
+  };
+
+  test('says line by line what each account and tenant gets', async () => {
+    expect(
+      await proofOf({
+        redis: { url: 'redis://127.0.0.1:1' },
+        tenants: {
+          billing: { quota: { rate: 100, weight: 2, guarantee: 60 } },
+          gone: { disabled: true, quota: { guarantee: 50 } },
+          reports: { quota: { rate: 30, burst: 5 } },
+          sync: {},
+        },
+      }),
+    ).toEqual([
+      'account main',
+      '  at most 235 requests in any 60 s, whatever the latency, retries and logins included:',
+      '    a slot is held from admission until 60 s after the answer, and at most 235 are held at once',
+      '  Patchworks allows 240: 5 are left for others on the account',
+      '  at most 60 at once after a pause, then one every 255 ms',
+      '  with answers after 0.2 s it sends up to 233.6 a minute, after 5 s 216.4',
+      '  tenant billing: 100 a minute, 20 at once, 60 a minute guaranteed; 100 when all compete (weight 2)',
+      '  tenant gone: disabled',
+      '  tenant reports: 30 a minute, 5 at once; 30 when all compete (weight 1)',
+      '  tenant sync: 235 a minute, 20 at once; 105 when all compete (weight 1)',
+      '  guaranteed together 60 of 235; 175 are left to share',
+      "  the tenants' own rates together are 365, more than the ceiling: at times they compete",
+      '  without Redis each replica goes on with an equal share a minute: 235 with 1, 117 with 2, 78 with 3, 47 with 5',
+    ]);
+  });
+
+  test('says what an outage of Redis means, or that there is none to share with', async () => {
+    const closed = await proofOf({ redis: { url: 'redis://127.0.0.1:1', onOutage: 'closed' } });
+    expect(closed.at(-1)).toBe('  without Redis nothing is sent');
+    expect((await proofOf({})).at(-1)).toMatch(/^ {2}state is embedded: this holds for one process/);
+  });
+});
+
 describe('key', () => {
   test('create prints a key once, with the YAML that makes the gateway take it', async () => {
     const { code, stdout } = await outcome(['key', 'create', 'billing', '--expires', '180d']);
