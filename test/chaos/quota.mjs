@@ -25,6 +25,8 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '3' },
     ceiling: { type: 'string', default: '235' },
     limit: { type: 'string', default: '240' },
+    // What the simulator really allows: below the ceiling, to see that this run can fail.
+    'upstream-limit': { type: 'string' },
     gateways: { type: 'string', default: '3' },
     workers: { type: 'string', default: '60' },
   },
@@ -64,9 +66,17 @@ function cleanUp() {
   }
   rmSync(scratch, { recursive: true, force: true });
 }
-process.once('SIGINT', () => {
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+  process.once(signal, () => {
+    cleanUp();
+    process.exit(130);
+  });
+}
+// What fails half-way must not leave servers behind.
+process.once('uncaughtException', (error) => {
   cleanUp();
-  process.exit(130);
+  process.stderr.write(`${error.stack}\n`);
+  process.exit(2);
 });
 
 /** @param {number} port @param {string[]} more */
@@ -180,7 +190,7 @@ async function startGateway(upstream, redis, port) {
 
 const jitter = { kind: /** @type {const} */ ('exponential'), minMs: 5, meanMs: 120, maxMs: 5_000 };
 const simulator = await createSimulator({
-  switches: { limit: Number(values.limit), arrivalLatency: jitter, answerLatency: jitter },
+  switches: { limit: Number(values['upstream-limit'] ?? values.limit), arrivalLatency: jitter, answerLatency: jitter },
 });
 const redisPort = await freePort();
 let redisServer = await startRedis(redisPort);
@@ -244,6 +254,8 @@ async function worker(index) {
   }
 }
 
+/** Ceilings that a fault has lowered for good, and since when. @type {{ ceiling: number, from: number }[]} */
+const lowered = [];
 const begin = performance.now();
 const workers = Array.from({ length: Number(values.workers) }, (_, index) => worker(index));
 const third = (minutes * 60_000) / 3;
@@ -315,11 +327,17 @@ const faults = {
     leaving.alive = false;
     await end(leaving.child, 'SIGTERM');
   },
+  // Ten of them under load: the ceiling goes down, to and fro, and stays down.
   reload: async () => {
-    for (const gateway of gateways) {
-      writeFileSync(gateway.file, configuration(simulator.url, redis, ceiling - 35, gateway.port));
-      gateway.child.kill('SIGHUP');
+    for (let i = 1; i <= 10; i++) {
+      const to = i % 2 === 1 ? ceiling - 35 : i === 10 ? ceiling - 36 : ceiling - 20;
+      for (const gateway of gateways) {
+        writeFileSync(gateway.file, configuration(simulator.url, redis, to, gateway.port));
+        gateway.child.kill('SIGHUP');
+      }
+      await pause(1_000);
     }
+    lowered.push({ ceiling: ceiling - 36, from: performance.now() });
   },
   foreign: async () => {
     const until = performance.now() + third * 0.8;
@@ -339,6 +357,21 @@ await Promise.race([Promise.all(workers), pause(65_000)]);
 const ended = performance.now();
 
 const stats = simulator.stats();
+/** The greatest number counted in any 60 s that begin after a time. @param {number} from */
+function greatestSince(from) {
+  const times = simulator
+    .arrivals()
+    .map((/** @type {{ countedAt: number | null }} */ { countedAt }) => countedAt)
+    .filter((/** @type {number | null} */ at) => at !== null && at >= from)
+    .sort((/** @type {number} */ a, /** @type {number} */ b) => a - b);
+  let [first, greatest] = [0, 0];
+  for (let i = 0; i < times.length; i++) {
+    while (times[i] - times[first] >= 60_000) first += 1;
+    greatest = Math.max(greatest, i - first + 1);
+  }
+  return greatest;
+}
+const afterLowering = lowered.map((each) => ({ ceiling: each.ceiling, greatestIn60s: greatestSince(each.from) }));
 /** @type {{ greatestCountedIn60s: number, throttled: number, counted: number }} */
 const account = Object.values(stats.accounts)[0] ?? { greatestCountedIn60s: 0, throttled: 0, counted: 0 };
 /** @param {number} from @param {number} to */
@@ -369,11 +402,14 @@ const report = {
   gateways: Number(values.gateways),
   ceiling,
   greatestIn60s: account.greatestCountedIn60s,
+  arrivedIn60s: stats.greatestIn60s,
+  afterLowering,
   upstream429: account.throttled,
   goodput: {
     before: rate(Math.min(begin + 30_000, faultAt), faultAt),
     during: rate(faultAt, calmAt),
     after: rate(calmAt, begin + minutes * 60_000),
+    overall: rate(begin, begin + minutes * 60_000),
   },
   jain: Math.round(jain * 10_000) / 10_000,
   shares: Object.fromEntries(tenants.map((tenant, i) => [tenant, shares[i]])),
@@ -386,6 +422,9 @@ for (const gateway of gateways) await end(gateway.child);
 link.close();
 await simulator.close();
 cleanUp();
-const failed = account.greatestCountedIn60s > ceiling || (values.fault !== 'foreign' && account.throttled > 0);
+const failed =
+  account.greatestCountedIn60s > ceiling ||
+  afterLowering.some((each) => each.greatestIn60s > each.ceiling) ||
+  (values.fault !== 'foreign' && account.throttled > 0);
 process.stdout.write(failed ? 'FAILED: above the ceiling, or a 429 from upstream\n' : 'held\n');
 process.exit(failed ? 1 : 0);
