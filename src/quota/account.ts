@@ -96,7 +96,7 @@ export class AccountState {
     if (asker.tenant !== null && !this.#tenants.has(asker.tenant)) {
       return { ok: false, by: 'tenant', retryAfterMs: REMOVED_RETRY_MS };
     }
-    const tag = asker.tenant === null ? 0 : this.#line.tagOf(asker.tenant);
+    const tag = asker.tenant === null ? 0 : this.#line.tagOf(asker.tenant, this.#tenant(asker.tenant).quota.weight);
     const refused = this.#refusal(asker, tag, now, reserved);
     if (refused !== null) return refused;
     const receipt = { admittedAt: now, answeredBefore: this.#window.everAnswered };

@@ -13,7 +13,8 @@ interface Place {
  * Who is next when tenants compete for slots: start-time fair queueing (Goyal, Vin, Cheng 1996). Each tenant has a tag
  * that moves on by `1 / weight` with each admission; the lowest tag goes first. So slots are shared by weight among those
  * who want them, what one does not use the others get (max-min), and one alone gets everything. Nobody is owed for a time
- * in which it asked for nothing: a newcomer starts at the tag that is being served.
+ * in which it asked for nothing: a newcomer starts at the tag that is being served, less one request. So a tenant of few
+ * callers, who are all on their way for a moment, keeps the turn that was about to come.
  *
  * Only those who wait stand in line. One that does not come when it was told to loses its place, not its tag.
  */
@@ -24,8 +25,8 @@ export class Line {
   readonly #places = new Map<string, Place>();
 
   /** The tag with which this tenant's next request is served. */
-  tagOf(tenant: string): number {
-    return this.#places.get(tenant)?.tag ?? Math.max(this.#next.get(tenant) ?? 0, this.#served);
+  tagOf(tenant: string, weight: number): number {
+    return this.#places.get(tenant)?.tag ?? Math.max(this.#next.get(tenant) ?? 0, this.#served - 1 / weight);
   }
 
   /**

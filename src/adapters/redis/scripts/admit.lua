@@ -125,7 +125,8 @@ if tenantMs > 0 then
 end
 
 local served = num(f[11], 0)
-local tag, ahead, standing = max(nextTag, served), 0, false
+-- See src/quota/line.ts: the tag of who was away for a moment.
+local tag, ahead, standing = max(nextTag, served - 1 / weight), 0, false
 if inLine then
   local place = redis.call('ZSCORE', LINE, tenant)
   if place then tag, standing = tonumber(place), true end
