@@ -93,6 +93,22 @@ export type Handler<In> = (exchange: In) => Outcome | Promise<Outcome>;
 /** A stage turns the handler of a richer exchange into the handler of a poorer one. */
 export type Stage<In, Out extends In> = (next: Handler<Out>) => Handler<In>;
 
+/** On what terms a request asks for a slot. */
+export interface Terms {
+  /** It waits no longer than this for one, whatever the tenant may. */
+  readonly patienceMs: number;
+  /** How long it has waited already, behind others who asked for the same. */
+  readonly waitedMs: number;
+  /** Nobody waits for it: it takes none of the last slots. */
+  readonly background: boolean;
+}
+
+export interface OnTerms {
+  readonly terms: Terms;
+}
+
+export const USUAL_TERMS: Terms = { patienceMs: Number.POSITIVE_INFINITY, waitedMs: 0, background: false };
+
 /** What the access log and the metrics will say of a request. Every stage writes its own lines; only the edge reads. */
 export interface Notes {
   /** A route's template, never a path: a label with unbounded values would break the metrics. */

@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
 import { createUndiciSender } from './adapters/undici/sender.ts';
-import { createDrops } from './cache/drops.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Settings } from './config/model.ts';
 import { redactedSettings } from './config/redacted.ts';
 import { createAdminApp, createAdminServer } from './edge/admin.ts';
 import { closeServer, listen } from './edge/ports.ts';
 import { createTraffic } from './edge/traffic.ts';
+import { openCache } from './gateway/cache.ts';
 import { keyExpiriesOf } from './gateway/derive.ts';
 import { fitted } from './gateway/fixed.ts';
 import { createGenerations } from './gateway/generations.ts';
@@ -71,7 +71,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     sources: {
       accounts: () =>
         [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
-      cache: () => store.size(),
+      cache: () => memory.size(),
       keyExpiries: () => keyExpiriesOf(settings()),
       state: () => state.reading(),
       logLinesDropped: () => log.dropped(),
@@ -80,12 +80,12 @@ export function createGateway(options: GatewayOptions): Gateway {
   const state = openState({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
   const { ledger } = state;
   const room = createWaitingRoom({ ledger, clock });
-  const store = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
+  const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
+  const cache = openCache({ memory, clock });
   const sender = createUndiciSender({ clock });
   const guards = openGuards({ settings: opened, clock, meter: metrics, redis: state.redis });
-  const drops = createDrops();
   const lasting: Lasting = {
-    ...{ clock, random, log, metrics, redactor, state, ledger, room, sender, store, drops },
+    ...{ clock, random, log, metrics, redactor, state, ledger, room, sender, memory, cache },
     ...guards,
   };
   const generations = createGenerations(lasting, opened);
@@ -118,7 +118,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         upSeconds: Math.round((clock.now() - startedAt) / 1000),
         draining,
         inFlight: traffic.inFlight(),
-        cache: store.size(),
+        cache: memory.size(),
       }),
       config: () => redactedSettings(settings()),
       log,

@@ -1,65 +1,16 @@
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { ManualClock } from '../../test/support/manual-clock.ts';
-import { createMemoryCache } from '../adapters/memory/cache.ts';
-import { type Answer, answer, emptyNotes, headerOf, type Outcome, type Received, refuse } from '../exchange.ts';
-import type { Meter } from '../observe.ts';
-import { parsePattern, splitPath } from '../routing/pattern.ts';
-import { cacheAnswers } from './cache.ts';
-import { createDrops } from './drops.ts';
-import type { Cacheable } from './options.ts';
-import type { CacheRule } from './policy.ts';
-
-const meter = new Proxy({}, { get: () => () => {} }) as Meter;
-const rule = (text: string, ttlMs: number | false): CacheRule => {
-  const parsed = parsePattern(text);
-  if (!parsed.ok) throw new Error(parsed.reason);
-  return ttlMs === false ? { match: parsed.pattern, store: false } : { match: parsed.pattern, store: true, ttlMs };
-};
-
-interface Asked {
-  readonly method?: string;
-  readonly path?: string;
-  readonly headers?: Received['headers'];
-  readonly account?: string;
-}
-
-/** The stage over an upstream whose answers a test writes. */
-function caching(
-  upstream: () => Outcome | Promise<Outcome>,
-  rules: CacheRule[] = [rule('GET /**', 30_000)],
-  maxEntryBytes = 1000,
-) {
-  const clock = new ManualClock();
-  const store = createMemoryCache({ maxBytes: 1_000_000, clock, meter });
-  let fetched = 0;
-  const handler = cacheAnswers<Cacheable>({ store, drops: createDrops(), rules, maxEntryBytes, clock, meter })(() => {
-    fetched++;
-    return upstream();
-  });
-  const askNow = ({ method = 'GET', path = '/a', headers = {}, account = 'main' }: Asked = {}) => {
-    const exchange = {
-      method,
-      path,
-      headers,
-      query: '',
-      segments: splitPath(path),
-      body: null,
-      notes: emptyNotes(),
-      route: { upstream: { id: 'core', account } },
-    } as unknown as Cacheable;
-    return handler(exchange);
-  };
-  const ask = async (asked?: Asked) => (await askNow(asked)) as Answer;
-  const status = async (asked?: Asked) => headerOf((await ask(asked)).headers ?? [], 'cache-status');
-  return { clock, store, ask, askNow, status, fetched: () => fetched };
-}
+import { caching, caller, type Gate, HIT, rule, type Upstream } from '../../test/support/caching.ts';
+import { type Answer, answer, headerOf, type Outcome, type Refusal, refuse, type Terms } from '../exchange.ts';
+import { EVERYTHING } from './drops.ts';
+import type { Sendable } from './fetch.ts';
+import type { HowLanded } from './flights.ts';
+import type { OtherFlights } from './options.ts';
 
 const ok =
   (headers: string[] = [], body = 'body', status = 200) =>
   () =>
     answer(status, headers, Buffer.from(body));
-const HIT = /^patchgate; hit; ttl=\d+$/;
 
 describe('with a rule', () => {
   test('the ttl of the rule counts, whatever upstream says', async () => {
@@ -95,12 +46,20 @@ describe('with a rule', () => {
   test('HEAD is answered from what GET has stored, without the body', async () => {
     const cache = caching(ok());
     await cache.ask();
+    // The edge sends no body to a HEAD; it needs it for the length.
     const head = await cache.ask({ method: 'HEAD' });
-    expect([headerOf(head.headers, 'cache-status'), head.body]).toEqual([expect.stringMatching(HIT), null]);
+    expect([headerOf(head.headers, 'cache-status'), String(head.body)]).toEqual([expect.stringMatching(HIT), 'body']);
   });
 
-  test('the answer to a HEAD is never given to a GET', async () => {
-    const cache = caching(() => answer(200, ['Content-Length', '0'], null));
+  test('a HEAD fetches what a GET can be answered with', async () => {
+    const cache = caching(ok());
+    expect(await cache.status({ method: 'HEAD' })).toBe('patchgate; fwd=miss; stored');
+    expect(await cache.status()).toMatch(HIT);
+    expect(cache.requests.map(({ method }) => method)).toEqual(['GET']);
+  });
+
+  test('without a rule the answer to a HEAD is never given to a GET', async () => {
+    const cache = caching(() => answer(200, ['Cache-Control', 'public, max-age=9'], null), { rules: [] });
     expect(await cache.status({ method: 'HEAD' })).toBe('patchgate; fwd=miss');
     expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
   });
@@ -131,7 +90,7 @@ describe('with a rule', () => {
     const cache = caching(ok([...own, 'X-Kept', 'yes']));
     await cache.ask();
     const { headers } = await cache.ask();
-    expect(headers.filter((_, index) => index % 2 === 0)).toEqual(['X-Kept', 'Age', 'Cache-Status']);
+    expect(headers.filter((_, index) => index % 2 === 0)).toEqual(['X-Kept', 'ETag', 'Age', 'Cache-Status']);
   });
 
   test('answers that vary are kept apart, and Vary: * is not kept', async () => {
@@ -146,15 +105,22 @@ describe('with a rule', () => {
   });
 
   test('store: false is never stored, also before a rule that would', async () => {
-    const cache = caching(ok(), [rule('GET /a', false), rule('GET /**', 1000)]);
+    const cache = caching(ok(), { rules: [rule('GET /a', false), rule('GET /**', 1000)] });
     expect([await cache.status(), await cache.status()]).toEqual(['patchgate; fwd=bypass', 'patchgate; fwd=bypass']);
     expect(await cache.status({ path: '/b' })).toBe('patchgate; fwd=miss; stored');
   });
 
-  test('parts are neither asked of the cache nor stored', async () => {
+  test('a part is answered in full from what is stored, or passed on and not stored', async () => {
     const cache = caching(ok());
-    await cache.ask();
-    expect(await cache.status({ headers: { range: 'bytes=0-1' } })).toBe('patchgate; fwd=bypass');
+    const headers = { range: 'bytes=0-1' };
+    expect(await cache.status({ headers })).toBe('patchgate; fwd=bypass');
+    expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
+    const full = await cache.ask({ headers });
+    expect([full.status, String(full.body), headerOf(full.headers, 'cache-status')]).toEqual([
+      200,
+      'body',
+      expect.stringMatching(HIT),
+    ]);
   });
 
   test('refusals pass and are not stored', async () => {
@@ -180,7 +146,7 @@ describe('an answer from cache', () => {
   });
 
   test('with nothing in it stays without body and length', async () => {
-    const cache = caching(() => answer(204, ['Cache-Control', 'public, max-age=60'], null), []);
+    const cache = caching(() => answer(204, ['Cache-Control', 'public, max-age=60'], null), { rules: [] });
     await cache.ask();
     expect(await cache.ask()).toMatchObject({ status: 204, body: null });
   });
@@ -196,8 +162,7 @@ describe('without a rule, as RFC 9111 has it for a shared cache', () => {
   test.each<[string[], boolean]>([
     [['Cache-Control', 'public, max-age=60'], true],
     [['Cache-Control', 's-maxage=60'], true],
-    // Every request carries the account's credential: without a word that allows it, nothing is shared (section 3.5).
-    [['Cache-Control', 'max-age=60'], false],
+    [['Cache-Control', 'max-age=60'], true],
     [['Cache-Control', 'no-cache, private'], false],
     [['Cache-Control', 'public, max-age=60, no-store'], false],
     [['Cache-Control', 'public, max-age=60', 'Cache-Control', 'private'], false],
@@ -205,7 +170,7 @@ describe('without a rule, as RFC 9111 has it for a shared cache', () => {
     [['Cache-Control', 'public, max-age=60', 'Age', '60'], false],
     [[], false],
   ])('%j: stored %s', async (headers, stored) => {
-    const cache = caching(ok(headers), []);
+    const cache = caching(ok(headers), { rules: [] });
     await cache.ask();
     expect(HIT.test((await cache.status()) ?? '')).toBe(stored);
   });
@@ -275,7 +240,9 @@ describe('a body that streams', () => {
     const large = caching(streaming(['x'.repeat(600), 'x'.repeat(600)]));
     expect((await read(await large.ask())).length).toBe(1200);
     const left = caching(streaming(['one', 'two', 'three']));
-    ((await left.ask()).body as Readable).destroy();
+    const who = caller();
+    ((await left.ask({ hangUp: who })).body as Readable).destroy();
+    who.leave();
     const short = caching(streaming(['one'], false, ['Content-Length', '4']));
     await read(await short.ask());
     for (const cache of [broken, large, left, short]) {
@@ -293,7 +260,7 @@ test('a body that took longer than its answer is fresh is not stored', async () 
   body.push('late');
   body.push(null);
   await (reply.body as Readable).toArray();
-  expect(cache.store.size()).toEqual({ entries: 0, bytes: 0 });
+  expect(cache.memory.size()).toEqual({ entries: 0, bytes: 0 });
 });
 
 test('a body that streams is said to be stored only where its size is known to fit', async () => {
@@ -352,5 +319,386 @@ describe('a write', () => {
     release(ok()());
     expect(await reading).toBe('patchgate; fwd=miss');
     expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
+  });
+});
+
+/** An upstream that answers when a test says so; each request waits for its own answer. */
+function held() {
+  const waiting: { readonly exchange: Sendable; readonly answer: (outcome: Outcome) => void }[] = [];
+  const upstream = (exchange: Sendable) =>
+    new Promise<Outcome>((resolve) => {
+      const left = () => resolve(refuse('internal', { internal: 'caller left' }));
+      exchange.hangUp.onHangUp(left);
+      waiting.push({ exchange, answer: resolve });
+    });
+  return { upstream, waiting };
+}
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+const statusOf = (outcome: Answer) => headerOf(outcome.headers ?? [], 'cache-status');
+
+describe('requests for the same, at the same time', () => {
+  test('are one request upstream, for callers of all tenants, and each has an answer of its own', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const asked = Array.from({ length: 20 }, (_, i) => cache.ask({ tenant: `t${i % 4}` }));
+    await turn();
+    expect(waiting).toHaveLength(1);
+    waiting[0]?.answer(ok()());
+    const answers = await Promise.all(asked);
+    expect(answers.map((each) => String(each.body))).toEqual(Array(20).fill('body'));
+    expect(answers.filter((each) => statusOf(each) === 'patchgate; fwd=miss; collapsed; ttl=30')).toHaveLength(19);
+    expect(new Set(answers.map(({ headers }) => headers)).size).toBe(20);
+    expect(cache.saved.filter((each) => each.endsWith('collapsed'))).toHaveLength(19);
+  });
+
+  test('do not lose the answer with the one who asked first, also in the middle of its body', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const [early, late] = [caller(), caller()];
+    const asked = [early, late, caller()].map((hangUp) => cache.ask({ hangUp }));
+    await turn();
+    early.leave();
+    await turn();
+    const body = new Readable({ read() {} });
+    waiting[0]?.answer(answer(200, [], body));
+    const first = (await asked[0]) as Answer;
+    body.push('bo');
+    (first.body as Readable).destroy();
+    late.leave();
+    await turn();
+    body.push('dy');
+    body.push(null);
+    expect(String((await asked[2])?.body)).toBe('body');
+    expect(waiting).toHaveLength(1);
+  });
+
+  test('are given up upstream when the last of them has left', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const callers = [caller(), caller()];
+    const asked = callers.map((hangUp) => cache.ask({ hangUp }));
+    await turn();
+    for (const each of callers) each.leave();
+    await Promise.all(asked);
+    expect(waiting[0]?.exchange.hangUp.happened).toBe(true);
+    void cache.ask();
+    await turn();
+    expect(waiting).toHaveLength(2);
+  });
+
+  test('go by themselves, all at once, when the answer is of use to nobody else; and then no longer wait', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const asked = Array.from({ length: 5 }, () => cache.ask());
+    await turn();
+    waiting[0]?.answer(ok([], 'none', 404)());
+    await turn();
+    expect(waiting).toHaveLength(5);
+    for (const each of waiting) each.answer(ok([], 'none', 404)());
+    expect((await Promise.all(asked)).map(({ status }) => status)).toEqual(Array(5).fill(404));
+    void cache.ask();
+    void cache.ask();
+    await turn();
+    expect(waiting).toHaveLength(7);
+  });
+
+  test('go by themselves, all at once, when the first fails', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const asked = Array.from({ length: 3 }, () => cache.ask());
+    await turn();
+    waiting[0]?.answer(refuse('upstream_timeout'));
+    await turn();
+    for (const each of waiting.slice(1)) each.answer(ok()());
+    expect(await Promise.all(asked)).toMatchObject([{ code: 'upstream_timeout' }, { status: 200 }, { status: 200 }]);
+  });
+
+  test('of a tenant without quota neither fail nor hold up those of another', async () => {
+    let letGo: (refusal: Refusal) => void = () => {};
+    const poor = new Promise<Refusal>((resolve) => {
+      letGo = resolve;
+    });
+    const { upstream, waiting } = held();
+    const cache = caching(upstream, { gate: ({ notes }) => (notes.tenant === 'poor' ? poor : null) });
+    const asked = [cache.ask({ tenant: 'poor' }), cache.ask({ tenant: 'poor' }), cache.ask({ tenant: 'rich' })];
+    await turn();
+    // The rich one has its slot: it is the one who fetches, and the others wait for it.
+    expect(waiting).toHaveLength(1);
+    waiting[0]?.answer(ok()());
+    await turn();
+    letGo(refuse('queue_timeout'));
+    expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([200, 200, 200]);
+  });
+
+  test('wait for a slot behind one of their own tenant, and the time counts against their own wait', async () => {
+    const patience: Terms[] = [];
+    const answers: ((refusal: Refusal) => void)[] = [];
+    const cache = caching(ok(), {
+      gate: (_, terms) => {
+        patience.push(terms);
+        return new Promise((resolve) => answers.push(resolve));
+      },
+    });
+    const asked = [cache.ask(), cache.ask(), cache.ask()];
+    await turn();
+    expect(patience).toHaveLength(1);
+    cache.clock.advance(5_000);
+    answers[0]?.(refuse('queue_timeout'));
+    await turn();
+    expect(patience.map(({ waitedMs }) => waitedMs)).toEqual([0, 5_000]);
+    answers[1]?.(refuse('queue_timeout'));
+    await turn();
+    answers[2]?.(refuse('queue_timeout'));
+    expect(await Promise.all(asked)).toMatchObject(Array(3).fill({ code: 'queue_timeout' }));
+  });
+
+  test('wait no longer than upstream may take', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const asked = [cache.ask(), cache.ask()];
+    await turn();
+    cache.clock.advance(30_000);
+    await turn();
+    expect(waiting).toHaveLength(2);
+    waiting[1]?.answer(ok()());
+    expect((await asked[1])?.status).toBe(200);
+    waiting[0]?.answer(ok()());
+    await asked[0];
+  });
+
+  test('do not hold up one who comes after a write: it fetches for itself', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const before = cache.ask();
+    await turn();
+    void cache.drops.drop('main', EVERYTHING);
+    const after = cache.ask();
+    await turn();
+    expect(waiting).toHaveLength(2);
+    waiting[0]?.answer(ok([], 'old')());
+    waiting[1]?.answer(ok([], 'new')());
+    expect([String((await before).body), String((await after).body)]).toEqual(['old', 'new']);
+    expect(String((await cache.ask()).body)).toBe('new');
+  });
+
+  test('that want variants which turn out to differ are not given the wrong one', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream);
+    const inLanguage = (language: string) => cache.ask({ headers: { 'accept-language': language } });
+    const asked = [inLanguage('de'), inLanguage('de'), inLanguage('en')];
+    await turn();
+    waiting[0]?.answer(ok(['Vary', 'Accept-Language'], 'deutsch')());
+    await turn();
+    expect(waiting).toHaveLength(2);
+    waiting[1]?.answer(ok(['Vary', 'Accept-Language'], 'english')());
+    expect((await Promise.all(asked)).map(({ body }) => String(body))).toEqual(['deutsch', 'deutsch', 'english']);
+  });
+
+  test('with a fault of our own in the first go on by themselves', async () => {
+    let calls = 0;
+    const cache = caching(async () => {
+      if (calls++ === 0) throw new Error('fault');
+      return ok()();
+    });
+    const asked = [cache.ask(), cache.ask()];
+    await expect(asked[0]).rejects.toThrow('fault');
+    expect((await asked[1])?.status).toBe(200);
+  });
+
+  test('across replicas: joins the flight of another, and gives its slot back', async () => {
+    let theirs: (how: HowLanded) => void = () => {};
+    const landed: string[] = [];
+    const others: OtherFlights = {
+      board: async () => (landed.length === 0 ? { theirs: new Promise((resolve) => (theirs = resolve)) } : null),
+      land: (_, how) => void landed.push(how),
+    };
+    const cache = caching(ok(), { others });
+    const asked = [cache.ask(), cache.ask({ tenant: 'two' })];
+    await turn();
+    expect([cache.fetched(), cache.refunded()]).toEqual([0, 1]);
+    landed.push('free');
+    theirs('again');
+    expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([200, 200]);
+    expect(cache.fetched()).toBe(1);
+    expect(landed).toEqual(['free', 'stored']);
+  });
+});
+
+describe('a stale answer', () => {
+  const WINDOWS = { staleWhileRevalidateMs: 60_000, staleIfErrorMs: 3_600_000, staleIfThrottledMs: 600_000 };
+  const lasting = (upstream: Upstream, windows: Partial<typeof WINDOWS>, gate?: Gate) =>
+    caching(upstream, { rules: [rule('GET /**', 30_000, windows)], ...(gate && { gate }) });
+
+  test('is served at once while it is fetched anew, once for all who ask, in the background', async () => {
+    const { upstream, waiting } = held();
+    const terms: Terms[] = [];
+    const cache = lasting(upstream, { staleWhileRevalidateMs: 60_000 }, (_, each) => {
+      terms.push(each);
+      return null;
+    });
+    const first = cache.ask();
+    await turn();
+    waiting[0]?.answer(ok([], 'old')());
+    await first;
+    cache.clock.advance(31_000);
+    for (const tenant of ['one', 'two', 'one']) {
+      const stale = await cache.ask({ tenant });
+      expect([String(stale.body), statusOf(stale), headerOf(stale.headers, 'age')]).toEqual([
+        'old',
+        'patchgate; hit; ttl=-1; detail=stale-while-revalidate',
+        '31',
+      ]);
+    }
+    expect(waiting).toHaveLength(2);
+    expect(terms[1]).toMatchObject({ patienceMs: 0, background: true });
+    waiting[1]?.answer(ok([], 'new')());
+    await cache.rested();
+    expect(String((await cache.ask()).body)).toBe('new');
+    expect(cache.saved.filter((each) => each.endsWith('stale'))).toHaveLength(3);
+  });
+
+  test('whose refresh is in vain is not fetched anew with every request', async () => {
+    let fails = false;
+    const cache = lasting(() => (fails ? refuse('account_quota') : ok()()), { staleWhileRevalidateMs: 60_000 });
+    await cache.ask();
+    fails = true;
+    cache.clock.advance(31_000);
+    for (let i = 0; i < 5; i++) {
+      await cache.ask();
+      await cache.rested();
+    }
+    expect(cache.fetched()).toBe(2);
+    cache.clock.advance(10_001);
+    await cache.ask();
+    expect(cache.fetched()).toBe(3);
+  });
+
+  test.each<[string, Outcome]>([
+    ['500', answer(500, [], Buffer.from('Server Error'))],
+    ['503', answer(503, [], Buffer.from('down'))],
+    ['a timeout', refuse('upstream_timeout')],
+    ['no connection', refuse('upstream_unreachable')],
+    ['an open breaker', refuse('breaker_open')],
+  ])('is served for an hour when upstream answers with %s, and then no more', async (_name, failure) => {
+    let outcome: Outcome = ok()();
+    const cache = lasting(() => outcome, { staleIfErrorMs: 3_600_000 });
+    await cache.ask();
+    outcome = failure;
+    cache.clock.advance(40_000);
+    expect(await cache.status()).toBe('patchgate; hit; ttl=-10; detail=stale-if-error');
+    const tried = cache.fetched();
+    expect(await cache.status()).toBe('patchgate; hit; ttl=-10; detail=stale-if-error');
+    // Nobody waits for an upstream that has just failed.
+    expect(cache.fetched()).toBe(tried);
+    cache.clock.advance(3_589_000);
+    expect(await cache.status()).toMatch(/stale-if-error/);
+    cache.clock.advance(2_000);
+    expect(await cache.ask()).toMatchObject(
+      failure.kind === 'answer' ? { status: failure.status } : { code: failure.code },
+    );
+  });
+
+  test('is served instead of a 429, after no long wait; an answer in time goes first', async () => {
+    const quota: { refusal: Refusal | null } = { refusal: null };
+    const terms: Terms[] = [];
+    const cache = lasting(ok(), { staleIfThrottledMs: 600_000 }, (_, each) => {
+      terms.push(each);
+      return quota.refusal;
+    });
+    await cache.ask();
+    cache.clock.advance(31_000);
+    for (const code of ['tenant_quota', 'account_quota', 'queue_timeout', 'upstream_cooldown'] as const) {
+      quota.refusal = refuse(code);
+      expect(await cache.status()).toBe('patchgate; hit; ttl=-1; detail=stale-if-throttled');
+    }
+    expect(terms.at(-1)?.patienceMs).toBe(1_000);
+    quota.refusal = null;
+    expect(await cache.status()).toBe('patchgate; fwd=stale; stored');
+    cache.clock.advance(630_000);
+    quota.refusal = refuse('tenant_quota');
+    expect(await cache.ask()).toMatchObject({ code: 'tenant_quota' });
+  });
+
+  test.each(['no-cache', 'max-age=3600', 'min-fresh=1'])('is not for one who asks for %s', async (field) => {
+    let outcome: Outcome = ok()();
+    const cache = lasting(() => outcome, WINDOWS);
+    await cache.ask();
+    outcome = refuse('upstream_timeout');
+    cache.clock.advance(31_000);
+    expect(await cache.ask({ headers: { 'cache-control': field } })).toMatchObject({ code: 'upstream_timeout' });
+  });
+
+  test('is served to one who wants nothing but what is stored', async () => {
+    const cache = lasting(ok(), { staleWhileRevalidateMs: 60_000 });
+    await cache.ask();
+    cache.clock.advance(31_000);
+    expect(await cache.status({ headers: { 'cache-control': 'only-if-cached' } })).toMatch(/stale-while-revalidate/);
+  });
+
+  test('that a write has touched is served by no window', async () => {
+    let outcome: Outcome = ok()();
+    const cache = lasting(() => outcome, WINDOWS);
+    await cache.ask();
+    void cache.drops.drop('main', EVERYTHING);
+    outcome = refuse('upstream_timeout');
+    cache.clock.advance(31_000);
+    expect(await cache.ask()).toMatchObject({ code: 'upstream_timeout' });
+  });
+
+  test('is served to those who waited for the flight that failed', async () => {
+    const { upstream, waiting } = held();
+    const cache = lasting(upstream, { staleIfErrorMs: 60_000 });
+    const first = cache.ask();
+    await turn();
+    waiting[0]?.answer(ok()());
+    await first;
+    cache.clock.advance(31_000);
+    const asked = [cache.ask(), cache.ask()];
+    await turn();
+    waiting[1]?.answer(refuse('upstream_timeout'));
+    expect((await Promise.all(asked)).map(statusOf)).toEqual(Array(2).fill(expect.stringMatching(/stale-if-error/)));
+    expect(waiting).toHaveLength(2);
+  });
+});
+
+describe('validation', () => {
+  test("a caller's own tag is compared with the gateway's, also on the way of a miss", async () => {
+    const cache = caching(ok());
+    const first = await cache.ask();
+    const tag = headerOf(first.headers, 'etag') ?? '';
+    expect(tag).toMatch(/^"pg-[\w-]{22}"$/);
+    const again = await cache.ask({ headers: { 'if-none-match': `"other", W/${tag}` } });
+    expect([again.status, again.body, headerOf(again.headers, 'etag')]).toEqual([304, null, tag]);
+    cache.clock.advance(30_000);
+    const fetched = await cache.ask({ headers: { 'if-none-match': tag } });
+    expect([fetched.status, statusOf(fetched)]).toEqual([304, 'patchgate; fwd=miss; stored']);
+    // For everybody's sake it was asked for without the condition of one.
+    expect(cache.requests.map(({ rawHeaders }) => rawHeaders)).toEqual([[], []]);
+    expect((await cache.ask({ headers: { 'if-none-match': '"other"' } })).status).toBe(200);
+  });
+
+  test('a tag of upstream stays, and goes up again when the answer is stale: a 304 freshens what is stored', async () => {
+    let outcome: Outcome = ok(['ETag', '"theirs"', 'X-A', 'old', 'X-B', 'kept'])();
+    const cache = caching(() => outcome);
+    await cache.ask();
+    cache.clock.advance(31_000);
+    outcome = answer(304, ['ETag', '"theirs"', 'X-A', 'new', 'Content-Length', '0'], null);
+    const confirmed = await cache.ask();
+    expect(cache.requests[1]?.rawHeaders).toEqual(['If-None-Match', '"theirs"']);
+    expect([confirmed.status, String(confirmed.body), statusOf(confirmed)]).toEqual([
+      200,
+      'body',
+      'patchgate; fwd=stale; stored; fwd-status=304',
+    ]);
+    const hit = await cache.ask();
+    expect(statusOf(hit)).toBe('patchgate; hit; ttl=30');
+    expect([headerOf(hit.headers, 'x-a'), headerOf(hit.headers, 'x-b')]).toEqual(['new', 'kept']);
+  });
+
+  test("without a rule and with nothing stored, a caller's condition goes upstream as it is", async () => {
+    const cache = caching(() => answer(304, ['ETag', '"a"'], null), { rules: [] });
+    const reply = await cache.ask({ headers: { 'if-none-match': '"a"' } });
+    expect([reply.status, statusOf(reply)]).toEqual([304, 'patchgate; fwd=miss']);
+    expect(cache.requests[0]?.rawHeaders).toEqual(['if-none-match', '"a"']);
   });
 });

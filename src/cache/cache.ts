@@ -1,97 +1,78 @@
-import { type Answer, answer, type Handler, refuse, type Stage } from '../exchange.ts';
-import { forwarder } from './fill.ts';
-import { primaryKey, variantKey } from './key.ts';
-import type { Cacheable, CacheOptions } from './options.ts';
-import { type CacheRule, isBeyondCache, judge, readWishes, ruleFor, type Wishes } from './policy.ts';
-import type { Forward } from './status.ts';
-import type { CacheEntry, StoredAnswer } from './store.ts';
+import { extend, type Handler, type OnTerms, type Outcome, refuse, type Stage, USUAL_TERMS } from '../exchange.ts';
+import { lookUp } from './answers.ts';
+import { primaryKey } from './key.ts';
+import { createMisses } from './misses.ts';
+import { type Cacheable, type CacheOptions, type Fetching, fetchOf } from './options.ts';
+import { ruleFor } from './rules.ts';
+import { createServe } from './serve.ts';
+import { type Forward, marked } from './status.ts';
+import { ageOf } from './store.ts';
+import { isBeyondCache, judge, readWishes, toleratesStale, wantsPart } from './wishes.ts';
 import { writeHandler } from './writes.ts';
 
 /**
  * Answers GET and HEAD from what was fetched before, and drops what writes have changed.
  *
- *     GET, HEAD   fresh → answer; else pass on, and store what may be stored
+ *     GET, HEAD   fresh → answer; stale and allowed to be → answer, and fetch anew; else fetch, one request for all who ask
  *     OPTIONS     pass on
  *     the rest    pass on; carried out, or perhaps carried out → drop what it changed, then answer
+ *
+ * Its other half is {@link fetchAnswers}, below the quota: what is found here costs no slot, and what is stored there is the
+ * answer to a request that was paid for.
  */
-export function cacheAnswers<E extends Cacheable>(options: CacheOptions): Stage<E, E> {
-  const { rules, store } = options;
+export function cacheAnswers<E extends Cacheable>(options: CacheOptions): Stage<E, E & Fetching & OnTerms> {
+  const { rules, clock, scope } = options;
   if (!(options.maxEntryBytes >= 0)) throw new RangeError('maxEntryBytes must not be negative');
-  const afterWrite = writeHandler<E>(options);
+  const serve = createServe(options);
 
-  return function cached(next: Handler<E>): Handler<E> {
-    const forward = forwarder<E>(options, next);
-    const hit = hitRenderer(options);
+  return function cached(next: Handler<E & Fetching & OnTerms>): Handler<E> {
+    const misses = createMisses<E>(options, serve, next);
+    const afterWrite = writeHandler<E>(options);
+    const passOn: Handler<E> = (exchange) => next(extend(exchange, { fetch: fetchOf(null), terms: USUAL_TERMS }));
 
-    function settle(exchange: E, rule: CacheRule | null, key: string, wishes: Wishes, found: StoredAnswer | null) {
-      let why: Forward = 'miss';
-      if (found !== null) {
-        const ageMs = options.clock.monotonic() - found.arrivedAt + found.initialAgeMs;
-        const usable = judge(ageMs, found.freshForMs, wishes);
-        if (usable === 'fresh') return hit(exchange, found, ageMs);
-        why = usable;
-      }
-      exchange.notes.cache = why === 'request' || wishes.noStore ? 'bypass' : 'miss';
-      if (wishes.onlyIfCached) return refuse('only_if_cached');
-      // The answer to a HEAD has no body to store.
-      return forward(exchange, why, wishes.noStore || exchange.method === 'HEAD' ? null : { key, rule });
-    }
+    const passMarked = (exchange: E, why: Forward): Outcome | Promise<Outcome> => {
+      const mark = (outcome: Outcome): Outcome => (outcome.kind === 'answer' ? marked(outcome, why, false) : outcome);
+      const outcome = passOn(exchange);
+      return outcome instanceof Promise ? outcome.then(mark) : mark(outcome);
+    };
 
     return function answerFromCache(exchange) {
       if (exchange.method !== 'GET' && exchange.method !== 'HEAD') {
-        return exchange.method === 'OPTIONS' ? forward(exchange, 'method', null) : afterWrite(exchange, next);
+        return exchange.method === 'OPTIONS' ? passMarked(exchange, 'method') : afterWrite(exchange, passOn);
       }
       const rule = ruleFor(rules, exchange.segments);
       const wishes = readWishes(exchange.headers);
-      if (rule?.store === false || isBeyondCache(exchange)) {
+      const bypass = () => {
         exchange.notes.cache = 'bypass';
-        return wishes.onlyIfCached ? refuse('only_if_cached') : forward(exchange, 'bypass', null);
-      }
-      const key = primaryKey(exchange);
-      const found = lookUp(options, exchange, key, store.get(key));
-      return found instanceof Promise
-        ? found.then((entry) => settle(exchange, rule, key, wishes, entry))
-        : settle(exchange, rule, key, wishes, found);
+        return wishes.onlyIfCached ? refuse('only_if_cached') : passMarked(exchange, 'bypass');
+      };
+      if (rule?.store === false || isBeyondCache(exchange)) return bypass();
+      const part = wantsPart(exchange.headers);
+
+      const primary = primaryKey(exchange, scope, rule?.vary);
+      const decide = ({ key, entry }: Awaited<ReturnType<typeof lookUp>>): Outcome | Promise<Outcome> => {
+        const ageMs = entry === null ? 0 : ageOf(entry, clock.monotonic());
+        const usable = entry === null ? 'miss' : judge(ageMs, entry.freshForMs, wishes);
+        if (usable === 'fresh' && entry !== null) return serve.hit(exchange, entry);
+        if (part) return bypass();
+        const why: Forward = usable === 'fresh' ? 'miss' : usable;
+        const miss = { primary, key, rule, why, wishes, held: entry };
+        if (why === 'stale' && entry !== null && toleratesStale(wishes)) {
+          const staleMs = ageMs - entry.freshForMs;
+          if (staleMs < entry.stale.staleWhileRevalidateMs) {
+            misses.refresh(exchange, miss);
+            return serve.stale(exchange, entry, 'stale-while-revalidate');
+          }
+          if (staleMs < entry.stale.staleIfErrorMs && misses.isFailing(key)) {
+            misses.refresh(exchange, miss);
+            return serve.stale(exchange, entry, 'stale-if-error');
+          }
+        }
+        exchange.notes.cache = why === 'request' || wishes.noStore ? 'bypass' : 'miss';
+        return wishes.onlyIfCached ? refuse('only_if_cached') : misses.fetch(exchange, miss);
+      };
+      const found = lookUp(options, exchange, primary);
+      return found instanceof Promise ? found.then(decide) : decide(found);
     };
-  };
-}
-
-/** The stored answer that the request selects and that no write has touched. Synchronous where the store is. */
-function lookUp(
-  options: CacheOptions,
-  exchange: Cacheable,
-  key: string,
-  entry: CacheEntry | undefined | Promise<CacheEntry | undefined>,
-): StoredAnswer | null | Promise<StoredAnswer | null> {
-  if (entry === undefined) return null;
-  if (entry instanceof Promise) return entry.then((found) => lookUp(options, exchange, key, found));
-  if (entry.kind === 'signpost') {
-    const variant = variantKey(key, entry.fields, exchange.headers);
-    return lookUp(options, exchange, variant, options.store.get(variant));
-  }
-  const { account } = exchange.route.upstream;
-  const latest = options.drops.latest(account);
-  if (entry.clearedUpTo !== latest) {
-    if (!options.drops.untouchedSince(account, exchange.segments, entry.clearedUpTo)) {
-      options.store.delete(key);
-      return null;
-    }
-    entry.clearedUpTo = latest;
-  }
-  return entry;
-}
-
-function hitRenderer({ meter }: CacheOptions): (exchange: Cacheable, found: StoredAnswer, ageMs: number) => Answer {
-  return function renderHit(exchange, found, ageMs) {
-    exchange.notes.cache = 'hit';
-    meter.callSaved(exchange.notes.tenant, 'hit');
-    // A list of its own for each answer: stages further out add fields of the tenant to it. Age is rounded down and
-    // ttl up, so that together they are the lifetime.
-    const headers = found.headers.slice();
-    const ttl = Math.ceil((found.freshForMs - ageMs) / 1000);
-    headers.push('Age', String(Math.floor(ageMs / 1000)), 'Cache-Status', `patchgate; hit; ttl=${ttl}`);
-    // A 204 has neither a body nor a length (RFC 9110 section 8.6): an empty Buffer would get one.
-    const bodiless = exchange.method === 'HEAD' || found.status === 204;
-    return answer(found.status, headers, bodiless ? null : found.body);
   };
 }

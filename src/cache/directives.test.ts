@@ -61,4 +61,6 @@ test.each([
   ['Sun, 06 Nov 1994 08:49:37 CET', null],
   ['Sun, 06 Nov 1994 8:49:37 GMT', null],
   ['1994-11-06T08:49:37Z', null],
+  ['Sunday, 18-Aug-50 02:01:18 GMT', Date.UTC(2050, 7, 18, 2, 1, 18)],
+  ['Friday, 18-Aug-95 02:01:18 GMT', Date.UTC(1995, 7, 18, 2, 1, 18)],
 ])('the date %j is %s', (text, epochMs) => expect(parseHttpDate(text)).toBe(epochMs));

@@ -1,3 +1,4 @@
+import type { MonotonicMs } from '../clock.ts';
 import { matchesPath } from '../routing/pattern.ts';
 
 /**
@@ -11,15 +12,34 @@ import { matchesPath } from '../routing/pattern.ts';
 export interface Drops {
   /** The latest write of the account: 0 before the first. */
   latest(account: string): number;
-  /** Whether no write after `since` has touched the path; also false where that is no longer known. */
-  untouchedSince(account: string, segments: readonly string[], since: number): boolean;
-  /** Drops every answer of the account under one of the patterns: for writes, and for a purge by an operator. */
-  drop(account: string, patterns: readonly (readonly string[])[]): void;
+  /** Whether no write after `since` has touched it; also false where that is no longer known. */
+  untouchedSince(account: string, target: Target, since: number): boolean;
+  /**
+   * Drops every answer of the account that is meant: for writes, and for a purge by an operator. Here at once; what is
+   * returned resolves when no other replica in touch serves them either.
+   */
+  drop(account: string, dropped: Dropped): void | Promise<void>;
+  /** Since when writes through other replicas may be unheard of; null while this one is in touch. */
+  doubtSince(account: string): MonotonicMs | null;
 }
 
-interface Written {
-  readonly at: number;
+/** What an answer is known by to those who drop. */
+export interface Target {
+  /** Of its path, decoded. */
+  readonly segments: readonly string[];
+  readonly tags: readonly string[];
+}
+
+export interface Dropped {
+  /** Path patterns. */
   readonly patterns: readonly (readonly string[])[];
+  readonly tags?: readonly string[];
+}
+
+export const EVERYTHING: Dropped = { patterns: [['**']] };
+
+interface Written extends Dropped {
+  readonly at: number;
 }
 
 interface AccountLog {
@@ -28,8 +48,14 @@ interface AccountLog {
   writes: Written[];
 }
 
+/** The drops of one process alone. */
+export interface LocalDrops extends Drops {
+  drop(account: string, dropped: Dropped): void;
+  doubtSince(account: string): null;
+}
+
 /** @param remembered how many writes of an account are kept; what is older than all of them counts as touched. */
-export function createDrops(remembered = 4096): Drops {
+export function createDrops(remembered = 4096): LocalDrops {
   if (!(remembered >= 1)) throw new RangeError('remembered must be at least 1');
   // Accounts come from the configuration: the map is bounded by it.
   const logs = new Map<string, AccountLog>();
@@ -37,7 +63,7 @@ export function createDrops(remembered = 4096): Drops {
   return {
     latest: (account) => logs.get(account)?.latest ?? 0,
 
-    untouchedSince(account, segments, since) {
+    untouchedSince(account, target, since) {
       const log = logs.get(account);
       if (log === undefined || log.latest <= since) return true;
       const oldest = log.writes[0];
@@ -45,23 +71,32 @@ export function createDrops(remembered = 4096): Drops {
       for (let i = log.writes.length - 1; i >= 0; i--) {
         const write = log.writes[i] as Written;
         if (write.at <= since) return true;
-        if (write.patterns.some((pattern) => matchesPath(pattern, segments))) return false;
+        if (touches(write, target)) return false;
       }
       return true;
     },
 
-    drop(account, patterns) {
+    drop(account, dropped) {
       let log = logs.get(account);
       if (log === undefined) {
         log = { latest: 0, writes: [] };
         logs.set(account, log);
       }
       log.latest++;
-      log.writes.push({ at: log.latest, patterns });
+      log.writes.push({ at: log.latest, ...dropped });
       // Twice the bound before half goes: trimming one by one would move the whole array at each write.
       if (log.writes.length >= remembered * 2) log.writes = log.writes.slice(-remembered);
     },
+
+    doubtSince: () => null,
   };
+}
+
+function touches({ patterns, tags }: Dropped, target: Target): boolean {
+  return (
+    patterns.some((pattern) => matchesPath(pattern, target.segments)) ||
+    (tags?.some((tag) => target.tags.includes(tag)) ?? false)
+  );
 }
 
 const VERSION = /^v\d+$/;

@@ -9,7 +9,17 @@ const ASCTIME = new RegExp(`^[A-Z][a-z]{2} (?:${MONTHS}) [ \\d]\\d \\d{2}:\\d{2}
  */
 export function parseHttpDate(text: string): number | null {
   let parsed = Number.NaN;
-  if (IMF_FIXDATE.test(text) || RFC_850.test(text)) parsed = Date.parse(text);
+  if (IMF_FIXDATE.test(text)) parsed = Date.parse(text);
+  else if (RFC_850.test(text)) parsed = Date.parse(withCentury(text));
   else if (ASCTIME.test(text)) parsed = Date.parse(`${text} GMT`);
   return Number.isNaN(parsed) ? null : parsed;
+}
+
+/** A year of two digits is at most 50 years ahead, else the latest in the past that ends so (RFC 9110 section 5.6.7). */
+function withCentury(text: string): string {
+  const latest = new Date().getUTCFullYear() + 50;
+  return text.replace(/-(\d{2}) /, (_, digits: string) => {
+    const year = latest - (latest % 100) + Number(digits);
+    return ` ${year > latest ? year - 100 : year} `;
+  });
 }

@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { canonicalQuery, type Keyed, primaryKey } from './key.ts';
+import { accountOf, canonicalQuery, type Keyed, primaryKey } from './key.ts';
 
+const CORE = { id: 'core', account: 'main', origin: 'http://core.test', timeoutMs: 1_000 };
 const request = (more: Partial<Keyed> = {}): Keyed => ({
   headers: { accept: 'application/json' },
   path: '/api/v1/flows',
   query: '',
-  route: { upstream: { id: 'core', account: 'main' } },
+  route: { upstream: CORE },
   ...more,
 });
 
@@ -75,15 +76,24 @@ describe('queries that mean the same have one spelling', () => {
 
 describe('the key', () => {
   test.each<[string, Partial<Keyed>]>([
-    ['account', { route: { upstream: { id: 'core', account: 'other' } } }],
-    ['upstream', { route: { upstream: { id: 'start', account: 'main' } } }],
+    ['account', { route: { upstream: { ...CORE, account: 'other' } } }],
+    ['upstream', { route: { upstream: { ...CORE, id: 'start' } } }],
     ['path', { path: '/api/v1/flows/1' }],
     ['query', { query: 'page=2' }],
     ['Accept', { headers: { accept: 'text/csv' } }],
-  ])('tells %s apart', (_name, more) => expect(primaryKey(request(more))).not.toBe(primaryKey(request())));
+  ])('tells %s apart', (_name, more) => expect(primaryKey(request(more), 's')).not.toBe(primaryKey(request(), 's')));
 
   test('is the same for every tenant, key and host, and without an Accept as with the one that is added', () => {
     const headers = { authorization: 'Bearer other', cookie: 'a=b', host: 'evil.test', 'x-api-key': 'k' };
-    expect(primaryKey(request({ headers }))).toBe(primaryKey(request()));
+    expect(primaryKey(request({ headers }), 's')).toBe(primaryKey(request(), 's'));
   });
+
+  test('is another one under other rules, and holds the fields that a rule names', () => {
+    expect(primaryKey(request(), 'new')).not.toBe(primaryKey(request(), 'old'));
+    const inGerman = request({ headers: { 'accept-language': 'de' } });
+    expect(primaryKey(inGerman, 's')).toBe(primaryKey(request({ headers: {} }), 's'));
+    expect(primaryKey(inGerman, 's', ['accept-language'])).not.toBe(primaryKey(request(), 's', ['accept-language']));
+  });
+
+  test('begins with its account', () => expect(accountOf(primaryKey(request(), 's'))).toBe('main'));
 });

@@ -6,7 +6,14 @@ export interface Keyed extends Pick<Received, 'headers'> {
   readonly path: string;
   /** Raw, without the question mark. */
   readonly query: string;
-  readonly route: { readonly upstream: { readonly id: string; readonly account: string } };
+  readonly route: {
+    readonly upstream: {
+      readonly id: string;
+      readonly account: string;
+      readonly origin: string;
+      readonly timeoutMs: number;
+    };
+  };
 }
 
 /** No part can contain it: neither header values nor request targets may carry a line feed. */
@@ -19,8 +26,10 @@ const DEFAULT_ACCEPT = 'application/json';
  * The primary key of an answer (RFC 9111 section 2). It contains
  *
  * - account and upstream: the same path means other data in another account;
+ * - `scope`: answers kept under other rules, or that came from another host, are found by nobody;
  * - canonical path and query;
- * - Accept: Patchworks answers in HTML without it, and does not say so in Vary.
+ * - Accept: Patchworks answers in HTML without it, and does not say so in Vary;
+ * - the fields that the rule names under `vary`.
  *
  * Deliberately left out: the tenant and its key (tenants of an account may see the same data, and share what was
  * fetched; permission is checked before the cache), the account's credential (whichever is in use, it is the same
@@ -28,11 +37,13 @@ const DEFAULT_ACCEPT = 'application/json';
  * forged one leads nobody else away), and every other request field unless the answer names it in Vary: see
  * {@link variantKey}.
  */
-export function primaryKey(exchange: Keyed): string {
+export function primaryKey(exchange: Keyed, scope: string, vary: readonly string[] = []): string {
   const { upstream } = exchange.route;
   const accept = exchange.headers['accept'] ?? DEFAULT_ACCEPT;
-  return (
+  const key =
     upstream.account +
+    SEPARATOR +
+    scope +
     SEPARATOR +
     upstream.id +
     SEPARATOR +
@@ -40,8 +51,13 @@ export function primaryKey(exchange: Keyed): string {
     SEPARATOR +
     canonicalQuery(exchange.query) +
     SEPARATOR +
-    accept
-  );
+    accept;
+  return vary.length === 0 ? key : variantKey(key, vary, exchange.headers);
+}
+
+/** The account that a key begins with. */
+export function accountOf(key: string): string {
+  return key.slice(0, key.indexOf(SEPARATOR));
 }
 
 /** The key of one variant: the primary key, and the request's values of the fields that Vary names (section 4.1). */

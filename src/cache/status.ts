@@ -5,6 +5,12 @@ export type Forward = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
 
 /** An answer that came from upstream, with the Cache-Status that says why it had to. */
 export function marked(arrived: Answer, why: Forward, stored: boolean): Answer {
-  const status = stored ? `patchgate; fwd=${why}; stored` : `patchgate; fwd=${why}`;
-  return answer(arrived.status, [...arrived.headers, 'Cache-Status', status], arrived.body);
+  return answer(arrived.status, [...arrived.headers, 'Cache-Status', forwarded(why, stored)], arrived.body);
 }
+
+export function forwarded(why: Forward, stored: boolean): string {
+  return stored ? `patchgate; fwd=${why}; stored` : `patchgate; fwd=${why}`;
+}
+
+/** Which of its stale windows an answer is served by. */
+export type StaleReason = 'stale-while-revalidate' | 'stale-if-error' | 'stale-if-throttled';

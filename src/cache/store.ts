@@ -1,9 +1,10 @@
 import type { EpochMs, MonotonicMs } from '../clock.ts';
 import type { HeaderList } from '../exchange.ts';
+import type { StaleWindows } from './rules.ts';
 
 /**
- * Where answers are kept. Memory implements it now; a second tier in Redis will, which is why a look-up may be a
- * promise. A store knows nothing of freshness: that is policy.
+ * Where answers are kept: in memory, and behind it in Redis for all replicas, which is why a look-up may be a promise. A
+ * store knows nothing of freshness: that is policy.
  */
 export interface CacheStore {
   get(key: string): CacheEntry | undefined | Promise<CacheEntry | undefined>;
@@ -23,6 +24,10 @@ export interface StoredAnswer {
   /** Without hop-by-hop, Set-Cookie, rate-limit and credential fields; complete but for length, Age and Cache-Status. */
   readonly headers: HeaderList;
   readonly body: Buffer;
+  /** An entity tag of the gateway's own, over the body; null where upstream has named it. */
+  readonly ownTag: string | null;
+  /** Under which an operator can purge it. */
+  readonly tags: readonly string[];
   /** When the headers of the answer arrived: for dates that leave the process. */
   readonly storedAt: EpochMs;
   /**
@@ -30,10 +35,14 @@ export interface StoredAnswer {
    * keep an answer fresh too long. A tier outside the process derives it from `storedAt` when it reads.
    */
   readonly arrivedAt: MonotonicMs;
-  /** How old it already was then (its Age, RFC 9111 section 4.2.3). */
+  /** When it was asked for: a write that was answered before that is in it. */
+  readonly askedAt: MonotonicMs;
+  /** How old it already was when it arrived (its Age, RFC 9111 section 4.2.3). */
   readonly initialAgeMs: number;
-  /** How long it is fresh, counted from `storedAt - initialAgeMs`. */
+  /** How long it is fresh, counted from `arrivedAt - initialAgeMs`. */
   readonly freshForMs: number;
+  /** How long after that it may be served all the same. */
+  readonly stale: StaleWindows;
   /** Up to which write of its account the answer is known to be untouched (see drops.ts). Moves on with each look-up. */
   clearedUpTo: number;
 }
@@ -43,4 +52,9 @@ export interface Signpost {
   readonly kind: 'signpost';
   /** Lower case, sorted, never empty. */
   readonly fields: readonly string[];
+}
+
+/** How old an answer is now (RFC 9111 section 4.2.3). */
+export function ageOf(answer: StoredAnswer, now: MonotonicMs): number {
+  return now - answer.arrivedAt + answer.initialAgeMs;
 }

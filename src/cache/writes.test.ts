@@ -9,12 +9,14 @@ import { writeHandler } from './writes.ts';
 
 function writing(invalidate: InvalidationRule[] = []) {
   const drops = createDrops();
+  const clock = new ManualClock();
   const options = {
     drops,
     invalidate,
     rules: [],
     maxEntryBytes: 1,
-    clock: new ManualClock(),
+    lateArrivalMs: 15_000,
+    clock,
   } as unknown as CacheOptions;
   const write = writeHandler<Cacheable>(options);
   const send = (method: string, path: string, next: () => Outcome | Promise<Outcome>) =>
@@ -22,12 +24,14 @@ function writing(invalidate: InvalidationRule[] = []) {
       {
         method,
         segments: splitPath(path),
-        route: { upstream: { id: 'start', account: 'main' } },
+        target: path,
+        route: { upstream: { id: 'start', account: 'main', origin: 'http://start.test' } },
       } as unknown as Cacheable,
       next,
     );
-  const untouched = (path: string, since = 0) => drops.untouchedSince('main', splitPath(path), since);
-  return { send, untouched };
+  const untouched = (path: string, since = 0) =>
+    drops.untouchedSince('main', { segments: splitPath(path), tags: [] }, since);
+  return { send, untouched, clock, latest: () => drops.latest('main') };
 }
 
 function ruleAfter(text: string, drop: string[]): InvalidationRule {
@@ -91,6 +95,25 @@ describe('a write', () => {
     const { send, untouched } = writing();
     void send('PUT', '/a/1', () => refuse(code as ProblemCode));
     expect(untouched('/a/1')).toBe(!dropped);
+  });
+
+  test('that may still be carried out later drops once more by then', () => {
+    const { send, untouched, clock, latest } = writing();
+    void send('PUT', '/a/1', () => refuse('upstream_timeout'));
+    const then = latest();
+    clock.advance(14_999);
+    expect(untouched('/a/1', then)).toBe(true);
+    clock.advance(1);
+    expect(untouched('/a/1', then)).toBe(false);
+  });
+
+  test.each(['Location', 'Content-Location'])('drops what its %s names on the same upstream', (name) => {
+    const { send, untouched } = writing();
+    void send('POST', '/a/1', () => answer(201, [name, 'http://start.test/b/2?x=1'], null));
+    void send('POST', '/a/1', () => answer(201, [name, '/c/3'], null));
+    void send('POST', '/a/1', () => answer(201, [name, 'http://other.test/d/4'], null));
+    void send('POST', '/a/1', () => answer(201, [name, 'http://[', 'Content-Location', '/%ff'], null));
+    expect(['/b/2', '/b/3', '/c/3', '/d/4'].map((path) => untouched(path))).toEqual([false, true, false, true]);
   });
 
   test('that fails in our own hands drops, and the failure goes on', async () => {

@@ -1,12 +1,14 @@
-import type { Handler, Outcome } from '../exchange.ts';
-import { matches, parsePathPattern } from '../routing/pattern.ts';
+import type { Answer, Handler, Outcome } from '../exchange.ts';
+import { headerOf } from '../exchange.ts';
+import { matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { writtenCollection } from './drops.ts';
 import type { Cacheable, CacheOptions } from './options.ts';
 import { marked } from './status.ts';
 
 /**
  * Passes a write on and, before its answer goes out, drops what it changed: the collection it wrote to (RFC 9111 section
- * 4.4 asks for its path alone) and what the rules name. A write that may have been carried out counts as one that was.
+ * 4.4 asks for its path alone), what its answer leads to, and what the rules name. A write that may have been carried out
+ * counts as one that was; and if it may still be carried out later, what is fetched meanwhile is dropped once more by then.
  */
 export function writeHandler<E extends Cacheable>(
   options: CacheOptions,
@@ -14,27 +16,31 @@ export function writeHandler<E extends Cacheable>(
   const rules = (options.invalidate ?? []).map(({ after, drop }) => ({ after, drop: drop.map(segmentsOf) }));
 
   return function passWrite(exchange, next) {
-    const dropWritten = (): void => {
+    const dropWritten = (outcome: Outcome | null): void | Promise<void> => {
       const named = rules.filter((rule) => matches(rule.after, exchange.method, exchange.segments));
-      options.drops.drop(exchange.route.upstream.account, [
-        writtenCollection(exchange.segments),
-        ...named.flatMap((rule) => rule.drop),
-      ]);
+      const patterns = [writtenCollection(exchange.segments), ...named.flatMap((rule) => rule.drop)];
+      if (outcome?.kind === 'answer') patterns.push(...ledTo(exchange, outcome));
+      return options.drops.drop(exchange.route.upstream.account, { patterns });
     };
-    const settle = (outcome: Outcome): Outcome => {
-      if (mayHaveChanged(outcome)) dropWritten();
-      return outcome.kind === 'answer' ? marked(outcome, 'method', false) : outcome;
+    const settle = (outcome: Outcome): Outcome | Promise<Outcome> => {
+      const passed = outcome.kind === 'answer' ? marked(outcome, 'method', false) : outcome;
+      if (!mayHaveChanged(outcome)) return passed;
+      if (outcome.kind === 'refusal') options.clock.after(options.lateArrivalMs, () => void dropWritten(null));
+      const dropped = dropWritten(outcome);
+      return dropped instanceof Promise ? dropped.then(() => passed) : passed;
     };
     // A fault of our own, at a moment nobody can name: the write may be out.
-    const fail = (error: unknown): never => {
-      dropWritten();
+    const fail = async (error: unknown): Promise<never> => {
+      await dropWritten(null);
       throw error;
     };
     try {
       const outcome = next(exchange);
       return outcome instanceof Promise ? outcome.then(settle, fail) : settle(outcome);
     } catch (error) {
-      return fail(error);
+      const dropped = dropWritten(null);
+      if (dropped instanceof Promise) return dropped.then(() => Promise.reject(error));
+      throw error;
     }
   };
 }
@@ -53,6 +59,23 @@ function mayHaveChanged(outcome: Outcome): boolean {
     default:
       return false;
   }
+}
+
+/** Location and Content-Location on the upstream that was written to: what they name has changed too (section 4.4). */
+function ledTo({ route, target }: Cacheable, { headers }: Answer): (readonly string[])[] {
+  const { origin } = route.upstream;
+  const base = `${origin}${target}`;
+  return ['location', 'content-location'].flatMap((name) => {
+    const value = headerOf(headers, name);
+    if (value === undefined || !URL.canParse(value, base)) return [];
+    const url = new URL(value, base);
+    if (url.origin !== new URL(origin).origin) return [];
+    try {
+      return [splitPath(decodeURIComponent(url.pathname))];
+    } catch {
+      return [];
+    }
+  });
 }
 
 function segmentsOf(path: string): readonly string[] {

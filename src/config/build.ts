@@ -148,11 +148,15 @@ function cacheOf({ cache }: GatewayInput): Settings['cache'] {
       staleWhileRevalidateMs: rule.staleWhileRevalidate,
       staleIfErrorMs: rule.staleIfError,
       staleIfThrottledMs: rule.staleIfThrottled,
+      vary: rule.vary,
+      tags: rule.tags,
     };
   });
   return {
     memoryBytes: cache.memory,
     maxEntryBytes: cache.maxEntry,
+    shared: cache.shared,
+    unheardMs: cache.unheard,
     rules: rules ?? cacheRuleDefaults,
     invalidate: cache.invalidate ?? invalidateDefaults,
   };

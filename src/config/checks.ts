@@ -13,7 +13,7 @@ export function checkSettings(checked: Checked): string[] {
   checkReferences(checked);
   checkTenants(checked);
   checkKeys(checked);
-  return [...plannedOptions(checked), ...weakSpots(checked)];
+  return weakSpots(checked);
 }
 
 function checkAccounts({ settings, input, report }: Checked): void {
@@ -94,23 +94,6 @@ function checkKeys({ settings, input, report }: Checked): void {
       owners.set(key.sha256, tenant.id);
     }
   }
-}
-
-/** Options that are accepted, checked, and without effect so far: whoever sets one must hear of it. */
-function plannedOptions({ input }: Checked): string[] {
-  const set: string[] = [];
-  const raw = input.gatewaySource.value as { cache?: { rules?: unknown } };
-  const rules = Array.isArray(raw.cache?.rules) ? raw.cache.rules : [];
-  for (const [index, rule] of rules.entries()) {
-    for (const name of ['staleWhileRevalidate', 'staleIfError', 'staleIfThrottled']) {
-      if (has(rule, name)) set.push(`cache.rules[${index}].${name}`);
-    }
-  }
-  return set.map((path) => `${path} is accepted, but has no effect in this version`);
-}
-
-function has(value: unknown, name: string): boolean {
-  return typeof value === 'object' && value !== null && name in value;
 }
 
 function weakSpots({ settings, input }: Checked): string[] {

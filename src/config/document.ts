@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { OptionMeta } from './fields.ts';
 import { showDuration } from './fields.ts';
 import { unwrap } from './issues.ts';
+import type { CacheRule } from './model.ts';
 import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks.ts';
 import { gatewaySchema } from './schema.ts';
 import { tenantsFileSchema } from './tenant-schema.ts';
@@ -30,7 +31,6 @@ has defaults for Patchworks. \`patchgate check\` validates a configuration and s
 - **Durations** \`250ms 30s 5m 24h 180d\`, **sizes** \`64KiB 10MiB\`. Plain numbers are refused for both.
 - **Patterns** \`METHOD /path\`: \`*\` is one segment or all methods, \`**\` the rest: \`/a/**\` matches \`/a\` and all below it. \`GET\`
   covers HEAD. A trailing slash changes nothing.
-- Options marked *planned* are accepted and checked, but have no effect in this version; the gateway warns when one is set.
 `;
 
 export function configurationPage(): string {
@@ -67,7 +67,6 @@ function jsonSchema(schema: z.ZodType, title: string): unknown {
       // Keys of the documentation alone would be no JSON Schema.
       delete json['shown'];
       delete json['unit'];
-      delete json['planned'];
       // Defaults are written in the program's units; editors should see them as they are written in a file.
       const meta = metaOf(zodSchema as unknown as z.ZodType);
       if (meta !== null) delete json.default;
@@ -104,8 +103,7 @@ function metaOf(schema: z.ZodType): OptionMeta | null {
 function table(options: readonly Option[]): string {
   const rows = options.map(({ path, meta, required }) => {
     const value = meta.shown !== undefined ? `\`${meta.shown}\`` : required ? 'required' : '';
-    const text = `${meta.description}${meta.planned ? ' *Planned.*' : ''}`;
-    return `| \`${path}\` | ${meta.unit ?? ''} | ${value} | ${text.replaceAll('|', '\\|')} |`;
+    return `| \`${path}\` | ${meta.unit ?? ''} | ${value} | ${meta.description.replaceAll('|', '\\|')} |`;
   });
   return ['| option | unit | default | what it does |', '| --- | --- | --- | --- |', ...rows].join('\n');
 }
@@ -125,7 +123,7 @@ function defaultsAsYaml(): string[] {
     '  rules:',
     ...cacheRuleDefaults.map((rule) =>
       rule.store
-        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)} }`
+        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule)} }`
         : `    - { match: "${rule.match.text}", store: false }`,
     ),
     '  invalidate:',
@@ -133,4 +131,15 @@ function defaultsAsYaml(): string[] {
       ({ after, drop }) => `    - { after: "${after.text}", drop: [${drop.map((path) => `"${path}"`).join(', ')}] }`,
     ),
   ];
+}
+
+function stalesOf(rule: Extract<CacheRule, { store: true }>): string {
+  const { staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs } = rule;
+  return Object.entries({
+    staleWhileRevalidate: staleWhileRevalidateMs,
+    staleIfError: staleIfErrorMs,
+    staleIfThrottled: staleIfThrottledMs,
+  })
+    .map(([name, ms]) => (ms > 0 ? `, ${name}: ${showDuration(ms)}` : ''))
+    .join('');
 }

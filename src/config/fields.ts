@@ -13,8 +13,6 @@ export interface OptionMeta {
   /** As it would be written; undefined for a required option or one whose default is explained in the description. */
   readonly shown?: string;
   readonly unit?: string;
-  /** Accepted and checked, but without effect in this version. */
-  readonly planned?: boolean;
 }
 
 /** Attaches an option's documentation to its type. */

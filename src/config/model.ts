@@ -110,6 +110,10 @@ export interface RouteSettings {
 export interface CacheSettings {
   readonly memoryBytes: number;
   readonly maxEntryBytes: number;
+  /** Answers are kept in Redis too. */
+  readonly shared: boolean;
+  /** How long an answer is served while writes through other replicas are unheard of. */
+  readonly unheardMs: number;
   /** First match wins. */
   readonly rules: readonly CacheRule[];
   readonly invalidate: readonly { readonly after: Pattern; readonly drop: readonly string[] }[];
@@ -124,6 +128,9 @@ export type CacheRule =
       readonly staleWhileRevalidateMs: number;
       readonly staleIfErrorMs: number;
       readonly staleIfThrottledMs: number;
+      /** Lower case. */
+      readonly vary: readonly string[];
+      readonly tags: readonly string[];
     };
 
 export interface TenantSettings {

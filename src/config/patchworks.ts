@@ -56,9 +56,12 @@ export const cacheRuleDefaults: readonly CacheRule[] = [
       match: known(match),
       store: true,
       ttlMs,
+      // A ttl is kept to the second; but an old definition is better than an error or a refusal.
       staleWhileRevalidateMs: 0,
-      staleIfErrorMs: 0,
-      staleIfThrottledMs: 0,
+      staleIfErrorMs: 60 * 60_000,
+      staleIfThrottledMs: 10 * 60_000,
+      vary: [],
+      tags: [],
     }),
   ),
 ];

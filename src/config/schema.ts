@@ -137,7 +137,16 @@ const route = z.strictObject({
 });
 
 const stale = (description: string) =>
-  doc(duration(0, 365 * DAY).default(0), { description, unit: 'duration', shown: '0s', planned: true });
+  doc(duration(0, 365 * DAY).default(0), { description, unit: 'duration', shown: '0s' });
+/** In a key, a credential would be kept where it has no business. */
+const NO_PARTING = ['authorization', 'cookie', 'x-api-key'];
+const fieldName = () =>
+  z
+    .string({ error: 'must be the name of a header field' })
+    .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header field' })
+    .transform((name) => name.toLowerCase())
+    .refine((name) => !NO_PARTING.includes(name), { error: 'may not be a field that carries a key' });
+
 const cacheRule = z
   .strictObject({
     match: doc(pattern(), { description: 'Method and path.' }),
@@ -149,9 +158,24 @@ const cacheRule = z
     store: doc(z.literal(false, { error: 'can only be false' }).optional(), {
       description: 'false: never store. In place of `ttl`.',
     }),
-    staleWhileRevalidate: stale('How long after its ttl an answer is served while it is fetched anew.'),
-    staleIfError: stale('How long after its ttl an answer is served when Patchworks fails.'),
-    staleIfThrottled: stale('How long after its ttl an answer is served instead of a 429.'),
+    staleWhileRevalidate: stale(
+      'How long after its ttl an answer is served at once while it is fetched anew in the background, which takes none of the last slots of the account. Callers see data that much older.',
+    ),
+    staleIfError: stale(
+      'How long after its ttl an answer is served when Patchworks fails: 5xx, no answer in time, no connection, credentials rejected. After a failure it is tried again in the background every 10 s.',
+    ),
+    staleIfThrottled: stale(
+      'How long after its ttl an answer is served when there is no slot to ask Patchworks: after a wait of 1 s at most, in place of a 429.',
+    ),
+    vary: doc(z.array(fieldName()).default([]), {
+      description:
+        'Request header fields whose values part the answers, besides those that Patchworks names in Vary and Accept. Each value is fetched and stored by itself.',
+      shown: '[]',
+    }),
+    tags: doc(z.array(id()).default([]), {
+      description: 'Names under which `POST /cache/purge` drops what was stored by this rule.',
+      shown: '[]',
+    }),
   })
   .superRefine((rule, context) => {
     if ((rule.ttl === undefined) === (rule.store === undefined)) {
@@ -170,6 +194,17 @@ const cache = z
       description: 'Larger answers are passed on and not stored.',
       unit: 'size',
       shown: '2MiB',
+    }),
+    shared: doc(flag().default(true), {
+      description:
+        'With `redis:`, keep answers there too, so that replicas need not fetch what another one has. Needs room in Redis: each answer is kept for its ttl and its longest stale window, compressed. false: each replica has its own; writes still reach all.',
+      shown: 'true',
+    }),
+    unheard: doc(duration(0, HOUR).default(5_000), {
+      description:
+        'With `redis:`, while a replica can not hear of writes through the others, it serves an answer no longer than this. It notices within 3s, during which a write waits for it. 0s: nothing is served from cache meanwhile.',
+      unit: 'duration',
+      shown: '5s',
     }),
     rules: doc(z.array(cacheRule).optional(), {
       description:

@@ -9,6 +9,7 @@ const FIXED: readonly (readonly [option: string, of: (settings: Settings) => unk
   ['listen.admin.port', ({ listen }) => listen.admin.port],
   ['redis', ({ redis }) => redis],
   ['cache.memory', ({ cache }) => cache.memoryBytes],
+  ['cache.shared', ({ cache }) => cache.shared],
   ['limits.headers', ({ limits }) => limits.headersBytes],
   ['limits.headersTimeout', ({ limits }) => limits.headersTimeoutMs],
   ['limits.idleTimeout', ({ limits }) => limits.idleTimeoutMs],
@@ -36,7 +37,7 @@ export function fitted(opened: Settings, next: Settings): Fitted {
     },
     redis: opened.redis,
     upstreams,
-    cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes },
+    cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes, shared: opened.cache.shared },
     limits: { ...next.limits, headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood },
   };
   const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);

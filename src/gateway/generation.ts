@@ -16,7 +16,7 @@ export interface Generation {
   readonly whoami: Handler<Received>;
   readonly clientAddress: ReturnType<typeof clientAddressOf>;
   readonly credentials: readonly DrawnCredential[];
-  /** Requests whose outcome is not there yet. What is streamed after that needs nothing of the generation. */
+  /** Requests, and work in the background, whose outcome is not there yet. What is streamed after that needs nothing of the generation. */
   inUse(): number;
 }
 
@@ -50,10 +50,14 @@ export function drawGeneration(
       }
       return outcome;
     };
+  const inBackground = (work: Promise<unknown>): void => {
+    inUse += 1;
+    work.catch((error: unknown) => lasting.log.error({ err: error }, 'work in the background failed')).finally(leave);
+  };
   const own = announceQuota<Received & Authenticated>(parts)(whoami(parts));
   return {
     parts,
-    proxy: counted(drawStack(parts)),
+    proxy: counted(drawStack(parts, inBackground)),
     whoami: authenticate<Received>(parts)(own),
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
     credentials,

@@ -54,7 +54,6 @@ export function createGenerations(lasting: Lasting, first: Settings): Generation
       // First of all: what is drawn may already log.
       for (const secret of settings.secrets) redactor.add(secret.reveal());
       const next = draw(settings, current.credentials);
-      const before = current.parts.settings;
       const stillUsed = [...older, current];
       // The ledger comes first: nobody may ask it for a tenant it does not know.
       configure(planOf(settings, settingsOf(stillUsed)));
@@ -62,7 +61,6 @@ export function createGenerations(lasting: Lasting, first: Settings): Generation
       current = next;
       log.setLevel(settings.log.level);
       metrics.keepTenants(new Set(settings.tenants.keys()));
-      dropOutdated(lasting, before, settings);
       letGo();
     },
     close() {
@@ -77,12 +75,4 @@ function settingsOf(generations: readonly Generation[]): Settings[] {
 
 function nameIsUsed({ credentials }: Generation, gone: DrawnCredential): boolean {
   return credentials.some(({ account, settings }) => account === gone.account && settings.id === gone.settings.id);
-}
-
-/** Answers kept under other rules, or that came from another host, are not what a request would get now. */
-function dropOutdated({ drops }: Lasting, before: Settings, now: Settings): void {
-  const origins = ({ upstreams }: Settings) => new Map([...upstreams].map(([id, { origin }]) => [id, origin]));
-  const kept = ({ cache }: Settings) => [cache.rules, cache.maxEntryBytes];
-  if (same(origins(before), origins(now)) && same(kept(before), kept(now))) return;
-  for (const account of now.accounts.keys()) drops.drop(account, [['**']]);
 }

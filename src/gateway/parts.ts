@@ -1,7 +1,7 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
 import type { FloodGuard, GuessGuard } from '../auth/guards.ts';
 import type { KeyRing } from '../auth/keys.ts';
-import type { Drops } from '../cache/drops.ts';
+import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Ledger } from '../quota/ledger.ts';
@@ -26,9 +26,8 @@ export interface Lasting {
   readonly sender: Sender;
   readonly guesses: GuessGuard;
   readonly floods: FloodGuard;
-  readonly store: MemoryCache;
-  /** As old as the store: new ones would take its old answers for untouched. */
-  readonly drops: Drops;
+  readonly memory: MemoryCache;
+  readonly cache: CacheState;
 }
 
 /** What a gateway is made of: what lasts, and what follows from the settings in force. */

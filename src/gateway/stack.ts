@@ -2,10 +2,12 @@ import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { type Authorised, authorise } from '../auth/authorise.ts';
 import { holdBackFloods } from '../auth/flood.ts';
 import { cacheAnswers } from '../cache/cache.ts';
+import { fetchAnswers } from '../cache/fetch.ts';
+import type { CacheOptions, Fetching } from '../cache/options.ts';
 import type { Settings } from '../config/model.ts';
-import { type Handler, type Received, refuse } from '../exchange.ts';
+import { type Handler, type OnTerms, type Received, refuse } from '../exchange.ts';
 import { announceQuota } from '../quota/fields.ts';
-import { limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
+import { type Admitted, limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
 import { readUpstreamLimit } from '../quota/upstream-limit.ts';
 import { findRoute, type Route, type Routed } from '../routing/route.ts';
 import { forward } from '../upstream/forward.ts';
@@ -13,6 +15,7 @@ import { readSmallBodies, type Uploaded } from '../upstream/payload.ts';
 import { leadLinksBack } from '../upstream/rewrite.ts';
 import { LATE_ARRIVAL_MS } from './late.ts';
 import type { Parts } from './parts.ts';
+import { scopeOf } from './scope.ts';
 
 /** The rules of a cache without room: nothing is stored, and Cache-Status says so. */
 const NEVER_STORE: Settings['cache']['rules'] = [
@@ -31,9 +34,10 @@ const NEVER_STORE: Settings['cache']['rules'] = [
  *     cacheAnswers      before the quota: what is in memory costs nothing
  *     readSmallBodies   before the quota: a slow upload holds no slot
  *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
+ *     fetchAnswers      one request for all who ask the same; stores the answer on its way up
  *     forward           credential in, send, learn from the answer
  */
-export function drawStack(parts: Parts): Handler<Received> {
+export function drawStack(parts: Parts, background: CacheOptions['background']): Handler<Received> {
   const { settings, clock, random, metrics, log, ledger } = parts;
   type Known = Routed & Authenticated;
   type Allowed = Known & Authorised;
@@ -59,7 +63,19 @@ export function drawStack(parts: Parts): Handler<Received> {
     meter: metrics,
     log,
   });
-  const quota = limitByQuota<Allowed & Uploaded>({
+  type Fetched = Allowed & Fetching & OnTerms & Uploaded;
+  const caching: CacheOptions = {
+    ...settings.cache,
+    ...parts.cache,
+    rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
+    scope: scopeOf(settings),
+    lateArrivalMs: LATE_ARRIVAL_MS,
+    clock,
+    meter: metrics,
+    background,
+  };
+  const fetching = fetchAnswers<Fetched & Admitted>(caching)(send);
+  const quota = limitByQuota<Fetched>({
     ledger,
     room: parts.room,
     maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
@@ -67,16 +83,9 @@ export function drawStack(parts: Parts): Handler<Received> {
     clock,
     random,
     lateArrivalMs: LATE_ARRIVAL_MS,
-  })(send);
-  const upload = readSmallBodies<Allowed>(settings.limits)(quota);
-  const cache = cacheAnswers<Allowed>({
-    ...settings.cache,
-    rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
-    store: parts.store,
-    drops: parts.drops,
-    clock,
-    meter: metrics,
-  })(upload);
+  })(fetching);
+  const upload = readSmallBodies<Allowed & Fetching & OnTerms>(settings.limits)(quota);
+  const cache = cacheAnswers<Allowed>(caching)(upload);
   const links = leadLinksBack<Allowed>({ origins: originsOf(settings) })(cache);
   const permission = authorise<Known>()(links);
   const floods = holdBackFloods<Known>(parts)(permission);

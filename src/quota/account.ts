@@ -8,6 +8,7 @@ import {
   NO_TENANT,
   REMOVED_RETRY_MS,
   type RefusedBy,
+  spareOf,
   type TenantQuota,
   type TenantView,
   type UpstreamLimit,
@@ -32,6 +33,8 @@ export interface Asker {
   readonly tenant: string | null;
   /** If refused for want of a slot, it stands in line for one, unless the wait is longer than this. */
   readonly maxWaitMs: number;
+  /** Leaves the last slots to others. */
+  readonly background?: boolean;
 }
 
 interface TenantState {
@@ -183,7 +186,8 @@ export class AccountState {
       this.#line.leave(tenant);
       return { ok: false, by: 'tenant', retryAfterMs: Math.max(tenantMs, this.#accountMs(1, slots, crowded, now)) };
     }
-    const available = crowded ? 0 : Math.min(slots, this.#bucket.available(now));
+    const spare = asker.background === true ? spareOf(this.#quota) : 0;
+    const available = crowded ? 0 : Math.min(slots, this.#bucket.available(now)) - spare;
     const ahead = this.#line.dueAhead(tag, now);
     if (available >= 1 && (available > ahead || this.#guarantees.entitled(tenant, now))) return null;
     const places = this.#line.ahead(tag) + 1;

@@ -27,6 +27,13 @@ export interface Ask {
   readonly tenant: string | null;
   /** If refused for want of a slot, it stands in line and comes back when it is told to, unless that is later than this. */
   readonly maxWaitMs: number;
+  /** Nobody waits for it: it takes none of the last slots, see {@link spareOf}. Default: false. */
+  readonly background?: boolean;
+}
+
+/** Slots and tokens of an account that what happens in the background leaves to those who wait for an answer. */
+export function spareOf({ ceiling, burst }: AccountQuota): number {
+  return Math.min(Math.ceil(ceiling / 10), Math.floor(burst / 2));
 }
 
 export type Decision =

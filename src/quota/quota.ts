@@ -1,5 +1,5 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { extend, type Outcome, type Received, type Refusal, refuse, type Stage } from '../exchange.ts';
+import { extend, type OnTerms, type Outcome, type Received, type Refusal, refuse, type Stage } from '../exchange.ts';
 import type { Meter } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Decision, Ledger, RefusedBy, Slot } from './ledger.ts';
@@ -12,7 +12,7 @@ export interface Admitted {
   readonly admitAgain: () => Decision | Promise<Decision>;
 }
 
-interface OfTenant extends Received {
+interface OfTenant extends Received, OnTerms {
   readonly tenant: { readonly id: string; readonly account: string };
 }
 
@@ -70,11 +70,13 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
     };
 
     return (exchange) => {
-      const { tenant, headers, hangUp } = exchange;
+      const { tenant, headers, hangUp, terms } = exchange;
+      const allowedMs = preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id);
       const visit = options.room.enter({
         account: tenant.account,
         tenant: tenant.id,
-        maxWaitMs: preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id),
+        maxWaitMs: Math.max(0, Math.min(allowedMs, terms.patienceMs) - terms.waitedMs),
+        background: terms.background,
         hangUp,
       });
       return visit instanceof Promise ? visit.then((later) => goOn(exchange, later)) : goOn(exchange, visit);

@@ -17,6 +17,8 @@ export interface Visitor {
   readonly account: string;
   readonly tenant: string;
   readonly maxWaitMs: number;
+  /** Nobody waits for it: see {@link Ask}. */
+  readonly background?: boolean;
   readonly hangUp: HangUp;
 }
 
@@ -73,8 +75,8 @@ export function createWaitingRoom(options: { readonly ledger: Ledger; readonly c
       // The first of them knows how long it takes at least.
       const told = rooms.get(visitor.account)?.toldTo(visitor.tenant);
       if (told !== undefined) return settle(visitor, told);
-      const { account, tenant, maxWaitMs } = visitor;
-      const decision = options.ledger.admit({ account, tenant, maxWaitMs });
+      const { account, tenant, maxWaitMs, background = false } = visitor;
+      const decision = options.ledger.admit({ account, tenant, maxWaitMs, background });
       return decision instanceof Promise ? decision.then((later) => settle(visitor, later)) : settle(visitor, decision);
     },
     waiting: (account) => rooms.get(account)?.length ?? 0,

@@ -27,7 +27,7 @@ describe('a repeated GET', () => {
     clock.advance(29_000);
     expect((await gateway.fetch('/api/v1/flows')).headers.get('age')).toBe('29');
     clock.advance(1_001);
-    expect((await gateway.fetch('/api/v1/flows')).headers.get('cache-status')).toBe('patchgate; fwd=miss; stored');
+    expect((await gateway.fetch('/api/v1/flows')).headers.get('cache-status')).toBe('patchgate; fwd=stale; stored');
     expect(gateway.simulator.arrivals()).toHaveLength(2);
   });
 

@@ -73,8 +73,8 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
   const start = async (account: Partial<AccountQuota> = {}, tenants: Record<string, TenantQuota> = { a: ROOMY }) => {
     const full = { ...ACCOUNT, ...account };
     const course = await open(full, tenants);
-    const ask = async (tenant: string | null = 'a', maxWaitMs = 0) =>
-      course.ledger.admit({ account: 'main', tenant, maxWaitMs });
+    const ask = async (tenant: string | null = 'a', maxWaitMs = 0, background = false) =>
+      course.ledger.admit({ account: 'main', tenant, maxWaitMs, background });
     const slot = async (tenant: string | null = 'a'): Promise<Slot> => slotOf(await ask(tenant));
     // The first answer fills the bucket of a state that knows nothing yet.
     (await slot(null)).settle({ limit: full.limit, remaining: full.limit - 1, throttled: null });
@@ -95,6 +95,17 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
     expect((await ask()).kind).toBe('refused');
     await pass(1_000);
     expect((await ask()).kind).toBe('admitted');
+  });
+
+  test('leaves the last slots to those who wait for an answer: none is taken in the background', async () => {
+    const { ask, slot } = await start({ ceiling: 20, burst: 20 });
+    for (let i = 0; i < 17; i++) await slot();
+    expect((await ask('a', 0, true)).kind).toBe('admitted');
+    expect(await ask('a', 0, true)).toMatchObject({ kind: 'refused', by: 'account' });
+    // What was refused in the background is there for everybody else.
+    expect((await ask()).kind).toBe('admitted');
+    expect((await ask()).kind).toBe('admitted');
+    expect((await ask()).kind).toBe('refused');
   });
 
   test('holds a slot as long as no answer comes', async () => {

@@ -5,7 +5,7 @@ import { Link } from '../../src/adapters/redis/link.ts';
 import { OwnSlots } from '../../src/adapters/redis/own-slots.ts';
 import type { Standing } from '../../src/adapters/redis/standing.ts';
 import { AccountState, type Receipt } from '../../src/quota/account.ts';
-import type { AccountQuota, TenantQuota, UpstreamLimit } from '../../src/quota/ledger.ts';
+import { type AccountQuota, spareOf, type TenantQuota, type UpstreamLimit } from '../../src/quota/ledger.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
 
@@ -73,11 +73,11 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
       model.configure(next.quota, next.tenants, now());
       await beat();
     },
-    async ask(tenant: string | null, maxWaitMs: number) {
-      const expected = model.ask({ tenant, maxWaitMs }, now());
+    async ask(tenant: string | null, maxWaitMs: number, background = false) {
+      const expected = model.ask({ tenant, maxWaitMs, background }, now());
       const pace = tenant === null ? { rate: 1, burst: 1, weight: 1 } : setup.tenants.get(tenant);
       if (pace === undefined) throw new Error('no such tenant');
-      const reply = await link.admit(tenant ?? '', pace, maxWaitMs, setup.quota);
+      const reply = await link.admit(tenant ?? '', pace, maxWaitMs, setup.quota, background ? spareOf(setup.quota) : 0);
       return { expected, reply };
     },
     setup: () => setup,
@@ -124,6 +124,7 @@ const step = fc.oneof(
       kind: fc.constant('ask' as const),
       tenant: fc.constantFrom('a', 'b', 'c', 'a', 'b', 'c', null),
       maxWaitMs: fc.constantFrom(0, 0, 2_000, 30_000),
+      background: fc.boolean(),
     }),
   },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('settle' as const), which: fc.nat(20), seen: seen(LIMIT) }) },
@@ -160,8 +161,8 @@ describe('the scripts', () => {
           setup: present,
         } = await pair(setup.quota, setup.tenants);
         const flying: { tenant: string | null; expected: Receipt; reply: Receipt; begun: object }[] = [];
-        const decide = async (tenant: string | null, maxWaitMs: number) => {
-          const { expected, reply } = await ask(tenant, maxWaitMs);
+        const decide = async (tenant: string | null, maxWaitMs: number, background = false) => {
+          const { expected, reply } = await ask(tenant, maxWaitMs, background);
           if (expected.ok) {
             expect(reply).toMatchObject({
               kind: 'admitted',
@@ -188,7 +189,7 @@ describe('the scripts', () => {
           } else if (each.kind === 'withdraw') {
             model.withdraw(each.tenant);
             await link.withdraw(each.tenant);
-          } else if (each.kind === 'ask') await decide(each.tenant, each.maxWaitMs);
+          } else if (each.kind === 'ask') await decide(each.tenant, each.maxWaitMs, each.background);
           else {
             const [slot] = flying.splice(each.which % Math.max(1, flying.length), 1);
             if (slot === undefined) continue;

@@ -18,8 +18,12 @@ function memory(maxBytes = 100_000) {
     body: Buffer.alloc(bodyBytes),
     storedAt: clock.now(),
     arrivedAt: clock.monotonic(),
+    askedAt: clock.monotonic(),
     initialAgeMs: 0,
     freshForMs: 1000,
+    stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, staleIfThrottledMs: 0 },
+    ownTag: null,
+    tags: [],
     clearedUpTo: 0,
   });
   return { clock, counted, store, entry };

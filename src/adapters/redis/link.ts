@@ -115,12 +115,12 @@ export class Link {
     return this.#redis.now + (this.#options.clock.monotonic() - this.#redis.askedAt);
   }
 
-  async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota): Promise<Reply> {
+  async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota, spare: number): Promise<Reply> {
     const { connection } = this.#options;
     const askedAt = this.#options.clock.monotonic();
     const ticket = this.#ticket;
     const args = [tenant, pace.rate, pace.burst, pace.weight, Math.floor(maxWaitMs), quota.ceiling, quota.burst];
-    const reply = await this.#run('admit', [...args, connection.isCluster ? 1 : 0]);
+    const reply = await this.#run('admit', [...args, connection.isCluster ? 1 : 0, spare]);
     const [status, now, first, second, spent] = reply as [number, number, never, number, number];
     switch (status) {
       case 1:

@@ -11,6 +11,7 @@ import {
   REMOVED_RETRY_MS,
   type RefusedBy,
   type Slot,
+  spareOf,
   type TenantQuota,
   type TenantView,
 } from '../../quota/ledger.ts';
@@ -139,7 +140,8 @@ export class SharedAccount {
     own.asking += 1;
     try {
       const pace = ask.tenant === null ? NO_PACE : (this.#tenants.get(ask.tenant) ?? NO_PACE);
-      reply = await link.admit(ask.tenant ?? '', pace, ask.maxWaitMs, this.#quota);
+      const spare = ask.background === true ? spareOf(this.#quota) : 0;
+      reply = await link.admit(ask.tenant ?? '', pace, ask.maxWaitMs, this.#quota, spare);
       membership.answered();
     } catch (error) {
       membership.failed(error);
@@ -178,7 +180,9 @@ export class SharedAccount {
     const now = this.#now();
     if (by === 'hold') this.#holdUntil = Math.max(this.#holdUntil, now + waitMs);
     if (ask.tenant !== null) {
-      if (by !== 'hold') this.#refusals.note(ask.tenant, by, waitMs, ask.maxWaitMs, now);
+      // What is refused in the background may be there for those who wait.
+      const holdsForAll = by === 'tenant' || (by === 'account' && ask.background !== true);
+      if (holdsForAll) this.#refusals.note(ask.tenant, by, waitMs, ask.maxWaitMs, now);
       this.#learnSpent(ask.tenant, reply.spent);
     }
     return this.#refuse(ask, by, waitMs);

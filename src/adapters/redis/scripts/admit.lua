@@ -1,6 +1,6 @@
 -- A slot and the tokens for one request, or a refusal that spent nothing.
 -- ARGV  5 tenant, empty for the gateway's own   6 rate 7 burst 8 weight   9 longest wait   10 ceiling 11 account burst
---       12 cluster: 1 if this server is a node of one
+--       12 cluster: 1 if this server is a node of one   13 slots and tokens that it leaves to others
 -- Returns {1, now, ever answered, spent by the tenant} | {0, now, by, wait, spent} | {-1} ticket unknown: enter first
 --         | {-2} too late, or the clock leapt | {-3, now, wait} recovering
 local id, tenant = ARGV[2], ARGV[5]
@@ -155,7 +155,7 @@ if inLine then
 end
 
 local available = 0
-if not crowded then available = min(slots, floor((burst * TOKEN - bs) / TOKEN)) end
+if not crowded then available = min(slots, floor((burst * TOKEN - bs) / TOKEN)) - tonumber(ARGV[13]) end
 if available < 1 or (available <= ahead and not entitled) then
   local places = 1
   if inLine then places = redis.call('ZCOUNT', LINE, '-inf', '(' .. string.format('%.17g', tag)) + 1 end

@@ -1,24 +1,21 @@
 import { describe, expect, test } from 'vitest';
+import { rule } from '../../test/support/caching.ts';
 import type { EpochMs } from '../clock.ts';
-import { parsePattern } from '../routing/pattern.ts';
-import { type CacheRule, isBeyondCache, judge, lifetimeOf, readWishes, ruleFor } from './policy.ts';
+import { lifetimeOf } from './lifetime.ts';
+import { NEVER_STALE, ruleFor } from './rules.ts';
 import { fieldsOf } from './stored.ts';
 
 const NOW = Date.parse('2026-11-02T09:00:00.900Z') as EpochMs;
 const utc = (offsetSeconds: number) => new Date(NOW + offsetSeconds * 1000).toUTCString();
 
-const arrival = (headers: string[], more: { status?: number; upstreamMs?: number } = {}) => ({
+const arrival = (headers: string[], more: { status?: number; upstreamMs?: number; authorised?: boolean } = {}) => ({
   status: more.status ?? 200,
   fields: fieldsOf(headers),
   now: NOW,
   upstreamMs: more.upstreamMs ?? null,
+  authorised: more.authorised ?? true,
 });
 
-function rule(text: string, ttlMs: number): CacheRule {
-  const parsed = parsePattern(text);
-  if (!parsed.ok) throw new Error(parsed.reason);
-  return { match: parsed.pattern, store: true, ttlMs };
-}
 const THIRTY_SECONDS = rule('GET /**', 30_000);
 
 describe('how long an answer is fresh without a rule', () => {
@@ -42,10 +39,51 @@ describe('how long an answer is fresh without a rule', () => {
   });
 });
 
+describe('what else counts without a rule', () => {
+  const fresh = (headers: string[], more = {}) => lifetimeOf(arrival(headers, more), null)?.freshForMs ?? null;
+
+  test('a caller with its key in Authorization shares only what upstream allows to be shared', () => {
+    expect(fresh(['Cache-Control', 'max-age=60'], { authorised: true })).toBeNull();
+    expect(fresh(['Cache-Control', 'max-age=60'], { authorised: false })).toBe(60_000);
+    expect(fresh(['Cache-Control', 'private, max-age=60'], { authorised: false })).toBeNull();
+  });
+
+  test('any final status with a lifetime of its own is kept, a part never, and what must be understood only if it is', () => {
+    const forAll = ['Cache-Control', 'public, max-age=60'];
+    for (const status of [200, 299, 302, 404, 499, 599]) expect(fresh(forAll, { status })).toBe(60_000);
+    expect(fresh(forAll, { status: 206 })).toBeNull();
+    expect(fresh(['Cache-Control', 'public, max-age=60, must-understand'], { status: 599 })).toBeNull();
+  });
+
+  test('what can be validated is kept beyond its time, and what says no-cache from the start', () => {
+    const keep = (headers: string[]) => lifetimeOf(arrival(headers, { authorised: false }), null);
+    expect(keep(['Cache-Control', 'max-age=60', 'ETag', '"a"'])).toMatchObject({
+      freshForMs: 60_000,
+      keepMs: 3_660_000,
+    });
+    expect(keep(['Cache-Control', 'no-cache', 'ETag', '"a"'])).toMatchObject({ freshForMs: 0, keepMs: 3_600_000 });
+    expect(keep(['Cache-Control', 'no-cache', 'Last-Modified', 'yesterday'])).toBeNull();
+  });
+
+  test('its stale windows are those upstream names, unless it wants to be asked first', () => {
+    const stale = (field: string) => lifetimeOf(arrival(['Cache-Control', field], { authorised: false }), null)?.stale;
+    const both = 'max-age=60, stale-while-revalidate=5, stale-if-error=7';
+    expect(stale(both)).toMatchObject({ staleWhileRevalidateMs: 5_000, staleIfErrorMs: 7_000, staleIfThrottledMs: 0 });
+    for (const strict of ['must-revalidate', 'proxy-revalidate', 's-maxage=60']) {
+      expect(stale(`${both}, ${strict}`)).toMatchObject(NEVER_STALE);
+    }
+  });
+});
+
 describe('how long an answer is fresh with a rule', () => {
   test('the ttl counts from the arrival, and the age it came with is told', () => {
     const lifetime = lifetimeOf(arrival(['Age', '100'], { upstreamMs: 500 }), THIRTY_SECONDS);
-    expect(lifetime).toEqual({ initialAgeMs: 100_500, freshForMs: 130_500 });
+    expect(lifetime).toEqual({
+      initialAgeMs: 100_500,
+      freshForMs: 130_500,
+      stale: expect.objectContaining(NEVER_STALE),
+      keepMs: 30_000,
+    });
   });
 
   test('a Date of this very second is no age', () => {
@@ -69,33 +107,5 @@ describe('how long an answer is fresh with a rule', () => {
     const rules = [rule('POST /a', 1), rule('GET /a/**', 2), rule('* /**', 3)];
     expect(ruleFor(rules, ['a'])).toBe(rules[1]);
     expect(ruleFor(rules, ['b'])).toBe(rules[2]);
-  });
-});
-
-describe('what a request asks', () => {
-  test.each([
-    ['a malformed max-age wants it new', { 'cache-control': 'max-age=soon' }, 'request'],
-    ['a malformed min-fresh is never met', { 'cache-control': 'min-fresh=soon' }, 'request'],
-    ['max-stale gets nothing stale', { 'cache-control': 'max-stale=1000' }, 'fresh'],
-    ['Pragma counts not beside Cache-Control', { 'cache-control': 'max-age=100', pragma: 'no-cache' }, 'fresh'],
-    ['an unknown directive changes nothing', { 'cache-control': 'immutable, x=1' }, 'fresh'],
-  ])('%s', (_name, headers, usable) => {
-    expect(judge(5_000, 10_000, readWishes(headers as unknown as Record<string, string>))).toBe(usable);
-  });
-
-  test('nothing a request says makes a stale answer usable', () => {
-    for (const field of ['max-stale', 'max-stale=99', 'max-age=99', 'only-if-cached']) {
-      expect(judge(10_000, 10_000, readWishes({ 'cache-control': field }))).toBe('stale');
-    }
-  });
-
-  test.each(['range', 'if-range', 'if-match', 'if-unmodified-since'])('%s is not for the cache to judge', (name) => {
-    expect(isBeyondCache({ body: null, headers: { [name]: 'x' } })).toBe(true);
-  });
-
-  test('a validator is answered in full, and a body of a GET keeps the cache out', () => {
-    expect(isBeyondCache({ body: null, headers: { 'if-none-match': '"x"' } })).toBe(false);
-    const body = { declaredBytes: 1, open: () => expect.unreachable() };
-    expect(isBeyondCache({ body, headers: {} })).toBe(true);
   });
 });
