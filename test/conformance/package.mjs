@@ -1,0 +1,37 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const cache = fileURLToPath(new URL('../../node_modules/.cache/patchgate-conformance', import.meta.url));
+const NAME = 'http-cache-tests';
+const VERSION = '0.4.5';
+/** What the registry says of this version (`npm view http-cache-tests@0.4.5 dist.integrity`). */
+const INTEGRITY = 'sha512-DjuwN9nUZXLTW+wav1LRESCZNVxl8SshwOy4z1pxuWbWt5/ay6sM9QQ1lebBaDO6P1IMBoK6mdf+PuVP/QNL8A==';
+
+/**
+ * A fresh copy of the suite. It is no dependency of ours, as it would bring a whole npm of 2021 along; its archive is
+ * downloaded once, and checked and unpacked for every run, so that what runs is what was published.
+ * @returns {{ folder: string, remove: () => void }}
+ */
+export function unpackSuite() {
+  mkdirSync(cache, { recursive: true });
+  const archive = join(cache, `${NAME}-${VERSION}.tgz`);
+  if (!existsSync(archive)) {
+    // On Windows npm is no program but a script of the shell.
+    execFileSync('npm', ['pack', `${NAME}@${VERSION}`, '--silent', '--ignore-scripts', '--pack-destination', cache], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      shell: process.platform === 'win32',
+      timeout: 60_000,
+    });
+  }
+  const found = `sha512-${createHash('sha512').update(readFileSync(archive)).digest('base64')}`;
+  if (found !== INTEGRITY) {
+    rmSync(archive);
+    throw new Error(`${NAME}@${VERSION} is not what was expected: ${found}`);
+  }
+  const scratch = mkdtempSync(join(cache, 'run-'));
+  execFileSync('tar', ['-xzf', archive, '-C', scratch], { timeout: 30_000 });
+  return { folder: join(scratch, 'package'), remove: () => rmSync(scratch, { recursive: true, force: true }) };
+}
