@@ -77,8 +77,8 @@ export function withValidators(rawHeaders: readonly string[], held: StoredAnswer
 const OF_THE_BODY: ReadonlySet<string> = new Set([
   'content-encoding',
   'content-length',
+  'content-md5',
   'content-range',
-  'content-type',
   'etag',
 ]);
 

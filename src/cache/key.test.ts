@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { accountOf, canonicalQuery, type Keyed, primaryKey } from './key.ts';
+import { accountOf, canonicalQuery, type Keyed, primaryKey, variantKey } from './key.ts';
 
 const CORE = { id: 'core', account: 'main', origin: 'http://core.test', timeoutMs: 1_000 };
 const request = (more: Partial<Keyed> = {}): Keyed => ({
@@ -93,6 +93,19 @@ describe('the key', () => {
     const inGerman = request({ headers: { 'accept-language': 'de' } });
     expect(primaryKey(inGerman, 's')).toBe(primaryKey(request({ headers: {} }), 's'));
     expect(primaryKey(inGerman, 's', ['accept-language'])).not.toBe(primaryKey(request(), 's', ['accept-language']));
+  });
+
+  test.each([
+    ['accept-language', 'en, de', 'DE ,en', true],
+    ['accept-encoding', 'gzip;q=1, br', 'br,gzip;q=1', true],
+    ['accept-encoding', 'gzip;q=1, br', 'gzip;q=0.5, br', false],
+    ['x-list', '1,2', ' 1 , 2', true],
+    ['x-list', '1,2', '2,1', false],
+    ['x-list', 'a,b', 'A,b', false],
+    ['x-list', '"1,2"', '"1, 2"', false],
+  ])('%s: %j and %j are one variant: %s', (field, a, b, same) => {
+    const variant = (value: string) => variantKey('k', [field], { [field]: value });
+    expect(variant(a) === variant(b)).toBe(same);
   });
 
   test('begins with its account', () => expect(accountOf(primaryKey(request(), 's'))).toBe('main'));

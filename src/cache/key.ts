@@ -66,9 +66,26 @@ export function variantKey(primary: string, fields: readonly string[], headers: 
   for (const field of fields) {
     const value = headers[field];
     // An absent field and an empty one are different requests.
-    key += value === undefined ? `${SEPARATOR}${field}` : `${SEPARATOR}${field}:${value}`;
+    key += value === undefined ? `${SEPARATOR}${field}` : `${SEPARATOR}${field}:${normalised(field, String(value))}`;
   }
   return key;
+}
+
+/** Lists of preferences whose members are told apart neither by case nor by order: the weights are in them. */
+const PREFERENCES: ReadonlySet<string> = new Set(['accept-charset', 'accept-encoding', 'accept-language']);
+
+/** Spellings of a list that mean the same are one (section 4.1). A quoted text is left as it is. */
+function normalised(field: string, value: string): string {
+  if (value.includes('"')) return value;
+  const preferences = PREFERENCES.has(field);
+  if (!preferences && !value.includes(',')) return value.trim();
+  const members = value.split(',').map((member) => member.trim());
+  return preferences
+    ? members
+        .map((member) => member.toLowerCase())
+        .sort()
+        .join()
+    : members.join();
 }
 
 /**

@@ -81,15 +81,14 @@ function sharedLifetime({
   const headers: Record<string, string> = { 'cache-control': strictDirectives(fields, directives) };
   const date = parseHttpDate(fields.get('date') ?? '') ?? now;
   headers['date'] = new Date(date).toUTCString();
-  const expires = fields.get('expires');
   // '0' is "in the past" (section 5.3), as any malformed date is.
-  if (expires !== undefined) headers['expires'] = parseHttpDate(expires) === null ? '0' : expires;
-  const modified = fields.get('last-modified');
-  if (modified !== undefined && parseHttpDate(modified) !== null) headers['last-modified'] = modified;
+  if (fields.has('expires')) headers['expires'] = oneForm(fields.get('expires')) ?? '0';
+  const modified = oneForm(fields.get('last-modified'));
+  if (modified !== null) headers['last-modified'] = modified;
   const request = { method: 'GET', headers: authorised ? { authorization: 'a key' } : {} };
   const policy = new CachePolicy(
     request,
-    { status: knownTo(status, directives), headers },
+    { status: knownTo(status, directives, fields), headers },
     { shared: true, immutableMinTimeToLive: 0 },
   );
   if (!policy.storable()) return null;
@@ -106,11 +105,17 @@ function sharedLifetime({
 
 /**
  * The library stores only the statuses it knows by name; RFC 9111 section 3 stores every final one that brings freshness
- * of its own, unless `must-understand` wants it understood.
+ * of its own or is called `public`, unless `must-understand` wants it understood.
  */
-function knownTo(status: number, directives: Directives): number {
-  const explicit = directives.has('max-age') || directives.has('s-maxage');
+function knownTo(status: number, directives: Directives, fields: Fields): number {
+  const explicit = ['max-age', 's-maxage', 'public'].some((name) => directives.has(name)) || fields.has('expires');
   return explicit && status >= 200 && !directives.has('must-understand') ? 200 : status;
+}
+
+/** A date in the one form that everybody reads alike. */
+function oneForm(field: string | undefined): string | null {
+  const parsed = parseHttpDate(field ?? '');
+  return parsed === null ? null : new Date(parsed).toUTCString();
 }
 
 /** Directives that decide for a shared cache; a qualified form counts as the plain one. */

@@ -1,4 +1,4 @@
-// npm run conformance:cache [-- --public --compare --failures]
+// npm run conformance:cache [-- --compare --failures]
 // The public suite for HTTP caches (cache-tests.fyi) against the gateway without cache rules, as a plain shared cache.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,14 +8,11 @@ import { disagreements, readDeviations } from './deviations.mjs';
 import { KEY, startGateway } from './gateway.mjs';
 import { startOrigin } from './origin.mjs';
 import { unpackSuite } from './package.mjs';
-import { withPublic } from './public.mjs';
 import { countByKind, inOneLine, judgeBy, tableByCache, tableBySuite } from './score.mjs';
 import { loadTests, runTests } from './suite.mjs';
 
 const { values } = parseArgs({
   options: {
-    /** Every answer of the origin allows its storage expressly: see public.mjs. */
-    public: { type: 'boolean', default: false },
     /** How the caches whose results the suite publishes score, counted the same way. */
     compare: { type: 'boolean', default: false },
     /** Every test that did not pass, with what it says of it. */
@@ -38,8 +35,8 @@ process.once('exit', suite.remove);
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
 
-const sets = await loadTests(suite.folder, values.public ? withPublic : (test) => test);
-const list = values.public ? 'deviations-public.json' : 'deviations.json';
+const sets = await loadTests(suite.folder);
+const list = 'deviations.json';
 const judge = await judgeBy(suite.folder, sets);
 const origin = await startOrigin(suite.folder);
 const gateway = await startGateway(origin.url);

@@ -14,20 +14,16 @@ const AT_ONCE = 60;
 /**
  * All tests for a cache that is no browser, as the suite's own command takes them.
  * @param {string} folder
- * @param {(test: Test) => Test} change what is done to each of them first
  * @returns {Promise<TestSet[]>}
  */
-export async function loadTests(folder, change) {
+export async function loadTests(folder) {
   /** @type {TestSet[]} */
   const sets = (await import(join(folder, 'tests/index.mjs'))).default;
   /** @type {TestSet} */
   const surrogate = (await import(join(folder, 'tests/surrogate-control.mjs'))).default;
   return [...sets, surrogate].map((set) => ({
     ...set,
-    tests: set.tests
-      .filter((test) => test.browser_only !== true)
-      .map(separate)
-      .map(change),
+    tests: set.tests.filter((test) => test.browser_only !== true).map(separate),
   }));
 }
 
