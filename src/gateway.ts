@@ -15,6 +15,7 @@ import { createGenerations } from './gateway/generations.ts';
 import { openGuards } from './gateway/guards.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Lasting } from './gateway/parts.ts';
+import { purgeCache } from './gateway/purge.ts';
 import { openState } from './gateway/state.ts';
 import { statusOf } from './gateway/status.ts';
 import { createWaitingRoom } from './quota/waiting.ts';
@@ -81,7 +82,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const { ledger } = state;
   const room = createWaitingRoom({ ledger, clock });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
-  const cache = openCache({ memory, clock });
+  const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
   const sender = createUndiciSender({ clock });
   const guards = openGuards({ settings: opened, clock, meter: metrics, redis: state.redis });
   const lasting: Lasting = {
@@ -121,6 +122,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         cache: memory.size(),
       }),
       config: () => redactedSettings(settings()),
+      purge: (purge) => purgeCache(generations.current().parts, purge),
       log,
     });
   let adminApp = drawAdmin();
@@ -132,7 +134,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     await Promise.all([closeServer(traffic.server), closeServer(admin)]);
     generations.close();
     await sender.close();
-    await state.stop();
+    await Promise.all([state.stop(), cache.stop()]);
     log.flush();
   };
 
@@ -140,7 +142,8 @@ export function createGateway(options: GatewayOptions): Gateway {
     log,
     async start() {
       // Whoever asks before this replica has joined waits for it like for a slot.
-      await Promise.race([state.start(), elapsed(clock, JOIN_MS)]);
+      const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
+      await Promise.race([joined, elapsed(clock, JOIN_MS)]);
       const onTraffic = await listen(traffic.server, opened.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin, opened.listen.admin, 'admin');
@@ -161,6 +164,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     reload(next) {
       const fit = fitted(opened, next);
       generations.succeed(fit.settings);
+      void cache.follow([...fit.settings.accounts.keys()]);
       adminApp = drawAdmin();
       kept = fit.kept;
       metrics.configLoaded('ok', clock.now() / 1000);

@@ -26,5 +26,9 @@ export interface Meter {
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
   /** A guard counted in this process, since Redis did not answer. */
   guardFallback(guard: 'guess' | 'flood'): void;
-  cacheOperation(tier: 'memory' | 'redis', outcome: 'hit' | 'miss' | 'store' | 'skip' | 'evict'): void;
+  /** `broken`: what was there is not, or no longer, an answer of ours. `failed`: Redis did not answer. */
+  cacheOperation(
+    tier: 'memory' | 'redis',
+    outcome: 'hit' | 'miss' | 'store' | 'skip' | 'evict' | 'broken' | 'failed',
+  ): void;
 }

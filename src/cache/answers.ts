@@ -1,6 +1,6 @@
 import { variantKey } from './key.ts';
 import type { Cacheable, CacheOptions } from './options.ts';
-import type { CacheEntry, StoredAnswer } from './store.ts';
+import { ageOf, type CacheEntry, type StoredAnswer } from './store.ts';
 import { type Fields, selectingFields } from './stored.ts';
 
 /** What is stored for a request. */
@@ -28,7 +28,32 @@ function select(
   if (entry.kind === 'signpost') return lookUp(options, exchange, variantKey(key, entry.fields, exchange.headers));
   if (isUntouched(options, exchange, entry)) return { key, entry: isInTouch(options, exchange, entry) ? entry : null };
   options.store.delete(key);
-  return { key, entry: null };
+  return newer(options, exchange, key);
+}
+
+/** What another replica has stored of it since: what is here was dropped. */
+function newer(options: CacheOptions, exchange: Cacheable, key: string): Found | Promise<Found> {
+  const beyond = options.store.beyond(key);
+  if (beyond === null) return { key, entry: null };
+  return beyond.then((entry) => {
+    const usable = entry?.kind === 'answer' && isUntouched(options, exchange, entry);
+    return { key, entry: usable ? entry : null };
+  });
+}
+
+/** A fresher one than is held here, which another replica has stored; null if there is none. */
+export async function fresherThan(
+  options: CacheOptions,
+  exchange: Cacheable,
+  key: string,
+  held: StoredAnswer,
+): Promise<StoredAnswer | null> {
+  const beyond = options.store.beyond(key);
+  if (beyond === null) return null;
+  const { entry } = await beyond.then((found) => select(options, exchange, key, found));
+  if (entry === null) return null;
+  const now = options.clock.monotonic();
+  return ageOf(entry, now) < entry.freshForMs && entry.arrivedAt > held.arrivedAt ? entry : null;
 }
 
 /** No write has changed what it tells of. */

@@ -509,8 +509,11 @@ describe('requests for the same, at the same time', () => {
     let theirs: (how: HowLanded) => void = () => {};
     const landed: string[] = [];
     const others: OtherFlights = {
-      board: async () => (landed.length === 0 ? { theirs: new Promise((resolve) => (theirs = resolve)) } : null),
-      land: (_, how) => void landed.push(how),
+      board: async (_key, _since, ours) => {
+        if (landed.length === 0) return { theirs: new Promise((resolve) => (theirs = resolve)) };
+        void ours.then((how) => landed.push(how));
+        return null;
+      },
     };
     const cache = caching(ok(), { others });
     const asked = [cache.ask(), cache.ask({ tenant: 'two' })];
@@ -570,6 +573,7 @@ describe('a stale answer', () => {
     expect(cache.fetched()).toBe(2);
     cache.clock.advance(10_001);
     await cache.ask();
+    await cache.rested();
     expect(cache.fetched()).toBe(3);
   });
 

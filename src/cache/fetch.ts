@@ -48,12 +48,12 @@ async function lead<E extends Sendable>(
   // From here on whoever waits for a slot for the same waits for this flight.
   flights.recallOthers(key, exchange.notes.tenant);
   try {
-    const boarded = others === null ? null : await others.board(key);
+    const landed = flight.landed.then(({ kind }) => kind);
+    const boarded = others === null ? null : await others.board(key, flight.since, landed);
     if (boarded !== null) {
       void landWith(options, flight, key, boarded.theirs);
       return turnBack(exchange);
     }
-    if (others !== null) void flight.landed.then(({ kind }) => others.land(key, kind));
     const asked = askedNow(options, exchange, flight);
     const outcome = await next({ ...exchange, hangUp: flight.company });
     return settle(options, exchange, asked, outcome);

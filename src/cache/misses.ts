@@ -12,7 +12,7 @@ import {
   USUAL_TERMS,
 } from '../exchange.ts';
 import type { ProblemCode } from '../problem.ts';
-import { isUntouched, lookUp } from './answers.ts';
+import { fresherThan, isUntouched, lookUp } from './answers.ts';
 import { isNotModified, withValidators } from './entity.ts';
 import { awaitOthers, type Flight, type Landing, NOBODY_LEAVES, type Turn } from './flights.ts';
 import { variantKey } from './key.ts';
@@ -200,21 +200,34 @@ export function createMisses<E extends Cacheable>(
     return null;
   };
 
+  const fetch = (exchange: E, miss: Miss): Outcome | Promise<Outcome> => {
+    const { wishes, rule, why } = miss;
+    const { headers, method } = exchange;
+    // Without a rule nobody knows whether the answer may be stored: a HEAD stays what it is.
+    const into = wishes.noStore || (method === 'HEAD' && rule === null) ? null : { key: miss.primary, rule };
+    const throttled = miss.held !== null && why === 'stale' && miss.held.stale.staleIfThrottledMs > 0;
+    const terms = throttled ? { ...USUAL_TERMS, patienceMs: IMPATIENCE_MS } : USUAL_TERMS;
+    const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
+    const own = why === 'request' || (conditional && rule === null && miss.held === null);
+    return into === null || own || lone.has(miss.key)
+      ? alone(exchange, miss, into, terms)
+      : together(exchange, miss, into, terms);
+  };
+
+  /** Another replica may have fetched it anew since; null: nobody has. */
+  const fetchedElsewhere = async (exchange: E, miss: Miss): Promise<StoredAnswer | null> =>
+    miss.held === null || miss.why !== 'stale' ? null : fresherThan(options, exchange, miss.key, miss.held);
+
   return {
     isFailing: (key) => failing.has(key),
 
     fetch(exchange, miss) {
-      const { wishes, rule, why } = miss;
-      const { headers, method } = exchange;
-      // Without a rule nobody knows whether the answer may be stored: a HEAD stays what it is.
-      const into = wishes.noStore || (method === 'HEAD' && rule === null) ? null : { key: miss.primary, rule };
-      const throttled = miss.held !== null && why === 'stale' && miss.held.stale.staleIfThrottledMs > 0;
-      const terms = throttled ? { ...USUAL_TERMS, patienceMs: IMPATIENCE_MS } : USUAL_TERMS;
-      const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
-      const own = why === 'request' || (conditional && rule === null && miss.held === null);
-      return into === null || own || lone.has(miss.key)
-        ? alone(exchange, miss, into, terms)
-        : together(exchange, miss, into, terms);
+      if (miss.held === null) return fetch(exchange, miss);
+      return fetchedElsewhere(exchange, miss).then((entry) => {
+        const usable =
+          entry !== null && judge(ageOf(entry, clock.monotonic()), entry.freshForMs, miss.wishes) === 'fresh';
+        return usable ? serve.hit(exchange, entry) : fetch(exchange, miss);
+      });
     },
 
     refresh(exchange, miss) {
@@ -228,6 +241,7 @@ export function createMisses<E extends Cacheable>(
         const turn = flights.takeTurn(key, '', NOBODY_LEAVES);
         const fetch = fetchOf(into, true, miss.held);
         try {
+          if ((await fetchedElsewhere(exchange, miss)) !== null) return;
           const outcome = await send(asked, miss, fetch, {}, terms);
           if (outcome.kind === 'answer' && outcome.body instanceof Readable) await drained(outcome.body);
           if (!fetch.turnedBack && coveredBy(outcome) !== null) failing.add(key, FAILING_MS);

@@ -54,10 +54,15 @@ export interface InvalidationRule {
 
 /** The flights of other replicas. */
 export interface OtherFlights {
-  /** Null: none is under way, and this one is known to all from now on. Else `theirs` tells how that one ends, in bounded time. */
-  board(key: string): Promise<{ readonly theirs: Promise<HowLanded> } | null>;
-  /** The flight that `board` has answered null for has ended. */
-  land(key: string, how: HowLanded): void;
+  /**
+   * Null: none is under way that departed after the same writes as this one; this one is known to all from now on, until
+   * `landed`. Else how that one ends, in bounded time.
+   */
+  board(
+    key: string,
+    since: number,
+    landed: Promise<HowLanded>,
+  ): Promise<{ readonly theirs: Promise<HowLanded> } | null>;
 }
 
 /** How a request that the cache could not answer is to be fetched, and what became of it. */

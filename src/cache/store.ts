@@ -8,6 +8,8 @@ import type { StaleWindows } from './rules.ts';
  */
 export interface CacheStore {
   get(key: string): CacheEntry | undefined | Promise<CacheEntry | undefined>;
+  /** Looks past what is nearest, which is out of date; null where there is nothing beyond. */
+  beyond(key: string): Promise<CacheEntry | undefined> | null;
   /** Keeps the entry until about `keepMs` from now; a store may drop any entry at any time. */
   set(key: string, entry: CacheEntry, keepMs: number): void;
   /** Frees the room of an entry that will never be served again. */

@@ -17,6 +17,17 @@ const problems = {
     title: 'Unauthorized',
     detail: 'Send the admin token as `Authorization: Bearer <token>`.',
   },
+  bad_request: { status: 400, title: 'Bad Request', detail: 'The request can not be read.' },
+  cross_site: {
+    status: 403,
+    title: 'Forbidden',
+    detail: 'A page of another site may not change anything here.',
+  },
+  unsupported_media_type: {
+    status: 415,
+    title: 'Unsupported Media Type',
+    detail: 'Send JSON, with `Content-Type: application/json`.',
+  },
   not_found: { status: 404, title: 'Not Found', detail: 'The admin port has no such path.' },
   method_not_allowed: { status: 405, title: 'Method Not Allowed', detail: 'See Allow for what this path takes.' },
   internal: {
@@ -30,8 +41,10 @@ export function adminProblem(
   code: keyof typeof problems,
   headers: Readonly<Record<string, string>> = {},
   requestId: string = randomUUID(),
+  said?: string,
 ): Response {
-  const { status, title, detail } = problems[code];
+  const { status, title } = problems[code];
+  const detail = said ?? problems[code].detail;
   const body = { type: 'about:blank', title, status, detail, code, requestId, message: detail };
   return new Response(`${JSON.stringify(body)}\n`, {
     status,

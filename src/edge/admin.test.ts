@@ -11,7 +11,18 @@ afterEach(() => {
 
 const TOKEN = 'admin-token-0123456789';
 const PATHS = ['/livez', '/readyz', '/metrics', '/status', '/config'];
-const PROTECTED = ['/metrics', '/status', '/config', '/', '/unknown', '/reload', '/livez/', '/readyz/x', '//livez'];
+const PROTECTED = [
+  '/metrics',
+  '/status',
+  '/config',
+  '/cache/purge',
+  '/',
+  '/unknown',
+  '/reload',
+  '/livez/',
+  '/readyz/x',
+  '//livez',
+];
 
 async function admin(options: Partial<AdminOptions> = {}) {
   const logged: { fields: Record<string, unknown>; message: string }[] = [];
@@ -22,6 +33,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP up Up.\n' }),
     status: () => ({ accounts: { main: { slotsInUse: 3 } } }),
     config: () => ({ listen: { admin: { token: '[secret]' } } }),
+    purge: async () => ({ ok: true, purged: { accounts: ['main'] } }),
     log: { debug: note, info: note, warn: note, error: note },
     ...options,
   });
@@ -158,5 +170,54 @@ describe('with a token', () => {
 
   it('an empty one is a mistake found at the start, for it would open everything', async () => {
     await expect(admin({ token: new Secret('') })).rejects.toThrow('empty');
+  });
+});
+
+describe('a purge', () => {
+  const purging = async (body: string, headers: readonly string[] = ['Content-Type: application/json']) => {
+    const asked: unknown[] = [];
+    const { send } = await admin({
+      purge: async (purge) => {
+        asked.push(purge);
+        return purge.account === 'unknown' ? { ok: false, detail: 'There is no account "unknown".' } : OK;
+      },
+    });
+    const reply = await send('POST /cache/purge', [...headers, `Content-Length: ${body.length}`, '', body]);
+    return { ...reply, said: JSON.parse(reply.body) as { detail?: string; code?: string }, asked };
+  };
+  const OK = { ok: true, purged: { accounts: ['main'] } } as const;
+
+  it.each([
+    [
+      '{"path":"/api/v1/flows/**","account":"main"}',
+      { path: ['api', 'v1', 'flows', '**'], account: 'main', tag: null },
+    ],
+    ['{"tag":"definitions"}', { path: null, account: null, tag: 'definitions' }],
+    ['{"account":"main"}', { path: null, account: 'main', tag: null }],
+  ])('%s', async (body, expected) => {
+    const { status, said, asked } = await purging(body);
+    expect([status, said, asked]).toEqual([200, { accounts: ['main'] }, [expected]]);
+  });
+
+  it.each([
+    ['{', 'The body is no JSON.'],
+    ['[]', 'The body must be a JSON object.'],
+    ['{}', 'Say what to drop: a path, a tag, or an account.'],
+    ['{"paht":"/a"}', 'There is no field "paht"; known are account, path, tag.'],
+    ['{"path":7}', 'The field "path" must be a text.'],
+    ['{"path":"flows"}', 'The field "path" can not be read: the path "flows" must begin with /.'],
+    ['{"account":"unknown"}', 'There is no account "unknown".'],
+  ])('refuses %s and says why', async (body, detail) => {
+    expect(await purging(body)).toMatchObject({ status: 400, said: { code: 'bad_request', detail } });
+  });
+
+  it('takes JSON alone, and nothing from a page of another site', async () => {
+    const body = '{"account":"main"}';
+    expect(await purging(body, ['Content-Type: text/plain'])).toMatchObject({ status: 415, asked: [] });
+    const json = 'Content-Type: application/json';
+    for (const from of ['Sec-Fetch-Site: cross-site', 'Origin: https://evil.test', 'Origin: null']) {
+      expect(await purging(body, [json, from])).toMatchObject({ status: 403, said: { code: 'cross_site' }, asked: [] });
+    }
+    expect((await purging(body, [json, 'Sec-Fetch-Site: same-origin'])).status).toBe(200);
   });
 });

@@ -5,6 +5,7 @@ import { Hono } from 'hono';
 import type { Log } from '../observe.ts';
 import type { Secret } from '../secret.ts';
 import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
+import { type Purge, readPurge } from './purge.ts';
 
 export interface AdminOptions {
   /**
@@ -18,6 +19,9 @@ export interface AdminOptions {
   readonly status: () => unknown;
   /** Redacted already. */
   readonly config: () => unknown;
+  readonly purge: (
+    purge: Purge,
+  ) => Promise<{ readonly ok: true; readonly purged: unknown } | { readonly ok: false; readonly detail: string }>;
   readonly log: Log;
 }
 
@@ -54,6 +58,16 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
     },
     { method: 'GET', path: '/status', answer: () => json(options.status()) },
     { method: 'GET', path: '/config', answer: () => json(options.config()) },
+    {
+      method: 'POST',
+      path: '/cache/purge',
+      answer: async (request) => {
+        const read = await readPurge(request);
+        if (!read.ok) return adminProblem(read.code, {}, undefined, read.detail);
+        const purged = await options.purge(read.purge);
+        return purged.ok ? json(purged.purged) : adminProblem('bad_request', {}, undefined, purged.detail);
+      },
+    },
   ];
 }
 
@@ -69,7 +83,12 @@ export function createAdminApp(options: AdminOptions): Hono {
     const authorization = c.req.header('authorization');
     return open.has(c.req.path) || allowed(authorization) ? next() : unauthorized(authorization !== undefined);
   });
-  for (const { method, path, answer } of endpoints) app.on(method, path, (c) => answer(c.req.raw));
+  for (const { method, path, answer } of endpoints) {
+    app.on(method, path, (c) => {
+      const { raw } = c.req;
+      return method === 'POST' && isCrossSite(raw) ? adminProblem('cross_site') : answer(raw);
+    });
+  }
   for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
     const methods = endpoints.filter((endpoint) => endpoint.path === path).map((endpoint) => endpoint.method);
     const allow = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).join(', ');
@@ -82,6 +101,17 @@ export function createAdminApp(options: AdminOptions): Hono {
     return adminProblem('internal', {}, requestId);
   });
   return app;
+}
+
+/**
+ * A browser sends what a page of any site tells it to, also to a port of the loopback that needs no token; but it says where
+ * that came from.
+ */
+function isCrossSite({ headers }: Request): boolean {
+  const site = headers.get('sec-fetch-site');
+  if (site !== null) return site !== 'same-origin' && site !== 'none';
+  const origin = headers.get('origin');
+  return origin !== null && (!URL.canParse(origin) || new URL(origin).host !== headers.get('host'));
 }
 
 /** A server for the admin app, not listening yet. */

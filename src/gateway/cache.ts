@@ -1,18 +1,58 @@
+import { randomUUID } from 'node:crypto';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
+import { createSharedAnswers } from '../adapters/redis/answers.ts';
+import { openBus } from '../adapters/redis/bus.ts';
+import { openRedis } from '../adapters/redis/connection.ts';
+import { createSharedDrops } from '../adapters/redis/drops.ts';
+import { createSharedFlights } from '../adapters/redis/flights.ts';
+import { openListener } from '../adapters/redis/listener.ts';
+import { createTiers } from '../adapters/tiers.ts';
 import { BriefMemory } from '../cache/brief.ts';
 import { createDrops } from '../cache/drops.ts';
 import { Flights } from '../cache/flights.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
+import type { Settings } from '../config/model.ts';
+import type { Log, Meter } from '../observe.ts';
 
 /** What the cache remembers: in this process, and where there is a Redis, with all replicas. */
-export function openCache({ memory, clock }: { readonly memory: MemoryCache; readonly clock: Clock }): CacheState {
-  return {
-    store: memory,
-    drops: createDrops(),
-    flights: new Flights(),
-    others: null,
-    lone: new BriefMemory(clock),
-    failing: new BriefMemory(clock),
+export interface OpenCache extends CacheState {
+  /** Hears of the writes of all replicas to these accounts from now on. Resolves when each was asked for once. */
+  follow(accounts: readonly string[]): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export function openCache(options: {
+  readonly settings: Settings;
+  readonly memory: MemoryCache;
+  readonly clock: Clock;
+  readonly meter: Meter;
+  readonly log: Log;
+}): OpenCache {
+  const { settings, memory, clock, meter, log } = options;
+  const own = { flights: new Flights(), lone: new BriefMemory(clock), failing: new BriefMemory(clock) };
+  const { redis } = settings;
+  if (redis === null) {
+    const alone = { store: memory, drops: createDrops(), others: null };
+    return { ...own, ...alone, follow: async () => {}, stop: async () => {} };
+  }
+  // Apart from the ledger's: a large answer on the way must not hold up a decision.
+  const connection = openRedis({ settings: redis, log });
+  const { client, isReady } = connection;
+  const { prefix } = redis;
+  const replica = randomUUID();
+  const bus = openBus({ listener: openListener({ settings: redis, clock, log }), client, prefix, log });
+  const drops = createSharedDrops({ client, bus, isReady, prefix, replica, newBase: randomUUID, clock, log });
+  connection.onReady(() => drops.catchUp());
+  const close = async (): Promise<void> => {
+    await drops.stop();
+    bus.close();
+    connection.close();
   };
+  if (!settings.cache.shared) {
+    return { ...own, store: memory, drops, others: null, follow: drops.follow, stop: close };
+  }
+  const answers = createSharedAnswers({ client, isReady, drops, prefix, clock, meter });
+  const others = createSharedFlights({ client, isReady, answers, bus, drops, prefix, replica, clock });
+  return { ...own, store: createTiers(memory, answers), drops, others, follow: drops.follow, stop: close };
 }

@@ -42,6 +42,8 @@ export interface Running {
 export interface RunOptions {
   readonly config?: (upstream: string) => Config;
   readonly simulator?: SimulatorOptions;
+  /** One that runs already, for several gateways; not closed with any of them. */
+  readonly upstream?: Simulator;
   readonly clock?: Clock;
   readonly env?: Record<string, string>;
   /**
@@ -95,7 +97,7 @@ export function configuration(upstream: string, more: Config = {}): Config {
 
 /** Simulator and gateway in this process, on real sockets. Dispose of it: `await using`. */
 export async function run(options: RunOptions = {}): Promise<Running> {
-  const simulator = await createSimulator(options.simulator);
+  const simulator = options.upstream ?? (await createSimulator(options.simulator));
   const text = JSON.stringify(options.config?.(simulator.url) ?? configuration(simulator.url));
   const loaded = await loadSettings({ path: 'test.yaml', env: options.env ?? {}, readFile: async () => text });
   if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
@@ -146,7 +148,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
     },
     async [Symbol.asyncDispose]() {
       if (!closed) await gateway.close();
-      await simulator.close();
+      if (options.upstream === undefined) await simulator.close();
     },
   };
 }

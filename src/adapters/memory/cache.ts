@@ -9,6 +9,7 @@ const OVERHEAD_BYTES = 512;
 /** Answers at once: what is found here costs no promise on the way of a hit. */
 export interface MemoryCache extends CacheStore {
   get(key: string): CacheEntry | undefined;
+  beyond(key: string): null;
   size(): { readonly entries: number; readonly bytes: number };
 }
 
@@ -21,7 +22,8 @@ export function createMemoryCache(options: {
   const { clock, meter } = options;
   if (!(options.maxBytes >= 1)) {
     // A cache of no size is no cache; lru-cache would take 0 for unbounded.
-    return { get: () => undefined, set: () => {}, delete: () => {}, size: () => ({ entries: 0, bytes: 0 }) };
+    const size = () => ({ entries: 0, bytes: 0 });
+    return { get: () => undefined, beyond: () => null, set: () => {}, delete: () => {}, size };
   }
   const entries = new LRUCache<string, Held>({
     maxSize: options.maxBytes,
@@ -47,6 +49,7 @@ export function createMemoryCache(options: {
       else if (entry.kind === 'answer') meter.cacheOperation('memory', 'hit');
       return entry;
     },
+    beyond: () => null,
     set(key, entry, keepMs) {
       const size = sizeOf(key, entry);
       if (size > options.maxBytes) {

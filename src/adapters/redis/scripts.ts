@@ -12,18 +12,23 @@ export interface Script {
 
 const read = (name: string): string => readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
 
-/** What all scripts share stands in front of each: Redis gives them no other way. */
+/** What scripts share stands in front of each: Redis gives them no other way. */
 function script(...names: string[]): Script {
-  const text = ['prelude', ...names].map(read).join('\n');
+  const text = names.map(read).join('\n');
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
 export const scripts = {
-  admit: script('roster', 'admit'),
-  settle: script('settle'),
-  withdraw: script('withdraw'),
-  beat: script('roster', 'beat'),
-  enter: script('roster', 'enter'),
+  admit: script('prelude', 'roster', 'admit'),
+  settle: script('prelude', 'settle'),
+  withdraw: script('prelude', 'withdraw'),
+  beat: script('prelude', 'roster', 'beat'),
+  enter: script('prelude', 'roster', 'enter'),
+  follow: script('drops-prelude', 'drops-follow'),
+  drop: script('drops-prelude', 'drops-drop'),
+  getAnswer: script('answer-get'),
+  keepFlight: script('flight-keep'),
+  landFlight: script('flight-land'),
 } as const;
 
 /** By its digest; the whole text only where the server does not know it yet. */
@@ -39,6 +44,16 @@ export async function runScript(
     // The first word of an error is its code in Redis' protocol.
     if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
     return runWhole(client, { text }, keys, args);
+  }
+}
+
+/** The same for replies that hold bytes. */
+export async function runForBytes(client: Client, { sha, text }: Script, keys: readonly string[]) {
+  try {
+    return await client.callBuffer('EVALSHA', [sha, keys.length, ...keys]);
+  } catch (error) {
+    if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
+    return client.callBuffer('EVAL', [text, keys.length, ...keys]);
   }
 }
 

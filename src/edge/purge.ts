@@ -1,0 +1,53 @@
+import { parsePathPattern } from '../routing/pattern.ts';
+
+/** What an operator wants dropped from the cache. */
+export interface Purge {
+  /** Null: all accounts. */
+  readonly account: string | null;
+  /** Segments of a path pattern. */
+  readonly path: readonly string[] | null;
+  readonly tag: string | null;
+}
+
+export type PurgeRead =
+  | { readonly ok: true; readonly purge: Purge }
+  | { readonly ok: false; readonly code: 'bad_request' | 'unsupported_media_type'; readonly detail?: string };
+
+const KNOWN = ['account', 'path', 'tag'];
+/** No purge is longer. */
+const LONGEST = 64 * 1024;
+
+/** Reads the body of `POST /cache/purge`: `{"path": "/api/v1/flows/**", "account": "main"}`, or a tag, or an account alone. */
+export async function readPurge(request: Request): Promise<PurgeRead> {
+  const type = request.headers.get('content-type') ?? '';
+  if (!/^application\/json\b/i.test(type)) return { ok: false, code: 'unsupported_media_type' };
+  if (Number(request.headers.get('content-length') ?? 0) > LONGEST) return bad('The body is too long.');
+  let body: unknown;
+  try {
+    body = JSON.parse(await request.text());
+  } catch {
+    return bad('The body is no JSON.');
+  }
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return bad('The body must be a JSON object.');
+  const fields = new Map(Object.entries(body));
+  for (const [name, value] of fields) {
+    if (!KNOWN.includes(name)) return bad(`There is no field "${name}"; known are ${KNOWN.join(', ')}.`);
+    if (typeof value !== 'string' || value === '') return bad(`The field "${name}" must be a text.`);
+  }
+  if (fields.size === 0) return bad('Say what to drop: a path, a tag, or an account.');
+  const path = fields.get('path') as string | undefined;
+  const parsed = path === undefined ? null : parsePathPattern(path);
+  if (parsed?.ok === false) return bad(`The field "path" can not be read: ${parsed.reason}.`);
+  return {
+    ok: true,
+    purge: {
+      account: (fields.get('account') as string | undefined) ?? null,
+      path: parsed?.segments ?? null,
+      tag: (fields.get('tag') as string | undefined) ?? null,
+    },
+  };
+}
+
+function bad(detail: string): PurgeRead {
+  return { ok: false, code: 'bad_request', detail };
+}

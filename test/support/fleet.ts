@@ -1,0 +1,60 @@
+import type { Simulator } from '../../src/simulator/api.ts';
+import type { SimulatorOptions } from '../../src/simulator/options.ts';
+import { createSimulator } from '../../src/simulator/simulator.ts';
+import { BILLING_KEY, type Config, configuration, READER_KEY, type Running, run, sha256 } from './gateway.ts';
+import { type RedisServer, until } from './redis.ts';
+
+export interface Fleet {
+  readonly simulator: Simulator;
+  readonly all: readonly Running[];
+  /** The replica that the n-th request goes to. */
+  at(n: number): Running;
+  /** Resolves when each replica has a share of the account that it may use alone: some two seconds after the last has come. */
+  shared(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+let fleets = 0;
+
+/** Quotas that are in nobody's way: for tests that are about something else. */
+const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
+const ROOMY = { rate: 900_000, burst: 50_000, maxWait: '5s' };
+
+/** Replicas that share a Redis and an upstream. */
+export async function fleet(
+  redis: RedisServer,
+  count: number,
+  { more = {}, simulator: options }: { more?: Config; simulator?: SimulatorOptions } = {},
+): Promise<Fleet> {
+  const simulator = await createSimulator({ ...options, switches: { limit: PLENTY.limit, ...options?.switches } });
+  const prefix = `fleet${fleets++}`;
+  const text = JSON.stringify({
+    ...configuration(simulator.url),
+    accounts: { main: { quota: PLENTY, credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }] } },
+    redis: { url: redis.url, prefix, timeout: '1s' },
+    tenants: {
+      billing: { keys: [{ id: 'now', sha256: sha256(BILLING_KEY) }], quota: ROOMY },
+      reader: { keys: [{ id: 'now', sha256: sha256(READER_KEY) }], quota: ROOMY },
+    },
+    ...more,
+  });
+  const all: Running[] = [];
+  // One after the other: the first waits for others that may be there.
+  for (let i = 0; i < count; i++)
+    all.push(await run({ upstream: simulator, config: () => JSON.parse(text) as Config }));
+  return {
+    simulator,
+    all,
+    shared: () =>
+      until('each replica has a share', async () => {
+        const members = await redis.client().hget(`${prefix}:{main}:window`, 'M');
+        const shares = Object.values(JSON.parse(members ?? '{}') as Record<string, { a: number }>);
+        return shares.length === count && shares.every(({ a }) => a > 0);
+      }),
+    at: (n) => all[n % all.length] as Running,
+    async [Symbol.asyncDispose]() {
+      await Promise.all(all.map((each) => each[Symbol.asyncDispose]()));
+      await simulator.close();
+    },
+  };
+}
