@@ -33,6 +33,8 @@ export interface Received {
   readonly startedAt: MonotonicMs;
   /** Aborted when the caller hangs up before the answer is complete. */
   readonly hangUp: HangUp;
+  /** Once it is sent, it is carried through though the caller may leave: somebody will ask for its answer. */
+  readonly carryThrough?: boolean;
   readonly notes: Notes;
 }
 
@@ -40,6 +42,8 @@ export interface Received {
 export interface RequestBody {
   /** The `Content-Length`, or null for a chunked body. */
   readonly declaredBytes: number | null;
+  /** All of it, where it has been read already. */
+  readonly bytes?: Buffer;
   /**
    * Starts reading; once only. A caller that waits for `100 Continue` is told to go on only now, so a refused request
    * need not upload anything. The stream fails with {@link BodyTooLarge} when more than the limit arrives.

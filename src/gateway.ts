@@ -86,7 +86,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const sender = createUndiciSender({ clock });
   const guards = openGuards({ settings: opened, clock, meter: metrics, redis: state.redis });
   const lasting: Lasting = {
-    ...{ clock, random, log, metrics, redactor, state, ledger, room, sender, memory, cache },
+    ...{ clock, random, log, metrics, redactor, state, ledger, room, sender, memory, cache, replays: cache.replays },
     ...guards,
   };
   const generations = createGenerations(lasting, opened);

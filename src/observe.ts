@@ -26,6 +26,8 @@ export interface Meter {
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
   /** A guard counted in this process, since Redis did not answer. */
   guardFallback(guard: 'guess' | 'flood'): void;
+  /** What came of a write with an Idempotency-Key. */
+  idempotency(outcome: 'first' | 'replayed' | 'conflict' | 'mismatch' | 'unknown' | 'broken' | 'unavailable'): void;
   /** `broken`: what was there is not, or no longer, an answer of ours. `failed`: Redis did not answer. */
   cacheOperation(
     tier: 'memory' | 'redis',

@@ -62,6 +62,11 @@ export function buildSettings(input: BuildInput): Built {
     upstreams,
     routes: routesOf(gateway, upstreams),
     cache: cacheOf(gateway),
+    idempotency: {
+      keepMs: gateway.idempotency.keep,
+      maxAnswerBytes: gateway.idempotency.maxAnswer,
+      memoryBytes: gateway.idempotency.memory,
+    },
     limits: {
       bodyBytes: gateway.limits.body,
       replayBytes: Math.min(gateway.limits.replay, gateway.limits.body),

@@ -21,6 +21,8 @@ export interface Settings {
   /** First match wins. */
   readonly routes: readonly RouteSettings[];
   readonly cache: CacheSettings;
+  /** Of writes with an Idempotency-Key. */
+  readonly idempotency: { readonly keepMs: number; readonly maxAnswerBytes: number; readonly memoryBytes: number };
   readonly limits: {
     readonly bodyBytes: number;
     /** Bodies up to this size are read before they are sent, so that they can be sent again after a 401. */

@@ -226,6 +226,29 @@ const cache = z
   })
   .prefault({});
 
+const idempotency = z
+  .strictObject({
+    keep: doc(duration(1_000, 30 * DAY).default(DAY), {
+      description:
+        'How long the first answer to a write with an `Idempotency-Key` is kept, and given to whoever repeats it. A repeat that comes later is a new write.',
+      unit: 'duration',
+      shown: '24h',
+    }),
+    maxAnswer: doc(size(0, 64 * 1024 ** 2).default(1024 ** 2), {
+      description:
+        'A larger answer to such a write goes out whole and is not kept: a repeat is answered 409 and told the status of the first.',
+      unit: 'size',
+      shown: '1MiB',
+    }),
+    memory: doc(size(64 * 1024, 1024 ** 4).default(32 * 1024 ** 2), {
+      description:
+        'Without `redis:`, room for such answers in this process. When it is full the least recently used are forgotten before their time, and a repeat of theirs is a new write.',
+      unit: 'size',
+      shown: '32MiB',
+    }),
+  })
+  .prefault({});
+
 const limits = z
   .strictObject({
     body: doc(size(0, 1024 ** 4).default(10 * 1024 ** 2), {
@@ -302,6 +325,7 @@ export const gatewaySchema = z.strictObject({
     description: 'First match wins; what matches none is answered 404. Default: see "Defaults for Patchworks".',
   }),
   cache,
+  idempotency,
   limits,
   drain,
   log: z

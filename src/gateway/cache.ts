@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
+import { createMemoryReplays } from '../adapters/memory/replay.ts';
 import { createSharedAnswers } from '../adapters/redis/answers.ts';
 import { openBus } from '../adapters/redis/bus.ts';
 import { openRedis } from '../adapters/redis/connection.ts';
 import { createSharedDrops } from '../adapters/redis/drops.ts';
 import { createSharedFlights } from '../adapters/redis/flights.ts';
 import { openListener } from '../adapters/redis/listener.ts';
+import { createSharedReplays } from '../adapters/redis/replay.ts';
 import { createTiers } from '../adapters/tiers.ts';
 import { BriefMemory } from '../cache/brief.ts';
 import { createDrops } from '../cache/drops.ts';
@@ -14,12 +16,15 @@ import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Log, Meter } from '../observe.ts';
+import type { ReplayStore } from '../replay/store.ts';
 
 /** What the cache remembers: in this process, and where there is a Redis, with all replicas. */
 export interface OpenCache extends CacheState {
   /** Hears of the writes of all replicas to these accounts from now on. Resolves when each was asked for once. */
   follow(accounts: readonly string[]): Promise<void>;
   stop(): Promise<void>;
+  /** Of writes with an Idempotency-Key: the same connection. */
+  readonly replays: ReplayStore;
 }
 
 export function openCache(options: {
@@ -31,10 +36,11 @@ export function openCache(options: {
 }): OpenCache {
   const { settings, memory, clock, meter, log } = options;
   const own = { flights: new Flights(), lone: new BriefMemory(clock), failing: new BriefMemory(clock) };
-  const { redis } = settings;
+  const { redis, idempotency } = settings;
   if (redis === null) {
     const alone = { store: memory, drops: createDrops(), others: null };
-    return { ...own, ...alone, follow: async () => {}, stop: async () => {} };
+    const replays = createMemoryReplays({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
+    return { ...own, ...alone, replays, follow: async () => {}, stop: async () => {} };
   }
   // Apart from the ledger's: a large answer on the way must not hold up a decision.
   const connection = openRedis({ settings: redis, log });
@@ -49,10 +55,12 @@ export function openCache(options: {
     bus.close();
     connection.close();
   };
+  const replays = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.keepMs });
+  const lasting = { ...own, drops, replays, follow: drops.follow, stop: close };
   if (!settings.cache.shared) {
-    return { ...own, store: memory, drops, others: null, follow: drops.follow, stop: close };
+    return { ...lasting, store: memory, others: null };
   }
   const answers = createSharedAnswers({ client, isReady, drops, prefix, clock, meter });
   const others = createSharedFlights({ client, isReady, answers, bus, drops, prefix, replica, clock });
-  return { ...own, store: createTiers(memory, answers), drops, others, follow: drops.follow, stop: close };
+  return { ...lasting, store: createTiers(memory, answers), others };
 }

@@ -10,6 +10,8 @@ const FIXED: readonly (readonly [option: string, of: (settings: Settings) => unk
   ['redis', ({ redis }) => redis],
   ['cache.memory', ({ cache }) => cache.memoryBytes],
   ['cache.shared', ({ cache }) => cache.shared],
+  ['idempotency.keep', ({ idempotency }) => idempotency.keepMs],
+  ['idempotency.memory', ({ idempotency }) => idempotency.memoryBytes],
   ['limits.headers', ({ limits }) => limits.headersBytes],
   ['limits.headersTimeout', ({ limits }) => limits.headersTimeoutMs],
   ['limits.idleTimeout', ({ limits }) => limits.idleTimeoutMs],
@@ -38,6 +40,7 @@ export function fitted(opened: Settings, next: Settings): Fitted {
     redis: opened.redis,
     upstreams,
     cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes, shared: opened.cache.shared },
+    idempotency: { ...opened.idempotency, maxAnswerBytes: next.idempotency.maxAnswerBytes },
     limits: { ...next.limits, headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood },
   };
   const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);

@@ -6,6 +6,7 @@ import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Ledger } from '../quota/ledger.ts';
 import type { WaitingRoom } from '../quota/waiting.ts';
+import type { ReplayStore } from '../replay/store.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
@@ -28,6 +29,7 @@ export interface Lasting {
   readonly floods: FloodGuard;
   readonly memory: MemoryCache;
   readonly cache: CacheState;
+  readonly replays: ReplayStore;
 }
 
 /** What a gateway is made of: what lasts, and what follows from the settings in force. */

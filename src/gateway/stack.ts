@@ -9,6 +9,7 @@ import { type Handler, type OnTerms, type Received, refuse } from '../exchange.t
 import { announceQuota } from '../quota/fields.ts';
 import { type Admitted, limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
 import { readUpstreamLimit } from '../quota/upstream-limit.ts';
+import { replayWrites } from '../replay/replay.ts';
 import { findRoute, type Route, type Routed } from '../routing/route.ts';
 import { forward } from '../upstream/forward.ts';
 import { readSmallBodies, type Uploaded } from '../upstream/payload.ts';
@@ -31,6 +32,7 @@ const NEVER_STORE: Settings['cache']['rules'] = [
  *     holdBackFloods    before anything that costs more than knowing the key
  *     authorise         may this tenant call this; before the cache, or a withdrawn permission would still read
  *     leadLinksBack     above the cache, so that what is stored is the upstream's and no caller's Host gets into it
+ *     replayWrites      a write with an Idempotency-Key is sent once; below the links, for the same reason
  *     cacheAnswers      before the quota: what is in memory costs nothing
  *     readSmallBodies   before the quota: a slow upload holds no slot
  *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
@@ -86,7 +88,14 @@ export function drawStack(parts: Parts, background: CacheOptions['background']):
   })(fetching);
   const upload = readSmallBodies<Allowed & Fetching & OnTerms>(settings.limits)(quota);
   const cache = cacheAnswers<Allowed>(caching)(upload);
-  const links = leadLinksBack<Allowed>({ origins: originsOf(settings) })(cache);
+  const replay = replayWrites<Allowed>({
+    store: parts.replays,
+    maxAnswerBytes: settings.idempotency.maxAnswerBytes,
+    clock,
+    meter: metrics,
+    log,
+  })(cache);
+  const links = leadLinksBack<Allowed>({ origins: originsOf(settings) })(replay);
   const permission = authorise<Known>()(links);
   const floods = holdBackFloods<Known>(parts)(permission);
   const fields = announceQuota<Known>(parts)(floods);

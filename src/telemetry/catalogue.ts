@@ -78,6 +78,7 @@ export function catalogue(registry: Registry) {
       'credential',
       'outcome',
     ]),
+    idempotency: counter('idempotency_total', 'Writes with an Idempotency-Key, by what came of them.', ['outcome']),
     cacheOperations: counter('cache_operations_total', 'Look-ups and stores of the cache.', ['tier', 'outcome']),
     reloads: counter('config_reloads_total', 'Loads of the configuration, the first one included, by outcome.', [
       'outcome',

@@ -39,6 +39,7 @@ describe('the metrics of the contract', () => {
     metrics.upstreamThrottled('main');
     metrics.upstreamFieldMalformed('main', 'x-ratelimit-limit');
     metrics.guardFallback('guess');
+    metrics.idempotency('first');
     metrics.credentialRefresh('main', 'spare', 'ok');
     metrics.credentialExpiry('main', 'spare', 1.8e9);
     metrics.cacheOperation('memory', 'hit');
@@ -68,6 +69,7 @@ describe('the metrics of the contract', () => {
       quota_slots_foreign: 'gauge{account}',
       quota_decisions_total: 'counter{account,tenant,decision}',
       guard_fallbacks_total: 'counter{guard}',
+      idempotency_total: 'counter{outcome}',
       quota_wait_seconds: 'histogram{tenant}',
       quota_waiting: 'gauge{account}',
       upstream_throttled_total: 'counter{account}',

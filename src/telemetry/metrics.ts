@@ -109,6 +109,9 @@ function meterOf(families: Catalogue, series: () => Handles): Omit<Meter, 'crede
     guardFallback(guard) {
       families.guardFallbacks.of({ guard }).value += 1;
     },
+    idempotency(outcome) {
+      families.idempotency.of({ outcome }).value += 1;
+    },
     cacheOperation(tier, outcome) {
       series().cacheOperations(tier)(outcome).value += 1;
     },

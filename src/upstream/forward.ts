@@ -58,7 +58,7 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
       }),
       body: exchange.payload,
       timeoutMs: upstream.timeoutMs,
-      hangUp: exchange.hangUp,
+      hangUp: exchange.carryThrough === true ? null : exchange.hangUp,
     });
     const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
     exchange.notes.attempts += 1;

@@ -14,6 +14,7 @@ export function readSmallBodies<E extends Received>(options: { readonly replayBy
   return (next) => (exchange) => {
     const { body } = exchange;
     if (body === null) return next(extend(exchange, { payload: null }));
+    if (body.bytes !== undefined) return next(extend(exchange, { payload: body.bytes }));
     if (body.declaredBytes === null || body.declaredBytes > options.replayBytes) {
       return next(extend(exchange, { payload: body.open() }));
     }

@@ -29,6 +29,8 @@ export const scripts = {
   getAnswer: script('answer-get'),
   keepFlight: script('flight-keep'),
   landFlight: script('flight-land'),
+  beginReplay: script('replay-begin'),
+  endReplay: script('replay-end'),
 } as const;
 
 /** By its digest; the whole text only where the server does not know it yet. */
@@ -47,13 +49,18 @@ export async function runScript(
   }
 }
 
-/** The same for replies that hold bytes. */
-export async function runForBytes(client: Client, { sha, text }: Script, keys: readonly string[]) {
+/** The same for arguments and replies that hold bytes. */
+export async function runForBytes(
+  client: Client,
+  { sha, text }: Script,
+  keys: readonly string[],
+  args: readonly (Argument | Buffer)[] = [],
+) {
   try {
-    return await client.callBuffer('EVALSHA', [sha, keys.length, ...keys]);
+    return await client.callBuffer('EVALSHA', [sha, keys.length, ...keys, ...args]);
   } catch (error) {
     if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-    return client.callBuffer('EVAL', [text, keys.length, ...keys]);
+    return client.callBuffer('EVAL', [text, keys.length, ...keys, ...args]);
   }
 }
 

@@ -1,0 +1,46 @@
+import { Readable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { gather } from './gather.ts';
+
+const of = (...chunks: string[]) => Readable.from(chunks.map((each) => Buffer.from(each)));
+const textOf = async (body: Readable) => Buffer.concat(await body.toArray()).toString();
+
+describe('a body that is to be kept', () => {
+  test('is read though nobody waits for it', async () => {
+    expect(await gather(of('one ', 'two'), 7)).toEqual({ kind: 'whole', body: Buffer.from('one two') });
+    expect(await gather(of(), 0)).toEqual({ kind: 'whole', body: Buffer.alloc(0) });
+  });
+
+  test('above the limit is passed on whole', async () => {
+    const gathered = await gather(of('one ', 'two ', 'three'), 6);
+    expect(gathered.kind).toBe('large');
+    expect(gathered.kind === 'large' && (await textOf(gathered.body))).toBe('one two three');
+  });
+
+  test('that breaks off is passed on as it is, and breaks off there', async () => {
+    const source = new Readable({ read() {} });
+    const gathering = gather(source, 100);
+    source.push('one');
+    await new Promise((resolve) => setImmediate(resolve));
+    source.destroy(new Error('reset'));
+    const gathered = await gathering;
+    expect(gathered.kind).toBe('broken');
+    const seen: string[] = [];
+    const read = async () => {
+      if (gathered.kind === 'broken') for await (const chunk of gathered.body) seen.push(String(chunk));
+    };
+    await expect(read()).rejects.toThrow('reset');
+    expect(seen).toEqual(['one']);
+  });
+
+  test('above the limit that nobody reads in the end frees what feeds it', async () => {
+    const source = new Readable({ read() {} });
+    const gathering = gather(source, 2);
+    source.push('one');
+    const gathered = await gathering;
+    if (gathered.kind !== 'large') throw new Error('not large');
+    gathered.body.once('data', () => gathered.body.destroy());
+    await new Promise((resolve) => source.once('close', resolve));
+    expect(source.destroyed).toBe(true);
+  });
+});

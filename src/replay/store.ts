@@ -1,0 +1,51 @@
+import type { HeaderList } from '../exchange.ts';
+
+/** The first answer to a write, as it is given again. */
+export interface FirstAnswer {
+  readonly status: number;
+  readonly headers: HeaderList;
+  /** Null: it was too large to be kept. */
+  readonly body: Buffer | null;
+}
+
+/** One request that wants to be the only one with its key. */
+export interface Claim {
+  readonly account: string;
+  /** Of tenant and key: the key itself is kept nowhere. */
+  readonly id: string;
+  /** Of everything the request says. */
+  readonly fingerprint: string;
+  /** Nobody else's. */
+  readonly owner: string;
+  /** No request is under way longer than this. */
+  readonly leaseMs: number;
+}
+
+export type Begun =
+  /** It is the first: to be sent, and ended. */
+  | { readonly kind: 'go' }
+  /** The first is under way. */
+  | { readonly kind: 'conflict' }
+  /** The key was used for something else. */
+  | { readonly kind: 'mismatch' }
+  | { readonly kind: 'replay'; readonly first: FirstAnswer }
+  /** The first may have been carried out, and nobody knows: it timed out, or its replica is gone. */
+  | { readonly kind: 'unknown' }
+  /** What is stored can not be read: it may have been an answer. */
+  | { readonly kind: 'broken' }
+  /** It can not be known whether it is the first. */
+  | { readonly kind: 'unavailable' };
+
+export type Ending =
+  | { readonly kind: 'answered'; readonly first: FirstAnswer }
+  /** It may have been carried out. */
+  | { readonly kind: 'lost' }
+  /** It provably was not: the next one is the first. */
+  | { readonly kind: 'released' };
+
+/** Where it is remembered which writes have been begun, and how they ended. Nothing is ever sent twice for a key of one claim. */
+export interface ReplayStore {
+  begin(claim: Claim): Begun | Promise<Begun>;
+  /** False: it could not be noted; until it is, the claim reads as under way, and after its lease as unknown. */
+  end(claim: Claim, ending: Ending): boolean | Promise<boolean>;
+}
