@@ -510,9 +510,9 @@ describe('requests for the same, at the same time', () => {
     const landed: string[] = [];
     const others: OtherFlights = {
       board: async (_key, _since, ours) => {
-        if (landed.length === 0) return { theirs: new Promise((resolve) => (theirs = resolve)) };
+        if (landed.length === 0) return { kind: 'theirs', landed: new Promise((resolve) => (theirs = resolve)) };
         void ours.then((how) => landed.push(how));
-        return null;
+        return { kind: 'ours', stored: false };
       },
     };
     const cache = caching(ok(), { others });

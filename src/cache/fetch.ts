@@ -1,13 +1,13 @@
 import { Readable } from 'node:stream';
 import type { MonotonicMs } from '../clock.ts';
 import { type Answer, answer, type Handler, type Outcome, refuse, type Stage } from '../exchange.ts';
-import { keep } from './answers.ts';
+import { isUntouched, keep } from './answers.ts';
 import { type Collected, collect, exactCopy } from './collect.ts';
 import { freshened, tagOf } from './entity.ts';
 import type { Flight, HowLanded } from './flights.ts';
 import { lifetimeOf } from './lifetime.ts';
-import type { Cacheable, CacheOptions, Fetching } from './options.ts';
-import type { StoredAnswer } from './store.ts';
+import type { Boarded, Cacheable, CacheOptions, Fetching } from './options.ts';
+import { ageOf, type StoredAnswer } from './store.ts';
 import { fieldsOf, storedHeaders } from './stored.ts';
 
 /** A request that is paid for. */
@@ -49,9 +49,14 @@ async function lead<E extends Sendable>(
   flights.recallOthers(key, exchange.notes.tenant);
   try {
     const landed = flight.landed.then(({ kind }) => kind);
-    const boarded = others === null ? null : await others.board(key, flight.since, landed);
-    if (boarded !== null) {
-      void landWith(options, flight, key, boarded.theirs);
+    const boarded = others === null ? ALONE : await others.board(key, flight.since, landed);
+    if (boarded.kind === 'theirs') {
+      void landWith(options, flight, key, boarded.landed);
+      return turnBack(exchange);
+    }
+    const entry = boarded.stored ? await freshIn(options, exchange, key) : null;
+    if (entry !== null) {
+      flight.land({ kind: 'stored', entry, key, fields: [] });
       return turnBack(exchange);
     }
     const asked = askedNow(options, exchange, flight);
@@ -61,6 +66,15 @@ async function lead<E extends Sendable>(
     flight.land({ kind: 'failed' });
     throw error;
   }
+}
+
+const ALONE: Boarded = { kind: 'ours', stored: false };
+
+/** A fresh answer that another replica has stored since this one looked. */
+async function freshIn(options: CacheOptions, exchange: Cacheable, key: string): Promise<StoredAnswer | null> {
+  const entry = await options.store.beyond(key);
+  if (entry?.kind !== 'answer' || !isUntouched(options, exchange, entry)) return null;
+  return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
 }
 
 /** Nothing was sent: the slot is free again, and the caller waits like everybody else. */

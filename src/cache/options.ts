@@ -54,16 +54,17 @@ export interface InvalidationRule {
 
 /** The flights of other replicas. */
 export interface OtherFlights {
-  /**
-   * Null: none is under way that departed after the same writes as this one; this one is known to all from now on, until
-   * `landed`. Else how that one ends, in bounded time.
-   */
-  board(
-    key: string,
-    since: number,
-    landed: Promise<HowLanded>,
-  ): Promise<{ readonly theirs: Promise<HowLanded> } | null>;
+  board(key: string, since: number, landed: Promise<HowLanded>): Promise<Boarded>;
 }
+
+export type Boarded =
+  /**
+   * None is under way that departed after the same writes as this one; this one is known to all from now on, until `landed`.
+   * `stored`: an answer is there, perhaps of one that has landed a moment ago.
+   */
+  | { readonly kind: 'ours'; readonly stored: boolean }
+  /** `landed` tells how that one ends, in bounded time. */
+  | { readonly kind: 'theirs'; readonly landed: Promise<HowLanded> };
 
 /** How a request that the cache could not answer is to be fetched, and what became of it. */
 export interface Fetch {

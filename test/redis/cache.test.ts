@@ -8,6 +8,7 @@ import { createSharedFlights } from '../../src/adapters/redis/flights.ts';
 import { openListener } from '../../src/adapters/redis/listener.ts';
 import type { Dropped } from '../../src/cache/drops.ts';
 import type { HowLanded } from '../../src/cache/flights.ts';
+import type { Boarded } from '../../src/cache/options.ts';
 import { NEVER_STALE } from '../../src/cache/rules.ts';
 import type { CacheEntry, StoredAnswer } from '../../src/cache/store.ts';
 import { systemClock } from '../../src/clock.ts';
@@ -362,6 +363,8 @@ describe('an answer in Redis', () => {
   });
 });
 
+const landingOf = (boarded: Boarded) => (boarded.kind === 'theirs' ? boarded.landed : null);
+
 describe('a flight of one replica', () => {
   const never = new Promise<HowLanded>(() => {});
 
@@ -369,13 +372,17 @@ describe('a flight of one replica', () => {
     const world = fresh();
     const [one, two] = [await replica(world), await replica(world)];
     let land: (how: HowLanded) => void = () => {};
-    expect(await one.flights.board(KEY, one.latest(), new Promise((resolve) => (land = resolve)))).toBeNull();
+    expect(await one.flights.board(KEY, one.latest(), new Promise((resolve) => (land = resolve)))).toMatchObject({
+      kind: 'ours',
+    });
     const boarded = await two.flights.board(KEY, two.latest(), never);
     one.answers.set(KEY, answerOf(one, { body: Buffer.alloc(200_000, 'y') }), 30_000);
     land('stored');
-    expect(await boarded?.theirs).toBe('stored');
+    expect(await landingOf(boarded)).toBe('stored');
     expect(await two.answers.get(KEY)).toBeDefined();
-    expect(await two.flights.board(KEY, two.latest(), Promise.resolve('alone'))).toBeNull();
+    // Whoever looked a moment too early is told to look again.
+    const late = await two.flights.board(KEY, two.latest(), Promise.resolve('alone'));
+    expect(late).toEqual({ kind: 'ours', stored: true });
   });
 
   test('is taken for given up when its replica says nothing any more', async () => {
@@ -387,7 +394,7 @@ describe('a flight of one replica', () => {
     expect(await client.pttl(mark ?? '')).toBeGreaterThan(0);
     await client.del(mark ?? '');
     two.clock.advance(500);
-    expect(await boarded?.theirs).toBe('again');
+    expect(await landingOf(boarded)).toBe('again');
   });
 
   test('is kept known for as long as it takes', async () => {
@@ -405,7 +412,7 @@ describe('a flight of one replica', () => {
     const [one, two] = [await replica(world), await replica(world)];
     await one.flights.board(KEY, one.latest(), never);
     await one.drops.drop('main', A);
-    expect(await two.flights.board(KEY, two.latest(), never)).toBeNull();
+    expect(await two.flights.board(KEY, two.latest(), never)).toMatchObject({ kind: 'ours' });
   });
 
   test("is nobody else's business when Redis is away", async () => {
@@ -413,7 +420,7 @@ describe('a flight of one replica', () => {
     const one = await replica({ ...fresh(), server: own });
     await own.kill();
     await until('it is noticed', async () => !one.connection.isReady());
-    expect(await one.flights.board(KEY, one.latest(), never)).toBeNull();
+    expect(await one.flights.board(KEY, one.latest(), never)).toMatchObject({ kind: 'ours' });
   });
 });
 
@@ -426,7 +433,7 @@ test('on a Cluster all of it works alike', async () => {
   expect(two.touched('/a', since)).toBe(true);
   await stored(one, answerOf(one));
   expect(await two.answers.get(KEY)).toBeDefined();
-  expect(await one.flights.board(KEY, one.latest(), Promise.resolve('alone'))).toBeNull();
+  expect(await one.flights.board(KEY, one.latest(), Promise.resolve('alone'))).toMatchObject({ kind: 'ours' });
 }, 60_000);
 
 test('a listener of a Cluster comes back when the node it listens to, or all of them, were gone', async () => {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { HowLanded } from '../../cache/flights.ts';
 import { accountOf } from '../../cache/key.ts';
-import type { OtherFlights } from '../../cache/options.ts';
+import type { Boarded, OtherFlights } from '../../cache/options.ts';
 import type { Clock } from '../../clock.ts';
 import { nameOf, type SharedAnswers } from './answers.ts';
 import type { Bus } from './bus.ts';
@@ -101,23 +101,27 @@ export function createSharedFlights(options: {
 
   return {
     async board(key, since, landed) {
-      if (!options.isReady()) return null;
+      if (!options.isReady()) return BY_ITSELF;
       const position = drops.toShared(accountOf(key), since);
       // Whoever asks after a write does not wait for what was asked for before it.
       const name = nameOf(prefix, `${key}\n${position?.base}\n${position?.at}`, 'f');
       const token = randomUUID();
       const listening = listen(name);
       try {
-        if ((await client.set(name, token, 'PX', KNOWN_MS, 'NX')) === null) {
+        const reply = await runScript(client, scripts.boardFlight, [name, nameOf(prefix, key)], [token, KNOWN_MS]);
+        if (reply === 0) {
           listening.watch();
-          return { theirs: listening.theirs };
+          return { kind: 'theirs', landed: listening.theirs };
         }
         void tell(name, token, landed);
+        listening.stop();
+        return { kind: 'ours', stored: reply === 2 };
       } catch {
-        // By itself, then.
+        listening.stop();
+        return BY_ITSELF;
       }
-      listening.stop();
-      return null;
     },
   };
 }
+
+const BY_ITSELF: Boarded = { kind: 'ours', stored: false };

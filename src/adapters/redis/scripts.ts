@@ -27,6 +27,7 @@ export const scripts = {
   follow: script('drops-prelude', 'drops-follow'),
   drop: script('drops-prelude', 'drops-drop'),
   getAnswer: script('answer-get'),
+  boardFlight: script('flight-board'),
   keepFlight: script('flight-keep'),
   landFlight: script('flight-land'),
   beginReplay: script('replay-begin'),
