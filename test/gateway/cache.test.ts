@@ -1,7 +1,18 @@
+import { type IncomingMessage, request } from 'node:http';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
+import {
+  BILLING_KEY,
+  configuration,
+  eventually,
+  PRIMARY,
+  READER_KEY,
+  run,
+  sha256,
+  TENANTS,
+} from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { rawRequest, sendRaw } from '../support/raw-http.ts';
 
 describe('a repeated GET', () => {
   test('is answered from cache, for every tenant of the account, and costs nothing', async () => {
@@ -159,4 +170,260 @@ test('cache.memory of 0B turns the cache off', async () => {
     expect((await gateway.fetch('/api/v1/flows')).headers.get('cache-status')).toBe('patchgate; fwd=bypass');
   }
   expect(gateway.simulator.arrivals()).toHaveLength(2);
+});
+
+/** A gateway whose clock a test moves; sockets and timers of others go on. */
+async function movable(more: Record<string, unknown>, options: Partial<Parameters<typeof run>[0]> = {}) {
+  const clock = new ManualClock(Date.now());
+  const gateway = await run({
+    clock: { ...systemClock, now: () => clock.now(), monotonic: () => clock.monotonic() },
+    config: (upstream) => configuration(upstream, more),
+    ...options,
+  });
+  return { clock, gateway };
+}
+const statusOf = (response: Response) => response.headers.get('cache-status') ?? '';
+const STALE = {
+  cache: {
+    rules: [
+      { match: 'GET /api/**', ttl: '30s', staleWhileRevalidate: '1m', staleIfError: '1h', staleIfThrottled: '10m' },
+    ],
+  },
+};
+
+describe('a stale answer', () => {
+  test('is served instead of a 429 when the quota is out', async () => {
+    const quota = { rate: 1, burst: 2, maxWait: '0s' };
+    const { clock, gateway } = await movable({
+      ...STALE,
+      tenants: { ...TENANTS, reader: { ...TENANTS.reader, quota } },
+    });
+    await using _ = gateway;
+    const mine = { headers: { Authorization: READER_KEY } };
+    await gateway.fetch('/api/v1/flows', mine);
+    await gateway.fetch('/api/v1/scripts', mine);
+    expect((await gateway.fetch('/api/v1/systems', mine)).status).toBe(429);
+    clock.advance(31_000 + 60_000);
+    // One token has come by then, and is gone.
+    await gateway.fetch('/api/v1/systems', mine);
+    const stale = await gateway.fetch('/api/v1/flows', mine);
+    expect([stale.status, statusOf(stale)]).toEqual([200, 'patchgate; hit; ttl=-61; detail=stale-if-throttled']);
+    expect(await gateway.metric('patchgate_upstream_calls_saved_total', { tenant: 'reader', by: 'stale' })).toBe(1);
+    expect(await gateway.metric('patchgate_http_requests_total', { tenant: 'reader', cache: 'stale' })).toBe(1);
+    clock.advance(10 * 60_000 - 61_000);
+    // What has come meanwhile is spent on something else.
+    for (let i = 0; i < 2; i++) await gateway.fetch(`/api/v1/caches?page=${i}`, mine);
+    expect((await gateway.fetch('/api/v1/flows', mine)).status).toBe(429);
+  });
+
+  test('is served for an hour while upstream is down, and no longer', async () => {
+    const { clock, gateway } = await movable({ ...STALE, accounts: { main: { credentials: [PRIMARY] } } });
+    await using _ = gateway;
+    const body = await (await gateway.fetch('/api/v1/flows')).text();
+    gateway.simulator.fault({ match: '* /**', fault: { kind: 'status', status: 503, body: 'down' } });
+    for (let minute = 2; minute <= 60; minute += 1) {
+      clock.advance(60_000);
+      const stale = await gateway.fetch('/api/v1/flows');
+      expect([stale.status, await stale.text()]).toEqual([200, body]);
+      expect(statusOf(stale)).toMatch(/^patchgate; hit; ttl=-\d+; detail=stale-/);
+    }
+    clock.advance(2 * 60_000);
+    expect((await gateway.fetch('/api/v1/flows')).status).toBe(503);
+  });
+
+  test('is served at once while it is fetched anew, which leaves the last slots to others', async () => {
+    const { clock, gateway } = await movable({
+      ...STALE,
+      accounts: { main: { quota: { ceiling: 20, burst: 20 }, credentials: [PRIMARY] } },
+    });
+    await using _ = gateway;
+    await gateway.fetch('/api/v1/flows');
+    clock.advance(31_000);
+    expect(statusOf(await gateway.fetch('/api/v1/flows'))).toMatch(/stale-while-revalidate/);
+    await eventually(
+      async () => /hit; ttl=(29|30)$/.test(statusOf(await gateway.fetch('/api/v1/flows'))),
+      'it is fetched',
+    );
+    const arrived = gateway.simulator.arrivals().length;
+    clock.advance(31_000);
+    // All but one slot are taken: not the last one goes to what nobody waits for.
+    while ((await gateway.fetch('/api/v1/flow-runs', { headers: { 'Cache-Control': 'no-cache' } })).status === 200);
+    const taken = gateway.simulator.arrivals().length;
+    expect(taken).toBeGreaterThan(arrived);
+    for (let i = 0; i < 5; i++)
+      expect(statusOf(await gateway.fetch('/api/v1/flows'))).toMatch(/stale-while-revalidate/);
+    expect(gateway.simulator.arrivals()).toHaveLength(taken);
+  });
+});
+
+describe('many callers of one answer', () => {
+  test('are one request, and keep it when the first hangs up', async () => {
+    await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 150 } } } });
+    const abort = new AbortController();
+    const first = gateway.fetch('/api/v1/flows', { signal: abort.signal }).catch(() => null);
+    await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');
+    const others = Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flows'));
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    abort.abort();
+    expect(await first).toBeNull();
+    const answers = await Promise.all(others);
+    expect(answers.map((each) => [each.status, /collapsed/.test(statusOf(each))])).toEqual(Array(10).fill([200, true]));
+    expect(gateway.simulator.arrivals()).toHaveLength(1);
+    expect(await gateway.metric('patchgate_upstream_calls_saved_total', { by: 'collapsed' })).toBe(10);
+  });
+
+  test('read the whole of it though the first reads slowly', async () => {
+    await using gateway = await run({
+      config: (upstream) =>
+        configuration(upstream, {
+          cache: { rules: [{ match: 'GET /api/v1/payload-metadata/**', ttl: '1m' }] },
+        }),
+    });
+    const path = '/api/v1/payload-metadata/1/download?bytes=1500000';
+    // A caller that reads nothing of what it gets.
+    const headers = { Authorization: BILLING_KEY, Accept: '*/*' };
+    const slow = request({ host: '127.0.0.1', port: gateway.port, path, headers });
+    const begun = new Promise<IncomingMessage>((resolve) => slow.once('response', resolve));
+    slow.end();
+    const held = await begun;
+    held.pause();
+    const other = await gateway.fetch(path);
+    expect((await other.arrayBuffer()).byteLength).toBe(1_500_000);
+    expect(gateway.simulator.arrivals()).toHaveLength(1);
+    held.destroy();
+  });
+});
+
+describe('accounts', () => {
+  test('never share an answer, though path and host are the same', async () => {
+    const accounts = { one: { apiKeys: { k: 'fake-key-of-one' } }, two: { apiKeys: { k: 'fake-key-of-two' } } };
+    await using gateway = await run({
+      simulator: { accounts },
+      cold: true,
+      config: (upstream) => ({
+        listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
+        accounts: {
+          one: { credentials: [{ id: 'k', apiKey: 'fake-key-of-one' }] },
+          two: { credentials: [{ id: 'k', apiKey: 'fake-key-of-two' }] },
+        },
+        upstreams: { first: { account: 'one', origin: upstream }, second: { account: 'two', origin: upstream } },
+        routes: [
+          { match: '* /api/v1/**', upstream: 'first' },
+          { match: '* /api/v1/**', upstream: 'second' },
+        ],
+        tenants: {
+          billing: { account: 'one', keys: [{ id: 'k', sha256: sha256(BILLING_KEY) }] },
+          reader: { account: 'two', keys: [{ id: 'k', sha256: sha256(READER_KEY) }] },
+        },
+      }),
+    });
+    const list = '/api/v1/scripts?per_page=100&sort=-id';
+    const asBilling = () => gateway.fetch(list);
+    const asReader = () => gateway.fetch(list, { headers: { Authorization: READER_KEY } });
+    const made = await gateway.fetch('/api/v1/scripts', {
+      method: 'POST',
+      body: '{"name":"of one alone"}',
+      headers: { Prefer: 'wait=9' },
+    });
+    expect(made.status).toBe(201);
+    for (let i = 0; i < 3; i++) {
+      const [ones, twos] = await Promise.all([asBilling(), asReader()]);
+      expect([await ones.text(), await twos.text()].map((text) => text.includes('of one alone'))).toEqual([
+        true,
+        false,
+      ]);
+    }
+    expect(gateway.simulator.arrivals().filter(({ method }) => method === 'GET')).toHaveLength(2);
+  });
+});
+
+describe('what a caller has already', () => {
+  test('is answered 304, from cache and fetched anew, with the fields of its tenant', async () => {
+    await using gateway = await run();
+    const first = await gateway.fetch('/api/v1/flows');
+    const tag = first.headers.get('etag') ?? '';
+    expect(tag).toMatch(/^"pg-/);
+    // Not by fetch, which asks for a new answer as soon as a condition is set by hand.
+    const ask = (condition: string) =>
+      sendRaw(
+        gateway.port,
+        rawRequest('GET /api/v1/flows', [`X-API-Key: ${BILLING_KEY}`, 'Accept: */*', `If-None-Match: ${condition}`]),
+      );
+    const again = await ask(`"other", ${tag}`);
+    expect([again.status, again.body, again.headers['etag']]).toEqual([304, '', tag]);
+    expect(again.headers['ratelimit']).toMatch(/^"tenant"/);
+    expect(again.headers['cache-status']).toMatch(/hit/);
+    expect((await ask('"pg-other"')).status).toBe(200);
+  });
+
+  test('a HEAD tells the length that a GET would have, and costs no other request', async () => {
+    await using gateway = await run();
+    const head = await gateway.fetch('/api/v1/flows', { method: 'HEAD' });
+    const get = await gateway.fetch('/api/v1/flows');
+    const hit = await gateway.fetch('/api/v1/flows', { method: 'HEAD' });
+    const length = String((await get.arrayBuffer()).byteLength);
+    expect([head.headers.get('content-length'), hit.headers.get('content-length')]).toEqual([length, length]);
+    expect(await hit.text()).toBe('');
+    expect(gateway.simulator.arrivals()).toHaveLength(1);
+  });
+
+  test('a part is given in full from cache, and passed on where nothing is stored', async () => {
+    await using gateway = await run();
+    const headers = { Range: 'bytes=0-3' };
+    expect(statusOf(await gateway.fetch('/api/v1/flows', { headers }))).toBe('patchgate; fwd=bypass');
+    await gateway.fetch('/api/v1/flows');
+    const full = await gateway.fetch('/api/v1/flows', { headers });
+    expect([full.status, /hit/.test(statusOf(full))]).toEqual([200, true]);
+  });
+});
+
+describe('a purge', () => {
+  const purge = (gateway: { adminUrl: string }, body: object) =>
+    fetch(`${gateway.adminUrl}/cache/purge`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+  const TAGGED = {
+    cache: {
+      rules: [
+        { match: 'GET /api/v1/flows/**', ttl: '1m', tags: ['definitions'] },
+        { match: 'GET /api/v1/systems/**', ttl: '1m', tags: ['definitions', 'people'] },
+        { match: 'GET /api/v1/scripts/**', ttl: '1m', vary: ['X-Shape'] },
+      ],
+    },
+  };
+
+  test('drops by path, by tag and by account, and nothing else', async () => {
+    await using gateway = await run({ config: (upstream) => configuration(upstream, TAGGED) });
+    const paths = ['/api/v1/flows', '/api/v1/systems', '/api/v1/scripts'];
+    const kept = async () => {
+      const answers = await Promise.all(paths.map((path) => gateway.fetch(path)));
+      return answers.map((each) => /hit/.test(statusOf(each)));
+    };
+    await kept();
+    expect(await kept()).toEqual([true, true, true]);
+    for (const [body, after] of [
+      [{ path: '/api/v1/scripts/**' }, [true, true, false]],
+      [{ tag: 'people' }, [true, false, true]],
+      [{ tag: 'definitions', account: 'main' }, [false, false, true]],
+      [{ account: 'main' }, [false, false, false]],
+    ] as const) {
+      expect(await (await purge(gateway, body)).json()).toEqual({ accounts: ['main'] });
+      expect(await kept()).toEqual(after);
+    }
+    const wrong = await purge(gateway, { account: 'mian' });
+    expect([wrong.status, ((await wrong.json()) as { detail: string }).detail]).toEqual([
+      400,
+      'There is no account "mian"; known are main.',
+    ]);
+  });
+
+  test('a field that a rule names under vary parts the answers', async () => {
+    await using gateway = await run({ config: (upstream) => configuration(upstream, TAGGED) });
+    const shaped = (shape: string) => gateway.fetch('/api/v1/scripts', { headers: { 'X-Shape': shape } });
+    expect(statusOf(await shaped('a'))).toMatch(/miss/);
+    expect(statusOf(await shaped('b'))).toMatch(/miss/);
+    expect(statusOf(await shaped('a'))).toMatch(/hit/);
+  });
 });
