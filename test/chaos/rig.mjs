@@ -1,0 +1,115 @@
+// What the chaos runs are made of: child processes that end with the run, a Redis, and a wire that can be cut.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
+import { withTools } from '../../scripts/tools.mjs';
+
+/** The gateway's executable. */
+export const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+const env = withTools();
+export const scratch = mkdtempSync(join(tmpdir(), 'patchgate-chaos-'));
+/** @type {Set<import('node:child_process').ChildProcess>} */
+const children = new Set();
+export const pause = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+export const freePort = () =>
+  new Promise((/** @type {(port: number) => void} */ resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+
+/** @param {string} command @param {string[]} args */
+export function start(command, args) {
+  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+/** @param {import('node:child_process').ChildProcess} child @param {NodeJS.Signals} signal */
+export async function end(child, signal = 'SIGKILL') {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill(signal);
+  await Promise.race([gone, pause(40_000)]);
+}
+export function cleanUp() {
+  for (const child of children) {
+    child.kill('SIGCONT');
+    child.kill('SIGKILL');
+  }
+  rmSync(scratch, { recursive: true, force: true });
+}
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+  process.once(signal, () => {
+    cleanUp();
+    process.exit(130);
+  });
+}
+// What fails half-way must not leave servers behind.
+process.once('uncaughtException', (error) => {
+  cleanUp();
+  process.stderr.write(`${error.stack}\n`);
+  process.exit(2);
+});
+
+/** @param {number} port @param {string[]} more */
+export async function startRedis(port, more = []) {
+  const child = start('redis-server', [
+    '--port',
+    String(port),
+    '--bind',
+    '127.0.0.1',
+    '--dir',
+    scratch,
+    '--save',
+    '',
+    ...more,
+  ]);
+  child.stdout?.resume();
+  const probe = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
+  probe.on('error', () => {});
+  await probe.ping();
+  probe.disconnect();
+  return child;
+}
+
+/** A TCP proxy that can be cut: refusing, or swallowing everything. @param {number} to */
+export async function proxy(to) {
+  /** @type {Set<import('node:net').Socket>} */
+  const sockets = new Set();
+  let mode = /** @type {'open' | 'refusing' | 'swallowing'} */ ('open');
+  const server = createServer((socket) => {
+    if (mode === 'refusing') return void socket.destroy();
+    const upstream = connect(to, '127.0.0.1');
+    for (const each of [socket, upstream]) {
+      sockets.add(each);
+      each.on('error', () => {});
+      each.on('close', () => {
+        sockets.delete(each);
+        socket.destroy();
+        upstream.destroy();
+      });
+    }
+    socket.on('data', (chunk) => mode === 'open' && upstream.write(chunk));
+    upstream.on('data', (chunk) => mode === 'open' && socket.write(chunk));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(null)));
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : 0,
+    /** @param {typeof mode} next */
+    set(next) {
+      mode = next;
+      if (next === 'refusing') for (const socket of sockets) socket.destroy();
+    },
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
