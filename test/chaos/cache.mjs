@@ -1,0 +1,217 @@
+// Does a read ever miss a write that was answered before it began? Three real gateways on a real Redis, with writers and
+// readers on all of them, while something goes wrong in the middle. Judged by the callers' own log. Loopback only; ends by
+// itself; kills only what it started.
+//
+//     npm run chaos:cache -- --fault redis-kill --seconds 30
+import { createHash } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
+import { cleanUp, end, freePort, MAIN, pause, proxy, scratch, start, startRedis } from './rig.mjs';
+
+const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+// The built product: by a path that the type checker does not follow.
+const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
+
+const FAULTS = ['none', 'redis-kill', 'redis-stop', 'flushall', 'partition', 'gateway-kill', 'gateway-stop'];
+const { values } = parseArgs({
+  options: {
+    fault: { type: 'string', default: 'none' },
+    seconds: { type: 'string', default: '30' },
+  },
+});
+if (!FAULTS.includes(values.fault)) throw new Error(`--fault must be one of ${FAULTS.join(', ')}`);
+const seconds = Number(values.seconds);
+/** How long the fault lasts. */
+const FAULT_MS = 6_000;
+/** What is stated: a replica notices within 3 s that it hears nothing, and serves what it has for `cache.unheard` more. */
+const UNHEARD_MS = 2_000;
+const STATED_MS = 3_000 + UNHEARD_MS;
+const KEY = 'fake-chaos-key';
+const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
+const LISTS = Array.from({ length: 8 }, (_, i) => `/api/v1/scripts?per_page=1&sort=-id&list=${i}`);
+
+/** @param {string} upstream @param {number} redisPort @param {number} port */
+const configuration = (upstream, redisPort, port) =>
+  JSON.stringify({
+    listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
+    redis: { url: `redis://127.0.0.1:${redisPort}` },
+    accounts: { main: { quota: PLENTY, credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }] } },
+    upstreams: { core: { origin: upstream }, start: { origin: upstream } },
+    cache: {
+      unheard: `${UNHEARD_MS}ms`,
+      rules: [{ match: 'GET /api/v1/scripts', ttl: '5m' }],
+    },
+    log: { level: 'fatal' },
+    tenants: {
+      all: {
+        keys: [{ id: 'only', sha256: createHash('sha256').update(KEY).digest('hex') }],
+        quota: { rate: 900_000, burst: 50_000, maxWait: '10s' },
+      },
+    },
+  });
+
+/** @typedef {{ url: string, child: import('node:child_process').ChildProcess, port: number, redisPort: number }} Gateway */
+
+/** @param {number} redisPort @param {number} [at] @returns {Promise<Gateway>} */
+async function startGateway(redisPort, at) {
+  const port = at ?? (await freePort());
+  const file = join(scratch, `gateway-${port}.json`);
+  writeFileSync(file, configuration(simulator.url, redisPort, port));
+  const child = start(process.execPath, [MAIN, 'serve', '--config', file]);
+  child.stdout?.resume();
+  child.stderr?.on('data', (chunk) => process.stderr.write(chunk));
+  const url = `http://127.0.0.1:${port}`;
+  for (let i = 0; ; i++) {
+    const answer = await ask(`${url}/_gateway/whoami`).catch(() => null);
+    if (answer !== null) break;
+    if (i > 200) throw new Error('the gateway does not start');
+    await pause(50);
+  }
+  return { url, child, port, redisPort };
+}
+
+/** @param {string} url @param {RequestInit} [init] */
+const ask = (url, init = {}) =>
+  fetch(url, { ...init, headers: { 'X-API-Key': KEY, Prefer: 'wait=5' }, signal: AbortSignal.timeout(20_000) });
+
+const simulator = await createSimulator({
+  switches: { limit: PLENTY.limit, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 20, maxMs: 500 } },
+});
+const redisPort = await freePort();
+let redisServer = await startRedis(redisPort);
+const wire = await proxy(redisPort);
+/** @type {Gateway[]} */
+const gateways = [];
+// The last of them behind a wire that can be cut.
+for (const port of [redisPort, redisPort, wire.port]) gateways.push(await startGateway(port));
+await pause(4_000);
+
+const startedAt = performance.now();
+const at = () => performance.now() - startedAt;
+const endsAt = seconds * 1_000;
+const faultAt = endsAt / 3;
+/** When each write was answered, by the id of what it made. @type {Map<number, number>} */
+const answeredAt = new Map();
+let writes = 0;
+let failed = 0;
+let longestWriteMs = 0;
+/** @type {Map<string, number>} */
+const statuses = new Map();
+/** Reads that missed a write, by when they began and how long the oldest they missed had been answered by then. @type {{ at: number, lateMs: number, replica: number }[]} */
+const missed = [];
+let reads = 0;
+
+const pick = () => Math.floor(Math.random() * gateways.length);
+
+async function write() {
+  while (at() < endsAt) {
+    const begun = at();
+    // Through one that nothing happens to: the others know of its writes only what they hear.
+    const gateway = /** @type {Gateway} */ (gateways[1]);
+    const body = JSON.stringify({ name: `at ${Math.round(begun)}` });
+    const answer = await ask(`${gateway.url}/api/v1/scripts`, { method: 'POST', body }).catch(() => null);
+    const text = answer === null ? '' : await answer.text().catch(() => '');
+    if (answer?.status === 201) {
+      const { id } = JSON.parse(text).data;
+      answeredAt.set(id, at());
+      writes += 1;
+      longestWriteMs = Math.max(longestWriteMs, at() - begun);
+    } else failed += 1;
+    await pause(50 * Math.random());
+  }
+}
+
+async function read() {
+  while (at() < endsAt) {
+    const replica = pick();
+    const begun = at();
+    const list = LISTS[Math.floor(Math.random() * LISTS.length)];
+    const answer = await ask(`${gateways[replica]?.url}${list}`).catch(() => null);
+    const text = answer === null ? '' : await answer.text().catch(() => '');
+    if (answer?.status !== 200) {
+      failed += 1;
+      await pause(20);
+      continue;
+    }
+    reads += 1;
+    const status =
+      /^patchgate; (hit|fwd=\w+(?:; collapsed)?)/.exec(answer.headers.get('cache-status') ?? '')?.[1] ?? 'none';
+    statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    const id = JSON.parse(text).data[0]?.id ?? 0;
+    let lateMs = 0;
+    for (const [made, when] of answeredAt) if (made > id && when < begun) lateMs = Math.max(lateMs, begun - when);
+    if (lateMs > 0) missed.push({ at: begun, lateMs, replica });
+    await pause(2);
+  }
+}
+
+async function inflict() {
+  await pause(faultAt);
+  const [first, , cut] = /** @type {[Gateway, Gateway, Gateway]} */ (gateways);
+  switch (values.fault) {
+    case 'redis-kill':
+      await end(redisServer);
+      await pause(FAULT_MS);
+      redisServer = await startRedis(redisPort);
+      return;
+    case 'redis-stop':
+      redisServer.kill('SIGSTOP');
+      await pause(FAULT_MS);
+      redisServer.kill('SIGCONT');
+      return;
+    case 'flushall': {
+      const redis = new Redis({ port: redisPort });
+      await redis.flushall();
+      redis.disconnect();
+      return;
+    }
+    case 'partition':
+      wire.set('swallowing');
+      await pause(FAULT_MS);
+      wire.set('refusing');
+      wire.set('open');
+      return;
+    case 'gateway-kill':
+      await end(first.child);
+      await pause(FAULT_MS);
+      gateways[0] = await startGateway(redisPort, first.port);
+      return;
+    case 'gateway-stop':
+      cut.child.kill('SIGSTOP');
+      await pause(FAULT_MS);
+      cut.child.kill('SIGCONT');
+      return;
+  }
+}
+
+await Promise.all([write(), write(), ...Array.from({ length: 9 }, read), inflict()]);
+const during = missed.filter((each) => each.at >= faultAt && each.at < faultAt + FAULT_MS + STATED_MS);
+const greatest = (/** @type {typeof missed} */ all) => Math.round(Math.max(0, ...all.map(({ lateMs }) => lateMs)));
+const result = {
+  fault: values.fault,
+  writes,
+  reads,
+  failed,
+  longestWriteMs: Math.round(longestWriteMs),
+  by: Object.fromEntries(statuses),
+  missed: { outsideTheFault: missed.length - during.length, during: during.length },
+  latestMissMs: {
+    outsideTheFault: greatest(missed.filter((each) => !during.includes(each))),
+    during: greatest(during),
+  },
+  upstream: simulator.stats().arrived,
+};
+process.stdout.write(`${JSON.stringify(result)}\n`);
+const bounded = greatest(during) <= STATED_MS;
+const held =
+  result.missed.outsideTheFault === 0 && bounded && writes > 0 && reads > 100 && (statuses.get('hit') ?? 0) > 0;
+process.stdout.write(held ? 'held\n' : 'NOT HELD\n');
+for (const { child } of gateways) await end(child, 'SIGTERM');
+await end(redisServer);
+wire.close();
+await simulator.close();
+cleanUp();
+process.exit(held ? 0 : 1);
