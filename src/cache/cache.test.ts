@@ -494,6 +494,25 @@ describe('requests for the same, at the same time', () => {
     expect((await Promise.all(asked)).map(({ body }) => String(body))).toEqual(['deutsch', 'deutsch', 'english']);
   });
 
+  test('that are known to vary are one request for each variant', async () => {
+    const { upstream, waiting } = held();
+    const cache = caching(upstream, { rules: [rule('GET /**', 1_000)] });
+    const inLanguage = (language: string, tenant: string) =>
+      cache.ask({ headers: { 'accept-language': language }, tenant });
+    const first = inLanguage('de', 'one');
+    await turn();
+    waiting[0]?.answer(ok(['Vary', 'Accept-Language'])());
+    await first;
+    const asked = ['fr', 'fr', 'en', 'fr', 'en'].map((language, i) => inLanguage(language, `t${i % 2}`));
+    await turn();
+    expect(waiting).toHaveLength(3);
+    for (const { exchange, answer: give } of waiting.slice(1)) {
+      give(ok(['Vary', 'Accept-Language'], String(exchange.headers['accept-language']))());
+    }
+    expect((await Promise.all(asked)).map(({ body }) => String(body))).toEqual(['fr', 'fr', 'en', 'fr', 'en']);
+    expect(waiting).toHaveLength(3);
+  });
+
   test('with a fault of our own in the first go on by themselves', async () => {
     let calls = 0;
     const cache = caching(async () => {

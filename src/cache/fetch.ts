@@ -26,7 +26,7 @@ export function fetchAnswers<E extends Sendable>(options: CacheOptions): Stage<E
   return (next) => (exchange) => {
     const { into, shared } = exchange.fetch;
     if (into === null) return next(exchange);
-    if (shared) return lead(options, exchange, into.key, next);
+    if (shared) return lead(options, exchange, into.flight, next);
     const asked = askedNow(options, exchange, null);
     const outcome = next(exchange);
     return outcome instanceof Promise
@@ -125,7 +125,8 @@ function settle(options: CacheOptions, exchange: Sendable, asked: Asked, arrived
   const storing = planStoring(options, exchange, asked, arrived);
   if (storing !== null) return keepAndPass(options, exchange, asked, arrived, storing);
   // Neither an error nor a 304 to a condition of the caller's own says anything of the answers to come.
-  if (arrived.status < 500 && arrived.status !== 304 && fetch.into !== null) options.lone.add(fetch.into.key, LONE_MS);
+  if (arrived.status < 500 && arrived.status !== 304 && fetch.into !== null)
+    options.lone.add(fetch.into.flight, LONE_MS);
   flight?.land({ kind: arrived.status >= 500 ? 'failed' : 'alone' });
   return arrived;
 }
@@ -191,8 +192,8 @@ function planStoring(
       clearedUpTo: since,
     };
     const kept = keep(options, exchange, into.key, fields, entry, keepMs);
-    options.lone.delete(into.key);
-    options.failing.delete(into.key);
+    options.lone.delete(into.flight);
+    options.failing.delete(into.flight);
     flight?.land({ kind: 'stored', entry, ...kept });
     return entry;
   };

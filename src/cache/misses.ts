@@ -11,15 +11,15 @@ import {
   type Terms,
   USUAL_TERMS,
 } from '../exchange.ts';
-import type { ProblemCode } from '../problem.ts';
 import { fresherThan, isUntouched, lookUp } from './answers.ts';
+import { coveredBy, REASONS } from './cover.ts';
 import { isNotModified, withValidators } from './entity.ts';
 import { awaitOthers, type Flight, type Landing, NOBODY_LEAVES, type Turn } from './flights.ts';
 import { variantKey } from './key.ts';
-import { type Cacheable, type CacheOptions, type Fetch, type Fetching, fetchOf } from './options.ts';
+import { type Cacheable, type CacheOptions, type Fetch, type Fetching, fetchOf, type Into } from './options.ts';
 import type { CacheRule } from './rules.ts';
 import type { Serve } from './serve.ts';
-import { type Forward, marked, type StaleReason } from './status.ts';
+import { type Forward, marked } from './status.ts';
 import { ageOf, type StoredAnswer } from './store.ts';
 import { judge, toleratesStale, type Wishes } from './wishes.ts';
 
@@ -27,7 +27,7 @@ import { judge, toleratesStale, type Wishes } from './wishes.ts';
 export interface Miss {
   /** What its answer is stored under. */
   readonly primary: string;
-  /** What others who want the same are known by: the variant's key, where it is known that answers vary. */
+  /** See {@link Into.flight}. */
   readonly key: string;
   readonly rule: Exclude<CacheRule, { store: false }> | null;
   readonly why: Forward;
@@ -100,7 +100,7 @@ export function createMisses<E extends Cacheable>(
     return serve.stale(exchange, held, REASONS[covers]);
   };
 
-  const alone = async (exchange: E, miss: Miss, into: Fetch['into'], terms: Terms): Promise<Outcome> => {
+  const alone = async (exchange: E, miss: Miss, into: Into | null, terms: Terms): Promise<Outcome> => {
     const fetch = fetchOf(into, false, into === null ? null : miss.held);
     return finish(exchange, miss, fetch, await send(exchange, miss, fetch, {}, terms));
   };
@@ -141,7 +141,7 @@ export function createMisses<E extends Cacheable>(
   };
 
   /** Takes this tenant's turn to ask for a slot; null: another flight has departed meanwhile. */
-  const ask = async (exchange: E, miss: Miss, into: Fetch['into'], terms: Terms): Promise<Outcome | null> => {
+  const ask = async (exchange: E, miss: Miss, into: Into | null, terms: Terms): Promise<Outcome | null> => {
     const turn: Turn = flights.takeTurn(miss.key, exchange.notes.tenant, exchange.hangUp);
     const fetch = fetchOf(into, true, miss.held);
     try {
@@ -154,7 +154,7 @@ export function createMisses<E extends Cacheable>(
   };
 
   /** One request for all who ask; each waits for a slot only behind others of its own tenant. */
-  const together = async (exchange: E, miss: Miss, into: Fetch['into'], usual: Terms): Promise<Outcome> => {
+  const together = async (exchange: E, miss: Miss, into: Into | null, usual: Terms): Promise<Outcome> => {
     let terms = usual;
     const since = (start: MonotonicMs): Terms => ({ ...terms, waitedMs: terms.waitedMs + clock.monotonic() - start });
     for (let round = 0; round < MOST_FLIGHTS; ) {
@@ -204,7 +204,8 @@ export function createMisses<E extends Cacheable>(
     const { wishes, rule, why } = miss;
     const { headers, method } = exchange;
     // Without a rule nobody knows whether the answer may be stored: a HEAD stays what it is.
-    const into = wishes.noStore || (method === 'HEAD' && rule === null) ? null : { key: miss.primary, rule };
+    const into =
+      wishes.noStore || (method === 'HEAD' && rule === null) ? null : { key: miss.primary, flight: miss.key, rule };
     const throttled = miss.held !== null && why === 'stale' && miss.held.stale.staleIfThrottledMs > 0;
     const terms = throttled ? { ...USUAL_TERMS, patienceMs: IMPATIENCE_MS } : USUAL_TERMS;
     const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
@@ -236,14 +237,15 @@ export function createMisses<E extends Cacheable>(
       const { route, tenant } = exchange.notes;
       const asked = { ...exchange, hangUp: NOBODY_LEAVES, notes: { ...emptyNotes(), route, tenant } };
       const terms: Terms = { ...USUAL_TERMS, patienceMs: 0, background: true };
-      const into = { key: primary, rule };
+      const into = { key: primary, flight: key, rule };
       const work = async (): Promise<void> => {
         const turn = flights.takeTurn(key, '', NOBODY_LEAVES);
         const fetch = fetchOf(into, true, miss.held);
         try {
           if ((await fetchedElsewhere(exchange, miss)) !== null) return;
           const outcome = await send(asked, miss, fetch, {}, terms);
-          if (outcome.kind === 'answer' && outcome.body instanceof Readable) await drained(outcome.body);
+          if (outcome.kind === 'answer' && outcome.body instanceof Readable)
+            await drained(outcome.body, options.maxEntryBytes);
           if (!fetch.turnedBack && coveredBy(outcome) !== null) failing.add(key, FAILING_MS);
         } finally {
           turn.end();
@@ -254,36 +256,15 @@ export function createMisses<E extends Cacheable>(
   };
 }
 
-/** Reads a body to its end that nobody waits for; what is not stored in the end was read in vain, up to a limit. */
-function drained(body: Readable): Promise<void> {
+/** Reads a body that nobody waits for to its end, or as far as anything is stored. */
+function drained(body: Readable, limitBytes: number): Promise<void> {
   return new Promise((resolve) => {
-    body.once('close', resolve);
+    let bytes = 0;
+    body.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > limitBytes) body.destroy();
+    });
     body.once('error', () => {});
-    body.once('end', () => body.destroy());
-    body.resume();
+    body.once('close', resolve);
   });
 }
-
-const REASONS: Readonly<Record<'staleIfErrorMs' | 'staleIfThrottledMs', StaleReason>> = {
-  staleIfErrorMs: 'stale-if-error',
-  staleIfThrottledMs: 'stale-if-throttled',
-};
-
-/** Which window covers an outcome that is no answer to the question; null: none does. */
-function coveredBy(outcome: Outcome): 'staleIfErrorMs' | 'staleIfThrottledMs' | null {
-  if (outcome.kind === 'answer') return outcome.status >= 500 ? 'staleIfErrorMs' : null;
-  return COVERED[outcome.code] ?? null;
-}
-
-const COVERED: Readonly<Partial<Record<ProblemCode, 'staleIfErrorMs' | 'staleIfThrottledMs'>>> = {
-  upstream_unreachable: 'staleIfErrorMs',
-  upstream_protocol: 'staleIfErrorMs',
-  upstream_timeout: 'staleIfErrorMs',
-  upstream_credentials_rejected: 'staleIfErrorMs',
-  breaker_open: 'staleIfErrorMs',
-  state_unavailable: 'staleIfErrorMs',
-  tenant_quota: 'staleIfThrottledMs',
-  account_quota: 'staleIfThrottledMs',
-  queue_timeout: 'staleIfThrottledMs',
-  upstream_cooldown: 'staleIfThrottledMs',
-};

@@ -66,10 +66,19 @@ export type Boarded =
   /** `landed` tells how that one ends, in bounded time. */
   | { readonly kind: 'theirs'; readonly landed: Promise<HowLanded> };
 
+/** Where an answer goes. */
+export interface Into {
+  /** The primary key. */
+  readonly key: string;
+  /** What others who want the same are known by: the variant's key, where it is known that answers vary. */
+  readonly flight: string;
+  readonly rule: CacheRule | null;
+}
+
 /** How a request that the cache could not answer is to be fetched, and what became of it. */
 export interface Fetch {
   /** Null: the answer is not to be stored. */
-  readonly into: { readonly key: string; readonly rule: CacheRule | null } | null;
+  readonly into: Into | null;
   /** Others may wait for this one, and it for others. */
   readonly shared: boolean;
   /** What is held of it and can be validated. */
