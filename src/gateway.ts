@@ -106,6 +106,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     observer: observerOf(lasting),
   });
 
+  /** By account, whether writes through other replicas are heard of. */
+  const inTouch = () =>
+    Object.fromEntries([...settings().accounts.keys()].map((id) => [id, cache.drops.doubtSince(id) === null]));
   let draining = false;
   const drawAdmin = () =>
     createAdminApp({
@@ -119,7 +122,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         upSeconds: Math.round((clock.now() - startedAt) / 1000),
         draining,
         inFlight: traffic.inFlight(),
-        cache: memory.size(),
+        cache: { ...memory.size(), inTouch: inTouch() },
       }),
       config: () => redactedSettings(settings()),
       purge: (purge) => purgeCache(generations.current().parts, purge),

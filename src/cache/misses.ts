@@ -180,6 +180,7 @@ export function createMisses<E extends Cacheable>(
         const start = clock.monotonic();
         const outcome = await ask(exchange, miss, into, terms);
         if (outcome !== null) return outcome;
+        round += 1;
         terms = since(start);
       }
       // It may have landed by now.

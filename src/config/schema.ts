@@ -197,7 +197,7 @@ const cache = z
     }),
     shared: doc(flag().default(true), {
       description:
-        'With `redis:`, keep answers there too, so that replicas need not fetch what another one has. Needs room in Redis: each answer is kept for its ttl and its longest stale window, compressed. false: each replica has its own; writes still reach all.',
+        'With `redis:`, keep answers there too, so that replicas need not fetch what another one has. Needs room in Redis: each answer is kept for its ttl and its longest stale window, compressed; above 80 % of its `maxmemory` no more are stored. false: each replica has its own; writes still reach all.',
       shown: 'true',
     }),
     unheard: doc(duration(0, HOUR).default(5_000), {

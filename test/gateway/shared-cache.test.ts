@@ -132,6 +132,11 @@ describe('when Redis goes', () => {
     const made = await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"unheard of"}', ...wait });
     expect(made.status).toBe(201);
     const answeredAt = performance.now();
+    const inTouch = async (): Promise<unknown> => {
+      const answer = await fetch(`${world.at(1).adminUrl}/status`);
+      return ((await answer.json()) as { cache: { inTouch: { main: boolean } } }).cache.inTouch.main;
+    };
+    await until('it says that it hears nothing', async () => (await inTouch()) === false);
     await until(
       'the other sees it',
       async () => (await namesOf(await world.at(1).fetch(LIST, wait))).includes('unheard of'),

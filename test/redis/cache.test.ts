@@ -348,6 +348,30 @@ describe('an answer in Redis', () => {
     expect(await one.answers.get(KEY)).toBeUndefined();
   });
 
+  test('leaves the last fifth of the memory of Redis to the quota', async () => {
+    await using own = await redisServer();
+    const one = await replica({ ...fresh(), server: own });
+    const admin = own.client();
+    const store = async () => {
+      one.counted.length = 0;
+      await stored(one, answerOf(one));
+      return one.counted;
+    };
+    expect(await store()).toEqual(['redis store']);
+    const used = Number(/^used_memory:(\d+)/m.exec(await admin.info('memory'))?.[1]);
+    await admin.config('SET', 'maxmemory', Math.ceil(used * 1.1));
+    // It is looked at every few seconds; the look itself holds nobody up.
+    const looked = async (outcome: string) =>
+      until(outcome, async () => {
+        one.clock.advance(1_000);
+        await one.drops.follow(['main']);
+        return (await store())[0] === outcome;
+      });
+    await looked('redis skip');
+    await admin.config('SET', 'maxmemory', used * 10);
+    await looked('redis store');
+  });
+
   test('is not asked for by a replica that is out of touch', async () => {
     const one = await replica(fresh());
     await stored(one, answerOf(one));

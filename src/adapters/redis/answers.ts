@@ -6,6 +6,7 @@ import type { Clock, EpochMs, MonotonicMs } from '../../clock.ts';
 import type { Meter } from '../../observe.ts';
 import { decode, encode, type Head } from './answer-codec.ts';
 import type { SharedDrops } from './drops.ts';
+import { Room } from './room.ts';
 import { type Client, runForBytes, scripts } from './scripts.ts';
 
 /** The answers of all replicas. Whatever is wrong with one, or with Redis, it is as if it were not there. */
@@ -27,11 +28,12 @@ export function createSharedAnswers(options: {
 }): SharedAnswers {
   const { client, drops, clock, meter } = options;
   const writing = new Set<Promise<void>>();
+  const room = new Room(client, clock);
   const count = (outcome: 'hit' | 'miss' | 'store' | 'skip' | 'broken' | 'failed') =>
     meter.cacheOperation('redis', outcome);
 
   const write = async (key: string, entry: CacheEntry, keepMs: number): Promise<void> => {
-    const head = headOf(key, entry, keepMs);
+    const head = room.isFull ? null : headOf(key, entry, keepMs);
     if (head === null) {
       count('skip');
       return;
