@@ -190,7 +190,9 @@ export function createGateway(options: GatewayOptions): Gateway {
       const closed = closeServer(traffic.server);
       traffic.server.closeIdleConnections();
       const inTime = await Promise.race([
-        Promise.all([closed, traffic.idle()]).then(() => true),
+        Promise.all([closed, traffic.idle()])
+          .then(() => generations.idle())
+          .then(() => true),
         elapsed(clock, settings().drain.timeoutMs).then(() => false),
       ]);
       if (inTime) log.info({}, 'drained');

@@ -11,6 +11,8 @@ export interface Generations {
   current(): Generation;
   /** Puts settings in force for all requests from now on. If it throws, nothing has changed. */
   succeed(settings: Settings): void;
+  /** Resolves when no outcome is missing any more, also of writes that are carried through without their caller. */
+  idle(): Promise<void>;
   /** Ends the credentials of all. */
   close(): void;
 }
@@ -23,7 +25,12 @@ export function createGenerations(lasting: Lasting, first: Settings): Generation
   const { ledger, metrics, redactor, log, room } = lasting;
   let plan: LedgerPlan = planOf(first);
   const draw = (settings: Settings, before: readonly DrawnCredential[]): Generation =>
-    drawGeneration(lasting, settings, before, () => letGo());
+    drawGeneration(lasting, settings, before, () => {
+      letGo();
+      if (!inUse()) for (const resolve of whenIdle.splice(0)) resolve();
+    });
+  const whenIdle: (() => void)[] = [];
+  const inUse = (): boolean => [current, ...older].some((each) => each.inUse() > 0);
   let current = draw(first, []);
   let older: readonly Generation[] = [];
 
@@ -63,6 +70,7 @@ export function createGenerations(lasting: Lasting, first: Settings): Generation
       metrics.keepTenants(new Set(settings.tenants.keys()));
       letGo();
     },
+    idle: () => (inUse() ? new Promise((resolve) => whenIdle.push(resolve)) : Promise.resolve()),
     close() {
       for (const { credentials } of [current, ...older]) for (const { credential } of credentials) credential.close();
     },

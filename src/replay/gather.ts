@@ -1,11 +1,11 @@
-import { PassThrough, pipeline, Readable } from 'node:stream';
+import { PassThrough, pipeline, type Readable } from 'node:stream';
 
 export type Gathered =
   | { readonly kind: 'whole'; readonly body: Buffer }
   /** More than the limit: what is here already, and the rest as it comes. */
   | { readonly kind: 'large'; readonly body: Readable }
-  /** It broke off; whoever reads it hears of it there. */
-  | { readonly kind: 'broken'; readonly body: Readable };
+  /** It broke off. */
+  | { readonly kind: 'broken'; readonly reason: string };
 
 /** Reads a body into memory up to a limit, whether or not anybody waits for it. */
 export function gather(source: Readable, limitBytes: number): Promise<Gathered> {
@@ -20,7 +20,7 @@ export function gather(source: Readable, limitBytes: number): Promise<Gathered> 
       finish({ kind: 'large', body: resumed(chunks, source) });
     };
     const onEnd = (): void => finish({ kind: 'whole', body: Buffer.concat(chunks) });
-    const onError = (error: Error): void => finish({ kind: 'broken', body: cutOff(chunks, error) });
+    const onError = (error: Error): void => finish({ kind: 'broken', reason: error.message });
     const onClose = (): void => onError(new Error('the body broke off'));
     const finish = (gathered: Gathered): void => {
       source.off('data', onData).off('end', onEnd).off('close', onClose);
@@ -37,14 +37,5 @@ function resumed(chunks: readonly Buffer[], rest: Readable): Readable {
   for (const chunk of chunks) body.write(chunk);
   // Errors and destruction go both ways.
   pipeline(rest, body, () => {});
-  return body;
-}
-
-function cutOff(chunks: readonly Buffer[], error: Error): Readable {
-  const body = new Readable({ read() {} });
-  body.on('error', () => {});
-  for (const chunk of chunks) body.push(chunk);
-  // What there is goes out first.
-  setImmediate(() => body.destroy(error));
   return body;
 }

@@ -10,11 +10,22 @@ test.each([
   [' abc ', 'abc'],
   ['"a\\"b\\\\c"', 'a"b\\c'],
   ['a"b', 'a"b'],
-  ['"', '"'],
   ['k'.repeat(255), 'k'.repeat(255)],
 ])('%s is the key %s', (value, key) => expect(keyOf([value])).toEqual({ kind: 'key', key }));
 
-test.each([[''], ['""'], ['k'.repeat(256)], ['schl\u00fcssel'], ['a\tb'], ['a\u007f']])('%j is no key', (value) => {
+test.each([
+  [''],
+  ['""'],
+  ['"'],
+  ['"open'],
+  ['"a\\n"'],
+  ['a b'],
+  ['a, b'],
+  ['k'.repeat(256)],
+  ['schl\u00fcssel'],
+  ['a\tb'],
+  ['a\u007f'],
+])('%j is no key', (value) => {
   expect(keyOf([value])).toMatchObject({ kind: 'malformed' });
 });
 

@@ -6,9 +6,11 @@ export type ReplayKey =
   | { readonly kind: 'malformed'; readonly detail: string };
 
 const WRITES: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
-/** What a structured-field string may hold, with or without its quotes. */
-const VISIBLE = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
 const LONGEST = 255;
+/** No spaces: a proxy that joins two fields puts one between them, and they would look like one key. */
+const VISIBLE = /^[\x21-\x7e]+$/;
+/** A string of structured fields (RFC 9651 section 3.3.3): a backslash stands only before a quote or a backslash. */
+const QUOTED = /^"((?:[^"\\]|\\["\\])*)"$/;
 
 /**
  * The Idempotency-Key of a write (draft-ietf-httpapi-idempotency-key-header). The draft wants a string in quotes; most
@@ -23,9 +25,8 @@ export function replayKeyOf({ method, rawHeaders }: Pick<Received, 'method' | 'r
   const [text] = given;
   if (text === undefined) return { kind: 'none' };
   if (given.length > 1) return malformed('The request has several Idempotency-Keys. Send one.');
-  const quoted = /^"((?:[^"\\]|\\["\\])*)"$/.exec(text);
-  const key = quoted === null ? text : (quoted[1] as string).replace(/\\(["\\])/g, '$1');
-  if (!VISIBLE.test(key) || key.length > LONGEST) {
+  const key = text.startsWith('"') ? QUOTED.exec(text)?.[1]?.replace(/\\(.)/g, '$1') : text;
+  if (key === undefined || !VISIBLE.test(key) || key.length > LONGEST) {
     return malformed(`The Idempotency-Key must be 1 to ${LONGEST} visible ASCII characters.`);
   }
   return { kind: 'key', key };

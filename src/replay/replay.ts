@@ -41,7 +41,7 @@ export interface ReplayOptions {
 /** What a request may need besides two attempts upstream: the wait for a slot, the upload, a login. */
 const BESIDES_MS = 60_000;
 const AGAIN_MS = 1_000;
-const MOST_TRIES = 10;
+const MOST_TRIES = 30;
 
 /**
  * Makes a write with an Idempotency-Key safe to repeat: the first of its tenant with that key is sent, all others get its
@@ -76,7 +76,7 @@ export function replayWrites<E extends Replayable>(options: ReplayOptions): Stag
     if (await store.end(claim, ending)) return;
     log.warn(
       { account: claim.account },
-      'how a write with an Idempotency-Key ended could not be noted: it is tried again',
+      'the answer to a write with an Idempotency-Key could not be stored: it is tried again',
     );
     endLater(claim, ending, MOST_TRIES);
   };
@@ -143,7 +143,7 @@ function repeated(begun: Exclude<Begun, { kind: 'go' }>): Outcome {
       const { status, headers, body } = begun.first;
       if (body !== null) return answer(status, [...headers, ...REPLAYED], bodiless(status) ? null : body);
       return refuse('idempotency_conflict', {
-        detail: `The first request with this Idempotency-Key was carried out and answered ${status}; the answer was too large to be kept.`,
+        detail: `The first request with this Idempotency-Key was carried out and answered with status ${status}; the answer was too large to be kept.`,
         headers: [...REPLAYED],
       });
     }
@@ -169,7 +169,7 @@ const NEVER_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
   'bad_request',
 ]);
 
-async function keepable(outcome: Answer, limitBytes: number): Promise<{ answer: Answer; ending: Ending }> {
+async function keepable(outcome: Answer, limitBytes: number): Promise<{ answer: Outcome; ending: Ending }> {
   const { status, headers, body } = outcome;
   if (!(body instanceof Readable)) {
     const fits = (body?.length ?? 0) <= limitBytes;
@@ -184,7 +184,7 @@ async function keepable(outcome: Answer, limitBytes: number): Promise<{ answer: 
     case 'large':
       return { answer: answer(status, headers, gathered.body), ending: answered(status, headers, null) };
     case 'broken':
-      return { answer: answer(status, headers, gathered.body), ending: { kind: 'lost' } };
+      return { answer: refuse('upstream_protocol', { internal: gathered.reason }), ending: { kind: 'lost' } };
   }
 }
 

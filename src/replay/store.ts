@@ -46,6 +46,6 @@ export type Ending =
 /** Where it is remembered which writes have been begun, and how they ended. Nothing is ever sent twice for a key of one claim. */
 export interface ReplayStore {
   begin(claim: Claim): Begun | Promise<Begun>;
-  /** False: it could not be noted; until it is, the claim reads as under way, and after its lease as unknown. */
+  /** Also where what was claimed has been forgotten since. False: it could not be noted; until it is, the claim reads as under way, and after its lease as unknown. */
   end(claim: Claim, ending: Ending): boolean | Promise<boolean>;
 }

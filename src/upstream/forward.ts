@@ -89,7 +89,8 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
         slot.refund();
         return refuseGrant(grant);
       }
-      if (exchange.hangUp.happened) {
+      // One that is to be carried through goes on with the next credential.
+      if (exchange.hangUp.happened && !(exchange.carryThrough === true && tried.length > 0)) {
         slot.refund();
         return refuse('internal', { internal: 'caller left' });
       }

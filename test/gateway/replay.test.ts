@@ -1,203 +1,426 @@
-import { request } from 'node:http';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { fleet } from '../support/fleet.ts';
-import { BILLING_KEY, codeOf, configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
-import { type RedisServer, redisServer } from '../support/redis.ts';
-
-let redis: RedisServer;
-beforeAll(async () => {
-  redis = await redisServer();
-});
-afterAll(() => redis[Symbol.asyncDispose]());
+import { createHash } from 'node:crypto';
+import { connect } from 'node:net';
+import { describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import {
+  arrived,
+  BILLING_KEY,
+  type Config,
+  codeOf,
+  configuration,
+  eventually,
+  loginAt,
+  PRIMARY,
+  type Running,
+  run,
+  sha256,
+  TENANTS,
+} from '../support/gateway.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { rawRequest } from '../support/raw-http.ts';
+import { redisServer, until } from '../support/redis.ts';
 
 const START = '/api/v1/flows/1/start';
-const start = (key: string, body = '{"payload":"x"}', more: Record<string, string> = {}) => ({
-  method: 'POST',
-  body,
-  headers: { 'Idempotency-Key': key, 'Content-Type': 'application/json', ...more },
-});
-const replayed = (response: Response) => response.headers.get('idempotency-replayed');
+const OTHER_KEY = 'pgk_other_fake-key-for-tests';
+const other = { keys: [{ id: 'only', sha256: sha256(OTHER_KEY) }], quota: { burst: 200, maxWait: '0s' } };
+const tenants = { ...TENANTS, other };
 
-describe('a start with an Idempotency-Key', () => {
-  test('posted five times at once, over three replicas, is one start; and later its answer is given again', async () => {
-    await using world = await fleet(redis, 3, {
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 100 } } },
-    });
-    const posted = Array.from({ length: 5 }, (_, i) => world.at(i).fetch(START, start('once')));
-    const answers = await Promise.all(posted);
-    expect(answers.filter((each) => each.status === 200 && replayed(each) === null)).toHaveLength(1);
-    // One that comes when the first is done gets its answer.
-    expect(answers.filter((each) => each.status === 409 || replayed(each) === 'true')).toHaveLength(4);
-    const again = await Promise.all([0, 1, 2].map((n) => world.at(n).fetch(START, start('"once"'))));
-    expect(again.map((each) => [each.status, replayed(each)])).toEqual(Array(3).fill([200, 'true']));
-    const bodies = await Promise.all(again.map((each) => each.text()));
-    expect(new Set(bodies).size).toBe(1);
-    expect(world.simulator.arrivals()).toHaveLength(1);
-    expect(await world.at(0).metric('patchgate_upstream_calls_saved_total', { by: 'replay' })).toBeGreaterThan(0);
-    expect(again[0]?.headers.get('ratelimit')).toMatch(/^"tenant";r=\d+/);
+const startWith = (
+  key: string,
+  more: { body?: string; headers?: Record<string, string>; signal?: AbortSignal } = {},
+) => ({
+  method: 'POST',
+  body: more.body ?? '{"payload":"x"}',
+  headers: { 'Idempotency-Key': key, 'Content-Type': 'application/json', ...more.headers },
+  ...(more.signal && { signal: more.signal }),
+});
+const writes = ({ simulator }: Running) => simulator.arrivals().filter(({ method }) => method !== 'GET');
+const replayed = (response: Response) => response.headers.get('idempotency-replayed') === 'true';
+
+/** Replicas on one Redis and one upstream: the simulator of the first. */
+async function replicas(count: number, redisUrl: string, more: Config = {}) {
+  const config = (upstream: string) => configuration(upstream, { redis: { url: redisUrl }, tenants, ...more });
+  const first = await run({ config });
+  const all: [Running, ...Running[]] = [first];
+  while (all.length < count) all.push(await run({ config: () => config(first.simulator.url) }));
+  first.simulator.reset();
+  return {
+    all,
+    first,
+    simulator: first.simulator,
+    async [Symbol.asyncDispose]() {
+      // The first has the simulator.
+      for (const each of all.reverse()) await each[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const alone = (more: Config = {}) => run({ config: (upstream) => configuration(upstream, { tenants, ...more }) });
+
+describe('replicas that share a Redis', () => {
+  test('start a flow once, however many of them are asked for it at once, and give the answer to all who ask later', async () => {
+    await using redis = await redisServer();
+    await using three = await replicas(3, redis.url);
+    three.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    const asked = await Promise.all(
+      Array.from({ length: 5 }, (_, i) => (three.all[i % 3] as Running).fetch(START, startWith('once'))),
+    );
+    const firsts = asked.filter((each) => each.status === 200 && !replayed(each));
+    expect(firsts).toHaveLength(1);
+    for (const each of asked) {
+      if (firsts.includes(each) || replayed(each)) continue;
+      expect([each.status, each.headers.get('retry-after'), await codeOf(each)]).toEqual([
+        409,
+        '1',
+        'idempotency_conflict',
+      ]);
+    }
+    const body = await firsts[0]?.text();
+    for (const replica of three.all) {
+      const repeat = await replica.fetch(START, startWith('"once"'));
+      expect([repeat.status, replayed(repeat), await repeat.text()]).toEqual([200, true, body]);
+    }
+    expect(writes(three.first)).toHaveLength(1);
+    expect(
+      await three.first.metric('patchgate_upstream_calls_saved_total', { tenant: 'billing', by: 'replay' }),
+    ).toBeGreaterThan(0);
   });
 
-  test('that timed out is not started again: the repeat is told that nobody knows', async () => {
+  test('lead the links of a kept answer back to whichever of them is asked, with the quota of the moment', async () => {
+    await using redis = await redisServer();
+    await using two = await replicas(2, redis.url);
+    const [one, second] = two.all as [Running, Running];
+    const next = `${two.simulator.url}/api/v1/data-pool?page=2`;
+    const headers = {
+      'Content-Type': 'application/json',
+      'Set-Cookie': 'fake-session=1',
+      'X-RateLimit-Remaining': '3',
+    };
+    const body = JSON.stringify({ links: { next } });
+    two.simulator.fault({
+      match: 'POST /api/v1/data-pool',
+      times: 1,
+      fault: { kind: 'status', status: 201, headers, body },
+    });
+    const linkOf = async (response: Response) => ((await response.json()) as { links: { next: string } }).links.next;
+    const first = await one.fetch('/api/v1/data-pool', startWith('links'));
+    expect([first.status, await linkOf(first)]).toEqual([201, next.replace(two.simulator.url, one.url)]);
+    const repeat = await second.fetch('/api/v1/data-pool', startWith('links'));
+    expect([repeat.status, await linkOf(repeat)]).toEqual([201, next.replace(two.simulator.url, second.url)]);
+    expect(repeat.headers.get('set-cookie')).toBeNull();
+    expect(repeat.headers.get('x-ratelimit-limit')).toBe('235');
+    expect(repeat.headers.get('x-ratelimit-remaining')).not.toBe('3');
+    expect(repeat.headers.get('x-request-id')).not.toBe(first.headers.get('x-request-id'));
+  });
+
+  test('keep no more than hashes of tenant and key as names, and all of it for the time given', async () => {
+    await using redis = await redisServer();
+    await using two = await replicas(1, redis.url, { idempotency: { keep: '2h' } });
+    await two.first.fetch(START, startWith('order-4711'));
+    const client = redis.client();
+    const keys = (await client.keys('*')).filter((key) => key.includes('replay'));
+    expect(keys).toHaveLength(1);
+    const id = createHash('sha256').update('billing\norder-4711').digest('base64url');
+    expect(keys[0]).toBe(`patchgate:{main}:replay:${id}`);
+    const leftMs = await client.pttl(keys[0] as string);
+    expect(leftMs).toBeGreaterThan(7_000_000);
+    expect(leftMs).toBeLessThanOrEqual(7_200_000);
+    expect(JSON.stringify(await client.hgetall(keys[0] as string))).not.toContain('order-4711');
+  });
+
+  test('carry a write through whose caller has left, also while one of them drains, and the repeat gets its answer', async () => {
+    await using redis = await redisServer();
+    await using two = await replicas(2, redis.url, { drain: { delay: '0ms', timeout: '10s' } });
+    const [one, second] = two.all as [Running, Running];
+    two.simulator.switches.answerLatency = { kind: 'fixed', ms: 600 };
+    // On a connection of its own: fetch would open another in place of the one it breaks off.
+    const caller = connect(one.port, '127.0.0.1');
+    const head = ['Host: x', `X-API-Key: ${BILLING_KEY}`, 'Idempotency-Key: left', 'Content-Type: application/json'];
+    caller.write(`${rawRequest(`POST ${START}`, [...head, 'Content-Length: 15'])}{"payload":"x"}`);
+    await eventually(() => writes(two.first).length === 1, 'the request is under way');
+    caller.destroy();
+    await eventually(async () => (await one.metric('patchgate_http_requests_in_flight')) === 0, 'the caller is gone');
+    const drained = one.drain();
+    await until('it says so', async () => one.logs().some((line) => line['msg'] === 'drained'));
+    expect(writes(two.first).map(({ status }) => status)).toEqual([200]);
+    await drained;
+    const repeat = await second.fetch(START, startWith('left'));
+    expect([repeat.status, replayed(repeat)]).toEqual([200, true]);
+    expect(writes(two.first).map(({ status, aborted }) => [status, aborted])).toEqual([[200, false]]);
+  });
+
+  test('send nothing that has a key while Redis is away, and go on without keys', async () => {
+    await using redis = await redisServer();
+    await using two = await replicas(1, redis.url);
+    const gateway = two.first;
+    await until(
+      'it has heard how the account stands',
+      async () => (await gateway.metric('patchgate_quota_slots_in_use')) > 0,
+    );
+    await redis.kill();
+    const wait = { Prefer: 'wait=10' };
+    const without = await gateway.fetch(START, { method: 'POST', body: '{}', headers: wait });
+    expect(without.status).toBe(200);
+    const refused = await gateway.fetch(START, startWith('away', { headers: wait }));
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
+    const problem = (await refused.json()) as { code: string; detail: string };
+    expect(problem.code).toBe('state_unavailable');
+    expect(problem.detail).toContain('Idempotency-Key');
+    expect(writes(gateway)).toHaveLength(1);
+    expect(await gateway.metric('patchgate_idempotency_total', { outcome: 'unavailable' })).toBe(1);
+    await redis.start();
+    await until('it is back', async () => (await gateway.metric('patchgate_state_up')) === 1);
+    expect((await gateway.fetch(START, startWith('away', { headers: wait }))).status).toBe(200);
+  });
+
+  test('give the answer out though it can not be kept, and keep it when Redis is back', async () => {
+    await using redis = await redisServer();
+    await using two = await replicas(1, redis.url);
+    const gateway = two.first;
+    two.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    const asked = gateway.fetch(START, startWith('unkept'));
+    await eventually(() => writes(gateway).length === 1, 'the request is under way');
+    redis.stop();
+    const first = await asked;
+    expect([first.status, replayed(first)]).toEqual([200, false]);
+    redis.resume();
+    await until('it is kept', async () => {
+      const repeat = await gateway.fetch(START, startWith('unkept', { headers: { Prefer: 'wait=5' } }));
+      return repeat.status === 200 && replayed(repeat);
+    });
+    expect(writes(gateway)).toHaveLength(1);
+    const warned = gateway.logs().filter((line) => String(line['msg']).includes('could not be stored'));
+    expect(warned).toHaveLength(1);
+  });
+});
+
+describe('a first request that nobody knows the outcome of', () => {
+  test.each([
+    ['no answer in time', { kind: 'stall', when: 'before' }, 504, 'upstream_timeout'],
+    ['a reset', { kind: 'reset', when: 'before' }, 502, 'upstream_protocol'],
+    ['a reset within the answer', { kind: 'reset', when: 'after' }, 502, 'upstream_protocol'],
+    ['an answer cut short', { kind: 'truncate', framing: 'length' }, 502, 'upstream_protocol'],
+    ['an answer that never ends', { kind: 'stall', when: 'body' }, 502, 'upstream_protocol'],
+    ['bytes that are no HTTP', { kind: 'garbage' }, 502, 'upstream_protocol'],
+  ] as const)('is not started a second time: %s', async (_, fault, status, code) => {
+    await using gateway = await run({
+      config: (origin) =>
+        configuration(origin, { upstreams: { core: { origin }, start: { origin, timeout: '400ms' } } }),
+    });
+    gateway.simulator.fault({ match: 'POST /api/v1/**', times: 1, fault, where: 'answer' });
+    const first = await gateway.fetch(START, startWith('lost'));
+    expect([first.status, replayed(first), await codeOf(first)]).toEqual([status, false, code]);
+    for (let i = 0; i < 2; i++) {
+      const repeat = await gateway.fetch(START, startWith('lost'));
+      expect([repeat.status, replayed(repeat)]).toEqual([504, true]);
+      expect(await repeat.json()).toMatchObject({
+        code: 'upstream_timeout',
+        detail: expect.stringContaining('is not known'),
+      });
+    }
+    expect(writes(gateway)).toHaveLength(1);
+  });
+});
+
+describe('a caller who leaves', () => {
+  test('while the write is on its way gets the first answer when it comes back', async () => {
+    await using gateway = await alone();
+    gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    const leaving = new AbortController();
+    const left = gateway.fetch(START, startWith('left', leaving)).catch((error: Error) => error.name);
+    await eventually(() => writes(gateway).length === 1, 'the request is under way');
+    leaving.abort();
+    expect(await left).toBe('AbortError');
+    let repeat = await gateway.fetch(START, startWith('left'));
+    expect([repeat.status, await codeOf(repeat)]).toEqual([409, 'idempotency_conflict']);
+    await until('it is answered', async () => {
+      repeat = await gateway.fetch(START, startWith('left'));
+      return repeat.status !== 409;
+    });
+    expect([repeat.status, replayed(repeat)]).toEqual([200, true]);
+    expect(writes(gateway).map(({ status, aborted }) => [status, aborted])).toEqual([[200, false]]);
+  });
+
+  test('without a key takes the request along, as ever', async () => {
+    await using gateway = await alone();
+    gateway.simulator.fault({ match: 'POST /api/v1/**', fault: { kind: 'stall', when: 'before' } });
+    const leaving = new AbortController();
+    const left = gateway.fetch(START, { method: 'POST', signal: leaving.signal }).catch(() => {});
+    await eventually(() => writes(gateway).length === 1, 'the request is under way');
+    leaving.abort();
+    await left;
+    await eventually(() => writes(gateway)[0]?.aborted === true, 'it is broken off');
+  });
+
+  test('while a rejected credential is replaced has the write carried through with the next', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, {
-          upstreams: { core: { origin: upstream }, start: { origin: upstream, timeout: '100ms' } },
+          accounts: { main: { quota: { burst: 200 }, credentials: [PRIMARY, loginAt(upstream)] } },
         }),
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 400 } } },
-      cold: true,
     });
-    const first = await gateway.fetch(START, start('slow'));
-    expect([first.status, replayed(first)]).toEqual([504, null]);
-    for (let i = 0; i < 3; i++) {
-      const repeat = await gateway.fetch(START, start('slow'));
-      expect([repeat.status, replayed(repeat), await codeOf(repeat)]).toEqual([504, 'true', 'upstream_timeout']);
-    }
-    expect(gateway.simulator.arrivals()).toHaveLength(1);
-  });
-
-  test.each([
-    ['before the answer', 'before', 502],
-    ['in the middle of the answer', 'after', 200],
-  ] as const)('whose connection broke %s is not started again', async (_name, when, status) => {
-    await using gateway = await run();
-    gateway.simulator.fault({ match: `POST ${START}`, times: 1, where: 'answer', fault: { kind: 'reset', when } });
-    const first = await gateway.fetch(START, start('broken'));
-    expect(first.status).toBe(status);
-    if (when === 'after') await expect(first.text()).rejects.toThrow();
-    const repeat = await gateway.fetch(START, start('broken'));
-    expect([repeat.status, replayed(repeat), await codeOf(repeat)]).toEqual([504, 'true', 'upstream_timeout']);
-    expect(gateway.simulator.arrivals()).toHaveLength(1);
-  });
-
-  test('whose caller has left is carried through, and its answer is there for the repeat', async () => {
-    await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 150 } } } });
-    const sent = request({
-      ...{ host: '127.0.0.1', port: gateway.port, path: START, method: 'POST' },
-      headers: { Authorization: BILLING_KEY, 'Idempotency-Key': 'left', 'Content-Type': 'application/json' },
-    });
-    sent.on('error', () => {});
-    sent.end('{"payload":"x"}');
-    await eventually(() => gateway.simulator.arrivals().length === 1, 'the start upstream');
-    sent.destroy();
-    let repeat = await gateway.fetch(START, start('left'));
-    await eventually(async () => {
-      if (repeat.status === 409) repeat = await gateway.fetch(START, start('left'));
+    gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    gateway.simulator.credentials.revokeKey('primary');
+    const leaving = new AbortController();
+    const left = gateway.fetch(START, startWith('left', leaving)).catch(() => {});
+    const logins = () => gateway.simulator.arrivals().filter(({ target }) => target === '/fabric/api/login');
+    await eventually(() => logins().length === 1, 'the next is being fetched');
+    leaving.abort();
+    await left;
+    let repeat = await gateway.fetch(START, startWith('left'));
+    await until('it is answered', async () => {
+      repeat = await gateway.fetch(START, startWith('left'));
       return repeat.status !== 409;
-    }, 'the first is done');
-    expect([repeat.status, replayed(repeat)]).toEqual([200, 'true']);
-    expect(gateway.simulator.arrivals()).toHaveLength(1);
+    });
+    expect([repeat.status, replayed(repeat)]).toEqual([200, true]);
+    expect(writes(gateway).map(({ status }) => status)).toEqual([401, 200, 200]);
   });
 
-  test('with another body, path or type is refused; with the same key of another tenant it is another one', async () => {
-    await using gateway = await run({
-      config: (upstream) => {
-        const all = configuration(upstream) as { tenants: { reader: { allow: string[] } } };
-        const reader = { ...all.tenants.reader, allow: ['* /api/v1/**'] };
-        return configuration(upstream, { tenants: { ...all.tenants, reader } });
-      },
-    });
-    await gateway.fetch(START, start('same'));
-    for (const [path, init] of [
-      [START, start('same', '{"payload":"y"}')],
-      [`${START}?x=1`, start('same')],
-      ['/api/v1/flows/2/start', start('same')],
-      [START, start('same', '{"payload":"x"}', { 'Content-Type': 'text/plain' })],
-      [START, { ...start('same'), method: 'PUT' }],
-    ] as const) {
-      const other = await gateway.fetch(path, init);
-      expect([other.status, await codeOf(other)]).toEqual([422, 'idempotency_mismatch']);
+  test('while it waits for a slot takes the request along, and its key is free', async () => {
+    const slow = { ...TENANTS.billing, quota: { rate: 60, burst: 1, maxWait: '10s' } };
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants: { billing: slow } }) });
+    await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
+    const leaving = new AbortController();
+    const left = gateway.fetch(START, startWith('waiting', leaving)).catch(() => {});
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'it waits');
+    leaving.abort();
+    await left;
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 0, 'it has gone');
+    const again = await gateway.fetch(START, startWith('waiting', { body: '{"payload":"another"}' }));
+    expect([again.status, replayed(again)]).toEqual([200, false]);
+    expect(writes(gateway)).toHaveLength(1);
+  });
+});
+
+describe('a key', () => {
+  test('goes upstream as it came', async () => {
+    await using gateway = await alone();
+    await gateway.fetch(START, startWith('"as it came"'.replaceAll(' ', '-')));
+    expect(arrived(writes(gateway)[0]?.headers ?? [], 'idempotency-key')).toBe('"as-it-came"');
+  });
+
+  test('belongs to one request: another body is 422, and nothing is sent', async () => {
+    await using gateway = await alone();
+    await gateway.fetch(START, startWith('one'));
+    const mismatch = await gateway.fetch(START, startWith('one', { body: '{"payload":"y"}' }));
+    expect([mismatch.status, await codeOf(mismatch)]).toEqual([422, 'idempotency_mismatch']);
+    expect(writes(gateway)).toHaveLength(1);
+    expect(await gateway.metric('patchgate_idempotency_total', { outcome: 'mismatch' })).toBe(1);
+  });
+
+  test('belongs to one tenant: of another it is another', async () => {
+    await using gateway = await alone();
+    for (const tenant of [BILLING_KEY, OTHER_KEY]) {
+      const first = await gateway.fetch(START, startWith('one', { headers: { Authorization: tenant } }));
+      expect([first.status, replayed(first)]).toEqual([200, false]);
     }
-    expect((await gateway.fetch(`${START}/`, start('same'))).headers.get('idempotency-replayed')).toBe('true');
-    const others = await gateway.fetch(START, start('same', '{"payload":"x"}', { Authorization: READER_KEY }));
-    expect([others.status, replayed(others)]).toEqual([200, null]);
-    expect(gateway.simulator.arrivals()).toHaveLength(2);
+    expect(writes(gateway)).toHaveLength(2);
   });
 
-  test('that the quota refused was not begun: the repeat is sent', async () => {
-    await using gateway = await run({
-      config: (upstream) => {
-        const all = configuration(upstream) as { tenants: { reader: object } };
-        const reader = {
-          ...all.tenants.reader,
-          allow: ['* /api/v1/**'],
-          quota: { rate: 600, burst: 1, maxWait: '0s' },
-        };
-        return configuration(upstream, { tenants: { ...all.tenants, reader } });
-      },
-    });
-    const mine = { Authorization: READER_KEY };
-    await gateway.fetch(START, start('a', '{}', mine));
-    expect((await gateway.fetch(START, start('b', '{}', mine))).status).toBe(429);
-    const repeat = await gateway.fetch(START, start('b', '{}', { ...mine, Prefer: 'wait=5' }));
-    expect([repeat.status, replayed(repeat)]).toEqual([200, null]);
+  test('that is malformed is 400, and nothing is sent', async () => {
+    await using gateway = await alone();
+    for (const key of ['a b', '"open', 'k'.repeat(256), 'a, b']) {
+      const refused = await gateway.fetch(START, startWith(key));
+      const problem = (await refused.json()) as { code: string; detail: string };
+      expect([refused.status, problem.code]).toEqual([400, 'bad_request']);
+      expect(problem.detail).toContain('Idempotency-Key');
+    }
+    expect(writes(gateway)).toHaveLength(0);
   });
 
-  test('an answer of upstream that says no is the answer, for the repeat too', async () => {
-    await using gateway = await run();
-    gateway.simulator.fault({
-      match: `POST ${START}`,
-      times: 1,
-      fault: {
-        kind: 'status',
-        status: 422,
-        body: '{"message":"no version"}',
-        headers: { 'Set-Cookie': 'session=canary' },
-      },
-    });
-    const first = await gateway.fetch(START, start('no'));
-    const repeat = await gateway.fetch(START, start('no'));
-    expect([first.status, repeat.status, await repeat.text()]).toEqual([422, 422, '{"message":"no version"}']);
-    expect(JSON.stringify([...repeat.headers])).not.toContain('canary');
-    expect(gateway.simulator.arrivals()).toHaveLength(1);
-  });
-
-  test('whose answer is larger than is kept is given out whole, and the repeat is told what it was', async () => {
-    await using gateway = await run({
-      config: (upstream) => configuration(upstream, { idempotency: { maxAnswer: '10B' } }),
-    });
-    const first = await gateway.fetch(START, start('large'));
-    expect((await first.text()).length).toBeGreaterThan(10);
-    const repeat = await gateway.fetch(START, start('large'));
-    const problem = (await repeat.json()) as { code: string; detail: string };
-    expect([repeat.status, problem.code, replayed(repeat)]).toEqual([409, 'idempotency_conflict', 'true']);
-    expect(problem.detail).toContain('answered 200');
-    expect(gateway.simulator.arrivals()).toHaveLength(1);
-  });
-
-  test('is forgotten when its time is over', async () => {
-    await using world = await fleet(redis, 1, { more: { idempotency: { keep: '1s' } } });
-    await world.at(0).fetch(START, start('brief'));
-    const [key = ''] = await redis
-      .client()
-      .keys('*:replay:*brief*')
-      .then(() => redis.client().keys('fleet*:replay:*'));
-    expect(key).not.toBe('');
-    await eventually(
-      async () => (await world.at(0).fetch(START, start('brief'))).headers.get('idempotency-replayed') === null,
-      'it is sent anew',
-    );
-    expect(world.simulator.arrivals().length).toBeGreaterThanOrEqual(2);
-  });
-
-  test('with a malformed key is refused before anything is sent, and reads go by themselves', async () => {
-    await using gateway = await run();
-    const bad = await gateway.fetch(START, start('k'.repeat(256)));
-    expect([bad.status, await codeOf(bad)]).toEqual([400, 'bad_request']);
+  test('means nothing on a request that changes nothing', async () => {
+    await using gateway = await alone();
     for (let i = 0; i < 2; i++) {
-      const read = await gateway.fetch('/api/v1/flow-runs', { headers: { 'Idempotency-Key': 'read' } });
-      expect([read.status, replayed(read)]).toEqual([200, null]);
+      const read = await gateway.fetch('/api/v1/scripts', {
+        headers: { 'Idempotency-Key': 'a b', 'Cache-Control': 'no-store' },
+      });
+      expect([read.status, replayed(read)]).toEqual([200, false]);
     }
     expect(gateway.simulator.arrivals()).toHaveLength(2);
   });
 
-  test('is not sent while nobody can tell whether it was: without Redis it is refused', async () => {
-    await using own = await redisServer();
-    await using world = await fleet(own, 1);
-    await world.shared();
-    await own.kill();
-    const refused = await world.at(0).fetch(START, start('x', '{}', { Prefer: 'wait=10' }));
-    expect([refused.status, await codeOf(refused)]).toEqual([503, 'state_unavailable']);
-    expect(refused.headers.get('retry-after')).toBe('1');
-    expect(world.simulator.arrivals()).toHaveLength(0);
+  test('is free again when the quota refused its request', async () => {
+    const small = { ...TENANTS.billing, quota: { rate: 60, burst: 1, maxWait: '0s' } };
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants: { billing: small } }) });
+    await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
+    const refused = await gateway.fetch(START, startWith('refused'));
+    expect([refused.status, await codeOf(refused)]).toEqual([429, 'tenant_quota']);
+    const again = await gateway.fetch(START, startWith('refused', { headers: { Prefer: 'wait=10' } }));
+    expect([again.status, replayed(again)]).toEqual([200, false]);
+  });
+
+  test('is kept for a day, and no longer', async () => {
+    const clock = new ManualClock(Date.now());
+    await using gateway = await run({
+      clock: { ...systemClock, now: () => clock.now(), monotonic: () => clock.monotonic() },
+      config: (upstream) => configuration(upstream, { tenants }),
+    });
+    await gateway.fetch(START, startWith('daily'));
+    clock.advance(86_399_000);
+    expect(replayed(await gateway.fetch(START, startWith('daily')))).toBe(true);
+    clock.advance(1_001);
+    expect(replayed(await gateway.fetch(START, startWith('daily')))).toBe(false);
+    expect(writes(gateway)).toHaveLength(2);
+  });
+});
+
+describe('a body', () => {
+  test('of unknown size is sent to the byte, and known again; too large a one frees the key', async () => {
+    await using gateway = await alone({ limits: { body: '3MiB', replay: '1KiB' } });
+    const large = Buffer.alloc(2_000_000, 'large');
+    const upload = (body: Buffer) =>
+      gateway.fetch('/api/v1/data-pool', {
+        method: 'POST',
+        headers: { 'Idempotency-Key': 'upload', 'Content-Type': 'text/plain' },
+        body: new Blob([new Uint8Array(body)]).stream(),
+        duplex: 'half',
+      } as RequestInit);
+    expect((await upload(Buffer.alloc(3_200_000))).status).toBe(413);
+    const first = await upload(large);
+    expect(replayed(first)).toBe(false);
+    const repeat = await upload(large);
+    expect([repeat.status, replayed(repeat)]).toEqual([first.status, true]);
+    expect(writes(gateway).map(({ bodySha256 }) => bodySha256)).toEqual([
+      createHash('sha256').update(large).digest('hex'),
+    ]);
+  });
+
+  test('of any size can be sent again after a 401', async () => {
+    await using gateway = await alone({ limits: { replay: '1KiB' } });
+    gateway.simulator.credentials.revokeKey('primary');
+    const body = JSON.stringify({ payload: 'x'.repeat(100_000) });
+    expect((await gateway.fetch(START, startWith('large', { body }))).status).toBe(200);
+    expect(writes(gateway).map(({ status, bodyBytes }) => [status, bodyBytes])).toEqual([
+      [401, body.length],
+      [200, body.length],
+    ]);
+  });
+
+  test('of an answer too large to keep goes to the first caller whole; a repeat hears that it was carried out', async () => {
+    await using gateway = await alone({ idempotency: { maxAnswer: '1KiB' } });
+    const body = 'x'.repeat(300_000);
+    gateway.simulator.fault({ match: 'POST /api/v1/**', times: 1, fault: { kind: 'status', status: 202, body } });
+    const first = await gateway.fetch(START, startWith('large'));
+    expect([first.status, await first.text()]).toEqual([202, body]);
+    const repeat = await gateway.fetch(START, startWith('large'));
+    expect([repeat.status, replayed(repeat)]).toEqual([409, true]);
+    expect(await repeat.json()).toMatchObject({
+      code: 'idempotency_conflict',
+      detail: expect.stringContaining('status 202'),
+    });
+    expect(writes(gateway)).toHaveLength(1);
+  });
+
+  test('of answers is kept in this process as far as there is room for it', async () => {
+    await using gateway = await alone({ idempotency: { memory: '1MiB' } });
+    const fault = { kind: 'status', status: 200, body: 'x'.repeat(700_000) } as const;
+    gateway.simulator.fault({ match: 'POST /api/v1/**', fault });
+    const isReplay = async (key: string) => replayed(await gateway.fetch(START, startWith(key)));
+    expect([await isReplay('a'), await isReplay('a'), await isReplay('b'), await isReplay('a')]).toEqual([
+      false,
+      true,
+      false,
+      false,
+    ]);
   });
 });

@@ -147,6 +147,15 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
 });
 
 describe('in Redis', () => {
+  test('what Redis has forgotten meanwhile is written anew by whoever had claimed it', async () => {
+    const store = shared('forgot');
+    const first = claim();
+    await store.begin(first);
+    await server.client().del('forgot:{main}:replay:key-of-one');
+    await store.end(first, ANSWERED);
+    expect(await store.begin(claim())).toEqual({ kind: 'replay', first: FIRST });
+  });
+
   const shared = (prefix: string) => {
     const { client, isReady } = connection;
     return createSharedReplays({ client, isReady, prefix, keepMs: DAY });

@@ -32,10 +32,7 @@ export function createSharedReplays(options: {
       const body = first === null || first.body === null ? [] : [first.body];
       try {
         await runForBytes(client, scripts.endReplay, keysOf(claim), [
-          claim.owner,
-          keepMs,
-          ending.kind,
-          ...told,
+          ...[claim.owner, keepMs, ending.kind, VERSION, claim.fingerprint, ...told],
           ...body,
         ]);
         return true;
