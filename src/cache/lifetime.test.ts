@@ -48,6 +48,15 @@ describe('what else counts without a rule', () => {
     expect(fresh(['Cache-Control', 'private, max-age=60'], { authorised: false })).toBeNull();
   });
 
+  test('what upstream says to caches in front of it goes before what it says to all', () => {
+    const both = (targeted: string, all: string) =>
+      fresh(['CDN-Cache-Control', targeted, 'Cache-Control', all, 'Expires', utc(9)], { authorised: false });
+    expect(both('max-age=60', 'no-store')).toBe(60_000);
+    expect(both('no-store', 'max-age=60')).toBeNull();
+    expect(both('private', 'public, max-age=60')).toBeNull();
+    expect(both('max-age=60, &&&', 'no-store')).toBeNull();
+  });
+
   test('any final status with a lifetime of its own is kept, a part never, and what must be understood only if it is', () => {
     const forAll = ['Cache-Control', 'public, max-age=60'];
     for (const status of [200, 299, 302, 404, 499, 599]) expect(fresh(forAll, { status })).toBe(60_000);

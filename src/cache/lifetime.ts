@@ -4,6 +4,7 @@ import { type Directives, deltaSeconds, parseDirectives, secondsOf } from './dir
 import { parseHttpDate } from './http-date.ts';
 import { type CacheRule, NEVER_STALE, type StaleWindows } from './rules.ts';
 import type { Fields } from './stored.ts';
+import { targetedDirectives } from './targeted.ts';
 
 export interface Lifetime {
   readonly initialAgeMs: number;
@@ -77,12 +78,13 @@ function sharedLifetime({
   now,
   authorised,
 }: Arrival): { freshForMs: number; stale: StaleWindows } | null {
-  const directives: Directives = parseDirectives(fields.get('cache-control') ?? '');
+  const targeted = targetedDirectives(fields.get('cdn-cache-control'));
+  const directives: Directives = targeted ?? parseDirectives(fields.get('cache-control') ?? '');
   const headers: Record<string, string> = { 'cache-control': strictDirectives(fields, directives) };
   const date = parseHttpDate(fields.get('date') ?? '') ?? now;
   headers['date'] = new Date(date).toUTCString();
   // '0' is "in the past" (section 5.3), as any malformed date is.
-  if (fields.has('expires')) headers['expires'] = oneForm(fields.get('expires')) ?? '0';
+  if (targeted === null && fields.has('expires')) headers['expires'] = oneForm(fields.get('expires')) ?? '0';
   const modified = oneForm(fields.get('last-modified'));
   if (modified !== null) headers['last-modified'] = modified;
   const request = { method: 'GET', headers: authorised ? { authorization: 'a key' } : {} };
@@ -124,7 +126,8 @@ const FLAGS = ['no-store', 'no-cache', 'private', 'public', 'must-revalidate'] a
 /** The field in the one form the library reads without mistakes: it knows neither capitals, nor quotes, nor repetition. */
 function strictDirectives(fields: Fields, directives: Directives): string {
   const strict: string[] = FLAGS.filter((flag) => directives.has(flag));
-  if (!fields.has('cache-control') && /\bno-cache\b/i.test(fields.get('pragma') ?? '')) strict.push('no-cache');
+  const said = fields.has('cache-control') || fields.has('cdn-cache-control');
+  if (!said && /\bno-cache\b/i.test(fields.get('pragma') ?? '')) strict.push('no-cache');
   for (const name of ['s-maxage', 'max-age']) {
     const seconds = secondsOf(directives, name);
     if (seconds !== null) strict.push(`${name}=${seconds}`);
