@@ -372,6 +372,17 @@ describe('requests for the same, at the same time', () => {
     expect(waiting).toHaveLength(1);
   });
 
+  test('free what feeds an answer that comes when the last of them has just left', async () => {
+    const who = caller();
+    const body = new Readable({ read() {} });
+    const cache = caching(async () => {
+      who.leave();
+      return answer(200, [], body);
+    });
+    await cache.ask({ hangUp: who });
+    expect(body.destroyed).toBe(true);
+  });
+
   test('are given up upstream when the last of them has left', async () => {
     const { upstream, waiting } = held();
     const cache = caching(upstream);

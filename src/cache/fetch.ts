@@ -217,6 +217,7 @@ function keepAndPass(
     return arrived;
   }
   const company = flight?.company ?? null;
+  let stopListening = (): void => {};
   const passed: Collected = collect(body, {
     limitBytes: options.maxEntryBytes,
     declaredBytes: storing.declaredBytes,
@@ -227,7 +228,8 @@ function keepAndPass(
     },
     left: () => company !== null && !company.happened,
   });
-  const stopListening = company?.onHangUp(() => passed.abandon()) ?? (() => {});
+  // They may all have left by now: then it is given up at once.
+  stopListening = company?.onHangUp(() => passed.abandon()) ?? stopListening;
   // Whether it will be whole and small enough is not known when the headers leave: only a declared size can tell.
   fetch.stored = storing.declaredBytes !== null;
   return answer(arrived.status, arrived.headers, passed);

@@ -120,10 +120,6 @@ export class Company implements HangUp {
     return this.#left;
   }
 
-  get size(): number {
-    return this.#members;
-  }
-
   onHangUp(run: () => void): () => void {
     if (this.#left) {
       run();

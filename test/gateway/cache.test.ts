@@ -263,7 +263,7 @@ describe('many callers of one answer', () => {
     const first = gateway.fetch('/api/v1/flows', { signal: abort.signal }).catch(() => null);
     await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');
     const others = Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flows'));
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 11, 'all are there');
     abort.abort();
     expect(await first).toBeNull();
     const answers = await Promise.all(others);
