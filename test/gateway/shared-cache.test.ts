@@ -97,6 +97,13 @@ describe('replicas that share a cache', () => {
     expect([answer.status, ((await answer.json()) as { data: unknown[] }).data.length > 0]).toEqual([200, true]);
   });
 
+  test('keep no answers in Redis where that is not wanted, and hear of writes all the same', async () => {
+    await using world = await fleet(redis, 2, { more: { cache: { shared: false } } });
+    for (const n of [0, 1]) expect(cacheStatus(await world.at(n).fetch(LIST))).toBe('patchgate; fwd=miss; stored');
+    await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"heard of"}' });
+    expect(await namesOf(await world.at(1).fetch(LIST))).toContain('heard of');
+  });
+
   test('a purge of one replica empties all', async () => {
     await using world = await fleet(redis, 2);
     for (const n of [0, 1]) await (await world.at(n).fetch('/api/v1/flows')).arrayBuffer();
