@@ -1,89 +1,115 @@
-// Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program) and openssl. What
-// is missing is taken from Debian's packages into node_modules/.cache: nothing is installed, no service is started, no root
-// is needed. Where that can not be done, says what to install.
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+// Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
+// Prometheus with promtool, and Chromium. What is missing is taken from Debian's packages into node_modules/.cache: nothing
+// is installed, no service is started, no root is needed. Where that can not be done, says what to install.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const cache = fileURLToPath(new URL('../node_modules/.cache/patchgate-tools', import.meta.url));
+const root = join(cache, 'root');
 
-/** @type {Record<string, string[]>} Debian packages by program; the libraries that a slim image lacks included. */
-const packages = {
-  'redis-server': [
-    'redis-tools',
-    'redis-server',
-    'liblua5.1-0',
-    'lua-bitop',
-    'lua-cjson',
-    'libhiredis0.14',
-    'libatomic1',
-    'libjemalloc2',
-    'liblzf1',
-  ],
-  openssl: ['openssl'],
+/**
+ * By program: how it is asked whether it runs, and the Debian packages it comes with. Chromium draws no text without a font.
+ * @type {Record<string, { ask: string, packages: string[] }>}
+ */
+const tools = {
+  'redis-server': { ask: '--version', packages: ['redis-server'] },
+  openssl: { ask: 'version', packages: ['openssl'] },
+  prometheus: { ask: '--version', packages: ['prometheus'] },
+  promtool: { ask: '--version', packages: ['prometheus'] },
+  chromium: { ask: '--version', packages: ['chromium', 'fonts-dejavu-core'] },
 };
 
-/** @param {string} program @param {NodeJS.ProcessEnv} env */
-const runs = (program, env) =>
-  spawnSync(program, [program === 'openssl' ? 'version' : '--version'], { env, stdio: 'ignore' }).status === 0;
+/** @typedef {'redis-server' | 'openssl' | 'prometheus' | 'promtool' | 'chromium'} Tool */
 
 /**
  * The environment in which all of them run.
+ * @param {Tool[]} wanted
  * @returns {NodeJS.ProcessEnv}
  */
-export function withTools() {
+export function withTools(wanted) {
   const env = { ...process.env, ...cachedPaths() };
-  const missing = Object.keys(packages).filter((program) => !runs(program, env));
+  const missing = wanted.filter((program) => !runs(program, env));
   if (missing.length === 0) return env;
-  console.log(`not found: ${missing.join(', ')}; taking it from Debian's packages`);
-  const failures = missing.flatMap((program) => unpack(packages[program] ?? []));
+  const packages = [...new Set(missing.flatMap((program) => tools[program]?.packages ?? []))];
+  console.log(`not found: ${missing.join(', ')}; taking ${packages.join(', ')} from Debian's packages`);
+  const failure = unpack(packages);
   const now = { ...process.env, ...cachedPaths() };
   const still = missing.filter((program) => !runs(program, now));
   if (still.length > 0) {
     throw new Error(
-      `the tests need ${still.join(' and ')}: install it (Debian: apt-get install --no-install-recommends redis-server openssl)` +
-        (failures.length > 0 ? `\n${failures.join('\n')}` : ''),
+      `the tests need ${still.join(' and ')}: install it (Debian: apt-get install --no-install-recommends ${packages.join(' ')})` +
+        (failure === null ? '' : `\n${failure}`),
     );
   }
   return now;
 }
 
-/** @param {string[]} names @returns {string[]} what went wrong */
+/** @param {string} program @param {NodeJS.ProcessEnv} env */
+function runs(program, env) {
+  return spawnSync(program, [tools[program]?.ask ?? '--version'], { env, stdio: 'ignore' }).status === 0;
+}
+
+/**
+ * With all they depend on that this machine lacks.
+ * @param {string[]} names
+ * @returns {string | null} what went wrong
+ */
 function unpack(names) {
-  mkdirSync(cache, { recursive: true });
-  const failures = [];
-  for (const name of names) {
-    // One by one: what another release of Debian calls differently must not cost the others.
-    const got = spawnSync('apt-get', ['download', '-q', name], { cwd: cache, encoding: 'utf8' });
-    if (got.status !== 0) {
-      // A fresh image has no lists yet.
-      if (!refreshed) refresh();
-      const again = spawnSync('apt-get', ['download', '-q', name], { cwd: cache, encoding: 'utf8' });
-      if (again.status !== 0)
-        failures.push(`apt-get download ${name}: ${(again.stderr ?? String(again.error)).trim()}`);
+  mkdirSync(root, { recursive: true });
+  // A fresh image has no lists yet, and old ones name files that are gone.
+  const failure = fetchAndUnpack(names);
+  if (failure === null) return null;
+  run('apt-get', ['update', '-q']);
+  return fetchAndUnpack(names);
+}
+
+/** @param {string[]} names @returns {string | null} */
+function fetchAndUnpack(names) {
+  const plan = run('apt-get', ['install', '--simulate', '--no-install-recommends', ...names]);
+  if (plan.failure !== null) return plan.failure;
+  const lacking = [...plan.stdout.matchAll(/^Inst (\S+)/gm)].map(([, name]) => String(name));
+  // Installed, and yet it does not run: what is asked for comes from a package here, too.
+  const wanted = [...new Set([...lacking, ...names])];
+  const folder = mkdtempSync(join(cache, 'packages-'));
+  try {
+    const got = run('apt-get', ['download', '-q', ...wanted], folder);
+    if (got.failure !== null) return got.failure;
+    for (const file of readdirSync(folder)) {
+      const unpacked = run('dpkg', ['-x', join(folder, file), root]);
+      if (unpacked.failure !== null) return unpacked.failure;
     }
+    return null;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
-  for (const file of readdirSync(cache).filter((each) => each.endsWith('.deb'))) {
-    execFileSync('dpkg', ['-x', join(cache, file), join(cache, 'root')], { stdio: 'inherit' });
-  }
-  return failures;
 }
 
-let refreshed = false;
-function refresh() {
-  refreshed = true;
-  spawnSync('apt-get', ['update', '-q'], { stdio: 'ignore' });
+/** @param {string} command @param {string[]} args @param {string} [cwd] */
+function run(command, args, cwd = cache) {
+  const env = { ...process.env, LC_ALL: 'C' };
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, env, encoding: 'utf8' });
+  if (status === 0) return { stdout, failure: null };
+  return { stdout: '', failure: `${command} ${args.join(' ')}: ${error ? String(error) : stderr.trim()}` };
 }
 
-/** @returns {{ PATH?: string, LD_LIBRARY_PATH?: string }} */
+/** Every folder with a shared library in it: some packages keep theirs in one of their own. @param {string} folder */
+function librariesBelow(folder) {
+  if (!existsSync(folder)) return [];
+  const found = readdirSync(folder, { recursive: true, withFileTypes: true });
+  return [...new Set(found.filter(({ name }) => name.includes('.so')).map(({ parentPath }) => parentPath))];
+}
+
+/** @returns {NodeJS.ProcessEnv} */
 function cachedPaths() {
-  const root = join(cache, 'root');
   if (!existsSync(root)) return {};
-  const libs = ['usr/lib', 'lib'].map((each) => join(root, each)).filter((each) => existsSync(each));
-  const libraries = libs.flatMap((lib) => [lib, ...readdirSync(lib).map((each) => join(lib, each))]);
+  const libraries = ['usr/lib', 'lib'].flatMap((each) => librariesBelow(join(root, each)));
+  // What stands in usr/bin for Chromium is a script that knows only where it would be installed.
+  const programs = ['usr/lib/chromium', 'usr/bin'].map((each) => join(root, each));
   return {
-    PATH: `${process.env['PATH'] ?? ''}:${join(root, 'usr/bin')}`,
+    PATH: [process.env['PATH'], ...programs].filter(Boolean).join(':'),
     LD_LIBRARY_PATH: [process.env['LD_LIBRARY_PATH'], ...libraries].filter(Boolean).join(':'),
+    ...(!existsSync('/etc/fonts/fonts.conf') && { FONTCONFIG_SYSROOT: root }),
   };
 }

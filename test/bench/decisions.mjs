@@ -18,7 +18,7 @@ const port = await new Promise((/** @type {(port: number) => void} */ resolve) =
 });
 const folder = mkdtempSync(join(tmpdir(), 'patchgate-bench-'));
 const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''], {
-  env: withTools(),
+  env: withTools(['redis-server', 'openssl']),
   stdio: 'ignore',
 });
 const redis = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });

@@ -22,7 +22,7 @@ const { values } = parseArgs({
   },
 });
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const env = withTools();
+const env = withTools(['redis-server', 'openssl']);
 
 /** @typedef {(course: import('./quota/contestants.mjs').Course) => Promise<import('./quota/contestants.mjs').Contestant>} Make */
 /** @type {[name: string, make: Make, redis: boolean][]} */

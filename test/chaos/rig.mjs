@@ -10,7 +10,7 @@ import { withTools } from '../../scripts/tools.mjs';
 
 /** The gateway's executable. */
 export const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
-const env = withTools();
+const env = withTools(['redis-server', 'openssl']);
 export const scratch = mkdtempSync(join(tmpdir(), 'patchgate-chaos-'));
 /** @type {Set<import('node:child_process').ChildProcess>} */
 const children = new Set();
