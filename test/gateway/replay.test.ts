@@ -116,7 +116,8 @@ describe('replicas that share a Redis', () => {
   test('keep no more than hashes of tenant and key as names, and all of it for the time given', async () => {
     await using redis = await redisServer();
     await using two = await replicas(1, redis.url, { idempotency: { keep: '2h' } });
-    await two.first.fetch(START, startWith('order-4711'));
+    const first = await two.first.fetch(START, startWith('order-4711'));
+    expect([first.status, await first.text()]).toEqual([200, expect.anything()]);
     const client = redis.client();
     const keys = (await client.keys('*')).filter((key) => key.includes('replay'));
     expect(keys).toHaveLength(1);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { codeOf, configuration, READER_KEY, run } from '../support/gateway.ts';
-import { redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
+import { FAIL_OVER_MS, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
 
 const reader = { headers: { Authorization: READER_KEY } };
 
@@ -115,13 +115,14 @@ test('a gateway by Sentinel goes on after a fail-over', async () => {
   await using gateway = await run({ config: (upstream) => configuration(upstream, { redis }) });
   expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
   await set.master.kill();
-  await until('back on the replica', async () => {
+  const isBack = async () => {
     const { status } = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=5' } });
     return status === 200 && (await gateway.metric('patchgate_state_up')) === 1;
-  });
+  };
+  await until('back on the replica', isBack, FAIL_OVER_MS);
   const keys = await set.replica.client().keys('patchgate:{main}:*');
   expect(keys).toContain('patchgate:{main}:window');
-}, 60_000);
+}, 90_000);
 
 test('a gateway on a Cluster keeps an account in one slot, and no key lives for ever', async () => {
   await using set = await redisCluster();

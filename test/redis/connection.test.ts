@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis, type RedisConnection } from '../../src/adapters/redis/connection.ts';
 import { Secret } from '../../src/secret.ts';
 import { certificates } from '../support/certificates.ts';
-import { freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
+import { FAIL_OVER_MS, freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
 
 const FAKE_PASSWORD = 'fake-redis-password';
 
@@ -95,13 +95,11 @@ test('a connection by Sentinel follows a fail-over, in another epoch', async () 
   const before = opened.connection.epoch();
   expect(await opened.connection.client.set('k', '1')).toBe('OK');
   await set.master.kill();
-  await until('the replica has taken over', async () => {
-    const written = await opened.connection.client.set('k', '2').catch(() => '');
-    return written === 'OK';
-  });
+  const takenOver = async () => (await opened.connection.client.set('k', '2').catch(() => '')) === 'OK';
+  await until('the replica has taken over', takenOver, FAIL_OVER_MS);
   expect(await set.replica.client().get('k')).toBe('2');
   expect(opened.connection.epoch()).toBeGreaterThan(before);
-});
+}, 90_000);
 
 test('a connection to a Cluster finds the node of a key, and another one when that is gone, in another epoch', async () => {
   await using set = await redisCluster({ replicas: true });

@@ -104,6 +104,9 @@ export interface SentinelSet {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** Long enough for a second and a third election, should the first be a tie. */
+export const FAIL_OVER_MS = 40_000;
+
 /** A master, a replica and three Sentinels that take a second to find the master gone. */
 export async function redisSentinel(): Promise<SentinelSet> {
   const master = await redisServer();
@@ -120,7 +123,8 @@ export async function redisSentinel(): Promise<SentinelSet> {
       `dir ${dir}`,
       `sentinel monitor mymaster 127.0.0.1 ${master.port} 2`,
       'sentinel down-after-milliseconds mymaster 1000',
-      'sentinel failover-timeout mymaster 5000',
+      // Two that stand at once may split the votes; twice this later they try again.
+      'sentinel failover-timeout mymaster 3000',
     ];
     await writeFile(file, `${lines.join('\n')}\n`);
     children.push(spawn('redis-server', [file, '--sentinel'], { stdio: 'ignore' }));
