@@ -1,7 +1,7 @@
-// npm run conformance:cache [-- --compare --failures]
+// npm run conformance:cache [-- --compare --failures --suite FOLDER]
 // The public suite for HTTP caches (cache-tests.fyi) against the gateway without cache rules, as a plain shared cache.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { plainFetch } from './client.mjs';
 import { disagreements, readDeviations } from './deviations.mjs';
@@ -17,9 +17,11 @@ const { values } = parseArgs({
     compare: { type: 'boolean', default: false },
     /** Every test that did not pass, with what it says of it. */
     failures: { type: 'boolean', default: false },
+    /** A checkout of the suite's repository in place of the package: it is newer, and counts other tests. */
+    suite: { type: 'string' },
   },
 });
-const PUBLISHED = ['nginx', 'varnish', 'squid', 'apache', 'trafficserver', 'fastly'];
+const PUBLISHED = ['nginx', 'varnish', 'squid', 'apache', 'trafficserver', 'fastly', 'caddy', 'haproxy'];
 /** A run takes about half a minute; one that hangs must not hang whatever started it. */
 const LONGEST_RUN_MS = 240_000;
 
@@ -30,7 +32,7 @@ setTimeout(() => {
   process.exit(1);
 }, LONGEST_RUN_MS).unref();
 
-const suite = unpackSuite();
+const suite = values.suite === undefined ? unpackSuite() : { folder: resolve(values.suite), remove: () => {} };
 process.once('exit', suite.remove);
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
@@ -65,13 +67,16 @@ if (values.failures) {
   ]);
 }
 if (values.compare) {
-  const published = PUBLISHED.map((name) => {
-    const theirs = JSON.parse(readFileSync(join(suite.folder, `results/${name}.json`), 'utf8'));
-    return /** @type {[string, ReturnType<typeof judge>]} */ ([name, judge(theirs)]);
-  });
+  const published = PUBLISHED.map((name) => /** @type {const} */ ([name, join(suite.folder, `results/${name}.json`)]))
+    .filter(([, file]) => existsSync(file))
+    .map(([name, file]) => {
+      const theirs = JSON.parse(readFileSync(file, 'utf8'));
+      return /** @type {[string, ReturnType<typeof judge>]} */ ([name, judge(theirs)]);
+    });
   print(['', ...tableByCache(sets, [['patchgate', verdicts], ...published])]);
 }
-const surprises = disagreements(readDeviations(list), verdicts, results);
+// The list is of the package's tests; another checkout has others.
+const surprises = values.suite === undefined ? disagreements(readDeviations(list), verdicts, results) : [];
 if (surprises.length > 0) {
   print(['', `Not as listed in test/conformance/${list}:`, ...surprises]);
   process.exitCode = 1;

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { join } from 'node:path';
+import { layoutOf } from './package.mjs';
 
 /** @typedef {(segments: string[], request: import('node:http').IncomingMessage, response: import('node:http').ServerResponse) => void} Handle */
 
@@ -11,7 +12,7 @@ import { join } from 'node:path';
  */
 export async function startOrigin(folder) {
   /** @type {(name: string) => Promise<Handle>} */
-  const handler = async (name) => (await import(join(folder, `server/handle-${name}.mjs`))).default;
+  const handler = async (name) => (await import(join(layoutOf(folder).server, `handle-${name}.mjs`))).default;
   /** @type {ReadonlyMap<string, Handle>} by first segment of the path */
   const handlers = new Map([
     ['config', await handler('config')],

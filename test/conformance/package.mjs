@@ -11,6 +11,24 @@ const VERSION = '0.4.5';
 const INTEGRITY = 'sha512-DjuwN9nUZXLTW+wav1LRESCZNVxl8SshwOy4z1pxuWbWt5/ay6sM9QQ1lebBaDO6P1IMBoK6mdf+PuVP/QNL8A==';
 
 /**
+ * Where the parts of the suite are: its repository was put in another order after the package was published.
+ * @param {string} folder
+ */
+export function layoutOf(folder) {
+  const engine = join(folder, 'test-engine');
+  const isNewer = existsSync(engine);
+  const root = isNewer ? engine : folder;
+  return {
+    /** The newer client calls the global fetch, the older one the fetch it is given. */
+    callsGlobalFetch: isNewer,
+    runner: join(root, 'client/runner.mjs'),
+    verdicts: join(root, isNewer ? 'lib/results.mjs' : 'lib/display.mjs'),
+    server: join(root, 'server'),
+    tests: ['index', 'surrogate-control'].map((name) => join(folder, `tests/${name}.mjs`)).filter(existsSync),
+  };
+}
+
+/**
  * A fresh copy of the suite. It is no dependency of ours, as it would bring a whole npm of 2021 along; its archive is
  * downloaded once, and checked and unpacked for every run, so that what runs is what was published.
  * @returns {{ folder: string, remove: () => void }}

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { layoutOf } from './package.mjs';
 
 /**
  * @typedef {import('./suite.mjs').TestSet} TestSet
@@ -30,12 +30,12 @@ const VERDICTS = {
  * @returns {Promise<(results: Results) => Map<string, Verdict>>}
  */
 export async function judgeBy(folder, sets) {
-  const display = await import(join(folder, 'lib/display.mjs'));
+  const { determineTestResult } = await import(layoutOf(folder).verdicts);
   return (results) =>
     new Map(
       sets.flatMap(({ tests }) =>
         tests.map(({ id }) => {
-          const sign = String(display.determineTestResult(sets, id, results)[2]);
+          const sign = String(determineTestResult(sets, id, results)[2]);
           const verdict = VERDICTS[sign];
           if (verdict === undefined) throw new Error(`${id}: a verdict nobody knows: ${sign}`);
           return /** @type {const} */ ([id, verdict]);

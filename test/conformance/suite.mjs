@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { layoutOf } from './package.mjs';
 
 /**
  * @typedef {'required' | 'optimal' | 'check'} Kind
@@ -17,11 +17,9 @@ const AT_ONCE = 60;
  * @returns {Promise<TestSet[]>}
  */
 export async function loadTests(folder) {
-  /** @type {TestSet[]} */
-  const sets = (await import(join(folder, 'tests/index.mjs'))).default;
-  /** @type {TestSet} */
-  const surrogate = (await import(join(folder, 'tests/surrogate-control.mjs'))).default;
-  return [...sets, surrogate].map((set) => ({
+  /** @type {(TestSet | TestSet[])[]} */
+  const files = await Promise.all(layoutOf(folder).tests.map(async (file) => (await import(file)).default));
+  return files.flat().map((set) => ({
     ...set,
     tests: set.tests.filter((test) => test.browser_only !== true).map(separate),
   }));
@@ -43,12 +41,23 @@ const separate = (/** @type {Test} */ test) => ({
  * @returns {Promise<Results>}
  */
 export async function runTests(folder, sets, fetch, base) {
-  const runner = await import(join(folder, 'client/runner.mjs'));
+  const { runner: path, callsGlobalFetch } = layoutOf(folder);
+  const runner = await import(path);
   const apart = (/** @type {string} */ url, /** @type {Parameters<typeof fetch>[1]} */ init) => {
     const [path = '', id = ''] = /^\/\w+\/([\w-]+)/.exec(url.slice(base.length)) ?? [];
     if (path === '') throw new Error(`not a request of the suite: ${url}`);
     return fetch(`${base}/${id}${url.slice(base.length)}`, init);
   };
-  await runner.runTests(sets, apart, false, base, AT_ONCE);
+  if (!callsGlobalFetch) {
+    await runner.runTests(sets, apart, false, base, AT_ONCE);
+    return runner.getResults();
+  }
+  const usual = globalThis.fetch;
+  globalThis.fetch = /** @type {any} */ (apart);
+  try {
+    await runner.runTests(sets, false, base, AT_ONCE);
+  } finally {
+    globalThis.fetch = usual;
+  }
   return runner.getResults();
 }
