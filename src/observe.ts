@@ -19,7 +19,7 @@ export interface Meter {
   quotaDecision(account: string, tenant: string, decision: string): void;
   quotaWait(tenant: string, seconds: number): void;
   upstreamThrottled(account: string): void;
-  /** A limit field of the upstream's that could not be read, and was ignored. */
+  /** A field of the upstream's about its limit or about freshness that could not be read, and was ignored. */
   upstreamFieldMalformed(account: string, field: string): void;
   credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
   /** The time at which a login token expires, in seconds of the epoch. */

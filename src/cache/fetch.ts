@@ -6,6 +6,7 @@ import { type Collected, collect, exactCopy } from './collect.ts';
 import { freshened, tagOf } from './entity.ts';
 import type { Flight, HowLanded } from './flights.ts';
 import { lifetimeOf } from './lifetime.ts';
+import { malformedFields } from './malformed.ts';
 import type { Boarded, Cacheable, CacheOptions, Fetching } from './options.ts';
 import { ageOf, type StoredAnswer } from './store.ts';
 import { fieldsOf, storedHeaders } from './stored.ts';
@@ -169,6 +170,8 @@ function planStoring(
   if (into === null) return null;
   const { status, body } = arrived;
   const fields = fieldsOf(arrived.headers);
+  const { account } = exchange.route.upstream;
+  for (const field of malformedFields(fields)) options.meter.upstreamFieldMalformed(account, field);
   const now = options.clock.now();
   const arrivedAt = options.clock.monotonic();
   const { upstreamMs } = exchange.notes;
@@ -184,7 +187,7 @@ function planStoring(
   const store = (whole: Buffer): StoredAnswer | null => {
     const keepMs = lifetime.keepMs - (options.clock.monotonic() - arrivedAt);
     // Whoever was under way during a write may have seen the state before it.
-    if (keepMs <= 0 || !options.drops.untouchedSince(exchange.route.upstream.account, target, since)) return null;
+    if (keepMs <= 0 || !options.drops.untouchedSince(account, target, since)) return null;
     const entry: StoredAnswer = {
       ...{ kind: 'answer', status, headers: storedHeaders(arrived.headers, fields), body: whole, tags },
       ownTag: fields.has('etag') || status !== 200 ? null : tagOf(whole),

@@ -69,10 +69,11 @@ export function catalogue(registry: Registry) {
       'Answers 429 from upstream; above zero means foreign use or a fault.',
       ['account'],
     ),
-    malformed: counter('upstream_fields_malformed_total', 'Limit fields of upstream that could not be read.', [
-      'account',
-      'field',
-    ]),
+    malformed: counter(
+      'upstream_fields_malformed_total',
+      'Fields of upstream about its limit or about freshness that could not be read, or contradict themselves.',
+      ['account', 'field'],
+    ),
     refreshes: counter('credential_refreshes_total', 'Logins for a new token, by outcome.', [
       'account',
       'credential',

@@ -146,6 +146,28 @@ describe('an answer', () => {
     expect(JSON.stringify([...hit.headers])).not.toContain('canary');
   });
 
+  test('with fields about freshness that nobody can read is passed on, not stored without a rule, and counted', async () => {
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { cache: { rules: [] } }) });
+    const headers = { 'Cache-Control': 'public, max-age=soon', Age: 'old', Expires: 'never' };
+    gateway.simulator.fault({
+      match: 'GET /api/v1/scripts',
+      fault: { kind: 'status', status: 200, body: '{"data":[]}', headers },
+    });
+    for (const time of ['first', 'second']) {
+      const response = await gateway.fetch('/api/v1/scripts');
+      expect([time, response.status, response.headers.get('age'), await response.text()]).toEqual([
+        time,
+        200,
+        'old',
+        '{"data":[]}',
+      ]);
+    }
+    expect(gateway.simulator.arrivals()).toHaveLength(2);
+    const counted = (field: string) => gateway.metric('patchgate_upstream_fields_malformed_total', { field });
+    expect([await counted('cache-control'), await counted('age'), await counted('expires')]).toEqual([2, 2, 2]);
+    expect(await counted('date')).toBe(0);
+  });
+
   test('may be asked for anew, or only from cache', async () => {
     await using gateway = await run();
     expect((await gateway.fetch('/api/v1/scripts', { headers: { 'Cache-Control': 'only-if-cached' } })).status).toBe(
