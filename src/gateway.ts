@@ -9,6 +9,7 @@ import { createAdminApp, createAdminServer } from './edge/admin.ts';
 import { closeServer, listen } from './edge/ports.ts';
 import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
+import { credentialsOf } from './gateway/credentials.ts';
 import { keyExpiriesOf } from './gateway/derive.ts';
 import { fitted } from './gateway/fixed.ts';
 import { createGenerations } from './gateway/generations.ts';
@@ -74,9 +75,12 @@ export function createGateway(options: GatewayOptions): Gateway {
         [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
       cache: () => memory.size(),
       keyExpiries: () => keyExpiriesOf(settings()),
+      credentials: () => credentialsOf(generations.current()),
+      revision: () => settings().revision,
       state: () => state.reading(),
       logLinesDropped: () => log.dropped(),
     },
+    onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics can not be read'),
   });
   const state = openState({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
   const { ledger } = state;

@@ -39,6 +39,15 @@ export function drawCredentials(
   );
 }
 
+/** How they do, for metrics. */
+export function credentialsOf({ credentials }: { readonly credentials: readonly DrawnCredential[] }) {
+  return credentials.map(({ account, settings, credential }) => ({
+    account,
+    id: settings.id,
+    failing: credential.failing(),
+  }));
+}
+
 /** By account, in order of preference. */
 export function poolsOf(settings: Settings, drawn: readonly DrawnCredential[]): ReadonlyMap<string, CredentialPool> {
   return new Map(

@@ -35,8 +35,10 @@ export function planOf(settings: Settings, older: readonly Settings[] = []): Led
   return { accounts, tenants };
 }
 
+/** Those of a disabled tenant open nothing anyway: nobody has to be told that they expire. */
 export function keyExpiriesOf(settings: Settings) {
-  return [...settings.tenants.values()].flatMap((tenant) =>
+  const enabled = [...settings.tenants.values()].filter(({ disabled }) => !disabled);
+  return enabled.flatMap((tenant) =>
     tenant.keys.flatMap(({ id, expiresAtMs }) =>
       expiresAtMs === null ? [] : [{ tenant: tenant.id, key: id, epochSeconds: expiresAtMs / 1000 }],
     ),

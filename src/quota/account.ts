@@ -159,6 +159,7 @@ export class AccountState {
       slotsInUse: this.#window.held(now),
       slotsForeign: this.#foreign.slots(now),
       heldForMs: this.#hold.heldForMs(now),
+      replicas: 1,
     };
   }
 

@@ -88,6 +88,8 @@ export interface AccountView {
   readonly slotsForeign: number;
   /** Until when the upstream asked the account to wait: milliseconds from now, 0 if not held. */
   readonly heldForMs: number;
+  /** Replicas that count the account together, this one included; 0 until it has heard of the others. */
+  readonly replicas: number;
 }
 
 /** Static quota of an account; from configuration. */

@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client';
-import { TallyCounter, TallyHistogram } from './families.ts';
+import { type Labels, TallyCounter, TallyHistogram } from './families.ts';
 
 export const PREFIX = 'patchgate_';
 
@@ -15,10 +15,18 @@ const MOST_HISTOGRAM_SERIES = 1_000;
 
 export type Catalogue = ReturnType<typeof catalogue>;
 
-/** The families that count, with the names, labels and units of the contract (design, section 5). */
-export function catalogue(registry: Registry) {
-  const counter = (name: string, help: string, labels: readonly string[] = []) =>
-    new TallyCounter({ name: PREFIX + name, help, labels, registry, limit: MOST_COUNTER_SERIES });
+/**
+ * The families that count, with the names, labels and units of the contract (design, section 5).
+ *
+ * @param accounts those configured now
+ */
+export function catalogue(registry: Registry, accounts: () => readonly string[]) {
+  const counter = (
+    name: string,
+    help: string,
+    labels: readonly string[] = [],
+    fromZero: () => readonly Labels[] = () => [],
+  ) => new TallyCounter({ name: PREFIX + name, help, labels, registry, limit: MOST_COUNTER_SERIES, fromZero });
   const histogram = (name: string, help: string, labels: readonly string[], buckets: readonly number[]) =>
     new TallyHistogram({ name: PREFIX + name, help, labels, registry, buckets, limit: MOST_HISTOGRAM_SERIES });
   return {
@@ -68,6 +76,8 @@ export function catalogue(registry: Registry) {
       'upstream_throttled_total',
       'Answers 429 from upstream; above zero means foreign use or a fault.',
       ['account'],
+      // Or an alert on the first 429 would not see it: an increase needs something to start from.
+      () => accounts().map((account) => ({ account })),
     ),
     malformed: counter(
       'upstream_fields_malformed_total',

@@ -31,10 +31,13 @@ export interface Distribution {
  */
 export class TallyCounter extends Counter {
   readonly #series: SeriesTable<Tally>;
+  readonly #fromZero: () => readonly Labels[];
 
-  constructor(options: FamilyOptions) {
+  /** @param options.fromZero series that are there before the first thing is counted, read at each scrape */
+  constructor(options: FamilyOptions & { readonly fromZero: () => readonly Labels[] }) {
     super(configurationOf(options));
     this.#series = new SeriesTable(options, (labels) => ({ labels, value: 0 }));
+    this.#fromZero = options.fromZero;
   }
 
   of(labels: Labels): Tally {
@@ -46,6 +49,7 @@ export class TallyCounter extends Counter {
   }
 
   override async get() {
+    for (const labels of this.#fromZero()) this.of(labels);
     const values = [...this.#series.all()].map(({ labels, value }) => ({ labels, value }));
     return { ...(await super.get()), values };
   }

@@ -2,8 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { createMetrics, type FinishedRequest } from './metrics.ts';
 import type { MetricSources } from './pulled.ts';
 
-const nothing: MetricSources = { accounts: () => [], cache: () => null, keyExpiries: () => [] };
-const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, slotsForeign: 2, waiting: 3 };
+const nothing: MetricSources = {
+  accounts: () => [],
+  cache: () => null,
+  keyExpiries: () => [],
+  credentials: () => [],
+  revision: () => 'abc',
+};
+const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, slotsForeign: 2, waiting: 3, replicas: 2 };
 const request: FinishedRequest = {
   tenant: 'billing',
   route: '/api/v1/**',
@@ -15,7 +21,7 @@ const request: FinishedRequest = {
 };
 
 function metering(sources: Partial<MetricSources> = {}) {
-  const metrics = createMetrics({ version: '1.2.3', sources: { ...nothing, ...sources } });
+  const metrics = createMetrics({ version: '1.2.3', sources: { ...nothing, ...sources }, onUnreadable: () => {} });
   const finish = (more: Partial<FinishedRequest> = {}): void => {
     metrics.requestStarted();
     metrics.requestFinished({ ...request, ...more });
@@ -29,6 +35,7 @@ describe('the metrics of the contract', () => {
       accounts: () => [account],
       cache: () => ({ entries: 4, bytes: 4096 }),
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
+      credentials: () => [{ account: 'main', id: 'spare', failing: false }],
     });
     finish({ code: 'tenant_quota', status: 429 });
     metrics.upstreamAttempt('main', 'core', 'GET', 200, 0.1);
@@ -72,10 +79,12 @@ describe('the metrics of the contract', () => {
       idempotency_total: 'counter{outcome}',
       quota_wait_seconds: 'histogram{tenant}',
       quota_waiting: 'gauge{account}',
+      quota_replicas: 'gauge{account}',
       upstream_throttled_total: 'counter{account}',
       upstream_fields_malformed_total: 'counter{account,field}',
       credential_refreshes_total: 'counter{account,credential,outcome}',
       credential_expiry_timestamp_seconds: 'gauge{account,credential}',
+      credential_up: 'gauge{account,credential}',
       tenant_key_expiry_timestamp_seconds: 'gauge{tenant,key}',
       cache_entries: 'gauge{}',
       cache_bytes: 'gauge{}',
@@ -84,7 +93,10 @@ describe('the metrics of the contract', () => {
       state_fallback: 'gauge{}',
       config_reloads_total: 'counter{outcome}',
       config_last_success_timestamp_seconds: 'gauge{}',
+      config_last_reload_successful: 'gauge{}',
+      config_info: 'gauge{revision}',
       build_info: 'gauge{version,node}',
+      metrics_unreadable_total: 'counter{}',
     });
     for (const { help } of families.values()) expect(help).not.toBe('');
   });
@@ -165,8 +177,11 @@ describe('counting', () => {
     metrics.configLoaded('ok', 100);
     metrics.configLoaded('refused', 200);
     const { value } = await scrape();
+    expect(value('patchgate_config_last_reload_successful')).toBe(0);
     expect(value('patchgate_config_last_success_timestamp_seconds')).toBe(100);
     expect(value('patchgate_config_reloads_total', { outcome: 'refused' })).toBe(1);
+    metrics.configLoaded('ok', 300);
+    expect((await scrape()).value('patchgate_config_last_reload_successful')).toBe(1);
   });
 });
 

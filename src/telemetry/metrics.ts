@@ -1,6 +1,7 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Meter } from '../observe.ts';
 import { type Catalogue, catalogue, PREFIX } from './catalogue.ts';
+import { exposition } from './exposition.ts';
 import type { Labels } from './families.ts';
 import { type Handles, handles } from './handles.ts';
 import { NONE, OTHER } from './labels.ts';
@@ -9,6 +10,8 @@ import { type MetricSources, registerPulled } from './pulled.ts';
 export interface MetricsOptions {
   readonly version: string;
   readonly sources: MetricSources;
+  /** Told once when a family can not be read and is left out; see {@link exposition}. */
+  readonly onUnreadable: (family: string, error: unknown) => void;
 }
 
 export interface FinishedRequest {
@@ -37,13 +40,17 @@ export interface Metrics extends Meter {
   render(): Promise<string>;
 }
 
+/** Gauges that are named like counters, which promtool holds against them; each is the sum of the one beside it. */
+const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
+
 /** Metrics behind prom-client, which no other module knows. Each gateway has a registry of its own. */
-export function createMetrics({ version, sources }: MetricsOptions): Metrics {
+export function createMetrics({ version, sources, onUnreadable }: MetricsOptions): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const families = catalogue(registry);
+  for (const name of MISNAMED) registry.removeSingleMetric(name);
+  const families = catalogue(registry, () => sources.accounts().map(({ id }) => id));
   registerPulled(registry, sources);
-  const { inFlight, expiries, lastLoad } = gauges(registry, version);
+  const { inFlight, expiries, lastLoad, lastReload } = gauges(registry, version);
   for (const outcome of ['ok', 'refused']) families.reloads.of({ outcome });
   let series = handles(families, null);
 
@@ -60,6 +67,7 @@ export function createMetrics({ version, sources }: MetricsOptions): Metrics {
     },
     configLoaded(outcome, epochSeconds) {
       families.reloads.of({ outcome }).value += 1;
+      lastReload.set(outcome === 'ok' ? 1 : 0);
       if (outcome === 'ok') lastLoad.set(epochSeconds);
     },
     keepTenants(tenants) {
@@ -71,11 +79,7 @@ export function createMetrics({ version, sources }: MetricsOptions): Metrics {
     },
     credentialGone: (account, credential) => expiries.remove({ account, credential }),
     contentType: registry.contentType,
-    render() {
-      // From zero on, or an alert on the first 429 would not see it: an increase needs something to start from.
-      for (const { id } of sources.accounts()) families.throttled.of({ account: id });
-      return registry.metrics();
-    },
+    render: exposition({ registry, onUnreadable }),
   };
 }
 
@@ -149,5 +153,10 @@ function gauges(registry: Registry, version: string) {
       'credential',
     ]),
     lastLoad: gauge('config_last_success_timestamp_seconds', 'When the configuration in use was loaded.', []),
+    lastReload: gauge(
+      'config_last_reload_successful',
+      'Whether the last load of the configuration took effect; 0: it was refused, and the one before is in use.',
+      [],
+    ),
   };
 }

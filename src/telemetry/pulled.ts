@@ -8,6 +8,9 @@ export interface MetricSources {
   readonly cache: () => { readonly entries: number; readonly bytes: number } | null;
   /** Keys that never expire are left out. */
   readonly keyExpiries: () => readonly KeyExpiry[];
+  readonly credentials: () => readonly CredentialReading[];
+  /** Of the configuration in use. */
+  readonly revision: () => string;
   /** Default: embedded state, which is always up and never a fallback. */
   readonly state?: () => { readonly up: boolean; readonly fallback: boolean };
   /** Log lines lost so far; without it the metric is left out. */
@@ -21,6 +24,14 @@ export interface AccountReading {
   readonly slotsInUse: number;
   readonly slotsForeign: number;
   readonly waiting: number;
+  readonly replicas: number;
+}
+
+export interface CredentialReading {
+  readonly account: string;
+  readonly id: string;
+  /** From a rejection or a login that failed until it works again. */
+  readonly failing: boolean;
 }
 
 export interface KeyExpiry {
@@ -59,6 +70,11 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
     (each) => each.slotsForeign,
   );
   perAccount('quota_waiting', 'Requests waiting for a slot.', (each) => each.waiting);
+  perAccount(
+    'quota_replicas',
+    'Replicas that count the account together, this one included; 0 until it has joined the others.',
+    (each) => each.replicas,
+  );
   single('cache_entries', 'Answers kept in memory.', () => sources.cache()?.entries ?? 0);
   single('cache_bytes', 'Size of the answers kept in memory.', () => sources.cache()?.bytes ?? 0);
   single('state_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
@@ -66,6 +82,15 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
   pulled('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
     sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
   );
+  pulled(
+    'credential_up',
+    'Whether a credential works, by its last use; 1 before the first.',
+    ['account', 'credential'],
+    () => sources.credentials().map(({ account, id, failing }) => [{ account, credential: id }, failing ? 0 : 1]),
+  );
+  pulled('config_info', 'The configuration in use: 1, with its revision.', ['revision'], () => [
+    [{ revision: sources.revision() }, 1],
+  ]);
   const { logLinesDropped } = sources;
   if (logLinesDropped) pulledCounter(registry, 'log_lines_dropped_total', 'Log lines lost.', logLinesDropped);
 }

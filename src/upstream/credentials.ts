@@ -24,6 +24,8 @@ export interface Credential {
   rejected(generation: number): void;
   /** Upstream answered anything else. */
   accepted(): void;
+  /** By its last use: rejected, or no login. False before the first. */
+  failing(): boolean;
   close(): void;
 }
 
@@ -97,6 +99,7 @@ export function apiKeyCredential(options: {
   const held: Held = { authorization: options.apiKey.reveal(), credential: options.id, generation: 1 };
   const grant: Grant = { kind: 'held', held };
   let restUntil = 0 as MonotonicMs;
+  let failing = false;
   return {
     id: options.id,
     grant: () => {
@@ -104,10 +107,14 @@ export function apiKeyCredential(options: {
       return restMs > 0 ? { kind: 'none', why: 'rejected', retryAfterMs: restMs } : grant;
     },
     rejected: () => {
+      failing = true;
       restUntil = (options.clock.monotonic() + REJECTED_KEY_REST_MS) as MonotonicMs;
       options.log.warn({ credential: options.id, restMs: REJECTED_KEY_REST_MS }, 'upstream rejected the API key');
     },
-    accepted: () => {},
+    accepted: () => {
+      failing = false;
+    },
+    failing: () => failing,
     close: () => {},
   };
 }

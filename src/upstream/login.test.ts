@@ -122,6 +122,28 @@ describe('a login', () => {
     expect(calls).toHaveLength(4);
   });
 
+  test('is failing from the second refused token or a failed login until one works, not at the first', async () => {
+    const clock = new ManualClock();
+    const { calls, credential } = identityHost(clock);
+    const logIn = async (outcome: LoginOutcome) => {
+      const grant = credential.grant();
+      calls.at(-1)!(outcome);
+      return grant;
+    };
+    expect(credential.failing()).toBe(false);
+    for (const refused of [1, 2]) {
+      credential.rejected(heldBy(await logIn(token(`t${refused}`))).generation);
+      expect(credential.failing()).toBe(refused > 1);
+    }
+    clock.advance(60_000);
+    await logIn(failure('unreachable'));
+    credential.accepted();
+    expect(credential.failing()).toBe(true);
+    clock.advance(60_000);
+    await logIn(token('t3'));
+    expect(credential.failing()).toBe(false);
+  });
+
   test('leaves no timer behind when it is closed', async () => {
     const clock = new ManualClock();
     const { calls, credential } = identityHost(clock);
@@ -148,6 +170,19 @@ describe('a pool of credentials', () => {
     expect(heldBy(await pool.grant([])).authorization).toBe('fake-spare');
     clock.advance(60_001);
     expect(heldBy(await pool.grant([])).authorization).toBe('fake-primary');
+  });
+
+  test('a rejected key is failing until it is accepted, also when its rest is over', async () => {
+    const clock = new ManualClock();
+    const primary = key('primary', clock);
+    const pool = createCredentialPool([primary]);
+    const held = heldBy(await pool.grant([]));
+    expect(primary.failing()).toBe(false);
+    pool.rejected(held);
+    clock.advance(120_000);
+    expect(primary.failing()).toBe(true);
+    pool.accepted(held);
+    expect(primary.failing()).toBe(false);
   });
 
   test('never offers one request the same value twice', async () => {

@@ -114,6 +114,8 @@ export function loginCredential(options: LoginSessionOptions): Credential {
     accepted: () => {
       refusedInARow = 0;
     },
+    // A single token that was refused says nothing: a fresh one is on its way.
+    failing: () => failures > 0 || refusedInARow > 1,
     close: () => {
       closed = true;
       cancelRenewal?.();

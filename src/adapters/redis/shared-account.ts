@@ -116,7 +116,9 @@ export class SharedAccount {
     const slotsInUse =
       this.#fallback?.state.view(now).slotsInUse ?? (standing === null ? 0 : standing.inFlight + standing.answered);
     const slotsForeign = standing !== null && standing.foreignUntil > now ? standing.slotsForeign : 0;
-    return { limit, ceiling, slotsInUse, slotsForeign, heldForMs: this.#heldForMs(now) };
+    // Not `standing.replicas`: that leaves out those that answer 503 without Redis instead of working alone.
+    const replicas = standing === null ? 0 : Object.keys(standing.shares).length;
+    return { limit, ceiling, slotsInUse, slotsForeign, heldForMs: this.#heldForMs(now), replicas };
   }
 
   #heldForMs(now: number): number {
