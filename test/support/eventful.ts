@@ -1,0 +1,55 @@
+import { type Config, configuration, loginAt, PRIMARY, READER_KEY, type Running, run, TENANTS } from './gateway.ts';
+import { redisServer, until } from './redis.ts';
+
+const LIST = '/api/v1/flow-runs';
+const CACHED = '/api/v1/flows';
+
+/** A key that expires, a bucket of two that is refilled within minutes, and a pool whose second credential logs in. */
+function eventfulConfig(upstream: string, redis: string): Config {
+  return configuration(upstream, {
+    redis: { url: redis, prefix: 'eventful' },
+    accounts: { main: { quota: { burst: 200 }, credentials: [PRIMARY, loginAt(upstream)] } },
+    cache: { rules: [{ match: `GET ${CACHED}/**`, ttl: '5m' }] },
+    tenants: { ...TENANTS, reader: { ...TENANTS.reader, quota: { rate: 1, burst: 2, maxWait: '0s' } } },
+  });
+}
+
+/**
+ * A gateway to which everything has happened that its metrics tell of: hits, refusals, a rejected key and the login that
+ * takes over, a 429 of upstream, a retried write, a reload. What shows only for a moment (in flight, waiting) is at zero again.
+ */
+export async function eventful(): Promise<Running> {
+  const redis = await redisServer();
+  const gateway = await run({ config: (upstream) => eventfulConfig(upstream, redis.url) });
+  const ask = async (path: string, init: RequestInit = {}): Promise<void> => {
+    await (await gateway.fetch(path, init)).arrayBuffer();
+  };
+  await Promise.all([ask(CACHED), ask(CACHED), ask(CACHED)]);
+  await ask(CACHED);
+  for (let i = 0; i < 3; i++) await ask(LIST, { headers: { Authorization: READER_KEY } });
+  await ask(LIST, { headers: { Authorization: 'pgk_fake-key-of-nobody' } });
+  await ask('/nowhere');
+  gateway.simulator.credentials.revokeKey('primary');
+  await ask(LIST);
+  const start = {
+    method: 'POST',
+    body: '{}',
+    headers: { 'Idempotency-Key': 'once', 'Content-Type': 'application/json' },
+  };
+  for (let i = 0; i < 2; i++) await ask('/api/v1/flows/1/start', start);
+  await gateway.reload((upstream) => eventfulConfig(upstream, redis.url));
+  await gateway.reload(() => ({ nonsense: true }));
+  const throttled = { kind: 'status', status: 429, headers: { 'Retry-After': '1' }, body: '' } as const;
+  gateway.simulator.fault({ match: 'GET /api/v1/**', times: 1, fault: throttled });
+  await ask(LIST);
+  await until('the replica has heard how the account stands', async () => {
+    return (await gateway.metric('patchgate_quota_slots_in_use')) > 0;
+  });
+  return {
+    ...gateway,
+    async [Symbol.asyncDispose]() {
+      await gateway[Symbol.asyncDispose]();
+      await redis[Symbol.asyncDispose]();
+    },
+  };
+}
