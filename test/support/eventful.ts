@@ -16,7 +16,7 @@ function eventfulConfig(upstream: string, redis: string): Config {
 
 /**
  * A gateway to which everything has happened that its metrics tell of: hits, refusals, a rejected key and the login that
- * takes over, a 429 of upstream, a retried write, a reload. What shows only for a moment (in flight, waiting) is at zero again.
+ * takes over, a 429 of upstream that speaks of another limit, a repeated write, a good reload and a bad one. What shows only for a moment (in flight, waiting) is at zero again.
  */
 export async function eventful(): Promise<Running> {
   const redis = await redisServer();
@@ -39,7 +39,12 @@ export async function eventful(): Promise<Running> {
   for (let i = 0; i < 2; i++) await ask('/api/v1/flows/1/start', start);
   await gateway.reload((upstream) => eventfulConfig(upstream, redis.url));
   await gateway.reload(() => ({ nonsense: true }));
-  const throttled = { kind: 'status', status: 429, headers: { 'Retry-After': '1' }, body: '' } as const;
+  const throttled = {
+    kind: 'status',
+    status: 429,
+    headers: { 'Retry-After': '1', 'X-RateLimit-Limit': '17' },
+    body: '',
+  } as const;
   gateway.simulator.fault({ match: 'GET /api/v1/**', times: 1, fault: throttled });
   await ask(LIST);
   await until('the replica has heard how the account stands', async () => {
