@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { loadSettings, renderProblems } from '../config/load.ts';
-import { planOf } from './derive.ts';
+import { keyExpiriesOf, planOf } from './derive.ts';
 
 async function settingsOf(tenants: Record<string, unknown>, account = 'main') {
   const accounts = { [account]: { credentials: [{ id: 'p', apiKey: 'fake' }] } };
@@ -20,6 +20,13 @@ test('no slots are kept for a tenant that can not call', async () => {
     ['on', 10],
     ['off', 0],
   ]);
+});
+
+test('nobody is told when the keys of a tenant expire that can not call', async () => {
+  const keys = [{ id: '2026-11', sha256: 'ab'.repeat(32), expires: '2100-01-01T00:00:00Z' }];
+  const other = [{ id: '2026-12', sha256: 'cd'.repeat(32), expires: '2100-01-01T00:00:00Z' }];
+  const settings = await settingsOf({ on: { keys }, off: { disabled: true, keys: other } });
+  expect(keyExpiriesOf(settings)).toEqual([{ tenant: 'on', key: '2026-11', epochSeconds: 4_102_444_800 }]);
 });
 
 test('what older settings had is known still, but the new quotas count and nothing old is kept', async () => {

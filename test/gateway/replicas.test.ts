@@ -22,6 +22,18 @@ describe('replicas that share a Redis', () => {
     expect(status.state).toEqual({ kind: 'redis', up: true, fallback: false });
   });
 
+  test.each(['local', 'closed'])('know how many count together, with onOutage %s', async (onOutage) => {
+    await using redis = await redisServer();
+    const config = (upstream: string) =>
+      configuration(upstream, { redis: { url: redis.url, onOutage }, drain: { delay: '0s' } });
+    await using one = await run({ config });
+    await using two = await run({ config });
+    const known = () => Promise.all([one, two].map((each) => each.metric('patchgate_quota_replicas')));
+    await until('each knows of the other', async () => (await known()).join() === '2,2');
+    await two.drain();
+    await until('it has heard the other leave', async () => (await one.metric('patchgate_quota_replicas')) === 1);
+  });
+
   test('are held together when upstream says 429 to one of them', async () => {
     await using redis = await redisServer();
     const config = (upstream: string) => configuration(upstream, { redis: { url: redis.url } });
