@@ -96,6 +96,19 @@ test('the codes that the rules and runbooks name are those of refusals', () => {
   expect(named.filter((code) => !(code in problems))).toEqual([]);
 });
 
+test('the lines of the log that the runbooks quote are those of the code', () => {
+  const prose = read('docs/operations.md').replace(/```.*?```/gs, '');
+  const quoted = [...prose.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
+  // Neither a command nor an option with its value.
+  const lines = quoted.filter(
+    (text) => text.includes(' ') && !/[{<]|^(kill|node|INFO|[\w.]+: \w+$|\w+: wait)/.test(text),
+  );
+  const sources = readdirSync(at('src'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const code = sources.map((name) => read(`src/${name}`)).join('\n');
+  expect(lines.length).toBeGreaterThan(10);
+  expect(lines.filter((line) => !code.includes(`'${line}'`))).toEqual([]);
+});
+
 function runbookOf(alert: string): string {
   return new RegExp(`^### ${alert}$(.*?)(?=^##|$(?![^]))`, 'ms').exec(read('docs/operations.md'))?.[1] ?? '';
 }
