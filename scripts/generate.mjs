@@ -1,6 +1,8 @@
-// Writes what is made from the schema: docs/configuration.md and the JSON Schemas. Needs a build.
-import { mkdirSync, writeFileSync } from 'node:fs';
+// Writes what is made from the schema: docs/configuration.md, the JSON Schemas and, from those, the chart's. Needs a build.
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { chartFiles, leftovers } from './chart/files.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 const { configurationPage, gatewayJsonSchema, tenantsJsonSchema } = await import(inRoot('dist/config/document.js'));
@@ -9,3 +11,9 @@ mkdirSync(inRoot('docs'), { recursive: true });
 writeFileSync(inRoot('docs/configuration.md'), configurationPage());
 writeFileSync(inRoot('config/gateway.schema.json'), `${JSON.stringify(gatewayJsonSchema(), null, 2)}\n`);
 writeFileSync(inRoot('config/tenants.schema.json'), `${JSON.stringify(tenantsJsonSchema(), null, 2)}\n`);
+
+for (const path of leftovers()) rmSync(inRoot(path));
+for (const [path, content] of chartFiles()) {
+  mkdirSync(dirname(inRoot(path)), { recursive: true });
+  writeFileSync(inRoot(path), content);
+}

