@@ -2,7 +2,7 @@ import type { Settings, UpstreamSettings } from '../config/model.ts';
 import { same } from './same.ts';
 
 /** What was opened at the start and holds connections, counts or answers: it can not be another one while they last. */
-const FIXED: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
+export const FIXED: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
   ['listen.traffic.host', ({ listen }) => listen.traffic.host],
   ['listen.traffic.port', ({ listen }) => listen.traffic.port],
   ['listen.admin.host', ({ listen }) => listen.admin.host],

@@ -46,7 +46,7 @@
 
 {{/* A file that is not there keeps new pods from starting: better said before there are any. */}}
 {{- define "patchgate.checkSecrets" -}}
-{{- $values := .Values.secrets.values -}}
+{{- $values := default dict .Values.secrets.values -}}
 {{- if and .Values.secrets.existingSecret $values -}}
 {{- fail "secrets.values: give either existingSecret or values, not both" -}}
 {{- end -}}

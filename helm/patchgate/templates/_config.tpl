@@ -25,8 +25,8 @@
 {{- end -}}
 
 {{/*
-What a running gateway keeps until it is restarted: FIXED in src/gateway/fixed.ts, but for the ports, which change the pod by
-themselves. A test holds the two together. A longer timeout than the longest before is one of them where there is Redis.
+What a running gateway keeps until it is restarted: FIXED in src/gateway/fixed.ts; a test holds the two together. A longer timeout
+than the longest before is one of them where there is Redis.
 */}}
 {{- define "patchgate.fixed" -}}
 {{- $config := include "patchgate.config" . | fromYaml -}}
@@ -34,6 +34,7 @@ themselves. A test holds the two together. A longer timeout than the longest bef
 {{- $idempotency := default dict $config.idempotency -}}
 {{- $limits := default dict $config.limits -}}
 {{- $fixed := dict
+  "listen" .Values.listen
   "redis" (default dict $config.redis)
   "cache" (pick $cache "memory" "shared")
   "idempotency" (pick $idempotency "keep" "memory")
@@ -47,7 +48,7 @@ themselves. A test holds the two together. A longer timeout than the longest bef
 {{/* The password is in a file: a new one restarts the pods if the chart can see it. */}}
 {{- $files := dict -}}
 {{- range include "patchgate.filesIn" (dict "text" (toYaml $config.redis) "path" .Values.secrets.mountPath) | fromJsonArray -}}
-{{- $_ := set $files . (default "" (get $.Values.secrets.values .)) -}}
+{{- $_ := set $files . (default "" (get (default dict $.Values.secrets.values) .)) -}}
 {{- end -}}
 {{- $_ := set $fixed "files" $files -}}
 {{- end -}}

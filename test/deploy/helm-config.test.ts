@@ -1,0 +1,136 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { renderProblems } from '../../src/config/load.ts';
+import type { Settings } from '../../src/config/model.ts';
+import { FIXED, fitted } from '../../src/gateway/fixed.ts';
+import { type Chart, CI, type CiFile, chart, type Manifest } from '../support/helm.ts';
+import { gatewayPod, loadedFrom, OTHERS } from '../support/releases.ts';
+
+let built: Chart;
+beforeAll(async () => {
+  built = await chart();
+});
+afterAll(() => built[Symbol.asyncDispose]());
+
+async function settingsOf(manifests: readonly Manifest[], file: CiFile): Promise<Settings> {
+  const loaded = await loadedFrom(manifests, OTHERS[file]);
+  if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
+  return loaded.settings;
+}
+
+describe('what the chart makes of values', () => {
+  test.each(CI)('%s: is accepted by the gateway, without an open admin port', async (file) => {
+    const manifests = await built.manifests(file);
+    const loaded = await loadedFrom(manifests, OTHERS[file]);
+    if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
+    expect(loaded.warnings.filter((warning) => !/has no key: nobody can call/.test(warning))).toEqual([]);
+    expect(loaded.settings.listen.admin.token?.reveal()).toBe('fake-admin-token');
+    const { container } = gatewayPod(manifests);
+    const ports = Object.fromEntries((container.ports ?? []).map(({ name, containerPort }) => [name, containerPort]));
+    const { traffic, admin } = loaded.settings.listen;
+    expect([ports, traffic.host, admin.host]).toEqual([
+      { traffic: traffic.port, admin: admin.port },
+      file === 'everything' ? '::' : '0.0.0.0',
+      file === 'everything' ? '::' : '0.0.0.0',
+    ]);
+  });
+
+  test('is what was given: numbers, dates and placeholders come through YAML unchanged', async () => {
+    const settings = await settingsOf(await built.manifests('everything'), 'everything');
+    expect(settings.accounts.get('other')?.quota).toEqual({ limit: 1_000_000, ceiling: 900_000, burst: 1000 });
+    expect(
+      settings.accounts.get('other')?.credentials.map((each) => each.kind === 'apiKey' && each.apiKey.reveal()),
+    ).toEqual(['fake-patchworks-key-other', 'fake-spare']);
+    expect(settings.tenants.get('billing')?.keys[0]?.expiresAtMs).toBe(Date.parse('2027-05-31T00:00:00+02:00'));
+    expect(settings.redis?.servers).toEqual({ kind: 'alone', host: 'team-gate-valkey', port: 6379, db: 0 });
+    expect(settings.redis?.password?.reveal()).toBe('fake-redis-password');
+    const ha = await settingsOf(await built.manifests('ha'), 'ha');
+    // Written without quotes: YAML 1.1 would make a date of it.
+    expect(ha.tenants.get('billing')?.keys[0]?.expiresAtMs).toBe(Date.parse('2027-05-31T00:00:00Z'));
+  });
+
+  test('takes the tenants from a ConfigMap of others, and nothing else of it', async () => {
+    const settings = await settingsOf(await built.manifests('ingress'), 'ingress');
+    expect([...settings.tenants.keys()]).toEqual(['billing']);
+    const { spec } = gatewayPod(await built.manifests('ingress'));
+    expect(spec.volumes?.[0]?.projected?.sources?.[1]).toEqual({
+      configMap: { name: 'patchgate-tenants', items: [{ key: 'tenants.yaml', path: 'tenants.yaml' }] },
+    });
+  });
+});
+
+test('a pod is given the time its drain may take, and the margin', async () => {
+  const graces = await Promise.all(
+    CI.map(async (file) => {
+      const manifests = await built.manifests(file);
+      const { drain } = await settingsOf(manifests, file);
+      return [gatewayPod(manifests).spec.terminationGracePeriodSeconds, (drain.delayMs + drain.timeoutMs) / 1000];
+    }),
+  );
+  expect(graces).toEqual([
+    [45, 35],
+    [63, 53],
+    [45, 35],
+    [45, 35],
+    [82, 61.5],
+  ]);
+});
+
+describe('pods are restarted by what they can not take over while they run', () => {
+  const config = (values: object) => ({ config: values });
+  const limits = (values: object) => config({ limits: values });
+  const redis = (values: object) => config({ redis: values });
+  const timeout = (text: string) => config({ upstreams: { core: { timeout: text } } });
+  const fixed: readonly (readonly [options: string, file: CiFile, values: object])[] = [
+    ['listen.traffic.host listen.admin.host', 'minimal', { listen: { host: '::' } }],
+    ['listen.traffic.port', 'minimal', { listen: { trafficPort: 8081 } }],
+    ['listen.admin.port', 'minimal', { listen: { adminPort: 9091 } }],
+    ['redis', 'minimal', redis({ url: 'redis://redis' })],
+    ['redis', 'valkey', redis({ timeout: '300ms' })],
+    ['redis', 'valkey', redis({ prefix: 'other' })],
+    ['redis', 'valkey', { secrets: { values: { 'redis-password': 'fake-next-password' } } }],
+    ['cache.memory', 'minimal', config({ cache: { memory: '64MiB' } })],
+    ['cache.shared', 'valkey', config({ cache: { shared: false } })],
+    ['idempotency.keep', 'minimal', config({ idempotency: { keep: '1h' } })],
+    ['idempotency.memory', 'minimal', config({ idempotency: { memory: '1MiB' } })],
+    ['limits.headers', 'minimal', limits({ headers: '64KiB' })],
+    ['limits.headersTimeout', 'minimal', limits({ headersTimeout: '5s' })],
+    ['limits.idleTimeout', 'minimal', limits({ idleTimeout: '90s' })],
+    ['limits.failedKeys', 'minimal', limits({ failedKeys: 30 })],
+    ['limits.flood', 'minimal', limits({ flood: 100 })],
+    ['upstreams.core.timeout', 'valkey', timeout('2m')],
+  ];
+  test.each(fixed)('%s', async (options, file, values) => {
+    const before = await built.manifests(file);
+    const after = await built.manifests(file, values);
+    const { kept } = fitted(await settingsOf(before, file), await settingsOf(after, file));
+    expect(kept).toEqual(options.split(' '));
+    expect(gatewayPod(after).meta.annotations).not.toEqual(gatewayPod(before).meta.annotations);
+  });
+
+  const reloaded: readonly (readonly [what: string, file: CiFile, values: object])[] = [
+    ['a tenant', 'minimal', { tenants: { reporting: { keys: [] } } }],
+    ['an account and its credentials', 'minimal', config({ accounts: { main: { quota: { ceiling: 200 } } } })],
+    ['the rotated credential itself', 'minimal', { secrets: { values: { 'patchworks-api-key': 'fake-next-key' } } }],
+    ['the admin token', 'minimal', { secrets: { values: { 'admin-token': 'fake-next-token' } } }],
+    ['proxies', 'minimal', config({ listen: { trustedProxies: ['10.0.0.0/8'] } })],
+    ['cache rules', 'minimal', config({ cache: { rules: [], maxEntry: '1MiB', unheard: '1s' } })],
+    ['routes', 'minimal', config({ routes: [{ match: '* /api/v1/**', upstream: 'core' }] })],
+    ['a timeout, without Redis', 'minimal', timeout('2m')],
+    ['limits of bodies', 'minimal', limits({ body: '1MiB', replay: '64KiB' })],
+    ['what is kept of an answer', 'minimal', config({ idempotency: { maxAnswer: '64KiB' } })],
+    ['the level of the log', 'minimal', config({ log: { level: 'debug' } })],
+  ];
+  test.each(reloaded)('and not by %s', async (_, file, values) => {
+    const before = await built.manifests(file);
+    const after = await built.manifests(file, values);
+    expect(fitted(await settingsOf(before, file), await settingsOf(after, file)).kept).toEqual([]);
+    expect(gatewayPod(after).spec).toEqual(gatewayPod(before).spec);
+    expect(gatewayPod(after).meta).toEqual(gatewayPod(before).meta);
+    expect(after).not.toEqual(before);
+  });
+
+  test('none of the options that the gateway keeps is left out above', () => {
+    const covered = new Set(fixed.flatMap(([options]) => options.split(' ')));
+    expect(FIXED.map(([option]) => option).filter((option) => !covered.has(option))).toEqual([]);
+  });
+});

@@ -1,0 +1,51 @@
+import { type Loaded, loadSettings } from '../../src/config/load.ts';
+import { type CiFile, type Manifest, podsOf } from './helm.ts';
+import { mountsOf, type Others, variablesOf } from './kubelet.ts';
+
+const SECRETS = {
+  'admin-token': 'fake-admin-token',
+  'redis-password': 'fake-redis-password',
+  'patchworks-api-key': 'fake-patchworks-key-primary',
+  'patchworks-password': 'fake-patchworks-password',
+};
+
+/** What the value files of helm/patchgate/ci expect to be there already. */
+export const OTHERS: Readonly<Record<CiFile, Others>> = {
+  minimal: {},
+  ha: { 'Secret patchgate-secrets': SECRETS },
+  ingress: {
+    'Secret patchgate-secrets': SECRETS,
+    'Secret redis': { password: 'fake-redis-password' },
+    'Secret redis-ca': { 'ca.crt': 'fake certificate' },
+    'ConfigMap patchgate-tenants': { 'tenants.yaml': 'tenants: { billing: { keys: [] } }', 'else.yaml': 'no: matter' },
+  },
+  valkey: {},
+  everything: {},
+};
+
+/** The pod of the gateway. */
+export function gatewayPod(manifests: readonly Manifest[]) {
+  const pod = podsOf(manifests).find(({ owner }) => owner.kind === 'Deployment');
+  const container = pod?.containers[0];
+  if (pod === undefined || container === undefined) throw new Error('there is no pod of the gateway');
+  return { ...pod, container };
+}
+
+/** What the gateway's own loader makes of a release, from the disk and the variables its pod would have. */
+export function loadedFrom(manifests: readonly Manifest[], others: Others): Promise<Loaded> {
+  const { spec, container } = gatewayPod(manifests);
+  const files = new Map<string, string>(
+    mountsOf(spec, container, manifests, others).flatMap(({ path, files }) =>
+      [...files].map(([name, content]) => [`${path}/${name}`, content] as const),
+    ),
+  );
+  return loadSettings({
+    path: '/etc/patchgate/gateway.yaml',
+    env: variablesOf(container, manifests, others),
+    readFile: async (path) => {
+      const content = files.get(path);
+      if (content === undefined) throw Object.assign(new Error(path), { code: 'ENOENT' });
+      return content;
+    },
+  });
+}
