@@ -53,10 +53,13 @@ test('a gateway started from what the chart mounts serves a tenant, and takes a 
   const release = await built.manifests('minimal', values({}));
   await mount(home, release, 0);
   const { container } = gatewayPod(release);
-  await using gateway = patchgate(['serve', '--config', join(home.path, 'etc/patchgate/gateway.yaml')], {
-    env: variablesOf(container, release, {}),
-    cwd: home.path,
-  });
+  await using gateway = patchgate(
+    (container.args ?? []).map((each) => each.replace(/^\/etc/, `${home.path}/etc`)),
+    {
+      env: variablesOf(container, release, {}),
+      cwd: home.path,
+    },
+  );
   await gateway.waitFor(/"msg":"listening"/);
 
   for (const probe of [container.startupProbe, container.readinessProbe, container.livenessProbe])

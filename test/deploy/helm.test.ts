@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Deployment } from 'kubernetes-types/apps/v1.d.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -88,6 +90,65 @@ test('rules and dashboards arrive as they are, templates of their own included',
   expect(dashboard).toMatchObject({
     metadata: { labels: { grafana_dashboard: '1' }, annotations: { grafana_folder: 'patchgate' } },
     data: { 'sample.json': '{ "title": "{{sample}}", "uid": "sample" }\n' },
+  });
+});
+
+test('Prometheus takes the rules as the chart hands them over', async () => {
+  const { spec } = only<{ spec: object }>(await built.manifests('ha'), 'PrometheusRule');
+  const file = join(built.path, 'as-rendered.yaml');
+  await writeFile(file, JSON.stringify(spec));
+  const checked = await run('promtool', ['check', 'rules', file], { home: built.path });
+  expect(checked).toMatchObject({ ok: true, stdout: expect.stringMatching(/SUCCESS: \d+ rules found/) });
+});
+
+test('a package of the chart renders what the folder does', async () => {
+  const { ok, stdout, stderr } = await built.helm(['package', built.path, '--destination', join(built.path, '..')]);
+  expect([ok, stderr]).toEqual([true, '']);
+  const archive = /saved it to: (.*)\n/.exec(stdout)?.[1] ?? '';
+  const args = ['--namespace', 'gateways', '--values', `${built.path}/ci/ha.yaml`];
+  const fromFolder = await built.helm(['template', 'pg', built.path, ...args]);
+  expect(await built.helm(['template', 'pg', archive, ...args])).toEqual({ ...fromFolder, stderr: expect.anything() });
+  expect((await run('tar', ['-tzf', archive], { home: built.path })).stdout).not.toMatch(/\/ci\/|values\.types/);
+});
+
+describe('the notes', () => {
+  const notes = async (file: CiFile, values: object = {}) => {
+    const args = [
+      'install',
+      'pg',
+      built.path,
+      '--dry-run=client',
+      '--namespace',
+      'gateways',
+      '--values',
+      `${built.path}/ci/${file}.yaml`,
+    ];
+    const { stdout, stderr } = await built.helm([...args, '--values', '-'], JSON.stringify(values));
+    if (!stdout.includes('NOTES:')) throw new Error(stderr);
+    return stdout.split('NOTES:')[1] ?? '';
+  };
+
+  test('tell how to make a key, try it, and where the metrics are', async () => {
+    const said = await notes('minimal');
+    expect(said).toContain('http://pg-patchgate.gateways:8080/api/v1');
+    expect(said).toMatch(/exec deploy\/pg-patchgate -- .* key create TENANT --expires 180d/);
+    expect(said).toMatch(/whoami/);
+    expect(said).toMatch(/get secret pg-patchgate -o jsonpath='\{\.data\.admin-token\}'/);
+    expect(said).not.toContain('fake-admin-token');
+  });
+
+  test('warn of embedded state, of an open admin port and of proxies that are not named, and of nothing else', async () => {
+    const warnings = async (file: CiFile, values?: object) =>
+      (await notes(file, values)).match(/(?<=WARNING: )[^:.]*/g) ?? [];
+    expect(await warnings('minimal')).toEqual(['state is embedded']);
+    expect(await warnings('ha')).toEqual([]);
+    expect(await warnings('ha', { admin: { auth: false }, networkPolicy: { enabled: false } })).toEqual([
+      'the admin port asks for no token, and no NetworkPolicy of this chart guards it',
+    ]);
+    expect(await warnings('ingress')).toEqual([]);
+    expect(await warnings('ingress', { config: { listen: { trustedProxies: [] } } })).toEqual(['config']);
+    expect(await notes('ingress')).toContain('https://patchgate.example.test/api/v1');
+    expect(await notes('valkey')).toContain('https://patchgate.example.test/api/v1');
   });
 });
 

@@ -18,6 +18,7 @@ containers:
   - name: gateway
     image: {{ include "patchgate.image" (dict "image" .Values.image "tag" .Chart.AppVersion) | quote }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
+    args: [serve, --config, /etc/patchgate/gateway.yaml]
     securityContext:
       {{- toYaml .Values.securityContext | nindent 6 }}
     ports:
