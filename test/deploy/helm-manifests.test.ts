@@ -200,6 +200,19 @@ describe('a NetworkPolicy', () => {
   });
 });
 
+test('where the platform gives out the ids, the chart sets none', async () => {
+  const ids = { runAsUser: null, runAsGroup: null, fsGroup: null };
+  const manifests = await built.manifests('valkey', { podSecurityContext: ids });
+  expect(podsOf(of('valkey')).map(({ spec }) => spec.securityContext?.runAsUser)).toEqual([65_532, 999]);
+  for (const { spec } of podsOf(manifests)) {
+    expect(spec.securityContext).toEqual({
+      runAsNonRoot: true,
+      fsGroupChangePolicy: 'OnRootMismatch',
+      seccompProfile: { type: 'RuntimeDefault' },
+    });
+  }
+});
+
 test('a release with a long name keeps all names within 63 characters', async () => {
   const values = { fullnameOverride: 'a'.repeat(63) };
   for (const { metadata } of await built.manifests('everything', values))

@@ -45,13 +45,13 @@ than the longest before is one of them where there is Redis.
 {{- $_ := set $timeouts $id (default "" (default dict $upstream).timeout) -}}
 {{- end -}}
 {{- $_ := set $fixed "timeouts" $timeouts -}}
-{{/* The password is in a file: a new one restarts the pods if the chart can see it. */}}
+{{- end -}}
+{{- /* What they read from files: a new password restarts the pods, if the chart can see it. */ -}}
 {{- $files := dict -}}
-{{- range include "patchgate.filesIn" (dict "text" (toYaml $config.redis) "path" .Values.secrets.mountPath) | fromJsonArray -}}
+{{- range include "patchgate.filesIn" (dict "text" (toYaml $fixed) "path" .Values.secrets.mountPath) | fromJsonArray -}}
 {{- $_ := set $files . (default "" (get (default dict $.Values.secrets.values) .)) -}}
 {{- end -}}
 {{- $_ := set $fixed "files" $files -}}
-{{- end -}}
 {{- $fixed | toJson -}}
 {{- end -}}
 
