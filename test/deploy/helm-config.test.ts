@@ -129,6 +129,12 @@ describe('pods are restarted by what they can not take over while they run', () 
     expect(after).not.toEqual(before);
   });
 
+  test("a variable that reads the chart's Secret is one of them: a process never sees it change", async () => {
+    const before = await built.manifests('everything');
+    const after = await built.manifests('everything', { secrets: { values: { 'other-key': 'fake-next-key' } } });
+    expect(gatewayPod(after).meta.annotations).not.toEqual(gatewayPod(before).meta.annotations);
+  });
+
   test('none of the options that the gateway keeps is left out above', () => {
     const covered = new Set(fixed.flatMap(([options]) => options.split(' ')));
     expect(FIXED.map(([option]) => option).filter((option) => !covered.has(option))).toEqual([]);

@@ -46,12 +46,18 @@ than the longest before is one of them where there is Redis.
 {{- end -}}
 {{- $_ := set $fixed "timeouts" $timeouts -}}
 {{- end -}}
-{{- /* What they read from files: a new password restarts the pods, if the chart can see it. */ -}}
+{{- /* What they and variables read from the Secret: a new password restarts the pods, if the chart can see it. */ -}}
 {{- $files := dict -}}
 {{- range include "patchgate.filesIn" (dict "text" (toYaml $fixed) "path" .Values.secrets.mountPath) | fromJsonArray -}}
 {{- $_ := set $files . (default "" (get (default dict $.Values.secrets.values) .)) -}}
 {{- end -}}
-{{- $_ := set $fixed "files" $files -}}
+{{- range .Values.extraEnv -}}
+{{- $ref := default dict (default dict .valueFrom).secretKeyRef -}}
+{{- if eq (default "" $ref.name) (include "patchgate.secret" $) -}}
+{{- $_ := set $files $ref.key (default "" (get (default dict $.Values.secrets.values) $ref.key)) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $fixed "secrets" $files -}}
 {{- $fixed | toJson -}}
 {{- end -}}
 
