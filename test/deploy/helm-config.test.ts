@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { renderProblems } from '../../src/config/load.ts';
 import type { Settings } from '../../src/config/model.ts';
 import { FIXED, fitted } from '../../src/gateway/fixed.ts';
-import { type Chart, CI, type CiFile, chart, type Manifest } from '../support/helm.ts';
+import { type Chart, CI, type CiFile, chart, type Manifest, readChart } from '../support/helm.ts';
 import { gatewayPod, loadedFrom, OTHERS } from '../support/releases.ts';
 
 let built: Chart;
@@ -46,6 +47,14 @@ describe('what the chart makes of values', () => {
     const ha = await settingsOf(await built.manifests('ha'), 'ha');
     // Written without quotes: YAML 1.1 would make a date of it.
     expect(ha.tenants.get('billing')?.keys[0]?.expiresAtMs).toBe(Date.parse('2027-05-31T00:00:00Z'));
+  });
+
+  test('is accepted for the values that the README begins with', async () => {
+    const example = /values\.yaml`:\n\n {3}```yaml\n([\s\S]*?)\n {3}```/.exec(await readChart('README.md'))?.[1] ?? '';
+    const values = parse(example.replace('<64 hexadecimal digits>', 'a'.repeat(64))) as object;
+    const rendered = await built.render(null, values);
+    if (!rendered.ok) throw new Error(rendered.error);
+    expect(await loadedFrom(rendered.manifests, OTHERS.ha)).toMatchObject({ ok: true, warnings: [] });
   });
 
   test('takes the tenants from a ConfigMap of others, and nothing else of it', async () => {
