@@ -145,6 +145,15 @@ export function createGateway(options: GatewayOptions): Gateway {
     log.flush();
   };
 
+  /** Who waits for a slot is in flight like all others; but when time runs out it gets a 503 in place of a broken connection. */
+  const timedOut = async (timeoutMs: number): Promise<false> => {
+    const lastWordsMs = Math.min(LAST_WORDS_MS, timeoutMs / 2);
+    await elapsed(clock, timeoutMs - lastWordsMs);
+    room.close();
+    await elapsed(clock, lastWordsMs);
+    return false;
+  };
+
   return {
     log,
     async start() {
@@ -189,15 +198,12 @@ export function createGateway(options: GatewayOptions): Gateway {
       traffic.closeConnections();
       log.info({ signal, inFlight: traffic.inFlight() }, 'draining');
       if (withDelay) await elapsed(clock, settings().drain.delayMs);
-      // Nobody waits for a slot of a replica that is going: another one may have it at once.
-      room.close();
-      const closed = closeServer(traffic.server);
-      traffic.server.closeIdleConnections();
       const inTime = await Promise.race([
-        Promise.all([closed, traffic.idle()])
+        traffic
+          .leave()
           .then(() => generations.idle())
           .then(() => true),
-        elapsed(clock, settings().drain.timeoutMs).then(() => false),
+        timedOut(settings().drain.timeoutMs),
       ]);
       if (inTime) log.info({}, 'drained');
       else log.warn({ inFlight: traffic.inFlight() }, 'drain timed out: what is in flight is cut off');
@@ -207,6 +213,8 @@ export function createGateway(options: GatewayOptions): Gateway {
   };
 }
 
+/** What is left of a drain when those who still wait for a slot are sent elsewhere. */
+const LAST_WORDS_MS = 500;
 /** How long a start waits for Redis at most. */
 const JOIN_MS = 300;
 

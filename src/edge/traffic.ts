@@ -9,6 +9,7 @@ import { type Answer, type Handler, type Outcome, type Received, type Refusal, r
 import type { Log } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Caller } from './caller.ts';
+import { Connections } from './connections.ts';
 import { renderProblem } from './problem-json.ts';
 import { faultOf, type ReceiveOptions, receive } from './receive.ts';
 import { respond } from './respond.ts';
@@ -48,8 +49,8 @@ export interface Traffic {
   /** From now on every answer asks its caller to open a new connection, elsewhere. */
   closeConnections(): void;
   inFlight(): number;
-  /** Resolves when nothing is in flight any more. */
-  idle(): Promise<void>;
+  /** Accepts no more, and ends connections as they become idle. Resolves when all are gone and nothing is in flight. */
+  leave(): Promise<void>;
 }
 
 /** A request may take this long to arrive in full; a caller that drips its body is cut off then. */
@@ -61,7 +62,17 @@ const WHOAMI = '/_gateway/whoami';
  * written to Node's response directly, so that nothing is converted on the way (docs/decisions/0001).
  */
 export function createTraffic(options: TrafficOptions): Traffic {
-  const shift = new Shift(options);
+  const server = createServer({
+    maxHeaderSize: options.limits.headersBytes,
+    headersTimeout: options.limits.headersTimeoutMs,
+    requestTimeout: WHOLE_REQUEST_MS,
+    keepAliveTimeout: options.limits.idleTimeoutMs,
+    connectionsCheckingInterval: 1_000,
+    // Missing Host is refused like everything else, as a problem document.
+    requireHostHeader: false,
+  });
+  const connections = new Connections(server, options.clock, options.limits.headersTimeoutMs);
+  const shift = new Shift(options, connections);
   const app = new Hono<{ Bindings: HttpBindings }>();
   const through = (handler: () => Handler<Received>) => (c: Context<{ Bindings: HttpBindings }>) => {
     shift.take(c.env.incoming, c.env.outgoing, handler(), null);
@@ -78,15 +89,6 @@ export function createTraffic(options: TrafficOptions): Traffic {
     hostname: 'localhost',
   });
 
-  const server = createServer({
-    maxHeaderSize: options.limits.headersBytes,
-    headersTimeout: options.limits.headersTimeoutMs,
-    requestTimeout: WHOLE_REQUEST_MS,
-    keepAliveTimeout: options.limits.idleTimeoutMs,
-    connectionsCheckingInterval: 1_000,
-    // Missing Host is refused like everything else, as a problem document.
-    requireHostHeader: false,
-  });
   // Bounded by maxHeaderSize; a limit by number would drop headers silently, and with them perhaps a second key.
   server.maxHeadersCount = 0;
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
@@ -102,10 +104,18 @@ export function createTraffic(options: TrafficOptions): Traffic {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
     // In the middle of an answer there is no room for another one: what is written goes out, and that is all.
-    else if (shift.isAnswering(socket)) (socket as Socket).destroySoon();
+    else if (connections.isAnswering(socket as Socket)) (socket as Socket).destroySoon();
     else refuseMalformed(error, socket as Socket, options.log);
   });
-  return { server, closeConnections: () => shift.close(), inFlight: () => shift.inFlight, idle: () => shift.idle() };
+  return {
+    server,
+    closeConnections: () => shift.close(),
+    inFlight: () => shift.inFlight,
+    async leave() {
+      await connections.leave();
+      await shift.idle();
+    },
+  };
 }
 
 function isExactly(incoming: IncomingMessage, path: string): boolean {
@@ -124,10 +134,11 @@ class Shift {
   #closing = false;
   #inFlight = 0;
   #whenIdle: (() => void)[] = [];
-  readonly #answering = new WeakSet<Duplex>();
+  readonly #connections: Connections;
 
-  constructor(options: TrafficOptions) {
+  constructor(options: TrafficOptions, connections: Connections) {
     this.#options = options;
+    this.#connections = connections;
   }
 
   get inFlight(): number {
@@ -136,10 +147,6 @@ class Shift {
 
   close(): void {
     this.#closing = true;
-  }
-
-  isAnswering(socket: Duplex): boolean {
-    return this.#answering.has(socket);
   }
 
   idle(): Promise<void> {
@@ -151,10 +158,10 @@ class Shift {
     const { exchange, caller, refusal } = receive(incoming, outgoing, fault, this.#options);
     const end = new Ending(incoming.socket);
     this.#inFlight += 1;
-    this.#answering.add(incoming.socket);
+    this.#connections.began(incoming.socket);
     this.#options.observer.started();
     outgoing.once('close', () => {
-      this.#answering.delete(incoming.socket);
+      this.#connections.ended(incoming.socket);
       this.#finish(outgoing, exchange, caller, end);
     });
     const answerWith = (outcome: Outcome): void => {

@@ -188,10 +188,21 @@ describe('a request without a slot', () => {
     expect(gateway.simulator.arrivals()).toEqual([]);
   });
 
-  test('is told when the gateway drains: 503, to be sent again', async () => {
-    await using gateway = await run({
-      config: (upstream) => ({ ...patient({ rate: 20 })(upstream), drain: { delay: '0ms', timeout: '5s' } }),
-    });
+  const draining = (rate: number, timeout: string) => (upstream: string) => ({
+    ...patient({ rate })(upstream),
+    drain: { delay: '0ms', timeout },
+  });
+
+  test('goes on waiting while the gateway drains, and is sent when its turn comes', async () => {
+    await using gateway = await run({ config: draining(60, '20s') });
+    const waiting = gateway.fetch('/api/v1/flow-runs');
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waiting');
+    await gateway.drain();
+    expect((await waiting).status).toBe(200);
+  });
+
+  test('is told when the drain ends before its turn: 503, to be sent again', async () => {
+    await using gateway = await run({ config: draining(20, '400ms') });
     const waiting = gateway.fetch('/api/v1/flow-runs');
     await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waiting');
     await gateway.drain();

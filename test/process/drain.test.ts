@@ -1,0 +1,130 @@
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { describe, expect, test } from 'vitest';
+import { BILLING_KEY, eventually, sha256 } from '../support/gateway.ts';
+import { type Served, served } from '../support/served.ts';
+
+/** A drain that ends within the test has not waited for its timeout. */
+const PATIENT = { drain: { delay: '0ms', timeout: '1h' } };
+const WHOAMI = `GET /_gateway/whoami HTTP/1.1\r\nHost: x\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`;
+
+/** A connection by hand; what comes is kept as text. */
+async function connection(port: number) {
+  const socket = connect(port, '127.0.0.1');
+  let text = '';
+  socket.setEncoding('latin1').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  socket.on('error', () => {});
+  const closed = once(socket, 'close');
+  await once(socket, 'connect');
+  return { socket, closed, text: () => text, answers: () => text.split('HTTP/1.1 ').length - 1 };
+}
+
+const drains = async ({ process }: Served) => {
+  process.child.kill('SIGTERM');
+  await process.waitFor(/"msg":"draining"/);
+};
+const ends = async ({ process }: Served) => {
+  expect(await process.exited).toEqual({ code: 0, signal: null });
+  expect(process.stdout()).toContain('"msg":"drained"');
+};
+
+/** Sends on kept connections until it is told to go elsewhere; what got no answer is a loss. */
+async function keepAliveClient(url: string, told: { answered: number; closes: number; lost: string[] }) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const ask = () =>
+    new Promise<'close' | 'kept' | 'refused'>((resolve) => {
+      const sent = request(`${url}/_gateway/whoami`, { agent, headers: { 'X-API-Key': BILLING_KEY } }, (response) => {
+        response.resume().on('end', () => {
+          told.answered += 1;
+          resolve(response.headers.connection === 'close' ? 'close' : 'kept');
+        });
+      });
+      sent.on('error', (error: NodeJS.ErrnoException) => {
+        // Nobody listens any more: nothing was sent.
+        if (error.code !== 'ECONNREFUSED') told.lost.push(error.code ?? error.message);
+        resolve('refused');
+      });
+      sent.end();
+    });
+  for (let end = await ask(); end !== 'refused'; end = await ask()) if (end === 'close') told.closes += 1;
+  agent.destroy();
+}
+
+describe('a drain', () => {
+  test('under load from kept connections answers every request, and asks each caller to go elsewhere', async () => {
+    await using gateway = await served({ drain: { delay: '600ms', timeout: '10s' }, limits: { flood: 1_000_000 } });
+    const told = { answered: 0, closes: 0, lost: [] as string[] };
+    const clients = Array.from({ length: 16 }, () => keepAliveClient(gateway.url, told));
+    await eventually(() => told.answered > 200, 'load');
+    expect(told.closes).toBe(0);
+    await drains(gateway);
+    await Promise.all(clients);
+    expect(told.lost).toEqual([]);
+    expect(told.closes).toBeGreaterThan(16);
+    await ends(gateway);
+  });
+
+  test('waits for a request whose first half has arrived, and answers it', async () => {
+    await using gateway = await served(PATIENT);
+    const kept = await connection(gateway.port);
+    kept.socket.write(WHOAMI);
+    await eventually(() => kept.answers() === 1, 'the first answer');
+    kept.socket.write(WHOAMI.slice(0, 30));
+    const fresh = await connection(gateway.port);
+    fresh.socket.write(WHOAMI.slice(0, 30));
+    // Whoever was answered after that was read after it.
+    expect(await gateway.status(BILLING_KEY)).toBe(200);
+    await drains(gateway);
+    kept.socket.write(WHOAMI.slice(30));
+    fresh.socket.write(WHOAMI.slice(30));
+    await Promise.all([kept.closed, fresh.closed]);
+    expect([kept.answers(), fresh.answers()]).toEqual([2, 1]);
+    for (const { text } of [kept, fresh]) expect(text()).toMatch(/Connection: close/i);
+    await ends(gateway);
+  });
+
+  test('is not held up by connections that were opened in advance, or kept', async () => {
+    await using gateway = await served(PATIENT);
+    const idle: { socket: Socket; closed: Promise<unknown> }[] = [];
+    for (let i = 0; i < 5; i++) idle.push(await connection(gateway.port));
+    const kept = await connection(gateway.port);
+    kept.socket.write(WHOAMI);
+    await eventually(() => kept.answers() === 1, 'an answer');
+    await drains(gateway);
+    await ends(gateway);
+    await Promise.all([...idle, kept].map(({ closed }) => closed));
+  });
+
+  test('ends a connection whose answer had begun before it, when that is complete', async () => {
+    await using gateway = await served(PATIENT);
+    const slow = await connection(gateway.port);
+    const path = '/api/v1/payload-metadata/1/download?bytes=50000000';
+    slow.socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`);
+    await eventually(() => slow.answers() === 1, 'the answer has begun');
+    slow.socket.pause();
+    await drains(gateway);
+    slow.socket.resume();
+    await slow.closed;
+    expect(slow.text().length).toBeGreaterThan(50_000_000);
+    await ends(gateway);
+  });
+
+  test('lets those who wait for a slot have it', async () => {
+    const tenants = {
+      billing: { keys: [{ id: 'k', sha256: sha256(BILLING_KEY) }], quota: { rate: 60, burst: 2, maxWait: '10s' } },
+    };
+    await using gateway = await served({ drain: { delay: '0ms', timeout: '20s' }, tenants });
+    // The first has gone into the start.
+    const asked = [1, 2, 3].map(() => gateway.status(BILLING_KEY));
+    await eventually(async () => {
+      const exposition = await (await fetch(`${gateway.adminUrl}/metrics`)).text();
+      return exposition.includes('patchgate_quota_waiting{account="main"} 2');
+    }, 'two wait');
+    await drains(gateway);
+    expect(await Promise.all(asked)).toEqual([200, 200, 200]);
+    await ends(gateway);
+  });
+});

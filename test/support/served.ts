@@ -1,0 +1,60 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Simulator } from '../../src/simulator/api.ts';
+import { createSimulator } from '../../src/simulator/simulator.ts';
+import { BILLING_KEY, type Config, configuration } from './gateway.ts';
+import { folder, patchgate, type Spawned } from './process.ts';
+
+export interface Served {
+  readonly simulator: Simulator;
+  readonly process: Spawned;
+  /** Folder of gateway.yaml, which is all there is. */
+  readonly path: string;
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly port: number;
+  /** Status of a GET with a key, after its body. */
+  status(key: string): Promise<number>;
+  /** Writes gateway.yaml in place. */
+  write(text: string): Promise<void>;
+  /** Number of loads so far, the first included. */
+  reloads(): Promise<{ readonly ok: number; readonly refused: number }>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The built program with a configuration in a folder of its own, in front of a simulator in this process. */
+export async function served(
+  more: Config = {},
+  options: { readonly env?: Record<string, string>; readonly files?: Record<string, string> } = {},
+): Promise<Served> {
+  const simulator = await createSimulator();
+  const text = JSON.stringify(configuration(simulator.url, more));
+  const files = await folder({ 'gateway.yaml': text, ...options.files });
+  const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env: options.env ?? {} });
+  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
+  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
+  const url = `http://127.0.0.1:${traffic.port}`;
+  const adminUrl = `http://127.0.0.1:${admin.port}`;
+  const status = async (key: string): Promise<number> => {
+    const response = await fetch(`${url}/api/v1/flow-runs`, { headers: { Authorization: key } });
+    await response.arrayBuffer();
+    return response.status;
+  };
+  // The first answer fills the bucket of embedded state.
+  await status(BILLING_KEY);
+  return {
+    ...{ simulator, process, path: files.path, url, adminUrl, port: traffic.port, status },
+    write: (changed) => writeFile(join(files.path, 'gateway.yaml'), changed),
+    async reloads() {
+      const exposition = await (await fetch(`${adminUrl}/metrics`)).text();
+      const count = (outcome: string) =>
+        Number(new RegExp(`^patchgate_config_reloads_total{outcome="${outcome}"} (\\d+)$`, 'm').exec(exposition)?.[1]);
+      return { ok: count('ok'), refused: count('refused') };
+    },
+    async [Symbol.asyncDispose]() {
+      await process[Symbol.asyncDispose]();
+      await files[Symbol.asyncDispose]();
+      await simulator.close();
+    },
+  };
+}
