@@ -77,6 +77,7 @@ export function buildSettings(input: BuildInput): Built {
       idleTimeoutMs: gateway.limits.idleTimeout,
     },
     drain: { delayMs: gateway.drain.delay, timeoutMs: gateway.drain.timeout },
+    reload: { watch: gateway.reload.watch, pollMs: gateway.reload.poll },
     log: { level: (input.logLevel || gateway.log.level) as LogLevel },
     tenants,
     secrets,

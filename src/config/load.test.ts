@@ -102,6 +102,7 @@ describe('every option has an effect on the settings', () => {
       },
     ],
     ['drain: { delay: 250ms, timeout: 2m }', (s) => s.drain, { delayMs: 250, timeoutMs: 120_000 }],
+    ['reload: { watch: false, poll: 2m }', (s) => s.reload, { watch: false, pollMs: 120_000 }],
     ['log: { level: debug }', (s) => s.log.level, 'debug'],
     [
       'redis: { url: "redis://redis:6380/3", timeout: 200ms, reserve: 30s, onOutage: closed, prefix: p }',

@@ -36,6 +36,7 @@ export interface Settings {
     readonly idleTimeoutMs: number;
   };
   readonly drain: { readonly delayMs: number; readonly timeoutMs: number };
+  readonly reload: { readonly watch: boolean; readonly pollMs: number };
   readonly log: { readonly level: LogLevel };
   readonly tenants: ReadonlyMap<string, TenantSettings>;
   /** Every secret the load has seen, for redaction by value. */

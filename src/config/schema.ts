@@ -308,6 +308,22 @@ const drain = z
   })
   .prefault({});
 
+const reload = z
+  .strictObject({
+    watch: doc(flag().default(true), {
+      description:
+        'Load again when this file, the tenants file or a file of a `${file:…}` has changed and been left alone for 200ms. false: only on SIGHUP and `POST /reload`.',
+      shown: 'true',
+    }),
+    poll: doc(duration(1_000, HOUR).default(5_000), {
+      description:
+        'With `watch`, the files are also looked at this often: a network file system does not tell of changes made elsewhere, and a system may have no watches left.',
+      unit: 'duration',
+      shown: '5s',
+    }),
+  })
+  .prefault({});
+
 export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 export const gatewaySchema = z.strictObject({
@@ -328,6 +344,7 @@ export const gatewaySchema = z.strictObject({
   idempotency,
   limits,
   drain,
+  reload,
   log: z
     .strictObject({
       level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {

@@ -1,0 +1,104 @@
+import { describe, expect, test } from 'vitest';
+import { loadSettings } from '../config/load.ts';
+import type { Settings } from '../config/model.ts';
+import { Secret } from '../secret.ts';
+import { bounded, changesBetween } from './changes.ts';
+import { fitted } from './fixed.ts';
+
+const hash = (digit: string) => digit.repeat(64);
+const BASE = {
+  redis: { url: 'redis://localhost' },
+  accounts: { main: { quota: { ceiling: 200 }, credentials: [{ id: 'first', apiKey: 'fake-canary-one' }] } },
+  tenants: {
+    billing: { keys: [{ id: 'a', sha256: hash('a') }], quota: { rate: 60 } },
+    reader: { keys: [{ id: 'r', sha256: hash('b') }] },
+  },
+};
+
+async function settingsOf(config: unknown): Promise<Settings> {
+  const loaded = await loadSettings({ path: 'test.yaml', env: {}, readFile: async () => JSON.stringify(config) });
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+  return loaded.settings;
+}
+
+/** A copy in which one value is another one; maps and lists by their first entry. */
+function altered(value: unknown, path: readonly string[]): unknown {
+  const [step, ...rest] = path;
+  if (step === undefined) {
+    if (value instanceof Secret) return new Secret(`${value.reveal()}x`);
+    if (typeof value === 'number') return value + 1;
+    if (typeof value === 'boolean') return !value;
+    return Array.isArray(value) ? [...value, 'more'] : `${String(value)}x`;
+  }
+  if (value instanceof Map)
+    return new Map([...value].map(([key, each]) => [key, key === step ? altered(each, rest) : each]));
+  if (Array.isArray(value)) return value.map((each, index) => (String(index) === step ? altered(each, rest) : each));
+  return { ...(value as object), [step]: altered((value as Record<string, unknown>)[step], rest) };
+}
+
+function leaves(value: unknown, path: readonly string[] = []): string[][] {
+  if (typeof value !== 'object' || value === null || value instanceof Secret) return [[...path]];
+  const entries = value instanceof Map ? [...value] : Object.entries(value);
+  if (entries.length === 0) return value instanceof Map || !Array.isArray(value) ? [] : [[...path]];
+  return entries.flatMap(([key, each]) => leaves(each, [...path, String(key)]));
+}
+
+describe('what a reload says of itself', () => {
+  test('names tenants, keys, permissions and quotas, accounts and credentials, and options; and no secret', async () => {
+    const before = await settingsOf(BASE);
+    const after = await settingsOf({
+      accounts: {
+        main: {
+          quota: { ceiling: 190 },
+          credentials: [
+            { id: 'first', apiKey: 'fake-canary-two' },
+            { id: 'spare', apiKey: 'fake-canary-three' },
+          ],
+        },
+      },
+      limits: { body: '1MiB' },
+      cache: { rules: [] },
+      tenants: {
+        billing: {
+          keys: [
+            { id: 'b', sha256: hash('c') },
+            { id: 'a', sha256: hash('d') },
+          ],
+          allow: ['GET /api/v1/**'],
+          quota: { rate: 120, maxWait: '10s' },
+        },
+        newcomer: { disabled: true },
+      },
+    });
+    const changed = changesBetween(before, after);
+    expect(changed).toEqual([
+      'account main: quota.ceiling 200 → 190, credential first changed, credential spare added',
+      'tenant reader removed',
+      'tenant billing: key b added, key a changed, allow, quota.rate 60 → 120, quota.maxWait 5s → 10s',
+      'tenant newcomer added',
+      'cache.rules changed',
+      'limits.body changed',
+    ]);
+    expect(changed.join()).not.toMatch(/canary|aaaa|dddd/);
+    expect(changesBetween(before, await settingsOf(BASE))).toEqual([]);
+  });
+
+  test('whatever is another value is named, as changed or as waiting for a restart', async () => {
+    const settings = await settingsOf(BASE);
+    const named = leaves(settings).filter(([first]) => first !== 'secrets' && first !== 'revision');
+    expect(named.length).toBeGreaterThan(60);
+    const unnamed = named.filter((path) => {
+      const next = altered(settings, path) as Settings;
+      const { kept, settings: inForce } = fitted(settings, next);
+      return kept.length === 0 && changesBetween(settings, inForce).length === 0;
+    });
+    expect(unnamed).toEqual([]);
+  });
+
+  test('is bounded, in lines and in their length', () => {
+    const lines = bounded([...Array.from({ length: 10_000 }, (_, i) => `tenant t${i} removed`), 'x']);
+    expect([lines.length, lines.at(-1)]).toEqual([31, 'and 9971 more']);
+    expect(bounded(['x'.repeat(10_000)])[0]).toHaveLength(300);
+    expect(bounded(['one', 'two'])).toEqual(['one', 'two']);
+  });
+});

@@ -1,0 +1,98 @@
+import { showDuration } from '../config/fields.ts';
+import type { AccountSettings, Settings, TenantSettings } from '../config/model.ts';
+import { same } from './same.ts';
+
+/** Options that can change while the gateway runs, besides accounts, upstreams and tenants. */
+const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
+  ['listen.admin.token', ({ listen }) => listen.admin.token],
+  ['listen.trustedProxies', ({ listen }) => listen.trustedProxies],
+  ['routes', ({ routes }) => routes],
+  ['cache.maxEntry', ({ cache }) => cache.maxEntryBytes],
+  ['cache.unheard', ({ cache }) => cache.unheardMs],
+  ['cache.rules', ({ cache }) => cache.rules],
+  ['cache.invalidate', ({ cache }) => cache.invalidate],
+  ['idempotency.maxAnswer', ({ idempotency }) => idempotency.maxAnswerBytes],
+  ['limits.body', ({ limits }) => limits.bodyBytes],
+  ['limits.replay', ({ limits }) => limits.replayBytes],
+  ['drain.delay', ({ drain }) => drain.delayMs],
+  ['drain.timeout', ({ drain }) => drain.timeoutMs],
+  ['reload.watch', ({ reload }) => reload.watch],
+  ['reload.poll', ({ reload }) => reload.pollMs],
+  ['log.level', ({ log }) => log.level],
+];
+
+/** What a person reads at night, and no more; the rest is counted. */
+const MOST_LINES = 30;
+const LONGEST_LINE = 300;
+
+/**
+ * What is different between two settings, a line for each tenant, account, upstream and option, for the log and for whoever
+ * asked. Names and the numbers of quotas, and no other value: whatever else is there may be a secret, or as long as it likes.
+ */
+export function changesBetween(before: Settings, after: Settings): string[] {
+  return [
+    ...ofEach('account', before.accounts, after.accounts, accountChanges),
+    ...ofEach('upstream', before.upstreams, after.upstreams, () => []),
+    ...ofEach('tenant', before.tenants, after.tenants, tenantChanges),
+    ...OPTIONS.filter(([, of]) => !same(of(before), of(after))).map(([option]) => `${option} changed`),
+  ];
+}
+
+/** As many lines, and as much of each, as a log line or an answer should carry. */
+export function bounded(lines: readonly string[]): string[] {
+  const shown = lines
+    .slice(0, MOST_LINES)
+    .map((line) => (line.length > LONGEST_LINE ? `${line.slice(0, LONGEST_LINE - 1)}…` : line));
+  const left = lines.length - shown.length;
+  return left === 0 ? shown : [...shown, `and ${left} more`];
+}
+
+function ofEach<T>(
+  kind: string,
+  before: ReadonlyMap<string, T>,
+  after: ReadonlyMap<string, T>,
+  changes: (was: T, is: T) => string[],
+): string[] {
+  const lines: string[] = [];
+  for (const id of before.keys()) if (!after.has(id)) lines.push(`${kind} ${id} removed`);
+  for (const [id, is] of after) {
+    const was = before.get(id);
+    if (was === undefined) lines.push(`${kind} ${id} added`);
+    else if (!same(was, is)) {
+      const what = changes(was, is);
+      lines.push(what.length > 0 ? `${kind} ${id}: ${what.join(', ')}` : `${kind} ${id} changed`);
+    }
+  }
+  return lines;
+}
+
+function tenantChanges(was: TenantSettings, is: TenantSettings): string[] {
+  return [
+    ...(was.account === is.account ? [] : [`account ${was.account} → ${is.account}`]),
+    ...(was.disabled === is.disabled ? [] : [is.disabled ? 'disabled' : 'enabled']),
+    ...listChanges('key', was.keys, is.keys),
+    ...(same(was.allow, is.allow) ? [] : ['allow']),
+    ...numberChanges(was.quota, is.quota),
+  ];
+}
+
+function accountChanges(was: AccountSettings, is: AccountSettings): string[] {
+  return [...numberChanges(was.quota, is.quota), ...listChanges('credential', was.credentials, is.credentials)];
+}
+
+function listChanges<T extends { readonly id: string }>(kind: string, was: readonly T[], is: readonly T[]): string[] {
+  const byId = (list: readonly T[]) => new Map(list.map((each) => [each.id, each]));
+  const lines = ofEach(kind, byId(was), byId(is), () => []);
+  return lines.length === 0 && !same(was, is) ? [`order of ${kind}s`] : lines;
+}
+
+function numberChanges(was: object, is: object): string[] {
+  const old = new Map<string, unknown>(Object.entries(was));
+  return Object.entries(is)
+    .filter(([name, value]) => old.get(name) !== value)
+    .map(([name, value]) => `quota.${name.replace(/Ms$/, '')} ${shown(name, old.get(name))} → ${shown(name, value)}`);
+}
+
+function shown(name: string, value: unknown): string {
+  return name.endsWith('Ms') ? showDuration(Number(value)) : String(value);
+}
