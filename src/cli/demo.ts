@@ -38,7 +38,9 @@ async function runGateway(upstream: string, ports: { port: string; adminPort: st
     return 1;
   }
   const gateway = createGateway({ settings: loaded.settings });
-  const started = await gateway.start();
+  const starting = gateway.start();
+  const stopped = untilStopped(gateway, starting);
+  const started = await starting;
   if (!started.ok) {
     say(io.stderr, `patchgate demo: ${started.reason}; choose others with --port and --admin-port`);
     await gateway.close();
@@ -48,7 +50,7 @@ async function runGateway(upstream: string, ports: { port: string; adminPort: st
     io.stdout,
     whatToTry(`http://127.0.0.1:${started.traffic.port}`, `http://127.0.0.1:${started.admin.port}`, upstream),
   );
-  await untilStopped(gateway);
+  await stopped;
   say(io.stdout, 'stopped: nothing was kept');
   return 0;
 }

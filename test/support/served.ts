@@ -2,20 +2,21 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Simulator } from '../../src/simulator/api.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
+import { writeConfigMap } from './config-map.ts';
 import { BILLING_KEY, type Config, configuration } from './gateway.ts';
 import { folder, patchgate, type Spawned } from './process.ts';
 
 export interface Served {
   readonly simulator: Simulator;
   readonly process: Spawned;
-  /** Folder of gateway.yaml, which is all there is. */
+  /** Folder of the configuration. */
   readonly path: string;
   readonly url: string;
   readonly adminUrl: string;
   readonly port: number;
   /** Status of a GET with a key, after its body. */
   status(key: string): Promise<number>;
-  /** Writes gateway.yaml in place. */
+  /** Writes gateway.yaml in place, or anew as a ConfigMap. */
   write(text: string): Promise<void>;
   /** Number of loads so far, the first included. */
   reloads(): Promise<{ readonly ok: number; readonly refused: number }>;
@@ -25,11 +26,22 @@ export interface Served {
 /** The built program with a configuration in a folder of its own, in front of a simulator in this process. */
 export async function served(
   more: Config = {},
-  options: { readonly env?: Record<string, string>; readonly files?: Record<string, string> } = {},
+  options: {
+    readonly env?: Record<string, string>;
+    /** Besides gateway.yaml. */
+    readonly files?: Record<string, string>;
+    /** gateway.yaml is in a volume as Kubernetes mounts it. */
+    readonly configMap?: boolean;
+  } = {},
 ): Promise<Served> {
   const simulator = await createSimulator();
   const text = JSON.stringify(configuration(simulator.url, more));
-  const files = await folder({ 'gateway.yaml': text, ...options.files });
+  const files = await folder({ ...options.files });
+  const write = (changed: string) =>
+    options.configMap
+      ? writeConfigMap(files.path, { 'gateway.yaml': changed })
+      : writeFile(join(files.path, 'gateway.yaml'), changed);
+  await write(text);
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env: options.env ?? {} });
   const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
   const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
@@ -44,7 +56,7 @@ export async function served(
   await status(BILLING_KEY);
   return {
     ...{ simulator, process, path: files.path, url, adminUrl, port: traffic.port, status },
-    write: (changed) => writeFile(join(files.path, 'gateway.yaml'), changed),
+    write,
     async reloads() {
       const exposition = await (await fetch(`${adminUrl}/metrics`)).text();
       const count = (outcome: string) =>

@@ -1,0 +1,252 @@
+import { mkdir, mkdtemp, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { writeConfigMap } from '../../test/support/config-map.ts';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { type Clock, systemClock } from '../clock.ts';
+import type { WatchDirectory } from './directories.ts';
+import { lookAgain, recordingReader, type Seen } from './seen.ts';
+import { watchFiles } from './watch.ts';
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+interface Options {
+  readonly paths: (folder: string) => string[];
+  readonly prepare: (folder: string) => Promise<unknown>;
+  /** Long by default: what is seen within a test has been told by an event. */
+  readonly pollMs?: number | null;
+  readonly watchDirectory?: WatchDirectory;
+  readonly clock?: Clock;
+  /** An existing one, which another watch has made. */
+  readonly folder?: string;
+}
+
+/** Real files, real events. `loads` is what each load has read, by name. */
+async function watching(options: Options) {
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'patchgate-watch-')));
+  closers.push(() => rm(folder, { recursive: true, force: true }));
+  await options.prepare(folder);
+  const paths = options.paths(folder);
+  const loads: string[] = [];
+  const warnings: { fields: Record<string, unknown>; message: string }[] = [];
+  let seen: Seen = new Map();
+  let pollMs = options.pollMs === undefined ? 3_600_000 : options.pollMs;
+  const read = async (): Promise<string> => {
+    const reader = recordingReader();
+    const texts = await Promise.all(paths.map((path) => reader.readFile(path).catch(() => 'missing')));
+    seen = reader.seen;
+    return texts.join(' ');
+  };
+  await read();
+  const note = (fields: Record<string, unknown>, message: string) => void warnings.push({ fields, message });
+  const watch = watchFiles({
+    seen: () => seen,
+    pollMs: () => pollMs,
+    reload: async () => void loads.push(await read()),
+    clock: options.clock ?? systemClock,
+    log: { debug: note, info: note, warn: note, error: note },
+    ...(options.watchDirectory && { watchDirectory: options.watchDirectory }),
+  });
+  closers.push(() => watch.close());
+  const loaded = async (text: string) => {
+    const deadline = performance.now() + 5_000;
+    while (loads.at(-1) !== text) {
+      if (performance.now() > deadline) throw new Error(`not loaded: ${text}; loads: ${JSON.stringify(loads)}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  };
+  // Nothing is told before the kernel watches: a change that is loaded proves that it does.
+  return {
+    ...{ folder, loads, warnings, watch, loaded },
+    at: (name: string) => join(folder, name),
+    setPollMs: (ms: number | null) => {
+      pollMs = ms;
+    },
+  };
+}
+
+const single = (more: Partial<Options> = {}) =>
+  watching({
+    prepare: (folder) => writeFile(join(folder, 'gateway.yaml'), 'one'),
+    paths: (folder) => [join(folder, 'gateway.yaml')],
+    ...more,
+  });
+
+describe('a change is loaded', () => {
+  test('by a plain write in place', async () => {
+    const { at, loaded } = await single();
+    await writeFile(at('gateway.yaml'), 'two');
+    await loaded('two');
+  });
+
+  test('by a file that is renamed over the old one, again and again', async () => {
+    const { at, loaded, loads } = await single();
+    for (const text of ['two', 'three', 'four']) {
+      await writeFile(at('.gateway.yaml.swp'), text);
+      await rename(at('.gateway.yaml.swp'), at('gateway.yaml'));
+      await loaded(text);
+    }
+    expect(loads).toEqual(['two', 'three', 'four']);
+  });
+
+  test('when Kubernetes swaps a ConfigMap, and swaps it again', async () => {
+    const { folder, loaded, loads } = await watching({
+      prepare: (to) => writeConfigMap(to, { 'gateway.yaml': 'g1', 'tenants.yaml': 't1' }),
+      paths: (to) => [join(to, 'gateway.yaml'), join(to, 'tenants.yaml')],
+    });
+    for (const i of [2, 3]) {
+      await writeConfigMap(folder, { 'gateway.yaml': `g${i}`, 'tenants.yaml': `t${i}` });
+      await loaded(`g${i} t${i}`);
+    }
+    expect(loads).toEqual(['g2 t2', 'g3 t3']);
+  });
+
+  test('in another directory: a secret beside, and behind a link', async () => {
+    const { at, loaded } = await watching({
+      prepare: async (to) => {
+        for (const name of ['etc', 'run', 'far']) await mkdir(join(to, name));
+        await writeFile(join(to, 'etc/gateway.yaml'), 'g');
+        await writeFile(join(to, 'run/secret'), 's1');
+        await writeFile(join(to, 'far/real'), 'r1');
+        await symlink('../far/real', join(to, 'run/linked'));
+      },
+      paths: (to) => [join(to, 'etc/gateway.yaml'), join(to, 'run/secret'), join(to, 'run/linked')],
+    });
+    await writeFile(at('run/secret'), 's2');
+    await loaded('g s2 r1');
+    await writeFile(at('far/real'), 'r2');
+    await loaded('g s2 r2');
+  });
+
+  test('when a file goes and comes back, and when its directory does', async () => {
+    const { at, loaded } = await watching({
+      prepare: async (to) => {
+        await mkdir(join(to, 'etc/deep'), { recursive: true });
+        await writeFile(join(to, 'etc/deep/gateway.yaml'), 'one');
+      },
+      paths: (to) => [join(to, 'etc/deep/gateway.yaml')],
+    });
+    await rm(at('etc/deep/gateway.yaml'));
+    await loaded('missing');
+    await writeFile(at('etc/deep/gateway.yaml'), 'two');
+    await loaded('two');
+    for (const text of ['three', 'four']) {
+      await rm(at('etc'), { recursive: true });
+      await loaded('missing');
+      await mkdir(at('etc/deep'), { recursive: true });
+      await writeFile(at('etc/deep/gateway.yaml'), text);
+      await loaded(text);
+    }
+  });
+});
+
+describe('nothing is loaded', () => {
+  test('when a file is touched, rewritten as it was, or another one beside it changes', async () => {
+    const { at, loaded, loads } = await single();
+    await utimes(at('gateway.yaml'), new Date(), new Date());
+    await writeFile(at('gateway.yaml'), 'one');
+    await writeFile(at('gateway.yaml.bak'), 'other');
+    await writeFile(at('gateway.yaml'), 'two');
+    await loaded('two');
+    await utimes(at('gateway.yaml'), new Date(), new Date());
+    await writeFile(at('gateway.yaml'), 'three');
+    await loaded('three');
+    expect(loads).toEqual(['two', 'three']);
+  });
+
+  test('of a file that is written bit by bit, before it is complete', async () => {
+    const clock = new ManualClock();
+    const { at, loads } = await single({ clock });
+    // A look is over when the next one is due.
+    const looks = async (ms: number) => {
+      clock.advance(ms);
+      while (clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
+    };
+    for (let length = 0; length <= 20; length++) {
+      await writeFile(at('gateway.yaml'), 'x'.repeat(length));
+      await looks(150);
+    }
+    expect(loads).toEqual([]);
+    await looks(150);
+    await looks(150);
+    expect(loads).toEqual(['x'.repeat(20)]);
+  });
+
+  test('while it is turned off', async () => {
+    const { at, folder, watch, loads, loaded, setPollMs } = await single();
+    const witness = await single({ folder });
+    await writeFile(at('gateway.yaml'), 'two');
+    await Promise.all([loaded('two'), witness.loaded('two')]);
+    setPollMs(null);
+    watch.refresh();
+    await writeFile(at('gateway.yaml'), 'three');
+    await witness.loaded('three');
+    expect(loads).toEqual(['two']);
+    setPollMs(3_600_000);
+    watch.refresh();
+    await loaded('three');
+  });
+});
+
+describe('where the kernel can not watch', () => {
+  const refuse: WatchDirectory = () => {
+    throw Object.assign(new Error('no watches left'), { code: 'ENOSPC' });
+  };
+
+  test('the log says so once, with the reason, and the files are looked at every poll', async () => {
+    const { at, loaded, warnings, folder } = await single({ watchDirectory: refuse, pollMs: 50 });
+    for (const text of ['two', 'three']) {
+      await writeFile(at('gateway.yaml'), text);
+      await loaded(text);
+    }
+    expect(warnings).toEqual([
+      {
+        fields: { directory: folder, reason: 'ENOSPC' },
+        message: 'can not be watched: its files are looked at every reload.poll instead',
+      },
+    ]);
+  });
+
+  test('or tells of nothing, as a network file system, the poll finds out', async () => {
+    const silent: WatchDirectory = () => ({ close: () => {} });
+    const { at, loaded, warnings } = await single({ watchDirectory: silent, pollMs: 50 });
+    await writeFile(at('gateway.yaml'), 'two');
+    await loaded('two');
+    expect(warnings).toEqual([]);
+  });
+
+  test('a watch that fails later is opened anew by the next look', async () => {
+    const opened: ((error: NodeJS.ErrnoException) => void)[] = [];
+    const failing: WatchDirectory = (_, __, onError) => {
+      opened.push(onError);
+      return { close: () => {} };
+    };
+    const { at, loaded, warnings } = await single({ watchDirectory: failing, pollMs: 50 });
+    await writeFile(at('gateway.yaml'), 'two');
+    await loaded('two');
+    opened[0]!(Object.assign(new Error('gone'), { code: 'EIO' }));
+    await writeFile(at('gateway.yaml'), 'three');
+    await loaded('three');
+    expect([opened.length, warnings.length]).toEqual([2, 1]);
+  });
+});
+
+test('a pipe that was read once is not read again', async () => {
+  expect(
+    await lookAgain(
+      new Map([
+        ['/dev/stdin', 'as it was'],
+        ['/nowhere/at/all', 'x'],
+      ]),
+    ),
+  ).toEqual(
+    new Map([
+      ['/dev/stdin', 'as it was'],
+      ['/nowhere/at/all', 'no such file'],
+    ]),
+  );
+});
