@@ -7,10 +7,12 @@ import type { Settings } from './config/model.ts';
 import { redactedSettings } from './config/redacted.ts';
 import { createAdminApp, createAdminServer } from './edge/admin.ts';
 import { closeServer, listen } from './edge/ports.ts';
+import type { ReloadOutcome } from './edge/reload.ts';
 import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
+import { bounded, changesBetween } from './gateway/changes.ts';
 import { credentialsOf } from './gateway/credentials.ts';
-import { keyExpiriesOf } from './gateway/derive.ts';
+import { keyExpiriesOf, standingOf } from './gateway/derive.ts';
 import { fitted } from './gateway/fixed.ts';
 import { createGenerations } from './gateway/generations.ts';
 import { openGuards } from './gateway/guards.ts';
@@ -28,8 +30,18 @@ export interface GatewayOptions {
   readonly settings: Settings;
   readonly clock?: Clock;
   readonly random?: () => number;
+  /** Loads the configuration again, for `POST /reload`; left out where there are no files to load. */
+  readonly reload?: () => Promise<ReloadOutcome>;
   /** Where log lines go; default: standard output. */
   readonly logTo?: { write(line: string): void };
+}
+
+/** The latest load, for /status. */
+interface LastLoad {
+  readonly outcome: 'ok' | 'refused';
+  /** ISO 8601. */
+  readonly at: string;
+  readonly problems: number;
 }
 
 export type Started =
@@ -42,11 +54,11 @@ export interface Gateway {
   start(): Promise<Started>;
   /**
    * Puts settings in force for all requests from now on; those in flight end with what they began with. What can not change
-   * while the gateway runs stays as it is, and is named in the log and returned.
+   * while the gateway runs stays as it is, and is named in the log and in the outcome.
    */
-  reload(settings: Settings): { readonly kept: readonly string[] };
+  reload(settings: Settings): ReloadOutcome;
   /** They could not be loaded: told and counted, and the old ones stay. */
-  refuseReload(problems: readonly string[]): void;
+  refuseReload(problems: readonly string[]): ReloadOutcome;
   /** Not ready at once; with the delay, goes on accepting for a while; finishes what is in flight; then closes. */
   drain(how: { readonly signal: string; readonly withDelay: boolean }): Promise<void>;
   /** Ends at once, whatever is in flight. */
@@ -84,7 +96,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   });
   const state = openState({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
   const { ledger } = state;
-  const room = createWaitingRoom({ ledger, clock });
+  const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standingOf(settings(), tenant) });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
   const sender = createUndiciSender({ clock });
@@ -97,7 +109,13 @@ export function createGateway(options: GatewayOptions): Gateway {
   const settings = (): Settings => generations.current().parts.settings;
   let kept: readonly string[] = [];
   const startedAt = clock.now();
-  metrics.configLoaded('ok', startedAt / 1000);
+  let lastLoad: LastLoad | null = null;
+  const loaded = (outcome: LastLoad['outcome'], problems: number): void => {
+    const now = clock.now();
+    lastLoad = { outcome, at: new Date(now).toISOString(), problems };
+    metrics.configLoaded(outcome, now / 1000);
+  };
+  loaded('ok', 0);
 
   const traffic = createTraffic({
     clock,
@@ -122,6 +140,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       status: () => ({
         ...statusOf(generations.current().parts),
         needsRestart: kept,
+        lastLoad,
         version,
         upSeconds: Math.round((clock.now() - startedAt) / 1000),
         draining,
@@ -130,6 +149,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       }),
       config: () => redactedSettings(settings()),
       purge: (purge) => purgeCache(generations.current().parts, purge),
+      reload: options.reload ?? null,
       log,
     });
   let adminApp = drawAdmin();
@@ -179,19 +199,23 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
     reload(next) {
       const fit = fitted(opened, next);
+      const before = settings();
       generations.succeed(fit.settings);
       void cache.follow([...fit.settings.accounts.keys()]);
       adminApp = drawAdmin();
       kept = fit.kept;
-      metrics.configLoaded('ok', clock.now() / 1000);
+      loaded('ok', 0);
       const { revision, tenants, accounts } = next;
-      log.info({ revision, tenants: tenants.size, accounts: accounts.size }, 'configuration reloaded');
+      const changed = bounded(changesBetween(before, fit.settings));
+      log.info({ revision, tenants: tenants.size, accounts: accounts.size, changed }, 'configuration reloaded');
       for (const option of kept) log.warn({ option }, 'changed, but takes effect only after a restart');
-      return { kept };
+      return { ok: true, revision, changed, needsRestart: kept };
     },
-    refuseReload(problems) {
-      metrics.configLoaded('refused', clock.now() / 1000);
+    refuseReload(all) {
+      loaded('refused', all.length);
+      const problems = bounded(all).map((each) => redactor.apply(each));
       log.error({ problems }, 'the new configuration is refused; the old one stays');
+      return { ok: false, problems };
     },
     async drain({ signal, withDelay }) {
       draining = true;

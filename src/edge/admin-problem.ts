@@ -28,6 +28,11 @@ const problems = {
     title: 'Unsupported Media Type',
     detail: 'Send JSON, with `Content-Type: application/json`.',
   },
+  config_refused: {
+    status: 422,
+    title: 'Unprocessable Content',
+    detail: 'The new configuration is refused; the old one stays in force. See `problems`.',
+  },
   not_found: { status: 404, title: 'Not Found', detail: 'The admin port has no such path.' },
   method_not_allowed: { status: 405, title: 'Method Not Allowed', detail: 'See Allow for what this path takes.' },
   internal: {
@@ -42,10 +47,11 @@ export function adminProblem(
   headers: Readonly<Record<string, string>> = {},
   requestId: string = randomUUID(),
   said?: string,
+  more: Readonly<Record<string, unknown>> = {},
 ): Response {
   const { status, title } = problems[code];
   const detail = said ?? problems[code].detail;
-  const body = { type: 'about:blank', title, status, detail, code, requestId, message: detail };
+  const body = { type: 'about:blank', title, status, detail, code, requestId, message: detail, ...more };
   return new Response(`${JSON.stringify(body)}\n`, {
     status,
     headers: { ...ADMIN_HEADERS, 'Content-Type': 'application/problem+json', 'X-Request-Id': requestId, ...headers },

@@ -34,6 +34,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
     status: () => ({ accounts: { main: { slotsInUse: 3 } } }),
     config: () => ({ listen: { admin: { token: '[secret]' } } }),
     purge: async () => ({ ok: true, purged: { accounts: ['main'] } }),
+    reload: null,
     log: { debug: note, info: note, warn: note, error: note },
     ...options,
   });

@@ -6,6 +6,7 @@ import type { Log } from '../observe.ts';
 import type { Secret } from '../secret.ts';
 import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
 import { type Purge, readPurge } from './purge.ts';
+import { type ReloadOutcome, reloadAnswer } from './reload.ts';
 
 export interface AdminOptions {
   /**
@@ -22,6 +23,8 @@ export interface AdminOptions {
   readonly purge: (
     purge: Purge,
   ) => Promise<{ readonly ok: true; readonly purged: unknown } | { readonly ok: false; readonly detail: string }>;
+  /** Null: there is nothing to load from, and no such path. */
+  readonly reload: (() => Promise<ReloadOutcome>) | null;
   readonly log: Log;
 }
 
@@ -36,6 +39,7 @@ interface Endpoint {
 }
 
 function endpointsOf(options: AdminOptions): readonly Endpoint[] {
+  const { reload } = options;
   return [
     // Says only that the process serves: restarting it would help with nothing else.
     { method: 'GET', path: '/livez', open: true, answer: () => text('ok\n', 'text/plain; charset=utf-8') },
@@ -68,6 +72,9 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
         return purged.ok ? json(purged.purged) : adminProblem('bad_request', {}, undefined, purged.detail);
       },
     },
+    ...(reload === null
+      ? []
+      : [{ method: 'POST', path: '/reload', answer: async () => reloadAnswer(await reload()) } as const]),
   ];
 }
 

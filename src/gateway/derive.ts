@@ -1,6 +1,7 @@
 import { createKeyRing, type KeyEntry, type KeyRing } from '../auth/keys.ts';
 import type { Settings } from '../config/model.ts';
 import type { AccountQuota, LedgerPlan, TenantQuota } from '../quota/ledger.ts';
+import type { Standing } from '../quota/waiting.ts';
 
 /** What follows from the settings alone, in the form each part wants it. */
 export function keyRingOf(settings: Settings): KeyRing {
@@ -43,4 +44,10 @@ export function keyExpiriesOf(settings: Settings) {
       expiresAtMs === null ? [] : [{ tenant: tenant.id, key: id, epochSeconds: expiresAtMs / 1000 }],
     ),
   );
+}
+
+export function standingOf({ tenants }: Settings, id: string): Standing {
+  const tenant = tenants.get(id);
+  if (tenant === undefined) return 'removed';
+  return tenant.disabled ? 'disabled' : 'welcome';
 }

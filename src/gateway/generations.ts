@@ -66,6 +66,8 @@ export function createGenerations(lasting: Lasting, first: Settings): Generation
       configure(planOf(settings, settingsOf(stillUsed)));
       older = stillUsed;
       current = next;
+      // What is not sent yet is not sent any more for a tenant that may not call.
+      room.dismiss();
       log.setLevel(settings.log.level);
       metrics.keepTenants(new Set(settings.tenants.keys()));
       letGo();

@@ -36,6 +36,8 @@ const CODES: Readonly<Record<RefusedBy, ProblemCode>> = {
   state: 'state_unavailable',
 };
 
+const DISMISSED = { removed: 'key_unknown', disabled: 'tenant_disabled' } as const;
+
 /** A share of the wait, and no more than this, is added by chance, so that the refused do not return together. */
 const SPREAD = 0.25;
 const LARGEST_SPREAD_MS = 5_000;
@@ -48,6 +50,8 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
     const goOn = (exchange: E, visit: Visit): Outcome | Promise<Outcome> => {
       const { tenant, notes } = exchange;
       if (visit.kind === 'left') return refuse('internal', { internal: 'caller left while waiting' });
+      if (visit.kind === 'dismissed')
+        return refuse(DISMISSED[visit.because], { internal: 'by a reload, before it was sent' });
       if (visit.kind === 'closed') return refuse('draining', { retryAfterSeconds: 1 });
       const { decision } = visit;
       notes.waitMs += visit.waitedMs;

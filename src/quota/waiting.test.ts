@@ -5,7 +5,7 @@ import { Caller } from '../edge/caller.ts';
 import type { Log, Meter } from '../observe.ts';
 import type { TenantQuota } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
-import { createWaitingRoom, type Visit } from './waiting.ts';
+import { createWaitingRoom, type Standing, type Visit } from './waiting.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
 const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
@@ -19,7 +19,8 @@ function waitingRoom(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY
   const quota = { limit: 1000, ceiling: 60, burst: 1 };
   const plan = { accounts: new Map([['main', quota]]), tenants: new Map([['main', new Map(Object.entries(tenants))]]) };
   const ledger = createMemoryLedger({ clock, plan, meter: quiet as Meter, log: quiet as Log });
-  const room = createWaitingRoom({ ledger, clock });
+  const standings = new Map<string, Standing>();
+  const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standings.get(tenant) ?? 'welcome' });
   const log: string[] = [];
   const enter = (name: string, tenant = 'a', maxWaitMs = 10_000) => {
     const caller = new Caller();
@@ -40,7 +41,7 @@ function waitingRoom(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY
       await settled();
     }
   };
-  return { clock, ledger, room, enter, pass, log, waiting: () => room.waiting('main') };
+  return { clock, ledger, room, enter, pass, log, standings, waiting: () => room.waiting('main') };
 }
 
 describe('the waiting room', () => {
@@ -129,6 +130,18 @@ describe('the waiting room', () => {
     await settled();
     expect(log).toEqual(['1 admitted', '4 closed', '2 closed', '3 closed']);
     expect(clock.pending).toBe(0);
+  });
+
+  test('sends those home whose tenant may not call any more, who come later too, and nobody else', async () => {
+    const { enter, room, pass, log, standings, ledger, waiting } = waitingRoom();
+    for (const name of ['1', '2', '3']) enter(name);
+    enter('other', 'b');
+    standings.set('a', 'removed');
+    room.dismiss();
+    enter('4');
+    await pass(3_000);
+    expect(log).toEqual(['1 admitted', '4 dismissed', '2 dismissed', '3 dismissed', 'other admitted']);
+    expect([waiting(), ledger.view('main').slotsInUse]).toEqual([0, 2]);
   });
 
   test('is bounded', () => {

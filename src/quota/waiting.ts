@@ -11,7 +11,12 @@ export type Visit =
   /** `timedOut`: it waited in vain. Otherwise waiting was of no use from the start, or upstream has said so meanwhile. */
   | { readonly kind: 'refused'; readonly decision: Refused; readonly waitedMs: number; readonly timedOut: boolean }
   | { readonly kind: 'left' }
-  | { readonly kind: 'closed' };
+  | { readonly kind: 'closed' }
+  /** Its tenant may not call any more. */
+  | { readonly kind: 'dismissed'; readonly because: Exclude<Standing, 'welcome'> };
+
+/** What a tenant is by the configuration in force now, which may not be the one its request came under. */
+export type Standing = 'welcome' | 'removed' | 'disabled';
 
 export interface Visitor {
   readonly account: string;
@@ -28,6 +33,8 @@ export interface WaitingRoom {
   waiting(account: string): number;
   /** Asks anew for all who wait: what they were told no longer holds. */
   reconsider(): void;
+  /** Sends those home whose tenant may not call any more. */
+  dismiss(): void;
   /** Sends everybody home, and whoever comes later too. */
   close(): void;
 }
@@ -40,7 +47,13 @@ const LARGEST_QUEUE = 1_000;
  * ledger to say. Nobody polls: the first of each tenant asks again at the moment the ledger named, by one timer an account.
  * Whoever leaves frees the place and has spent nothing.
  */
-export function createWaitingRoom(options: { readonly ledger: Ledger; readonly clock: Clock }): WaitingRoom {
+export function createWaitingRoom(options: {
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  /** Asked of everyone who comes for a slot: a slow upload, too, may have been overtaken by a reload. */
+  readonly standing: (tenant: string) => Standing;
+}): WaitingRoom {
+  const { standing } = options;
   // Accounts come from the configuration: the map is bounded by it.
   const rooms = new Map<string, AccountRoom>();
   let closed = false;
@@ -71,6 +84,8 @@ export function createWaitingRoom(options: { readonly ledger: Ledger; readonly c
   return {
     enter(visitor) {
       if (closed) return { kind: 'closed' };
+      const is = standing(visitor.tenant);
+      if (is !== 'welcome') return { kind: 'dismissed', because: is };
       // Behind others of the same tenant there is nothing to ask for yet: it would be taken from those who came before.
       // The first of them knows how long it takes at least.
       const told = rooms.get(visitor.account)?.toldTo(visitor.tenant);
@@ -82,6 +97,9 @@ export function createWaitingRoom(options: { readonly ledger: Ledger; readonly c
     waiting: (account) => rooms.get(account)?.length ?? 0,
     reconsider() {
       for (const room of rooms.values()) room.reconsider();
+    },
+    dismiss() {
+      for (const room of rooms.values()) room.dismiss(standing);
     },
     close() {
       closed = true;
@@ -161,6 +179,14 @@ class AccountRoom {
 
   reconsider(): void {
     for (const tenant of [...this.#queues.keys()]) void this.#serve(tenant);
+  }
+
+  dismiss(standing: (tenant: string) => Standing): void {
+    for (const [tenant, { guests }] of [...this.#queues]) {
+      const is = standing(tenant);
+      if (is === 'welcome') continue;
+      for (const guest of [...guests]) this.#remove(guest, { kind: 'dismissed', because: is });
+    }
   }
 
   close(): void {

@@ -163,6 +163,8 @@ const NEVER_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
   'state_unavailable',
   'breaker_open',
   'draining',
+  'key_unknown',
+  'tenant_disabled',
   'upstream_unreachable',
   'upstream_credentials_rejected',
   'body_too_large',

@@ -251,9 +251,35 @@ describe('a request in flight during a reload', () => {
         async () => (await gateway.metric('patchgate_quota_waiting')) + gateway.simulator.stats().arrived === 3,
         'all are here',
       );
-      await gateway.reload(() => withTenants(gateway, { reader: TENANTS.reader }, shared));
+      await gateway.reload(() => withTenants(gateway, tenants({ rate: 120, burst: 1, maxWait: '0s' }), shared));
       expect((await Promise.all(waiting)).map((each) => each.status)).toEqual([200, 200, 200]);
-      expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(401);
+    },
+  );
+
+  test.each(['embedded state', 'Redis'])(
+    'that still waits for its slot is not sent any more when its tenant is removed or disabled: %s',
+    async (kind) => {
+      await using redis = await redisServer();
+      const shared = kind === 'Redis' ? { redis: { url: redis.url } } : {};
+      const slow = { rate: 6, burst: 1, maxWait: '30s' };
+      const billing = { keys: TENANTS.billing.keys, quota: slow };
+      const reader = { keys: TENANTS.reader.keys, quota: slow };
+      await using gateway = await run({
+        config: (upstream) => configuration(upstream, { ...shared, tenants: { billing, reader } }),
+      });
+      const ask = (key: string) => fetch(`${gateway.url}/api/v1/flow-runs`, { headers: { 'X-API-Key': key } });
+      const asked = [BILLING_KEY, BILLING_KEY, READER_KEY, READER_KEY].map(ask);
+      const waiting = () => gateway.metric('patchgate_quota_waiting');
+      await eventually(async () => (await waiting()) + gateway.simulator.stats().arrived === 4, 'all are here');
+      const sent = gateway.simulator.stats().arrived;
+      await gateway.reload(() => withTenants(gateway, { reader: { ...reader, disabled: true } }, shared));
+      const answers = await Promise.all(asked);
+      const refused = answers.filter(({ status }) => status === 401);
+      expect([refused.length, answers.length - refused.length]).toEqual([4 - sent, sent]);
+      const codes = await Promise.all(refused.map(codeOf));
+      expect([...new Set(codes)].sort()).toEqual(['key_unknown', 'tenant_disabled']);
+      expect([await waiting(), gateway.simulator.stats().arrived]).toEqual([0, sent]);
+      expect((await ask(BILLING_KEY)).status).toBe(401);
     },
   );
 

@@ -1,65 +1,75 @@
-import { writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createSimulator } from '../../src/simulator/simulator.ts';
-import { BILLING_KEY, type Config, configuration, eventually, sha256, TENANTS } from '../support/gateway.ts';
+import {
+  BILLING_KEY,
+  type Config,
+  configuration,
+  eventually,
+  READER_KEY,
+  sha256,
+  TENANTS,
+} from '../support/gateway.ts';
 import { folder, patchgate } from '../support/process.ts';
+import { type Served, served } from '../support/served.ts';
 
 const NEW_KEY = 'pgk_billing_fake-new-key';
+const UNWATCHED = { reload: { watch: false } };
+/** What is seen within a test has been told by the file system. */
+const WATCHED = { reload: { poll: '1h' } };
 
-async function serve() {
-  const simulator = await createSimulator();
-  const files = await folder({ 'gateway.yaml': JSON.stringify(configuration(simulator.url)) });
-  const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
-  const url = `http://127.0.0.1:${traffic.port}`;
-  const reloads = async () => {
-    const text = await (await fetch(`http://127.0.0.1:${admin.port}/metrics`)).text();
-    const count = (outcome: string) =>
-      Number(new RegExp(`^patchgate_config_reloads_total{outcome="${outcome}"} (\\d+)$`, 'm').exec(text)?.[1]);
-    return { ok: count('ok'), refused: count('refused') };
-  };
-  const status = async (key: string) => {
-    const response = await fetch(`${url}/api/v1/flow-runs`, { headers: { Authorization: key } });
-    await response.arrayBuffer();
-    return response.status;
-  };
+const withKeys = (keys: readonly string[], more: Config = {}) => ({
+  tenants: { billing: { ...TENANTS.billing, keys: keys.map((key) => ({ id: key.slice(-5), sha256: sha256(key) })) } },
+  ...more,
+});
+const change = ({ simulator, write }: Served, more: Config) =>
+  write(JSON.stringify(configuration(simulator.url, more)));
+const hangUp = ({ process }: Served) => process.child.kill('SIGHUP');
+/** Waits for loads that are good, or refused. */
+const counts = (running: Served, reloads: { ok: number; refused: number }) =>
+  eventually(
+    async () => {
+      const now = await running.reloads();
+      return now.ok === reloads.ok && now.refused === reloads.refused;
+    },
+    `reloads: ${JSON.stringify(reloads)}`,
+  );
+/** All lines with a message, once the process has ended: it writes them in batches. */
+async function logged({ process }: Served, message: string): Promise<Record<string, unknown>[]> {
+  process.child.kill('SIGINT');
+  await process.exited;
+  const lines = process.stdout().trimEnd().split('\n');
+  return lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter(({ msg }) => msg === message);
+}
+
+/** Requests from four callers until it is stopped. */
+function load(running: Served) {
+  let going = true;
+  const statuses: number[] = [];
+  const callers = Array.from({ length: 4 }, async () => {
+    while (going) statuses.push(await running.status(BILLING_KEY));
+  });
   return {
-    simulator,
-    process,
-    reloads,
-    status,
-    write: (text: string) => writeFile(join(files.path, 'gateway.yaml'), text),
-    hangUp: () => process.child.kill('SIGHUP'),
-    async [Symbol.asyncDispose]() {
-      await process[Symbol.asyncDispose]();
-      await files[Symbol.asyncDispose]();
-      await simulator.close();
+    statuses,
+    async stop() {
+      going = false;
+      await Promise.all(callers);
     },
   };
 }
 
-const withKey = (upstream: string, key: string, more: Config = {}) =>
-  JSON.stringify(
-    configuration(upstream, {
-      tenants: { billing: { ...TENANTS.billing, keys: [{ id: 'k', sha256: sha256(key) }] } },
-      ...more,
-    }),
-  );
-
 describe('SIGHUP', () => {
   test('takes over the edited file; refuses a bad one with its problems, counts it, and goes on with the old', async () => {
-    await using running = await serve();
+    await using running = await served(UNWATCHED);
     expect([await running.status(BILLING_KEY), await running.status(NEW_KEY)]).toEqual([200, 401]);
-    await running.write(withKey(running.simulator.url, NEW_KEY, { log: { level: 'debug' } }));
-    running.hangUp();
+    await change(running, withKeys([NEW_KEY], { ...UNWATCHED, log: { level: 'debug' } }));
+    hangUp(running);
     await running.process.waitFor(/"msg":"configuration reloaded"/);
     expect([await running.status(BILLING_KEY), await running.status(NEW_KEY)]).toEqual([401, 200]);
     expect(await running.reloads()).toEqual({ ok: 2, refused: 0 });
 
     await running.write('acounts: {}\nlisten: { traffic: { port: 99999 } }\ntenants: {}\n');
-    running.hangUp();
+    hangUp(running);
     const [line] = await running.process.waitFor(/\{.*"msg":"the new configuration is refused.*\}/);
     const { level, problems } = JSON.parse(line) as { level: string; problems: string[] };
     expect([level, problems.map((each) => each.split(': ').slice(0, 2).join(' ')).sort()]).toEqual([
@@ -74,21 +84,16 @@ describe('SIGHUP', () => {
   });
 
   test('ten times under load loses no request, and the last file counts', async () => {
-    await using running = await serve();
-    let going = true;
-    const statuses: number[] = [];
-    const workers = Array.from({ length: 4 }, async () => {
-      while (going) statuses.push(await running.status(BILLING_KEY));
-    });
+    await using running = await served(UNWATCHED);
+    const { statuses, stop } = load(running);
     for (let i = 1; i <= 10; i++) {
       const before = statuses.length;
-      await running.write(withKey(running.simulator.url, BILLING_KEY, { drain: { delay: `${i}ms` } }));
-      running.hangUp();
-      await eventually(async () => (await running.reloads()).ok === i + 1, `reload ${i}`);
+      await change(running, withKeys([BILLING_KEY], { ...UNWATCHED, drain: { delay: `${i}ms` } }));
+      hangUp(running);
+      await counts(running, { ok: i + 1, refused: 0 });
       await eventually(() => statuses.length > before + 4, 'requests go on');
     }
-    going = false;
-    await Promise.all(workers);
+    await stop();
     expect(statuses.filter((each) => each !== 200 && each !== 429)).toEqual([]);
     expect(running.simulator.stats().accounts['main']!.greatestCountedIn60s).toBeLessThanOrEqual(235);
   });
@@ -107,5 +112,166 @@ describe('SIGHUP', () => {
     }
     process.child.kill('SIGINT');
     expect((await process.exited).code).toBe(0);
+  });
+});
+
+describe('a change of the files is taken over by itself', () => {
+  test('ten times under load, as Kubernetes does it: no request is lost, no bucket refilled, and each change loads once', async () => {
+    const slow = { keys: TENANTS.reader.keys, quota: { rate: 0.5, burst: 5, maxWait: '0s' } };
+    const tenants = { billing: TENANTS.billing, reader: slow };
+    await using running = await served({ ...WATCHED, tenants }, { configMap: true });
+    for (let i = 0; i < 3; i++) expect(await running.status(READER_KEY)).toBe(200);
+    const { statuses, stop } = load(running);
+    for (let i = 1; i <= 10; i++) {
+      const before = statuses.length;
+      await change(running, { ...WATCHED, tenants, drain: { delay: `${i}ms` } });
+      await counts(running, { ok: i + 1, refused: 0 });
+      await eventually(() => statuses.length > before + 4, 'requests go on');
+    }
+    await stop();
+    expect(statuses.filter((each) => each !== 200 && each !== 429)).toEqual([]);
+    expect(running.simulator.stats().accounts['main']!.greatestCountedIn60s).toBeLessThanOrEqual(235);
+    const whoami = await fetch(`${running.url}/_gateway/whoami`, { headers: { 'X-API-Key': READER_KEY } });
+    expect(whoami.headers.get('x-ratelimit-remaining')).toBe('2');
+    expect((await logged(running, 'configuration reloaded')).map(({ changed }) => changed)).toEqual(
+      Array.from({ length: 10 }, () => ['drain.delay changed']),
+    );
+  });
+
+  test('a key is rotated with overlap: the old one, both, the new one', async () => {
+    await using running = await served({ ...WATCHED, ...withKeys([BILLING_KEY]) });
+    const both = async () => [await running.status(BILLING_KEY), await running.status(NEW_KEY)];
+    expect(await both()).toEqual([200, 401]);
+    await change(running, { ...WATCHED, ...withKeys([BILLING_KEY, NEW_KEY]) });
+    await counts(running, { ok: 2, refused: 0 });
+    expect(await both()).toEqual([200, 200]);
+    await change(running, { ...WATCHED, ...withKeys([NEW_KEY]) });
+    await counts(running, { ok: 3, refused: 0 });
+    expect(await both()).toEqual([401, 200]);
+    expect((await logged(running, 'configuration reloaded')).map(({ changed }) => changed)).toEqual([
+      ['tenant billing: key w-key added'],
+      ['tenant billing: key tests removed'],
+    ]);
+    expect(running.process.stdout()).not.toMatch(/pgk_billing|[0-9a-f]{64}/);
+  });
+
+  test('a removed tenant is refused: 401, also on a connection that it kept', async () => {
+    await using running = await served(WATCHED);
+    expect(await running.status(READER_KEY)).toBe(200);
+    await change(running, { ...WATCHED, tenants: { billing: TENANTS.billing } });
+    await eventually(async () => (await running.status(READER_KEY)) === 401, 'the tenant is refused');
+    expect(await running.status(BILLING_KEY)).toBe(200);
+  });
+
+  test('a credential in a file of its own is changed with the file', async () => {
+    const credentials = [{ id: 'primary', apiKey: '${file:secret}' }];
+    const more = { ...WATCHED, accounts: { main: { quota: { burst: 200 }, credentials } } };
+    await using running = await served(more, { files: { secret: 'fake-patchworks-key-primary\n' } });
+    running.simulator.credentials.revokeKey('primary');
+    running.simulator.credentials.restoreKey('renewed', 'fake-patchworks-key-renewed');
+    expect(await running.status(BILLING_KEY)).toBe(502);
+    await writeFile(join(running.path, 'secret'), 'fake-patchworks-key-renewed\n');
+    await counts(running, { ok: 2, refused: 0 });
+    expect(await running.status(BILLING_KEY)).toBe(200);
+    expect((await logged(running, 'configuration reloaded')).map(({ changed }) => changed)).toEqual([
+      ['account main: credential primary changed'],
+    ]);
+    expect(running.process.stdout()).not.toContain('fake-patchworks-key');
+  });
+});
+
+describe('what is wrong with the files', () => {
+  const SECRET = { id: 'primary', apiKey: '${file:secrets/key}' };
+  const more = { ...WATCHED, accounts: { main: { quota: { burst: 200 }, credentials: [SECRET] } } };
+  const wrongs: [string, (running: Served, good: string) => Promise<unknown>, RegExp][] = [
+    ['YAML cut in the middle', ({ write }, good) => write(good.slice(0, good.length / 2)), /is no valid YAML/],
+    ['an empty file', ({ write }) => write(''), /is empty/],
+    [
+      'a value that the schema forbids',
+      ({ write }, good) => write(good.replace('"burst":200', '"burst":0')),
+      /at least 1/,
+    ],
+    ['the file removed', ({ path }) => rm(join(path, 'gateway.yaml')), /cannot be read: no such file/],
+    ['a secret removed', ({ path }) => rm(join(path, 'secrets/key')), /secrets\/key \(no such file\)/],
+    ['a directory gone', ({ path }) => rename(join(path, 'secrets'), join(path, 'away')), /no such file/],
+  ];
+
+  test.each(wrongs)(
+    '%s: refused once with the reason, the old stays, and right files are taken over',
+    async (_, spoil, reason) => {
+      await using running = await served(more, { files: { 'secrets/key': 'fake-patchworks-key-primary' } });
+      const good = JSON.stringify(configuration(running.simulator.url, more));
+      const lastLoad = async () =>
+        ((await (await fetch(`${running.adminUrl}/status`)).json()) as { lastLoad: unknown }).lastLoad;
+      await spoil(running, good);
+      await counts(running, { ok: 1, refused: 1 });
+      expect(await running.status(BILLING_KEY)).toBe(200);
+      expect(await lastLoad()).toMatchObject({ outcome: 'refused', problems: expect.any(Number) });
+
+      await mkdir(join(running.path, 'secrets'), { recursive: true });
+      await writeFile(join(running.path, 'secrets/key'), 'fake-patchworks-key-primary');
+      await running.write(good);
+      await counts(running, { ok: 2, refused: 1 });
+      expect(await lastLoad()).toMatchObject({ outcome: 'ok', problems: 0 });
+      const refusals = await logged(running, 'the new configuration is refused; the old one stays');
+      expect(refusals.map(({ problems }) => problems)).toEqual([
+        expect.arrayContaining([expect.stringMatching(reason)]),
+      ]);
+    },
+  );
+});
+
+describe('POST /reload', () => {
+  const token = 'fake-admin-token-for-reload';
+  const more = {
+    ...UNWATCHED,
+    listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0, token } },
+  };
+  const bearer = { Authorization: `Bearer ${token}` };
+  const post = (running: Served, headers: Record<string, string> = bearer) =>
+    fetch(`${running.adminUrl}/reload`, { method: 'POST', headers });
+  const loads = async (running: Served) =>
+    /^patchgate_config_reloads_total{outcome="ok"} (\d+)$/m.exec(
+      await (await fetch(`${running.adminUrl}/metrics`, { headers: bearer })).text(),
+    )?.[1];
+
+  test('answers what is in force now, what changed and what needs a restart', async () => {
+    await using running = await served(more);
+    const tenants = { billing: TENANTS.billing };
+    await change(running, { ...more, cache: { memory: '1MiB' }, limits: { body: '2MiB' }, tenants });
+    const response = await post(running);
+    const status = (await (await fetch(`${running.adminUrl}/status`, { headers: bearer })).json()) as Config;
+    expect([response.status, await response.json()]).toEqual([
+      200,
+      {
+        revision: status['revision'],
+        changed: ['tenant reader removed', 'tenant disabled removed', 'limits.body changed'],
+        needsRestart: ['cache.memory'],
+      },
+    ]);
+    expect(await (await post(running)).json()).toMatchObject({ changed: [], revision: status['revision'] });
+  });
+
+  test('of a bad configuration is 422 with all problems, and the old one stays', async () => {
+    await using running = await served(more);
+    await change(running, { ...more, limits: { bdy: '1KiB', flood: 0 } });
+    const response = await post(running);
+    expect([response.status, response.headers.get('content-type')]).toEqual([422, 'application/problem+json']);
+    expect(await response.json()).toMatchObject({
+      code: 'config_refused',
+      problems: [
+        'gateway.yaml:1: limits.flood: must be at least 1',
+        'gateway.yaml:1: limits.bdy: unknown option; did you mean "body"?',
+      ],
+    });
+    expect(await running.status(BILLING_KEY)).toBe(200);
+  });
+
+  test('without the token, or from a page of another site, loads nothing', async () => {
+    await using running = await served(more);
+    expect((await post(running, {})).status).toBe(401);
+    expect((await post(running, { ...bearer, Origin: 'https://elsewhere.example' })).status).toBe(403);
+    expect((await fetch(`${running.adminUrl}/reload`, { headers: bearer })).status).toBe(405);
+    expect(await loads(running)).toBe('1');
   });
 });

@@ -31,7 +31,7 @@ function planOf({ tenants, limit }, ceiling) {
 
 /** One process of the gateway: its ledger and its waiting room. @param {any} ledger @param {Course} course */
 function doorOf(ledger, { clock, random }) {
-  const room = createWaitingRoom({ ledger, clock });
+  const room = createWaitingRoom({ ledger, clock, standing: () => 'welcome' });
   return {
     room,
     /** @param {string} tenant @returns {Promise<Grant>} */
