@@ -2,8 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type Loaded, loadSettings } from '../config/load.ts';
-import type { ReadFile } from '../config/substitute.ts';
+import { type Reading, readHere } from '../config/reading.ts';
 import { createGateway } from '../gateway.ts';
 import { createReloader } from './reload.ts';
 
@@ -30,11 +29,11 @@ async function reloading() {
   let gated = false;
   let loads = 0;
   let fails = false;
-  const load = async (readFile: ReadFile): Promise<Loaded> => {
+  const load = async (): Promise<Reading> => {
     loads += 1;
     if (gated) await new Promise<void>((resolve) => gates.push(resolve));
     if (fails) throw new Error('a fault of our own');
-    return loadSettings({ path, env: {}, readFile });
+    return readHere({ path, env: {} });
   };
   const reloader = createReloader(load);
   const first = await reloader.first();
@@ -106,11 +105,11 @@ describe('a reload', () => {
 test('files that are swapped while they are read are read again', async () => {
   const { path } = await reloading();
   let swaps = 0;
-  const reloader = createReloader(async (readFile) => {
-    const loaded = await loadSettings({ path, env: {}, readFile });
+  const reloader = createReloader(async () => {
+    const reading = await readHere({ path, env: {} });
     swaps += 1;
     if (swaps === 1) await writeFile(path, config('3s'));
-    return loaded;
+    return reading;
   });
   const loaded = await reloader.first();
   expect([swaps, loaded.ok && loaded.settings.drain.delayMs]).toEqual([2, 3_000]);

@@ -1,7 +1,7 @@
 import { type Loaded, renderProblems } from '../config/load.ts';
 import type { Settings } from '../config/model.ts';
-import { lookAgain, recordingReader, type Seen, sameSeen } from '../config/seen.ts';
-import type { ReadFile } from '../config/substitute.ts';
+import type { Reading } from '../config/reading.ts';
+import { lookAgain, type Seen, sameSeen } from '../config/seen.ts';
 import type { Gateway } from '../gateway.ts';
 
 type Outcome = ReturnType<Gateway['reload']>;
@@ -22,8 +22,12 @@ export interface Reloader {
 /** Files that are swapped while they are read are read again, but not for ever: the watch will see the rest. */
 const MOST_READS = 3;
 
-/** One load at a time. Whoever asks during a load gets the next one, together with all others who do. */
-export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>): Reloader {
+/**
+ * One load at a time. Whoever asks during a load gets the next one, together with all others who do.
+ *
+ * @param load is told what the load before has read
+ */
+export function createReloader(load: (before: Seen) => Promise<Reading>): Reloader {
   let seen: Seen = new Map();
   let latest: Settings | null = null;
   let target: { readonly gateway: Gateway; readonly after: () => void } | null = null;
@@ -36,24 +40,24 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>): R
   let next: Promise<Outcome> | null = null;
 
   /** All files in one state, as far as that is to be had. */
-  const read = async (): Promise<Loaded> => {
+  const inOneState = async (): Promise<Loaded> => {
     for (let reads = 1; ; reads++) {
-      const reader = recordingReader();
-      try {
-        const loaded = await load(reader.readFile);
-        if (reads < MOST_READS && !sameSeen(reader.seen, await lookAgain(reader.seen))) continue;
-        if (loaded.ok) latest = loaded.settings;
-        return loaded;
-      } finally {
-        seen = reader.seen;
-      }
+      const { loaded, seen: read } = await load(seen).catch(async (error: unknown) => {
+        // Or the watch would take it for a change, and load it again and again.
+        seen = await lookAgain(seen);
+        throw error;
+      });
+      if (reads < MOST_READS && !sameSeen(read, await lookAgain(read))) continue;
+      seen = read;
+      if (loaded.ok) latest = loaded.settings;
+      return loaded;
     }
   };
   const once = async (): Promise<Outcome> => {
     if (target === null) throw new Error('no gateway to reload');
     const { gateway, after } = target;
     try {
-      return apply(gateway, await read());
+      return apply(gateway, await inOneState());
     } catch (error) {
       // A fault of our own must not end a process that is serving.
       gateway.log.error({ err: error }, 'reload failed');
@@ -64,7 +68,7 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>): R
   };
 
   return {
-    first: read,
+    first: inOneState,
     reload() {
       next ??= running.then(() => {
         next = null;

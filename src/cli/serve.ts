@@ -1,5 +1,6 @@
 import { systemClock } from '../clock.ts';
-import { loadSettings, renderProblems } from '../config/load.ts';
+import { renderProblems } from '../config/load.ts';
+import { readConfiguration } from '../config/reading.ts';
 import { type FileWatch, watchFiles } from '../config/watch.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
 import { type Io, say } from './io.ts';
@@ -24,7 +25,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
   if (!options.ok) return options.code;
   if (refusePositionals('serve', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
-  const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }));
+  const reloader = createReloader((before) => readConfiguration({ path, env: io.env }, before));
   // Before the first load: by default SIGHUP ends a process, and who edits the files early sends it early.
   process.on('SIGHUP', () => void reloader.reload());
   const loaded = await reloader.first();

@@ -312,7 +312,7 @@ const reload = z
   .strictObject({
     watch: doc(flag().default(true), {
       description:
-        'Load again when this file, the tenants file or a file of a `${file:…}` has changed and been left alone for 200ms. false: only on SIGHUP and `POST /reload`.',
+        'Load again when this file, the tenants file or a file of a `${file:…}` has changed and been left alone for 150ms. false: only on SIGHUP and `POST /reload`.',
       shown: 'true',
     }),
     poll: doc(duration(1_000, HOUR).default(5_000), {

@@ -168,11 +168,11 @@ describe('nothing is loaded', () => {
     };
     for (let length = 0; length <= 20; length++) {
       await writeFile(at('gateway.yaml'), 'x'.repeat(length));
-      await looks(150);
+      await looks(100);
     }
     expect(loads).toEqual([]);
-    await looks(150);
-    await looks(150);
+    await looks(100);
+    await looks(100);
     expect(loads).toEqual(['x'.repeat(20)]);
   });
 

@@ -22,9 +22,9 @@ export interface FileWatch {
 }
 
 /** A change comes in several events; one look serves them. */
-const SOON_MS = 50;
+const SOON_MS = 25;
 /** What is the same in two looks this far apart is taken to be written to its end. */
-const SETTLED_MS = 200;
+const SETTLED_MS = 150;
 /** What goes on changing is loaded as it is then. */
 const LONGEST_CHANGE_MS = 5_000;
 

@@ -5,7 +5,7 @@ import { Agent, request } from 'node:http';
 import { createBalancers } from './balancer.mjs';
 
 /** @typedef {import('./balancer.mjs').Replica} Replica */
-/** @typedef {{ readonly port: number, readonly key: string, readonly thinkMs: number }} Caller */
+/** @typedef {{ readonly port: number, readonly key: string, readonly thinkMs: number, readonly kind: string }} Caller */
 /** @typedef {{ requests: number, writes: number, failures: Record<string, number>, longestMs: number }} Counts */
 
 const READ = '/api/v1/flow-runs?per_page=1';
@@ -53,7 +53,11 @@ function ask({ port, key }, agent, method) {
         resolve(statusCode === 200 ? '200' : `${statusCode}: ${Buffer.concat(chunks).toString().slice(0, 200)}`);
       });
     });
-    sent.on('error', (/** @type {NodeJS.ErrnoException} */ error) => resolve(error.code ?? error.message));
+    // On a new connection nothing excuses it; see `rare`.
+    const on = () => (sent.reusedSocket ? 'a kept connection' : 'a new connection');
+    sent.on('error', (/** @type {NodeJS.ErrnoException} */ error) =>
+      resolve(`${error.code ?? error.message} on ${on()}`),
+    );
     sent.end(body);
   });
 }
@@ -67,7 +71,10 @@ async function call(caller, counts, going) {
     const outcome = await ask(caller, agent, method);
     counts.requests += 1;
     if (method === 'POST') counts.writes += 1;
-    if (outcome !== '200') counts.failures[outcome] = (counts.failures[outcome] ?? 0) + 1;
+    if (outcome !== '200') {
+      const failure = `${caller.kind}: ${outcome}`;
+      counts.failures[failure] = (counts.failures[failure] ?? 0) + 1;
+    }
     counts.longestMs = Math.max(counts.longestMs, performance.now() - from);
     await pause(caller.thinkMs * (0.5 + Math.random()));
   }
@@ -77,7 +84,7 @@ async function call(caller, counts, going) {
 /** A Redis that was empty gives replicas time to enter what they hold, and refuses meanwhile. @param {Replica} replica */
 async function warmUp({ port }) {
   const agent = new Agent({ keepAlive: false });
-  const caller = { port, key: BUSY_KEY, thinkMs: 0 };
+  const caller = { kind: 'first', port, key: BUSY_KEY, thinkMs: 0 };
   for (let tries = 0; (await ask(caller, agent, 'GET')) !== '200'; tries++) {
     if (tries > 100) throw new Error('the gateways do not get ready');
     await pause(100);
@@ -102,12 +109,16 @@ export async function rollingReplacement({ boot, replicas, rounds, callers, rare
   }
   let going = true;
   const ports = [balancers.httpPort, balancers.tcpPort];
-  /** @param {number} count @param {string} key @param {number} thinkMs */
-  const several = (count, key, thinkMs) =>
+  /** @param {string} kind @param {number} count @param {string} key @param {number} thinkMs */
+  const several = (kind, count, key, thinkMs) =>
     Array.from({ length: count }, (_, i) =>
-      call({ port: /** @type {number} */ (ports[i % 2]), key, thinkMs }, counts, () => going),
+      call({ kind, port: /** @type {number} */ (ports[i % 2]), key, thinkMs }, counts, () => going),
     );
-  const all = [...several(callers, BUSY_KEY, 20), ...several(6, PATIENT_KEY, 10), ...several(rare, BUSY_KEY, 4_000)];
+  const all = [
+    ...several('busy', callers, BUSY_KEY, 20),
+    ...several('patient', 6, PATIENT_KEY, 10),
+    ...several('rare', rare, BUSY_KEY, 4_000),
+  ];
   /** @type {(number | null)[]} */
   const exits = [];
   await pause(500);
