@@ -28,13 +28,10 @@ const change = ({ simulator, write }: Served, more: Config) =>
 const hangUp = ({ process }: Served) => process.child.kill('SIGHUP');
 /** Waits for loads that are good, or refused. */
 const counts = (running: Served, reloads: { ok: number; refused: number }) =>
-  eventually(
-    async () => {
-      const now = await running.reloads();
-      return now.ok === reloads.ok && now.refused === reloads.refused;
-    },
-    `reloads: ${JSON.stringify(reloads)}`,
-  );
+  until(`reloads: ${JSON.stringify(reloads)}`, async () => {
+    const now = await running.reloads();
+    return now.ok === reloads.ok && now.refused === reloads.refused;
+  });
 /** All lines with a message, once the process has ended: it writes them in batches. */
 async function logged({ process }: Served, message: string): Promise<Record<string, unknown>[]> {
   process.child.kill('SIGINT');
