@@ -296,7 +296,7 @@ const drain = z
   .strictObject({
     delay: doc(duration(0, HOUR).default(5_000), {
       description:
-        'After SIGTERM the gateway says it is not ready but goes on accepting for this long, until balancers have noticed.',
+        'After SIGTERM the gateway says it is not ready but goes on accepting for this long, until balancers have noticed. Its answers say `Connection: close` meanwhile: callers that keep connections silent for longer may lose a request that is on its way when their connection ends.',
       unit: 'duration',
       shown: '5s',
     }),
