@@ -99,9 +99,9 @@ test('the codes that the rules and runbooks name are those of refusals', () => {
 test('the lines of the log that the runbooks quote are those of the code', () => {
   const prose = read('docs/operations.md').replace(/```.*?```/gs, '');
   const quoted = [...prose.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
-  // Neither a command nor an option with its value.
+  // Neither a command, a request, nor an option with its value.
   const lines = quoted.filter(
-    (text) => text.includes(' ') && !/[{<]|^(kill|node|INFO|[\w.]+: \w+$|\w+: wait)/.test(text),
+    (text) => text.includes(' ') && !/[{<]|^(kill|node|POST|INFO|[\w.]+: \w+$|\w+: wait)/.test(text),
   );
   const sources = readdirSync(at('src'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
   const code = sources.map((name) => read(`src/${name}`)).join('\n');
