@@ -4,6 +4,7 @@ import { rollingConfiguration, rollingReplacement } from '../chaos/rolling/cours
 import { folder, patchgate, type Spawned } from '../support/process.ts';
 import { redisServer } from '../support/redis.ts';
 
+// Some 15 s: each replica needs its start, the delay of its drain, and an orderly end.
 test('three replicas that share a Redis are replaced one by one under load, and no request fails', async () => {
   await using redis = await redisServer();
   const simulator = await createSimulator({
@@ -37,4 +38,4 @@ test('three replicas that share a Redis are replaced one by one under load, and 
     await Promise.all(processes.map((process) => process[Symbol.asyncDispose]()));
     await simulator.close();
   }
-});
+}, 90_000);
