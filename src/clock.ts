@@ -26,3 +26,13 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Runs again and again, `everyMs` after the end of the run before, until the returned function is called. */
+export function every(clock: Clock, everyMs: number, run: () => void): () => void {
+  let cancel = clock.after(everyMs, again);
+  function again(): void {
+    cancel = clock.after(everyMs, again);
+    run();
+  }
+  return () => cancel();
+}

@@ -30,7 +30,8 @@ export interface Visitor {
 export interface WaitingRoom {
   /** Admitted at once if there is a slot and nobody of the same tenant is waiting for one. */
   enter(visitor: Visitor): Visit | Promise<Visit>;
-  waiting(account: string): number;
+  /** Of one tenant, or of all. */
+  waiting(account: string, tenant?: string): number;
   /** Asks anew for all who wait: what they were told no longer holds. */
   reconsider(): void;
   /** Sends those home whose tenant may not call any more. */
@@ -94,7 +95,7 @@ export function createWaitingRoom(options: {
       const decision = options.ledger.admit({ account, tenant, maxWaitMs, background });
       return decision instanceof Promise ? decision.then((later) => settle(visitor, later)) : settle(visitor, decision);
     },
-    waiting: (account) => rooms.get(account)?.length ?? 0,
+    waiting: (account, tenant) => rooms.get(account)?.waiting(tenant) ?? 0,
     reconsider() {
       for (const room of rooms.values()) room.reconsider();
     },
@@ -143,6 +144,10 @@ class AccountRoom {
 
   get length(): number {
     return this.#length;
+  }
+
+  waiting(tenant?: string): number {
+    return tenant === undefined ? this.#length : (this.#queues.get(tenant)?.guests.length ?? 0);
   }
 
   /** What the first guest of the tenant was told, with what is left of its wait; undefined if there is none. */

@@ -44,6 +44,10 @@ export class TallyCounter extends Counter {
     return this.#series.of(labels);
   }
 
+  all(): Iterable<Tally> {
+    return this.#series.all();
+  }
+
   forget(gone: (labels: Labels) => boolean): void {
     this.#series.forget(gone);
   }

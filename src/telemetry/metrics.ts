@@ -6,6 +6,7 @@ import type { Labels } from './families.ts';
 import { type Handles, handles } from './handles.ts';
 import { NONE, OTHER } from './labels.ts';
 import { type MetricSources, registerPulled } from './pulled.ts';
+import { type Usage, usageOf } from './usage.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -35,6 +36,8 @@ export interface Metrics extends Meter {
   keepTenants(tenants: ReadonlySet<string>): void;
   /** Forgets when the token of a credential expires that is no longer configured, or an alert would wait for it for ever. */
   credentialGone(account: string, credential: string): void;
+  /** What was counted of each tenant so far; what counts as no tenant's stands under the labels' words for that. */
+  usage(): ReadonlyMap<string, Usage>;
   readonly contentType: string;
   /** The exposition text. */
   render(): Promise<string>;
@@ -78,6 +81,7 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
       series = handles(families, tenants);
     },
     credentialGone: (account, credential) => expiries.remove({ account, credential }),
+    usage: () => usageOf(families),
     contentType: registry.contentType,
     render: exposition({ registry, onUnreadable }),
   };

@@ -26,7 +26,18 @@ export interface Credential {
   accepted(): void;
   /** By its last use: rejected, or no login. False before the first. */
   failing(): boolean;
+  /** How it stands, for people. */
+  standing(): CredentialStanding;
   close(): void;
+}
+
+export interface CredentialStanding {
+  /** It is offered to nobody this long; 0 if it can be used. */
+  readonly restsForMs: number;
+  /** What the latest rest came from; null once it works again. */
+  readonly why: Extract<Grant, { kind: 'none' }>['why'] | null;
+  /** What is left of a login token; null for a key, and where there is no token. */
+  readonly expiresInMs: number | null;
 }
 
 /** The credentials of one account, in order of preference. */
@@ -115,6 +126,10 @@ export function apiKeyCredential(options: {
       failing = false;
     },
     failing: () => failing,
+    standing: () => {
+      const restsForMs = Math.max(0, restUntil - options.clock.monotonic());
+      return { restsForMs, why: restsForMs > 0 ? 'rejected' : null, expiresInMs: null };
+    },
     close: () => {},
   };
 }

@@ -116,6 +116,17 @@ export function loginCredential(options: LoginSessionOptions): Credential {
     },
     // A single token that was refused says nothing: a fresh one is on its way.
     failing: () => failures > 0 || refusedInARow > 1,
+    standing: () => {
+      const now = clock.monotonic();
+      const living = state.kind === 'token' && state.expiresAt > now;
+      const restMs = rest === null ? 0 : Math.max(0, rest.until - now);
+      return {
+        // A token that still lives is used, whatever became of its renewal.
+        restsForMs: living ? 0 : restMs,
+        why: restMs > 0 && rest !== null ? rest.why : null,
+        expiresInMs: living && state.kind === 'token' ? state.expiresAt - now : null,
+      };
+    },
     close: () => {
       closed = true;
       cancelRenewal?.();

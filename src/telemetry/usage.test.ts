@@ -1,0 +1,37 @@
+import { expect, it } from 'vitest';
+import { createMetrics } from './metrics.ts';
+
+const metrics = () =>
+  createMetrics({
+    version: '0',
+    sources: {
+      accounts: () => [],
+      cache: () => null,
+      keyExpiries: () => [],
+      credentials: () => [],
+      revision: () => 'r',
+    },
+    onUnreadable: () => {},
+  });
+const ended = { route: '/api/v1/flows', method: 'GET', status: 200, cache: 'none', code: null, seconds: 0.01 };
+
+it('use is what the counters say, by tenant, whatever else their series are told apart by', () => {
+  const { requestFinished, callSaved, usage } = metrics();
+  for (const cache of ['miss', 'hit', 'hit', 'stale', 'collapsed', 'bypass'])
+    requestFinished({ ...ended, tenant: 'billing', cache });
+  callSaved('billing', 'hit');
+  callSaved('billing', 'replay');
+  requestFinished({ ...ended, tenant: 'billing', method: 'POST', status: 429, code: 'tenant_quota' });
+  requestFinished({ ...ended, tenant: '', route: '', status: 401, code: 'key_unknown' });
+  expect(Object.fromEntries(usage())).toEqual({
+    billing: { requests: 7, refused: 1, saved: 2, reads: 5, hits: 4 },
+    none: { requests: 1, refused: 1, saved: 0, reads: 0, hits: 0 },
+  });
+});
+
+it('a tenant that is gone is gone from it', () => {
+  const { requestFinished, keepTenants, usage } = metrics();
+  requestFinished({ ...ended, tenant: 'billing' });
+  keepTenants(new Set(['reader']));
+  expect([...usage().keys()]).toEqual([]);
+});
