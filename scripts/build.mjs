@@ -1,4 +1,4 @@
-// Compiles src to dist and copies what tsc leaves behind (Lua scripts).
+// Compiles src to dist and copies what tsc leaves behind: Lua scripts, and the page of the admin port, which is served as it is.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +12,6 @@ execFileSync(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p',
 });
 cpSync(inRoot('src'), inRoot('dist'), {
   recursive: true,
-  filter: (source) => !/\.[^/.]+$/.test(source) || source.endsWith('.lua'),
+  filter: (source) => !/\.[^/.]+$/.test(source) || /\.(lua|html|css|js)$/.test(source),
 });
 chmodSync(inRoot('dist/main.js'), 0o755);

@@ -6,6 +6,8 @@ import { type Clock, systemClock } from './clock.ts';
 import type { Settings } from './config/model.ts';
 import { redactedSettings } from './config/redacted.ts';
 import { createAdminApp, createAdminServer } from './edge/admin.ts';
+import { createEvents } from './edge/events.ts';
+import { composePage } from './edge/page/page.ts';
 import { closeServer, listen } from './edge/ports.ts';
 import type { ReloadOutcome } from './edge/reload.ts';
 import { createTraffic } from './edge/traffic.ts';
@@ -20,7 +22,7 @@ import { observerOf } from './gateway/observer.ts';
 import type { Lasting } from './gateway/parts.ts';
 import { purgeCache } from './gateway/purge.ts';
 import { openState } from './gateway/state.ts';
-import { statusOf } from './gateway/status.ts';
+import { createStatus } from './gateway/status.ts';
 import { createWaitingRoom } from './quota/waiting.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -34,14 +36,6 @@ export interface GatewayOptions {
   readonly reload?: () => Promise<ReloadOutcome>;
   /** Where log lines go; default: standard output. */
   readonly logTo?: { write(line: string): void };
-}
-
-/** The latest load, for /status. */
-interface LastLoad {
-  readonly outcome: 'ok' | 'refused';
-  /** ISO 8601. */
-  readonly at: string;
-  readonly problems: number;
 }
 
 export type Started =
@@ -108,14 +102,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const generations = createGenerations(lasting, opened);
   const settings = (): Settings => generations.current().parts.settings;
   let kept: readonly string[] = [];
-  const startedAt = clock.now();
-  let lastLoad: LastLoad | null = null;
-  const loaded = (outcome: LastLoad['outcome'], problems: number): void => {
-    const now = clock.now();
-    lastLoad = { outcome, at: new Date(now).toISOString(), problems };
-    metrics.configLoaded(outcome, now / 1000);
-  };
-  loaded('ok', 0);
+  metrics.configLoaded('ok', clock.now() / 1000);
 
   const traffic = createTraffic({
     clock,
@@ -132,30 +119,32 @@ export function createGateway(options: GatewayOptions): Gateway {
   const inTouch = () =>
     Object.fromEntries([...settings().accounts.keys()].map((id) => [id, cache.drops.doubtSince(id) === null]));
   let draining = false;
+  const status = createStatus({
+    ...{ clock, version, inTouch, usage: metrics.usage },
+    generation: () => generations.current(),
+    draining: () => draining,
+    inFlight: () => traffic.inFlight(),
+    needsRestart: () => kept,
+  });
+  const events = createEvents({ frames: status.frames, clock, log });
+  const page = composePage();
   const drawAdmin = () =>
     createAdminApp({
       token: settings().listen.admin.token,
       readiness: () => ({ ready: !draining, reasons: draining ? ['draining'] : [] }),
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
-      status: () => ({
-        ...statusOf(generations.current().parts),
-        needsRestart: kept,
-        lastLoad,
-        version,
-        upSeconds: Math.round((clock.now() - startedAt) / 1000),
-        draining,
-        inFlight: traffic.inFlight(),
-        cache: { ...memory.size(), inTouch: inTouch() },
-      }),
+      status: () => status.document(),
       config: () => redactedSettings(settings()),
       purge: (purge) => purgeCache(generations.current().parts, purge),
       reload: options.reload ?? null,
-      log,
+      ...{ page, events, log },
     });
   let adminApp = drawAdmin();
   const admin = createAdminServer({ fetch: (request, env) => adminApp.fetch(request, env) });
 
   const close = async (): Promise<void> => {
+    status.stop();
+    events.close();
     traffic.server.closeAllConnections();
     admin.closeAllConnections();
     await Promise.all([closeServer(traffic.server), closeServer(admin)]);
@@ -184,6 +173,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin, opened.listen.admin, 'admin');
       if (!onAdmin.ok) return onAdmin;
+      status.start();
       const { revision, tenants, accounts } = opened;
       log.info(
         {
@@ -204,7 +194,9 @@ export function createGateway(options: GatewayOptions): Gateway {
       void cache.follow([...fit.settings.accounts.keys()]);
       adminApp = drawAdmin();
       kept = fit.kept;
-      loaded('ok', 0);
+      metrics.configLoaded('ok', clock.now() / 1000);
+      status.loaded();
+      events.restart();
       const { revision, tenants, accounts } = next;
       const changed = bounded(changesBetween(before, fit.settings));
       log.info({ revision, tenants: tenants.size, accounts: accounts.size, changed }, 'configuration reloaded');
@@ -212,13 +204,16 @@ export function createGateway(options: GatewayOptions): Gateway {
       return { ok: true, revision, changed, needsRestart: kept };
     },
     refuseReload(all) {
-      loaded('refused', all.length);
+      metrics.configLoaded('refused', clock.now() / 1000);
+      status.loaded(all);
+      events.push();
       const problems = bounded(all).map((each) => redactor.apply(each));
       log.error({ problems }, 'the new configuration is refused; the old one stays');
       return { ok: false, problems };
     },
     async drain({ signal, withDelay }) {
       draining = true;
+      events.push();
       traffic.closeConnections();
       log.info({ signal, inFlight: traffic.inFlight() }, 'draining');
       if (withDelay) await elapsed(clock, settings().drain.delayMs);

@@ -88,7 +88,7 @@ function whatToTry(traffic: string, admin: string, upstream: string): string {
 patchgate demo: a gateway with two tenants, in front of a simulated Patchworks
 
   gateway   ${traffic}
-  admin     ${admin}   /metrics /status /config /livez /readyz
+  admin     ${admin}   a page for browsers; /metrics /status /config /livez /readyz
   upstream  ${upstream}   (the simulator; your services never call it)
 
   tenant billing    key ${TENANTS.billing}      may call everything but logins, keys and users

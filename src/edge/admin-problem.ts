@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-/** Nothing on the admin port is a page, and nothing may be kept. */
+/** Nothing may be kept; and nothing is a page, but the one that says otherwise. */
 export const ADMIN_HEADERS = {
   'Cache-Control': 'no-store',
   'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
@@ -21,7 +21,12 @@ const problems = {
   cross_site: {
     status: 403,
     title: 'Forbidden',
-    detail: 'A page of another site may not change anything here.',
+    detail: 'A page of another site may not do this.',
+  },
+  too_many_listeners: {
+    status: 503,
+    title: 'Service Unavailable',
+    detail: 'As many pages are open as this replica serves at once. Close one, or read /status.',
   },
   unsupported_media_type: {
     status: 415,

@@ -3,6 +3,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { Secret } from '../secret.ts';
 import { type AdminOptions, createAdminApp, createAdminServer } from './admin.ts';
+import { ADMIN_HEADERS } from './admin-problem.ts';
+import { composePage } from './page/page.ts';
 
 const closers: (() => void)[] = [];
 afterEach(() => {
@@ -10,13 +12,14 @@ afterEach(() => {
 });
 
 const TOKEN = 'admin-token-0123456789';
-const PATHS = ['/livez', '/readyz', '/metrics', '/status', '/config'];
+const PATHS = ['/livez', '/readyz', '/metrics', '/status', '/config', '/', '/events'];
 const PROTECTED = [
   '/metrics',
   '/status',
   '/config',
   '/cache/purge',
   '/',
+  '/events',
   '/unknown',
   '/reload',
   '/livez/',
@@ -35,6 +38,13 @@ async function admin(options: Partial<AdminOptions> = {}) {
     config: () => ({ listen: { admin: { token: '[secret]' } } }),
     purge: async () => ({ ok: true, purged: { accounts: ['main'] } }),
     reload: null,
+    page: composePage(),
+    events: {
+      attach: (outgoing) => {
+        outgoing.writeHead(200, { ...ADMIN_HEADERS, 'Content-Type': 'text/event-stream' }).end();
+        return true;
+      },
+    },
     log: { debug: note, info: note, warn: note, error: note },
     ...options,
   });
@@ -169,8 +179,38 @@ describe('with a token', () => {
     expect((await send('POST /metrics')).status).toBe(401);
   });
 
+  it('a browser at / is asked for it by a page that is 401 like all else, and says nothing more', async () => {
+    const { get, send } = await admin({ token });
+    const accept = 'Accept: text/html,application/xhtml+xml,*/*;q=0.8';
+    for (const wrong of [[], ['Authorization: Bearer wrong']]) {
+      const answer = await get('/', [accept, ...wrong]);
+      expect([answer.status, answer.headers['content-type']]).toEqual([401, 'text/html; charset=utf-8']);
+      expect(answer.headers['www-authenticate']).toMatch(/^Bearer /);
+      expect(answer.headers['cache-control']).toBe('no-store');
+    }
+    const shown = await get('/', [accept, `Authorization: Bearer ${TOKEN}`]);
+    expect([shown.status, shown.body]).toEqual([200, (await get('/', [accept])).body]);
+    for (const path of ['/status', '/events', '//', '/index.html', '/unknown'])
+      expect([path, (await get(path, [accept])).headers['content-type']]).toEqual([path, 'application/problem+json']);
+    expect((await send('POST /', [accept])).headers['content-type']).toBe('application/problem+json');
+  });
+
   it('an empty one is a mistake found at the start, for it would open everything', async () => {
     await expect(admin({ token: new Secret('') })).rejects.toThrow('empty');
+  });
+});
+
+describe('the events', () => {
+  it('are refused where as many listen as may, and to a page of another site, which could take all places', async () => {
+    const { get, send } = await admin({ events: { attach: () => false } });
+    const full = await get('/events');
+    expect([full.status, full.headers['retry-after'], JSON.parse(full.body).code]).toEqual([
+      503,
+      '10',
+      'too_many_listeners',
+    ]);
+    expect((await get('/events', ['Sec-Fetch-Site: cross-site'])).status).toBe(403);
+    expect((await send('HEAD /events')).headers['content-type']).toBe('text/event-stream');
   });
 });
 

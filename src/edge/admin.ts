@@ -1,10 +1,13 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
-import { getRequestListener } from '@hono/node-server';
-import { Hono } from 'hono';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { type Context, Hono } from 'hono';
 import type { Log } from '../observe.ts';
 import type { Secret } from '../secret.ts';
 import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
+import type { Events } from './events.ts';
+import type { Page } from './page/page.ts';
 import { type Purge, readPurge } from './purge.ts';
 import { type ReloadOutcome, reloadAnswer } from './reload.ts';
 
@@ -25,6 +28,9 @@ export interface AdminOptions {
   ) => Promise<{ readonly ok: true; readonly purged: unknown } | { readonly ok: false; readonly detail: string }>;
   /** Null: there is nothing to load from, and no such path. */
   readonly reload: (() => Promise<ReloadOutcome>) | null;
+  /** For people: `/`, and what keeps it up to date. */
+  readonly page: Page;
+  readonly events: Pick<Events, 'attach'>;
   readonly log: Log;
 }
 
@@ -35,7 +41,7 @@ interface Endpoint {
   readonly path: string;
   /** Needs no token: a kubelet has none, and learns nothing. */
   readonly open?: boolean;
-  readonly answer: (request: Request) => Response | Promise<Response>;
+  readonly answer: (request: Request, node: HttpBindings) => Response | Promise<Response>;
 }
 
 function endpointsOf(options: AdminOptions): readonly Endpoint[] {
@@ -60,6 +66,8 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
         return text(exposition.text, exposition.contentType);
       },
     },
+    { method: 'GET', path: '/', answer: () => options.page.answer(200) },
+    { method: 'GET', path: '/events', answer: (request, { outgoing }) => listenTo(options.events, request, outgoing) },
     { method: 'GET', path: '/status', answer: () => json(options.status()) },
     { method: 'GET', path: '/config', answer: () => json(options.config()) },
     {
@@ -88,12 +96,15 @@ export function createAdminApp(options: AdminOptions): Hono {
   // Before the routes, so that without the token an unknown path looks like any other.
   app.use(async (c, next) => {
     const authorization = c.req.header('authorization');
-    return open.has(c.req.path) || allowed(authorization) ? next() : unauthorized(authorization !== undefined);
+    if (open.has(c.req.path) || allowed(authorization)) return next();
+    const challenge = challengeOf(authorization !== undefined);
+    // A browser can not send a token before a page has asked for it; this one says nothing else.
+    return isBrowserAtThePage(c) ? options.page.answer(401, challenge) : adminProblem('unauthorized', challenge);
   });
   for (const { method, path, answer } of endpoints) {
     app.on(method, path, (c) => {
       const { raw } = c.req;
-      return method === 'POST' && isCrossSite(raw) ? adminProblem('cross_site') : answer(raw);
+      return method === 'POST' && isCrossSite(raw) ? adminProblem('cross_site') : answer(raw, c.env as HttpBindings);
     });
   }
   for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
@@ -143,11 +154,21 @@ function tokenCheck(token: Secret | null): (authorization: string | undefined) =
 }
 
 /** RFC 6750 section 3: no error code where no token was given. */
-function unauthorized(given: boolean): Response {
+function challengeOf(given: boolean): Record<string, string> {
   const challenge = 'Bearer realm="patchgate"';
-  return adminProblem('unauthorized', {
-    'WWW-Authenticate': given ? `${challenge}, error="invalid_token"` : challenge,
-  });
+  return { 'WWW-Authenticate': given ? `${challenge}, error="invalid_token"` : challenge };
+}
+
+function isBrowserAtThePage({ req }: Context): boolean {
+  const reads = req.method === 'GET' || req.method === 'HEAD';
+  return reads && req.path === '/' && req.header('accept')?.includes('text/html') === true;
+}
+
+function listenTo(events: AdminOptions['events'], request: Request, outgoing: HttpBindings['outgoing']): Response {
+  // Reading it is the browser's to forbid; taking all places is not.
+  if (isCrossSite(request)) return adminProblem('cross_site');
+  if (request.method === 'HEAD') return text('', 'text/event-stream');
+  return events.attach(outgoing) ? RESPONSE_ALREADY_SENT : adminProblem('too_many_listeners', { 'Retry-After': '10' });
 }
 
 function json(body: unknown, status = 200): Response {

@@ -1,23 +1,170 @@
-import type { Parts } from './parts.ts';
+import type { Clock } from '../clock.ts';
+import type {
+  AccountStatus,
+  Frame,
+  LoadStatus,
+  Standing,
+  StatusDocument,
+  TenantStatus,
+  Use,
+} from '../edge/status-document.ts';
+import type { Usage } from '../telemetry/usage.ts';
+import type { Generation } from './generation.ts';
+import { createHistory } from './history.ts';
+import { createRecent } from './recent.ts';
+import { credentialStatusOf, sumOf, useOf } from './status-parts.ts';
 
-/** What GET /status says of accounts, tenants and shared state. */
-export function statusOf({ settings, ledger, state }: Parts): Record<string, unknown> {
-  const accounts = Object.fromEntries(
+export interface StatusOptions {
+  readonly generation: () => Generation;
+  readonly clock: Clock;
+  readonly version: string;
+  readonly usage: () => ReadonlyMap<string, Usage>;
+  /** By account, whether writes through other replicas are heard of. */
+  readonly inTouch: () => Readonly<Record<string, boolean>>;
+  readonly draining: () => boolean;
+  readonly inFlight: () => number;
+  /** Options that take effect only after a restart. */
+  readonly needsRestart: () => readonly string[];
+}
+
+/** How the gateway stands: for GET /status and for the page. Only timers and readers cost anything, never a request. */
+export interface Status {
+  /** Begins to sample. */
+  start(): void;
+  stop(): void;
+  /** A configuration was taken over, or refused with these problems, without secrets. */
+  loaded(problems?: readonly string[]): void;
+  document(): StatusDocument;
+  /** The present, once for all who listen; each is given what it lacks of the past. */
+  frames(): (seen: number) => { readonly text: string; readonly seen: number };
+}
+
+/** 15 minutes hold a whole incident of a window of 60 s; 5 s show a burst. 180 samples of some 100 bytes an account. */
+const SAMPLE_MS = 5_000;
+const KEEP_MS = 15 * 60_000;
+/** Ten slices of 30 s are the five minutes in which tenants are compared. */
+const SAMPLES_A_SLICE = 6;
+const SLICES = 10;
+/** The page is read on a phone; GET /status has all of them. */
+const BUSIEST = 25;
+/** A broken file of tenants may have a problem a line. */
+const MOST_PROBLEMS = 10;
+const LONGEST_PROBLEM = 500;
+
+export function createStatus(options: StatusOptions): Status {
+  const { clock, generation } = options;
+  const startedAt = clock.monotonic();
+  const recent = createRecent({ clock, marks: SLICES, read: options.usage });
+  let lastLoad: LoadStatus = { outcome: 'ok', at: isoNow(clock), problems: [] };
+  const history = createHistory({
+    clock,
+    everyMs: SAMPLE_MS,
+    keepMs: KEEP_MS,
+    read: () => {
+      const { settings, ledger, room } = generation().parts;
+      return new Map(
+        [...settings.accounts.keys()].map((id) => {
+          const { slotsInUse, slotsForeign, heldForMs } = ledger.view(id);
+          return [id, { slotsInUse, slotsForeign, waiting: room.waiting(id), held: +(heldForMs > 0) }];
+        }),
+      );
+    },
+    onSample: () => {
+      if (history.taken() % SAMPLES_A_SLICE === 0) recent.turn();
+    },
+  });
+
+  const standing = ({ seconds, byTenant }: ReturnType<typeof recent.reading>): Standing => {
+    const { settings, state, memory } = generation().parts;
+    const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
+    const { reads, hits } = sumOf([...byTenant.values()]);
+    return {
+      version: options.version,
+      now: isoNow(clock),
+      upSeconds: Math.round((clock.monotonic() - startedAt) / 1000),
+      draining: options.draining(),
+      inFlight: options.inFlight(),
+      accounts: accountsOf(generation()),
+      unattributed: useOf(sumOf(unknown)),
+      recentSeconds: seconds,
+      cache: {
+        ...memory.size(),
+        maxBytes: settings.cache.memoryBytes,
+        inTouch: options.inTouch(),
+        recent: { reads, hits },
+      },
+      state: { kind: state.kind, ...state.reading() },
+      revision: settings.revision,
+      needsRestart: options.needsRestart(),
+      lastLoad,
+    };
+  };
+
+  return {
+    start: history.start,
+    stop: history.stop,
+    loaded(problems) {
+      const { redactor } = generation().parts;
+      const told = (problems ?? []).slice(0, MOST_PROBLEMS);
+      lastLoad = {
+        outcome: problems === undefined ? 'ok' : 'refused',
+        at: isoNow(clock),
+        problems: told.map((problem) => redactor.apply(problem).slice(0, LONGEST_PROBLEM)),
+      };
+    },
+    document() {
+      const used = recent.reading();
+      const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant));
+      return { ...standing(used), tenants, history: history.since(0) };
+    },
+    frames() {
+      const used = recent.reading();
+      const present = { status: standing(used), tenants: busiestOf(tenantsOf(generation(), used.byTenant)) };
+      // Written once, however many listen.
+      const shared = JSON.stringify(present satisfies Omit<Frame, 'history'>).slice(0, -1);
+      return (seen) => {
+        const past: Frame['history'] = history.since(seen);
+        return { text: `${shared},"history":${JSON.stringify(past)}}`, seen: history.taken() };
+      };
+    },
+  };
+}
+
+function accountsOf(generation: Generation): Record<string, AccountStatus> {
+  const { settings, ledger, room } = generation.parts;
+  return Object.fromEntries(
     [...settings.accounts.keys()].map((id) => [
       id,
-      {
-        ...ledger.view(id),
-        credentials: settings.accounts
-          .get(id)
-          ?.credentials.map((credential) => ({ id: credential.id, kind: credential.kind })),
-      },
+      { ...ledger.view(id), waiting: room.waiting(id), credentials: credentialStatusOf(generation.credentials, id) },
     ]),
   );
-  const tenants = Object.fromEntries(
-    [...settings.tenants.values()].map(({ id, account, disabled }) => [
-      id,
-      { account, disabled, quota: ledger.peek(account, id) },
-    ]),
-  );
-  return { accounts, tenants, state: { kind: state.kind, ...state.reading() }, revision: settings.revision };
+}
+
+function tenantsOf({ parts }: Generation, used: ReadonlyMap<string, Usage>): [string, TenantStatus][] {
+  const { settings, ledger, room } = parts;
+  return [...settings.tenants.values()].map(({ id, account, disabled }) => {
+    const waiting = room.waiting(account, id);
+    return [id, { account, disabled, quota: ledger.peek(account, id), waiting, recent: useOf(used.get(id)) }];
+  });
+}
+
+function busiestOf(tenants: readonly [string, TenantStatus][]): Frame['tenants'] {
+  const all = tenants.map(([id, tenant]) => ({ id, ...tenant }));
+  all.sort((a, b) => b.recent.requests - a.recent.requests || b.waiting - a.waiting || (a.id < b.id ? -1 : 1));
+  const rest = all.slice(BUSIEST);
+  const total = (field: keyof Use) => rest.reduce((sum, { recent }) => sum + recent[field], 0);
+  return {
+    count: all.length,
+    busiest: all.slice(0, BUSIEST),
+    rest: {
+      requests: total('requests'),
+      refused: total('refused'),
+      saved: total('saved'),
+      waiting: rest.reduce((sum, { waiting }) => sum + waiting, 0),
+    },
+  };
+}
+
+function isoNow(clock: Clock): string {
+  return new Date(clock.now()).toISOString();
 }

@@ -1,0 +1,100 @@
+import { chart } from './chart.js';
+import { byId, element, factsIn, listIn, look, say } from './dom.js';
+import { count, duration, percent } from './words.js';
+
+/** @typedef {import('../../status-document.ts').AccountStatus} AccountStatus */
+/** @typedef {import('../../status-document.ts').CredentialStatus} CredentialStatus */
+/** @typedef {import('./curve.js').Sample} Sample */
+/** @typedef {{ now: number, keepMs: number, everyMs: number }} Time */
+/** @typedef {{ account: AccountStatus, samples: readonly Sample[], time: Time }} AccountItem */
+
+const updateAccounts = listIn(byId('accounts'), accountCard);
+
+/** @param {readonly (readonly [string, AccountItem])[]} items */
+export function showAccounts(items) {
+  updateAccounts(items);
+}
+
+/** @param {string} id @returns {{ node: Element, update: (item: AccountItem) => void }} */
+function accountCard(id) {
+  const used = element('strong', 'used');
+  const of = element('span', 'of');
+  const hold = element('p', 'hold');
+  hold.hidden = true;
+  const picture = chart();
+  const facts = element('dl', 'wide');
+  const updateFacts = factsIn(facts);
+  const credentials = element('ul', 'credentials');
+  const updateCredentials = listIn(credentials, credentialLine);
+  const node = element(
+    'article',
+    'account',
+    element('h3', '', id),
+    element('p', 'headline', used, of),
+    hold,
+    picture.node,
+    legend(),
+    facts,
+    element('h4', '', 'Credentials'),
+    credentials,
+  );
+  return {
+    node,
+    update: ({ account, samples, time }) => {
+      const { limit, ceiling, slotsInUse, slotsForeign, waiting, heldForMs } = account;
+      say(used, count(slotsInUse));
+      say(of, ` of ${count(ceiling)} slots in use (${percent(slotsInUse, ceiling)})`);
+      hold.hidden = heldForMs <= 0;
+      say(hold, heldForMs > 0 ? `On hold for ${duration(heldForMs)} more: Patchworks answered 429` : '');
+      picture.draw(samples, account, time);
+      updateFacts([
+        ['Waiting', count(waiting), waiting > 0 ? 'warn' : ''],
+        ['Used by others', count(slotsForeign), slotsForeign > 0 ? 'warn' : ''],
+        ['Ceiling', `${count(ceiling)} a minute`],
+        ['Limit', `${count(limit)} a minute`],
+      ]);
+      updateCredentials(account.credentials.map((each) => [each.id, each]));
+    },
+  };
+}
+
+function legend() {
+  const entry = (/** @type {string} */ name, /** @type {string} */ text) =>
+    element('li', '', element('span', `key ${name}`), text);
+  return element(
+    'ul',
+    'legend',
+    entry('own', 'this gateway'),
+    entry('foreign', 'others'),
+    entry('ceiling', 'ceiling'),
+    entry('limit', 'limit'),
+    entry('held', 'on hold'),
+  );
+}
+
+/** @param {string} id @returns {{ node: Element, update: (item: CredentialStatus) => void }} */
+function credentialLine(id) {
+  const mark = element('span', 'mark');
+  const state = element('span', 'small');
+  const node = element('li', '', mark, element('b', '', id), ' ', state);
+  return {
+    node,
+    update: (credential) => {
+      const { inUse, restsForMs } = credential;
+      say(mark, inUse ? '●' : restsForMs > 0 ? '✕' : '○');
+      look(mark, `mark ${inUse ? 'good' : restsForMs > 0 ? 'bad' : ''}`);
+      say(state, credentialInWords(credential));
+    },
+  };
+}
+
+/** @param {CredentialStatus} credential */
+function credentialInWords({ kind, inUse, restsForMs, why, expiresInMs, failing }) {
+  const words = [kind === 'apiKey' ? 'API key' : 'login', inUse ? 'in use' : restsForMs > 0 ? '' : 'spare'];
+  if (restsForMs > 0) words.push(`${why ?? 'rests'}, tried again in ${duration(restsForMs)}`);
+  else if (why !== null) words.push(`renewal failed: ${why}`);
+  else if (failing) words.push('failed when last used');
+  if (expiresInMs !== null) words.push(`token expires in ${duration(expiresInMs)}`);
+  else if (kind === 'login' && restsForMs === 0) words.push('no token yet');
+  return words.filter((word) => word !== '').join(', ');
+}

@@ -1,0 +1,68 @@
+import { byId, element, factsIn, listIn, look, say } from './dom.js';
+import { findingsOf } from './findings.js';
+import { bytes, count, duration, percent, roughly } from './words.js';
+
+/** @typedef {import('../../status-document.ts').Frame} Frame */
+/** @typedef {import('../../status-document.ts').Standing} Standing */
+
+const updateCache = factsIn(byId('cache'));
+const updateState = factsIn(byId('state'));
+const updateConfig = factsIn(byId('config'));
+const updateGateway = factsIn(byId('gateway'));
+/** @type {(items: readonly (readonly [string, string])[]) => void} */
+const updateFindings = listIn(byId('findings'), lineOf);
+/** @type {(items: readonly (readonly [string, string])[]) => void} */
+const updateProblems = listIn(byId('problems'), lineOf);
+
+/** @param {string} text */
+function lineOf(text) {
+  const node = element('li', '', text);
+  return { node, update: (/** @type {string} */ tone) => look(node, tone) };
+}
+
+/** @param {Frame} frame */
+export function showFindings(frame) {
+  updateFindings(findingsOf(frame).map(({ level, text }) => [text, level]));
+}
+
+/** @param {Standing} status @param {number} now */
+export function showFacts(status, now) {
+  const { cache, state, lastLoad } = status;
+  const inTouch = Object.values(cache.inTouch).every((each) => each);
+  updateCache([
+    ['Hit share', cache.recent.reads === 0 ? 'no reads yet' : percent(cache.recent.hits, cache.recent.reads)],
+    ['Reads', `${count(cache.recent.reads)} in ${roughly(status.recentSeconds * 1000)}`],
+    ['Entries in memory', count(cache.entries)],
+    ['Size', cache.maxBytes === 0 ? 'switched off' : `${bytes(cache.bytes)} of ${bytes(cache.maxBytes)}`],
+    ['Writes of others', inTouch ? 'heard' : 'not heard', inTouch ? '' : 'warn'],
+  ]);
+  // An account that was added a moment ago may not have met the others yet.
+  const replicas = Math.max(0, ...Object.values(status.accounts).map((each) => each.replicas));
+  updateState([
+    ['Kept in', state.kind === 'redis' ? 'Redis' : 'this process alone'],
+    ['Answers', state.up ? 'yes' : 'no', state.up ? 'good' : 'bad'],
+    ['Works on', state.fallback ? 'its share alone' : 'the whole ceiling', state.fallback ? 'bad' : ''],
+    ['Replicas', replicas === 0 ? 'not known yet' : count(replicas)],
+  ]);
+  const loaded = `${lastLoad.outcome === 'ok' ? '' : 'refused '}${roughly(now - Date.parse(lastLoad.at))} ago`;
+  updateConfig([
+    ['Revision', status.revision],
+    ['Last load', loaded, lastLoad.outcome === 'ok' ? 'good' : 'bad'],
+    ['Needs a restart', status.needsRestart.join(', ') || 'nothing', status.needsRestart.length > 0 ? 'warn' : ''],
+  ]);
+  updateProblems(lastLoad.problems.map((problem) => [problem, '']));
+  updateGateway([
+    ['Version', status.version],
+    ['Up for', duration(status.upSeconds * 1000)],
+    ['In flight', count(status.inFlight)],
+    ['Draining', status.draining ? 'yes' : 'no', status.draining ? 'warn' : ''],
+  ]);
+}
+
+/** @param {'live' | 'lost' | 'connecting' | 'refused'} state @param {string} text */
+export function showConnection(state, text) {
+  const node = byId('connection');
+  say(node, text);
+  look(node, state);
+  look(document.body, state);
+}

@@ -1,0 +1,80 @@
+import { byId, element, listIn, look, say } from './dom.js';
+import { count, plural, roughly } from './words.js';
+
+/** @typedef {import('../../status-document.ts').Frame} Frame */
+/**
+ * A line of the table. `share`: of the requests of the busiest, 0 to 1.
+ * @typedef {{ note: string, requests: number, refused: number, waiting: number | null, saved: number, left: string, share: number }} Line
+ */
+
+/** On a phone the rows are laid out as grids, and some browsers then no longer tell a screen reader that they are rows. */
+const ROLES = {
+  table: 'table',
+  thead: 'rowgroup',
+  tbody: 'rowgroup',
+  tr: 'row',
+  'thead th': 'columnheader',
+  'tbody th': 'rowheader',
+  td: 'cell',
+};
+
+for (const [selector, role] of Object.entries(ROLES))
+  for (const each of document.querySelectorAll(selector)) each.setAttribute('role', role);
+
+const updateTenants = listIn(byId('tenants'), tenantRow);
+const updateOthers = listIn(byId('others'), tenantRow);
+
+/** @param {Frame} frame */
+export function showTenants({ status, tenants }) {
+  const { busiest, rest, count: all } = tenants;
+  const most = Math.max(1, ...busiest.map(({ recent }) => recent.requests));
+  const accounts = Object.keys(status.accounts).length;
+  const span = roughly(status.recentSeconds * 1000);
+  say(byId('tenants-note'), `${plural(all, 'tenant', 'tenants')}; counts of the last ${span}.`);
+  updateTenants(
+    busiest.map(({ id, account, disabled, recent, waiting, quota }) => {
+      const notes = [accounts > 1 ? account : '', disabled ? 'disabled' : ''].filter((note) => note !== '');
+      const left = `${count(quota.remaining)}/${count(quota.burst)}`;
+      return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
+    }),
+  );
+  /** @type {[string, Line][]} */
+  const others = [];
+  const hidden = all - busiest.length;
+  if (hidden > 0)
+    others.push([
+      `${plural(hidden, 'other tenant', 'other tenants')}`,
+      { note: 'all in /status', ...rest, left: '', share: 0 },
+    ]);
+  const { unattributed } = status;
+  if (unattributed.requests > 0) {
+    others.push(['Nobody’s', { note: 'unknown keys or paths', ...unattributed, waiting: null, left: '', share: 0 }]);
+  }
+  updateOthers(others);
+}
+
+/** @param {string} id @returns {{ node: Element, update: (line: Line) => void }} */
+function tenantRow(id) {
+  const note = element('span', 'small');
+  const bar = element('span', 'bar');
+  const cells = Array.from({ length: 5 }, () => element('td', 'number'));
+  const head = element('th', '', element('span', 'name', id), note, bar);
+  head.scope = 'row';
+  const node = element('tr', '', head, ...cells);
+  node.setAttribute('role', ROLES.tr);
+  head.setAttribute('role', ROLES['tbody th']);
+  for (const cell of cells) cell.setAttribute('role', ROLES.td);
+  return {
+    node,
+    update: (line) => {
+      say(note, line.note);
+      bar.style.width = `${Math.round(line.share * 100)}%`;
+      const { requests, refused, waiting, saved, left } = line;
+      const texts = [count(requests), count(refused), waiting === null ? '' : count(waiting), count(saved), left];
+      for (const [at, cell] of cells.entries()) say(cell, texts[at] ?? '');
+      const [, refusals, queue] = cells;
+      if (refusals !== undefined) look(refusals, refused > 0 ? 'number warn' : 'number');
+      if (queue !== undefined) look(queue, (waiting ?? 0) > 0 ? 'number warn' : 'number');
+    },
+  };
+}

@@ -1,0 +1,73 @@
+import { type Clock, every } from '../clock.ts';
+import type { AccountHistory, HistoryStatus } from '../edge/status-document.ts';
+
+/** What is known of an account at one moment. */
+export interface AccountSample {
+  readonly slotsInUse: number;
+  readonly slotsForeign: number;
+  readonly waiting: number;
+  readonly held: number;
+}
+
+export interface History {
+  start(): void;
+  stop(): void;
+  /** Samples ever taken. */
+  taken(): number;
+  /** Those that are kept, without the first `seen` ever taken. */
+  since(seen: number): HistoryStatus;
+}
+
+interface Sample {
+  readonly at: number;
+  readonly accounts: ReadonlyMap<string, AccountSample>;
+}
+
+/** The last minutes of all accounts, by a timer: a ring of `keepMs / everyMs` samples, whoever looks or does not. */
+export function createHistory(options: {
+  readonly clock: Clock;
+  readonly everyMs: number;
+  readonly keepMs: number;
+  readonly read: () => ReadonlyMap<string, AccountSample>;
+  /** After each sample. */
+  readonly onSample?: () => void;
+}): History {
+  const { clock, everyMs, keepMs } = options;
+  const most = Math.floor(keepMs / everyMs);
+  if (!(most >= 1)) throw new RangeError('a history keeps at least one sample');
+  const samples: Sample[] = [];
+  let taken = 0;
+  let cancel = (): void => {};
+
+  const take = (): void => {
+    samples.push({ at: clock.now(), accounts: options.read() });
+    if (samples.length > most) samples.shift();
+    taken += 1;
+    options.onSample?.();
+  };
+
+  return {
+    start() {
+      take();
+      cancel = every(clock, everyMs, take);
+    },
+    stop: () => cancel(),
+    taken: () => taken,
+    since(seen) {
+      const fresh = samples.slice(Math.max(0, samples.length - Math.max(0, taken - seen)));
+      const ids = new Set(fresh.flatMap(({ accounts }) => [...accounts.keys()]));
+      const accounts = Object.fromEntries([...ids].map((id) => [id, columnsOf(id, fresh)]));
+      return { everyMs, keepMs, at: fresh.map(({ at }) => at), accounts };
+    },
+  };
+}
+
+function columnsOf(id: string, samples: readonly Sample[]): AccountHistory {
+  const column = (field: keyof AccountSample) => samples.map(({ accounts }) => accounts.get(id)?.[field] ?? null);
+  return {
+    slotsInUse: column('slotsInUse'),
+    slotsForeign: column('slotsForeign'),
+    waiting: column('waiting'),
+    held: column('held'),
+  };
+}

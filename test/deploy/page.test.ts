@@ -1,0 +1,380 @@
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { StatusDocument } from '../../src/edge/status-document.ts';
+import { complaintsOf, openBrowser } from '../support/browser.ts';
+import { contrastOf } from '../support/contrast.ts';
+import { type Config, configuration, type Running, run, sha256, TENANTS } from '../support/gateway.ts';
+import { office } from '../support/office.ts';
+import { folder, patchgate } from '../support/process.ts';
+import { freePort, redisServer, until } from '../support/redis.ts';
+
+const TOKEN = 'fake-admin-token-of-the-page';
+const keyOf = (tenant: string) => `fake-key-${tenant}`;
+const tenant = (id: string, quota: Config = {}) => [
+  id,
+  { keys: [{ id: 'only', sha256: sha256(keyOf(id)) }], quota: { burst: 200, maxWait: '0s', ...quota } },
+];
+
+let browser: Browser;
+beforeAll(async () => {
+  browser = await openBrowser();
+});
+afterAll(() => browser.close());
+
+/** A page of its own, closed with the test, that must not complain. */
+async function open(url: string, viewport = { width: 1280, height: 900 }) {
+  const context = await browser.newContext({ viewport });
+  const page = await context.newPage();
+  const complaints = complaintsOf(page);
+  await page.goto(url);
+  return { page, complaints, [Symbol.asyncDispose]: () => context.close() };
+}
+
+const ask = async (gateway: Running, id: string, times = 1, path = '/api/v1/flow-runs') => {
+  for (let i = 0; i < times; i++)
+    await (await fetch(`${gateway.url}${path}`, { headers: { 'X-API-Key': keyOf(id) } })).arrayBuffer();
+};
+const statusOf = async (gateway: Running): Promise<StatusDocument> =>
+  (await fetch(`${gateway.adminUrl}/status`)).json() as Promise<StatusDocument>;
+const textOf = async (page: Page, selector: string) => (await page.locator(selector).first().textContent()) ?? '';
+/** The rows of the tenants, as they stand there. */
+const rowsOf = (page: Page) =>
+  page
+    .locator('#tenants tr')
+    .evaluateAll((rows) => rows.map((row) => [...row.querySelectorAll('.name, td')].map((cell) => cell.textContent)));
+const ofTerm = (page: Page, dl: string, term: string) => textOf(page, `${dl} div:has(dt:text-is("${term}")) dd`);
+
+describe('the page', () => {
+  test('shows what /status says, tenants by use, and goes on by itself', async () => {
+    await using gateway = await run({
+      config: (upstream) =>
+        configuration(upstream, {
+          tenants: Object.fromEntries([tenant('billing'), tenant('orders'), tenant('reader', { rate: 1, burst: 2 })]),
+          cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '60s' }] },
+        }),
+    });
+    await using shown = await open(gateway.adminUrl);
+    const { page } = shown;
+    await ask(gateway, 'orders', 5);
+    await ask(gateway, 'orders', 4, '/api/v1/flows/1');
+    await ask(gateway, 'reader', 6);
+    await ask(gateway, 'billing', 2);
+    await until('the tenants stand by use', async () =>
+      JSON.stringify(await rowsOf(page)).startsWith('[["orders","9"'),
+    );
+    // Tokens come back while it is read: the last column is compared below.
+    expect((await rowsOf(page)).map((row) => row.slice(0, 5))).toEqual([
+      ['orders', '9', '0', '0', '3'],
+      ['reader', '6', '4', '0', '0'],
+      ['billing', '2', '0', '0', '0'],
+    ]);
+    const status = await statusOf(gateway);
+    const { main } = status.accounts;
+    expect(await textOf(page, '.used')).toBe(String(main?.slotsInUse));
+    expect(await textOf(page, '.of')).toContain(`of ${main?.ceiling} slots`);
+    expect((await rowsOf(page))[1]?.[5]).toBe(`${status.tenants['reader']?.quota.remaining}/2`);
+    expect(await ofTerm(page, '.account dl', 'Limit')).toBe('240 a minute');
+    expect(await ofTerm(page, '#cache', 'Entries in memory')).toBe(String(status.cache.entries));
+    expect(await ofTerm(page, '#cache', 'Hit share')).toBe('18 %');
+    expect(status.cache.recent).toEqual({ reads: 17, hits: 3 });
+    expect(await ofTerm(page, '#config', 'Revision')).toBe(status.revision);
+    expect(await ofTerm(page, '#gateway', 'Version')).toBe(status.version);
+    expect(await page.locator('.credentials li').allTextContents()).toEqual([
+      '●primary API key, in use',
+      '○spare API key, spare',
+    ]);
+    await ask(gateway, 'billing', 9);
+    await until('it goes on', async () => (await rowsOf(page))[0]?.slice(0, 2).join() === 'billing,11');
+    expect(await textOf(page, '.used')).toBe(String((await statusOf(gateway)).accounts['main']?.slotsInUse));
+    expect(shown.complaints).toEqual([]);
+  });
+
+  test('draws the slots in use, with ceiling and limit, and says the same in words', async () => {
+    await using gateway = await run({
+      config: (upstream) => configuration(upstream, { tenants: Object.fromEntries([tenant('billing')]) }),
+    });
+    await ask(gateway, 'billing', 100);
+    await using shown = await open(gateway.adminUrl);
+    const chart = shown.page.locator('svg.chart');
+    await until('the curve is drawn', async () => ((await chart.locator('.own').getAttribute('d')) ?? '').length > 20);
+    const height = async (name: string) => (await chart.locator(name).boundingBox())?.height ?? 0;
+    const lineAt = async (name: string) => (await chart.locator(name).boundingBox())?.y ?? 0;
+    // 101 of 240 slots, on a chart that is 120 pixels high and has a little room above the limit.
+    expect(await height('.own')).toBeGreaterThan(40);
+    expect(await height('.own')).toBeLessThan(60);
+    expect(await lineAt('.limit')).toBeLessThan(await lineAt('.ceiling'));
+    expect(await chart.getAttribute('aria-label')).toMatch(/^Slots in use over the last 15 minutes: now 10\d/);
+    expect(shown.complaints).toEqual([]);
+  });
+
+  test('shows a hold after a 429 of the upstream, with the time that is left, and its end', async () => {
+    await using gateway = await run({
+      config: (upstream) => configuration(upstream, { tenants: Object.fromEntries([tenant('billing')]) }),
+    });
+    await using shown = await open(gateway.adminUrl);
+    const { page } = shown;
+    expect(await page.locator('.hold').isVisible()).toBe(false);
+    const fault = { kind: 'status', status: 429, headers: { 'Retry-After': '6' }, body: '' } as const;
+    gateway.simulator.fault({ match: 'GET /api/v1/**', times: 1, fault });
+    await ask(gateway, 'billing');
+    await page.locator('.hold').waitFor();
+    expect(await textOf(page, '.hold')).toMatch(/^On hold for [1-6] s more: Patchworks answered 429$/);
+    expect(await textOf(page, '#findings li.bad')).toContain('main: on hold');
+    expect(await page.locator('svg .held').count()).toBeGreaterThan(0);
+    await page.locator('.hold').waitFor({ state: 'hidden' });
+    expect(shown.complaints).toEqual([]);
+  });
+
+  test('has words where there is nothing yet', async () => {
+    await using gateway = await run({ cold: true });
+    await using shown = await open(gateway.adminUrl);
+    await shown.page.locator('#findings .good').waitFor();
+    expect(await textOf(shown.page, '#tenants-note')).toMatch(/^3 tenants; counts of the last \d+ s\.$/);
+    expect((await rowsOf(shown.page)).map((row) => row[1])).toEqual(['0', '0', '0']);
+    expect(await ofTerm(shown.page, '#cache', 'Hit share')).toBe('no reads yet');
+    expect(await textOf(shown.page, '#findings')).toBe('Nothing. All is well.');
+    expect(shown.complaints).toEqual([]);
+  });
+
+  test('on a phone nothing has to be pushed aside, with three accounts and two hundred tenants of long names', async () => {
+    const many = Array.from({ length: 200 }, (_, i) =>
+      tenant(`a-service-with-quite-a-long-name-of-the-data-platform-${i}`.slice(0, 63)),
+    );
+    await using gateway = await run({
+      cold: true,
+      config: (upstream) => {
+        const tenants = Object.fromEntries(
+          many.map(([id, each], i) => [id, { ...(each as Config), account: `account-${i % 3}` }]),
+        );
+        const account = (i: number) => ({ credentials: [{ id: 'primary', apiKey: `fake-patchworks-key-${i}` }] });
+        const upstreams = [0, 1, 2].map((i) => [`core-${i}`, { account: `account-${i}`, origin: upstream }]);
+        return configuration(upstream, {
+          tenants,
+          accounts: Object.fromEntries([0, 1, 2].map((i) => [`account-${i}`, account(i)])),
+          upstreams: Object.fromEntries(upstreams),
+          routes: [0, 1, 2].map((i) => ({ match: `* /api/v${i}/**`, upstream: `core-${i}` })),
+        });
+      },
+    });
+    await using shown = await open(gateway.adminUrl, { width: 360, height: 740 });
+    const { page } = shown;
+    await page.locator('#others tr').waitFor();
+    expect([await page.locator('.account').count(), await page.locator('#tenants tr').count()]).toEqual([3, 25]);
+    expect(await textOf(page, '#others .name')).toBe('175 other tenants');
+    const widths = () =>
+      page.evaluate('[document.documentElement.scrollWidth, document.documentElement.clientWidth]') as Promise<
+        number[]
+      >;
+    expect(await widths()).toEqual([360, 360]);
+    await page.setViewportSize({ width: 320, height: 600 });
+    expect((await widths())[0]).toBe(320);
+    expect(shown.complaints).toEqual([]);
+  });
+
+  test('a name or a message that is markup is shown as text, and runs nothing', async () => {
+    await using gateway = await run();
+    await gateway.reload((upstream) =>
+      configuration(upstream, { limits: { '<img src=x onerror=document.title="hit">': 1 } }),
+    );
+    await using shown = await open(gateway.adminUrl);
+    const { page } = shown;
+    await page.locator('#problems li').first().waitFor();
+    expect(await page.locator('#problems').textContent()).toContain('<img src=x onerror=');
+    // And should ever anything worse get past the rules for names: it is the stream that is not trusted.
+    await page.route('**/events', async (route) => {
+      const answer = await (await fetch(`${gateway.adminUrl}/status`)).text();
+      const { tenants: _, ...status } = JSON.parse(answer) as StatusDocument;
+      const hostile = '"><script>document.title="hit"</script><img src=x onerror=document.title="hit">';
+      const row = { account: hostile, disabled: true, waiting: 1, recent: { requests: 1, refused: 0, saved: 0 } };
+      const quota = { limit: 1, remaining: 1, resetMs: 0, burst: 1 };
+      const frame = {
+        status: {
+          ...status,
+          revision: hostile,
+          accounts: { [hostile]: status.accounts['main'], two: status.accounts['main'] },
+        },
+        tenants: { count: 1, busiest: [{ id: hostile, ...row, quota }], rest: { ...row.recent, waiting: 0 } },
+        history: status.history,
+      };
+      await route.fulfill({ contentType: 'text/event-stream', body: `data: ${JSON.stringify(frame)}\n\n` });
+    });
+    await page.reload();
+    await page.locator('.account h3').first().waitFor();
+    expect(await textOf(page, '.account h3')).toContain('<script>');
+    expect(await textOf(page, '#tenants .name')).toContain('onerror=');
+    expect([await page.locator('main img, main script').count(), await page.title()]).toEqual([0, 'patchgate']);
+    expect(shown.complaints).toEqual([]);
+  });
+});
+
+test('Redis: that it is there and with how many replicas, that it is gone, and that it is back', async () => {
+  await using redis = await redisServer();
+  const config = (upstream: string) => configuration(upstream, { redis: { url: redis.url } });
+  await using gateway = await run({ config });
+  await using shown = await open(gateway.adminUrl);
+  const { page } = shown;
+  const state = (term: string) => ofTerm(page, '#state', term);
+  await until('it is there', async () => (await state('Answers')) === 'yes' && (await state('Replicas')) === '1');
+  expect(await state('Kept in')).toBe('Redis');
+  await redis.kill();
+  await page.locator('#findings .bad').waitFor();
+  expect(await textOf(page, '#findings .bad')).toContain('Redis does not answer');
+  expect(await state('Answers')).toBe('no');
+  await redis.start();
+  await until('it is back', async () => (await state('Answers')) === 'yes');
+  expect(shown.complaints).toEqual([]);
+});
+
+test('a drain is shown while it lasts, and then that the gateway is gone', async () => {
+  await using gateway = await run({ config: (upstream) => configuration(upstream, { drain: { delay: '2s' } }) });
+  await using shown = await open(gateway.adminUrl);
+  await shown.page.locator('.account').waitFor();
+  const drained = gateway.drain();
+  await until('it is told', async () => (await textOf(shown.page, '#connection')) === 'Live, draining');
+  expect(await textOf(shown.page, '#findings')).toContain('This replica is draining');
+  await drained;
+  await shown.page.locator('#connection.lost').waitFor();
+});
+
+describe('under load', () => {
+  test('the numbers move with it, and are those of /status when it rests; it can be read by day and by night, at a desk and on a phone', async () => {
+    const pictures = process.env['PAGE_PICTURES'];
+    // For a picture slower: every stall of the machine is a gap in the curve.
+    await using team = await office(pictures ? 12 : 60);
+    const { gateway } = team;
+    await using shown = await open(gateway.adminUrl);
+    const { page } = shown;
+    await page.locator('.account').waitFor();
+    const seen = new Set<string>();
+    const look = setInterval(() => void textOf(page, '.used').then((used) => seen.add(used)), 100);
+    await team.work(7);
+    team.useForeign(20);
+    await team.work(3);
+    team.throttle(40);
+    await team.work(5);
+    clearInterval(look);
+    expect(seen.size).toBeGreaterThan(10);
+    await lookAt(page, pictures);
+
+    await until('nothing is in flight', async () => (await statusOf(gateway)).inFlight === 0);
+    const counts = (rows: readonly (readonly (string | null)[])[]) =>
+      JSON.stringify(rows.map((row) => row.slice(0, 2)));
+    await until('what is shown is what is said', async () => {
+      const { tenants } = await statusOf(gateway);
+      const byUse = Object.entries(tenants).map(([id, { recent }]) => [id, recent.requests] as const);
+      byUse.sort(([a, one], [b, other]) => other - one || (a < b ? -1 : 1));
+      const said = byUse.map(([id, requests]) => [id, requests.toLocaleString('en')]);
+      return counts(said) === counts(await rowsOf(page));
+    });
+    const points = ((await page.locator('svg .own').getAttribute('d')) ?? '').match(/L/g) ?? [];
+    // A quarter of an hour by five seconds, as far as a busy machine kept up with a clock sixty times as fast.
+    expect(points.length).toBeGreaterThan(40);
+    expect(await page.locator('svg .held').count()).toBeGreaterThan(0);
+    expect(shown.complaints).toEqual([]);
+  }, 180_000);
+
+  /**
+   * With `pictures`: leaves them in that folder. docs/page.png is one of them:
+   * `PAGE_PICTURES=/tmp node scripts/test.mjs test/deploy/page.test.ts -t 'under load'`
+   */
+  async function lookAt(page: Page, pictures: string | undefined): Promise<void> {
+    for (const colorScheme of ['light', 'dark'] as const)
+      for (const width of [1280, 360]) {
+        await page.setViewportSize({ width, height: 900 });
+        await page.emulateMedia({ colorScheme });
+        // The chart is drawn anew, in its new width, with the next frame.
+        await until('it is drawn', async () => {
+          const chart = page.locator('svg.chart').first();
+          return (
+            Math.abs(
+              Number((await chart.getAttribute('viewBox'))?.split(' ')[2]) - ((await chart.boundingBox())?.width ?? 0),
+            ) < 1
+          );
+        });
+        const { looked, faint } = await contrastOf(page);
+        expect(faint).toEqual([]);
+        expect(looked).toBeGreaterThan(80);
+        expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(width);
+        if (pictures) await page.screenshot({ path: `${pictures}/page-${width}-${colorScheme}.png`, fullPage: true });
+      }
+  }
+});
+
+describe('with a token', () => {
+  const guarded = (upstream: string) =>
+    configuration(upstream, {
+      listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0, token: TOKEN } },
+    });
+  const enter = async (page: Page, token: string) => {
+    await page.locator('#token').fill(token);
+    await page.locator('#gate button').click();
+  };
+
+  test('asks for it, says that a wrong one is wrong, shows everything with the right one and keeps it for the tab alone', async () => {
+    await using gateway = await run({ config: guarded });
+    await using shown = await open(gateway.adminUrl);
+    const { page } = shown;
+    await page.locator('#gate').waitFor();
+    expect(await textOf(page, '#gate-why')).toContain('only to those who have its admin token');
+    await enter(page, 'fake-wrong-token');
+    await until('it is told', async () => (await textOf(page, '#gate-why')).includes('not the token of this gateway'));
+    const body = await page.locator('body').textContent();
+    for (const told of ['main', 'billing', 'primary']) expect(body?.match(new RegExp(`\\b${told}\\b`))).toBeNull();
+    await enter(page, TOKEN);
+    await page.locator('.account').waitFor();
+    expect(await textOf(page, '.account h3')).toBe('main');
+    expect([await page.locator('#gate').isVisible(), page.url()]).toEqual([false, `${gateway.adminUrl}/`]);
+    await page.reload();
+    await page.locator('.account').waitFor();
+    const other = await page.context().newPage();
+    await other.goto(gateway.adminUrl);
+    await other.locator('#gate').waitFor();
+    expect(await page.context().cookies()).toEqual([]);
+    // What a browser says of each 401 by itself; nothing else.
+    expect(shown.complaints.filter((each) => !each.includes('401 (Unauthorized)'))).toEqual([]);
+    expect(gateway.logText()).not.toContain(TOKEN);
+  });
+
+  test('asks again when another token is in force', async () => {
+    await using gateway = await run({ config: guarded });
+    await using shown = await open(gateway.adminUrl);
+    await enter(shown.page, TOKEN);
+    await shown.page.locator('.account').waitFor();
+    await gateway.reload((upstream) => ({
+      ...guarded(upstream),
+      listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0, token: `${TOKEN}-new` } },
+    }));
+    await shown.page.locator('#gate').waitFor();
+    expect(await shown.page.locator('#board').isVisible()).toBe(false);
+  });
+});
+
+test('a gateway that is gone: the page says so, and how old is what it shows; it comes back by itself', async () => {
+  const [traffic, admin] = [await freePort(), await freePort()];
+  const config = configuration('http://127.0.0.1:9', {
+    listen: { traffic: { host: '127.0.0.1', port: traffic }, admin: { host: '127.0.0.1', port: admin } },
+    tenants: TENANTS,
+  });
+  await using files = await folder({ 'gateway.yaml': JSON.stringify(config) });
+  const start = async () => {
+    const started = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
+    await started.waitFor(/"listening"/);
+    return started;
+  };
+  const first = await start();
+  await using shown = await open(`http://127.0.0.1:${admin}`);
+  const { page } = shown;
+  await page.locator('.account').waitFor();
+  first.child.kill('SIGKILL');
+  await first.exited;
+  await page.locator('#connection.lost').waitFor();
+  expect(await textOf(page, '#connection')).toContain('Connection lost');
+  await until('the age of the data is told', async () =>
+    /^What is shown is \d+ s old/.test(await textOf(page, '#age')),
+  );
+  expect(await page.locator('.account').isVisible()).toBe(true);
+  await using _second = await start();
+  await page.locator('#connection.live').waitFor();
+  expect(await textOf(page, '#age')).toBe('');
+  expect(shown.complaints.filter((each) => !each.includes('ERR_'))).toEqual([]);
+});
