@@ -1,8 +1,10 @@
-// Writes what is made from the schema: docs/configuration.md, the JSON Schemas and, from those, the chart's. Needs a build.
+// Writes what is made from the schema (docs/configuration.md, the JSON Schemas and, from those, the chart's), and the Grafana
+// dashboards. Needs a build.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chartFiles, leftovers } from './chart/files.mjs';
+import { dashboardFiles } from './dashboards/render.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 const { configurationPage, gatewayJsonSchema, tenantsJsonSchema } = await import(inRoot('dist/config/document.js'));
@@ -12,6 +14,12 @@ writeFileSync(inRoot('docs/configuration.md'), configurationPage());
 writeFileSync(inRoot('config/gateway.schema.json'), `${JSON.stringify(gatewayJsonSchema(), null, 2)}\n`);
 writeFileSync(inRoot('config/tenants.schema.json'), `${JSON.stringify(tenantsJsonSchema(), null, 2)}\n`);
 
+mkdirSync(inRoot('deploy/grafana/dashboards'), { recursive: true });
+for (const [name, text] of Object.entries(dashboardFiles())) {
+  writeFileSync(inRoot(`deploy/grafana/dashboards/${name}`), text);
+}
+
+// After the dashboards: the chart carries them.
 for (const path of leftovers()) rmSync(inRoot(path));
 for (const [path, content] of chartFiles()) {
   mkdirSync(dirname(inRoot(path)), { recursive: true });

@@ -1,0 +1,101 @@
+// Which replicas run, with what, and whether they share their state.
+import { stat, states, table, timeseries } from '../panels.mjs';
+import { inRange, metric, processMetric, replicas, sum } from '../queries.mjs';
+
+const perReplica = '{{instance}}';
+
+export const running = [
+  stat({
+    title: 'Replicas',
+    description:
+      'Reached by Prometheus, and not. Down while its pod runs: the admin port, its token, or a NetworkPolicy.',
+    unit: 'short',
+    width: 4,
+    height: 6,
+    queries: [
+      [replicas('up'), 'up'],
+      [replicas('down'), 'down'],
+    ],
+    steps: [
+      [null, 'green'],
+      [1, 'red'],
+    ],
+    colours: { up: 'green' },
+    noValue: '0',
+  }),
+  table({
+    title: 'What runs',
+    description:
+      'Version, Node, start and last good configuration of each replica. Different versions for longer than a rollout, or one with an older configuration: that replica missed it, restart it.',
+    unit: 'short',
+    width: 14,
+    height: 6,
+    queries: [
+      [sum(metric('build_info'), 'instance, version, node'), 'running'],
+      [`1000 * max by (instance) (${processMetric('process_start_time_seconds')})`, 'started'],
+      [`1000 * max by (instance) (${metric('config_last_success_timestamp_seconds')})`, 'configuration of'],
+    ],
+    units: { started: 'dateTimeFromNow', 'configuration of': 'dateTimeFromNow' },
+    hidden: ['running'],
+  }),
+  stat({
+    title: 'Log lines lost',
+    description:
+      'In the time shown, because whoever reads standard output did not keep up. Above 0: look at the log collector of the node; the access log has gaps.',
+    unit: 'short',
+    decimals: 0,
+    width: 3,
+    height: 6,
+    queries: [[sum(inRange('log_lines_dropped_total')), 'lines']],
+    steps: [
+      [null, 'green'],
+      [0.5, 'orange'],
+      [1_000, 'red'],
+    ],
+  }),
+  stat({
+    title: 'In flight',
+    description:
+      'Requests whose answer has not ended, on all replicas. Rises without end: Patchworks hangs, see its latency below.',
+    unit: 'short',
+    width: 3,
+    height: 6,
+    queries: [[sum(metric('http_requests_in_flight')), 'in flight']],
+    sparkline: true,
+  }),
+];
+
+export const redis = [
+  states({
+    title: 'Shared state',
+    description:
+      'Whether each replica reaches Redis. Red: it answers from its own share of the ceiling, or 503 where onOutage is closed. All red: Redis is down. One red: its network.',
+    unit: 'short',
+    width: 8,
+    height: 6,
+    queries: [[metric('state_up'), perReplica]],
+    values: { 1: ['up', 'green'], 0: ['down', 'red'] },
+  }),
+  states({
+    title: 'Own share of the ceiling',
+    description:
+      'Replicas that work without Redis on an equal part of the ceiling. They come back by themselves a second after Redis does; none together send more than the ceiling.',
+    unit: 'short',
+    width: 8,
+    height: 6,
+    queries: [[metric('state_fallback'), perReplica]],
+    values: { 1: ['own share', 'red'], 0: ['shared', 'green'] },
+  }),
+  timeseries({
+    title: 'Guards without Redis',
+    description:
+      'Times that a guard (against guessing keys, against floods) counted in one process alone. It goes on, with a limit for each replica; what to look at is Redis.',
+    unit: 'short',
+    width: 8,
+    height: 6,
+    columns: true,
+    stacked: 'sum',
+    queries: [[sum(`increase(${metric('guard_fallbacks_total')}[$__rate_interval])`, 'guard'), '{{guard}}']],
+    noValue: 'never',
+  }),
+];

@@ -1,0 +1,77 @@
+// What expires, and what is configured.
+import { bars, timeseries } from '../panels.mjs';
+import { metric, OF_ACCOUNT, sum } from '../queries.mjs';
+
+const WEEK = 7 * 86_400;
+
+export const secrets = [
+  bars({
+    title: 'Login tokens until they expire',
+    description:
+      'Renewed when a fifth of their life is left. Longest over the replicas, each of which logs in by itself or takes the token of another. Near 0: renewal fails, see beside.',
+    unit: 'dtdurations',
+    width: 6,
+    height: 7,
+    queries: [
+      [
+        `max by (account, credential) (${metric('credential_expiry_timestamp_seconds', OF_ACCOUNT)}) - time()`,
+        '{{account}} {{credential}}',
+      ],
+    ],
+    steps: [
+      [null, 'red'],
+      [300, 'orange'],
+      [900, 'green'],
+    ],
+    noValue: 'no login',
+  }),
+  timeseries({
+    title: 'Logins by outcome',
+    description:
+      'ok: a new token. rejected: wrong username or password, change the secret. throttled: the login itself got 429. failed: no answer, see the log ("login failed").',
+    unit: 'short',
+    width: 6,
+    height: 7,
+    columns: true,
+    stacked: 'sum',
+    queries: [
+      [
+        sum(`increase(${metric('credential_refreshes_total', OF_ACCOUNT)}[$__rate_interval])`, 'credential, outcome'),
+        '{{credential}} {{outcome}}',
+      ],
+    ],
+    colours: { '.* ok': 'green', '.* rejected': 'red', '.* failed': 'dark-red', '.* throttled': 'orange' },
+  }),
+  bars({
+    title: 'Tenant keys, first to expire',
+    description:
+      'The ten that expire first; those that expired more than a week ago are left out. Write to the tenant in time: both keys work while it changes over (docs/operations.md).',
+    unit: 'dtdurations',
+    width: 6,
+    height: 7,
+    queries: [
+      [
+        `bottomk(10, (min by (tenant, key) (${metric('tenant_key_expiry_timestamp_seconds')}) > time() - ${WEEK}) - time())`,
+        '{{tenant}} {{key}}',
+      ],
+    ],
+    steps: [
+      [null, 'red'],
+      [WEEK, 'orange'],
+      [2 * WEEK, 'green'],
+    ],
+    noValue: 'none expires',
+  }),
+  timeseries({
+    title: 'Reloads of the configuration',
+    description:
+      'The first load counts too. refused: the files have a mistake, the old configuration stays in force; the log names file, line and what is wrong.',
+    unit: 'short',
+    width: 6,
+    height: 7,
+    columns: true,
+    stacked: 'sum',
+    queries: [[sum(`increase(${metric('config_reloads_total')}[$__rate_interval])`, 'outcome'), '{{outcome}}']],
+    colours: { ok: 'green', refused: 'red' },
+  }),
+];

@@ -1,0 +1,137 @@
+// Is it well? One number each; all green, and there is nothing to read further down.
+import { stat } from '../panels.mjs';
+import { inRange, metric, OF_ACCOUNT, ofAccount, orZero, perMinute, rate, replicas, share, sum } from '../queries.mjs';
+
+export const health = [
+  stat({
+    title: 'Replicas',
+    description:
+      'Replicas that Prometheus reaches, and those it does not. Down: see what the orchestrator says of the pod; the others go on, with the same ceiling.',
+    unit: 'short',
+    width: 3,
+    height: 4,
+    queries: [
+      [replicas('up'), 'up'],
+      [replicas('down'), 'down'],
+    ],
+    steps: [
+      [null, 'green'],
+      [1, 'red'],
+    ],
+    colours: { up: 'green' },
+    noValue: '0',
+  }),
+  stat({
+    title: 'Server errors',
+    description:
+      'Share of answers with 5xx, of Patchworks and of the gateway. Above 1 %: "Refusals by code" says whether the gateway made them (docs/failure-modes.md), "Upstream requests by status" in Infrastructure whether Patchworks did.',
+    unit: 'percentunit',
+    decimals: 2,
+    width: 3,
+    height: 4,
+    queries: [
+      [share(orZero(sum(rate('http_requests_total', 'status=~"5.."'))), sum(rate('http_requests_total'))), '5xx'],
+    ],
+    steps: [
+      [null, 'green'],
+      [0.01, 'orange'],
+      [0.05, 'red'],
+    ],
+    sparkline: true,
+    noValue: 'no requests',
+  }),
+  stat({
+    title: 'Answered 429',
+    description:
+      'Share of requests that got 429. A few are the quota at work. Many: "Refusals by code" says whether a tenant has used its own share (tenant_quota) or the account is full (account_quota, queue_timeout).',
+    unit: 'percentunit',
+    decimals: 1,
+    width: 3,
+    height: 4,
+    queries: [
+      [share(orZero(sum(rate('http_requests_total', 'status="429"'))), sum(rate('http_requests_total'))), '429'],
+    ],
+    steps: [
+      [null, 'green'],
+      [0.05, 'orange'],
+      [0.25, 'red'],
+    ],
+    sparkline: true,
+    noValue: 'no requests',
+  }),
+  stat({
+    title: 'Held back after a 429',
+    description:
+      'Requests a minute that were refused because Patchworks has asked the account to wait. Above 0: see "Others on the account" for who else uses it; the hold ends by itself.',
+    unit: 'reqpm',
+    decimals: 0,
+    width: 3,
+    height: 4,
+    queries: [[orZero(perMinute(rate('quota_decisions_total', OF_ACCOUNT, 'decision="hold"'))), 'held']],
+    steps: [
+      [null, 'green'],
+      [0.01, 'red'],
+    ],
+    sparkline: true,
+  }),
+  stat({
+    title: '429s of Patchworks',
+    description:
+      'In the time shown. The ceiling keeps this at 0: any is foreign use, a limit set higher than the truth, or a fault.',
+    unit: 'short',
+    decimals: 0,
+    width: 3,
+    height: 4,
+    queries: [[sum(inRange('upstream_throttled_total', OF_ACCOUNT)), '429s']],
+    steps: [
+      [null, 'green'],
+      [0.5, 'red'],
+    ],
+  }),
+  stat({
+    title: 'Without shared state',
+    description:
+      'Replicas that do not reach Redis, and those that work on their own share of the ceiling meanwhile. Above 0: look at Redis. Requests are still answered, but a busy replica can not use what an idle one leaves.',
+    unit: 'short',
+    width: 3,
+    height: 4,
+    queries: [
+      [sum(`1 - ${metric('state_up')}`), 'no Redis'],
+      [sum(metric('state_fallback')), 'own share'],
+    ],
+    steps: [
+      [null, 'green'],
+      [1, 'red'],
+    ],
+  }),
+  stat({
+    title: 'Waiting for a slot',
+    description:
+      'Requests that wait now, on all replicas. Now and then is the burst at work; all the time means that the account is too small for its tenants.',
+    unit: 'short',
+    width: 3,
+    height: 4,
+    queries: [[sum(metric('quota_waiting', OF_ACCOUNT)), 'waiting']],
+    steps: [
+      [null, 'green'],
+      [20, 'orange'],
+      [100, 'red'],
+    ],
+    sparkline: true,
+  }),
+  stat({
+    title: 'Foreign use',
+    description:
+      'Slots of the minute that others than the gateway have taken, as far as X-RateLimit-Remaining shows. Above 0: find who still calls Patchworks past the gateway.',
+    unit: 'short',
+    width: 3,
+    height: 4,
+    queries: [[sum(ofAccount('quota_slots_foreign')), 'foreign']],
+    steps: [
+      [null, 'green'],
+      [1, 'orange'],
+      [60, 'red'],
+    ],
+    sparkline: true,
+  }),
+];

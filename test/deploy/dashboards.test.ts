@@ -1,0 +1,135 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dashboards, queriesOf } from '../support/dashboards.ts';
+import { openStage, type Stage } from './rig/stage.mjs';
+import { everythingHappens } from './rig/story.mjs';
+
+const SCRAPE_MS = 500;
+/** What Grafana puts in place of its variables; the windows hold the whole run. */
+const FILLED_IN: Record<string, string> = {
+  $__rate_interval: '120s',
+  $__interval: '1s',
+  $__range: '120s',
+  $job: '.*',
+  $instance: '.*',
+  $account: '.*',
+  $tenant: 'orders',
+};
+const TENANTS = ['billing', 'exports', 'legacy', 'orders', 'reports', 'storefront'];
+
+let stage: Stage;
+let range: { from: number; to: number; step: number };
+
+beforeAll(async () => {
+  const latency = { kind: 'exponential', minMs: 20, meanMs: 80, maxMs: 800 } as const;
+  stage = await openStage({ env: process.env, secondAccount: true, scrapeMs: SCRAPE_MS, latency });
+  const from = Date.now() / 1000;
+  await everythingHappens(stage, SCRAPE_MS);
+  range = { from, to: Date.now() / 1000, step: SCRAPE_MS / 1000 };
+}, 180_000);
+afterAll(() => stage?.close());
+
+function filledIn(text: string, more: Record<string, string> = {}): string {
+  const all = { ...FILLED_IN, ...more };
+  return text.replace(/\$\w+/g, (name) => all[name] ?? name);
+}
+
+/** As Grafana writes it; a label that is not there stays as it was. */
+function legendOf(template: string, labels: Record<string, string>): string {
+  return template.replace(/\{\{(\w+)\}\}/g, (whole, name) => labels[name] ?? whole);
+}
+
+describe.each(dashboards())('%s', (_file, dashboard) => {
+  it.each(queriesOf(dashboard).map(({ panel, target }) => [`${panel.title} (${target.refId})`, target] as const))(
+    '%s shows what has happened',
+    async (_title, target) => {
+      const query = filledIn(target.expr);
+      const [now, overTime] = await Promise.all([
+        stage.prometheus.now(query, range.to),
+        stage.prometheus.overTime(query, range),
+      ]);
+      expect(now, 'at the end').not.toEqual([]);
+      expect(now.flatMap(({ values }) => values.map(([, value]) => value)).filter(isNotFinite)).toEqual([]);
+      const seen = overTime.flatMap(({ values }) => values.map(([, value]) => value));
+      expect(seen.filter((value) => Math.abs(value) === Number.POSITIVE_INFINITY)).toEqual([]);
+      expect(Math.max(...seen.filter(Number.isFinite)), 'the greatest').toBeGreaterThan(0);
+      // A table shows the labels themselves.
+      if (target.format === 'table') return;
+      const legends = now.map(({ metric }) => legendOf(target.legendFormat, metric));
+      expect(legends.filter((legend) => legend.includes('{{'))).toEqual([]);
+      expect(new Set(legends).size, `all differ: ${legends}`).toBe(legends.length);
+    },
+  );
+
+  it('each variable offers what there is', async () => {
+    const offered = await Promise.all(
+      dashboard.templating.list.map(async ({ name, type, query }) => {
+        if (type === 'datasource') return [name, query] as const;
+        const text = filledIn(typeof query === 'string' ? query : query.query);
+        const [, selector = '', label = ''] = /^label_values\((.+), (\w+)\)$/s.exec(text) ?? [];
+        return [name, (await stage.prometheus.labelValues(label, selector)).sort()] as const;
+      }),
+    );
+    const instances = await stage.prometheus.labelValues('instance', 'up{job="patchgate"}');
+    const known: Record<string, unknown> = {
+      datasource: 'prometheus',
+      job: ['patchgate'],
+      account: ['exports', 'main'],
+      instance: instances.sort(),
+      tenant: TENANTS,
+    };
+    expect(instances).toHaveLength(2);
+    expect(Object.fromEntries(offered)).toEqual(Object.fromEntries(offered.map(([name]) => [name, known[name]])));
+  });
+
+  it('each mark is there', async () => {
+    for (const { name, expr } of dashboard.annotations.list) {
+      expect(await stage.prometheus.now(filledIn(expr), range.to), name).not.toEqual([]);
+    }
+  });
+
+  it('every metric it asks for exists', async () => {
+    const known = new Set(await stage.prometheus.labelValues('__name__', '{job=~".+"}'));
+    const asked = queriesOf(dashboard).flatMap(({ target }) => target.expr.match(/\b[a-z_]+(?=[{[])/g) ?? []);
+    expect(asked.length).toBeGreaterThan(10);
+    expect(asked.filter((name) => !known.has(name))).toEqual([]);
+  });
+});
+
+describe('with two replicas', () => {
+  const find = (title: string, refId: string) => {
+    const found = dashboards()
+      .flatMap(([, dashboard]) => queriesOf(dashboard))
+      .find(({ panel, target }) => panel.title === title && target.refId === refId);
+    if (found === undefined) throw new Error(`no panel ${title}`);
+    return found.target.expr;
+  };
+  const QUOTA = 'Quota: used, ceiling and limit';
+  const most = async (query: string) => {
+    const series = await stage.prometheus.overTime(filledIn(query, { $account: 'main' }), range);
+    return Math.max(...series.flatMap(({ values }) => values.map(([, value]) => value)));
+  };
+
+  it('limit, ceiling and slots of an account are counted once', async () => {
+    expect(await most(find(QUOTA, 'A'))).toBe(240);
+    expect(await most(find(QUOTA, 'B'))).toBe(235);
+    const slots = await most(find(QUOTA, 'C'));
+    expect(slots).toBeGreaterThan(60);
+    expect(slots).toBeLessThanOrEqual(235);
+    expect(await most(find('Foreign use', 'A'))).toBeLessThanOrEqual(40);
+  });
+
+  it('what each replica has done is added up', async () => {
+    const query = 'sum by (instance) (patchgate_http_requests_total)';
+    const each = await stage.prometheus.overTime(query, range);
+    expect(each).toHaveLength(2);
+    const last = each.map(({ values }) => values.at(-1)?.[1] ?? 0);
+    const panel = find('Answers by status', 'A')
+      .replace(/^60 \* sum by \(status\)/, 'sum')
+      .replace(/rate\((.*)\[.*\]\)/, '$1');
+    expect(await most(panel)).toBeGreaterThan(Math.max(...last));
+  });
+});
+
+function isNotFinite(value: number): boolean {
+  return !Number.isFinite(value);
+}

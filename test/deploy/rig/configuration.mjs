@@ -1,0 +1,82 @@
+// What the gateways of the dashboards' test and picture are told: tenants of several kinds, on two accounts.
+import { createHash } from 'node:crypto';
+
+/** Of each tenant, obviously fake. @param {string} name */
+export const keyOf = (name) => `fake-dashboard-key-${name}`;
+export const EXPIRED_KEY = 'fake-dashboard-key-expired';
+export const EXPORT_ACCOUNT_KEY = 'fake-patchworks-key-export';
+const DAY_MS = 86_400_000;
+
+const sha256 = (/** @type {string} */ text) => createHash('sha256').update(text).digest('hex');
+const inDays = (/** @type {number} */ days) => new Date(Date.now() + days * DAY_MS).toISOString();
+
+/** @param {string} name @param {number} days until the key expires */
+const key = (name, days) => ({ id: '2026-11', sha256: sha256(keyOf(name)), expires: inDays(days) });
+
+/** @type {Record<string, object>} */
+const TENANTS = {
+  orders: {
+    keys: [key('orders', 150), { id: '2025-05', sha256: sha256(EXPIRED_KEY), expires: '2026-01-31T00:00:00Z' }],
+    allow: ['GET /api/v1/**', 'POST /api/v1/flows/*/start/**', 'POST /api/v1/data-pool/**'],
+    quota: { burst: 15, maxWait: '2s' },
+  },
+  storefront: { keys: [key('storefront', 88)], allow: ['GET /api/v1/**'], quota: { burst: 30, maxWait: '3s' } },
+  billing: { keys: [key('billing', 10)], quota: { rate: 90, burst: 20, weight: 2, guarantee: 20, maxWait: '5s' } },
+  reports: { keys: [key('reports', 240)], allow: ['GET /api/v1/**'], quota: { rate: 120, burst: 20, maxWait: '4s' } },
+  // Its bucket is small, and it does not wait: what a service looks like that has outgrown its share.
+  legacy: { keys: [key('legacy', 5)], allow: ['GET /api/v1/**'], quota: { rate: 24, burst: 4, maxWait: '0s' } },
+};
+
+/**
+ * @param {{ upstream: string, redis: string, secondAccount: boolean }} options
+ * @returns {Record<string, any>} gateway.yaml, as data
+ */
+export function configuration({ upstream, redis, secondAccount }) {
+  const login = {
+    url: `${upstream}/fabric/api/login`,
+    username: 'integrations@example.test',
+    password: 'fake-password',
+  };
+  const main = {
+    quota: { limit: 240, ceiling: 235, burst: 60 },
+    credentials: [
+      { id: 'login', login },
+      { id: 'spare', apiKey: 'fake-patchworks-key-spare' },
+    ],
+  };
+  const exports = {
+    quota: { limit: 120, ceiling: 110, burst: 30 },
+    credentials: [{ id: 'primary', apiKey: EXPORT_ACCOUNT_KEY }],
+  };
+  const core = { account: 'main', origin: upstream, timeout: '5s' };
+  const tenants = Object.fromEntries(Object.entries(TENANTS).map(([id, each]) => [id, { account: 'main', ...each }]));
+  const routes = [
+    { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
+    { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
+  ];
+  return {
+    listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
+    redis: { url: redis },
+    accounts: { main, ...(secondAccount && { exports }) },
+    upstreams: {
+      core,
+      start: core,
+      ...(secondAccount && { exports: { account: 'exports', origin: upstream, timeout: '5s' } }),
+    },
+    routes: secondAccount ? [{ match: 'GET /api/v1/systems/**', upstream: 'exports' }, ...routes] : routes,
+    cache: {
+      rules: [
+        { match: 'GET /api/v1/flows/**', ttl: '5s', staleIfError: '1m', staleIfThrottled: '1m' },
+        { match: 'GET /api/v1/connectors/**', ttl: '4s', staleWhileRevalidate: '20s', staleIfError: '1m' },
+        { match: 'GET /api/v1/scripts/**', ttl: '20s', staleIfThrottled: '1m' },
+      ],
+    },
+    limits: { failedKeys: 1_000 },
+    tenants: {
+      ...tenants,
+      ...(secondAccount && {
+        exports: { account: 'exports', keys: [key('exports', 30)], quota: { burst: 20, maxWait: '2s' } },
+      }),
+    },
+  };
+}

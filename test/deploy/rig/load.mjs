@@ -1,0 +1,132 @@
+// Tenants that call the gateways, each in its own manner, and what goes wrong now and then.
+import { EXPIRED_KEY, keyOf } from './configuration.mjs';
+
+/** @typedef {import('./stage.mjs').Stage} Stage */
+/** @typedef {{ method?: string, path: string, headers?: Record<string, string>, body?: string }} Call */
+
+const JSON_BODY = { 'Content-Type': 'application/json' };
+const page = (/** @type {number} */ most) => 1 + Math.floor(Math.random() * most);
+
+/** One attempt; what comes of it is for the metrics to say. @param {Stage} stage @param {string | null} key @param {Call} call */
+export async function call(stage, key, { method = 'GET', path, headers = {}, body }) {
+  const { url } = /** @type {import('./stage.mjs').Gateway} */ (
+    stage.gateways[Math.floor(Math.random() * stage.gateways.length)]
+  );
+  const answer = await fetch(`${url}${path}`, {
+    method,
+    headers: { ...(key !== null && { 'X-API-Key': key }), ...headers },
+    signal: AbortSignal.timeout(20_000),
+    ...(body !== undefined && { body }),
+  }).catch(() => null);
+  await answer?.arrayBuffer().catch(() => null);
+  return answer?.status ?? 0;
+}
+
+/** The manner of each tenant: how long it pauses between two calls, how many callers it has, and what it asks for. */
+const MANNERS = /** @type {Record<string, { everyMs: number, callers: number, next: () => Call }>} */ ({
+  storefront: { everyMs: 250, callers: 4, next: () => ({ path: `/api/v1/connectors?page=${page(6)}` }) },
+  orders: {
+    everyMs: 900,
+    callers: 3,
+    next: () =>
+      Math.random() < 0.5
+        ? { path: `/api/v1/flows?page=${page(4)}` }
+        : { method: 'POST', path: '/api/v1/flows/1/start', headers: JSON_BODY, body: '{}' },
+  },
+  billing: { everyMs: 1_400, callers: 3, next: () => ({ path: `/api/v1/flow-runs?page=${page(50)}` }) },
+  reports: { everyMs: 350, callers: 3, next: () => ({ path: `/api/v1/flow-run-logs?page=${page(50)}` }) },
+  legacy: { everyMs: 1_600, callers: 1, next: () => ({ path: `/api/v1/scripts?page=${page(30)}` }) },
+  exports: { everyMs: 1_000, callers: 2, next: () => ({ path: `/api/v1/systems?page=${page(50)}` }) },
+});
+
+/**
+ * Until the signal; resolves when all callers have stopped.
+ * @param {Stage} stage @param {AbortSignal} signal @param {(tenant: string) => number} [eagerness] 2: twice as often
+ */
+export async function keepCalling(stage, signal, eagerness = () => 1) {
+  const pause = pausesUntil(signal);
+  const callers = Object.keys(stage.settings['tenants']).flatMap((tenant) => {
+    const manner = MANNERS[tenant];
+    return manner === undefined ? [] : Array.from({ length: manner.callers }, () => ({ tenant, manner }));
+  });
+  await Promise.all(
+    callers.map(async ({ tenant, manner }) => {
+      while (!signal.aborted) {
+        await call(stage, keyOf(tenant), manner.next());
+        await pause((manner.everyMs * (0.4 + 1.2 * Math.random())) / eagerness(tenant));
+      }
+    }),
+  );
+}
+
+/** Pauses that end at once when the signal comes. @param {AbortSignal} signal */
+function pausesUntil(signal) {
+  /** @type {Set<() => void>} */
+  const pausing = new Set();
+  const wakeAll = () => {
+    for (const wake of pausing) wake();
+  };
+  signal.addEventListener('abort', wakeAll, { once: true });
+  return (/** @type {number} */ ms) =>
+    new Promise((/** @type {(value: void) => void} */ resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        pausing.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, ms);
+      pausing.add(wake);
+    });
+}
+
+/** Requests that the gateway refuses by their key, path or permission. @param {Stage} stage */
+export async function askWrongly(stage) {
+  const orders = keyOf('orders');
+  await Promise.all([
+    call(stage, null, { path: '/api/v1/flows' }),
+    call(stage, 'fake-key-of-nobody', { path: '/api/v1/flows' }),
+    call(stage, EXPIRED_KEY, { path: '/api/v1/flows' }),
+    call(stage, orders, { method: 'DELETE', path: '/api/v1/flows/1' }),
+    call(stage, orders, { path: '/nowhere' }),
+    call(stage, orders, { path: '/api/v1/flows', headers: { 'Cache-Control': 'only-if-cached, no-cache' } }),
+  ]);
+}
+
+/** The same at once, a write repeated, and its key used for another one. @param {Stage} stage @param {string} key */
+export async function repeat(stage, key) {
+  const orders = keyOf('orders');
+  const start = (/** @type {string} */ body) => ({
+    method: 'POST',
+    path: '/api/v1/flows/1/start',
+    headers: { ...JSON_BODY, 'Idempotency-Key': key },
+    body,
+  });
+  await call(stage, orders, start('{}'));
+  await call(stage, orders, start('{}'));
+  await call(stage, orders, start('{"other": true}'));
+  const path = `/api/v1/connectors?page=1&search=${key}`;
+  await Promise.all(Array.from({ length: 6 }, () => call(stage, orders, { path })));
+}
+
+/** More at once than there is, by one who does not wait and by one who does. @param {Stage} stage @param {number} count */
+export async function crowd(stage, count) {
+  const path = () => `/api/v1/flow-runs?page=${page(50)}`;
+  const patience = (/** @type {number} */ i) => ({ Prefer: `wait=${[0, 1, 6][i % 3]}` });
+  await Promise.all(
+    Array.from({ length: count }, (_, i) => call(stage, keyOf('orders'), { path: path(), headers: patience(i) })),
+  );
+}
+
+/** Patchworks answers 429 once, and asks to wait. @param {Stage} stage @param {number} seconds */
+export function throttle({ simulator }, seconds) {
+  const fault = { kind: /** @type {const} */ ('status'), status: 429, headers: { 'Retry-After': `${seconds}` } };
+  simulator.fault({ match: 'GET /api/v1/**', times: 1, fault });
+}
+
+/** Patchworks breaks a connection, answers 503, and sends a limit field that is no number. @param {Stage} stage */
+export function falter({ simulator }) {
+  simulator.fault({ match: 'GET /api/v1/**', times: 2, fault: { kind: 'reset', when: 'before' } });
+  simulator.fault({ match: 'GET /api/v1/**', times: 2, fault: { kind: 'status', status: 503 } });
+  const headers = { 'X-RateLimit-Remaining': 'many' };
+  simulator.fault({ match: 'GET /api/v1/**', times: 2, fault: { kind: 'headers', headers } });
+}

@@ -1,0 +1,113 @@
+// All that the dashboards can show, within half a minute. What is counted happens twice, some scrapes apart: an increase
+// needs a series to start from, and a series begins with the first of its kind.
+import { end, pause, until } from './children.mjs';
+import { keyOf } from './configuration.mjs';
+import { askWrongly, call, crowd, falter, keepCalling, repeat, throttle } from './load.mjs';
+
+/** @typedef {import('./stage.mjs').Stage} Stage */
+
+/** @param {Stage} stage @param {number} scrapeMs */
+export async function everythingHappens(stage, scrapeMs) {
+  const stop = new AbortController();
+  // Less than there is, so that what costs a slot of its own gets one; what waits and is refused is the crowd's.
+  const calling = keepCalling(stage, stop.signal, () => 0.3);
+  const scrapes = (/** @type {number} */ count) => pause(count * scrapeMs);
+  try {
+    await until(
+      'requests are admitted',
+      async () => (await call(stage, keyOf('orders'), { path: '/api/v1/flow-runs' })) === 200,
+    );
+    for (const round of ['first', 'second']) {
+      await scrapes(2);
+      await changeCredential(stage);
+      await reloadTwice(stage, round);
+      await Promise.all([askWrongly(stage), repeat(stage, round)]);
+      await crowd(stage, 60);
+      falter(stage);
+      stage.simulator.useForeign(20);
+      await scrapes(4);
+      throttle(stage, 2);
+      await call(stage, keyOf('orders'), { path: '/api/v1/flow-runs' });
+      await scrapes(3);
+    }
+    await loseRedis(stage);
+    await loseLines(stage);
+    await loseReplica(stage);
+    await scrapes(2);
+  } finally {
+    stop.abort();
+    await calling;
+  }
+}
+
+/** @param {Stage} stage @param {string} expression */
+async function shows(stage, expression) {
+  return (await stage.prometheus.now(expression)).some(({ values }) => values.some(([, value]) => value > 0));
+}
+
+/**
+ * Does something, again and again, until Prometheus has seen that it was counted.
+ * @param {Stage} stage @param {string} counter @param {() => Promise<unknown>} act
+ */
+async function untilCounted(stage, counter, act) {
+  const counted = async () => (await stage.prometheus.now(`sum(${counter})`))[0]?.values[0]?.[1] ?? 0;
+  const before = await counted();
+  await until(`${counter} counts`, async () => {
+    await act();
+    return (await counted()) > before;
+  });
+}
+
+/** @param {Stage} stage @param {string} round */
+async function reloadTwice(stage, round) {
+  const reloads = (/** @type {string} */ outcome) => `patchgate_config_reloads_total{outcome="${outcome}"}`;
+  const bad = JSON.stringify({ ...stage.settings, [round]: 'no such option' });
+  await untilCounted(stage, reloads('refused'), () => stage.reload(bad));
+  const good = JSON.stringify({ ...stage.settings, log: { level: round === 'first' ? 'debug' : 'info' } });
+  await untilCounted(stage, reloads('ok'), () => stage.reload(good));
+}
+
+/**
+ * The token is worthless: a new one is fetched, and the request sent again, if there is a slot for that. Then the password
+ * is, too: the next credential is used. Then both work again.
+ * @param {Stage} stage
+ */
+async function changeCredential(stage) {
+  const { credentials } = stage.simulator;
+  const ask = async () => {
+    credentials.expireTokens();
+    await call(stage, keyOf('orders'), { path: '/api/v1/flow-runs' });
+  };
+  await untilCounted(stage, 'patchgate_upstream_retries_total', ask);
+  credentials.refuseLogins(true);
+  await untilCounted(stage, 'patchgate_credential_refreshes_total{outcome!="ok"}', ask);
+  credentials.refuseLogins(false);
+}
+
+/** @param {Stage} stage */
+async function loseRedis(stage) {
+  await stage.redis.stop();
+  await until('a replica works on its own share', async () => {
+    await askWrongly(stage);
+    return shows(stage, 'patchgate_state_fallback');
+  });
+  stage.redis.start();
+  await until(
+    'the replicas are back',
+    async () => !(await shows(stage, 'patchgate_state_fallback or (patchgate_state_up == bool 0)')),
+  );
+}
+
+/** Nobody reads the log of one replica any more. @param {Stage} stage */
+async function loseLines(stage) {
+  stage.gateways[0]?.child.stdout.destroy();
+  await until('log lines are lost', () => shows(stage, 'patchgate_log_lines_dropped_total'));
+}
+
+/** @param {Stage} stage */
+async function loseReplica(stage) {
+  const last = stage.gateways.pop();
+  if (last === undefined) throw new Error('there is no replica to lose');
+  await end(last.child);
+  await until('a replica is gone', () => shows(stage, 'up{job="patchgate"} == bool 0'));
+}
