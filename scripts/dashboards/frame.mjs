@@ -12,7 +12,7 @@ import {
   VariableSort,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import { SOURCE } from './panels.mjs';
-import { metric, processMetric } from './queries.mjs';
+import { DEPLOYMENT, metric, processMetric } from './queries.mjs';
 
 /** @typedef {{ title: string, panels: import('./panels.mjs').Recipe[] }} Row */
 
@@ -23,20 +23,32 @@ const EVERY = '.*';
 /** What stands in each variable at first. */
 const VARIABLES = {
   datasource: () => new DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'),
+  namespace: () =>
+    many(
+      'namespace',
+      'Namespace',
+      'label_values(patchgate_build_info, namespace)',
+      'Of Kubernetes; elsewhere there is none.',
+    ),
   job: () =>
-    many('job', 'Deployment', 'label_values(patchgate_build_info, job)', 'Scrape job: tells deployments apart.'),
+    many(
+      'job',
+      'Deployment',
+      'label_values(patchgate_build_info{namespace=~"$namespace"}, job)',
+      'Scrape job. Two deployments have nothing in common: choose one, or an account of the same name is taken for one.',
+    ),
   account: () =>
     many(
       'account',
       'Account',
-      'label_values(patchgate_quota_limit{job=~"$job"}, account)',
+      `label_values(patchgate_quota_limit{${DEPLOYMENT}}, account)`,
       'Patchworks account. Requests and refusals are not parted by account: they are shown for all.',
     ),
   instance: () =>
     many(
       'instance',
       'Replica',
-      'label_values(patchgate_build_info{job=~"$job"}, instance)',
+      `label_values(patchgate_build_info{${DEPLOYMENT}}, instance)`,
       'All: the gateway as a whole.',
     ),
   // One that has sent nothing yet is known by its keys, and one whose keys never expire by what it has sent.
@@ -44,7 +56,7 @@ const VARIABLES = {
     query(
       'tenant',
       'Tenant',
-      'label_values({__name__=~"patchgate_http_requests_total|patchgate_tenant_key_expiry_timestamp_seconds", job=~"$job", tenant!~"none|other"}, tenant)',
+      `label_values({__name__=~"patchgate_http_requests_total|patchgate_tenant_key_expiry_timestamp_seconds",${DEPLOYMENT},tenant!~"none|other"}, tenant)`,
       'As named in tenants.yaml.',
     ),
 };
@@ -94,7 +106,7 @@ function alerts() {
     .datasource(SOURCE)
     .enable(true)
     .iconColor('red')
-    .expr('ALERTS{alertname=~"Patchgate.+",alertstate="firing"}')
+    .expr(`ALERTS{alertname=~"Patchgate.+",alertstate="firing",${DEPLOYMENT}}`)
     .step('15s')
     .titleFormat('{{alertname}}')
     .textFormat('{{severity}} {{account}} {{tenant}} {{instance}}');

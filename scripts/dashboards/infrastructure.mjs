@@ -11,7 +11,7 @@ export function infrastructure() {
     uid: 'patchgate-infrastructure',
     title: 'patchgate / Infrastructure',
     description: 'Replicas, Redis, Patchworks, credentials and keys, configuration, cache tiers, processes.',
-    variables: ['datasource', 'job', 'account', 'instance'],
+    variables: ['datasource', 'namespace', 'job', 'account', 'instance'],
     rows: [
       { title: 'Replicas', panels: running },
       { title: 'Redis', panels: redis },

@@ -11,7 +11,7 @@ export function overview() {
     uid: 'patchgate-overview',
     title: 'patchgate / Overview',
     description: 'Is the gateway well, how much of the Patchworks quota is used, by whom, and who is refused.',
-    variables: ['datasource', 'job', 'account', 'instance'],
+    variables: ['datasource', 'namespace', 'job', 'account', 'instance'],
     rows: [
       { title: 'Is it well?', panels: health },
       { title: 'Quota', panels: quota },

@@ -54,6 +54,24 @@ export const SOURCE = { type: 'prometheus', uid: '${datasource}' };
 /** @typedef {import('@grafana/grafana-foundation-sdk/cog').Builder<import('@grafana/grafana-foundation-sdk/dashboard').Panel> & { id(id: number): unknown }} Panel */
 /** @typedef {() => Panel} Recipe */
 
+/** The same meaning has the same colour wherever it is drawn. */
+export const CODE_COLOURS = {
+  account_quota: 'red',
+  queue_timeout: 'orange',
+  tenant_quota: 'yellow',
+  upstream_cooldown: 'purple',
+  '(state_unavailable|internal)': 'dark-red',
+};
+export const STATUS_COLOURS = { '2..': 'green', '3..': 'blue', 429: 'orange', '5..': 'red' };
+export const CACHE_COLOURS = {
+  hit: 'green',
+  stale: 'orange',
+  collapsed: 'blue',
+  miss: 'yellow',
+  bypass: 'red',
+  replay: 'purple',
+};
+
 const PLAIN = /** @type {Step[]} */ ([[null, 'green']]);
 const REF_IDS = 'ABCDEFGHIJKLMNOP';
 

@@ -1,12 +1,14 @@
-// PromQL as the panels need it. `$job` and `$instance` choose replicas everywhere; what is one number for all replicas and
-// what is one of each is decided here, once.
+// PromQL as the panels need it. `$namespace`, `$job` and `$instance` choose replicas everywhere; what is one number for all
+// replicas and what is one of each is decided here, once.
 //
 // - Counters and histograms count what one replica did: the sum is the whole.
 // - quota_limit, _ceiling, _slots_foreign and, while Redis answers, _slots_in_use are the account as each replica last heard
 //   of it: all say the same, and a sum would count each slot once a replica. The greatest is the newest.
 // - quota_waiting, http_requests_in_flight, cache_entries and cache_bytes are of one replica: the sum.
 
-const REPLICAS = 'job=~"$job",instance=~"$instance"';
+/** Without Kubernetes there is no namespace: `.*` matches that, too. */
+export const DEPLOYMENT = 'namespace=~"$namespace",job=~"$job"';
+const REPLICAS = `${DEPLOYMENT},instance=~"$instance"`;
 export const OF_ACCOUNT = 'account=~"$account"';
 export const OF_TENANT = 'tenant=~"$tenant"';
 
@@ -83,5 +85,7 @@ export function slotsInUse() {
 /** Scrapes of the jobs that a gateway belongs to: `up` is there for replicas that are not. @param {'up' | 'down'} state */
 export function replicas(state) {
   const up = `up{${REPLICAS}}`;
-  return sum(`${state === 'up' ? up : `(${up} == bool 0)`} and on (job) patchgate_build_info{job=~"$job"}`);
+  return sum(
+    `${state === 'up' ? up : `(${up} == bool 0)`} and on (namespace, job) patchgate_build_info{${DEPLOYMENT}}`,
+  );
 }

@@ -1,6 +1,6 @@
 // One tenant: what it sends, what it gets, what it waits for, what it is refused, and until when its keys hold.
 import { dashboard } from './frame.mjs';
-import { bars, stat, table, timeseries } from './panels.mjs';
+import { bars, CACHE_COLOURS, CODE_COLOURS, STATUS_COLOURS, stat, table, timeseries } from './panels.mjs';
 import { inRange, metric, OF_TENANT, orZero, perMinute, quantile, rate, share, sum } from './queries.mjs';
 
 const REQUESTS = sum(rate('http_requests_total', OF_TENANT));
@@ -110,7 +110,7 @@ const requests = [
     height: 8,
     stacked: 'sum',
     queries: [[perMinute(rate('http_requests_total', OF_TENANT), 'status'), '{{status}}']],
-    colours: { '2..': 'green', '3..': 'blue', 429: 'orange', '5..': 'red' },
+    colours: STATUS_COLOURS,
   }),
   timeseries({
     title: 'Refusals by code',
@@ -122,6 +122,7 @@ const requests = [
     stacked: 'sum',
     columns: true,
     queries: [[perMinute(rate('refusals_total', OF_TENANT), 'code'), '{{code}}']],
+    colours: CODE_COLOURS,
   }),
   timeseries({
     title: 'Answers by cache',
@@ -132,7 +133,7 @@ const requests = [
     height: 8,
     stacked: 'sum',
     queries: [[perMinute(rate('http_requests_total', OF_TENANT), 'cache'), '{{cache}}']],
-    colours: { hit: 'green', stale: 'orange', collapsed: 'blue', miss: 'yellow', bypass: 'red' },
+    colours: CACHE_COLOURS,
   }),
 ];
 
@@ -169,7 +170,7 @@ const quota = [
     width: 8,
     height: 8,
     queries: [[quantile(0.95, 'http_request_duration_seconds', 'cache', OF_TENANT), '{{cache}}']],
-    colours: { hit: 'green', stale: 'orange', collapsed: 'blue', miss: 'yellow', bypass: 'red' },
+    colours: CACHE_COLOURS,
   }),
 ];
 
@@ -193,7 +194,7 @@ const details = [
     height: 9,
     stacked: 'sum',
     queries: [[perMinute(rate('upstream_calls_saved_total', OF_TENANT), 'by'), '{{by}}']],
-    colours: { hit: 'green', stale: 'orange', collapsed: 'blue', replay: 'purple' },
+    colours: CACHE_COLOURS,
   }),
   bars({
     title: 'Keys until they expire',
@@ -217,7 +218,7 @@ export function tenant() {
     uid: 'patchgate-tenant',
     title: 'patchgate / Tenant',
     description: 'One tenant: its requests, its refusals and why, its waits, what the cache spares it, and its keys.',
-    variables: ['datasource', 'job', 'tenant', 'instance'],
+    variables: ['datasource', 'namespace', 'job', 'tenant', 'instance'],
     rows: [
       { title: 'At a glance', panels: glance },
       { title: 'Requests', panels: requests },

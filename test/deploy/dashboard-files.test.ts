@@ -79,7 +79,7 @@ describe.each(dashboards())('%s', (file, dashboard) => {
   it('looks only at the deployment and the replicas that are chosen', () => {
     for (const { panel, target } of queriesOf(dashboard)) {
       const selectors = target.expr.match(/\bpatchgate_\w+(\{[^}]*\})?/g) ?? [];
-      for (const selector of selectors) expect(selector, panel.title).toContain('job=~"$job"');
+      for (const selector of selectors) expect(selector, panel.title).toContain('namespace=~"$namespace",job=~"$job"');
       expect(target.expr, panel.title).toContain('instance=~"$instance"');
     }
   });

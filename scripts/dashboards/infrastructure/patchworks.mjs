@@ -1,5 +1,5 @@
 // Patchworks as the gateway sees it.
-import { timeseries } from '../panels.mjs';
+import { STATUS_COLOURS, timeseries } from '../panels.mjs';
 import { metric, OF_ACCOUNT, perMinute, quantile, rate, sum } from '../queries.mjs';
 
 export const upstream = [
@@ -12,7 +12,7 @@ export const upstream = [
     height: 8,
     stacked: 'sum',
     queries: [[perMinute(rate('upstream_requests_total', OF_ACCOUNT), 'status'), '{{status}}']],
-    colours: { '2..': 'green', '3..': 'blue', 429: 'orange', '5..': 'red', '[a-z_]+': 'dark-red' },
+    colours: { ...STATUS_COLOURS, '[a-z_]+': 'dark-red' },
   }),
   timeseries({
     title: 'Latency of Patchworks',

@@ -2,6 +2,9 @@
 import { stat } from '../panels.mjs';
 import { inRange, metric, OF_ACCOUNT, ofAccount, orZero, perMinute, rate, replicas, share, sum } from '../queries.mjs';
 
+const ONLY_IF_CACHED = sum(rate('refusals_total', 'code="only_if_cached"'));
+const SERVER_ERRORS = `clamp_min(${orZero(sum(rate('http_requests_total', 'status=~"5.."')))} - ${orZero(ONLY_IF_CACHED)}, 0)`;
+
 export const health = [
   stat({
     title: 'Replicas',
@@ -24,14 +27,12 @@ export const health = [
   stat({
     title: 'Server errors',
     description:
-      'Share of answers with 5xx, of Patchworks and of the gateway. Above 1 %: "Refusals by code" says whether the gateway made them (docs/failure-modes.md), "Upstream requests by status" in Infrastructure whether Patchworks did.',
+      'Share of answers with 5xx, of Patchworks and of the gateway; what a caller got for only-if-cached is left out. Above 1 %: "Refusals by code" says whether the gateway made them (docs/failure-modes.md), "Upstream requests by status" in Infrastructure whether Patchworks did.',
     unit: 'percentunit',
     decimals: 2,
     width: 3,
     height: 4,
-    queries: [
-      [share(orZero(sum(rate('http_requests_total', 'status=~"5.."'))), sum(rate('http_requests_total'))), '5xx'],
-    ],
+    queries: [[share(SERVER_ERRORS, sum(rate('http_requests_total'))), '5xx']],
     steps: [
       [null, 'green'],
       [0.01, 'orange'],
@@ -60,7 +61,7 @@ export const health = [
     noValue: 'no requests',
   }),
   stat({
-    title: 'Held back after a 429',
+    title: 'Held back',
     description:
       'Requests a minute that were refused because Patchworks has asked the account to wait. Above 0: see "Others on the account" for who else uses it; the hold ends by itself.',
     unit: 'reqpm',
@@ -75,7 +76,7 @@ export const health = [
     sparkline: true,
   }),
   stat({
-    title: '429s of Patchworks',
+    title: 'Upstream 429s',
     description:
       'In the time shown. The ceiling keeps this at 0: any is foreign use, a limit set higher than the truth, or a fault.',
     unit: 'short',
@@ -89,14 +90,14 @@ export const health = [
     ],
   }),
   stat({
-    title: 'Without shared state',
+    title: 'Without Redis',
     description:
       'Replicas that do not reach Redis, and those that work on their own share of the ceiling meanwhile. Above 0: look at Redis. Requests are still answered, but a busy replica can not use what an idle one leaves.',
     unit: 'short',
     width: 3,
     height: 4,
     queries: [
-      [sum(`1 - ${metric('state_up')}`), 'no Redis'],
+      [sum(`1 - ${metric('state_up')}`), 'away'],
       [sum(metric('state_fallback')), 'own share'],
     ],
     steps: [

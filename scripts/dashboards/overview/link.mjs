@@ -1,5 +1,5 @@
 /** From a series of a tenant to its dashboard, with what is chosen here. */
 export const TENANT_LINK = {
   title: 'Open ${__field.labels.tenant}',
-  url: '/d/patchgate-tenant?${datasource:queryparam}&${job:queryparam}&var-tenant=${__field.labels.tenant}&${__url_time_range}',
+  url: '/d/patchgate-tenant?${datasource:queryparam}&${namespace:queryparam}&${job:queryparam}&var-tenant=${__field.labels.tenant}&${__url_time_range}',
 };

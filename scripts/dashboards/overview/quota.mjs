@@ -8,7 +8,7 @@ export const quota = [
   timeseries({
     title: 'Quota: used, ceiling and limit',
     description:
-      'Slots held in the 60 s window, what others hold, and what was sent a minute, against what the gateway sends at most (ceiling) and what Patchworks allows (limit). Long at the ceiling: give tenants less, cache more, or buy a larger limit.',
+      'Slots held in the window of 60 s, and what others hold, against what the gateway sends at most (ceiling) and what Patchworks allows (limit). A slot is held from admission until 60 s after the answer. Long at the ceiling: give tenants less, cache more, or buy a larger limit.',
     unit: 'short',
     width: 12,
     height: 9,
@@ -17,23 +17,25 @@ export const quota = [
       [ofAccount('quota_ceiling'), '{{account}} ceiling'],
       [slotsInUse(), '{{account}} in use'],
       [ofAccount('quota_slots_foreign'), '{{account}} taken by others'],
-      [perMinute(rate('upstream_requests_total', OF_ACCOUNT), 'account'), '{{account}} sent a minute'],
     ],
     lines: ['.* limit', '.* ceiling'],
     colours: { '.* limit': 'red', '.* ceiling': 'orange', '.* taken by others': 'purple' },
   }),
   bars({
     title: 'Used of the ceiling',
-    description: 'Slots in use by account. Above 95 % new requests wait. "Who uses it" shows whose they are.',
+    description:
+      'Slots in use and taken by others, by account. Above 90 % new requests begin to wait; an alert tells of it after 10 minutes. "Who uses it" shows whose they are.',
     unit: 'percentunit',
     max: 1,
     width: 4,
     height: 9,
-    queries: [[`(${slotsInUse()}) / ${ofAccount('quota_ceiling')}`, '{{account}}']],
+    queries: [
+      [`(${slotsInUse()} + ${ofAccount('quota_slots_foreign')}) / ${ofAccount('quota_ceiling')}`, '{{account}}'],
+    ],
     steps: [
       [null, 'green'],
-      [0.8, 'orange'],
-      [0.95, 'red'],
+      [0.75, 'orange'],
+      [0.9, 'red'],
     ],
   }),
   timeseries({

@@ -1,10 +1,8 @@
 // What is asked, by whom, and what is refused.
 
-import { timeseries } from '../panels.mjs';
+import { CODE_COLOURS, STATUS_COLOURS, timeseries } from '../panels.mjs';
 import { perMinute, rate } from '../queries.mjs';
 import { TENANT_LINK } from './link.mjs';
-
-const STATUS_COLOURS = { '2..': 'green', '3..': 'blue', 429: 'orange', '5..': 'red' };
 
 export const requests = [
   timeseries({
@@ -38,5 +36,6 @@ export const requests = [
     stacked: 'sum',
     columns: true,
     queries: [[perMinute(rate('refusals_total'), 'code'), '{{code}}']],
+    colours: CODE_COLOURS,
   }),
 ];

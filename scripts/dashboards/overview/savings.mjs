@@ -1,6 +1,6 @@
 // What the cache spares the account.
 
-import { stat, timeseries } from '../panels.mjs';
+import { CACHE_COLOURS, stat, timeseries } from '../panels.mjs';
 import { inRange, orZero, perMinute, rate, share, sum } from '../queries.mjs';
 import { TENANT_LINK } from './link.mjs';
 
@@ -38,7 +38,7 @@ export const savings = [
     height: 8,
     stacked: 'sum',
     queries: [[perMinute(rate('upstream_calls_saved_total'), 'by'), '{{by}}']],
-    colours: { hit: 'green', stale: 'orange', collapsed: 'blue', replay: 'purple' },
+    colours: CACHE_COLOURS,
   }),
   timeseries({
     title: 'Share saved by tenant',

@@ -13,7 +13,7 @@ const inDays = (/** @type {number} */ days) => new Date(Date.now() + days * DAY_
 /** @param {string} name @param {number} days until the key expires */
 const key = (name, days) => ({ id: '2026-11', sha256: sha256(keyOf(name)), expires: inDays(days) });
 
-/** @type {Record<string, object>} */
+/** @type {Record<string, any>} */
 const TENANTS = {
   orders: {
     keys: [key('orders', 150), { id: '2025-05', sha256: sha256(EXPIRED_KEY), expires: '2026-01-31T00:00:00Z' }],
@@ -28,17 +28,26 @@ const TENANTS = {
 };
 
 /**
- * @param {{ upstream: string, redis: string, secondAccount: boolean }} options
+ * Quotas of the account `main` and of the tenant `orders`. `narrow` is Patchworks as it is; in the `wide` one only `orders` waits
+ * and is refused, so that what a test lets happen besides is not held up by a full account.
+ */
+export const QUOTAS = {
+  narrow: { account: { limit: 240, ceiling: 235, burst: 60 }, orders: {} },
+  wide: { account: { limit: 2_400, ceiling: 2_350, burst: 200 }, orders: { rate: 400, burst: 5 } },
+};
+
+/**
+ * @param {{ upstream: string, redis: string, quota: keyof typeof QUOTAS, secondAccount: boolean }} options
  * @returns {Record<string, any>} gateway.yaml, as data
  */
-export function configuration({ upstream, redis, secondAccount }) {
+export function configuration({ upstream, redis, quota, secondAccount }) {
   const login = {
     url: `${upstream}/fabric/api/login`,
     username: 'integrations@example.test',
     password: 'fake-password',
   };
   const main = {
-    quota: { limit: 240, ceiling: 235, burst: 60 },
+    quota: QUOTAS[quota].account,
     credentials: [
       { id: 'login', login },
       { id: 'spare', apiKey: 'fake-patchworks-key-spare' },
@@ -50,6 +59,7 @@ export function configuration({ upstream, redis, secondAccount }) {
   };
   const core = { account: 'main', origin: upstream, timeout: '5s' };
   const tenants = Object.fromEntries(Object.entries(TENANTS).map(([id, each]) => [id, { account: 'main', ...each }]));
+  tenants['orders'].quota = { ...TENANTS['orders'].quota, ...QUOTAS[quota].orders };
   const routes = [
     { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
     { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },

@@ -24,7 +24,7 @@ export async function startPrometheus({ targets, scrapeMs, env }) {
     global: { scrape_interval: `${scrapeMs}ms`, scrape_timeout: `${scrapeMs}ms`, evaluation_interval: `${scrapeMs}ms` },
     rule_files: [join(folder, 'rules.yaml')],
     scrape_configs: [
-      { job_name: 'patchgate', static_configs: [{ targets }] },
+      { job_name: 'patchgate', static_configs: [{ targets, labels: { namespace: 'rig' } }] },
       // Something else that is scraped, and made with the same library or not: it must not get into any panel.
       { job_name: 'prometheus', static_configs: [{ targets: [`127.0.0.1:${port}`] }] },
     ],

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { end, freePort, run, until } from './children.mjs';
-import { configuration, EXPORT_ACCOUNT_KEY } from './configuration.mjs';
+import { configuration, EXPORT_ACCOUNT_KEY, QUOTAS } from './configuration.mjs';
 import { startPrometheus } from './prometheus.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
@@ -14,9 +14,9 @@ const MAIN = inRoot('dist/main.js');
 /** @typedef {Awaited<ReturnType<typeof openStage>>} Stage */
 
 /**
- * @param {{ env: NodeJS.ProcessEnv, secondAccount: boolean, scrapeMs: number, latency: import('../../../src/simulator/latency.ts').Latency }} options
+ * @param {{ env: NodeJS.ProcessEnv, quota: keyof typeof QUOTAS, secondAccount: boolean, scrapeMs: number, latency: import('../../../src/simulator/latency.ts').Latency }} options
  */
-export async function openStage({ env, secondAccount, scrapeMs, latency }) {
+export async function openStage({ env, quota, secondAccount, scrapeMs, latency }) {
   // The built product: by a path that the type checker does not follow.
   const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
   const { FAKE_PASSWORD, FAKE_SPARE_KEY, FAKE_USER } = await import(inRoot('dist/simulator/options.js'));
@@ -30,7 +30,11 @@ export async function openStage({ env, secondAccount, scrapeMs, latency }) {
     /** @type {import('../../../src/simulator/api.ts').Simulator} */
     const simulator = await createSimulator({
       accounts: {
-        main: { apiKeys: { spare: FAKE_SPARE_KEY }, users: { [FAKE_USER]: FAKE_PASSWORD }, limit: 240 },
+        main: {
+          apiKeys: { spare: FAKE_SPARE_KEY },
+          users: { [FAKE_USER]: FAKE_PASSWORD },
+          limit: QUOTAS[quota].account.limit,
+        },
         exports: { apiKeys: { primary: EXPORT_ACCOUNT_KEY }, limit: 120 },
       },
       switches: { answerLatency: latency, tokenLifeSeconds: 3_600 },
@@ -42,6 +46,7 @@ export async function openStage({ env, secondAccount, scrapeMs, latency }) {
     const settings = configuration({
       upstream: simulator.url,
       redis: `redis://127.0.0.1:${redis.port}`,
+      quota,
       secondAccount,
     });
     await writeFile(file, JSON.stringify(settings));

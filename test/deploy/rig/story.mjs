@@ -15,20 +15,19 @@ export async function everythingHappens(stage, scrapeMs) {
   try {
     await until(
       'requests are admitted',
-      async () => (await call(stage, keyOf('orders'), { path: '/api/v1/flow-runs' })) === 200,
+      async () => (await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' })) === 200,
     );
     for (const round of ['first', 'second']) {
       await scrapes(2);
       await changeCredential(stage);
       await reloadTwice(stage, round);
       await Promise.all([askWrongly(stage), repeat(stage, round)]);
-      await crowd(stage, 60);
-      falter(stage);
-      stage.simulator.useForeign(20);
-      await scrapes(4);
-      throttle(stage, 2);
-      await call(stage, keyOf('orders'), { path: '/api/v1/flow-runs' });
-      await scrapes(3);
+      await crowd(stage, 42);
+      await stumble(stage);
+      await scrapes(2);
+      await foreignUse(stage);
+      await holdBack(stage);
+      await scrapes(2);
     }
     await loseRedis(stage);
     await loseLines(stage);
@@ -76,12 +75,41 @@ async function changeCredential(stage) {
   const { credentials } = stage.simulator;
   const ask = async () => {
     credentials.expireTokens();
-    await call(stage, keyOf('orders'), { path: '/api/v1/flow-runs' });
+    for (let i = 0; i < 4; i++) await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
+    // A login whose tokens are worthless one after the other is left alone for minutes.
+    await pause(1_000);
   };
   await untilCounted(stage, 'patchgate_upstream_retries_total', ask);
   credentials.refuseLogins(true);
   await untilCounted(stage, 'patchgate_credential_refreshes_total{outcome!="ok"}', ask);
   credentials.refuseLogins(false);
+}
+
+/** Callers of other replicas meet what was meant for this one, too. @param {Stage} stage */
+async function stumble(stage) {
+  const [first] = stage.gateways;
+  await untilCounted(stage, `patchgate_upstream_fields_malformed_total{instance="${first?.admin}"}`, async () => {
+    falter(stage);
+    for (let i = 0; i < 6; i++) await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
+    stage.simulator.clearFaults();
+  });
+}
+
+/** What others take is seen when it is more than what the gateway may have sent itself. @param {Stage} stage */
+async function foreignUse(stage) {
+  await until('foreign use is seen', async () => {
+    stage.simulator.useForeign(20);
+    await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
+    return shows(stage, 'patchgate_quota_slots_foreign');
+  });
+}
+
+/** One 429 holds the account: for whoever comes next, too. @param {Stage} stage */
+async function holdBack(stage) {
+  throttle(stage, 2);
+  await untilCounted(stage, 'patchgate_quota_decisions_total{decision="hold"}', async () => {
+    for (const tenant of ['billing', 'orders']) await call(stage, keyOf(tenant), { path: '/api/v1/flow-runs' });
+  });
 }
 
 /** @param {Stage} stage */
