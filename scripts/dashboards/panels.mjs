@@ -173,14 +173,21 @@ function legend(calculations) {
     .calcs(calculations);
 }
 
+/** @typedef {Record<number, [text: string, colour: string]>} Words */
+
+/** @param {Words} words @returns {import('@grafana/grafana-foundation-sdk/dashboard').ValueMap} */
+function worded(words) {
+  const options = Object.entries(words).map(([value, [text, color]]) => [value, { text, color }]);
+  return { type: MappingType.ValueToText, options: Object.fromEntries(options) };
+}
+
 /**
  * A band for each series, coloured by its value.
- * @param {Common & { values: Record<number, [text: string, colour: string]> }} spec
+ * @param {Common & { values: Words }} spec
  */
 export const states = (spec) => () => {
-  const options = Object.entries(spec.values).map(([value, [text, color]]) => [value, { text, color }]);
   return common(new StatesBuilder(), spec, false)
-    .mappings([{ type: MappingType.ValueToText, options: Object.fromEntries(options) }])
+    .mappings([worded(spec.values)])
     .mergeValues(true)
     .showValue(VisibilityMode.Auto)
     .rowHeight(0.8)
@@ -189,7 +196,8 @@ export const states = (spec) => () => {
 
 /**
  * A row for each combination of labels, a column for each label and each query; the query's legend heads its column.
- * @param {Common & { hidden?: string[], units?: Record<string, string> }} spec columns that are not shown; units by column
+ * @param {Common & { hidden?: string[], units?: Record<string, string>, words?: Record<string, Words> }} spec columns that are
+ *   not shown; units by column; words in place of values, by column
  */
 export const table = (spec) => () => {
   const builder = common(new TableBuilder(), { ...spec, queries: [] }, true);
@@ -206,6 +214,8 @@ export const table = (spec) => () => {
     else renamed[column] = heading;
     const unit = spec.units?.[heading];
     if (unit !== undefined) builder.overrideByName(heading, [{ id: 'unit', value: unit }]);
+    const words = spec.words?.[heading];
+    if (words !== undefined) builder.overrideByName(heading, [{ id: 'mappings', value: [worded(words)] }]);
   }
   if (spec.queries.length > 1) builder.withTransformation({ id: 'merge', options: {} });
   return builder.withTransformation({ id: 'organize', options: { excludeByName: excluded, renameByName: renamed } });

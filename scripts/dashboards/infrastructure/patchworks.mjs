@@ -29,7 +29,7 @@ export const upstream = [
   timeseries({
     title: 'Sent again, and not understood',
     description:
-      'Retries after a 401 or a failure that is safe to repeat: each costs quota. Limit fields of Patchworks that could not be read: foreign use is seen late meanwhile; look at what stands between.',
+      'Retries after a 401 or a failure that is safe to repeat: each costs quota. Fields of Patchworks about its limit or freshness that could not be read: foreign use is seen late meanwhile; look at what stands between.',
     unit: 'short',
     width: 8,
     height: 8,

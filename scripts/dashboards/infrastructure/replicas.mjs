@@ -26,17 +26,20 @@ export const running = [
   table({
     title: 'What runs',
     description:
-      'Version, Node, start and last good configuration of each replica. Different versions for longer than a rollout, or one with an older configuration: that replica missed it, restart it.',
+      'Version, Node, start and configuration of each replica. Different versions for longer than a rollout, or another revision than the rest: that replica missed a change, restart it. Last load refused: the log of that replica says which line is wrong.',
     unit: 'short',
     width: 14,
     height: 6,
     queries: [
       [sum(metric('build_info'), 'instance, version, node'), 'running'],
+      [sum(metric('config_info'), 'instance, revision'), 'in use'],
       [`1000 * max by (instance) (${processMetric('process_start_time_seconds')})`, 'started'],
-      [`1000 * max by (instance) (${metric('config_last_success_timestamp_seconds')})`, 'configuration of'],
+      [`1000 * max by (instance) (${metric('config_last_success_timestamp_seconds')})`, 'loaded'],
+      [`max by (instance) (${metric('config_last_reload_successful')})`, 'last load'],
     ],
-    units: { started: 'dateTimeFromNow', 'configuration of': 'dateTimeFromNow' },
-    hidden: ['running'],
+    units: { started: 'dateTimeFromNow', loaded: 'dateTimeFromNow' },
+    hidden: ['running', 'in use'],
+    words: { 'last load': { 0: ['refused', 'red'], 1: ['ok', 'green'] } },
   }),
   stat({
     title: 'Log lines lost',
@@ -71,7 +74,7 @@ export const redis = [
     description:
       'Whether each replica reaches Redis. Red: it answers from its own share of the ceiling, or 503 where onOutage is closed. All red: Redis is down. One red: its network.',
     unit: 'short',
-    width: 8,
+    width: 6,
     height: 6,
     queries: [[metric('state_up'), perReplica]],
     values: { 1: ['up', 'green'], 0: ['down', 'red'] },
@@ -81,17 +84,27 @@ export const redis = [
     description:
       'Replicas that work without Redis on an equal part of the ceiling. They come back by themselves a second after Redis does; none together send more than the ceiling.',
     unit: 'short',
-    width: 8,
+    width: 6,
     height: 6,
     queries: [[metric('state_fallback'), perReplica]],
     values: { 1: ['own share', 'red'], 0: ['shared', 'green'] },
+  }),
+  timeseries({
+    title: 'Replicas that count together',
+    description:
+      'As each replica says, by account. Fewer than there are: that replica does not share its count with the others, and together they may send more than the ceiling. Look for another Redis, or another prefix, in its configuration.',
+    unit: 'short',
+    decimals: 0,
+    width: 6,
+    height: 6,
+    queries: [[metric('quota_replicas'), '{{account}} {{instance}}']],
   }),
   timeseries({
     title: 'Guards without Redis',
     description:
       'Times that a guard (against guessing keys, against floods) counted in one process alone. It goes on, with a limit for each replica; what to look at is Redis.',
     unit: 'short',
-    width: 8,
+    width: 6,
     height: 6,
     columns: true,
     stacked: 'sum',

@@ -1,16 +1,26 @@
 // What expires, and what is configured.
-import { bars, timeseries } from '../panels.mjs';
+import { bars, states, timeseries } from '../panels.mjs';
 import { metric, OF_ACCOUNT, sum } from '../queries.mjs';
 
 const WEEK = 7 * 86_400;
 
 export const secrets = [
+  states({
+    title: 'Credentials',
+    description:
+      'Whether each credential of the account works on all replicas, by its last use. Failing: the next one is used meanwhile; change the secret, or see "Logins by outcome". All of an account failing: callers get 502.',
+    unit: 'short',
+    width: 5,
+    height: 7,
+    queries: [[`min by (account, credential) (${metric('credential_up', OF_ACCOUNT)})`, '{{account}} {{credential}}']],
+    values: { 1: ['works', 'green'], 0: ['failing', 'red'] },
+  }),
   bars({
     title: 'Login tokens until they expire',
     description:
       'Renewed when a fifth of their life is left. Longest over the replicas, each of which logs in by itself or takes the token of another. Near 0: renewal fails, see beside.',
     unit: 'dtdurations',
-    width: 6,
+    width: 5,
     height: 7,
     queries: [
       [
@@ -30,7 +40,7 @@ export const secrets = [
     description:
       'ok: a new token. rejected: wrong username or password, change the secret. throttled: the login itself got 429. failed: no answer, see the log ("login failed").',
     unit: 'short',
-    width: 6,
+    width: 5,
     height: 7,
     columns: true,
     stacked: 'sum',
@@ -47,7 +57,7 @@ export const secrets = [
     description:
       'The ten that expire first; those that expired more than a week ago are left out. Write to the tenant in time: both keys work while it changes over (docs/operations.md).',
     unit: 'dtdurations',
-    width: 6,
+    width: 5,
     height: 7,
     queries: [
       [
@@ -67,7 +77,7 @@ export const secrets = [
     description:
       'The first load counts too. refused: the files have a mistake, the old configuration stays in force; the log names file, line and what is wrong.',
     unit: 'short',
-    width: 6,
+    width: 4,
     height: 7,
     columns: true,
     stacked: 'sum',
