@@ -22,7 +22,16 @@ const allowed = {
     rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream'],
     libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js'],
   },
-  telemetry: { rooms: [], libraries: ['pino', 'prom-client'] },
+  telemetry: {
+    rooms: [],
+    libraries: [
+      'pino',
+      'prom-client',
+      ...['api', 'core', 'resources', 'sdk-trace-base', 'exporter-trace-otlp-http'].map(
+        (name) => `@opentelemetry/${name}`,
+      ),
+    ],
+  },
   edge: {
     rooms: ['routing', 'auth', 'quota', 'cache', 'upstream'],
     libraries: ['hono', '@hono/node-server', 'ipaddr.js'],

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { EpochMs, MonotonicMs } from './clock.ts';
+import type { Span } from './observe.ts';
 import type { ProblemCode } from './problem.ts';
 
 /**
@@ -36,6 +37,8 @@ export interface Received {
   /** Once it is sent, it is carried through though the caller may leave: somebody will ask for its answer. */
   readonly carryThrough?: boolean;
   readonly notes: Notes;
+  /** Null where nothing is traced. */
+  readonly trace: Span | null;
 }
 
 /** A request body that has not been read yet. */

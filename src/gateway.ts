@@ -23,6 +23,7 @@ import type { Lasting } from './gateway/parts.ts';
 import { purgeCache } from './gateway/purge.ts';
 import { openState } from './gateway/state.ts';
 import { createStatus } from './gateway/status.ts';
+import { openTracing } from './gateway/tracing.ts';
 import { createWaitingRoom } from './quota/waiting.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -94,6 +95,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
   const sender = createUndiciSender({ clock });
+  const tracing = openTracing({ settings: opened, version, clock, meter: metrics, log });
   const guards = openGuards({ settings: opened, clock, meter: metrics, redis: state.redis });
   const lasting: Lasting = {
     ...{ clock, random, log, metrics, redactor, state, ledger, room, sender, memory, cache, replays: cache.replays },
@@ -113,6 +115,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     handler: () => generations.current().proxy,
     whoami: () => generations.current().whoami,
     observer: observerOf(lasting),
+    tracer: tracing.tracer,
   });
 
   /** By account, whether writes through other replicas are heard of. */
@@ -150,7 +153,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     await Promise.all([closeServer(traffic.server), closeServer(admin)]);
     generations.close();
     await sender.close();
-    await Promise.all([state.stop(), cache.stop()]);
+    await Promise.all([state.stop(), cache.stop(), tracing.stop()]);
     log.flush();
   };
 
@@ -169,6 +172,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       // Whoever asks before this replica has joined waits for it like for a slot.
       const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
       await Promise.race([joined, elapsed(clock, JOIN_MS)]);
+      await tracing.start();
       const onTraffic = await listen(traffic.server, opened.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin, opened.listen.admin, 'admin');

@@ -1,6 +1,6 @@
 /**
- * What the domain may say about itself. Adapters stand behind both ports (pino, prom-client): the domain names events,
- * never a metric or a log line's layout.
+ * What the domain may say about itself. Adapters stand behind the ports (pino, prom-client, OpenTelemetry): the domain names
+ * events, never a metric, a span's attributes or a log line's layout.
  */
 export interface Log {
   debug(fields: Record<string, unknown>, message: string): void;
@@ -28,9 +28,85 @@ export interface Meter {
   guardFallback(guard: 'guess' | 'flood'): void;
   /** What came of a write with an Idempotency-Key. */
   idempotency(outcome: 'first' | 'replayed' | 'conflict' | 'mismatch' | 'unknown' | 'broken' | 'unavailable'): void;
+  /** Of the trace: delivered, given up after a failure, or more than are kept while the collector is slow. */
+  spans(outcome: 'exported' | 'failed' | 'dropped', count: number): void;
   /** `broken`: what was there is not, or no longer, an answer of ours. `failed`: Redis did not answer. */
   cacheOperation(
     tier: 'memory' | 'redis',
     outcome: 'hit' | 'miss' | 'store' | 'skip' | 'evict' | 'broken' | 'failed',
   ): void;
+}
+
+/** What takes time within a request. `decide` to `drop` ask the state that replicas share. */
+export type Work =
+  /** For a slot. */
+  | 'wait'
+  /** For the answer to another's request for the same. */
+  | 'join'
+  /** Of a stale answer, in the background. */
+  | 'refresh'
+  /** A login, if the token in hand is of no use. */
+  | 'credential'
+  /** One attempt upstream. */
+  | 'send'
+  | 'decide'
+  | 'look up'
+  | 'board'
+  | 'claim'
+  | 'drop';
+
+/** What a span tells. All of it comes from bounded sets: no path, no query, no header, no message of anybody's. */
+export interface SpanFacts {
+  readonly method?: string;
+  /** A route's template. */
+  readonly route?: string;
+  readonly scheme?: string;
+  readonly status?: number;
+  /** Why there was no answer; or the code of a failure. */
+  readonly error?: string;
+  /** Code of a refusal of the gateway's own. */
+  readonly code?: string;
+  readonly tenant?: string;
+  readonly cache?: string;
+  readonly waitSeconds?: number;
+  /** What a wait ended with. */
+  readonly decision?: string;
+  readonly account?: string;
+  readonly upstream?: string;
+  readonly origin?: string;
+  /** Id of the credential. */
+  readonly credential?: string;
+  /** How often it was sent before. */
+  readonly resends?: number;
+}
+
+/** A part of a trace. Where a request has none, it is null: tracing that is off costs a comparison. */
+export interface Span {
+  readonly traceId: string;
+  /** For whoever is asked within it: `traceparent`, and the caller's `tracestate`, as headers travel. */
+  headers(): string[];
+  /** @param linked something of another request that it waits for */
+  start(work: Work, facts?: SpanFacts, linked?: Span | null): Span;
+  end(facts?: SpanFacts): void;
+}
+
+export interface Tracer {
+  /** Continues the trace that the headers tell of, or begins one. Null: it can not yet. */
+  request(headers: Readonly<Record<string, string | string[] | undefined>>): Span | null;
+}
+
+/** Shows in the trace what did not answer at once. */
+export function timed<T>(trace: Span | null, work: Work, result: T | Promise<T>): T | Promise<T> {
+  if (trace === null || !(result instanceof Promise)) return result;
+  const span = trace.start(work);
+  return result.then(
+    (value) => {
+      span.end();
+      return value;
+    },
+    (error: unknown) => {
+      span.end({ error: 'failed' });
+      throw error;
+    },
+  );
 }

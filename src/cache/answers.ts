@@ -1,3 +1,4 @@
+import { timed } from '../observe.ts';
 import { variantKey } from './key.ts';
 import type { Cacheable, CacheOptions } from './options.ts';
 import { ageOf, type CacheEntry, type StoredAnswer } from './store.ts';
@@ -12,7 +13,7 @@ export interface Found {
 
 /** The stored answer that the request selects and that no write has touched. Synchronous where the store is. */
 export function lookUp(options: CacheOptions, exchange: Cacheable, key: string): Found | Promise<Found> {
-  const found = options.store.get(key);
+  const found = timed(exchange.trace, 'look up', options.store.get(key));
   return found instanceof Promise
     ? found.then((entry) => select(options, exchange, key, entry))
     : select(options, exchange, key, found);
@@ -35,7 +36,7 @@ function select(
 function newer(options: CacheOptions, exchange: Cacheable, key: string): Found | Promise<Found> {
   const beyond = options.store.beyond(key);
   if (beyond === null) return { key, entry: null };
-  return beyond.then((entry) => {
+  return Promise.resolve(timed(exchange.trace, 'look up', beyond)).then((entry) => {
     const usable = entry?.kind === 'answer' && isUntouched(options, exchange, entry);
     return { key, entry: usable ? entry : null };
   });
@@ -50,7 +51,8 @@ export async function fresherThan(
 ): Promise<StoredAnswer | null> {
   const beyond = options.store.beyond(key);
   if (beyond === null) return null;
-  const { entry } = await beyond.then((found) => select(options, exchange, key, found));
+  const found = await timed(exchange.trace, 'look up', beyond);
+  const { entry } = await select(options, exchange, key, found);
   if (entry === null) return null;
   const now = options.clock.monotonic();
   return ageOf(entry, now) < entry.freshForMs && entry.arrivedAt > held.arrivedAt ? entry : null;

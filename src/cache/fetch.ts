@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import type { MonotonicMs } from '../clock.ts';
 import { type Answer, answer, type Handler, type Outcome, refuse, type Stage } from '../exchange.ts';
+import { timed } from '../observe.ts';
 import { isUntouched, keep } from './answers.ts';
 import { type Collected, collect, exactCopy } from './collect.ts';
 import { freshened, tagOf } from './entity.ts';
@@ -44,14 +45,16 @@ async function lead<E extends Sendable>(
 ): Promise<Outcome> {
   const { flights, drops, others } = options;
   if (flights.underWay(key) !== undefined) return turnBack(exchange);
-  const flight = flights.depart(key, drops.latest(exchange.route.upstream.account));
+  const flight = flights.depart(key, drops.latest(exchange.route.upstream.account), exchange.trace);
   flight.company.join(exchange.hangUp);
   // From here on whoever waits for a slot for the same waits for this flight.
   flights.recallOthers(key, exchange.notes.tenant);
   try {
     const landed = flight.landed.then(({ kind }) => kind);
-    const boarded = others === null ? ALONE : await others.board(key, flight.since, landed);
+    const boarded =
+      others === null ? ALONE : await timed(exchange.trace, 'board', others.board(key, flight.since, landed));
     if (boarded.kind === 'theirs') {
+      flight.trace = null;
       void landWith(options, flight, key, boarded.landed);
       return turnBack(exchange);
     }

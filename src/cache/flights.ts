@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { HangUp } from '../exchange.ts';
+import type { Span } from '../observe.ts';
 import type { StoredAnswer } from './store.ts';
 
 /** How a flight ended for those who waited for it. */
@@ -21,6 +22,8 @@ export interface Flight {
   readonly landed: Promise<Landing>;
   /** Happens when all who wait for it have left. */
   readonly company: Company;
+  /** Of the request that departed: those who join are linked to it. Null for another replica's. */
+  trace: Span | null;
   land(landing: Landing): void;
 }
 
@@ -60,7 +63,7 @@ export class Flights {
     if (this.#departed.get(key) === flight) this.#departed.delete(key);
   }
 
-  depart(key: string, since: number): Flight {
+  depart(key: string, since: number, trace: Span | null = null): Flight {
     let resolve: (landing: Landing) => void = () => {};
     const landed = new Promise<Landing>((settle) => {
       resolve = settle;
@@ -70,6 +73,7 @@ export class Flights {
       since,
       landed,
       company,
+      trace,
       land: (landing) => {
         this.forget(key, flight);
         resolve(landing);

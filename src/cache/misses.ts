@@ -11,6 +11,7 @@ import {
   type Terms,
   USUAL_TERMS,
 } from '../exchange.ts';
+import { timed } from '../observe.ts';
 import { fresherThan, isUntouched, lookUp } from './answers.ts';
 import { coveredBy, REASONS } from './cover.ts';
 import { isNotModified, withValidators } from './entity.ts';
@@ -109,7 +110,9 @@ export function createMisses<E extends Cacheable>(
   const join = async (exchange: E, miss: Miss, flight: Flight): Promise<Outcome | null | 'alone'> => {
     const { timeoutMs: longestMs } = exchange.route.upstream;
     const leave = flight.company.join(exchange.hangUp);
+    const span = exchange.trace?.start('join', {}, flight.trace);
     const landing = await awaitOthers(flight.landed, { clock, hangUp: exchange.hangUp, longestMs });
+    span?.end();
     leave();
     if (landing === 'left') return refuse('internal', { internal: 'caller left while another fetched the same' });
     if (landing === 'late') return 'alone';
@@ -171,7 +174,8 @@ export function createMisses<E extends Cacheable>(
       if (ahead !== undefined) {
         const { timeoutMs: longestMs } = exchange.route.upstream;
         const start = clock.monotonic();
-        const over = await awaitOthers(ahead.over, { clock, hangUp: exchange.hangUp, longestMs });
+        const behind = awaitOthers(ahead.over, { clock, hangUp: exchange.hangUp, longestMs });
+        const over = await timed(exchange.trace, 'wait', behind);
         terms = since(start);
         departed = ahead.departed;
         if (over === 'left') return refuse('internal', { internal: 'caller left while another asked for the same' });
@@ -236,20 +240,22 @@ export function createMisses<E extends Cacheable>(
       const { key, rule, primary } = miss;
       if (flights.isBusy(key) || failing.has(key)) return;
       const { route, tenant } = exchange.notes;
-      const asked = { ...exchange, hangUp: NOBODY_LEAVES, notes: { ...emptyNotes(), route, tenant } };
+      const trace = exchange.trace?.start('refresh') ?? null;
+      const asked = { ...exchange, trace, hangUp: NOBODY_LEAVES, notes: { ...emptyNotes(), route, tenant } };
       const terms: Terms = { ...USUAL_TERMS, patienceMs: 0, background: true };
       const into = { key: primary, flight: key, rule };
       const work = async (): Promise<void> => {
         const turn = flights.takeTurn(key, '', NOBODY_LEAVES);
         const fetch = fetchOf(into, true, miss.held);
         try {
-          if ((await fetchedElsewhere(exchange, miss)) !== null) return;
+          if ((await fetchedElsewhere(asked, miss)) !== null) return;
           const outcome = await send(asked, miss, fetch, {}, terms);
           if (outcome.kind === 'answer' && outcome.body instanceof Readable)
             await drained(outcome.body, options.maxEntryBytes);
           if (!fetch.turnedBack && coveredBy(outcome) !== null) failing.add(key, FAILING_MS);
         } finally {
           turn.end();
+          trace?.end();
         }
       };
       options.background(work());

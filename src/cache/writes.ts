@@ -1,5 +1,6 @@
 import type { Answer, Handler, Outcome } from '../exchange.ts';
 import { headerOf } from '../exchange.ts';
+import { timed } from '../observe.ts';
 import { matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { writtenCollection } from './drops.ts';
 import type { Cacheable, CacheOptions } from './options.ts';
@@ -26,7 +27,7 @@ export function writeHandler<E extends Cacheable>(
       const passed = outcome.kind === 'answer' ? marked(outcome, 'method', false) : outcome;
       if (!mayHaveChanged(outcome)) return passed;
       if (outcome.kind === 'refusal') options.clock.after(options.lateArrivalMs, () => void dropWritten(null));
-      const dropped = dropWritten(outcome);
+      const dropped = timed(exchange.trace, 'drop', dropWritten(outcome));
       return dropped instanceof Promise ? dropped.then(() => passed) : passed;
     };
     // A fault of our own, at a moment nobody can name: the write may be out.

@@ -10,6 +10,7 @@ import type {
   RouteSettings,
   Settings,
   TenantSettings,
+  TracingSettings,
   UpstreamSettings,
 } from './model.ts';
 import {
@@ -78,6 +79,7 @@ export function buildSettings(input: BuildInput): Built {
     },
     drain: { delayMs: gateway.drain.delay, timeoutMs: gateway.drain.timeout },
     reload: { watch: gateway.reload.watch, pollMs: gateway.reload.poll },
+    tracing: tracingOf(gateway.tracing, secret),
     log: { level: (input.logLevel || gateway.log.level) as LogLevel },
     tenants,
     secrets,
@@ -166,6 +168,19 @@ function cacheOf({ cache }: GatewayInput): Settings['cache'] {
     rules: rules ?? cacheRuleDefaults,
     invalidate: cache.invalidate ?? invalidateDefaults,
   };
+}
+
+const SHORTEST_KEY = 8;
+
+function tracingOf(input: GatewayInput['tracing'], secret: (value: string) => Secret): TracingSettings {
+  // A gateway that takes no part in traces passes their headers like all others.
+  if (input === undefined) return { exporter: null, propagate: true };
+  const { endpoint, sample, serviceName, propagate } = input;
+  if (endpoint === undefined) return { exporter: null, propagate };
+  // A short one is a tenant's name, no key; masked wherever it turns up it would make logs unreadable.
+  const hidden = (value: string) => (value.length < SHORTEST_KEY ? new Secret(value) : secret(value));
+  const headers = new Map(Object.entries(input.headers).map(([name, value]) => [name, hidden(value)]));
+  return { exporter: { endpoint, headers, sample, serviceName }, propagate };
 }
 
 function tenantOf(

@@ -104,6 +104,33 @@ describe('every option has an effect on the settings', () => {
     ['drain: { delay: 250ms, timeout: 2m }', (s) => s.drain, { delayMs: 250, timeoutMs: 120_000 }],
     ['reload: { watch: false, poll: 2m }', (s) => s.reload, { watch: false, pollMs: 120_000 }],
     ['log: { level: debug }', (s) => s.log.level, 'debug'],
+    ['drain: {}', (s) => s.tracing, { exporter: null, propagate: true }],
+    ['tracing: {}', (s) => s.tracing, { exporter: null, propagate: false }],
+    ['tracing: { propagate: true }', (s) => s.tracing.propagate, true],
+    [
+      'tracing: { endpoint: "http://c:4318/v1/traces", sample: 0.5, serviceName: s }',
+      (s) => s.tracing.exporter,
+      { endpoint: 'http://c:4318/v1/traces', headers: new Map(), sample: 0.5, serviceName: 's' },
+    ],
+    [
+      'tracing: { endpoint: "http://c" }',
+      (s) => [s.tracing.exporter?.sample, s.tracing.exporter?.serviceName],
+      [0.1, 'patchgate'],
+    ],
+    [
+      'tracing: { endpoint: "http://c", headers: { x-key: fake-collector-key, x-org: a } }',
+      (s) => [
+        [...(s.tracing.exporter?.headers ?? [])].map(([name, value]) => [name, value.reveal()]),
+        s.secrets.map((each) => each.reveal()).includes('a'),
+      ],
+      [
+        [
+          ['x-key', 'fake-collector-key'],
+          ['x-org', 'a'],
+        ],
+        false,
+      ],
+    ],
     [
       'redis: { url: "redis://redis:6380/3", timeout: 200ms, reserve: 30s, onOutage: closed, prefix: p }',
       (s) => s.redis,
@@ -320,6 +347,18 @@ tenants:
     [`${MINIMAL}\ncache: { rules: [{ match: "GET /x" }] }`, 'cache.rules[0]: needs either ttl or store: false'],
     [`${MINIMAL}\ncache: { rules: [{ match: "GET /x", ttl: 1s, store: false }] }`, 'needs either ttl or store: false'],
     [`${MINIMAL}\ncache: { rules: [{ match: "GET /x", tll: 5s }] }`, 'did you mean "ttl"?'],
+    [`${MINIMAL}\ntracing: { endpoint: "otel:4318" }`, 'tracing.endpoint: must be an http or https URL'],
+    [`${MINIMAL}\ntracing: { endpoint: "http://u:fake@c" }`, 'tracing.endpoint: must be an http or https URL without'],
+    [`${MINIMAL}\ntracing: { sample: 10 }`, 'tracing.sample: must be at most 1'],
+    [`${MINIMAL}\ntracing: { endpoint: "http://c", headers: { "a b": x } }`, 'must be the name of a header field'],
+    [
+      `${MINIMAL}\ntracing: { endpoint: "http://c", headers: { a: "x\\ny" } }`,
+      'tracing.headers.a: must be printable ASCII',
+    ],
+    [`${MINIMAL}\ntracing: { headers: { a: x } }`, 'tracing.headers: is of use only with an endpoint'],
+    [`${MINIMAL}\ntracing: { propagate: yes please }`, 'tracing.propagate: must be true or false'],
+    [`${MINIMAL}\ntracing: { serviceName: "" }`, 'tracing.serviceName: must not be empty'],
+    [`${MINIMAL}\ntracing: { endpiont: "http://c" }`, 'did you mean "endpoint"?'],
     [ACCOUNTS, 'tenants.yaml: cannot be read: no such file'],
   ])('%j is refused: %s', async (text, reason) => {
     expect(await refusal(text)).toContain(reason);

@@ -37,12 +37,26 @@ export interface Settings {
   };
   readonly drain: { readonly delayMs: number; readonly timeoutMs: number };
   readonly reload: { readonly watch: boolean; readonly pollMs: number };
+  readonly tracing: TracingSettings;
   readonly log: { readonly level: LogLevel };
   readonly tenants: ReadonlyMap<string, TenantSettings>;
   /** Every secret the load has seen, for redaction by value. */
   readonly secrets: readonly Secret[];
   /** Short digest of the files' content; changes when they do. No secret can be derived from it. */
   readonly revision: string;
+}
+
+export interface TracingSettings {
+  /** Null: there are no spans. */
+  readonly exporter: {
+    readonly endpoint: string;
+    readonly headers: ReadonlyMap<string, Secret>;
+    /** 0 to 1, of requests whose caller has not decided. */
+    readonly sample: number;
+    readonly serviceName: string;
+  } | null;
+  /** The upstream hears of the trace: of our span where there is an exporter, else what the caller sent. */
+  readonly propagate: boolean;
 }
 
 export interface RedisSettings {

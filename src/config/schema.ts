@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { doc, duration, flag, httpUrl, id, origin, pathPattern, pattern, size, text, whole } from './fields.ts';
 import { redisSchema } from './redis-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
+import { tracingSchema } from './tracing-schema.ts';
 
 /**
  * The shape of gateway.yaml and tenants.yaml. Each option carries its documentation: docs/configuration.md and the JSON
@@ -345,6 +346,9 @@ export const gatewaySchema = z.strictObject({
   limits,
   drain,
   reload,
+  tracing: doc(tracingSchema.optional(), {
+    description: 'Traces of requests (W3C Trace Context, OpenTelemetry).',
+  }),
   log: z
     .strictObject({
       level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {

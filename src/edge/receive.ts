@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../clock.ts';
 import { emptyNotes, type Received, type Refusal, refuse } from '../exchange.ts';
+import type { Tracer } from '../observe.ts';
 import { Caller } from './caller.ts';
 import { requestBodyOf } from './request-body.ts';
 
@@ -10,6 +11,8 @@ export interface ReceiveOptions {
   /** Read anew for each request, so that a reload can change it. */
   readonly bodyBytes: () => number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
+  /** Null: nothing is traced. */
+  readonly tracer: Tracer | null;
 }
 
 export interface Reception {
@@ -49,6 +52,7 @@ export function receive(
     startedAt: options.clock.monotonic(),
     hangUp: caller,
     notes: emptyNotes(),
+    trace: options.tracer === null ? null : options.tracer.request(incoming.headers),
   };
   // A body that breaks off has an owner who hears of it, or none who cares; it must never end the process.
   if (exchange.body !== null) incoming.on('error', () => {});

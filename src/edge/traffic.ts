@@ -173,7 +173,8 @@ class Shift {
       return;
     }
     const fail = (error: unknown): void => {
-      this.#options.log.error({ requestId: exchange.requestId, err: error }, 'request failed');
+      const { requestId, trace } = exchange;
+      this.#options.log.error({ requestId, ...(trace && { trace_id: trace.traceId }), err: error }, 'request failed');
       if (outgoing.headersSent) outgoing.destroy();
       else answerWith(refuse('internal'));
     };

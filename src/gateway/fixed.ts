@@ -12,6 +12,10 @@ export const FIXED: readonly (readonly [option: string, of: (settings: Settings)
   ['cache.shared', ({ cache }) => cache.shared],
   ['idempotency.keep', ({ idempotency }) => idempotency.keepMs],
   ['idempotency.memory', ({ idempotency }) => idempotency.memoryBytes],
+  ['tracing.endpoint', ({ tracing }) => tracing.exporter?.endpoint],
+  ['tracing.headers', ({ tracing }) => tracing.exporter?.headers],
+  ['tracing.sample', ({ tracing }) => tracing.exporter?.sample],
+  ['tracing.serviceName', ({ tracing }) => tracing.exporter?.serviceName],
   ['limits.headers', ({ limits }) => limits.headersBytes],
   ['limits.headersTimeout', ({ limits }) => limits.headersTimeoutMs],
   ['limits.idleTimeout', ({ limits }) => limits.idleTimeoutMs],
@@ -41,6 +45,7 @@ export function fitted(opened: Settings, next: Settings): Fitted {
     upstreams,
     cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes, shared: opened.cache.shared },
     idempotency: { ...opened.idempotency, maxAnswerBytes: next.idempotency.maxAnswerBytes },
+    tracing: { ...next.tracing, exporter: opened.tracing.exporter },
     limits: { ...next.limits, headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood },
   };
   const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);

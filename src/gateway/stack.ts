@@ -61,6 +61,7 @@ export function drawStack(parts: Parts, background: CacheOptions['background']):
         internal: 'upstream answered 429',
       }),
     lateArrivalMs: LATE_ARRIVAL_MS,
+    propagate: settings.tracing.propagate,
     clock,
     meter: metrics,
     log,

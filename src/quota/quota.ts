@@ -1,6 +1,6 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import { extend, type OnTerms, type Outcome, type Received, type Refusal, refuse, type Stage } from '../exchange.ts';
-import type { Meter } from '../observe.ts';
+import { type Meter, timed } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Decision, Ledger, RefusedBy, Slot } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
@@ -62,7 +62,8 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
       // Every slot this request is given ends with it: one that nobody ended would be held for ever.
       const slots = [slot];
       const admitAgain = (): Decision | Promise<Decision> => {
-        const again = ledger.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0 });
+        const asked = ledger.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0 });
+        const again = timed(exchange.trace, 'decide', asked);
         const note = (decided: Decision): Decision => {
           if (decided.kind === 'admitted') slots.push(decided.slot);
           meter.quotaDecision(tenant.account, tenant.id, decided.kind === 'admitted' ? 'admitted' : decided.by);
@@ -74,7 +75,7 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
     };
 
     return (exchange) => {
-      const { tenant, headers, hangUp, terms } = exchange;
+      const { tenant, headers, hangUp, terms, trace } = exchange;
       const allowedMs = preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id);
       const visit = options.room.enter({
         account: tenant.account,
@@ -82,6 +83,7 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
         maxWaitMs: Math.max(0, Math.min(allowedMs, terms.patienceMs) - terms.waitedMs),
         background: terms.background,
         hangUp,
+        trace,
       });
       return visit instanceof Promise ? visit.then((later) => goOn(exchange, later)) : goOn(exchange, visit);
     };

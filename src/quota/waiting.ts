@@ -1,5 +1,6 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import type { HangUp } from '../exchange.ts';
+import { type Span, timed } from '../observe.ts';
 import type { Decision, Ledger } from './ledger.ts';
 
 type Admitted = Extract<Decision, { kind: 'admitted' }>;
@@ -25,6 +26,7 @@ export interface Visitor {
   /** Nobody waits for it: see {@link Ask}. */
   readonly background?: boolean;
   readonly hangUp: HangUp;
+  readonly trace?: Span | null;
 }
 
 export interface WaitingRoom {
@@ -91,8 +93,8 @@ export function createWaitingRoom(options: {
       // The first of them knows how long it takes at least.
       const told = rooms.get(visitor.account)?.toldTo(visitor.tenant);
       if (told !== undefined) return settle(visitor, told);
-      const { account, tenant, maxWaitMs, background = false } = visitor;
-      const decision = options.ledger.admit({ account, tenant, maxWaitMs, background });
+      const { account, tenant, maxWaitMs, background = false, trace = null } = visitor;
+      const decision = timed(trace, 'decide', options.ledger.admit({ account, tenant, maxWaitMs, background }));
       return decision instanceof Promise ? decision.then((later) => settle(visitor, later)) : settle(visitor, decision);
     },
     waiting: (account, tenant) => rooms.get(account)?.waiting(tenant) ?? 0,
@@ -113,6 +115,8 @@ interface Guest {
   readonly visitor: Visitor;
   readonly since: MonotonicMs;
   readonly end: (visit: Visit) => void;
+  /** Of its wait. */
+  readonly span: Span | null;
   /** It has left, been refused or been admitted. */
   ended: boolean;
 }
@@ -160,13 +164,16 @@ class AccountRoom {
   join(visitor: Visitor, told: Refused): Promise<Visit> {
     return new Promise((resolve) => {
       const since = this.#clock.monotonic();
+      const span = visitor.trace?.start('wait') ?? null;
       const cancelDeadline = this.#clock.after(visitor.maxWaitMs, () => this.#refuse(guest));
       const stopListening = visitor.hangUp.onHangUp(() => this.#remove(guest, { kind: 'left' }));
       const guest: Guest = {
         visitor,
         since,
+        span,
         ended: false,
         end: (visit) => {
+          span?.end({ decision: visit.kind === 'refused' ? visit.decision.by : visit.kind });
           cancelDeadline();
           stopListening();
           resolve(visit);
@@ -229,7 +236,8 @@ class AccountRoom {
     queue.asking = true;
     let inLine = false;
     for (let [first] = queue.guests; first !== undefined; [first] = queue.guests) {
-      const decision = await this.#ledger.admit({ account: this.#account, tenant, maxWaitMs: this.#leftMs(first) });
+      const asked = this.#ledger.admit({ account: this.#account, tenant, maxWaitMs: this.#leftMs(first) });
+      const decision = await timed(first.span, 'decide', asked);
       const [guest] = queue.guests;
       inLine = decision.kind === 'refused';
       if (decision.kind === 'admitted') {

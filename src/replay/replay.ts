@@ -14,7 +14,7 @@ import {
   refuse,
   type Stage,
 } from '../exchange.ts';
-import type { Log, Meter } from '../observe.ts';
+import { type Log, type Meter, timed } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import { canonicalQuery } from '../routing/query.ts';
 import { gather } from './gather.ts';
@@ -106,7 +106,7 @@ export function replayWrites<E extends Replayable>(options: ReplayOptions): Stag
       owner: randomUUID(),
       leaseMs: 2 * timeoutMs + BESIDES_MS,
     };
-    const begun = await store.begin(claim);
+    const begun = await timed(exchange.trace, 'claim', store.begin(claim));
     if (begun.kind === 'go') return first(exchange, claim, read.body, next);
     meter.idempotency(begun.kind === 'replay' ? 'replayed' : begun.kind);
     if (begun.kind === 'replay') meter.callSaved(exchange.tenant.id, 'replay');

@@ -1,6 +1,8 @@
 /** One request, as its access line tells it. */
 export interface AccessLine {
   readonly requestId: string;
+  /** Null where nothing is traced. */
+  readonly traceId: string | null;
   readonly method: string;
   /** The template, '' if none matched. */
   readonly route: string;
@@ -49,6 +51,8 @@ export function accessFields(line: AccessLine): Record<string, unknown> {
     bytes: line.bytes,
     client: line.client,
   };
+  // The name by which collectors join lines and traces (OpenTelemetry, "Trace Context in non-OTLP Log Formats").
+  if (line.traceId !== null) fields['trace_id'] = line.traceId;
   if (line.upstreamStatus !== null) fields['upstreamStatus'] = line.upstreamStatus;
   if (line.attempts > 1) fields['attempts'] = line.attempts;
   if (line.code !== null) fields['code'] = line.code;

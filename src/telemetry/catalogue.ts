@@ -91,6 +91,11 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
     ]),
     idempotency: counter('idempotency_total', 'Writes with an Idempotency-Key, by what came of them.', ['outcome']),
     cacheOperations: counter('cache_operations_total', 'Look-ups and stores of the cache.', ['tier', 'outcome']),
+    spans: counter(
+      'trace_spans_total',
+      'Spans by what became of them: exported, failed for want of a collector, dropped as there were too many.',
+      ['outcome'],
+    ),
     reloads: counter('config_reloads_total', 'Loads of the configuration, the first one included, by outcome.', [
       'outcome',
     ]),

@@ -17,6 +17,7 @@ function logging(level = 'debug') {
 
 const access: AccessLine = {
   requestId: 'r-1',
+  traceId: null,
   method: 'GET',
   route: '/api/v1/**',
   path: '/api/v1/flows',
@@ -189,6 +190,12 @@ describe('an access line', () => {
     const { log, parsed } = logging('info');
     log.access({ ...access, code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true });
     expect(parsed()[0]).toMatchObject({ code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true });
+  });
+
+  it('names its trace as OpenTelemetry wants it, so that collectors join the two', () => {
+    const { log, parsed } = logging('info');
+    log.access({ ...access, traceId: 'a'.repeat(32) });
+    expect(parsed()[0]).toMatchObject({ trace_id: 'a'.repeat(32) });
   });
 
   it('holds no path longer than 256 characters and no control character, whatever was sent', () => {

@@ -47,6 +47,7 @@ describe('the metrics of the contract', () => {
     metrics.upstreamFieldMalformed('main', 'x-ratelimit-limit');
     metrics.guardFallback('guess');
     metrics.idempotency('first');
+    metrics.spans('exported', 2);
     metrics.credentialRefresh('main', 'spare', 'ok');
     metrics.credentialExpiry('main', 'spare', 1.8e9);
     metrics.cacheOperation('memory', 'hit');
@@ -69,6 +70,7 @@ describe('the metrics of the contract', () => {
       upstream_requests_total: 'counter{account,upstream,method,status}',
       upstream_request_duration_seconds: 'histogram{upstream}',
       upstream_retries_total: 'counter{}',
+      trace_spans_total: 'counter{outcome}',
       upstream_calls_saved_total: 'counter{tenant,by}',
       quota_limit: 'gauge{account}',
       quota_ceiling: 'gauge{account}',

@@ -120,6 +120,9 @@ function meterOf(families: Catalogue, series: () => Handles): Omit<Meter, 'crede
     idempotency(outcome) {
       families.idempotency.of({ outcome }).value += 1;
     },
+    spans(outcome, count) {
+      families.spans.of({ outcome }).value += count;
+    },
     cacheOperation(tier, outcome) {
       series().cacheOperations(tier)(outcome).value += 1;
     },

@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import type { Authenticated } from '../auth/authenticate.ts';
 import type { Authorised } from '../auth/authorise.ts';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { answer, type Handler, type Outcome, type Refusal, refuse } from '../exchange.ts';
-import type { Log, Meter } from '../observe.ts';
+import { answer, type Handler, type HeaderList, type Outcome, type Refusal, refuse } from '../exchange.ts';
+import { type Log, type Meter, type Span, timed } from '../observe.ts';
 import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
 import type { Admitted } from '../quota/quota.ts';
 import type { Routed } from '../routing/route.ts';
@@ -26,6 +26,8 @@ export interface ForwardOptions {
   readonly refuseHeld: (account: string) => Refusal;
   /** How long after we gave up a request may still arrive upstream. */
   readonly lateArrivalMs: number;
+  /** Patchworks may hear of the trace. */
+  readonly propagate: boolean;
   readonly clock: Clock;
   readonly meter: Meter;
   readonly log: Log;
@@ -45,6 +47,7 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
     const { upstream } = exchange.route;
     const startedAt = clock.monotonic();
     const connection = exchange.headers['connection'];
+    const span = exchange.trace === null ? null : attemptOf(exchange, held, exchange.trace);
     const sent = await sender.send({
       origin: upstream.origin,
       method: exchange.method,
@@ -55,11 +58,13 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
         authorization: held.authorization,
         requestId: exchange.requestId,
         identity: exchange.route.rewriteLinks,
+        trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
       }),
       body: exchange.payload,
       timeoutMs: upstream.timeoutMs,
       hangUp: exchange.carryThrough === true ? null : exchange.hangUp,
     });
+    span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
     const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
     exchange.notes.attempts += 1;
     exchange.notes.upstreamMs = (exchange.notes.upstreamMs ?? 0) + tookMs;
@@ -84,7 +89,7 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
     const tried: Held[] = [];
     let { slot } = exchange;
     for (;;) {
-      const grant = await pool.grant(tried);
+      const grant = await timed(exchange.trace, 'credential', pool.grant(tried));
       if (grant.kind === 'none') {
         slot.refund();
         return refuseGrant(grant);
@@ -115,6 +120,16 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
       meter.upstreamRetry(exchange.route.upstream.id, 'credential');
     }
   };
+}
+
+const UNTRACED: HeaderList = [];
+
+function attemptOf({ method, route, notes }: Forwardable, held: Held, trace: Span): Span {
+  const { id, account, origin } = route.upstream;
+  return trace.start('send', {
+    ...{ method, route: route.template, upstream: id, account, origin, credential: held.credential },
+    ...(notes.attempts > 0 && { resends: notes.attempts }),
+  });
 }
 
 function passOn(sent: Answered, refuseHeld: () => Refusal): Outcome {

@@ -53,6 +53,10 @@ const endsHere = new Set([
   'prefer',
 ]);
 
+/** Of a trace (W3C Trace Context, W3C Baggage). */
+const TRACE_CONTEXT = new Set(['traceparent', 'tracestate']);
+const ALL_OF_A_TRACE = new Set([...TRACE_CONTEXT, 'baggage']);
+
 export interface OutboundHeaderOptions {
   readonly rawHeaders: readonly string[];
   /** Value of the Connection header, if any. */
@@ -61,6 +65,8 @@ export interface OutboundHeaderOptions {
   readonly requestId: string;
   /** Ask for a body that is not compressed, because links in it will be rewritten. */
   readonly identity: boolean;
+  /** In place of the caller's; none: Patchworks hears nothing of a trace. Null: the caller's pass like any other. */
+  readonly trace: HeaderList | null;
 }
 
 /**
@@ -69,7 +75,8 @@ export interface OutboundHeaderOptions {
  * them answers may not be JSON).
  */
 export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
-  const { rawHeaders } = options;
+  const { rawHeaders, trace } = options;
+  const replaced = trace === null ? null : trace.length === 0 ? ALL_OF_A_TRACE : TRACE_CONTEXT;
   const named = options.connection === undefined ? null : namedByConnection(options.connection);
   const headers: HeaderList = [];
   let accept = false;
@@ -77,7 +84,7 @@ export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     const lower = name.toLowerCase();
-    if (endsHere.has(lower) || named?.has(lower)) continue;
+    if (endsHere.has(lower) || named?.has(lower) || replaced?.has(lower)) continue;
     if (lower === 'accept') accept = true;
     else if (lower === 'content-type') contentType = true;
     else if (lower === 'accept-encoding' && options.identity) continue;
@@ -86,6 +93,7 @@ export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   if (!accept) headers.push('Accept', 'application/json');
   if (!contentType) headers.push('Content-Type', 'application/json');
   if (options.identity) headers.push('Accept-Encoding', 'identity');
+  if (trace !== null) headers.push(...trace);
   headers.push('Authorization', options.authorization, 'X-Request-Id', options.requestId);
   return headers;
 }

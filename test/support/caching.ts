@@ -102,6 +102,7 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
       body: null,
       hangUp,
       notes: { ...emptyNotes(), tenant: asked.tenant ?? 'one' },
+      trace: null,
       route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 } },
     } as unknown as Cacheable;
     return handler(exchange);
