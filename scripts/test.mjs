@@ -21,6 +21,8 @@ function test() {
     'chromium',
     'helm',
     'kubectl',
+    'haproxy',
+    'docker-compose',
   ]);
   // Tests of the process run what the image runs.
   const build = spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { cwd: root, stdio: 'inherit' });

