@@ -65,11 +65,13 @@ export async function simulate(args: string[], io: Io): Promise<number> {
       ...(apiKeys !== undefined && { apiKeys }),
       switches: { limit, scope: scope as Switches['scope'], ...(latencyMs > 0 && { answerLatency }) },
     });
-    say(io.stdout, banner(simulator.url, limit, apiKeys === undefined));
-    await new Promise<void>((resolve) => {
+    // Before it says that it is there: whoever reads that may end it at once.
+    const stopped = new Promise<void>((resolve) => {
       process.once('SIGINT', resolve);
       process.once('SIGTERM', resolve);
     });
+    say(io.stdout, banner(simulator.url, limit, apiKeys === undefined));
+    await stopped;
     await simulator.close();
     return 0;
   } catch (error) {

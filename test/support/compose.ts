@@ -34,10 +34,17 @@ export interface Composed {
   readonly secrets: Readonly<Record<string, { readonly file: string }>>;
 }
 
-/** compose.yaml as Compose reads it: validated, anchors and variables resolved, paths made absolute. */
+/**
+ * compose.yaml as Compose reads it: validated, anchors and variables resolved, paths made absolute. Debian's Compose is 1.29, and
+ * does not know `name` yet.
+ */
 export async function composed(env: Record<string, string> = {}, profiles: readonly string[] = []): Promise<Composed> {
-  const args = ['-f', join(DEPLOY, 'compose.yaml'), ...profiles.flatMap((name) => ['--profile', name]), 'config'];
-  const { stdout } = await run('docker-compose', args, { env: { ...process.env, ...env } });
+  await using files = await folder({
+    'compose.yaml': (await readFile(join(DEPLOY, 'compose.yaml'), 'utf8')).replace(/^name: .*$/m, ''),
+  });
+  const args = ['-f', join(files.path, 'compose.yaml'), '--project-directory', DEPLOY];
+  const wanted = profiles.flatMap((name) => ['--profile', name]);
+  const { stdout } = await run('docker-compose', [...args, ...wanted, 'config'], { env: { ...process.env, ...env } });
   return parse(stdout) as Composed;
 }
 
@@ -52,8 +59,8 @@ export interface Member {
 export interface Topology {
   readonly simulator: Simulator;
   readonly gateways: readonly [Member, Member];
-  /** Asks through the balancer, on a connection of its own unless told otherwise. */
-  ask(path: string, more?: { headers?: Record<string, string>; from?: string; agent?: Agent }): Promise<number>;
+  /** Asks through the balancer, on a connection of its own. */
+  ask(path: string, more?: Asked): Promise<number>;
   /** What the balancer thinks of itself. */
   balancerHealth(): Promise<number>;
   balancerLog(): string;
@@ -61,35 +68,50 @@ export interface Topology {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+interface Asked {
+  readonly headers?: Record<string, string>;
+  /** Address of this machine that the connection comes from. */
+  readonly from?: string;
+}
+
 export const DEMO_KEY = 'pgk_demo_fake-key-for-compose';
 
 export async function topology(drain = '2s'): Promise<Topology> {
-  const simulator = await createSimulator();
-  const password = (await committed('secrets/redis-password')).trim();
-  const valkey = (await committed('valkey.conf')).split('\n').filter((line) => !/^(#|dir |$)/.test(line));
-  const args = [...valkey.flatMap((line) => optionOf(line)), '--requirepass', password];
-  const redis = await redisServer({ password, args });
-  const files = await folder({ 'tenants.yaml': await committed('config/tenants.yaml') });
-  const ports = { bind: await freePort(), health: await freePort() };
-  const first = await member(1, files, redis, simulator, drain);
-  const second = await member(2, files, redis, simulator, drain);
-  const gateways = [first, second] as const;
-  const balancer = await balancerOf(files, ports, gateways);
-  return {
-    simulator,
-    redis,
-    gateways,
-    balancerLog: balancer.log,
-    ask: (path, more = {}) => ask(ports.bind, path, more),
-    balancerHealth: () => ask(ports.health, '/healthz', {}),
-    async [Symbol.asyncDispose]() {
-      balancer.child.kill('SIGKILL');
-      await Promise.all(gateways.map(({ process }) => process[Symbol.asyncDispose]()));
-      await redis[Symbol.asyncDispose]();
-      await simulator.close();
-      await files[Symbol.asyncDispose]();
-    },
+  const opened: (() => Promise<unknown> | unknown)[] = [];
+  const close = async (): Promise<void> => {
+    for (const each of opened.splice(0).reverse()) await each();
   };
+  try {
+    const simulator = await createSimulator();
+    opened.push(() => simulator.close());
+    const files = await folder({ 'tenants.yaml': await committed('config/tenants.yaml') });
+    opened.push(() => files[Symbol.asyncDispose]());
+    const redis = await valkey();
+    opened.push(() => redis[Symbol.asyncDispose]());
+    const gateways = [
+      await member(1, files, redis, simulator, drain),
+      await member(2, files, redis, simulator, drain),
+    ] as const;
+    opened.push(() => Promise.all(gateways.map(({ process }) => process[Symbol.asyncDispose]())));
+    const balancer = await balancerOf(files, gateways);
+    opened.push(() => balancer.child.kill('SIGKILL'));
+    return {
+      ...{ simulator, redis, gateways, balancerLog: balancer.log },
+      ask: (path, more = {}) => ask(balancer.ports.traffic, path, more),
+      balancerHealth: () => ask(balancer.ports.health, '/healthz', {}),
+      [Symbol.asyncDispose]: close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** With the options of valkey.conf, but for its folder. */
+async function valkey(): Promise<RedisServer> {
+  const password = (await committed('secrets/redis-password')).trim();
+  const options = (await committed('valkey.conf')).split('\n').filter((line) => !/^(#|dir |$)/.test(line));
+  return redisServer({ password, args: [...options.flatMap(optionOf), '--requirepass', password] });
 }
 
 /** `name value` of a configuration file as arguments of the program. */
@@ -107,25 +129,31 @@ async function member(
   simulator: Simulator,
   drain: string,
 ): Promise<Served> {
-  const [traffic, admin] = [await freePort(), await freePort()];
   const text = (await committed('config/gateway.yaml'))
     .replaceAll('/run/secrets/', join(DEPLOY, 'compose/secrets/'))
     .replace('redis://valkey:6379', redis.url)
-    .replace('admin: { host: 0.0.0.0', `traffic: { host: 127.0.0.1, port: ${traffic} }\n  admin: { port: ${admin}`);
+    .replace('admin: { host: 0.0.0.0', 'traffic: { host: 127.0.0.1, port: 0 }\n  admin: { port: 0');
   await writeFile(join(files.path, `gateway-${number}.yaml`), `${text}\ndrain: { delay: ${drain} }\n`);
   const env = { CORE_ORIGIN: simulator.url, START_ORIGIN: simulator.url, FRONT_SUBNET: '127.0.0.1/32' };
   const process = patchgate(['serve', '--config', `gateway-${number}.yaml`], { cwd: files.path, env });
-  await process.waitFor(/"msg":"listening"/);
-  return { process, traffic, admin, adminUrl: `http://127.0.0.1:${admin}` };
+  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
+  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
+  return { process, traffic: traffic.port, admin: admin.port, adminUrl: `http://127.0.0.1:${admin.port}` };
 }
 
-async function balancerOf(
-  files: Folder,
-  ports: { readonly bind: number; readonly health: number },
-  gateways: readonly [Served, Served],
-): Promise<{ readonly child: ChildProcess; readonly log: () => string }> {
+interface Balancer {
+  readonly child: ChildProcess;
+  readonly ports: { readonly traffic: number; readonly health: number };
+  readonly log: () => string;
+}
+
+const MOST_TRIES = 3;
+
+/** A port that was free a moment ago may be somebody else's by now: then with another one. */
+async function balancerOf(files: Folder, gateways: readonly Served[], tries = MOST_TRIES): Promise<Balancer> {
+  const ports = { traffic: await freePort(), health: await freePort() };
   let text = (await committed('haproxy.cfg'))
-    .replace('bind :8080', `bind 127.0.0.1:${ports.bind}`)
+    .replace('bind :8080', `bind 127.0.0.1:${ports.traffic}`)
     .replace('127.0.0.1:8404', `127.0.0.1:${ports.health}`);
   // With names every server is checked on the same port; here each has another one.
   for (const [i, { traffic, admin }] of gateways.entries())
@@ -138,23 +166,22 @@ async function balancerOf(
     stream.on('data', (chunk) => {
       said += chunk;
     });
-  const health = () => ask(ports.health, '/healthz', {}).catch(() => 0);
-  await until('the balancer is well', async () => (await health()) === 200).catch((error) => {
-    child.kill('SIGKILL');
-    throw new Error(said, { cause: error });
-  });
-  return { child, log: () => said };
+  const isWell = () =>
+    ask(ports.health, '/healthz', {}).then(
+      (status) => status === 200,
+      () => false,
+    );
+  await until('the balancer is well, or has ended', async () => child.exitCode !== null || isWell());
+  if (child.exitCode === null) return { child, ports, log: () => said };
+  if (tries === 1 || !said.includes('Address already in use')) throw new Error(said);
+  return balancerOf(files, gateways, tries - 1);
 }
 
-function ask(
-  port: number,
-  path: string,
-  { headers = {}, from, agent }: { headers?: Record<string, string>; from?: string; agent?: Agent },
-): Promise<number> {
+function ask(port: number, path: string, { headers = {}, from }: Asked): Promise<number> {
   return new Promise((resolve, reject) => {
     const options = {
       ...{ host: '127.0.0.1', port, path, headers: { Authorization: `Bearer ${DEMO_KEY}`, ...headers } },
-      agent: agent ?? new Agent(),
+      agent: new Agent(),
       ...(from !== undefined && { localAddress: from }),
     };
     const request = get(options, (response) => {
