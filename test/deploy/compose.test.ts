@@ -68,7 +68,7 @@ describe('compose.yaml', () => {
     expect(Object.keys(services['valkey']?.networks ?? {})).toEqual(['state']);
   });
 
-  test('mounts nothing that is not there', async () => {
+  test('mounts nothing of its own folder that is not there', async () => {
     const { services, secrets } = await composed({}, ['simulator']);
     const mounted = Object.values(services).flatMap(({ volumes = [] }) =>
       volumes.map((each) => each.split(':')[0] ?? ''),
