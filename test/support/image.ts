@@ -188,7 +188,9 @@ async function npmCache(scratch: string): Promise<string> {
   if (await isThere(copied)) return copied;
   await mkdir(copied);
   const packages = join(own, '_cacache');
-  if (await isThere(packages)) await cp(packages, join(copied, '_cacache'), { recursive: true });
+  // What another npm is fetching at the moment comes and goes in `tmp`.
+  const filter = (path: string) => path !== join(packages, 'tmp');
+  if (await isThere(packages)) await cp(packages, join(copied, '_cacache'), { recursive: true, filter });
   await run('chown', ['-R', `${NOBODY}:${NOBODY}`, copied]);
   return copied;
 }
