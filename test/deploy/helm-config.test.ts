@@ -106,6 +106,11 @@ describe('pods are restarted by what they can not take over while they run', () 
     ['limits.idleTimeout', 'minimal', limits({ idleTimeout: '90s' })],
     ['limits.failedKeys', 'minimal', limits({ failedKeys: 30 })],
     ['limits.flood', 'minimal', limits({ flood: 100 })],
+    [
+      'tracing.endpoint tracing.headers tracing.sample tracing.serviceName',
+      'minimal',
+      config({ tracing: { endpoint: 'http://collector:4318' } }),
+    ],
     ['upstreams.core.timeout', 'valkey', timeout('2m')],
   ];
   test.each(fixed)('%s', async (options, file, values) => {
@@ -127,6 +132,7 @@ describe('pods are restarted by what they can not take over while they run', () 
     ['a timeout, without Redis', 'minimal', timeout('2m')],
     ['limits of bodies', 'minimal', limits({ body: '1MiB', replay: '64KiB' })],
     ['what is kept of an answer', 'minimal', config({ idempotency: { maxAnswer: '64KiB' } })],
+    ['whether traces go on upstream', 'minimal', config({ tracing: { propagate: true } })],
     ['the level of the log', 'minimal', config({ log: { level: 'debug' } })],
   ];
   test.each(reloaded)('and not by %s', async (_, file, values) => {
