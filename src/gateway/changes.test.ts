@@ -8,6 +8,7 @@ import { fitted } from './fixed.ts';
 const hash = (digit: string) => digit.repeat(64);
 const BASE = {
   redis: { url: 'redis://localhost' },
+  tracing: { endpoint: 'http://localhost:4318/v1/traces', headers: { 'x-key': 'fake-canary-zero' } },
   accounts: { main: { quota: { ceiling: 200 }, credentials: [{ id: 'first', apiKey: 'fake-canary-one' }] } },
   tenants: {
     billing: { keys: [{ id: 'a', sha256: hash('a') }], quota: { rate: 60 } },
@@ -56,6 +57,7 @@ describe('what a reload says of itself', () => {
           ],
         },
       },
+      tracing: BASE.tracing,
       limits: { body: '1MiB' },
       cache: { rules: [] },
       tenants: {

@@ -18,6 +18,7 @@ const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => u
   ['drain.timeout', ({ drain }) => drain.timeoutMs],
   ['reload.watch', ({ reload }) => reload.watch],
   ['reload.poll', ({ reload }) => reload.pollMs],
+  ['tracing.propagate', ({ tracing }) => tracing.propagate],
   ['log.level', ({ log }) => log.level],
 ];
 

@@ -97,7 +97,8 @@ test('the codes that the rules and runbooks name are those of refusals', () => {
 });
 
 test('the lines of the log that the runbooks quote are those of the code', () => {
-  const prose = read('docs/operations.md').replace(/```.*?```/gs, '');
+  const page = read('docs/operations.md');
+  const prose = page.slice(page.indexOf('\n## Alerts\n')).replace(/```.*?```/gs, '');
   const quoted = [...prose.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
   // Neither a command, a request, nor an option with its value.
   const lines = quoted.filter(
