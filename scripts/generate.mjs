@@ -1,16 +1,18 @@
-// Writes what is made from the schema (docs/configuration.md, the JSON Schemas and, from those, the chart's), and the Grafana
-// dashboards. Needs a build.
+// Writes what is made from the schema (docs/configuration.md, the JSON Schemas and, from those, the chart's), the Grafana
+// dashboards, and the licences of what is installed. Needs a build.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chartFiles, leftovers } from './chart/files.mjs';
 import { dashboardFiles } from './dashboards/render.mjs';
+import { licencesPage } from './supply/licences.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 const { configurationPage, gatewayJsonSchema, tenantsJsonSchema } = await import(inRoot('dist/config/document.js'));
 
 mkdirSync(inRoot('docs'), { recursive: true });
 writeFileSync(inRoot('docs/configuration.md'), configurationPage());
+writeFileSync(inRoot('docs/licences.md'), licencesPage());
 writeFileSync(inRoot('config/gateway.schema.json'), `${JSON.stringify(gatewayJsonSchema(), null, 2)}\n`);
 writeFileSync(inRoot('config/tenants.schema.json'), `${JSON.stringify(tenantsJsonSchema(), null, 2)}\n`);
 
