@@ -47,7 +47,7 @@ export const pause = (/** @type {number} */ ms) => new Promise((resolve) => setT
  * @param {number} [withinMs]
  * @returns {Promise<T>} the first that is something
  */
-export async function until(what, look, withinMs = 20_000) {
+export async function until(what, look, withinMs = 45_000) {
   const deadline = performance.now() + withinMs;
   for (;;) {
     const found = await look();
