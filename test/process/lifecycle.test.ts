@@ -145,8 +145,9 @@ test('a 1 GiB download passes in constant memory', async () => {
     for await (const chunk of response.body!) bytes += chunk.length;
     expect(bytes).toBe(size);
   };
-  // The first megabytes grow the heap of a young process, whatever comes after them.
-  await download(64 * 2 ** 20);
+  // The first hundreds of megabytes grow the heap of a young process, whatever comes after them: how far is up to the garbage
+  // collector, and on a busy machine that is late.
+  await download(256 * 2 ** 20);
   const before = await highestRssMiB();
   await download(2 ** 30);
   expect((await highestRssMiB()) - before).toBeLessThan(40);
