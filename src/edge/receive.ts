@@ -26,6 +26,8 @@ export interface Reception {
 const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 /** RFC 3986 host and port, loosely: it goes into links that are sent to the same caller. */
 const SANE_HOST = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
+/** What needs no closer look: not an address in figures, no port, no Punycode. */
+const NAME_ALONE = /^(?!.*xn--)(?:[a-z0-9-]+\.)*[a-z][a-z-]*$/i;
 
 /** Turns what Node parsed into the exchange that travels through the stack. */
 export function receive(
@@ -60,16 +62,43 @@ export function receive(
   return { exchange, caller, refusal: body.kind === 'too_large' ? refuse('body_too_large') : null };
 }
 
+/**
+ * More lines than any client sends; Apache and Envoy have the same limit. Some servers drop what is beyond theirs in silence,
+ * and with it perhaps the account's credential: one caller could make Patchworks answer 401 to all.
+ */
+const MOST_HEADER_LINES = 100;
+
 /** Why Node's parser let something pass that is no request for this gateway; null if nothing is wrong. */
 export function faultOf(incoming: IncomingMessage): string | null {
-  const { method, headers } = incoming;
+  const { method, headers, httpVersion, rawHeaders } = incoming;
   const target = incoming.url ?? '';
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') return `HTTP/${httpVersion}`;
   if (method === 'TRACE' || method === 'CONNECT') return `method ${method}`;
   if (!target.startsWith('/')) return 'the target is not of origin form';
-  if (headers.host === undefined ? incoming.httpVersion !== '1.0' : !SANE_HOST.test(headers.host))
+  if (rawHeaders.length > 2 * MOST_HEADER_LINES) return `more than ${MOST_HEADER_LINES} header lines`;
+  // RFC 9112 section 3.2; Node keeps the first of two and says nothing.
+  if (headers.host === undefined ? httpVersion !== '1.0' : !isHost(headers.host) || hasSeveralHosts(rawHeaders))
     return 'malformed Host';
-  // RFC 9112 section 6.1: with a coding we do not know, nobody can tell where the body ends.
+  // RFC 9112 section 6.1: with a coding we do not know, nobody can tell where the body ends; HTTP/1.0 knows none.
   const coding = headers['transfer-encoding'];
-  if (coding !== undefined && coding.toLowerCase() !== 'chunked') return 'unknown transfer coding';
+  if (coding !== undefined && (coding.toLowerCase() !== 'chunked' || httpVersion === '1.0'))
+    return 'unknown transfer coding';
   return null;
+}
+
+function isHost(host: string): boolean {
+  if (NAME_ALONE.test(host)) return true;
+  // Hono makes a URL of it, and would refuse in its own words what is none.
+  return SANE_HOST.test(host) && URL.canParse(`http://${host}`);
+}
+
+function hasSeveralHosts(rawHeaders: readonly string[]): boolean {
+  let found = false;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string;
+    if (name.length !== 4 || name.toLowerCase() !== 'host') continue;
+    if (found) return true;
+    found = true;
+  }
+  return false;
 }

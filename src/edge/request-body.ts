@@ -16,10 +16,15 @@ export function requestBodyOf(incoming: IncomingMessage, outgoing: ServerRespons
   if (declaredBytes === 0) return { kind: 'body', body: null };
   if (declaredBytes !== null && declaredBytes > limitBytes) return { kind: 'too_large' };
   const open = (): Readable => {
-    if (incoming.headers.expect !== undefined) outgoing.writeContinue();
+    if (waitsForContinue(incoming)) outgoing.writeContinue();
     return declaredBytes === null ? counted(incoming, limitBytes) : incoming;
   };
   return { kind: 'body', body: { declaredBytes, open } };
+}
+
+/** RFC 9110 section 10.1.1: other expectations mean nothing to us, and HTTP/1.0 knows no interim answers. */
+function waitsForContinue({ headers, httpVersion }: IncomingMessage): boolean {
+  return headers.expect?.toLowerCase() === '100-continue' && httpVersion === '1.1';
 }
 
 function counted(incoming: IncomingMessage, limitBytes: number): Readable {

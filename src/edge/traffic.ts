@@ -91,8 +91,13 @@ export function createTraffic(options: TrafficOptions): Traffic {
 
   // Bounded by maxHeaderSize; a limit by number would drop headers silently, and with them perhaps a second key.
   server.maxHeadersCount = 0;
+  /** Connections of which nobody knows any more where the next request begins. */
+  const ending = new WeakSet<Socket>();
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    // What was sent behind a malformed request has been parsed already, and may be a part of it.
+    if (ending.has(incoming.socket)) return;
     const fault = faultOf(incoming);
+    if (fault !== null) ending.add(incoming.socket);
     // What Hono's adapter would refuse in its own words is refused in ours, and so is what it can not read.
     if (fault === null && isReadableByHono(incoming)) void listener(incoming, outgoing);
     else shift.take(incoming, outgoing, options.handler(), fault);
@@ -166,7 +171,7 @@ class Shift {
     });
     const answerWith = (outcome: Outcome): void => {
       end.outcome = outcome;
-      respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing);
+      respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing || fault !== null);
     };
     if (refusal !== null) {
       answerWith(refusal);
