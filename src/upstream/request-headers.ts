@@ -8,11 +8,13 @@ import type { HeaderList } from '../exchange.ts';
  * - `host` and `content-length`: the sender sets its own
  * - forwarding headers: nobody in front of the gateway may tell Patchworks where a request comes from
  * - method and URL overrides: permission was checked for the method and path of the request line
+ * - `proxy`: CGI makes `HTTP_PROXY` of it, which libraries take for the proxy to use
  * - `expect`: answered by the gateway; `x-request-id`: set anew
  */
 const endsHere = new Set([
   'connection',
   'keep-alive',
+  'proxy',
   'proxy-connection',
   'proxy-authenticate',
   'proxy-authorization',
@@ -31,14 +33,11 @@ const endsHere = new Set([
   'x-request-id',
   'forwarded',
   'via',
-  'x-forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
-  'x-forwarded-port',
-  'x-forwarded-prefix',
-  'x-forwarded-server',
-  'x-forwarded-ssl',
+  'client-ip',
+  'x-proxyuser-ip',
+  'x-originating-ip',
+  'x-remote-ip',
+  'x-remote-addr',
   'x-real-ip',
   'x-client-ip',
   'x-cluster-client-ip',
@@ -47,6 +46,8 @@ const endsHere = new Set([
   'x-original-url',
   'x-rewrite-url',
   'x-original-host',
+  'x-original-uri',
+  'x-host',
   'x-http-method',
   'x-http-method-override',
   'x-method-override',
@@ -70,21 +71,21 @@ export interface OutboundHeaderOptions {
 }
 
 /**
- * The request's headers as Patchworks gets them: those that pass, unchanged and in order, then the account's
- * credential, the request id, and `application/json` for `Accept` and `Content-Type` where they are missing (without
- * them answers may not be JSON).
+ * The request's headers as Patchworks gets them: the account's credential (first, so that nothing a caller sends can push
+ * it over a limit), those that pass, unchanged and in order, then the request id, and `application/json` for `Accept` and
+ * `Content-Type` where they are missing (without them answers may not be JSON).
  */
 export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   const { rawHeaders, trace } = options;
   const replaced = trace === null ? null : trace.length === 0 ? ALL_OF_A_TRACE : TRACE_CONTEXT;
   const named = options.connection === undefined ? null : namedByConnection(options.connection);
-  const headers: HeaderList = [];
+  const headers: HeaderList = ['Authorization', options.authorization];
   let accept = false;
   let contentType = false;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     const lower = name.toLowerCase();
-    if (endsHere.has(lower) || named?.has(lower) || replaced?.has(lower)) continue;
+    if (ends(lower) || named?.has(lower) || replaced?.has(lower)) continue;
     if (lower === 'accept') accept = true;
     else if (lower === 'content-type') contentType = true;
     else if (lower === 'accept-encoding' && options.identity) continue;
@@ -94,8 +95,14 @@ export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   if (!contentType) headers.push('Content-Type', 'application/json');
   if (options.identity) headers.push('Accept-Encoding', 'identity');
   if (trace !== null) headers.push(...trace);
-  headers.push('Authorization', options.authorization, 'X-Request-Id', options.requestId);
+  headers.push('X-Request-Id', options.requestId);
   return headers;
+}
+
+/** CGI, and with it PHP, makes one variable of `X_Forwarded_For` and `X-Forwarded-For`. */
+function ends(lowerName: string): boolean {
+  const name = lowerName.includes('_') ? lowerName.replaceAll('_', '-') : lowerName;
+  return endsHere.has(name) || name.startsWith('x-forwarded');
 }
 
 /** Lower-case names a Connection header lists, to be dropped with it; null for the two everyday values. */
