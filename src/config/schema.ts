@@ -264,7 +264,7 @@ const limits = z
       shown: '1MiB',
     }),
     headers: doc(size(1024, 1024 ** 2).default(32 * 1024), {
-      description: 'All request headers together; above it 400.',
+      description: 'All request headers together; above it 400, as for more than 100 of them.',
       unit: 'size',
       shown: '32KiB',
     }),

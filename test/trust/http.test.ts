@@ -183,6 +183,13 @@ describe('bytes with one reading arrive as that, once, with nothing of their fra
     await gateway.unharmed();
   });
 
+  test('the credential of the account comes before all that the caller has sent, where no limit cuts it off', async () => {
+    await using gateway = await watched();
+    await sendRaw(gateway.port, get('a:b\r\n'.repeat(97)));
+    const names = gateway.simulator.arrivals()[0]!.headers.filter((_, index) => index % 2 === 0);
+    expect(names.slice(0, 3).map((name) => name.toLowerCase())).toEqual(['host', 'connection', 'authorization']);
+  });
+
   test('an interim answer is for who waits for it in HTTP/1.1, and for nobody else', async () => {
     await using gateway = await watched();
     const waiting = post('Expect: 100-Continue\r\nContent-Length: 2\r\n', '{}');
