@@ -9,8 +9,8 @@ const MOST_LAST_TURNS = 500;
 
 interface Connection {
   readonly openedAt: number;
-  /** Requests whose answers have not ended; more than one where a caller does not wait for answers. */
-  answering: number;
+  /** Of requests whose answers have not ended, what ends them; more than one where a caller does not wait for answers. */
+  readonly answering: Set<() => void>;
   /** What had been read when the last answer ended: more by now is the beginning of another request. */
   readBytes: number;
   /** When the drain first saw that beginning. */
@@ -33,21 +33,30 @@ export class Connections {
     this.#headersTimeoutMs = headersTimeoutMs;
     server.on('connection', (socket: Socket) => {
       this.#accepted += 1;
-      this.#open.set(socket, { openedAt: clock.monotonic(), answering: 0, readBytes: 0, beginningSeenAt: null });
-      socket.once('close', () => this.#open.delete(socket));
+      const answering = new Set<() => void>();
+      this.#open.set(socket, { openedAt: clock.monotonic(), answering, readBytes: 0, beginningSeenAt: null });
+      socket.once('close', () => {
+        this.#open.delete(socket);
+        for (const over of answering) over();
+      });
       if (this.#leaving) this.#endWhenQuiet(socket);
     });
   }
 
-  began(socket: Socket): void {
+  /**
+   * @param over called when the connection is gone: Node tells the answer whose turn it was, and none of those that waited for
+   * theirs behind it
+   */
+  began(socket: Socket, over: () => void): void {
     const connection = this.#open.get(socket);
-    if (connection !== undefined) connection.answering += 1;
+    if (connection === undefined) setImmediate(over);
+    else connection.answering.add(over);
   }
 
-  ended(socket: Socket): void {
+  ended(socket: Socket, over: () => void): void {
     const connection = this.#open.get(socket);
     if (connection === undefined) return;
-    connection.answering -= 1;
+    connection.answering.delete(over);
     connection.readBytes = socket.bytesRead;
     connection.beginningSeenAt = null;
     // An answer that began before the drain has not asked its caller to go elsewhere.
@@ -55,7 +64,7 @@ export class Connections {
   }
 
   isAnswering(socket: Socket): boolean {
-    return (this.#open.get(socket)?.answering ?? 0) > 0;
+    return (this.#open.get(socket)?.answering.size ?? 0) > 0;
   }
 
   /**
@@ -82,7 +91,7 @@ export class Connections {
   /** Called right after a poll of the event loop: what has arrived by now has been read. */
   #endWhenQuiet(socket: Socket): void {
     const connection = this.#open.get(socket);
-    if (connection === undefined || connection.answering > 0 || socket.destroyed) return;
+    if (connection === undefined || connection.answering.size > 0 || socket.destroyed) return;
     const waitMs = this.#graceMs(socket, connection);
     if (waitMs <= 0) socket.destroySoon();
     else this.#clock.after(waitMs, () => setImmediate(() => this.#endWhenQuiet(socket)));

@@ -17,7 +17,8 @@ const LINGER_MS = 2_000;
 /** Puts an answer on the wire: the only place that does. */
 export function respond(to: Respondable, answer: Answer, closing: boolean): void {
   const { incoming, outgoing, exchange } = to;
-  if (outgoing.destroyed || outgoing.headersSent) {
+  // An answer that waits for its turn on the connection does not hear of the end of it.
+  if (outgoing.destroyed || outgoing.headersSent || incoming.socket.destroyed) {
     if (answer.body instanceof Readable) answer.body.destroy();
     return;
   }

@@ -163,12 +163,16 @@ class Shift {
     const { exchange, caller, refusal } = receive(incoming, outgoing, fault, this.#options);
     const end = new Ending(incoming.socket);
     this.#inFlight += 1;
-    this.#connections.began(incoming.socket);
-    this.#options.observer.started();
-    outgoing.once('close', () => {
-      this.#connections.ended(incoming.socket);
+    let isOver = false;
+    const over = (): void => {
+      if (isOver) return;
+      isOver = true;
+      this.#connections.ended(incoming.socket, over);
       this.#finish(outgoing, exchange, caller, end);
-    });
+    };
+    this.#connections.began(incoming.socket, over);
+    this.#options.observer.started();
+    outgoing.once('close', over);
     const answerWith = (outcome: Outcome): void => {
       end.outcome = outcome;
       respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing || fault !== null);

@@ -30,7 +30,7 @@ export async function dial(port: number): Promise<RawSocket> {
       ended = true;
     });
   await eventually(() => socket.readyState === 'open', 'the connection');
-  const statuses = () => [...text.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status]) => Number(status));
+  const statuses = () => [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status));
   return {
     socket,
     received: () => text,
