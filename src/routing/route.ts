@@ -67,7 +67,17 @@ function firstOfEachAccount(routes: readonly Route[], method: string, segments: 
 function carriesMethodOverride(method: string, query: string): boolean {
   if (method !== 'POST' || query === '') return false;
   for (const name of new URLSearchParams(query).keys()) {
-    if (name.trim() === '_method' || name.startsWith('_method[')) return true;
+    const variable = variableOf(name);
+    if (variable === '_method' || variable.startsWith('_method[')) return true;
   }
   return false;
+}
+
+/**
+ * The name under which PHP finds a parameter (`php_register_variable_ex`): spaces before it are dropped, it ends at a NUL, and dots
+ * and spaces within are underscores.
+ */
+function variableOf(name: string): string {
+  const [beforeNul = ''] = name.split('\0');
+  return beforeNul.trim().replace(/[ .]/g, '_');
 }
