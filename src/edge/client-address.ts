@@ -25,13 +25,16 @@ export function clientAddressOf(trustedProxies: readonly string[]): (incoming: I
   };
 }
 
-/** IPv4 in IPv6 clothing (`::ffff:10.0.0.1`) is the IPv4 address: one caller must not have two names. */
-function normalise(address: string): string {
-  if (address.startsWith('::ffff:')) {
-    const inner = address.slice(7);
-    if (ipaddr.IPv4.isValid(inner)) return inner;
-  }
-  return address;
+/** Some proxies write the port as well: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
+const WITH_PORT = /^(?:(\d+\.\d+\.\d+\.\d+):\d+|\[([^\]]+)\](?::\d+)?)$/;
+
+/** One caller must not have two names: IPv4 in IPv6 clothing (`::ffff:10.0.0.1`, `::ffff:a00:1`) is the IPv4 address. */
+function normalise(written: string): string {
+  if (!written.includes(':')) return written;
+  const [, v4, v6] = WITH_PORT.exec(written) ?? [];
+  const address = v4 ?? v6 ?? written;
+  if (!address.includes(':') || !ipaddr.isValid(address)) return address;
+  return ipaddr.process(address).toString();
 }
 
 function isTrusted(address: string, ranges: readonly Range[]): boolean {
