@@ -3,6 +3,7 @@ import { readFile as readFromDisk } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { z } from 'zod';
 import { buildSettings } from './build.ts';
+import { withoutFilledIn } from './filled-in.ts';
 import { problemsOf } from './issues.ts';
 import type { Settings } from './model.ts';
 import { type GatewayInput, gatewaySchema, LEVELS } from './schema.ts';
@@ -30,10 +31,18 @@ interface Parsed<T> {
   readonly input: T | null;
   readonly problems: readonly Problem[];
   readonly fromFiles: readonly string[];
+  readonly filledIn: readonly string[];
 }
 
 /** Reads, fills in, validates. All problems at once; on any of them nothing is loaded. */
 export async function loadSettings(options: LoadOptions): Promise<Loaded> {
+  const filledIn: string[] = [];
+  const loaded = await load(options, filledIn);
+  if (loaded.ok) return loaded;
+  return { ok: false, problems: loaded.problems.map((problem) => withoutFilledIn(problem, filledIn)) };
+}
+
+async function load(options: LoadOptions, filledIn: string[]): Promise<Loaded> {
   const readFile: ReadFile = options.readFile ?? ((path) => readFromDisk(path, 'utf8'));
   const texts: string[] = [];
   const read = async <S extends z.ZodType>(
@@ -47,7 +56,9 @@ export async function loadSettings(options: LoadOptions): Promise<Loaded> {
       return { problems: [{ file: path, line: null, path: '', message: `cannot be read: ${reasonOf(error)}` }] };
     }
     texts.push(text);
-    return parse(path, text, schema, options.env, readFile);
+    const parsed = await parse(path, text, schema, options.env, readFile);
+    if ('source' in parsed) filledIn.push(...parsed.filledIn);
+    return parsed;
   };
 
   const gateway = await read(options.path, gatewaySchema);
@@ -104,7 +115,8 @@ async function parse<S extends z.ZodType>(
   // A value that could not be filled in is one problem, not two.
   const unfilled = new Set(filled.problems.map((problem) => problem.path));
   const problems = [...filled.problems, ...found.filter((problem) => !unfilled.has(problem.path))];
-  return { source, input: checked.success ? checked.data : null, problems, fromFiles: filled.fromFiles };
+  const { fromFiles, filledIn } = filled;
+  return { source, input: checked.success ? checked.data : null, problems, fromFiles, filledIn };
 }
 
 type Tenants = { tenants: Record<string, TenantInput> };

@@ -7,6 +7,8 @@ export interface Substituted {
   readonly value: unknown;
   /** Contents of files that were filled in: kept out of logs wherever they turn up. */
   readonly fromFiles: readonly string[];
+  /** Those, and what came from the environment: not to be repeated in a problem. */
+  readonly filledIn: readonly string[];
   readonly problems: readonly Problem[];
 }
 
@@ -24,6 +26,7 @@ export async function substitute(
 ): Promise<Substituted> {
   const problems: Problem[] = [];
   const fromFiles: string[] = [];
+  const fromEnvironment: string[] = [];
 
   const fill = async (inner: string, report: (message: string) => void): Promise<string> => {
     if (inner.startsWith('file:')) {
@@ -43,7 +46,10 @@ export async function substitute(
       return '';
     }
     const value = env[name];
-    if (value !== undefined && (value !== '' || rest.length === 0)) return value;
+    if (value !== undefined && (value !== '' || rest.length === 0)) {
+      fromEnvironment.push(value);
+      return value;
+    }
     if (rest.length > 0) return rest.join(':-');
     report(`the environment variable ${name} is not set`);
     return '';
@@ -66,7 +72,8 @@ export async function substitute(
     return value;
   };
 
-  return { value: await walk(source.value, []), fromFiles, problems };
+  const value = await walk(source.value, []);
+  return { value, fromFiles, filledIn: [...fromFiles, ...fromEnvironment], problems };
 }
 
 async function replaceAll(text: string, fill: (inner: string) => Promise<string>): Promise<string> {
