@@ -65,12 +65,16 @@ function fromEscaped(rawPath: string, query: string): Canonicalised {
   return { ok: true, target: { path: `/${segments.map(encodeSegment).join('/')}`, segments, query } };
 }
 
+/**
+ * Nothing, or dots alone, for a server that cuts off path parameters (`/..;x=1/`) or drops spaces at the ends of a segment
+ * (`/..%20/`) before it resolves dots.
+ */
+const NOTHING_OR_DOTS = /^\s*(\.{0,2})\s*(?:;|$)/;
+
 function faultOf(segments: readonly string[]): string | null {
   for (const segment of segments) {
-    if (segment === '') return 'the path has an empty segment';
-    if (segment === '.' || segment === '..') return 'the path has a dot segment';
-    // Path parameters (`/..;x=1/`) are cut off by some servers before they resolve dots.
-    if (segment.startsWith('..;') || segment.startsWith('.;')) return 'the path has a dot segment';
+    const dots = NOTHING_OR_DOTS.exec(segment)?.[1];
+    if (dots !== undefined) return dots === '' ? 'the path has an empty segment' : 'the path has a dot segment';
   }
   return null;
 }
