@@ -141,13 +141,17 @@ describe('a connection', () => {
     await gateway.unharmed();
   });
 
-  test('that is closed after an answer leaves none of the requests behind it in flight', async () => {
+  test.each([
+    ['with a key', `${AUTH}\r\n`],
+    ['without one', ''],
+  ])('that is closed after an answer leaves none of the requests behind it in flight, %s', async (_name, key) => {
     await using gateway = await watched();
     gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     using pipeline = await dial(gateway.port);
-    // The answer to the first asks for the end of the connection, for its body was not read.
-    const first = `POST /api/v1/users ${HEAD}Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
-    pipeline.write(first + get('/api/v1/flow-runs'));
+    const head = `HTTP/1.1\r\nHost: x\r\n${key}`;
+    // Refused before its body was read: the answer asks for the end of the connection.
+    const first = `POST /api/v1/users ${head}Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
+    pipeline.write(first + `GET /api/v1/flow-runs ${head}\r\n`.repeat(20));
     await pipeline.closed();
     await gateway.unharmed();
   });
