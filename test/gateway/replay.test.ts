@@ -136,7 +136,7 @@ describe('replicas that share a Redis', () => {
     two.simulator.switches.answerLatency = { kind: 'fixed', ms: 600 };
     // On a connection of its own: fetch would open another in place of the one it breaks off.
     const caller = connect(one.port, '127.0.0.1');
-    const head = ['Host: x', `X-API-Key: ${BILLING_KEY}`, 'Idempotency-Key: left', 'Content-Type: application/json'];
+    const head = [`X-API-Key: ${BILLING_KEY}`, 'Idempotency-Key: left', 'Content-Type: application/json'];
     caller.write(`${rawRequest(`POST ${START}`, [...head, 'Content-Length: 15'])}{"payload":"x"}`);
     await eventually(() => writes(two.first).length === 1, 'the request is under way');
     caller.destroy();
