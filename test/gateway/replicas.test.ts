@@ -62,9 +62,12 @@ describe('replicas that share a Redis', () => {
     const calls = async () =>
       Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.client().info('commandstats'))?.[1] ?? 0);
     const before = await calls();
+    const begunAt = performance.now();
     const refused = await Promise.all(Array.from({ length: 200 }, () => gateway.fetch('/api/v1/flow-runs', reader)));
     expect(refused.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(199);
-    expect((await calls()) - before).toBeLessThanOrEqual(5);
+    const tookSeconds = (performance.now() - begunAt) / 1000;
+    // Whatever is asked, a replica says twice a second what it holds, and asks once for the writes of others.
+    expect((await calls()) - before).toBeLessThanOrEqual(5 + Math.ceil(3 * tookSeconds));
   });
 });
 
