@@ -36,7 +36,7 @@ const allowed = {
     rooms: ['routing', 'auth', 'quota', 'cache', 'upstream'],
     libraries: ['hono', '@hono/node-server', 'ipaddr.js'],
   },
-  config: { rooms: ['routing', 'quota'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
+  config: { rooms: ['routing', 'quota', 'upstream'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {
     rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream', 'adapters', 'telemetry', 'edge', 'config'],

@@ -28,6 +28,7 @@ import { createWaitingRoom } from './quota/waiting.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { createRedactor } from './telemetry/redact.ts';
+import { createUpstreams } from './upstream/upstreams.ts';
 
 export interface GatewayOptions {
   readonly settings: Settings;
@@ -81,6 +82,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       accounts: () =>
         [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
       cache: () => memory.size(),
+      upstreams: () => upstreams.readings(),
       keyExpiries: () => keyExpiriesOf(settings()),
       credentials: () => credentialsOf(generations.current()),
       revision: () => settings().revision,
@@ -95,10 +97,25 @@ export function createGateway(options: GatewayOptions): Gateway {
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
   const sender = createUndiciSender({ clock });
+  const upstreams = createUpstreams({ upstreams: opened.upstreams, clock, random, log });
   const tracing = openTracing({ settings: opened, version, clock, meter: metrics, log });
   const guards = openGuards({ settings: opened, clock, meter: metrics, redis: state.redis });
   const lasting: Lasting = {
-    ...{ clock, random, log, metrics, redactor, state, ledger, room, sender, memory, cache, replays: cache.replays },
+    ...{
+      clock,
+      random,
+      log,
+      metrics,
+      redactor,
+      state,
+      ledger,
+      room,
+      sender,
+      upstreams,
+      memory,
+      cache,
+      replays: cache.replays,
+    },
     ...guards,
   };
   const generations = createGenerations(lasting, opened);
@@ -162,6 +179,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     const lastWordsMs = Math.min(LAST_WORDS_MS, timeoutMs / 2);
     await elapsed(clock, timeoutMs - lastWordsMs);
     room.close();
+    upstreams.close();
     await elapsed(clock, lastWordsMs);
     return false;
   };

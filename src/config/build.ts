@@ -1,5 +1,6 @@
 import { parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
+import type { UpstreamRules } from '../upstream/upstreams.ts';
 import { type Checked, checkSettings } from './checks.ts';
 import type { BuildInput, Report } from './input.ts';
 import type {
@@ -25,6 +26,7 @@ import type { GatewayInput } from './schema.ts';
 import type { Path, Problem } from './source.ts';
 import { showPath } from './source.ts';
 import type { TenantInput } from './tenant-schema.ts';
+import { upstreamSchema } from './upstream-schema.ts';
 
 export interface Built {
   readonly settings: Settings;
@@ -123,9 +125,22 @@ function upstreamsOf(
       account: account ?? '',
       origin: origin === undefined ? '' : new URL(origin).origin,
       timeoutMs,
+      ...rulesOf(input ?? upstreamSchema.parse({})),
     });
   }
   return upstreams;
+}
+
+function rulesOf({ retries, breaker, maxInFlight }: GatewayInput['upstreams'][string]): UpstreamRules {
+  const { enabled, failures, minimum, window, open, longest } = breaker;
+  return {
+    retries: { most: retries.most, budgetPercent: retries.budget },
+    breaker: {
+      ...{ enabled, failurePercent: failures, minimum, windowMs: window },
+      ...{ openMs: open, longestMs: Math.max(open, longest) },
+    },
+    maxInFlight,
+  };
 }
 
 function routesOf(gateway: GatewayInput, upstreams: ReadonlyMap<string, UpstreamSettings>): RouteSettings[] {

@@ -43,6 +43,12 @@ describe('a minimal configuration', () => {
       account: 'main',
       origin: 'https://core.wearepatchworks.com',
       timeoutMs: 30_000,
+      retries: { most: 2, budgetPercent: 10 },
+      maxInFlight: 128,
+    });
+    expect(settings.upstreams.get('start')?.breaker).toEqual({
+      ...{ enabled: true, failurePercent: 50, minimum: 10 },
+      ...{ windowMs: 30_000, openMs: 5_000, longestMs: 60_000 },
     });
     expect(settings.routes.map((route) => `${route.match.text} → ${route.upstream}`)).toEqual([
       'POST /api/v1/flows/*/start/** → start',
@@ -185,8 +191,18 @@ describe('every option has an effect on the settings', () => {
     ],
     [
       'upstreams: { core: { origin: "http://127.0.0.1:9", timeout: 1s } }',
-      (s) => s.upstreams.get('core'),
-      { id: 'core', account: 'main', origin: 'http://127.0.0.1:9', timeoutMs: 1000 },
+      (s) => [s.upstreams.get('core')?.account, s.upstreams.get('core')?.origin, s.upstreams.get('core')?.timeoutMs],
+      ['main', 'http://127.0.0.1:9', 1000],
+    ],
+    [
+      'upstreams: { core: { retries: { most: 1, budget: 5 }, maxInFlight: 7 } }',
+      (s) => [s.upstreams.get('core')?.retries, s.upstreams.get('core')?.maxInFlight],
+      [{ most: 1, budgetPercent: 5 }, 7],
+    ],
+    [
+      'upstreams: { core: { breaker: { enabled: false, failures: 20, minimum: 5, window: 1m, open: 2s, longest: 1s } } }',
+      (s) => s.upstreams.get('core')?.breaker,
+      { enabled: false, failurePercent: 20, minimum: 5, windowMs: 60_000, openMs: 2_000, longestMs: 2_000 },
     ],
     [
       'routes: [{ match: "GET /x", upstream: core, rewriteLinks: false }]',
@@ -322,6 +338,10 @@ tenants:
       'tenants.b.keys[0].sha256: is the key of "a" as well',
     ],
     [`${MINIMAL}\nroutes: [{ match: "GET /x", upstream: cor }]`, 'there is no such upstream; known are core, start'],
+    [`${MINIMAL}\nupstreams: { core: { retries: { most: 3 } } }`, 'upstreams.core.retries.most: must be at most 2'],
+    [`${MINIMAL}\nupstreams: { core: { maxInFlight: 0 } }`, 'upstreams.core.maxInFlight: must be at least 1'],
+    [`${MINIMAL}\nupstreams: { core: { breaker: { failures: 0 } } }`, 'breaker.failures: must be at least 1'],
+    [`${MINIMAL}\nupstreams: { core: { breaker: { open: 0s } } }`, 'breaker.open: must be from 10ms to 1h'],
     [`${MINIMAL}\nupstreams: { other: {} }`, 'upstreams.other: needs an origin'],
     [`${MINIMAL}\nredis: {}`, 'redis: needs exactly one of url, sentinels and cluster'],
     [`${MINIMAL}\nredis: { url: "redis://a", cluster: ["b:1"] }`, 'needs exactly one of url, sentinels and cluster'],

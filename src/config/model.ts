@@ -1,6 +1,7 @@
 import type { AccountQuota, TenantQuota } from '../quota/ledger.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import type { Secret } from '../secret.ts';
+import type { UpstreamRules } from '../upstream/upstreams.ts';
 
 /**
  * The configuration as the program reads it: loaded, validated, defaults filled in, units in the names.
@@ -108,7 +109,7 @@ export type CredentialSettings =
       readonly usernameField: string;
     };
 
-export interface UpstreamSettings {
+export interface UpstreamSettings extends UpstreamRules {
   readonly id: string;
   readonly account: string;
   /** `https://host[:port]`, no path. */

@@ -1,9 +1,10 @@
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { doc, duration, flag, httpUrl, id, origin, pathPattern, pattern, size, text, whole } from './fields.ts';
+import { doc, duration, flag, httpUrl, id, pathPattern, pattern, size, text, whole } from './fields.ts';
 import { redisSchema } from './redis-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
 import { tracingSchema } from './tracing-schema.ts';
+import { upstreamSchema } from './upstream-schema.ts';
 
 /**
  * The shape of gateway.yaml and tenants.yaml. Each option carries its documentation: docs/configuration.md and the JSON
@@ -112,20 +113,6 @@ const account = z.strictObject({
         'In order of preference: the first is used, the next when Patchworks answers 401. Each has an `id` and either `apiKey` or `login`.',
     },
   ),
-});
-
-const upstream = z.strictObject({
-  account: doc(id().optional(), {
-    description: 'Account whose quota and credentials are used. Needed only where there are several.',
-  }),
-  origin: doc(origin().optional(), {
-    description: 'Scheme, host and port. `core` and `start` have the addresses of Patchworks as defaults.',
-  }),
-  timeout: doc(duration(10, HOUR).optional(), {
-    description:
-      'From sending to the headers of the answer, and between two chunks of a body; then 504. 30s for `core`, 60s for `start`, 30s for others.',
-    unit: 'duration',
-  }),
 });
 
 const route = z.strictObject({
@@ -335,7 +322,7 @@ export const gatewaySchema = z.strictObject({
   accounts: doc(z.record(id(), account, { error: 'must be a map of accounts' }), {
     description: 'Patchworks accounts, by name.',
   }),
-  upstreams: doc(z.record(id(), upstream).default({}), {
+  upstreams: doc(z.record(id(), upstreamSchema).default({}), {
     description: 'Hosts, by name. `core` and `start` are there by default.',
   }),
   routes: doc(z.array(route).optional(), {

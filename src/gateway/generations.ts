@@ -22,7 +22,7 @@ export interface Generations {
  * reload took away are let go when the last request is done that may still ask for them.
  */
 export function createGenerations(lasting: Lasting, first: Settings): Generations {
-  const { ledger, metrics, redactor, log, room } = lasting;
+  const { ledger, metrics, redactor, log, room, upstreams } = lasting;
   let plan: LedgerPlan = planOf(first);
   const draw = (settings: Settings, before: readonly DrawnCredential[]): Generation =>
     drawGeneration(lasting, settings, before, () => {
@@ -64,6 +64,7 @@ export function createGenerations(lasting: Lasting, first: Settings): Generation
       const stillUsed = [...older, current];
       // The ledger comes first: nobody may ask it for a tenant it does not know.
       configure(planOf(settings, settingsOf(stillUsed)));
+      upstreams.configure(settings.upstreams);
       older = stillUsed;
       current = next;
       // What is not sent yet is not sent any more for a tenant that may not call.

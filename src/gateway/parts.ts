@@ -12,6 +12,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPool } from '../upstream/credentials.ts';
 import type { Sender } from '../upstream/sender.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
 import type { State } from './state.ts';
 
 /** What holds state, connections or counts: opened once by the composition root, it lives through every reload. */
@@ -25,6 +26,7 @@ export interface Lasting {
   readonly ledger: Ledger;
   readonly room: WaitingRoom;
   readonly sender: Sender;
+  readonly upstreams: Upstreams;
   readonly guesses: GuessGuard;
   readonly floods: FloodGuard;
   readonly memory: MemoryCache;

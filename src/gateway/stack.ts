@@ -11,9 +11,11 @@ import { type Admitted, limitByQuota, refuseQuota, retryAfterSeconds } from '../
 import { readUpstreamLimit } from '../quota/upstream-limit.ts';
 import { replayWrites } from '../replay/replay.ts';
 import { findRoute, type Route, type Routed } from '../routing/route.ts';
+import { avoidBroken } from '../upstream/avoid-broken.ts';
 import { forward } from '../upstream/forward.ts';
 import { readSmallBodies, type Uploaded } from '../upstream/payload.ts';
 import { leadLinksBack } from '../upstream/rewrite.ts';
+import { type Seated, takeTurns } from '../upstream/turns.ts';
 import { LATE_ARRIVAL_MS } from './late.ts';
 import type { Parts } from './parts.ts';
 import { scopeOf } from './scope.ts';
@@ -34,10 +36,12 @@ const NEVER_STORE: Settings['cache']['rules'] = [
  *     leadLinksBack     above the cache, so that what is stored is the upstream's and no caller's Host gets into it
  *     replayWrites      a write with an Idempotency-Key is sent once; below the links, for the same reason
  *     cacheAnswers      before the quota: what is in memory costs nothing
+ *     avoidBroken       below the cache, which may have something stale; above all that waits, uploads or spends
  *     readSmallBodies   before the quota: a slow upload holds no slot
  *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
+ *     takeTurns         below the quota, so that no place is held by who waits for a slot; who waits here has no slot
  *     fetchAnswers      one request for all who ask the same; stores the answer on its way up
- *     forward           credential in, send, learn from the answer
+ *     forward           credential in, send, send again what is safe, learn from the answer; asks the breaker once more
  */
 export function drawStack(parts: Parts, background: CacheOptions['background']): Handler<Received> {
   const { settings, clock, random, metrics, log, ledger } = parts;
@@ -46,6 +50,7 @@ export function drawStack(parts: Parts, background: CacheOptions['background']):
 
   const send = forward({
     sender: parts.sender,
+    upstreams: parts.upstreams,
     credentials: parts.credentials,
     limitOf: (account, status, headers) =>
       readUpstreamLimit({
@@ -63,6 +68,7 @@ export function drawStack(parts: Parts, background: CacheOptions['background']):
     lateArrivalMs: LATE_ARRIVAL_MS,
     propagate: settings.tracing.propagate,
     clock,
+    random,
     meter: metrics,
     log,
   });
@@ -77,7 +83,8 @@ export function drawStack(parts: Parts, background: CacheOptions['background']):
     meter: metrics,
     background,
   };
-  const fetching = fetchAnswers<Fetched & Admitted>(caching)(send);
+  const fetching = fetchAnswers<Fetched & Admitted & Seated>(caching)(send);
+  const turns = takeTurns<Fetched & Admitted>(parts)(fetching);
   const quota = limitByQuota<Fetched>({
     ledger,
     room: parts.room,
@@ -86,9 +93,10 @@ export function drawStack(parts: Parts, background: CacheOptions['background']):
     clock,
     random,
     lateArrivalMs: LATE_ARRIVAL_MS,
-  })(fetching);
+  })(turns);
   const upload = readSmallBodies<Allowed & Fetching & OnTerms>(settings.limits)(quota);
-  const cache = cacheAnswers<Allowed>(caching)(upload);
+  const unbroken = avoidBroken<Allowed & Fetching & OnTerms>(parts)(upload);
+  const cache = cacheAnswers<Allowed>(caching)(unbroken);
   const replay = replayWrites<Allowed>({
     store: parts.replays,
     maxAnswerBytes: settings.idempotency.maxAnswerBytes,

@@ -10,6 +10,10 @@ import type { Visit, WaitingRoom } from './waiting.ts';
 export interface Admitted {
   readonly slot: Slot;
   readonly admitAgain: () => Decision | Promise<Decision>;
+  /** For one that gave its slot back unused: asks for another, and may wait for it like at first. */
+  readonly admitLater: (maxWaitMs: number) => Visit | Promise<Visit>;
+  /** The end of its patience, for all waits together. */
+  readonly patientUntil: MonotonicMs;
 }
 
 interface OfTenant extends Received, OnTerms {
@@ -47,47 +51,59 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
   const { ledger, meter, clock } = options;
 
   return (next) => {
-    const goOn = (exchange: E, visit: Visit): Outcome | Promise<Outcome> => {
-      const { tenant, notes } = exchange;
-      if (visit.kind === 'left') return refuse('internal', { internal: 'caller left while waiting' });
-      if (visit.kind === 'dismissed')
-        return refuse(DISMISSED[visit.because], { internal: 'by a reload, before it was sent' });
-      if (visit.kind === 'closed') return refuse('draining', { retryAfterSeconds: 1 });
-      const { decision } = visit;
-      notes.waitMs += visit.waitedMs;
-      meter.quotaWait(tenant.id, visit.waitedMs / 1000);
-      meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
-      if (visit.kind === 'refused') return refuseVisit(visit, options.random);
+    const goOn = (exchange: E, visit: Visit, patientUntil: MonotonicMs): Outcome | Promise<Outcome> => {
+      note(exchange, visit);
+      if (visit.kind !== 'admitted') return refuseVisit(visit, options.random);
+      const { tenant, trace } = exchange;
       const { slot } = visit.decision;
       // Every slot this request is given ends with it: one that nobody ended would be held for ever.
       const slots = [slot];
       const admitAgain = (): Decision | Promise<Decision> => {
         const asked = ledger.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0 });
-        const again = timed(exchange.trace, 'decide', asked);
-        const note = (decided: Decision): Decision => {
+        const again = timed(trace, 'decide', asked);
+        const noted = (decided: Decision): Decision => {
           if (decided.kind === 'admitted') slots.push(decided.slot);
           meter.quotaDecision(tenant.account, tenant.id, decided.kind === 'admitted' ? 'admitted' : decided.by);
           return decided;
         };
-        return again instanceof Promise ? again.then(note) : note(again);
+        return again instanceof Promise ? again.then(noted) : noted(again);
       };
-      return ended(() => next(extend(exchange, { slot, admitAgain })), slots);
+      const admitLater = (maxWaitMs: number): Visit | Promise<Visit> => {
+        const noted = (later: Visit): Visit => {
+          if (later.kind === 'admitted') slots.push(later.decision.slot);
+          note(exchange, later);
+          return later;
+        };
+        const later = enter(exchange, maxWaitMs);
+        return later instanceof Promise ? later.then(noted) : noted(later);
+      };
+      return ended(() => next(extend(exchange, { slot, admitAgain, admitLater, patientUntil })), slots);
     };
 
     return (exchange) => {
-      const { tenant, headers, hangUp, terms, trace } = exchange;
+      const { tenant, headers, terms } = exchange;
       const allowedMs = preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id);
-      const visit = options.room.enter({
-        account: tenant.account,
-        tenant: tenant.id,
-        maxWaitMs: Math.max(0, Math.min(allowedMs, terms.patienceMs) - terms.waitedMs),
-        background: terms.background,
-        hangUp,
-        trace,
-      });
-      return visit instanceof Promise ? visit.then((later) => goOn(exchange, later)) : goOn(exchange, visit);
+      const maxWaitMs = Math.max(0, Math.min(allowedMs, terms.patienceMs) - terms.waitedMs);
+      const until = (clock.monotonic() + maxWaitMs) as MonotonicMs;
+      const visit = enter(exchange, maxWaitMs);
+      return visit instanceof Promise
+        ? visit.then((later) => goOn(exchange, later, until))
+        : goOn(exchange, visit, until);
     };
   };
+
+  function enter({ tenant, terms, hangUp, trace }: E, maxWaitMs: number): Visit | Promise<Visit> {
+    const { background } = terms;
+    return options.room.enter({ account: tenant.account, tenant: tenant.id, maxWaitMs, background, hangUp, trace });
+  }
+
+  function note({ tenant, notes }: E, visit: Visit): void {
+    if (visit.kind !== 'admitted' && visit.kind !== 'refused') return;
+    const { decision, waitedMs } = visit;
+    notes.waitMs += waitedMs;
+    meter.quotaWait(tenant.id, waitedMs / 1000);
+    meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
+  }
 
   function ended(run: () => Outcome | Promise<Outcome>, slots: readonly Slot[]): Outcome | Promise<Outcome> {
     const end = (): void => {
@@ -107,9 +123,20 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
   }
 }
 
-function refuseVisit(visit: Extract<Visit, { kind: 'refused' }>, random: () => number): Refusal {
-  const refusal = refuseQuota(visit.decision, random);
-  return visit.timedOut ? { ...refusal, code: 'queue_timeout' } : refusal;
+/** Of a visit that ended without a slot. */
+export function refuseVisit(visit: Exclude<Visit, { kind: 'admitted' }>, random: () => number): Refusal {
+  switch (visit.kind) {
+    case 'left':
+      return refuse('internal', { internal: 'caller left while waiting' });
+    case 'dismissed':
+      return refuse(DISMISSED[visit.because], { internal: 'by a reload, before it was sent' });
+    case 'closed':
+      return refuse('draining', { retryAfterSeconds: 1 });
+    case 'refused': {
+      const refusal = refuseQuota(visit.decision, random);
+      return visit.timedOut ? { ...refusal, code: 'queue_timeout' } : refusal;
+    }
+  }
 }
 
 export function refuseQuota(decision: Extract<Decision, { kind: 'refused' }>, random: () => number): Refusal {

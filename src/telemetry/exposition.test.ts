@@ -13,6 +13,7 @@ function metering(sources: Partial<MetricSources>) {
     sources: {
       accounts: () => [],
       cache: () => ({ entries: 4, bytes: 4096 }),
+      upstreams: () => [],
       keyExpiries: () => [],
       credentials: () => [],
       revision: () => 'abc',

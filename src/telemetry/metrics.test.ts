@@ -5,6 +5,7 @@ import type { MetricSources } from './pulled.ts';
 const nothing: MetricSources = {
   accounts: () => [],
   cache: () => null,
+  upstreams: () => [],
   keyExpiries: () => [],
   credentials: () => [],
   revision: () => 'abc',
@@ -34,6 +35,7 @@ describe('the metrics of the contract', () => {
     const { metrics, finish, scrape } = metering({
       accounts: () => [account],
       cache: () => ({ entries: 4, bytes: 4096 }),
+      upstreams: () => [{ id: 'core', breaker: 'open', inFlight: 3, waiting: 2 }],
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
       credentials: () => [{ account: 'main', id: 'spare', failing: false }],
     });
@@ -82,6 +84,9 @@ describe('the metrics of the contract', () => {
       quota_wait_seconds: 'histogram{tenant}',
       quota_waiting: 'gauge{account}',
       quota_replicas: 'gauge{account}',
+      upstream_breaker_state: 'gauge{upstream}',
+      upstream_in_flight: 'gauge{upstream}',
+      upstream_waiting: 'gauge{upstream}',
       upstream_throttled_total: 'counter{account}',
       upstream_fields_malformed_total: 'counter{account,field}',
       credential_refreshes_total: 'counter{account,credential,outcome}',

@@ -6,6 +6,7 @@ export interface MetricSources {
   readonly accounts: () => readonly AccountReading[];
   /** Null for a store that cannot tell. */
   readonly cache: () => { readonly entries: number; readonly bytes: number } | null;
+  readonly upstreams: () => readonly UpstreamReading[];
   /** Keys that never expire are left out. */
   readonly keyExpiries: () => readonly KeyExpiry[];
   readonly credentials: () => readonly CredentialReading[];
@@ -26,6 +27,16 @@ export interface AccountReading {
   readonly waiting: number;
   readonly replicas: number;
 }
+
+export interface UpstreamReading {
+  readonly id: string;
+  readonly breaker: keyof typeof BREAKER;
+  readonly inFlight: number;
+  readonly waiting: number;
+}
+
+/** By how much is refused, so that the greatest of several replicas means something. */
+const BREAKER = { closed: 0, 'half-open': 1, open: 2 } as const;
 
 export interface CredentialReading {
   readonly account: string;
@@ -59,6 +70,8 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
   const single = (name: string, help: string, read: () => number): void => pulled(name, help, [], () => [[{}, read()]]);
   const perAccount = (name: string, help: string, read: (account: AccountReading) => number): void =>
     pulled(name, help, ['account'], () => sources.accounts().map((each) => [{ account: each.id }, read(each)]));
+  const perUpstream = (name: string, help: string, read: (upstream: UpstreamReading) => number): void =>
+    pulled(name, help, ['upstream'], () => sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]));
   const state = sources.state ?? (() => ({ up: true, fallback: false }));
 
   perAccount('quota_limit', 'Requests a minute that Patchworks allows the account.', (each) => each.limit);
@@ -75,6 +88,17 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
     'Replicas that count the account together, this one included; 0 until it has joined the others.',
     (each) => each.replicas,
   );
+  perUpstream(
+    'upstream_breaker_state',
+    'Of this replica: 0 closed, 1 half-open (a few requests probe whether it is back), 2 open (nothing is sent).',
+    (each) => BREAKER[each.breaker],
+  );
+  perUpstream(
+    'upstream_in_flight',
+    'Requests under way, to the end of their answers; maxInFlight at most.',
+    (each) => each.inFlight,
+  );
+  perUpstream('upstream_waiting', 'Requests waiting until fewer are under way.', (each) => each.waiting);
   single('cache_entries', 'Answers kept in memory.', () => sources.cache()?.entries ?? 0);
   single('cache_bytes', 'Size of the answers kept in memory.', () => sources.cache()?.bytes ?? 0);
   single('state_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);

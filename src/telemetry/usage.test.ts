@@ -7,6 +7,7 @@ const metrics = () =>
     sources: {
       accounts: () => [],
       cache: () => null,
+      upstreams: () => [],
       keyExpiries: () => [],
       credentials: () => [],
       revision: () => 'r',

@@ -2,21 +2,34 @@ import { Readable } from 'node:stream';
 import type { Authenticated } from '../auth/authenticate.ts';
 import type { Authorised } from '../auth/authorise.ts';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { answer, type Handler, type HeaderList, type Outcome, type Refusal, refuse } from '../exchange.ts';
+import {
+  answer,
+  type Handler,
+  type HeaderList,
+  type OnTerms,
+  type Outcome,
+  type Refusal,
+  refuse,
+} from '../exchange.ts';
 import { type Log, type Meter, type Span, timed } from '../observe.ts';
 import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
 import type { Admitted } from '../quota/quota.ts';
 import type { Routed } from '../routing/route.ts';
+import { refuseBroken } from './avoid-broken.ts';
 import type { CredentialPool, Grant, Held } from './credentials.ts';
 import type { Uploaded } from './payload.ts';
 import { outboundHeaders } from './request-headers.ts';
+import { createResend } from './resend.ts';
 import { inboundHeaders } from './response-headers.ts';
 import type { Sender, SendFailure, Sent } from './sender.ts';
+import type { Seated } from './turns.ts';
+import type { Upstreams } from './upstreams.ts';
 
-export type Forwardable = Routed & Authenticated & Authorised & Uploaded & Admitted;
+export type Forwardable = Routed & Authenticated & Authorised & OnTerms & Uploaded & Admitted & Seated;
 
 export interface ForwardOptions {
   readonly sender: Sender;
+  readonly upstreams: Upstreams;
   /** By account. */
   readonly credentials: ReadonlyMap<string, CredentialPool>;
   /** Reads the limit fields of an answer, and counts those that cannot be read. */
@@ -29,6 +42,8 @@ export interface ForwardOptions {
   /** Patchworks may hear of the trace. */
   readonly propagate: boolean;
   readonly clock: Clock;
+  /** 0 ≤ x < 1. */
+  readonly random: () => number;
   readonly meter: Meter;
   readonly log: Log;
 }
@@ -36,14 +51,15 @@ export interface ForwardOptions {
 type Answered = Extract<Sent, { kind: 'answered' }>;
 
 /**
- * The end of the stack: credential in, send, learn from the answer. Sent once; sent again only after a 401, with another
- * credential or a fresh token, and only if the body is still in memory. A 401 was not carried out, so that is safe for
- * every method. Each attempt is paid for.
+ * The end of the stack: credential in, send, learn from the answer. Sent once; sent again only what {@link createResend} may
+ * repeat, or after a 401, with another credential or a fresh token, and only if the body is still in memory. A 401 was not
+ * carried out, so that is safe for every method. Each attempt is paid for.
  */
 export function forward(options: ForwardOptions): Handler<Forwardable> {
   const { sender, credentials, clock, meter } = options;
+  const resend = createResend(options);
 
-  const attempt = async (exchange: Forwardable, slot: Slot, held: Held): Promise<Sent> => {
+  const attempt = async (exchange: Forwardable, held: Held, slot: Slot, timeoutMs: number): Promise<Sent> => {
     const { upstream } = exchange.route;
     const startedAt = clock.monotonic();
     const connection = exchange.headers['connection'];
@@ -61,7 +77,7 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
         trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
       }),
       body: exchange.payload,
-      timeoutMs: upstream.timeoutMs,
+      timeoutMs,
       hangUp: exchange.carryThrough === true ? null : exchange.hangUp,
     });
     span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
@@ -99,15 +115,18 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
         slot.refund();
         return refuse('internal', { internal: 'caller left' });
       }
-      const sent = await attempt(exchange, slot, grant.held);
+      const { held } = grant;
+      const sent = await resend(exchange, slot, (paid, timeoutMs) => attempt(exchange, held, paid, timeoutMs));
+      if (sent.kind === 'broken') return refuseBroken(sent.retryAfterMs, options.random);
       if (sent.kind === 'failed') return refuseFailure(sent.reason, sent.internal);
       if (sent.status !== 401) {
-        pool.accepted(grant.held);
+        pool.accepted(held);
+        exchange.place.keepFor(sent.body);
         return passOn(sent, () => options.refuseHeld(exchange.route.upstream.account));
       }
       discard(sent);
-      tried.push(grant.held);
-      pool.rejected(grant.held);
+      tried.push(held);
+      pool.rejected(held);
       if (exchange.payload instanceof Readable) {
         return refuse('upstream_credentials_rejected', {
           detail:

@@ -45,6 +45,7 @@ export interface RunOptions {
   /** One that runs already, for several gateways; not closed with any of them. */
   readonly upstream?: Simulator;
   readonly clock?: Clock;
+  readonly random?: () => number;
   readonly env?: Record<string, string>;
   /**
    * Embedded state starts with an empty bucket and one request, whose answer fills it. Unless a test is about that, the
@@ -108,6 +109,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
     settings: loaded.settings,
     logTo: { write: (line) => void lines.push(line) },
     ...(options.clock && { clock: options.clock }),
+    ...(options.random && { random: options.random }),
   });
   const started = await gateway.start();
   if (!started.ok) throw new Error(started.reason);

@@ -42,4 +42,22 @@ export const upstream = [
       ],
     ],
   }),
+  timeseries({
+    title: 'Replicas that send',
+    description:
+      'To each upstream, those whose breaker is not open. Fewer than there are replicas: nothing but probes goes from the others to that upstream, and their callers get 503 breaker_open or stale answers.',
+    unit: 'short',
+    width: 8,
+    height: 8,
+    queries: [[sum(`${metric('upstream_breaker_state')} < bool 2`, 'upstream'), '{{upstream}}']],
+  }),
+  timeseries({
+    title: 'Under way',
+    description:
+      'Requests sent whose answers have not ended, on all replicas. At maxInFlight times the replicas others wait for one of them to end (patchgate_upstream_waiting): Patchworks is slow, or maxInFlight is low.',
+    unit: 'short',
+    width: 16,
+    height: 8,
+    queries: [[sum(metric('upstream_in_flight'), 'upstream'), '{{upstream}}']],
+  }),
 ];

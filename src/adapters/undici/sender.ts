@@ -4,8 +4,8 @@ import type { Clock } from '../../clock.ts';
 import type { Outbound, Sender, Sent } from '../../upstream/sender.ts';
 import { Attempt } from './attempt.ts';
 
-/** Connections to one origin. Above what 240 requests a minute can keep busy, below what a server minds. */
-const CONNECTIONS = 128;
+/** Connections to one origin: what `maxInFlight` may be at most, or requests would wait here, with a slot and unseen. */
+const CONNECTIONS = 1_024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**

@@ -1,0 +1,209 @@
+import { describe, expect, test } from 'vitest';
+import {
+  type Config,
+  codeOf,
+  configuration,
+  eventually,
+  READER_KEY,
+  type Running,
+  run,
+  TENANTS,
+} from '../support/gateway.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+
+const READ = '/api/v1/flow-runs';
+const CACHED = '/api/v1/flows';
+const REFRESHED = '/api/v1/flows/1';
+const BREAKER = { failures: 50, minimum: 4, window: '30s', open: '10s', longest: '40s' };
+const broken = { match: '* /api/v1/**', fault: { kind: 'status', status: 500 } } as const;
+
+const guarded =
+  (more: Config = {}) =>
+  (upstream: string) =>
+    configuration(upstream, {
+      upstreams: {
+        core: { origin: upstream, timeout: '2s', retries: { most: 0 }, breaker: { ...BREAKER, ...more } },
+        start: { origin: upstream },
+      },
+      cache: {
+        rules: [
+          { match: `GET ${REFRESHED}`, ttl: '1s', staleWhileRevalidate: '1h' },
+          { match: `GET ${CACHED}`, ttl: '1s', staleIfError: '1h' },
+        ],
+      },
+    });
+
+const start = (clock: ManualClock, more: Config = {}) => run({ clock, random: () => 0, config: guarded(more) });
+const ask = async (gateway: Running, path = READ, method = 'GET'): Promise<string> => {
+  const response = await gateway.fetch(path, method === 'POST' ? POST : { method });
+  if (response.status === 503) return codeOf(response);
+  await response.arrayBuffer();
+  return String(response.status);
+};
+const several = async (gateway: Running, times: number): Promise<string[]> => {
+  const seen: string[] = [];
+  for (let i = 0; i < times; i += 1) seen.push(await ask(gateway));
+  return seen;
+};
+const POST = { method: 'POST', body: '{"name":"pool"}', headers: { 'Content-Type': 'application/json' } };
+const stateOf = (gateway: Running) => gateway.metric('patchgate_upstream_breaker_state', { upstream: 'core' });
+
+describe('an upstream that keeps failing', () => {
+  test('is left alone: refused at once, with the time to come back, without a slot, a token or a request', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock);
+    gateway.simulator.fault(broken);
+    // The warm-up was one good attempt: four of five are above half.
+    expect(await several(gateway, 6)).toEqual(['500', '500', '500', 'breaker_open', 'breaker_open', 'breaker_open']);
+    const slots = await gateway.metric('patchgate_quota_slots_in_use');
+    clock.advance(3_000);
+    const refused = await gateway.fetch(READ);
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '7']);
+    expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('breaker_open');
+    const left = refused.headers.get('x-ratelimit-remaining');
+    expect((await gateway.fetch(READ)).headers.get('x-ratelimit-remaining')).toBe(left);
+    expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(slots);
+    expect(gateway.simulator.arrivals()).toHaveLength(3);
+    expect(await stateOf(gateway)).toBe(2);
+    expect(gateway.logText()).toContain('nothing is sent to it for a while');
+  });
+
+  test('is probed when the pause is over: it goes on failing, and the pause is twice as long; it is well, and all goes on', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock);
+    gateway.simulator.fault(broken);
+    await several(gateway, 4);
+    clock.advance(10_000);
+    expect(await stateOf(gateway)).toBe(1);
+    expect(await several(gateway, 2)).toEqual(['500', 'breaker_open']);
+    clock.advance(19_999);
+    expect(await ask(gateway)).toBe('breaker_open');
+    gateway.simulator.clearFaults();
+    clock.advance(1);
+    // A write waits until it is clear that nobody reads.
+    expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('breaker_open');
+    expect(await several(gateway, 2)).toEqual(['200', '200']);
+    expect(await stateOf(gateway)).toBe(0);
+    expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('201');
+    expect(gateway.logText()).toContain('upstream answers again');
+  });
+
+  test('has two probes at a time, however many come', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock);
+    gateway.simulator.fault(broken);
+    await several(gateway, 4);
+    gateway.simulator.clearFaults();
+    gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'stall', when: 'before' } });
+    gateway.simulator.reset();
+    clock.advance(10_000);
+    const answers = Promise.all(Array.from({ length: 50 }, (_, i) => ask(gateway, `${READ}/${i}`)));
+    await eventually(() => gateway.simulator.arrivals().length === 2, 'two probes');
+    const seen = await answers;
+    expect(gateway.simulator.arrivals()).toHaveLength(2);
+    expect(seen.filter((each) => each === 'breaker_open')).toHaveLength(48);
+  });
+
+  test('has its stale answers served, and is not probed by what goes on in the background', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock);
+    expect([await ask(gateway, CACHED), await ask(gateway, REFRESHED)]).toEqual(['200', '200']);
+    gateway.simulator.fault(broken);
+    await several(gateway, 5);
+    expect(await stateOf(gateway)).toBe(2);
+    gateway.simulator.clearFaults();
+    gateway.simulator.reset();
+    clock.advance(5_000);
+    const stale = await gateway.fetch(CACHED);
+    expect([stale.status, stale.headers.get('cache-status')]).toEqual([200, expect.stringContaining('stale')]);
+    await stale.arrayBuffer();
+    clock.advance(5_000);
+    expect(await stateOf(gateway)).toBe(1);
+    // Answered at once, and fetched anew in the background, for nobody in particular.
+    expect(await ask(gateway, REFRESHED)).toBe('200');
+    expect(await several(gateway, 2)).toEqual(['200', '200']);
+    expect(gateway.simulator.arrivals().map(({ target }) => target)).toEqual([READ, READ]);
+  });
+
+  test('has nobody wait for a slot to be refused: who has none is told the same at once', async () => {
+    const clock = new ManualClock();
+    const reader = { ...TENANTS.reader, quota: { rate: 3, burst: 3, maxWait: '30s' } };
+    const config = (upstream: string) => ({ ...guarded()(upstream), tenants: { ...TENANTS, reader } });
+    await using gateway = await run({ clock, random: () => 0, config });
+    gateway.simulator.fault(broken);
+    const poor = { headers: { Authorization: READER_KEY } };
+    for (let i = 0; i < 3; i += 1) expect((await gateway.fetch(READ, poor)).status).toBe(500);
+    expect(await codeOf(await gateway.fetch(READ, poor))).toBe('breaker_open');
+    expect(await gateway.metric('patchgate_quota_decisions_total', { tenant: 'reader', decision: 'tenant' })).toBe(0);
+  });
+
+  test('does not hold up another one', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock);
+    gateway.simulator.fault({ ...broken, match: '* /api/v1/flow-runs/**' });
+    await several(gateway, 4);
+    expect(await ask(gateway)).toBe('breaker_open');
+    expect(await ask(gateway, '/api/v1/flows/1/start', 'POST')).toBe('200');
+  });
+
+  test('that answers 429 or 4xx is well', async () => {
+    await using gateway = await start(new ManualClock());
+    gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'status', status: 404 } });
+    expect(new Set(await several(gateway, 20))).toEqual(new Set(['404']));
+    expect(await stateOf(gateway)).toBe(0);
+  });
+
+  test('is asked for ever with breaker.enabled false, and what a reload turns on begins to count', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock, { enabled: false });
+    gateway.simulator.fault(broken);
+    expect(new Set(await several(gateway, 20))).toEqual(new Set(['500']));
+    await gateway.reload(guarded());
+    expect((await several(gateway, 6)).at(-1)).toBe('breaker_open');
+  });
+
+  test('that is replaced by another host in a reload is not taken for the broken one', async () => {
+    const clock = new ManualClock();
+    await using gateway = await start(clock);
+    gateway.simulator.fault(broken);
+    await several(gateway, 5);
+    await gateway.reload(guarded());
+    expect(await ask(gateway)).toBe('breaker_open');
+    gateway.simulator.clearFaults();
+    await gateway.reload((upstream) => guarded()(upstream.replace('127.0.0.1', 'localhost')));
+    expect(await ask(gateway)).toBe('200');
+  });
+
+  test.each([
+    ['minimum', { minimum: 9 }, 8],
+    ['failures', { failures: 90 }, 9],
+  ])('opens later with a greater breaker.%s', async (_option, more, failures) => {
+    await using gateway = await start(new ManualClock(), more);
+    gateway.simulator.fault(broken);
+    const seen = await several(gateway, 12);
+    expect(seen.indexOf('breaker_open')).toBe(failures);
+  });
+
+  test.each([
+    ['unreachable', null],
+    ['reset', { kind: 'reset', when: 'before' }],
+    ['garbage', { kind: 'garbage' }],
+    ['stalled', { kind: 'stall', when: 'before' }],
+  ] as const)('opens for it, not only for 5xx: %s', async (_name, fault) => {
+    const origin = fault === null ? 'http://127.0.0.1:1' : null;
+    const config = (upstream: string) => {
+      const { upstreams, ...rest } = guarded()(upstream) as { upstreams: { core: Config } };
+      return { ...rest, upstreams: { core: { ...upstreams.core, origin: origin ?? upstream, timeout: '100ms' } } };
+    };
+    await using gateway = await run({
+      config: (upstream) => ({ ...config(upstream), routes: [{ match: '* /api/v1/**', upstream: 'core' }] }),
+      cold: true,
+    });
+    if (fault !== null) {
+      await ask(gateway);
+      gateway.simulator.fault({ match: '* /api/v1/**', fault });
+    }
+    await several(gateway, 4);
+    expect(await ask(gateway)).toBe('breaker_open');
+  });
+});
