@@ -59,7 +59,8 @@ export async function secretWorld() {
         },
       },
       upstreams: {
-        core: { origin: simulator.url, timeout: '300ms' },
+        // Every fault is to be met, whatever came before it.
+        core: { origin: simulator.url, timeout: '300ms', breaker: { enabled: false } },
         start: { origin: simulator.url, timeout: '300ms' },
         closed: { origin: 'http://127.0.0.1:1', timeout: '300ms' },
       },

@@ -32,7 +32,11 @@ async function behind(answer: string | ((socket: Socket) => void), closing = tru
   const gateway = await watched({
     config: () =>
       configuration(upstream.url, {
-        upstreams: { core: { origin: upstream.url, timeout: '500ms' }, start: { origin: upstream.url } },
+        // What one answer does: a read that failed would be sent again.
+        upstreams: {
+          core: { origin: upstream.url, timeout: '500ms', retries: { most: 0 } },
+          start: { origin: upstream.url },
+        },
         cache: { rules: [] },
       }),
   });
