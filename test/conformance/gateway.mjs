@@ -27,7 +27,8 @@ const configuration = (origin) => ({
       credentials: [{ id: 'only', apiKey: KEY }],
     },
   },
-  upstreams: { core: { origin }, start: { origin } },
+  // A cache alone: what fails is passed on, not asked for again or held back.
+  upstreams: { core: { origin, retries: { most: 0 }, breaker: { enabled: false } }, start: { origin } },
   routes: [{ match: '* /**', upstream: 'core', rewriteLinks: false }],
   cache: { rules: [], invalidate: [] },
   limits: { flood: 10_000_000, failedKeys: 1_000_000 },
