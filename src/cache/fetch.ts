@@ -146,9 +146,9 @@ function confirm(
   if (arrived.body instanceof Readable) arrived.body.destroy();
   const { fetch } = exchange;
   const full = answer(held.status, freshened(held.headers, arrived.headers), held.body);
+  fetch.confirmed = true;
   const entry = planStoring(options, exchange, asked, full)?.store(held.body) ?? null;
   if (entry === null) asked.flight?.land({ kind: 'alone' });
-  fetch.confirmed = true;
   fetch.stored = entry !== null;
   const now = options.clock.monotonic();
   fetch.entry = entry ?? { ...held, headers: storedHeaders(full.headers, fieldsOf(full.headers)), arrivedAt: now };
@@ -174,7 +174,9 @@ function planStoring(
   const { status, body } = arrived;
   const fields = fieldsOf(arrived.headers);
   const { account } = exchange.route.upstream;
-  for (const field of malformedFields(fields)) options.meter.upstreamFieldMalformed(account, field);
+  // What was held was counted when it came.
+  if (!exchange.fetch.confirmed)
+    for (const field of malformedFields(fields)) options.meter.upstreamFieldMalformed(account, field);
   const now = options.clock.now();
   const arrivedAt = options.clock.monotonic();
   const { upstreamMs } = exchange.notes;

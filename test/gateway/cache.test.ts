@@ -168,6 +168,18 @@ describe('an answer', () => {
     expect(await counted('date')).toBe(0);
   });
 
+  test('that is confirmed by a 304 has its malformed fields counted once, when it came', async () => {
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { cache: { rules: [] } }) });
+    const headers = { 'Cache-Control': 'public, max-age=0', ETag: '"fake"', 'Last-Modified': 'yesterday' };
+    const came = { kind: 'status', status: 200, body: '{"data":[]}', headers } as const;
+    gateway.simulator.fault({ match: 'GET /api/v1/scripts', times: 1, fault: came });
+    gateway.simulator.fault({ match: 'GET /api/v1/scripts', times: 1, fault: { kind: 'status', status: 304 } });
+    const both = [await gateway.fetch('/api/v1/scripts'), await gateway.fetch('/api/v1/scripts')];
+    expect(both.map(({ status }) => status)).toEqual([200, 200]);
+    expect(gateway.simulator.arrivals().map(({ status }) => status)).toEqual([200, 304]);
+    expect(await gateway.metric('patchgate_upstream_fields_malformed_total', { field: 'last-modified' })).toBe(1);
+  });
+
   test('may be asked for anew, or only from cache', async () => {
     await using gateway = await run();
     expect((await gateway.fetch('/api/v1/scripts', { headers: { 'Cache-Control': 'only-if-cached' } })).status).toBe(
