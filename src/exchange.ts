@@ -76,6 +76,7 @@ export type ReplyBody = Buffer | Readable | null;
 export interface Answer {
   readonly kind: 'answer';
   readonly status: number;
+  /** Of this answer alone: stages further out add to it. */
   readonly headers: HeaderList;
   readonly body: ReplyBody;
 }
@@ -153,6 +154,20 @@ export function emptyNotes(): Notes {
 /** Grows the exchange in place: the result is the same object under a richer type. */
 export function extend<Base extends object, Added extends object>(base: Base, added: Added): Base & Added {
   return Object.assign(base, added);
+}
+
+/** Runs something once an outcome is there, or failed: `finally`, for a third of its price. */
+export function afterwards(outcome: Promise<Outcome>, run: () => void): Promise<Outcome> {
+  return outcome.then(
+    (there) => {
+      run();
+      return there;
+    },
+    (error: unknown) => {
+      run();
+      throw error;
+    },
+  );
 }
 
 export function answer(status: number, headers: HeaderList, body: ReplyBody): Answer {

@@ -21,11 +21,23 @@ export interface UsedKey {
  * a wildcard that happens to cover it is not enough.
  */
 export function permits(tenant: Tenant, method: string, segments: readonly string[]): boolean {
-  const denied = deniedToAll(segments);
+  const denied = deniedOf(segments);
   if (tenant.allow === null) return denied === null;
   for (const pattern of tenant.allow) {
     if (!matches(pattern, method, segments)) continue;
     if (denied === null || namesLiterally(pattern, denied)) return true;
   }
   return false;
+}
+
+/** By the segments themselves, which routing makes once for a target that is asked for again. */
+const judged = new WeakMap<readonly string[], readonly string[] | null>();
+
+function deniedOf(segments: readonly string[]): readonly string[] | null {
+  let denied = judged.get(segments);
+  if (denied === undefined) {
+    denied = deniedToAll(segments);
+    judged.set(segments, denied);
+  }
+  return denied;
 }

@@ -10,7 +10,7 @@ import type { OtherFlights } from './options.ts';
 const ok =
   (headers: string[] = [], body = 'body', status = 200) =>
   () =>
-    answer(status, headers, Buffer.from(body));
+    answer(status, [...headers], Buffer.from(body));
 
 describe('with a rule', () => {
   test('the ttl of the rule counts, whatever upstream says', async () => {

@@ -189,12 +189,14 @@ function planStoring(
   const { initialAgeMs, freshForMs, stale } = lifetime;
   const tags = into.rule?.store === true ? into.rule.tags : [];
   const target = { segments: exchange.segments, tags };
+  // Before the answer goes on: stages further out add fields of their own to its list.
+  const headers = storedHeaders(arrived.headers, fields);
   const store = (whole: Buffer): StoredAnswer | null => {
     const keepMs = lifetime.keepMs - (options.clock.monotonic() - arrivedAt);
     // Whoever was under way during a write may have seen the state before it.
     if (keepMs <= 0 || !options.drops.untouchedSince(account, target, since)) return null;
     const entry: StoredAnswer = {
-      ...{ kind: 'answer', status, headers: storedHeaders(arrived.headers, fields), body: whole, tags },
+      ...{ kind: 'answer', status, headers, body: whole, tags },
       ownTag: fields.has('etag') || status !== 200 ? null : tagOf(whole),
       ...{ storedAt: now, arrivedAt, askedAt: at, initialAgeMs, freshForMs, stale },
       clearedUpTo: since,

@@ -1,11 +1,12 @@
-import { type Answer, answer } from '../exchange.ts';
+import type { Answer } from '../exchange.ts';
 
 /** RFC 9211 section 2.2: why a request went on. */
 export type Forward = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
 
 /** An answer that came from upstream, with the Cache-Status that says why it had to. */
 export function marked(arrived: Answer, why: Forward, stored: boolean): Answer {
-  return answer(arrived.status, [...arrived.headers, 'Cache-Status', forwarded(why, stored)], arrived.body);
+  arrived.headers.push('Cache-Status', forwarded(why, stored));
+  return arrived;
 }
 
 export function forwarded(why: Forward, stored: boolean): string {

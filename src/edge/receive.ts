@@ -86,10 +86,15 @@ export function faultOf(incoming: IncomingMessage): string | null {
   return null;
 }
 
+/** Callers name the gateway by few names, again and again. */
+let latestGoodHost = '';
+
 function isHost(host: string): boolean {
-  if (NAME_ALONE.test(host)) return true;
-  // Hono makes a URL of it, and would refuse in its own words what is none.
-  return SANE_HOST.test(host) && URL.canParse(`http://${host}`);
+  if (host === latestGoodHost) return true;
+  // It goes into links as a part of a URL; Hono, too, makes a URL of it, and would refuse in its own words what is none.
+  const good = NAME_ALONE.test(host) || (SANE_HOST.test(host) && URL.canParse(`http://${host}`));
+  if (good) latestGoodHost = host;
+  return good;
 }
 
 function hasSeveralHosts(rawHeaders: readonly string[]): boolean {

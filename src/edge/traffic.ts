@@ -58,8 +58,8 @@ const WHOLE_REQUEST_MS = 300_000;
 const WHOAMI = '/_gateway/whoami';
 
 /**
- * The traffic port. Hono is the shell: it knows the own endpoints and that all else goes through the stack. Answers are
- * written to Node's response directly, so that nothing is converted on the way (docs/decisions/0001).
+ * The traffic port. Hono knows the own endpoints; all else goes through the stack. Answers are written to Node's response
+ * directly, so that nothing is converted on the way (docs/decisions/0001).
  */
 export function createTraffic(options: TrafficOptions): Traffic {
   const server = createServer({
@@ -80,8 +80,7 @@ export function createTraffic(options: TrafficOptions): Traffic {
   };
   const stack = through(options.handler);
   const own = through(options.whoami);
-  // Hono matches what WHATWG makes of a URL, `..` resolved; an own endpoint answers to its plain spelling alone.
-  app.get(WHOAMI, (c) => (isExactly(c.env.incoming, WHOAMI) ? own(c) : stack(c)));
+  app.get(WHOAMI, own);
   app.all('*', stack);
   const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
     overrideGlobalObjects: false,
@@ -98,8 +97,9 @@ export function createTraffic(options: TrafficOptions): Traffic {
     if (ending.has(incoming.socket)) return;
     const fault = faultOf(incoming);
     if (fault !== null) ending.add(incoming.socket);
-    // What Hono's adapter would refuse in its own words is refused in ours, and so is what it can not read.
-    if (fault === null && isReadableByHono(incoming)) void listener(incoming, outgoing);
+    // Nearly everything is for the stack, and the way to it through a `Request` and a router was a tenth of a cached answer. What
+    // Hono's adapter would refuse in its own words does not get that far either.
+    if (fault === null && isExactly(incoming, WHOAMI)) void listener(incoming, outgoing);
     else shift.take(incoming, outgoing, options.handler(), fault);
   };
   server.on('request', onRequest);
@@ -123,14 +123,10 @@ export function createTraffic(options: TrafficOptions): Traffic {
   };
 }
 
+/** An own endpoint answers to its plain spelling alone: Hono would match what WHATWG makes of a URL, `..` resolved. */
 function isExactly(incoming: IncomingMessage, path: string): boolean {
   const target = incoming.url ?? '';
   return target.startsWith(path) && (target.length === path.length || target[path.length] === '?');
-}
-
-function isReadableByHono(incoming: IncomingMessage): boolean {
-  const target = incoming.url ?? '';
-  return !target.includes('\\') && !target.startsWith('//');
 }
 
 /** The requests in flight, from reception to the end of the answer. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import { answer, type HeaderList, type Outcome, type Received, type Stage } from '../exchange.ts';
+import type { HeaderList, Outcome, Received, Stage } from '../exchange.ts';
 import type { Ledger, TenantView } from './ledger.ts';
 
 interface OfTenant extends Received {
@@ -39,7 +39,8 @@ export function announceQuota<E extends OfTenant>(options: {
     const { tenant } = exchange;
     const fields = limitFields(options.ledger.peek(tenant.account, tenant.id), options.clock);
     if (outcome.kind === 'refusal') return { ...outcome, headers: [...(outcome.headers ?? []), ...fields] };
-    return answer(outcome.status, [...outcome.headers, ...fields], outcome.body);
+    outcome.headers.push(...fields);
+    return outcome;
   };
   return (next) => (exchange) => {
     const outcome = next(exchange);

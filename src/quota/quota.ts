@@ -1,5 +1,14 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { extend, type OnTerms, type Outcome, type Received, type Refusal, refuse, type Stage } from '../exchange.ts';
+import {
+  afterwards,
+  extend,
+  type OnTerms,
+  type Outcome,
+  type Received,
+  type Refusal,
+  refuse,
+  type Stage,
+} from '../exchange.ts';
 import { type Meter, timed } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Decision, Ledger, RefusedBy, Slot } from './ledger.ts';
@@ -117,7 +126,7 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
       end();
       throw error;
     }
-    if (outcome instanceof Promise) return outcome.finally(end);
+    if (outcome instanceof Promise) return afterwards(outcome, end);
     end();
     return outcome;
   }

@@ -1,4 +1,4 @@
-import { extend, type Received, refuse, type Stage } from '../exchange.ts';
+import { extend, type Received, type Refusal, refuse, type Stage } from '../exchange.ts';
 import { type CanonicalTarget, canonicalise } from './canonical.ts';
 import { matches, type Pattern } from './pattern.ts';
 
@@ -27,27 +27,60 @@ export interface Routed extends Received, CanonicalTarget {
   readonly candidates: readonly Route[];
 }
 
+/** What follows from method and target alone. */
+interface Reading extends CanonicalTarget {
+  readonly candidates: readonly Route[];
+}
+
+/** Readings that are kept, and the longest target one is kept of: some megabytes at most. */
+const MOST_READINGS = 2_048;
+const LONGEST_KEPT = 512;
+
 /**
  * Finds the canonical path and the routes it matches. A path with two readings is refused here, before anything has
- * been decided by it.
+ * been decided by it. Callers ask for few things many times: what was read once is remembered, by every byte of it.
  */
 export function findRoute(routes: readonly Route[]): Stage<Received, Routed> {
-  return (next) => (exchange) => {
-    const canonical = canonicalise(exchange.target);
-    if (!canonical.ok) return refuse('path_not_canonical', { internal: canonical.reason });
-    if (carriesMethodOverride(exchange.method, canonical.target.query)) {
-      return refuse('bad_request', {
-        detail: 'The query parameter `_method` is not accepted: send the method itself.',
-      });
+  const byMethod = new Map<string, Map<string, Reading>>();
+  let kept = 0;
+  const keep = (method: string, target: string, reading: Reading): void => {
+    if (target.length > LONGEST_KEPT) return;
+    if (kept >= MOST_READINGS) {
+      byMethod.clear();
+      kept = 0;
     }
-    // Own endpoints live here; a catch-all route must not send what is meant for the gateway upstream.
-    if (canonical.target.segments[0] === '_gateway') return refuse('route_unknown');
-    const candidates = firstOfEachAccount(routes, exchange.method, canonical.target.segments);
-    const first = candidates[0];
-    if (first === undefined) return refuse('route_unknown');
-    exchange.notes.route = first.template;
-    return next(extend(exchange, { ...canonical.target, candidates }));
+    const readings = byMethod.get(method);
+    if (readings === undefined) byMethod.set(method, new Map([[target, reading]]));
+    else readings.set(target, reading);
+    kept += 1;
   };
+  return (next) => (exchange) => {
+    const { method, target } = exchange;
+    let reading = byMethod.get(method)?.get(target);
+    if (reading === undefined) {
+      const read = readTarget(routes, method, target);
+      if ('kind' in read) return read;
+      reading = read;
+      keep(method, target, reading);
+    }
+    exchange.notes.route = reading.candidates[0]?.template ?? '';
+    return next(extend(exchange, reading));
+  };
+}
+
+function readTarget(routes: readonly Route[], method: string, target: string): Reading | Refusal {
+  const canonical = canonicalise(target);
+  if (!canonical.ok) return refuse('path_not_canonical', { internal: canonical.reason });
+  const { path, segments, query } = canonical.target;
+  if (carriesMethodOverride(method, query)) {
+    return refuse('bad_request', {
+      detail: 'The query parameter `_method` is not accepted: send the method itself.',
+    });
+  }
+  // Own endpoints live here; a catch-all route must not send what is meant for the gateway upstream.
+  if (segments[0] === '_gateway') return refuse('route_unknown');
+  const candidates = firstOfEachAccount(routes, method, segments);
+  return candidates.length === 0 ? refuse('route_unknown') : { path, segments, query, candidates };
 }
 
 function firstOfEachAccount(routes: readonly Route[], method: string, segments: readonly string[]): Route[] {

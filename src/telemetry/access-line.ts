@@ -34,31 +34,34 @@ export interface AccessLine {
 const LONGEST_PATH = 256;
 const NOT_PRINTABLE = /[^\x21-\x7e]/g;
 
-/** What the line says. What says nothing is left out, and times are rounded: an access log is mostly size. */
-export function accessFields(line: AccessLine): Record<string, unknown> {
-  const fields: Record<string, unknown> = {
-    requestId: line.requestId,
-    method: line.method,
-    route: line.route,
-    path: printable(line.path),
-    status: line.status,
-    tenant: line.tenant,
-    key: line.key,
-    cache: line.cache,
-    waitMs: tenths(line.waitMs),
-    upstreamMs: line.upstreamMs === null ? null : tenths(line.upstreamMs),
-    durationMs: tenths(line.durationMs),
-    bytes: line.bytes,
-    client: line.client,
-  };
+/**
+ * The line as JSON: what stands between the line's head (level, time) and its end. What says nothing is left out, and times are
+ * rounded: an access log is mostly size. Put together by hand, because through pino's serialiser this line was an eighth
+ * of a cached answer; a test holds it to what `JSON.stringify` makes of the same fields.
+ */
+export function accessFields(line: AccessLine): string {
+  const { traceId, upstreamMs, upstreamStatus, attempts, code, internal } = line;
+  let text =
+    `"requestId":${quoted(line.requestId)},"method":${quoted(line.method)},"route":${quoted(line.route)}` +
+    `,"path":${quoted(printable(line.path))},"status":${line.status},"tenant":${quoted(line.tenant)}` +
+    `,"key":${quoted(line.key)},"cache":${quoted(line.cache)},"waitMs":${tenths(line.waitMs)}` +
+    `,"upstreamMs":${upstreamMs === null ? 'null' : tenths(upstreamMs)},"durationMs":${tenths(line.durationMs)}` +
+    `,"bytes":${line.bytes},"client":${quoted(line.client)}`;
   // The name by which collectors join lines and traces (OpenTelemetry, "Trace Context in non-OTLP Log Formats").
-  if (line.traceId !== null) fields['trace_id'] = line.traceId;
-  if (line.upstreamStatus !== null) fields['upstreamStatus'] = line.upstreamStatus;
-  if (line.attempts > 1) fields['attempts'] = line.attempts;
-  if (line.code !== null) fields['code'] = line.code;
-  if (line.aborted) fields['aborted'] = true;
-  if (line.internal !== null) fields['internal'] = line.internal;
-  return fields;
+  if (traceId !== null) text += `,"trace_id":${quoted(traceId)}`;
+  if (upstreamStatus !== null) text += `,"upstreamStatus":${upstreamStatus}`;
+  if (attempts > 1) text += `,"attempts":${attempts}`;
+  if (code !== null) text += `,"code":${quoted(code)}`;
+  if (line.aborted) text += ',"aborted":true';
+  if (internal !== null) text += `,"internal":${quoted(internal)}`;
+  return text;
+}
+
+/** What JSON writes as it is; all else is for the library to escape. */
+const PLAIN = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
+function quoted(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 /**

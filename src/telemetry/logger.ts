@@ -35,23 +35,29 @@ const STDOUT = 1;
  */
 export function createLogger(options: LoggerOptions): Logger {
   const writer: LineWriter | null = options.destination === undefined ? writeLines(STDOUT) : null;
+  const destination = options.destination ?? (writer as LineWriter);
+  const base = { service: 'patchgate', version: options.version };
+  const time = isoTime();
   const log = pino(
     {
       level: options.level,
-      base: { service: 'patchgate', version: options.version },
-      timestamp: isoTime(),
+      base,
+      timestamp: time,
       formatters: { level: (label) => ({ level: label }) },
       // Errors have been made plain by then; pino's serialiser would take them for errors again.
       serializers: { err: (value: unknown) => value },
       hooks: { streamWrite: (line) => masked(line, options.redactor) },
     },
-    options.destination ?? (writer as LineWriter),
+    destination,
   );
+  const accessBase = `,${JSON.stringify(base).slice(1, -1)},`;
   return {
     ...leveled(log),
     access: (line) => {
+      if (!log.isLevelEnabled('info')) return;
       // No search by name: all its fields are ours.
-      if (log.isLevelEnabled('info')) log.info(accessFields(line), 'request');
+      const text = `{"level":"info"${time()}${accessBase}${accessFields(line)},"msg":"request"}\n`;
+      destination.write(masked(text, options.redactor));
     },
     setLevel: (level) => {
       log.level = level;

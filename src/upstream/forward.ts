@@ -105,7 +105,8 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
     const tried: Held[] = [];
     let { slot } = exchange;
     for (;;) {
-      const grant = await timed(exchange.trace, 'credential', pool.grant(tried));
+      const offered = pool.grant(tried);
+      const grant = offered instanceof Promise ? await timed(exchange.trace, 'credential', offered) : offered;
       if (grant.kind === 'none') {
         slot.refund();
         return refuseGrant(grant);

@@ -26,6 +26,7 @@ export function leadLinksBack<E extends Rewritable>(options: { readonly origins:
     // A cached body is asked for again and again, nearly always by the same base URL.
     const known = remembered.get(body);
     if (known !== undefined && known.base === base) return known.body;
+    if (!hasUrls(body)) return body;
     const rewriter = new LinkRewriter({ origins, base });
     const rewritten = Buffer.concat([rewriter.push(body), rewriter.flush()]);
     remembered.set(body, { base, body: rewritten });
@@ -49,6 +50,14 @@ export function leadLinksBack<E extends Rewritable>(options: { readonly origins:
     return outcome instanceof Promise ? outcome.then((later) => rewrite(exchange, later)) : rewrite(exchange, outcome);
   };
 }
+
+/** Whether there is anything that {@link rewriteUrl} would look at: most writes are answered without a link. */
+function hasUrls(body: Buffer): boolean {
+  return body.includes(AFTER_SCHEME) || body.includes(AFTER_SCHEME_ESCAPED);
+}
+
+const AFTER_SCHEME = Buffer.from(':/');
+const AFTER_SCHEME_ESCAPED = Buffer.from(':\\/');
 
 /** JSON that nobody compressed (upstream was asked not to) and that is whole. */
 function isPlainJson(outcome: Answer): boolean {

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import { extend, type Handler, type Outcome, type Refusal, refuse, type Stage } from '../exchange.ts';
+import { afterwards, extend, type Handler, type Outcome, type Refusal, refuse, type Stage } from '../exchange.ts';
 import type { Slot } from '../quota/ledger.ts';
 import { type Admitted, refuseVisit, retryAfterSeconds } from '../quota/quota.ts';
 import type { Routed } from '../routing/route.ts';
@@ -53,7 +53,7 @@ function seated<E extends Bound>(
     place.done();
     throw error;
   }
-  if (outcome instanceof Promise) return outcome.finally(() => place.done());
+  if (outcome instanceof Promise) return afterwards(outcome, () => place.done());
   place.done();
   return outcome;
 }

@@ -60,9 +60,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#headersAt = this.#clock.monotonic();
     this.#status = status;
     this.#headers = headerStrings(controller.rawHeaders);
-    setImmediate(() => {
-      if (!this.#complete) this.#startStreaming();
-    });
+    atTheEndOfThisTurn(this);
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {
@@ -114,6 +112,11 @@ export class Attempt implements Dispatcher.DispatchHandler {
   /** The stream's reader lost interest before the end. */
   abandon(): void {
     if (!this.#complete) this.#end(new Ended('hung_up', 'reader left'));
+  }
+
+  /** The turn in which the headers came is over: what is still to come of the body is streamed. */
+  turnIsOver(): void {
+    if (!this.#complete) this.#startStreaming();
   }
 
   #startStreaming(): void {
@@ -170,6 +173,20 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#stopListening?.();
     this.#stopListening = null;
   }
+}
+
+/** One immediate for all whose headers came in this turn of the event loop. */
+let headersCame: Attempt[] = [];
+
+function atTheEndOfThisTurn(attempt: Attempt): void {
+  if (headersCame.length === 0) setImmediate(endTurn);
+  headersCame.push(attempt);
+}
+
+function endTurn(): void {
+  const attempts = headersCame;
+  headersCame = [];
+  for (const attempt of attempts) attempt.turnIsOver();
 }
 
 /** A body that comes as its reader asks for it. Destroying it aborts the request. */
