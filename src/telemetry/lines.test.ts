@@ -35,7 +35,7 @@ describe('lines to a file', () => {
     const before = process.listenerCount('exit');
     const many = Array.from({ length: 20 }, toFile);
     for (let turn = 0; turn < 20; turn++) {
-      for (const { lines } of many) for (let i = 0; i < 200; i++) lines.write(`${'x'.repeat(100)}\n`);
+      for (const { lines } of many) for (let i = 0; i < 211; i++) lines.write(`${'x'.repeat(100)}\n`);
       expect(process.listenerCount('exit')).toBe(before + 1);
       await new Promise(setImmediate);
     }

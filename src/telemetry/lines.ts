@@ -11,7 +11,7 @@ export interface LineWriter {
 }
 
 /** Lines wait for company up to this size, and no longer than this time: a write a line costs more than the line. */
-const BATCH_CHARS = 8 * 1024;
+const BATCH_CHARS = 32 * 1024;
 const BATCH_MS = 200;
 /** What a reader may be behind before lines are dropped; the gateway must neither grow nor wait for its log. */
 const BACKLOG_CHARS = 8 * 1024 * 1024;

@@ -51,13 +51,13 @@ export function leadLinksBack<E extends Rewritable>(options: { readonly origins:
   };
 }
 
-/** Whether there is anything that {@link rewriteUrl} would look at: most writes are answered without a link. */
+/** Whether there is anything that {@link rewriteUrl} would look at, written plainly or as JSON may escape it: most answers have none. */
 function hasUrls(body: Buffer): boolean {
-  return body.includes(AFTER_SCHEME) || body.includes(AFTER_SCHEME_ESCAPED);
+  return body.includes(SLASHES) || body.includes(ESCAPED_SLASH);
 }
 
-const AFTER_SCHEME = Buffer.from(':/');
-const AFTER_SCHEME_ESCAPED = Buffer.from(':\\/');
+const SLASHES = Buffer.from('//');
+const ESCAPED_SLASH = Buffer.from('\\/');
 
 /** JSON that nobody compressed (upstream was asked not to) and that is whole. */
 function isPlainJson(outcome: Answer): boolean {
