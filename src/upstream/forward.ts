@@ -59,27 +59,9 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
   const { sender, credentials, clock, meter } = options;
   const resend = createResend(options);
 
-  const attempt = async (exchange: Forwardable, held: Held, slot: Slot, timeoutMs: number): Promise<Sent> => {
+  /** What an attempt has taught, before anyone goes on. */
+  const learn = (exchange: Forwardable, slot: Slot, startedAt: MonotonicMs, span: Span | null, sent: Sent): Sent => {
     const { upstream } = exchange.route;
-    const startedAt = clock.monotonic();
-    const connection = exchange.headers['connection'];
-    const span = exchange.trace === null ? null : attemptOf(exchange, held, exchange.trace);
-    const sent = await sender.send({
-      origin: upstream.origin,
-      method: exchange.method,
-      target: exchange.target,
-      headers: outboundHeaders({
-        rawHeaders: exchange.rawHeaders,
-        connection: typeof connection === 'string' ? connection : undefined,
-        authorization: held.authorization,
-        requestId: exchange.requestId,
-        identity: exchange.route.rewriteLinks,
-        trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
-      }),
-      body: exchange.payload,
-      timeoutMs,
-      hangUp: exchange.carryThrough === true ? null : exchange.hangUp,
-    });
     span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
     const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
     exchange.notes.attempts += 1;
@@ -89,14 +71,33 @@ export function forward(options: ForwardOptions): Handler<Forwardable> {
       slot.settle(options.limitOf(upstream.account, sent.status, sent.headers));
     } else if (sent.mayHaveLeft) slot.lose((clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
     else slot.refund();
-    meter.upstreamAttempt(
-      upstream.account,
-      upstream.id,
-      exchange.method,
-      sent.kind === 'answered' ? sent.status : sent.reason,
-      tookMs / 1000,
-    );
+    const status = sent.kind === 'answered' ? sent.status : sent.reason;
+    meter.upstreamAttempt(upstream.account, upstream.id, exchange.method, status, tookMs / 1000);
     return sent;
+  };
+
+  const attempt = (exchange: Forwardable, held: Held, slot: Slot, timeoutMs: number): Promise<Sent> => {
+    const startedAt = clock.monotonic();
+    const connection = exchange.headers['connection'];
+    const span = exchange.trace === null ? null : attemptOf(exchange, held, exchange.trace);
+    return sender
+      .send({
+        origin: exchange.route.upstream.origin,
+        method: exchange.method,
+        target: exchange.target,
+        headers: outboundHeaders({
+          rawHeaders: exchange.rawHeaders,
+          connection: typeof connection === 'string' ? connection : undefined,
+          authorization: held.authorization,
+          requestId: exchange.requestId,
+          identity: exchange.route.rewriteLinks,
+          trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
+        }),
+        body: exchange.payload,
+        timeoutMs,
+        hangUp: exchange.carryThrough === true ? null : exchange.hangUp,
+      })
+      .then((sent) => learn(exchange, slot, startedAt, span, sent));
   };
 
   return async (exchange) => {

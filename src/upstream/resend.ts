@@ -36,26 +36,34 @@ interface Resendable extends Routed, OnTerms, Uploaded, Admitted {
 export function createResend(options: ResendOptions) {
   const { upstreams, clock, random, meter } = options;
 
-  const observed = async (
+  const observed = (
     { breaker }: UpstreamState,
     exchange: Resendable,
     slot: Slot,
     attempt: Attempt,
     timeoutMs: number,
-  ): Promise<Resent> => {
+  ): Resent | Promise<Resent> => {
     const passage = breaker.pass(stakeOf(exchange), clock.monotonic());
     if (passage.kind === 'refused') {
       slot.refund();
       return { kind: 'broken', retryAfterMs: passage.retryAfterMs };
     }
     // Reported whatever happens: a probe that never ended would keep the breaker half-open for ever.
-    let verdict: Verdict = 'void';
+    const report = (verdict: Verdict): void => breaker.report(passage, verdict, clock.monotonic());
     try {
-      const sent = await attempt(slot, timeoutMs);
-      verdict = verdictOf(sent);
-      return sent;
-    } finally {
-      breaker.report(passage, verdict, clock.monotonic());
+      return attempt(slot, timeoutMs).then(
+        (sent) => {
+          report(verdictOf(sent));
+          return sent;
+        },
+        (error: unknown) => {
+          report('void');
+          throw error;
+        },
+      );
+    } catch (error) {
+      report('void');
+      throw error;
     }
   };
 
