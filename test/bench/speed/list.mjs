@@ -1,0 +1,53 @@
+// Who takes part, in the order of the tables.
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { gateway } from './contestants/gateway.mjs';
+import { openFilesNginx, plainNginx } from './contestants/nginx.mjs';
+import { fastify, rawProxy, rawStatic } from './contestants/node.mjs';
+
+/** @typedef {import('./contestants/contestant.mjs').Contestant} Contestant */
+
+/**
+ * @param {{ redis: number, against: string | null, wanted: readonly string[] | null }} options
+ * @returns {Contestant[]}
+ */
+export function contestantsOf({ redis, against, wanted }) {
+  const embedded = gateway({
+    id: 'gateway',
+    name: '**patchgate**, embedded state',
+    does: 'everything on, an access line a request',
+  });
+  if (against !== null) return [embedded, ...builtAt(against), ...[rawStatic, rawProxy].filter(isWanted)];
+  return [
+    embedded,
+    gateway({ id: 'gateway-redis', name: '**patchgate**, state in Redis', does: 'the same', redis }),
+    gateway({
+      id: 'gateway-quiet',
+      name: '**patchgate**, embedded state, no access lines',
+      does: '`log.level: warn`',
+      logLevel: 'warn',
+      kinds: ['hit', 'pass'],
+    }),
+    rawStatic,
+    rawProxy,
+    fastify,
+    plainNginx,
+    openFilesNginx,
+  ].filter(isWanted);
+
+  /** @param {Contestant} each */
+  function isWanted({ id }) {
+    return wanted === null || wanted.includes(id) || id === 'gateway';
+  }
+}
+
+/** Another build, twice: how far the two are apart is what a difference has to exceed. @param {string} folder */
+function builtAt(folder) {
+  const checkout = resolve(folder);
+  const main = join(checkout, 'dist/main.js');
+  if (!existsSync(main)) throw new Error(`${main} is missing: run \`node scripts/build.mjs\` there`);
+  return [
+    gateway({ id: 'gateway-old', name: `patchgate of ${folder}`, does: 'the same', checkout }),
+    gateway({ id: 'gateway-control', name: `patchgate of ${folder}, again`, does: 'the same', checkout }),
+  ];
+}

@@ -1,0 +1,13 @@
+// The least that Node can do: one answer, made once, for whoever asks. `node raw-static.mjs PORT FILE`
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+
+const [port, file = ''] = process.argv.slice(2);
+/** @type {{ status: number, headers: string[], body: string }} */
+const answer = JSON.parse(readFileSync(file, 'utf8'));
+const body = Buffer.from(answer.body, 'base64');
+
+createServer({ keepAliveTimeout: 75_000 }, (_incoming, outgoing) => {
+  outgoing.writeHead(answer.status, answer.headers);
+  outgoing.end(body);
+}).listen(Number(port), '127.0.0.1', 4_096);
