@@ -10,7 +10,7 @@ import { treeOf } from './proc.mjs';
  * @typedef {{ proxy: number, load: number }} Cores
  * @typedef {{ code: number | null, stdout: string, stderr: string }} Ended
  * @typedef {ReturnType<typeof openRig>} Rig
- * @typedef {{ pid: number, stop: () => Promise<void>, said: () => string }} Running
+ * @typedef {{ pid: number, stop: (signal?: NodeJS.Signals) => Promise<void>, said: () => string }} Running
  */
 
 /** @param {{ env: NodeJS.ProcessEnv, cores: Cores }} options */
@@ -74,10 +74,10 @@ export function openRig({ env, cores }) {
       return {
         pid: child.pid ?? 0,
         said: () => said,
-        stop: async () => {
+        stop: async (signal = 'SIGTERM') => {
           if (child.exitCode !== null || child.signalCode !== null) return;
           const gone = new Promise((resolve) => child.once('exit', resolve));
-          child.kill('SIGTERM');
+          child.kill(signal);
           const late = setTimeout(() => endTree(child), 2_000);
           await gone;
           clearTimeout(late);

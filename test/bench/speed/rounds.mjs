@@ -85,7 +85,7 @@ const MOST_WARM_ROUNDS = 6;
  * Under load until two rounds in a row cost the same.
  * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
  */
-async function warmUp(bench, work, ready, seconds) {
+export async function warmUp(bench, work, ready, seconds) {
   let last = await round(bench, work, ready, seconds);
   for (let turn = 1; turn < MOST_WARM_ROUNDS; turn++) {
     const next = await round(bench, work, ready, seconds);

@@ -38,10 +38,10 @@ export function configuration({ port, admin, upstream, redis, logLevel }) {
 }
 
 /**
- * @param {{ id: string, name: string, does: string, checkout?: string, redis?: number, logLevel?: string, kinds?: readonly import('../work.mjs').Kind[] }} options
+ * @param {{ id: string, name: string, does: string, checkout?: string, redis?: number, logLevel?: string, nodeArgs?: readonly string[], kinds?: readonly import('../work.mjs').Kind[] }} options
  * @returns {import('./contestant.mjs').Contestant}
  */
-export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'info', kinds }) {
+export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'info', nodeArgs = [], kinds }) {
   return {
     id,
     name,
@@ -56,7 +56,7 @@ export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'in
         JSON.stringify(configuration({ port, admin, upstream: upstream.url, redis: redis ?? null, logLevel })),
       );
       const main = join(checkout, 'dist/main.js');
-      const running = rig.start('proxy', process.execPath, [main, 'serve', '--config', file], {
+      const running = rig.start('proxy', process.execPath, [...nodeArgs, main, 'serve', '--config', file], {
         NODE_ENV: 'production',
       });
       const question = { method: 'GET', path: '/readyz', headers: {}, body: null };
