@@ -2,8 +2,10 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gateway } from './contestants/gateway.mjs';
+import { haproxy } from './contestants/haproxy.mjs';
 import { openFilesNginx, plainNginx } from './contestants/nginx.mjs';
 import { fastify, rawProxy, rawStatic } from './contestants/node.mjs';
+import { varnish } from './contestants/varnish.mjs';
 
 /** @typedef {import('./contestants/contestant.mjs').Contestant} Contestant */
 
@@ -33,6 +35,8 @@ export function contestantsOf({ redis, against, wanted }) {
     fastify,
     plainNginx,
     openFilesNginx,
+    haproxy,
+    varnish,
   ].filter(isWanted);
 
   /** @param {Contestant} each */
