@@ -9,7 +9,8 @@ import { callTree, selfTimes } from './profile/analyse.mjs';
 import { flame } from './profile/flame.mjs';
 import { profileText } from './profile/report.mjs';
 import { gateway, HERE } from './speed/contestants/gateway.mjs';
-import { freePort, openRig } from './speed/rig.mjs';
+import { startRedis } from './speed/redis.mjs';
+import { openRig } from './speed/rig.mjs';
 import { bringUp, warmUp } from './speed/rounds.mjs';
 import { startUpstream } from './speed/upstream.mjs';
 import { questionOf, WORK } from './speed/work.mjs';
@@ -41,11 +42,8 @@ const INTERVAL = '250';
 
 try {
   const upstream = await startUpstream(rig);
-  const redis = await freePort();
-  if (values.redis) {
-    const args = ['--port', String(redis), '--bind', '127.0.0.1', '--dir', rig.scratch, '--save', ''];
-    rig.start('load', 'redis-server', args);
-  }
+  const redis = values.redis ? await startRedis(rig) : null;
+  const bench = { rig, upstream, redis };
   const profiles = join(rig.scratch, 'profiles');
   const contestant = gateway({
     id: 'gateway',
@@ -53,12 +51,12 @@ try {
     does: '',
     checkout: resolve(values.checkout),
     nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${profiles}`, `--cpu-prof-interval=${INTERVAL}`],
-    ...(values.redis && { redis }),
+    ...(redis !== null && { redis: redis.port }),
     ...(values.quiet && { logLevel: 'warn' }),
   });
-  const [ready] = await bringUp({ rig, upstream }, work, [contestant]);
+  const [ready] = await bringUp(bench, work, [contestant]);
   if (ready === undefined) throw new Error('nobody is there');
-  await warmUp({ rig, upstream }, work, ready, 2);
+  await warmUp(bench, work, ready);
   const from = now();
   const { requests } = await wrk(rig, {
     port: ready.at.port,
@@ -68,6 +66,7 @@ try {
   const to = now();
   // Ctrl-C: drains without the delay, and an orderly end is when Node writes the profile.
   await ready.at.stop('SIGINT');
+  redis?.close();
   const [file = ''] = readdirSync(profiles);
   const text = readFileSync(join(profiles, file), 'utf8');
   const profile = JSON.parse(text);

@@ -5,15 +5,15 @@ import { gateway } from './contestants/gateway.mjs';
 import { haproxy } from './contestants/haproxy.mjs';
 import { openFilesNginx, plainNginx } from './contestants/nginx.mjs';
 import { fastify, rawProxy, rawStatic } from './contestants/node.mjs';
-import { varnish } from './contestants/varnish.mjs';
+import { hasCompiler, varnish } from './contestants/varnish.mjs';
 
 /** @typedef {import('./contestants/contestant.mjs').Contestant} Contestant */
 
 /**
- * @param {{ redis: number, against: string | null, wanted: readonly string[] | null }} options
+ * @param {{ redis: number, against: string | null, wanted: readonly string[] | null, env: NodeJS.ProcessEnv }} options
  * @returns {Contestant[]}
  */
-export function contestantsOf({ redis, against, wanted }) {
+export function contestantsOf({ redis, against, wanted, env }) {
   const embedded = gateway({
     id: 'gateway',
     name: '**patchgate**, embedded state',
@@ -36,7 +36,7 @@ export function contestantsOf({ redis, against, wanted }) {
     plainNginx,
     openFilesNginx,
     haproxy,
-    varnish,
+    ...(hasCompiler(env) ? [varnish] : []),
   ].filter(isWanted);
 
   /** @param {Contestant} each */
@@ -44,6 +44,17 @@ export function contestantsOf({ redis, against, wanted }) {
     return wanted === null || wanted.includes(id) || id === 'gateway';
   }
 }
+
+/**
+ * Whom a table would make one look for, and why they are not there.
+ * @param {NodeJS.ProcessEnv} env
+ */
+export const leftOut = (env) => [
+  'raw Node, fastify: they have no cache, key or limit of their own, so each is where it can be; HAProxy: its 304 from the cache carries a Content-Length, which wrk takes for a body to come.',
+  hasCompiler(env)
+    ? 'Varnish: it limits nothing without a module, and is no place for large downloads.'
+    : '**Varnish is missing from this run**: it has its configuration compiled, and there is no C compiler here.',
+];
 
 /** Another build, twice: how far the two are apart is what a difference has to exceed. @param {string} folder */
 function builtAt(folder) {

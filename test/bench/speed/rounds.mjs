@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ask, until } from './ask.mjs';
 import { faultsOfRound, probe, sizeOf } from './probe.mjs';
 import { readTree } from './proc.mjs';
+import { constantRate } from './rate.mjs';
 import { questionOf } from './work.mjs';
 import { wrk } from './wrk.mjs';
 
@@ -11,10 +12,12 @@ import { wrk } from './wrk.mjs';
  * @typedef {import('./contestants/contestant.mjs').Contestant} Contestant
  * @typedef {import('./contestants/contestant.mjs').Started} Started
  * @typedef {import('./work.mjs').Work} Work
- * @typedef {{ rig: import('./rig.mjs').Rig, upstream: import('./upstream.mjs').Upstream }} Bench
+ * @typedef {{ rig: import('./rig.mjs').Rig, upstream: import('./upstream.mjs').Upstream, redis: import('./redis.mjs').BenchRedis | null }} Bench
  * @typedef {{ contestant: Contestant, at: Started, etag: string | null, startMs: number, idleBytes: number, answer: import('./ask.mjs').Answer }} Ready
- * @typedef {{ rate: number, cpuMicros: number, busy: number }} Round `busy`: share of its core that the contestant had
- * @typedef {{ id: string, name: string, rounds: Round[], startMs: number, idleBytes: number, endBytes: number }} Measured
+ * @typedef {{ rate: number, cpuMicros: number, busy: number, redisCommands: number | null }} Round
+ *   `busy`: share of its core that the contestant had; `redisCommands` a request, by all who share that Redis
+ * @typedef {import('./rate.mjs').Latency & { cpuMicros: number }} LatencyRound
+ * @typedef {{ id: string, name: string, rounds: Round[], latency: LatencyRound[], startMs: number, idleBytes: number, endBytes: number }} Measured
  */
 
 /**
@@ -60,12 +63,15 @@ async function etagOf(work, at) {
  * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
  * @returns {Promise<Round>}
  */
-export async function round({ rig, upstream }, work, { contestant, at, etag }, seconds) {
+export async function round({ rig, upstream, redis }, work, { contestant, at, etag }, seconds) {
   const before = await probe(work, at, contestant, etag);
   const reachedBefore = await upstream.requests();
+  const asksRedis = contestant.usesRedis && redis !== null;
+  const commandsBefore = asksRedis ? await redis.commands() : 0;
   const cpuBefore = readTree(at.pid).cpuMs;
   const load = await wrk(rig, { port: at.port, question: questionOf(work, etag), seconds });
   const cpuMs = readTree(at.pid).cpuMs - cpuBefore;
+  const commands = asksRedis ? (await redis.commands()) - commandsBefore - 1 : null;
   const reached = (await upstream.requests()) - reachedBefore - 1;
   await probe(work, at, contestant, etag);
   const faults = faultsOfRound(work, load, { reached, probeBytes: sizeOf(before) });
@@ -74,56 +80,87 @@ export async function round({ rig, upstream }, work, { contestant, at, etag }, s
     rate: load.requests / load.seconds,
     cpuMicros: (cpuMs * 1000) / load.requests,
     busy: cpuMs / (load.seconds * 1000),
+    redisCommands: commands === null ? null : commands / load.requests,
   };
 }
 
 /** V8 compiles what runs often: until then a request costs several times as much. */
 const STEADY = 0.1;
 const MOST_WARM_ROUNDS = 6;
+const WARM_SECONDS = 1;
 
 /**
  * Under load until two rounds in a row cost the same.
- * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
+ * @param {Bench} bench @param {Work} work @param {Ready} ready
  */
-export async function warmUp(bench, work, ready, seconds) {
-  let last = await round(bench, work, ready, seconds);
+export async function warmUp(bench, work, ready) {
+  let last = await round(bench, work, ready, WARM_SECONDS);
   for (let turn = 1; turn < MOST_WARM_ROUNDS; turn++) {
-    const next = await round(bench, work, ready, seconds);
+    const next = await round(bench, work, ready, WARM_SECONDS);
     if (Math.abs(next.cpuMicros / last.cpuMicros - 1) < STEADY) return;
     last = next;
   }
 }
 
 /**
+ * At {@link constantRate}, which is a fraction of what any of them can do.
+ * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
+ * @returns {Promise<LatencyRound>}
+ */
+async function latencyRound({ rig }, work, { at, etag }, seconds) {
+  const before = readTree(at.pid).cpuMs;
+  const question = questionOf(work, etag);
+  const { requests, ...latency } = await constantRate(rig, { port: at.port, question, status: work.status, seconds });
+  return { ...latency, cpuMicros: ((readTree(at.pid).cpuMs - before) * 1_000) / requests };
+}
+
+/**
+ * In turns; every other turn the other way round: who comes after whom is no advantage.
+ * @param {number} turns @param {number} contestants @param {(contestant: number, turn: number) => Promise<void>} act
+ */
+export async function inTurns(turns, contestants, act) {
+  for (let turn = 0; turn < turns; turn++) {
+    for (let place = 0; place < contestants; place++) {
+      await act(turn % 2 === 0 ? place : contestants - 1 - place, turn);
+    }
+  }
+}
+
+/**
  * @param {Bench} bench @param {Work} work @param {readonly Contestant[]} contestants
- * @param {{ rounds: number, seconds: number, say: (line: string) => void }} options
+ * @param {{ rounds: number, seconds: number, latencyRounds: number, latencySeconds: number, say: (line: string) => void }} options
  * @returns {Promise<Measured[]>}
  */
-export async function measure(bench, work, contestants, { rounds, seconds, say }) {
+export async function measure(bench, work, contestants, options) {
+  const { rounds, seconds, latencyRounds, latencySeconds, say } = options;
   const all = await bringUp(bench, work, contestants);
+  /** @type {Measured[]} */
   const measured = all.map(({ contestant: { id, name }, startMs, idleBytes }) => ({
-    ...{ id, name, startMs, idleBytes },
-    endBytes: 0,
-    rounds: /** @type {Round[]} */ ([]),
+    ...{ id, name, startMs, idleBytes, endBytes: 0 },
+    ...{ rounds: [], latency: [] },
   }));
+  const of = (/** @type {number} */ i) => ({
+    ready: /** @type {Ready} */ (all[i]),
+    entry: /** @type {Measured} */ (measured[i]),
+  });
   try {
-    for (const each of all) await warmUp(bench, work, each, seconds);
-    for (let turn = 0; turn < rounds; turn++) {
-      // Every other turn the other way round: who comes after whom is no advantage.
-      const order = all.map((_, i) => (turn % 2 === 0 ? i : all.length - 1 - i));
-      for (const i of order) {
-        const ready = /** @type {Ready} */ (all[i]);
-        const result = await round(bench, work, ready, seconds);
-        measured[i]?.rounds.push(result);
-        const { rate, cpuMicros, busy } = result;
-        say(
-          `${work.kind} ${turn + 1}/${rounds} ${ready.contestant.id}: ${rate.toFixed(0)}/s, ${cpuMicros.toFixed(1)} µs CPU, ${(busy * 100).toFixed(0)} % busy`,
-        );
-      }
-    }
-    all.forEach((each, i) => {
-      const entry = measured[i];
-      if (entry) entry.endBytes = readTree(each.at.pid).rssBytes;
+    for (const each of all) await warmUp(bench, work, each);
+    await inTurns(rounds, all.length, async (i, turn) => {
+      const { ready, entry } = of(i);
+      const result = await round(bench, work, ready, seconds);
+      entry.rounds.push(result);
+      const { rate, cpuMicros, busy } = result;
+      const told = `${rate.toFixed(0)}/s, ${cpuMicros.toFixed(1)} µs CPU, ${(busy * 100).toFixed(0)} % of its core`;
+      say(`${work.kind} ${turn + 1}/${rounds} ${entry.id}: ${told}`);
+    });
+    for (const [i, each] of all.entries()) of(i).entry.endBytes = readTree(each.at.pid).rssBytes;
+    await inTurns(latencyRounds, all.length, async (i, turn) => {
+      const { ready, entry } = of(i);
+      if (!ready.contestant.timed) return;
+      const result = await latencyRound(bench, work, ready, latencySeconds);
+      entry.latency.push(result);
+      const [p50, p99] = [result.p50, result.p99].map((ms) => ms.toFixed(3));
+      say(`${work.kind}, constant rate, ${turn + 1}/${latencyRounds} ${entry.id}: p50 ${p50} ms, p99 ${p99} ms`);
     });
   } finally {
     await Promise.all(all.map(({ at }) => at.stop()));

@@ -20,8 +20,11 @@
  *   does: string,
  *   kinds: readonly import('../work.mjs').Kind[],
  *   holdsCredential: boolean,
+ *   usesRedis?: boolean,
+ *   timed?: boolean,
  *   start: (stage: Stage) => Promise<Started>,
- * }} Contestant `holdsCredential`: the upstream sees the account's key in place of the caller's.
+ * }} Contestant `holdsCredential`: the upstream sees the account's key in place of the caller's; `timed`: its latency
+ *   is measured at a constant rate, too.
  */
 
 import { connect } from 'node:net';

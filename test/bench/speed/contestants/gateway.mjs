@@ -48,6 +48,8 @@ export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'in
     does,
     kinds: kinds ?? ['hit', 'not-modified', 'pass', 'post', 'refused', 'unknown', 'stream'],
     holdsCredential: true,
+    usesRedis: redis !== undefined,
+    timed: logLevel === 'info',
     start: async ({ rig, upstream, folder }) => {
       const [port, admin] = [await freePort(), await freePort()];
       const file = join(folder, 'gateway.yaml');

@@ -53,6 +53,7 @@ export const haproxy = {
   does: 'key by `acl`, rates by stick tables, credential, its small-object cache; no log',
   kinds: ['hit', 'pass', 'post', 'refused', 'unknown', 'stream'],
   holdsCredential: true,
+  timed: true,
   start: async ({ rig, upstream, folder }) => {
     const port = await freePort();
     const path = join(folder, 'haproxy.cfg');

@@ -44,6 +44,7 @@ function conf({ folder, port, upstream, openFiles }) {
 const nginx = ({ openFiles, ...about }) => ({
   ...about,
   holdsCredential: true,
+  timed: !openFiles,
   start: async ({ rig, upstream, folder }) => {
     const port = await freePort();
     const own = join(folder, 'nginx');

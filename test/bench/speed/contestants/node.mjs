@@ -26,6 +26,7 @@ export const rawStatic = {
   does: 'one answer made once: status, header lines and body of the gateway',
   kinds: ['hit', 'not-modified', 'refused', 'unknown'],
   holdsCredential: false,
+  timed: true,
   start: async (stage) => {
     const { sample, folder } = stage;
     if (sample === null) throw new Error('raw node answers what the gateway answered, and that was not asked');
@@ -45,6 +46,7 @@ export const rawProxy = {
   does: 'passes on; no key, no quota, no credential',
   kinds: ['pass', 'post', 'stream'],
   holdsCredential: false,
+  timed: true,
   start: (stage) => node(stage, 'raw-proxy.mjs', [stage.upstream.url]),
 };
 
@@ -55,5 +57,6 @@ export const fastify = {
   does: 'passes on; no key, no quota, no credential',
   kinds: ['pass', 'post', 'stream'],
   holdsCredential: false,
+  timed: true,
   start: (stage) => node(stage, 'fastify-proxy.mjs', [stage.upstream.url]),
 };

@@ -39,8 +39,27 @@ export const varnish = {
     const name = join(folder, 'varnish');
     const limits = ['-p', 'thread_pools=1', '-p', 'thread_pool_min=50', '-p', 'thread_pool_max=200'];
     // -j none: no other user to become; -F: stays in the foreground.
-    const args = ['-j', 'none', '-F', '-n', name, '-a', `127.0.0.1:${port}`, '-f', path, '-s', 'malloc,64m', '-T', 'none'];
-    const running = rig.start('proxy', 'varnishd', [...args, '-p', 'cc_command=exec gcc -O2 -fpic -shared -Wl,-x -o %o %s', ...limits]);
+    const args = [
+      '-j',
+      'none',
+      '-F',
+      '-n',
+      name,
+      '-a',
+      `127.0.0.1:${port}`,
+      '-f',
+      path,
+      '-s',
+      'malloc,64m',
+      '-T',
+      'none',
+    ];
+    const running = rig.start('proxy', 'varnishd', [
+      ...args,
+      '-p',
+      'cc_command=exec gcc -O2 -fpic -shared -Wl,-x -o %o %s',
+      ...limits,
+    ]);
     return { ...running, port, ready: () => accepts(port) };
   },
 };
