@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { withTools } from '../../scripts/tools.mjs';
+import { replaced } from './sections.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const { scripts } = await import(inRoot('dist/adapters/redis/scripts.js'));
@@ -143,11 +144,7 @@ try {
 console.log(rows.join('\n'));
 if (process.argv.includes('--write')) {
   const page = inRoot('docs/benchmarks.md');
-  const text = readFileSync(page, 'utf8');
-  const [from, to] = ['<!-- decisions -->', '<!-- /decisions -->'];
   const about = `64 in flight on one connection, medians of five turns. ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, Redis and client on the same machine, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}.`;
-  writeFileSync(
-    page,
-    `${text.slice(0, text.indexOf(from) + from.length)}\n${about}\n\n${rows.join('\n')}\n${text.slice(text.indexOf(to))}`,
-  );
+  const content = [about, '', ...rows].join('\n');
+  writeFileSync(page, replaced(readFileSync(page, 'utf8'), 'decisions', content));
 }

@@ -9,6 +9,7 @@ import { callTree, selfTimes } from './profile/analyse.mjs';
 import { flame } from './profile/flame.mjs';
 import { profileText } from './profile/report.mjs';
 import { gateway, HERE } from './speed/contestants/gateway.mjs';
+import { readTree } from './speed/proc.mjs';
 import { startRedis } from './speed/redis.mjs';
 import { openRig } from './speed/rig.mjs';
 import { bringUp, warmUp } from './speed/rounds.mjs';
@@ -57,6 +58,7 @@ try {
   const [ready] = await bringUp(bench, work, [contestant]);
   if (ready === undefined) throw new Error('nobody is there');
   await warmUp(bench, work, ready);
+  const cpuBefore = readTree(ready.at.pid).cpuMs;
   const from = now();
   const { requests } = await wrk(rig, {
     port: ready.at.port,
@@ -64,6 +66,7 @@ try {
     seconds: Number(values.seconds),
   });
   const to = now();
+  const cpuMs = readTree(ready.at.pid).cpuMs - cpuBefore;
   // Ctrl-C: drains without the delay, and an orderly end is when Node writes the profile.
   await ready.at.stop('SIGINT');
   redis?.close();
@@ -71,7 +74,7 @@ try {
   const text = readFileSync(join(profiles, file), 'utf8');
   const profile = JSON.parse(text);
   const tree = callTree(profile, selfTimes(profile, { from, to }));
-  const told = profileText(tree, requests);
+  const told = profileText(tree, { requests, cpuMs });
   console.log(told);
   const base = join(resolve(values.out), `profile-${work.kind}`);
   mkdirSync(resolve(values.out), { recursive: true });

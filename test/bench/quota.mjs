@@ -12,6 +12,7 @@ import { withTools } from '../../scripts/tools.mjs';
 import { chart } from './quota/chart.mjs';
 import { embeddedGateway, fixedWindow, gatewaysOnRedis, slidingLog, tokenBucket } from './quota/contestants.mjs';
 import { LATENCIES, simulate } from './quota/simulate.mjs';
+import { replaced } from './sections.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -131,21 +132,12 @@ const machine = `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, Node 
 if (values.write) {
   const page = inRoot('docs/benchmarks.md');
   let text = readFileSync(page, 'utf8');
-  text = between(
+  text = replaced(
     text,
     'quota-simulation',
     [`${seeds.length} seeds, ${minutes} minutes each after two to warm up. ${machine}.`, ...lines].join('\n'),
   );
-  if (values.real) text = between(text, 'quota-real', [`${machine}.`, '', ...real].join('\n'));
+  if (values.real) text = replaced(text, 'quota-real', [`${machine}.`, '', ...real].join('\n'));
   writeFileSync(page, text);
   writeFileSync(inRoot('docs/quota.svg'), chart(shown));
-}
-
-/** @param {string} text @param {string} name @param {string} content */
-function between(text, name, content) {
-  const [from, to] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
-  const start = text.indexOf(from);
-  const stop = text.indexOf(to);
-  if (start < 0 || stop < 0) throw new Error(`docs/benchmarks.md has no ${from}`);
-  return `${text.slice(0, start + from.length)}\n${content}\n${text.slice(stop)}`;
 }

@@ -50,13 +50,13 @@ const plan = {
 const unknown = plan.kinds.filter((kind) => !WORK.some((work) => work.kind === kind));
 if (unknown.length > 0) throw new Error(`--only: no such work: ${unknown.join(', ')}`);
 const isWhole =
-  ['only', 'contestants', 'rounds', 'seconds', 'against'].every((name) => !(name in values)) && !values.short;
+  ['only', 'contestants', 'rounds', 'seconds', 'against', 'from'].every((name) => !(name in values)) && !values.short;
 const say = (/** @type {string} */ line) => console.log(line);
 
 const results = values.from === undefined ? await run() : JSON.parse(readFileSync(values.from, 'utf8'));
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 1)}\n`);
 if (plan.against === null) say(reportOf(results));
-if (values.write || (isWhole && plan.against === null)) say(`written: ${writePage(results).join(', ')}`);
+if (values.write || isWhole) say(`written: ${writePage(results).join(', ')}`);
 
 /** @returns {Promise<import('./speed/page.mjs').Results>} */
 async function run() {

@@ -20,7 +20,7 @@ export function ownerOf({ functionName, url, lineNumber }) {
   if (state !== undefined) return { group: state, place: '' };
   const line = lineNumber + 1;
   if (url.startsWith('node:')) return { group: `node ${nodeModule(url)}`, place: `${url}:${line}` };
-  const library = /\/node_modules\/((?:@[^/]+\/)?[^/]+)\/(?!.*\/node_modules\/)(.*)$/.exec(url);
+  const library = /^.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\/(.*)$/.exec(url);
   if (library !== null) return { group: String(library[1]), place: `${library[1]}/${library[2]}:${line}` };
   const own = /\/dist\/([^/]+)(?:\/(.*))?$/.exec(url);
   if (own !== null) {

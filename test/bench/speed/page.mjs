@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { chart } from './chart.mjs';
 import { HERE } from './contestants/gateway.mjs';
 import { RATE } from './rate.mjs';
-import { decisionsIn, goodputIn, replaced } from './sections.mjs';
+import { decisionsIn, goodputIn, replaced } from '../sections.mjs';
 import { spread } from './statistics.mjs';
 import { tableOf } from './table.mjs';
 import { targetsOf } from './targets.mjs';
@@ -20,6 +20,13 @@ import { WORK } from './work.mjs';
 
 const PAGE = join(HERE, 'docs/benchmarks.md');
 const MIB = 1024 * 1024;
+const FILES = { rate: 'speed.svg', cpuMicros: 'speed-cpu.svg' };
+const PICTURES = [
+  `![Requests a second beside raw Node, by kind of work](${FILES.rate})`,
+  `![CPU time of a request beside raw Node, by kind of work](${FILES.cpuMicros})`,
+].join('\n\n');
+/** More than this, and rates and latencies are of a machine that was busy with something else. */
+const QUIET = 0.05;
 
 /** @param {Results} results @returns {string} */
 export function reportOf(results) {
@@ -31,6 +38,7 @@ export function reportOf(results) {
   return [
     `${machine.date}, ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, commit ${machine.commit}. ` +
       `${rounds} rounds of up to ${seconds} s each. ${versions.join(', ')}.`,
+    quietness(results),
     `#### Targets\n\n${targetTable(results)}`,
     ...sections,
     ...latencySections(results),
@@ -40,12 +48,27 @@ export function reportOf(results) {
   ].join('\n\n');
 }
 
+/** @param {Results} results */
+function quietness({ kinds }) {
+  const shares = Object.values(kinds).flatMap((all) =>
+    (all ?? []).flatMap(({ rounds }) => rounds.map(({ others }) => others)),
+  );
+  if (shares.length === 0) return 'Nothing was measured in rounds.';
+  const { median, most } = spread(shares);
+  const told = `Of the proxy's core, other programs had ${(median * 100).toFixed(1)} % (median of the rounds; most: ${(most * 100).toFixed(0)} %).`;
+  return median <= QUIET ? told : `${told} **This was no quiet machine: only the CPU columns mean anything.**`;
+}
+
 /** @param {Results} results @returns {string[]} the files */
 export function writePage(results) {
-  const svg = join(HERE, 'docs/speed.svg');
-  writeFileSync(PAGE, replaced(readFileSync(PAGE, 'utf8'), 'speed', reportOf(results)));
-  writeFileSync(svg, chart(results));
-  return [PAGE, svg];
+  const charts = /** @type {const} */ (['rate', 'cpuMicros']).map((what) => {
+    const file = join(HERE, 'docs', FILES[what]);
+    writeFileSync(file, chart(results, what));
+    return file;
+  });
+  const text = [PICTURES, reportOf(results)].join('\n\n');
+  writeFileSync(PAGE, replaced(readFileSync(PAGE, 'utf8'), 'speed', text));
+  return [PAGE, ...charts];
 }
 
 /** @param {Results} results */

@@ -18,6 +18,20 @@ export function parseStat(stat) {
   return { pid: Number.parseInt(stat, 10), parent, cpuMs: ((user + system) * 1000) / TICKS_A_SECOND };
 }
 
+/**
+ * @param {string} stat text of /proc/stat @param {number} core
+ * @returns {number} ms that programs have had of that core; interrupts and what the hypervisor took are not theirs
+ */
+export function parseCore(stat, core) {
+  const [user, nice, system] = (new RegExp(`^cpu${core} (.*)$`, 'm').exec(stat)?.[1] ?? '').split(' ').map(Number);
+  if (user === undefined || nice === undefined || system === undefined)
+    throw new Error(`no core ${core} in /proc/stat`);
+  return ((user + nice + system) * 1000) / TICKS_A_SECOND;
+}
+
+/** @param {number} core */
+export const readCore = (core) => parseCore(readFileSync('/proc/stat', 'utf8'), core);
+
 /** @param {string} status text of /proc/PID/status @returns {number} bytes in memory now */
 export function parseRss(status) {
   const kib = /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];

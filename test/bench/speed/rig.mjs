@@ -55,6 +55,7 @@ export function openRig({ env, cores }) {
 
   return {
     scratch,
+    cores,
     close,
     /**
      * A server, until it is stopped.

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ask, until } from './ask.mjs';
 import { faultsOfRound, probe, sizeOf } from './probe.mjs';
-import { readTree } from './proc.mjs';
+import { readCore, readTree } from './proc.mjs';
 import { constantRate } from './rate.mjs';
 import { questionOf } from './work.mjs';
 import { wrk } from './wrk.mjs';
@@ -14,8 +14,8 @@ import { wrk } from './wrk.mjs';
  * @typedef {import('./work.mjs').Work} Work
  * @typedef {{ rig: import('./rig.mjs').Rig, upstream: import('./upstream.mjs').Upstream, redis: import('./redis.mjs').BenchRedis | null }} Bench
  * @typedef {{ contestant: Contestant, at: Started, etag: string | null, startMs: number, idleBytes: number, answer: import('./ask.mjs').Answer }} Ready
- * @typedef {{ rate: number, cpuMicros: number, busy: number, redisCommands: number | null }} Round
- *   `busy`: share of its core that the contestant had; `redisCommands` a request, by all who share that Redis
+ * @typedef {{ rate: number, cpuMicros: number, busy: number, others: number, redisCommands: number | null }} Round
+ *   `busy`: share of its core that the contestant had, and what other programs had of it; `redisCommands` a request, by all who share that Redis
  * @typedef {import('./rate.mjs').Latency & { cpuMicros: number }} LatencyRound
  * @typedef {{ id: string, name: string, rounds: Round[], latency: LatencyRound[], startMs: number, idleBytes: number, endBytes: number }} Measured
  */
@@ -40,11 +40,12 @@ export async function bringUp({ rig, upstream }, work, contestants) {
     const idleBytes = readTree(at.pid).rssBytes;
     const etag = work.conditional ? await etagOf(work, at) : null;
     // The first answers fill caches and buckets, and use up the quota of who shall be refused.
-    await until(async () => ((await ask(at.port, questionOf(work, etag))).status === work.status ? true : null), {
-      withinMs: 10_000,
-      everyMs: 20,
-      what: () => `${contestant.name} never answers ${work.status}: ${at.said()}`,
-    });
+    if (!work.large)
+      await until(async () => ((await ask(at.port, questionOf(work, etag))).status === work.status ? true : null), {
+        withinMs: 10_000,
+        everyMs: 20,
+        what: () => `${contestant.name} never answers ${work.status}: ${at.said()}`,
+      });
     const answer = await probe(work, at, contestant, etag);
     if (contestant.id.startsWith('gateway')) sample ??= answer;
     all.push({ contestant, at, etag, startMs, idleBytes, answer });
@@ -69,17 +70,22 @@ export async function round({ rig, upstream, redis }, work, { contestant, at, et
   const asksRedis = contestant.usesRedis && redis !== null;
   const commandsBefore = asksRedis ? await redis.commands() : 0;
   const cpuBefore = readTree(at.pid).cpuMs;
+  const coreBefore = readCore(rig.cores.proxy);
   const load = await wrk(rig, { port: at.port, question: questionOf(work, etag), seconds });
   const cpuMs = readTree(at.pid).cpuMs - cpuBefore;
+  const coreMs = readCore(rig.cores.proxy) - coreBefore;
   const commands = asksRedis ? (await redis.commands()) - commandsBefore - 1 : null;
   const reached = (await upstream.requests()) - reachedBefore - 1;
   await probe(work, at, contestant, etag);
   const faults = faultsOfRound(work, load, { reached, probeBytes: sizeOf(before) });
+  const pretence = (await at.pretends?.()) ?? null;
+  if (pretence !== null) faults.push(pretence);
   if (faults.length > 0) throw new Error(`${contestant.id}, "${work.kind}": ${faults.join('; ')}`);
   return {
     rate: load.requests / load.seconds,
     cpuMicros: (cpuMs * 1000) / load.requests,
     busy: cpuMs / (load.seconds * 1000),
+    others: Math.max(0, coreMs - cpuMs) / (load.seconds * 1000),
     redisCommands: commands === null ? null : commands / load.requests,
   };
 }

@@ -12,7 +12,8 @@
  * @typedef {import('../rig.mjs').Running & {
  *   port: number,
  *   ready: () => Promise<true | null>,
- * }} Started `ready` says true when it would be sent traffic.
+ *   pretends?: () => Promise<string | null>,
+ * }} Started `ready` says true when it would be sent traffic; `pretends` says why it is not what its name says, if it is not.
  *
  * @typedef {{
  *   id: string,

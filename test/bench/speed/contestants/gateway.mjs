@@ -63,7 +63,12 @@ export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'in
       });
       const question = { method: 'GET', path: '/readyz', headers: {}, body: null };
       const ready = async () => ((await ask(admin, question)).status === 200 ? /** @type {const} */ (true) : null);
-      return { ...running, port, ready };
+      /** A replica that has lost Redis goes on by itself, which is another row of the table. */
+      const pretends = async () => {
+        const { body } = await ask(admin, { ...question, path: '/metrics' });
+        return /^patchgate_state_fallback 0$/m.test(body.toString()) ? null : 'it has lost Redis and goes on alone';
+      };
+      return { ...running, port, ready, pretends };
     },
   };
 }

@@ -30,7 +30,7 @@ function rowsOf(text, name) {
   );
 }
 
-/** @param {string} text @returns {import('./targets.mjs').Goodput} */
+/** @param {string} text @returns {import('./speed/targets.mjs').Goodput} */
 export function goodputIn(text) {
   const { start, stop } = marksOf(text, 'quota-simulation');
   const jittery = text
@@ -47,7 +47,7 @@ export function goodputIn(text) {
   };
 }
 
-/** @param {string} text @returns {import('./targets.mjs').Decisions} */
+/** @param {string} text @returns {import('./speed/targets.mjs').Decisions} */
 export const decisionsIn = (text) =>
   rowsOf(text, 'decisions')
     .filter(([tenants]) => Number(tenants) > 0)
