@@ -1,10 +1,10 @@
 // What a run says: Markdown for docs/benchmarks.md, and a chart.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { decisionsIn, goodputIn, replaced } from '../sections.mjs';
 import { chart } from './chart.mjs';
 import { HERE } from './contestants/gateway.mjs';
 import { RATE } from './rate.mjs';
-import { decisionsIn, goodputIn, replaced } from '../sections.mjs';
 import { spread } from './statistics.mjs';
 import { tableOf } from './table.mjs';
 import { targetsOf } from './targets.mjs';

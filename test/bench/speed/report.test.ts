@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { decisionsIn, goodputIn, replaced } from '../sections.mjs';
 import { chart } from './chart.mjs';
 import { type Results, reportOf } from './page.mjs';
 import type { Measured } from './rounds.mjs';
-import { decisionsIn, goodputIn, replaced } from '../sections.mjs';
 import { tableOf } from './table.mjs';
 import { targetsOf } from './targets.mjs';
 
