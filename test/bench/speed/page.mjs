@@ -56,7 +56,9 @@ function quietness({ kinds }) {
   if (shares.length === 0) return 'Nothing was measured in rounds.';
   const { median, most } = spread(shares);
   const told = `Of the proxy's core, other programs had ${(median * 100).toFixed(1)} % (median of the rounds; most: ${(most * 100).toFixed(0)} %).`;
-  return median <= QUIET ? told : `${told} **This was no quiet machine: only the CPU columns mean anything.**`;
+  return median <= QUIET
+    ? told
+    : `${told} **This was no quiet machine: rates and latencies mean nothing here, and the CPU columns little.**`;
 }
 
 /** @param {Results} results @returns {string[]} the files */

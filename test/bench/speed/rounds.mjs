@@ -13,9 +13,9 @@ import { wrk } from './wrk.mjs';
  * @typedef {import('./contestants/contestant.mjs').Started} Started
  * @typedef {import('./work.mjs').Work} Work
  * @typedef {{ rig: import('./rig.mjs').Rig, upstream: import('./upstream.mjs').Upstream, redis: import('./redis.mjs').BenchRedis | null }} Bench
- * @typedef {{ contestant: Contestant, at: Started, etag: string | null, startMs: number, idleBytes: number, answer: import('./ask.mjs').Answer }} Ready
+ * @typedef {{ contestant: Contestant, at: Started, etag: string | null, startMs: number, idleBytes: number, redisAtRest: number }} Ready `redisAtRest`: commands a second without any request
  * @typedef {{ rate: number, cpuMicros: number, busy: number, others: number, redisCommands: number | null }} Round
- *   `busy`: share of its core that the contestant had, and what other programs had of it; `redisCommands` a request, by all who share that Redis
+ *   `busy`: share of its core that the contestant had, and what other programs had of it; `redisCommands` a request, without what goes on at rest
  * @typedef {import('./rate.mjs').Latency & { cpuMicros: number }} LatencyRound
  * @typedef {{ id: string, name: string, rounds: Round[], latency: LatencyRound[], startMs: number, idleBytes: number, endBytes: number }} Measured
  */
@@ -24,7 +24,7 @@ import { wrk } from './wrk.mjs';
  * @param {Bench} bench @param {Work} work @param {readonly Contestant[]} contestants
  * @returns {Promise<Ready[]>} ready, warm and answering rightly
  */
-export async function bringUp({ rig, upstream }, work, contestants) {
+export async function bringUp({ rig, upstream, redis }, work, contestants) {
   /** @type {Ready[]} */
   const all = [];
   /** @type {import('./ask.mjs').Answer | null} */
@@ -48,9 +48,17 @@ export async function bringUp({ rig, upstream }, work, contestants) {
       });
     const answer = await probe(work, at, contestant, etag);
     if (contestant.id.startsWith('gateway')) sample ??= answer;
-    all.push({ contestant, at, etag, startMs, idleBytes, answer });
+    const redisAtRest = contestant.usesRedis && redis !== null ? await atRest(redis) : 0;
+    all.push({ contestant, at, etag, startMs, idleBytes, redisAtRest });
   }
   return all;
+}
+
+/** Heartbeats go on, with or without requests. @param {import('./redis.mjs').BenchRedis} redis */
+async function atRest(redis) {
+  const before = await redis.commands();
+  await new Promise((resolve) => setTimeout(resolve, REST_MS));
+  return (((await redis.commands()) - before - 1) * 1_000) / REST_MS;
 }
 
 /** @param {Work} work @param {Started} at */
@@ -64,16 +72,18 @@ async function etagOf(work, at) {
  * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
  * @returns {Promise<Round>}
  */
-export async function round({ rig, upstream, redis }, work, { contestant, at, etag }, seconds) {
+export async function round({ rig, upstream, redis }, work, { contestant, at, etag, redisAtRest }, seconds) {
   const before = await probe(work, at, contestant, etag);
   const reachedBefore = await upstream.requests();
   const asksRedis = contestant.usesRedis && redis !== null;
   const commandsBefore = asksRedis ? await redis.commands() : 0;
   const cpuBefore = readTree(at.pid).cpuMs;
   const coreBefore = readCore(rig.cores.proxy);
+  const from = performance.now();
   const load = await wrk(rig, { port: at.port, question: questionOf(work, etag), seconds });
   const cpuMs = readTree(at.pid).cpuMs - cpuBefore;
   const coreMs = readCore(rig.cores.proxy) - coreBefore;
+  const tookMs = performance.now() - from;
   const commands = asksRedis ? (await redis.commands()) - commandsBefore - 1 : null;
   const reached = (await upstream.requests()) - reachedBefore - 1;
   await probe(work, at, contestant, etag);
@@ -85,14 +95,16 @@ export async function round({ rig, upstream, redis }, work, { contestant, at, et
     rate: load.requests / load.seconds,
     cpuMicros: (cpuMs * 1000) / load.requests,
     busy: cpuMs / (load.seconds * 1000),
-    others: Math.max(0, coreMs - cpuMs) / (load.seconds * 1000),
-    redisCommands: commands === null ? null : commands / load.requests,
+    others: Math.max(0, coreMs - cpuMs) / tookMs,
+    redisCommands: commands === null ? null : Math.max(0, commands - (redisAtRest * tookMs) / 1_000) / load.requests,
   };
 }
 
+/** Some heartbeats long. */
+const REST_MS = 2_000;
 /** V8 compiles what runs often: until then a request costs several times as much. */
 const STEADY = 0.1;
-const MOST_WARM_ROUNDS = 6;
+const MOST_WARM_ROUNDS = 4;
 const WARM_SECONDS = 1;
 
 /**

@@ -12,7 +12,7 @@ import { median, ratios } from './statistics.mjs';
 const MIB = 1024 * 1024;
 const IDLE_MIB = 150;
 const STREAMED_MIB = 40;
-/** A flood that is refused costs Redis nothing; heartbeats and what the other replica asks do. */
+/** A flood that is refused costs Redis nothing but a look now and then. */
 const HARDLY_EVER = 0.02;
 /** Flat: what a thousand times the tenants may cost. */
 const FLAT = 0.8;
