@@ -50,7 +50,8 @@ export function contestantsOf({ redis, against, wanted, env }) {
  * @param {NodeJS.ProcessEnv} env
  */
 export const leftOut = (env) => [
-  'raw Node, fastify: they have no cache, key or limit of their own, so each is where it can be; HAProxy: its 304 from the cache carries a Content-Length, which wrk takes for a body to come.',
+  'fastify: it has no cache, key or limit of its own.',
+  'HAProxy: its 304 from the cache carries a Content-Length, which wrk takes for a body to come.',
   hasCompiler(env)
     ? 'Varnish: it limits nothing without a module, and is no place for large downloads.'
     : '**Varnish is missing from this run**: it has its configuration compiled, and there is no C compiler here.',
