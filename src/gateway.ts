@@ -14,7 +14,8 @@ import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
 import { bounded, changesBetween } from './gateway/changes.ts';
 import { credentialsOf } from './gateway/credentials.ts';
-import { keyExpiriesOf, standingOf } from './gateway/derive.ts';
+import { certificatesOf, keyExpiriesOf, standingOf } from './gateway/derive.ts';
+import { doorsOf, tellCertificates } from './gateway/doors.ts';
 import { fitted } from './gateway/fixed.ts';
 import { createGenerations } from './gateway/generations.ts';
 import { openGuards } from './gateway/guards.ts';
@@ -87,6 +88,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       credentials: () => credentialsOf(generations.current()),
       revision: () => settings().revision,
       state: () => state.reading(),
+      certificates: () => certificatesOf(settings()),
       logLinesDropped: () => log.dropped(),
     },
     onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics can not be read'),
@@ -123,12 +125,15 @@ export function createGateway(options: GatewayOptions): Gateway {
   let kept: readonly string[] = [];
   metrics.configLoaded('ok', clock.now() / 1000);
 
+  const doors = doorsOf({ settings: opened, metrics, log });
   const traffic = createTraffic({
     clock,
     log,
     limits: opened.limits,
+    ...doors.traffic,
     bodyBytes: () => settings().limits.bodyBytes,
     clientAddress: (incoming) => generations.current().clientAddress(incoming),
+    scheme: (incoming) => generations.current().scheme(incoming),
     handler: () => generations.current().proxy,
     whoami: () => generations.current().whoami,
     observer: observerOf(lasting),
@@ -160,14 +165,14 @@ export function createGateway(options: GatewayOptions): Gateway {
       ...{ page, events, log },
     });
   let adminApp = drawAdmin();
-  const admin = createAdminServer({ fetch: (request, env) => adminApp.fetch(request, env) });
+  const admin = createAdminServer({ fetch: (request, env) => adminApp.fetch(request, env) }, doors.admin);
 
   const close = async (): Promise<void> => {
     status.stop();
     events.close();
-    traffic.server.closeAllConnections();
-    admin.closeAllConnections();
-    await Promise.all([closeServer(traffic.server), closeServer(admin)]);
+    traffic.destroyConnections();
+    admin.destroyConnections();
+    await Promise.all([closeServer(traffic.server), closeServer(admin.server)]);
     generations.close();
     await sender.close();
     await Promise.all([state.stop(), cache.stop(), tracing.stop()]);
@@ -193,7 +198,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       await tracing.start();
       const onTraffic = await listen(traffic.server, opened.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;
-      const onAdmin = await listen(admin, opened.listen.admin, 'admin');
+      const onAdmin = await listen(admin.server, opened.listen.admin, 'admin');
       if (!onAdmin.ok) return onAdmin;
       status.start();
       const { revision, tenants, accounts } = opened;
@@ -207,11 +212,14 @@ export function createGateway(options: GatewayOptions): Gateway {
         },
         'listening',
       );
+      tellCertificates(log, null, opened);
       return { ok: true, traffic: onTraffic.address, admin: onAdmin.address };
     },
     reload(next) {
       const fit = fitted(opened, next);
       const before = settings();
+      traffic.renew(fit.settings.listen.traffic.tls);
+      admin.renew(fit.settings.listen.admin.tls);
       generations.succeed(fit.settings);
       void cache.follow([...fit.settings.accounts.keys()]);
       adminApp = drawAdmin();
@@ -222,6 +230,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       const { revision, tenants, accounts } = next;
       const changed = bounded(changesBetween(before, fit.settings));
       log.info({ revision, tenants: tenants.size, accounts: accounts.size, changed }, 'configuration reloaded');
+      tellCertificates(log, before, fit.settings);
       for (const option of kept) log.warn({ option }, 'changed, but takes effect only after a restart');
       return { ok: true, revision, changed, needsRestart: kept };
     },

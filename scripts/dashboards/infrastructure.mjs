@@ -16,7 +16,7 @@ export function infrastructure() {
       { title: 'Replicas', panels: running },
       { title: 'Redis', panels: redis },
       { title: 'Patchworks', panels: upstream },
-      { title: 'Credentials, keys, configuration', panels: secrets },
+      { title: 'Credentials, keys, certificates, configuration', panels: secrets },
       { title: 'Cache and replays', panels: cache },
       { title: 'Processes', panels: processes },
     ],

@@ -25,6 +25,7 @@ export async function check(args: string[], io: Io): Promise<number> {
     return 1;
   }
   for (const line of proof(loaded.settings)) say(io.stdout, line);
+  for (const line of certificates(loaded.settings)) say(io.stdout, line);
   for (const warning of loaded.warnings) say(io.stdout, `warning: ${warning}`);
   say(io.stdout, `ok: ${loaded.files.join(', ')}`);
   return 0;
@@ -60,6 +61,18 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
       : `  the tenants' own rates together are ${round(rates)}, within the ceiling: they never compete for long`,
     withoutRedis(ceiling, redis),
   ];
+}
+
+/** What callers of each port are shown, and asked for. */
+function certificates({ listen: { traffic, admin } }: Settings): string[] {
+  return Object.entries({ traffic, admin }).flatMap(([port, { tls }]) => {
+    if (tls === null) return [];
+    const { certificate, clientAuth, minVersion } = tls;
+    const asked = clientAuth === 'none' ? '' : `, client certificates ${clientAuth}`;
+    const names = certificate.names.length === 0 ? 'no host' : certificate.names.join(', ');
+    const until = new Date(certificate.notAfterMs).toISOString().replace(/\.\d+/, '');
+    return [`${port} port: ${minVersion} and newer${asked}; certificate for ${names} until ${until}`];
+  });
 }
 
 function withoutRedis(ceiling: number, redis: Settings['redis']): string {

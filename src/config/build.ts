@@ -57,9 +57,8 @@ export function buildSettings(input: BuildInput): Built {
       return [id, tenantOf(id, each, account ?? '', accounts)];
     }),
   );
-  const { token } = gateway.listen.admin;
   const settings: Settings = {
-    listen: { ...gateway.listen, admin: { ...gateway.listen.admin, token: token === '' ? null : secret(token) } },
+    listen: listenOf(input, secret),
     redis: gateway.redis === undefined ? null : redisOf(gateway.redis, secret),
     accounts,
     upstreams,
@@ -90,6 +89,22 @@ export function buildSettings(input: BuildInput): Built {
   const checked: Checked = { settings, input, report };
   const warnings = checkSettings(checked);
   return { settings, problems, warnings };
+}
+
+function listenOf({ gateway, tls }: BuildInput, secret: (value: string) => Secret): Settings['listen'] {
+  const { traffic, admin, trustedProxies } = gateway.listen;
+  const tlsOf = (port: 'traffic' | 'admin') => {
+    const material = tls[port];
+    return material === null ? null : { ...material, key: secret(material.key) };
+  };
+  return {
+    traffic: { host: traffic.host, port: traffic.port, tls: tlsOf('traffic') },
+    admin: {
+      ...{ host: admin.host, port: admin.port, tls: tlsOf('admin') },
+      token: admin.token === '' ? null : secret(admin.token),
+    },
+    trustedProxies,
+  };
 }
 
 type AccountInput = GatewayInput['accounts'][string];

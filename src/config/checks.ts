@@ -1,5 +1,5 @@
 import type { BuildInput, Report } from './input.ts';
-import type { Settings, TenantSettings } from './model.ts';
+import type { CertificateFacts, Settings, TenantSettings } from './model.ts';
 
 export interface Checked {
   readonly settings: Settings;
@@ -114,10 +114,28 @@ function weakSpots({ settings, input }: Checked): string[] {
     }
   }
   warnings.push(...[...settings.tenants.values()].flatMap((tenant) => weakQuota(tenant, settings)));
-  const { admin } = settings.listen;
+  const { traffic, admin } = settings.listen;
+  for (const [port, { tls }] of Object.entries({ traffic, admin })) {
+    if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));
+  }
   if (admin.token === null && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
     warnings.push('listen.admin is open to other hosts and has no token');
   }
+  return warnings;
+}
+
+/**
+ * Of time the load only warns: who may call is settled by the same load, and a tenant whose key has leaked must not stay
+ * because a certificate has run out.
+ */
+function weakCertificate(option: string, certificate: CertificateFacts, now: number): string[] {
+  const { names, notBeforeMs, notAfterMs } = certificate;
+  const at = (ms: number) => new Date(ms).toISOString();
+  const warnings: string[] = [];
+  if (names.length === 0) warnings.push(`${option}: the certificate names no host (subjectAltName): callers refuse it`);
+  if (notAfterMs <= now)
+    warnings.push(`${option}: the certificate has expired on ${at(notAfterMs)}: callers refuse it`);
+  if (notBeforeMs > now) warnings.push(`${option}: the certificate is valid only from ${at(notBeforeMs)}`);
   return warnings;
 }
 

@@ -70,7 +70,7 @@ describe('a minimal configuration', () => {
       headersTimeoutMs: 10_000,
       idleTimeoutMs: 75_000,
     });
-    expect(settings.listen.admin).toEqual({ host: '127.0.0.1', port: 9090, token: null });
+    expect(settings.listen.admin).toEqual({ host: '127.0.0.1', port: 9090, token: null, tls: null });
   });
 
   test('may be JSON', async () => {
@@ -91,7 +91,11 @@ describe('a minimal configuration', () => {
 
 describe('every option has an effect on the settings', () => {
   test.each([
-    ['listen: { traffic: { host: 127.0.0.1, port: 1 } }', (s) => s.listen.traffic, { host: '127.0.0.1', port: 1 }],
+    [
+      'listen: { traffic: { host: 127.0.0.1, port: 1 } }',
+      (s) => s.listen.traffic,
+      { host: '127.0.0.1', port: 1, tls: null },
+    ],
     ['listen: { trustedProxies: [10.0.0.0/8] }', (s) => s.listen.trustedProxies, ['10.0.0.0/8']],
     ['cache: { memory: 1MiB, maxEntry: 4KiB }', (s) => [s.cache.memoryBytes, s.cache.maxEntryBytes], [1048576, 4096]],
     [

@@ -10,6 +10,7 @@ import { type GatewayInput, gatewaySchema, LEVELS } from './schema.ts';
 import { type Problem, parseSource, type Source } from './source.ts';
 import { type ReadFile, reasonOf, substitute } from './substitute.ts';
 import { type TenantInput, tenantsFileSchema } from './tenant-schema.ts';
+import { readTls } from './tls.ts';
 
 export interface LoadOptions {
   readonly path: string;
@@ -28,6 +29,8 @@ export type Loaded =
 
 interface Parsed<T> {
   readonly source: Source;
+  /** Filled in, and not validated. */
+  readonly value: unknown;
   readonly input: T | null;
   readonly problems: readonly Problem[];
   readonly fromFiles: readonly string[];
@@ -63,7 +66,8 @@ async function load(options: LoadOptions, filledIn: string[]): Promise<Loaded> {
 
   const gateway = await read(options.path, gatewaySchema);
   if (!('source' in gateway)) return { ok: false, problems: gateway.problems };
-  const problems: Problem[] = [...gateway.problems, ...levelProblems(options.env)];
+  const tls = await readTls(gateway.value, gateway.source, readFile);
+  const problems: Problem[] = [...gateway.problems, ...tls.problems, ...levelProblems(options.env)];
   const tenants = await readTenants(gateway, options.path, (path) => read(path, tenantsFileSchema));
   if (!('source' in tenants)) return { ok: false, problems: [...problems, ...tenants.problems] };
   problems.push(...tenants.problems);
@@ -76,6 +80,7 @@ async function load(options: LoadOptions, filledIn: string[]): Promise<Loaded> {
     tenants: tenants.input.tenants,
     tenantsSource: tenants.source,
     fromFiles: [...gateway.fromFiles, ...tenants.fromFiles],
+    tls,
     logLevel: options.env['LOG_LEVEL'],
     revision: createHash('sha256').update(texts.join('\0')).digest('hex').slice(0, 12),
     now: Date.now(),
@@ -116,7 +121,7 @@ async function parse<S extends z.ZodType>(
   const unfilled = new Set(filled.problems.map((problem) => problem.path));
   const problems = [...filled.problems, ...found.filter((problem) => !unfilled.has(problem.path))];
   const { fromFiles, filledIn } = filled;
-  return { source, input: checked.success ? checked.data : null, problems, fromFiles, filledIn };
+  return { source, value: filled.value, input: checked.success ? checked.data : null, problems, fromFiles, filledIn };
 }
 
 type Tenants = { tenants: Record<string, TenantInput> };

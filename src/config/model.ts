@@ -9,10 +9,15 @@ import type { UpstreamRules } from '../upstream/upstreams.ts';
  */
 export interface Settings {
   readonly listen: {
-    readonly traffic: { readonly host: string; readonly port: number };
-    /** With a token: Bearer on all but /livez and /readyz. */
-    readonly admin: { readonly host: string; readonly port: number; readonly token: Secret | null };
-    /** CIDRs whose X-Forwarded-For counts. */
+    readonly traffic: { readonly host: string; readonly port: number; readonly tls: TlsSettings | null };
+    readonly admin: {
+      readonly host: string;
+      readonly port: number;
+      /** Bearer on all but /livez and /readyz. */
+      readonly token: Secret | null;
+      readonly tls: TlsSettings | null;
+    };
+    /** CIDRs whose X-Forwarded-For and X-Forwarded-Proto count. */
     readonly trustedProxies: readonly string[];
   };
   /** Null: embedded state, this process alone. */
@@ -45,6 +50,30 @@ export interface Settings {
   readonly secrets: readonly Secret[];
   /** Short digest of the files' content; changes when they do. No secret can be derived from it. */
   readonly revision: string;
+}
+
+/** Of a port; what is read from files is read already, and belongs together. */
+export interface TlsSettings {
+  /** PEM: the port's own, then those that vouch for it. */
+  readonly cert: string;
+  /** PEM. */
+  readonly key: Secret;
+  readonly clientAuth: 'none' | 'optional' | 'required';
+  /** PEM; null where nobody is asked for a certificate. */
+  readonly clientCa: string | null;
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
+  readonly certificate: CertificateFacts;
+}
+
+/** What a certificate says of itself. */
+export interface CertificateFacts {
+  /** Hosts it is for, as in `DNS:gate.example.test`; the first of them. */
+  readonly names: readonly string[];
+  readonly notBeforeMs: number;
+  /** Of the one in its chain that ends first. */
+  readonly notAfterMs: number;
+  /** SHA-256, as browsers and openssl show it. */
+  readonly fingerprint: string;
 }
 
 export interface TracingSettings {

@@ -6,6 +6,8 @@ export function redactedSettings(settings: Settings): unknown {
   const plain = (value: unknown): unknown => {
     if (value instanceof Map) return Object.fromEntries([...value].map(([key, each]) => [key, plain(each)]));
     if (Array.isArray(value)) return value.map(plain);
+    // Long, and read by no person; should a key stand where a certificate belongs, it is not shown either.
+    if (typeof value === 'string' && value.startsWith('-----BEGIN ')) return '[PEM]';
     if (typeof value !== 'object' || value === null) return value;
     // A Secret prints as a mask; patterns are shown as they are written.
     if ('toJSON' in value && typeof value.toJSON === 'function') return value.toJSON();

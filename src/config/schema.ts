@@ -1,7 +1,7 @@
-import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { cacheSchema } from './cache-schema.ts';
 import { doc, duration, flag, httpUrl, id, pattern, size, text, whole } from './fields.ts';
+import { listenSchema } from './listen-schema.ts';
 import { redisSchema } from './redis-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
 import { tracingSchema } from './tracing-schema.ts';
@@ -13,46 +13,6 @@ import { upstreamSchema } from './upstream-schema.ts';
  */
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const port = () => whole(0, 65_535);
-
-const cidr = () =>
-  z.string({ error: 'must be a CIDR such as 10.0.0.0/8' }).superRefine((value, context) => {
-    if (!ipaddr.isValidCIDR(value)) context.addIssue({ code: 'custom', message: 'must be a CIDR such as 10.0.0.0/8' });
-  });
-
-const listen = z
-  .strictObject({
-    traffic: z
-      .strictObject({
-        host: doc(text().default('0.0.0.0'), { description: 'Address the traffic port listens on.', shown: '0.0.0.0' }),
-        port: doc(port().default(8080), { description: 'Port for tenants. 0 takes any free one.', shown: '8080' }),
-      })
-      .prefault({}),
-    admin: z
-      .strictObject({
-        host: doc(text().default('127.0.0.1'), {
-          description: 'Address the admin port listens on. On anything but loopback set a token.',
-          shown: '127.0.0.1',
-        }),
-        port: doc(port().default(9090), {
-          description: 'Port for probes, Prometheus and people. 0 takes any free one.',
-          shown: '9090',
-        }),
-        token: doc(z.string({ error: 'must be a text' }).default(''), {
-          description:
-            'Set: `Authorization: Bearer <token>` is needed for all but /livez and /readyz. Empty: whoever reaches the port may read it.',
-          shown: '""',
-        }),
-      })
-      .prefault({}),
-    trustedProxies: doc(z.array(cidr()).default([]), {
-      description:
-        'CIDRs whose `X-Forwarded-For` is believed. Too wide a range lets callers choose the address they are known by.',
-      shown: '[]',
-    }),
-  })
-  .prefault({});
-
 const apiKeyCredential = z.strictObject({
   id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
   apiKey: doc(text(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
@@ -226,7 +186,7 @@ const reload = z
 export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 export const gatewaySchema = z.strictObject({
-  listen,
+  listen: listenSchema,
   redis: doc(redisSchema.optional(), {
     description: 'State shared by several replicas. Left out: embedded state, for one process alone.',
   }),

@@ -48,7 +48,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
     log: { debug: note, info: note, warn: note, error: note },
     ...options,
   });
-  const server = createAdminServer(app);
+  const { server } = createAdminServer(app, { tls: null, handshakeTimeoutMs: 0, onHandshake: () => {} });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   closers.push(() => {
     server.closeAllConnections();

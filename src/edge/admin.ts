@@ -1,5 +1,4 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
-import { createServer, type Server } from 'node:http';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
@@ -8,6 +7,7 @@ import type { Secret } from '../secret.ts';
 import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
 import type { Events } from './events.ts';
 import type { Page } from './page/page.ts';
+import { createPortServer, type EdgeTls, type PortServer } from './port-server.ts';
 import { type Purge, readPurge } from './purge.ts';
 import { type ReloadOutcome, reloadAnswer } from './reload.ts';
 
@@ -133,12 +133,14 @@ function isCrossSite({ headers }: Request): boolean {
 }
 
 /** A server for the admin app, not listening yet. */
-export function createAdminServer(app: Pick<Hono, 'fetch'>): Server {
+export function createAdminServer(app: Pick<Hono, 'fetch'>, tls: EdgeTls): PortServer {
   const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
     overrideGlobalObjects: false,
     hostname: 'localhost',
   });
-  return createServer((incoming, outgoing) => void listener(incoming, outgoing));
+  const port = createPortServer({}, tls);
+  port.server.on('request', (incoming, outgoing) => void listener(incoming, outgoing));
+  return port;
 }
 
 /** Compares digests, so that neither length nor content of the token shows in the time it takes. */

@@ -10,7 +10,7 @@ type Range = ReturnType<typeof ipaddr.parseCIDR>;
  * @param trustedProxies CIDRs; validated when the configuration was loaded
  */
 export function clientAddressOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => string {
-  const ranges = trustedProxies.map((cidr) => ipaddr.parseCIDR(cidr));
+  const ranges = rangesOf(trustedProxies);
   return (incoming) => {
     const peer = normalise(incoming.socket.remoteAddress ?? '');
     if (ranges.length === 0 || !isTrusted(peer, ranges)) return peer;
@@ -23,6 +23,28 @@ export function clientAddressOf(trustedProxies: readonly string[]): (incoming: I
     }
     return peer;
   };
+}
+
+/**
+ * Whether the caller came by http or https: as the connection is, or, where its peer is a trusted proxy, as X-Forwarded-Proto
+ * says. Of several values the first is that of the proxy nearest to the caller. A caller whose proxy passes on what it wrote
+ * itself gets links of its own choice, and nobody else does; a host to lead to is taken from no such header, or a cache in
+ * front could be made to keep links that lead elsewhere.
+ */
+export function schemeOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => 'http' | 'https' {
+  const ranges = rangesOf(trustedProxies);
+  return (incoming) => {
+    const own = 'encrypted' in incoming.socket ? 'https' : 'http';
+    if (ranges.length === 0) return own;
+    const forwarded = incoming.headers['x-forwarded-proto'];
+    if (typeof forwarded !== 'string' || !isTrusted(normalise(incoming.socket.remoteAddress ?? ''), ranges)) return own;
+    const first = forwarded.split(',', 1)[0]?.trim().toLowerCase();
+    return first === 'http' || first === 'https' ? first : own;
+  };
+}
+
+function rangesOf(trustedProxies: readonly string[]): Range[] {
+  return trustedProxies.map((cidr) => ipaddr.parseCIDR(cidr));
 }
 
 /** Some proxies write the port as well: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */

@@ -1,6 +1,7 @@
 import type { Server as HttpServer } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
+import type { PortServer } from './port-server.ts';
 
 /** A connection that was opened a moment ago has its first request under way. */
 const FIRST_REQUEST_MS = 1_000;
@@ -20,6 +21,7 @@ interface Connection {
 /** The connections of a port, and how they end without cutting a request that is just arriving. */
 export class Connections {
   readonly #server: HttpServer;
+  readonly #handshakes: PortServer['handshakes'];
   readonly #clock: Clock;
   /** How long a request may take to begin. */
   readonly #headersTimeoutMs: number;
@@ -27,12 +29,17 @@ export class Connections {
   #accepted = 0;
   #leaving = false;
 
-  constructor(server: HttpServer, clock: Clock, headersTimeoutMs: number) {
+  constructor({ server, handshakes }: PortServer, clock: Clock, headersTimeoutMs: number) {
     this.#server = server;
+    this.#handshakes = handshakes;
     this.#clock = clock;
     this.#headersTimeoutMs = headersTimeoutMs;
     server.on('connection', (socket: Socket) => {
       this.#accepted += 1;
+      if (handshakes !== null && this.#leaving) this.#endHandshake(socket);
+    });
+    // Over TLS the socket that requests come with is there only after the handshake.
+    server.on(handshakes === null ? 'connection' : 'secureConnection', (socket: Socket) => {
       const answering = new Set<() => void>();
       this.#open.set(socket, { openedAt: clock.monotonic(), answering, readBytes: 0, beginningSeenAt: null });
       socket.once('close', () => {
@@ -63,6 +70,10 @@ export class Connections {
     if (this.#leaving) setImmediate(() => this.#endWhenQuiet(socket));
   }
 
+  isOpen(socket: Socket): boolean {
+    return this.#open.has(socket);
+  }
+
   isAnswering(socket: Socket): boolean {
     return (this.#open.get(socket)?.answering.size ?? 0) > 0;
   }
@@ -85,6 +96,7 @@ export class Connections {
       else resolve();
     });
     for (const socket of [...this.#open.keys()]) this.#endWhenQuiet(socket);
+    for (const socket of this.#handshakes?.pending() ?? []) this.#endHandshake(socket);
     await closed;
   }
 
@@ -95,6 +107,13 @@ export class Connections {
     const waitMs = this.#graceMs(socket, connection);
     if (waitMs <= 0) socket.destroySoon();
     else this.#clock.after(waitMs, () => setImmediate(() => this.#endWhenQuiet(socket)));
+  }
+
+  /** One that ends in time has its first request under way then, and is a connection like others. */
+  #endHandshake(socket: Socket): void {
+    this.#clock.after(FIRST_REQUEST_MS, () => {
+      if (this.#handshakes?.isPending(socket)) socket.destroy();
+    });
   }
 
   #graceMs(socket: Socket, connection: Connection): number {

@@ -11,6 +11,8 @@ export interface ReceiveOptions {
   /** Read anew for each request, so that a reload can change it. */
   readonly bodyBytes: () => number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
+  /** By which the caller came, for links. */
+  readonly scheme: (incoming: IncomingMessage) => 'http' | 'https';
   /** Null: nothing is traced. */
   readonly tracer: Tracer | null;
 }
@@ -49,7 +51,7 @@ export function receive(
     rawHeaders: incoming.rawHeaders,
     body: body.kind === 'body' ? body.body : null,
     clientAddress: options.clientAddress(incoming),
-    baseUrl: `${'encrypted' in incoming.socket ? 'https' : 'http'}://${incoming.headers.host ?? 'localhost'}`,
+    baseUrl: `${options.scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),
     hangUp: caller,

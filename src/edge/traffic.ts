@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
@@ -10,6 +10,8 @@ import type { Log } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Caller } from './caller.ts';
 import { Connections } from './connections.ts';
+import { renderMalformed } from './malformed.ts';
+import { createPortServer, type EdgeTls, type PortServer } from './port-server.ts';
 import { renderProblem } from './problem-json.ts';
 import { faultOf, type ReceiveOptions, receive } from './receive.ts';
 import { respond } from './respond.ts';
@@ -33,7 +35,7 @@ export interface TrafficObserver {
   finished(request: Finished): void;
 }
 
-export interface TrafficOptions extends ReceiveOptions {
+export interface TrafficOptions extends ReceiveOptions, EdgeTls {
   /** The stack. Read anew for each request, so that a reload can swap it. */
   readonly handler: () => Handler<Received>;
   /** `GET /_gateway/whoami`. */
@@ -44,7 +46,7 @@ export interface TrafficOptions extends ReceiveOptions {
   readonly clock: Clock;
 }
 
-export interface Traffic {
+export interface Traffic extends Pick<PortServer, 'renew' | 'destroyConnections'> {
   readonly server: Server;
   /** From now on every answer asks its caller to open a new connection, elsewhere. */
   closeConnections(): void;
@@ -62,16 +64,20 @@ const WHOAMI = '/_gateway/whoami';
  * directly, so that nothing is converted on the way (docs/decisions/0001).
  */
 export function createTraffic(options: TrafficOptions): Traffic {
-  const server = createServer({
-    maxHeaderSize: options.limits.headersBytes,
-    headersTimeout: options.limits.headersTimeoutMs,
-    requestTimeout: WHOLE_REQUEST_MS,
-    keepAliveTimeout: options.limits.idleTimeoutMs,
-    connectionsCheckingInterval: 1_000,
-    // Missing Host is refused like everything else, as a problem document.
-    requireHostHeader: false,
-  });
-  const connections = new Connections(server, options.clock, options.limits.headersTimeoutMs);
+  const port = createPortServer(
+    {
+      maxHeaderSize: options.limits.headersBytes,
+      headersTimeout: options.limits.headersTimeoutMs,
+      requestTimeout: WHOLE_REQUEST_MS,
+      keepAliveTimeout: options.limits.idleTimeoutMs,
+      connectionsCheckingInterval: 1_000,
+      // Missing Host is refused like everything else, as a problem document.
+      requireHostHeader: false,
+    },
+    options,
+  );
+  const { server } = port;
+  const connections = new Connections(port, options.clock, options.limits.headersTimeoutMs);
   const shift = new Shift(options, connections);
   const app = new Hono<{ Bindings: HttpBindings }>();
   const through = (handler: () => Handler<Received>) => (c: Context<{ Bindings: HttpBindings }>) => {
@@ -107,6 +113,8 @@ export function createTraffic(options: TrafficOptions): Traffic {
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    // Not a connection yet: its handshake has failed, which Handshakes sees to.
+    if (!connections.isOpen(socket as Socket)) return;
     if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
     // In the middle of an answer there is no room for another one: what is written goes out, and that is all.
     else if (connections.isAnswering(socket as Socket)) (socket as Socket).destroySoon();
@@ -114,6 +122,8 @@ export function createTraffic(options: TrafficOptions): Traffic {
   });
   return {
     server,
+    renew: port.renew,
+    destroyConnections: port.destroyConnections,
     closeConnections: () => shift.close(),
     inFlight: () => shift.inFlight,
     async leave() {
@@ -247,11 +257,6 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log)
     error.code === 'HPE_HEADER_OVERFLOW'
       ? refuse('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
       : refuse('bad_request');
-  const problem = renderProblem(refusal, '');
-  const lines = [`HTTP/1.1 ${problem.status} Bad Request`];
-  for (let i = 0; i < problem.headers.length; i += 2) lines.push(`${problem.headers[i]}: ${problem.headers[i + 1]}`);
-  const body = problem.body as Buffer;
-  lines.push(`Content-Length: ${body.length}`, 'Connection: close', '', '');
-  socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), body]));
+  socket.end(renderMalformed(refusal));
   socket.setTimeout(2_000, () => socket.destroy());
 }

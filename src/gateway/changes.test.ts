@@ -16,6 +16,12 @@ const BASE = {
   },
 };
 
+const TLS: Settings['listen']['traffic']['tls'] = {
+  ...{ cert: 'fake certificate', key: new Secret('fake-canary-key'), clientCa: 'fake authority' },
+  ...{ clientAuth: 'optional', minVersion: 'TLSv1.2' },
+  certificate: { names: ['DNS:gate.example.test'], notBeforeMs: 1, notAfterMs: 2, fingerprint: 'AA:BB' },
+};
+
 async function settingsOf(config: unknown): Promise<Settings> {
   const loaded = await loadSettings({ path: 'test.yaml', env: {}, readFile: async () => JSON.stringify(config) });
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
@@ -86,7 +92,12 @@ describe('what a reload says of itself', () => {
   });
 
   test('whatever is another value is named, as changed or as waiting for a restart', async () => {
-    const settings = await settingsOf(BASE);
+    const loaded = await settingsOf(BASE);
+    const { traffic, admin, ...listen } = loaded.listen;
+    const settings: Settings = {
+      ...loaded,
+      listen: { ...listen, traffic: { ...traffic, tls: TLS }, admin: { ...admin, tls: TLS } },
+    };
     const named = leaves(settings).filter(([first]) => first !== 'secrets' && first !== 'revision');
     expect(named.length).toBeGreaterThan(60);
     const unnamed = named.filter((path) => {

@@ -4,6 +4,8 @@ import { same } from './same.ts';
 
 /** Options that can change while the gateway runs, besides accounts, upstreams and tenants. */
 const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
+  ['listen.traffic.tls', ({ listen }) => listen.traffic.tls],
+  ['listen.admin.tls', ({ listen }) => listen.admin.tls],
   ['listen.admin.token', ({ listen }) => listen.admin.token],
   ['listen.trustedProxies', ({ listen }) => listen.trustedProxies],
   ['routes', ({ routes }) => routes],

@@ -46,6 +46,13 @@ export function keyExpiriesOf(settings: Settings) {
   );
 }
 
+/** Those in use; a port without TLS has none. */
+export function certificatesOf({ listen: { traffic, admin } }: Settings) {
+  return Object.entries({ traffic, admin }).flatMap(([port, { tls }]) =>
+    tls === null ? [] : [{ port, epochSeconds: tls.certificate.notAfterMs / 1000 }],
+  );
+}
+
 export function standingOf({ tenants }: Settings, id: string): Standing {
   const tenant = tenants.get(id);
   if (tenant === undefined) return 'removed';

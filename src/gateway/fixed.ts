@@ -1,4 +1,4 @@
-import type { Settings, UpstreamSettings } from '../config/model.ts';
+import type { Settings, TlsSettings, UpstreamSettings } from '../config/model.ts';
 import { same } from './same.ts';
 
 /** What was opened at the start and holds connections, counts or answers: it can not be another one while they last. */
@@ -7,6 +7,10 @@ export const FIXED: readonly (readonly [option: string, of: (settings: Settings)
   ['listen.traffic.port', ({ listen }) => listen.traffic.port],
   ['listen.admin.host', ({ listen }) => listen.admin.host],
   ['listen.admin.port', ({ listen }) => listen.admin.port],
+  ['listen.traffic.tls', ({ listen }) => listen.traffic.tls !== null],
+  ['listen.traffic.tls.clientAuth', ({ listen }) => listen.traffic.tls?.clientAuth ?? 'none'],
+  ['listen.admin.tls', ({ listen }) => listen.admin.tls !== null],
+  ['listen.admin.tls.clientAuth', ({ listen }) => listen.admin.tls?.clientAuth ?? 'none'],
   ['redis', ({ redis }) => redis],
   ['cache.memory', ({ cache }) => cache.memoryBytes],
   ['cache.shared', ({ cache }) => cache.shared],
@@ -38,8 +42,12 @@ export function fitted(opened: Settings, next: Settings): Fitted {
     ...next,
     listen: {
       ...next.listen,
-      traffic: opened.listen.traffic,
-      admin: { ...opened.listen.admin, token: next.listen.admin.token },
+      traffic: { ...opened.listen.traffic, tls: tlsOf(opened.listen.traffic.tls, next.listen.traffic.tls) },
+      admin: {
+        ...opened.listen.admin,
+        token: next.listen.admin.token,
+        tls: tlsOf(opened.listen.admin.tls, next.listen.admin.tls),
+      },
     },
     redis: opened.redis,
     upstreams,
@@ -50,6 +58,12 @@ export function fitted(opened: Settings, next: Settings): Fitted {
   };
   const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);
   return { settings, kept: [...fixed, ...kept] };
+}
+
+/** Certificates can be exchanged on a port that is open; what it asks of callers, and whether it speaks TLS, can not. */
+function tlsOf(opened: TlsSettings | null, next: TlsSettings | null): TlsSettings | null {
+  if (opened === null || next === null) return opened;
+  return { ...next, clientAuth: opened.clientAuth, clientCa: next.clientCa ?? opened.clientCa };
 }
 
 /**

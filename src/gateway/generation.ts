@@ -1,6 +1,6 @@
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import type { Settings } from '../config/model.ts';
-import { clientAddressOf } from '../edge/client-address.ts';
+import { clientAddressOf, schemeOf } from '../edge/client-address.ts';
 import { whoami } from '../edge/whoami.ts';
 import type { Handler, Received } from '../exchange.ts';
 import { announceQuota } from '../quota/fields.ts';
@@ -15,6 +15,7 @@ export interface Generation {
   readonly proxy: Handler<Received>;
   readonly whoami: Handler<Received>;
   readonly clientAddress: ReturnType<typeof clientAddressOf>;
+  readonly scheme: ReturnType<typeof schemeOf>;
   readonly credentials: readonly DrawnCredential[];
   /** Requests, and work in the background, whose outcome is not there yet. What is streamed after that needs nothing of the generation. */
   inUse(): number;
@@ -60,6 +61,7 @@ export function drawGeneration(
     proxy: counted(drawStack(parts, inBackground)),
     whoami: authenticate<Received>(parts)(own),
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
+    scheme: schemeOf(settings.listen.trustedProxies),
     credentials,
     inUse: () => inUse,
   };

@@ -91,6 +91,10 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
     ]),
     idempotency: counter('idempotency_total', 'Writes with an Idempotency-Key, by what came of them.', ['outcome']),
     cacheOperations: counter('cache_operations_total', 'Look-ups and stores of the cache.', ['tier', 'outcome']),
+    handshakes: counter('tls_handshakes_total', 'TLS handshakes of callers, by port and how they ended.', [
+      'port',
+      'outcome',
+    ]),
     spans: counter(
       'trace_spans_total',
       'Spans by what became of them: exported, failed for want of a collector, dropped as there were too many.',

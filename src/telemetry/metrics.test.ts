@@ -38,7 +38,9 @@ describe('the metrics of the contract', () => {
       upstreams: () => [{ id: 'core', breaker: 'open', inFlight: 3, waiting: 2 }],
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
       credentials: () => [{ account: 'main', id: 'spare', failing: false }],
+      certificates: () => [{ port: 'traffic', epochSeconds: 1.8e9 }],
     });
+    metrics.tlsHandshake('traffic', 'ok');
     finish({ code: 'tenant_quota', status: 429 });
     metrics.upstreamAttempt('main', 'core', 'GET', 200, 0.1);
     metrics.upstreamRetry('core', 'credential');
@@ -93,6 +95,8 @@ describe('the metrics of the contract', () => {
       credential_expiry_timestamp_seconds: 'gauge{account,credential}',
       credential_up: 'gauge{account,credential}',
       tenant_key_expiry_timestamp_seconds: 'gauge{tenant,key}',
+      tls_certificate_expiry_timestamp_seconds: 'gauge{port}',
+      tls_handshakes_total: 'counter{port,outcome}',
       cache_entries: 'gauge{}',
       cache_bytes: 'gauge{}',
       cache_operations_total: 'counter{tier,outcome}',

@@ -31,6 +31,8 @@ export interface FinishedRequest {
 export interface Metrics extends Meter {
   requestStarted(): void;
   requestFinished(request: FinishedRequest): void;
+  /** A caller has begun to speak TLS to a port, or failed to; the outcome is one of a few. */
+  tlsHandshake(port: string, outcome: string): void;
   configLoaded(outcome: 'ok' | 'refused', epochSeconds: number): void;
   /** Forgets the series of tenants that are no longer configured; what still comes of them counts as `none`. */
   keepTenants(tenants: ReadonlySet<string>): void;
@@ -67,6 +69,9 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
       ended.counts(method)(status).value += 1;
       ended.duration.observe(seconds);
       if (code !== null) series.refusals(tenant)(code).value += 1;
+    },
+    tlsHandshake(port, outcome) {
+      families.handshakes.of({ port, outcome }).value += 1;
     },
     configLoaded(outcome, epochSeconds) {
       families.reloads.of({ outcome }).value += 1;

@@ -14,6 +14,8 @@ export interface MetricSources {
   readonly revision: () => string;
   /** Default: embedded state, which is always up and never a fallback. */
   readonly state?: () => { readonly up: boolean; readonly fallback: boolean };
+  /** Of the ports that speak TLS; left out where none can. */
+  readonly certificates?: () => readonly CertificateExpiry[];
   /** Log lines lost so far; without it the metric is left out. */
   readonly logLinesDropped?: () => number;
 }
@@ -48,6 +50,11 @@ export interface CredentialReading {
 export interface KeyExpiry {
   readonly tenant: string;
   readonly key: string;
+  readonly epochSeconds: number;
+}
+
+export interface CertificateExpiry {
+  readonly port: string;
   readonly epochSeconds: number;
 }
 
@@ -105,6 +112,12 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
   single('state_fallback', 'Whether this replica works on its own share of the ceiling.', () => +state().fallback);
   pulled('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
     sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
+  );
+  pulled(
+    'tls_certificate_expiry_timestamp_seconds',
+    'When the certificate of a port expires, or one of those that vouch for it, whichever is first.',
+    ['port'],
+    () => (sources.certificates?.() ?? []).map(({ port, epochSeconds }) => [{ port }, epochSeconds]),
   );
   pulled(
     'credential_up',

@@ -13,7 +13,7 @@ import {
   TENANTS,
 } from '../support/gateway.ts';
 
-/** Design, section 5: name, type, labels. */
+/** Design, section 5, and what has come to it since: name, type, labels. */
 const CONTRACT = `
 http_requests_total counter tenant,route,method,status,cache
 http_request_duration_seconds histogram tenant,route,cache
@@ -34,6 +34,8 @@ upstream_throttled_total counter account
 credential_refreshes_total counter account,credential,outcome
 credential_expiry_timestamp_seconds gauge account,credential
 tenant_key_expiry_timestamp_seconds gauge tenant,key
+tls_certificate_expiry_timestamp_seconds gauge port
+tls_handshakes_total counter port,outcome
 cache_entries gauge
 cache_bytes gauge
 cache_operations_total counter tier,outcome

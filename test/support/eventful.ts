@@ -1,12 +1,15 @@
+import { type Door, door } from './door.ts';
 import { type Config, configuration, loginAt, PRIMARY, READER_KEY, type Running, run, TENANTS } from './gateway.ts';
 import { redisServer, until } from './redis.ts';
+import { listening } from './secured.ts';
 
 const LIST = '/api/v1/flow-runs';
 const CACHED = '/api/v1/flows';
 
-/** Keys that expire, a bucket of two that is refilled within minutes, and a pool whose second credential logs in. */
-function eventfulConfig(upstream: string, redis: string): Config {
+/** A certificate and keys that expire, a bucket of two that is refilled within minutes, and a pool whose second credential logs in. */
+function eventfulConfig(upstream: string, redis: string, { tls }: Door): Config {
   return configuration(upstream, {
+    ...listening(tls),
     redis: { url: redis, prefix: 'eventful' },
     accounts: { main: { quota: { burst: 200 }, credentials: [PRIMARY, loginAt(upstream)] } },
     cache: { rules: [{ match: `GET ${CACHED}/**`, ttl: '5m' }] },
@@ -26,8 +29,9 @@ function eventfulConfig(upstream: string, redis: string): Config {
  * takes over, a 429 of upstream that speaks of another limit, a repeated write, a good reload and a bad one. What shows only for a moment (in flight, waiting) is at zero again.
  */
 export async function eventful(): Promise<Running> {
-  const redis = await redisServer();
-  const gateway = await run({ config: (upstream) => eventfulConfig(upstream, redis.url) });
+  const [redis, tls] = await Promise.all([redisServer(), door()]);
+  const config = (upstream: string) => eventfulConfig(upstream, redis.url, tls);
+  const gateway = await run({ config, door: tls });
   const ask = async (path: string, init: RequestInit = {}): Promise<void> => {
     await (await gateway.fetch(path, init)).arrayBuffer();
   };
@@ -44,7 +48,7 @@ export async function eventful(): Promise<Running> {
     headers: { 'Idempotency-Key': 'once', 'Content-Type': 'application/json' },
   };
   for (let i = 0; i < 2; i++) await ask('/api/v1/flows/1/start', start);
-  await gateway.reload((upstream) => eventfulConfig(upstream, redis.url));
+  await gateway.reload(config);
   await gateway.reload(() => ({ nonsense: true }));
   const throttled = {
     kind: 'status',
@@ -61,7 +65,7 @@ export async function eventful(): Promise<Running> {
     ...gateway,
     async [Symbol.asyncDispose]() {
       await gateway[Symbol.asyncDispose]();
-      await redis[Symbol.asyncDispose]();
+      await Promise.all([redis[Symbol.asyncDispose](), tls[Symbol.asyncDispose]()]);
     },
   };
 }

@@ -11,6 +11,7 @@ import {
   type SimulatorOptions,
 } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
+import type { Door } from './door.ts';
 
 export const BILLING_KEY = 'pgk_billing_fake-key-for-tests';
 export const READER_KEY = 'pgk_reader_fake-key-for-tests';
@@ -47,6 +48,8 @@ export interface RunOptions {
   readonly clock?: Clock;
   readonly random?: () => number;
   readonly env?: Record<string, string>;
+  /** Callers go through it, to a traffic port that speaks TLS. */
+  readonly door?: Door;
   /**
    * Embedded state starts with an empty bucket and one request, whose answer fills it. Unless a test is about that, the
    * one request is sent before it begins, and forgotten by the simulator's record.
@@ -102,7 +105,11 @@ export function configuration(upstream: string, { redis, ...more }: Config = {})
 export async function run(options: RunOptions = {}): Promise<Running> {
   const simulator = options.upstream ?? (await createSimulator(options.simulator));
   const text = JSON.stringify(options.config?.(simulator.url) ?? configuration(simulator.url));
-  const loaded = await loadSettings({ path: 'test.yaml', env: options.env ?? {}, readFile: async () => text });
+  const loaded = await loadSettings({
+    path: 'test.yaml',
+    env: options.env ?? {},
+    readFile: async (path) => options.door?.file(path) ?? text,
+  });
   if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
   const lines: string[] = [];
   const gateway = createGateway({
@@ -113,7 +120,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
   });
   const started = await gateway.start();
   if (!started.ok) throw new Error(started.reason);
-  const url = `http://127.0.0.1:${started.traffic.port}`;
+  const url = (await options.door?.open(started.traffic.port)) ?? `http://127.0.0.1:${started.traffic.port}`;
   const adminUrl = `http://127.0.0.1:${started.admin.port}`;
   if (!options.cold) {
     // A Redis that was empty waits for other replicas first.
@@ -142,7 +149,8 @@ export async function run(options: RunOptions = {}): Promise<Running> {
     metric: async (name, labels = {}) => sumOf(await (await fetch(`${adminUrl}/metrics`)).text(), name, labels),
     reload: async (config) => {
       const changed = JSON.stringify(config(simulator.url));
-      const next = await loadSettings({ path: 'test.yaml', env: {}, readFile: async () => changed });
+      const readFile = async (path: string) => options.door?.file(path) ?? changed;
+      const next = await loadSettings({ path: 'test.yaml', env: {}, readFile });
       if (next.ok) gateway.reload(next.settings);
       else gateway.refuseReload(renderProblems(next.problems).split('\n'));
     },

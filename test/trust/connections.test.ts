@@ -55,6 +55,8 @@ describe('a slow caller', () => {
       limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },
       bodyBytes: () => 1_000,
       clientAddress: () => '192.0.2.1',
+      scheme: () => 'http',
+      ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
       handler: () => async (exchange) => {
         for await (const _ of exchange.body!.open());
         return answer(200, [], null);

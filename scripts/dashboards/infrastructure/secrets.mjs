@@ -1,8 +1,9 @@
-// What expires, and what is configured.
+// What expires, what is configured, and how callers get in.
 import { bars, states, timeseries } from '../panels.mjs';
 import { metric, OF_ACCOUNT, sum } from '../queries.mjs';
 
-const WEEK = 7 * 86_400;
+const DAY = 86_400;
+const WEEK = 7 * DAY;
 
 export const secrets = [
   states({
@@ -83,5 +84,38 @@ export const secrets = [
     stacked: 'sum',
     queries: [[sum(`increase(${metric('config_reloads_total')}[$__rate_interval])`, 'outcome'), '{{outcome}}']],
     colours: { ok: 'green', refused: 'red' },
+  }),
+  bars({
+    title: 'Certificates until they expire',
+    description:
+      'Of the ports that speak TLS, shortest over the replicas. Below two weeks: whatever renews them has not, or the new files do not reach a replica (docs/operations.md). At 0 callers refuse the port.',
+    unit: 'dtdurations',
+    width: 8,
+    height: 7,
+    queries: [[`min by (port) (${metric('tls_certificate_expiry_timestamp_seconds')}) - time()`, '{{port}}']],
+    steps: [
+      [null, 'red'],
+      [DAY, 'orange'],
+      [2 * WEEK, 'green'],
+    ],
+    noValue: 'no TLS',
+  }),
+  timeseries({
+    title: 'TLS handshakes',
+    description:
+      'By how they ended. distrusted: callers do not know the authority of our certificate, or it has expired. certificate_missing, certificate_rejected: callers without a valid certificate of their own. plain: http:// where https:// belongs. timeout, hung_up: checks of a balancer, scans.',
+    unit: 'short',
+    width: 16,
+    height: 7,
+    columns: true,
+    stacked: 'sum',
+    queries: [
+      [sum(`increase(${metric('tls_handshakes_total')}[$__rate_interval])`, 'port, outcome'), '{{port}} {{outcome}}'],
+    ],
+    colours: {
+      '.* (ok|certified)': 'green',
+      '.* (timeout|hung_up)': 'orange',
+      '.* (distrusted|certificate_.*)': 'red',
+    },
   }),
 ];

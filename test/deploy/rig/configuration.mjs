@@ -65,7 +65,10 @@ export function configuration({ upstream, redis, quota, secondAccount }) {
     { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
   ];
   return {
-    listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
+    listen: {
+      traffic: { host: '127.0.0.1', port: 0, tls: { certFile: 'tls.crt', keyFile: 'tls.key' } },
+      admin: { host: '127.0.0.1', port: 0 },
+    },
     redis: { url: redis },
     accounts: { main, ...(secondAccount && { exports }) },
     upstreams: {

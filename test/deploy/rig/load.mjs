@@ -1,4 +1,5 @@
 // Tenants that call the gateways, each in its own manner, and what goes wrong now and then.
+import { request } from 'node:https';
 import { EXPIRED_KEY, keyOf } from './configuration.mjs';
 
 /** @typedef {import('./stage.mjs').Stage} Stage */
@@ -13,16 +14,26 @@ export function call(stage, key, call) {
   return callAt(stage.gateways[0], key, call);
 }
 
-/** @param {import('./stage.mjs').Gateway | undefined} gateway @param {string | null} key @param {Call} call */
-async function callAt(gateway, key, { method = 'GET', path, headers = {}, body }) {
-  const answer = await fetch(`${gateway?.url}${path}`, {
-    method,
-    headers: { ...(key !== null && { 'X-API-Key': key }), ...headers },
-    signal: AbortSignal.timeout(20_000),
-    ...(body !== undefined && { body }),
-  }).catch(() => null);
-  await answer?.arrayBuffer().catch(() => null);
-  return answer?.status ?? 0;
+/**
+ * @param {import('./stage.mjs').Gateway | undefined} gateway @param {string | null} key @param {Call} call
+ * @returns {Promise<number>} the status; 0 where there was no answer
+ */
+function callAt(gateway, key, { method = 'GET', path, headers = {}, body }) {
+  if (gateway === undefined) return Promise.resolve(0);
+  return new Promise((resolve) => {
+    const asked = request(`${gateway.url}${path}`, {
+      method,
+      agent: gateway.agent,
+      headers: { ...(key !== null && { 'X-API-Key': key }), ...headers },
+      signal: AbortSignal.timeout(20_000),
+    });
+    asked.on('response', (answer) => {
+      answer.on('error', () => resolve(answer.statusCode ?? 0));
+      answer.resume().on('end', () => resolve(answer.statusCode ?? 0));
+    });
+    asked.on('error', () => resolve(0));
+    asked.end(body);
+  });
 }
 
 /** The manner of each tenant: how long it pauses between two calls, how many callers it has, and what it asks for. */

@@ -1,8 +1,11 @@
 // Simulator, Redis, gateways as processes and Prometheus, on loopback; closed together, each by its own process id.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { Agent } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { end, freePort, run, until } from './children.mjs';
 import { configuration, EXPORT_ACCOUNT_KEY, QUOTAS } from './configuration.mjs';
 import { startPrometheus } from './prometheus.mjs';
@@ -10,7 +13,7 @@ import { startPrometheus } from './prometheus.mjs';
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 const MAIN = inRoot('dist/main.js');
 
-/** @typedef {Awaited<ReturnType<typeof startGateway>>} Gateway */
+/** @typedef {Awaited<ReturnType<typeof startGateway>> & { agent: Agent }} Gateway */
 /** @typedef {Awaited<ReturnType<typeof openStage>>} Stage */
 
 /**
@@ -50,11 +53,14 @@ export async function openStage({ env, quota, secondAccount, scrapeMs, latency }
       secondAccount,
     });
     await writeFile(file, JSON.stringify(settings));
+    const ca = await certificate(folder, env);
     /** @type {Gateway[]} */
     const gateways = [];
     // One after the other: the first waits for others that may be there.
     for (let i = 0; i < 2; i++) {
-      const gateway = await startGateway(file, env);
+      const agent = new Agent({ keepAlive: true, ca });
+      closing.push(async () => agent.destroy());
+      const gateway = { ...(await startGateway(file, env)), agent };
       closing.push(() => end(gateway.child));
       gateways.push(gateway);
     }
@@ -86,6 +92,15 @@ async function startRedis(folder, env) {
   };
 }
 
+/** Of the traffic ports; vouches for itself. @param {string} folder @param {NodeJS.ProcessEnv} env */
+async function certificate(folder, env) {
+  const [cert, key] = [join(folder, 'tls.crt'), join(folder, 'tls.key')];
+  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key];
+  const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  await promisify(execFile)('openssl', ['req', '-x509', '-days', '60', ...newKey, ...names, '-out', cert], { env });
+  return readFile(cert);
+}
+
 /** The built program, as the image runs it. @param {string} file @param {NodeJS.ProcessEnv} env */
 async function startGateway(file, env) {
   const { child, said } = run(process.execPath, [MAIN, 'serve', '--config', file], { PATH: env['PATH'] });
@@ -95,5 +110,5 @@ async function startGateway(file, env) {
     throw new Error(`${error.message}\n${said()}`);
   });
   const { traffic, admin } = JSON.parse(line);
-  return { child, url: `http://127.0.0.1:${traffic.port}`, admin: `127.0.0.1:${admin.port}` };
+  return { child, url: `https://127.0.0.1:${traffic.port}`, admin: `127.0.0.1:${admin.port}` };
 }

@@ -1,0 +1,124 @@
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
+import type { CertificateFacts } from './model.ts';
+
+/**
+ * What PEM files say, or what is wrong with them in words that repeat nothing of them: a key may be where a certificate
+ * belongs.
+ */
+type Read<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string };
+
+export type Chain = { readonly pem: string; readonly certificates: readonly [X509Certificate, ...X509Certificate[]] };
+export type Key = { readonly pem: string; readonly key: KeyObject };
+
+const BLOCK = /-----BEGIN ([A-Z0-9 ]{1,40})-----[A-Za-z0-9+/=\s:,-]*?-----END \1-----/g;
+/** Clients refuse longer ones; OpenSSL's own limit is 100. */
+const LONGEST_CHAIN = 10;
+const MOST_NAMES = 20;
+/** RFC 5280 section 4.2.1.12: id-kp-serverAuth, anyExtendedKeyUsage. */
+const FOR_SERVERS = ['1.3.6.1.5.5.7.3.1', '2.5.29.37.0'];
+
+/** The certificate of a port and those that vouch for it, in the order in which they are sent. */
+export function readChain(text: string): Read<Chain> {
+  const read = readCertificates(text);
+  if (!read.ok) return read;
+  const { certificates } = read;
+  if (certificates.length > LONGEST_CHAIN) return wrong(`holds more than ${LONGEST_CHAIN} certificates`);
+  for (const [index, certificate] of certificates.entries()) {
+    const issuer = certificates[index + 1];
+    if (issuer !== undefined && !isIssuedBy(certificate, issuer)) {
+      return wrong(
+        `certificate ${index + 2} has not issued certificate ${index + 1}: begin with the port's own, then its issuer, and so on`,
+      );
+    }
+  }
+  const usage = certificates[0].keyUsage as readonly string[] | undefined;
+  if (usage !== undefined && !usage.some((each) => FOR_SERVERS.includes(each))) {
+    return wrong('is no certificate for a server: its extended key usage says what else it is for');
+  }
+  return read;
+}
+
+/** Certificates of authorities, in any order. */
+export function readAuthorities(text: string): Read<Chain> {
+  const read = readCertificates(text);
+  if (!read.ok) return read;
+  const other = read.certificates.findIndex((each) => !each.ca && !isIssuedBy(each, each));
+  return other === -1 ? read : wrong(`certificate ${other + 1} is none of an authority`);
+}
+
+export function readKey(text: string): Read<Key> {
+  const blocks = blocksOf(text).filter(({ kind }) => kind.endsWith('PRIVATE KEY'));
+  const [first, second] = blocks;
+  if (first === undefined) {
+    return wrong(
+      blocksOf(text).some(({ kind }) => kind === 'CERTIFICATE')
+        ? 'holds a certificate and no private key'
+        : 'holds no private key in PEM',
+    );
+  }
+  if (second !== undefined) return wrong('holds several private keys');
+  if (first.kind.startsWith('ENCRYPTED') || first.pem.includes('ENCRYPTED')) {
+    return wrong('is encrypted, and nobody is there to be asked for the passphrase: store it without');
+  }
+  try {
+    return { ok: true, pem: first.pem, key: createPrivateKey(first.pem) };
+  } catch {
+    return wrong('holds a private key that can not be read');
+  }
+}
+
+/** Null if the key is that of the chain's first certificate. */
+export function mismatchOf({ certificates }: Chain, { key }: Key): string | null {
+  const owner = certificates.findIndex((each) => each.checkPrivateKey(key));
+  if (owner === 0) return null;
+  if (owner === -1) return 'is not the key of the certificate in certFile';
+  return `is the key of certificate ${owner + 1} in certFile: the port's own must come first`;
+}
+
+export function factsOf({ certificates }: Chain): CertificateFacts {
+  const [own] = certificates;
+  const names = (own.subjectAltName ?? '').split(', ').filter((name) => name !== '');
+  // A root that is sent along is looked at by nobody.
+  const looked = certificates.filter((each, index) => index === 0 || !isIssuedBy(each, each));
+  return {
+    names: names.slice(0, MOST_NAMES),
+    notBeforeMs: Date.parse(own.validFrom),
+    notAfterMs: Math.min(...looked.map((each) => Date.parse(each.validTo))),
+    fingerprint: own.fingerprint256,
+  };
+}
+
+function readCertificates(text: string): Read<Chain> {
+  const blocks = blocksOf(text);
+  const found = blocks.filter(({ kind }) => kind === 'CERTIFICATE');
+  const certificates: X509Certificate[] = [];
+  for (const { pem } of found) {
+    try {
+      certificates.push(new X509Certificate(pem));
+    } catch {
+      return wrong(`certificate ${certificates.length + 1} can not be read`);
+    }
+  }
+  const [first, ...rest] = certificates;
+  if (first === undefined) {
+    return wrong(
+      blocks.some(({ kind }) => kind.endsWith('PRIVATE KEY'))
+        ? 'holds a private key and no certificate'
+        : 'holds no certificate in PEM',
+    );
+  }
+  // Nothing else of the file: a key that stands in it too must not get to where certificates are shown.
+  return { ok: true, pem: found.map(({ pem }) => `${pem}\n`).join(''), certificates: [first, ...rest] };
+}
+
+function blocksOf(text: string): { kind: string; pem: string }[] {
+  return [...text.matchAll(BLOCK)].map(([pem, kind = '']) => ({ kind, pem }));
+}
+
+function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+}
+
+function wrong(message: string): { readonly ok: false; readonly message: string } {
+  return { ok: false, message };
+}

@@ -1,0 +1,232 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Authority, authority, type Pair } from '../../test/support/authority.ts';
+import { folder } from '../../test/support/process.ts';
+import { loadSettings, renderProblems } from './load.ts';
+import { redactedSettings } from './redacted.ts';
+
+let ca: Authority;
+let good: Pair;
+let other: Pair;
+beforeAll(async () => {
+  ca = await authority();
+  good = await ca.issue('gate');
+  other = await ca.issue('other');
+});
+afterAll(() => ca[Symbol.asyncDispose]());
+
+const REST = {
+  accounts: { main: { credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key' }] } },
+  tenants: { billing: { keys: [{ id: 'k1', sha256: 'a'.repeat(64) }] } },
+};
+const PATHS = { certFile: 'tls/tls.crt', keyFile: 'tls/tls.key' };
+
+/** Lines of gateway.yaml, so that problems have different ones. */
+async function load(tls: object, files: Record<string, string>, more: object = {}) {
+  await using home = await folder(files);
+  const config = { listen: { traffic: { tls }, admin: {} }, ...REST, ...more };
+  const loaded = await loadSettings({
+    path: `${home.path}/gateway.yaml`,
+    env: {},
+    readFile: async (path) =>
+      path.endsWith('gateway.yaml')
+        ? JSON.stringify(config, null, 1)
+        : (await import('node:fs/promises')).readFile(path, 'utf8'),
+  });
+  return { loaded, home: home.path };
+}
+
+async function settingsOf(tls: object, files: Record<string, string>) {
+  const { loaded } = await load(tls, files);
+  if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
+  return loaded;
+}
+
+async function problemsOf(tls: object, files: Record<string, string>, more: object = {}): Promise<string[]> {
+  const { loaded, home } = await load(tls, files, more);
+  if (loaded.ok) throw new Error('was accepted');
+  const text = renderProblems(loaded.problems);
+  for (const line of files['tls/tls.key']?.split('\n') ?? []) {
+    if (line.length > 20 && !line.startsWith('-----')) expect(text).not.toContain(line);
+  }
+  return text.replaceAll(`${home}/`, '').split('\n').slice(0, -1);
+}
+
+const files = (cert: string, key: string, more: Record<string, string> = {}) => ({
+  'tls/tls.crt': cert,
+  'tls/tls.key': key,
+  ...more,
+});
+
+describe('a port with TLS', () => {
+  test('has certificate and key of files beside gateway.yaml, asks callers for none, and speaks TLS 1.2', async () => {
+    const { settings, warnings } = await settingsOf(PATHS, files(good.cert, good.key));
+    const tls = settings.listen.traffic.tls!;
+    expect(tls).toMatchObject({ cert: good.cert, clientAuth: 'none', clientCa: null, minVersion: 'TLSv1.2' });
+    expect(tls.key.reveal()).toBe(good.key.trimEnd());
+    expect(settings.listen.admin.tls).toBeNull();
+    expect(tls.certificate.names).toEqual(['IP Address:127.0.0.1', 'DNS:localhost']);
+    expect(Math.abs(tls.certificate.notAfterMs - Date.now() - 2 * 86_400_000)).toBeLessThan(60_000);
+    expect(tls.certificate.fingerprint).toMatch(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/);
+    expect(warnings).toEqual([]);
+    expect(settings.secrets.map((each) => each.reveal())).toContain(good.key.trimEnd());
+    expect(JSON.stringify(redactedSettings(settings))).not.toContain('-----BEGIN');
+  });
+
+  test('requires certificates of callers where an authority is named, unless told otherwise', async () => {
+    const all = files(good.cert, good.key, { 'tls/ca.crt': ca.cert });
+    const modes = await Promise.all(
+      [undefined, 'none', 'optional', 'required'].map(async (clientAuth) => {
+        const { settings } = await settingsOf({ ...PATHS, clientCaFile: 'tls/ca.crt', clientAuth }, all);
+        const { tls } = settings.listen.traffic;
+        return [tls?.clientAuth, tls?.clientCa === ca.cert];
+      }),
+    );
+    expect(modes).toEqual([
+      ['required', true],
+      ['none', false],
+      ['optional', true],
+      ['required', true],
+    ]);
+  });
+
+  test('takes a chain in the order in which it is sent, and expires with the first of it', async () => {
+    const middle = await ca.intermediate('Fake middle');
+    const leaf = await middle.issue('leaf', { days: 100 });
+    const { settings } = await settingsOf(PATHS, files(leaf.cert + middle.cert + ca.cert, leaf.key));
+    const { notAfterMs } = settings.listen.traffic.tls!.certificate;
+    expect(Math.abs(notAfterMs - Date.now() - 2 * 86_400_000)).toBeLessThan(60_000);
+    const swapped = await problemsOf(PATHS, files(leaf.cert + ca.cert + middle.cert, leaf.key));
+    expect(swapped).toEqual([
+      "gateway.yaml:5: listen.traffic.tls.certFile: the file tls/tls.crt: certificate 2 has not issued certificate 1: begin with the port's own, then its issuer, and so on",
+    ]);
+  });
+
+  test('takes one file with both, and keeps the key of it out of what is shown', async () => {
+    const both = `${good.key}${good.cert}`;
+    const { settings } = await settingsOf(
+      { certFile: 'tls/both.pem', keyFile: 'tls/both.pem' },
+      { 'tls/both.pem': both },
+    );
+    expect(settings.listen.traffic.tls?.cert).toBe(good.cert);
+  });
+
+  test('whose certificate has expired or names no host is told so, and starts', async () => {
+    const expired = await ca.issue('late', { days: -3 });
+    const nameless = await ca.issue('nameless', { names: '' });
+    const warnings = async ({ cert, key }: Pair) => (await settingsOf(PATHS, files(cert, key))).warnings;
+    expect(await warnings(expired)).toEqual([
+      expect.stringMatching(
+        /^listen\.traffic\.tls\.certFile: the certificate has expired on 20\d\d-.*Z: callers refuse it$/,
+      ),
+    ]);
+    expect(await warnings(nameless)).toEqual([
+      'listen.traffic.tls.certFile: the certificate names no host (subjectAltName): callers refuse it',
+    ]);
+  });
+});
+
+describe('is refused, with file, line and path, and nothing of what is in the files:', () => {
+  const cases: readonly (readonly [what: string, () => Record<string, string>, problems: string[]])[] = [
+    [
+      'files that are not there',
+      () => ({}),
+      [
+        '5: listen.traffic.tls.certFile: cannot read the file tls/tls.crt (no such file)',
+        '6: listen.traffic.tls.keyFile: cannot read the file tls/tls.key (no such file)',
+      ],
+    ],
+    [
+      'a key of another certificate',
+      () => files(good.cert, other.key),
+      ['6: listen.traffic.tls.keyFile: is not the key of the certificate in certFile'],
+    ],
+    [
+      'the two files in each other’s place',
+      () => files(good.key, good.cert),
+      [
+        '5: listen.traffic.tls.certFile: the file tls/tls.crt: holds a private key and no certificate',
+        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds a certificate and no private key',
+      ],
+    ],
+    [
+      'what is no PEM',
+      () => files('hello', 'hello'),
+      [
+        '5: listen.traffic.tls.certFile: the file tls/tls.crt: holds no certificate in PEM',
+        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds no private key in PEM',
+      ],
+    ],
+    [
+      'PEM that is damaged',
+      () => files(damaged(good.cert), damaged(good.key)),
+      [
+        '5: listen.traffic.tls.certFile: the file tls/tls.crt: certificate 1 can not be read',
+        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds a private key that can not be read',
+      ],
+    ],
+    [
+      'a chain with the issuer first',
+      () => files(ca.cert + good.cert, good.key),
+      [
+        "5: listen.traffic.tls.certFile: the file tls/tls.crt: certificate 2 has not issued certificate 1: begin with the port's own, then its issuer, and so on",
+      ],
+    ],
+    [
+      'the key of the issuer, whose certificate stands behind',
+      () => files(good.cert + ca.cert, ca.key),
+      ["6: listen.traffic.tls.keyFile: is the key of certificate 2 in certFile: the port's own must come first"],
+    ],
+    [
+      'two keys',
+      () => files(good.cert, good.key + other.key),
+      ['6: listen.traffic.tls.keyFile: the file tls/tls.key: holds several private keys'],
+    ],
+  ];
+  test.each(cases)('%s', async (_, made, problems) => {
+    expect(await problemsOf(PATHS, made())).toEqual(problems.map((each) => `gateway.yaml:${each}`));
+  });
+
+  test('a key with a passphrase, one that is too short, a certificate for clients', async () => {
+    const encrypted = good.key.replaceAll('PRIVATE KEY', 'ENCRYPTED PRIVATE KEY');
+    expect(await problemsOf(PATHS, files(good.cert, encrypted))).toEqual([
+      'gateway.yaml:6: listen.traffic.tls.keyFile: the file tls/tls.key: is encrypted, and nobody is there to be asked for the passphrase: store it without',
+    ]);
+    const short = await ca.issue('short', { newKey: ['rsa:512'] });
+    expect(await problemsOf(PATHS, files(short.cert, short.key))).toEqual([
+      'gateway.yaml:5: listen.traffic.tls.certFile: OpenSSL takes certificate and key for unsafe or unusable (ERR_SSL_EE_KEY_TOO_SMALL)',
+    ]);
+    const client = await ca.issue('client', { usage: 'clientAuth' });
+    expect((await problemsOf(PATHS, files(client.cert, client.key)))[0]).toContain('is no certificate for a server');
+  });
+
+  test('an authority that is none, or is not there', async () => {
+    const asked = { ...PATHS, clientCaFile: 'tls/ca.crt' };
+    expect(await problemsOf(asked, files(good.cert, good.key, { 'tls/ca.crt': ca.cert + good.cert }))).toEqual([
+      'gateway.yaml:7: listen.traffic.tls.clientCaFile: the file tls/ca.crt: certificate 2 is none of an authority',
+    ]);
+    expect(await problemsOf(asked, files(good.cert, good.key))).toEqual([
+      'gateway.yaml:7: listen.traffic.tls.clientCaFile: cannot read the file tls/ca.crt (no such file)',
+    ]);
+  });
+
+  test('client certificates that nobody vouches for, a version of old, and PEM where a path belongs, with all that is wrong elsewhere', async () => {
+    const tls = { certFile: good.key, keyFile: 'k', clientAuth: 'required', minVersion: 'TLSv1.1' };
+    const problems = await problemsOf(tls, { 'tls/tls.key': good.key }, { limits: { bdy: '1MiB' } });
+    expect(problems.map((each) => each.replace(/^gateway\.yaml:\d+: /, '')).sort()).toEqual([
+      'limits.bdy: unknown option; did you mean "body"?',
+      'listen.traffic.tls.certFile: must be the path of a file, not what is in it',
+      'listen.traffic.tls.minVersion: must be one of TLSv1.2, TLSv1.3',
+    ]);
+    expect(await problemsOf({ ...PATHS, clientAuth: 'required' }, files(good.cert, other.key))).toEqual([
+      'gateway.yaml:7: listen.traffic.tls.clientAuth: needs clientCaFile: who vouches for callers',
+    ]);
+    const both = await problemsOf(PATHS, files(good.cert, other.key), { limits: { bdy: '1MiB' } });
+    expect(both.length).toBe(2);
+  });
+});
+
+/** The same, with a byte in the middle that is another one. */
+function damaged(pem: string): string {
+  const [head = '', ...rest] = pem.split('\n');
+  return [head, ...rest.slice(0, -2).map((line) => line.replace(/^.{8}/, 'AAAAAAAA')), ...rest.slice(-2)].join('\n');
+}
