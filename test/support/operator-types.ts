@@ -15,6 +15,14 @@ export interface ServiceMonitor {
       readonly path?: string;
       readonly interval?: string;
       readonly scrapeTimeout?: string;
+      readonly scheme?: 'http' | 'https';
+      readonly tlsConfig?: {
+        readonly ca?: {
+          readonly secret?: { readonly name?: string; readonly key: string; readonly optional?: boolean };
+        };
+        readonly serverName?: string;
+        readonly insecureSkipVerify?: boolean;
+      };
       readonly authorization?: {
         readonly type?: string;
         readonly credentials?: { readonly key: string; readonly name?: string; readonly optional?: boolean };

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { type Loaded, loadSettings } from '../../src/config/load.ts';
 import { type CiFile, type Manifest, podsOf } from './helm.ts';
 import { mountsOf, type Others, variablesOf } from './kubelet.ts';
@@ -9,9 +10,12 @@ const SECRETS = {
   'patchworks-password': 'fake-patchworks-password',
 };
 
+/** What a Secret of cert-manager holds; it vouches for itself. */
+const PAIR = selfSigned();
+
 /** What the value files of helm/patchgate/ci expect to be there already. */
 export const OTHERS: Readonly<Record<CiFile, Others>> = {
-  minimal: {},
+  minimal: { 'Secret pair': { ...PAIR, 'ca.crt': PAIR['tls.crt'] } },
   ha: { 'Secret patchgate-secrets': SECRETS },
   ingress: {
     'Secret patchgate-secrets': SECRETS,
@@ -20,7 +24,11 @@ export const OTHERS: Readonly<Record<CiFile, Others>> = {
     'ConfigMap patchgate-tenants': { 'tenants.yaml': 'tenants: { billing: { keys: [] } }', 'else.yaml': 'no: matter' },
   },
   valkey: {},
-  everything: {},
+  everything: {
+    'Secret gate-tls': PAIR,
+    'Secret gate-admin-tls': PAIR,
+    'Secret callers': { 'ca.crt': PAIR['tls.crt'] },
+  },
 };
 
 /** The pod of the gateway. */
@@ -48,4 +56,15 @@ export function loadedFrom(manifests: readonly Manifest[], others: Others): Prom
       return content;
     },
   });
+}
+
+function selfSigned(): { readonly 'tls.crt': string; readonly 'tls.key': string } {
+  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', '-'];
+  const names = ['-subj', '/CN=gate', '-addext', 'subjectAltName=DNS:gate.example.test'];
+  const text = execFileSync('openssl', ['req', '-x509', '-days', '100', ...newKey, ...names], {
+    stdio: 'pipe',
+  }).toString();
+  const block = (kind: string) =>
+    new RegExp(`-----BEGIN ${kind}-----[^-]+-----END ${kind}-----\n`).exec(text)?.[0] ?? '';
+  return { 'tls.crt': block('CERTIFICATE'), 'tls.key': block('PRIVATE KEY') };
 }

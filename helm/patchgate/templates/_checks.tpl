@@ -16,6 +16,7 @@
 {{- include "patchgate.checkSecrets" . -}}
 {{- include "patchgate.checkVariables" . -}}
 {{- include "patchgate.checkMemory" . -}}
+{{- include "patchgate.checkTls" . -}}
 {{- if and .Values.ingress.enabled .Values.httpRoute.enabled -}}
 {{- fail "httpRoute.enabled: give either an Ingress or an HTTPRoute, not both" -}}
 {{- end -}}
@@ -92,5 +93,19 @@
 {{- if gt (add (include "patchgate.bytes" $room | int64) 268435456) $allowed -}}
 {{- fail (printf "resources.limits.memory: %v is too little for config.cache.memory of %s and the 256Mi the rest may need" $limit $room) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "patchgate.checkTls" -}}
+{{- range $port, $tls := .Values.tls -}}
+{{- if and (not $tls.secretName) (or (ne $tls.clientAuth "none") $tls.clientCaSecretName) -}}
+{{- fail (printf "tls.%s.secretName: client certificates are asked for only where the port speaks TLS; name the Secret with its own certificate" $port) -}}
+{{- end -}}
+{{- if and $tls.clientCaSecretName (eq $tls.clientAuth "none") -}}
+{{- fail (printf "tls.%s.clientAuth: none asks nobody, but clientCaSecretName says who vouches for callers" $port) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .Values.tls.admin.clientAuth "required" -}}
+{{- fail "tls.admin.clientAuth: the kubelet has no certificate to show, so required would end its probes, and then the pods. Use optional or none; the token of admin.auth guards the port" -}}
 {{- end -}}
 {{- end -}}

@@ -8,12 +8,32 @@
 {{- $_ := set $admin "token" (printf "${file:%s/admin-token}" .Values.secrets.mountPath) -}}
 {{- end -}}
 {{- $_ := set $listen "admin" $admin -}}
+{{- range $port, $tls := .Values.tls -}}
+{{- if $tls.secretName -}}
+{{- $_ := set (get $listen $port) "tls" (include "patchgate.tls" (dict "port" $port "tls" $tls) | fromYaml) -}}
+{{- end -}}
+{{- end -}}
 {{- $own := dict "listen" $listen "tenantsFile" "tenants.yaml" -}}
 {{- if .Values.valkey.enabled -}}
 {{- $url := printf "redis://%s:6379" (include "patchgate.valkey" .) -}}
 {{- $_ := set $own "redis" (dict "url" $url "password" (printf "${file:%s/redis-password}" .Values.secrets.mountPath)) -}}
 {{- end -}}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}
+{{- end -}}
+
+{{/* Of a dict with `port` and its values: files of the Secrets that _pod.tpl mounts. */}}
+{{- define "patchgate.tls" -}}
+certFile: {{ include "patchgate.tlsPath" . }}/tls.crt
+keyFile: {{ include "patchgate.tlsPath" . }}/tls.key
+minVersion: {{ .tls.minVersion }}
+clientAuth: {{ .tls.clientAuth }}
+{{- if ne .tls.clientAuth "none" }}
+clientCaFile: {{ include "patchgate.tlsPath" . }}-callers/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "patchgate.tlsPath" -}}
+/etc/patchgate-tls/{{ .port }}
 {{- end -}}
 
 {{- define "patchgate.hasRedis" -}}
@@ -33,8 +53,13 @@ than the longest before is one of them where there is Redis.
 {{- $cache := default dict $config.cache -}}
 {{- $idempotency := default dict $config.idempotency -}}
 {{- $limits := default dict $config.limits -}}
+{{- $tls := dict -}}
+{{- range $port, $of := .Values.tls -}}
+{{- $_ := set $tls $port (ternary $of.clientAuth "off" (not (empty $of.secretName))) -}}
+{{- end -}}
 {{- $fixed := dict
   "listen" .Values.listen
+  "tls" $tls
   "redis" (default dict $config.redis)
   "cache" (pick $cache "memory" "shared")
   "idempotency" (pick $idempotency "keep" "memory")

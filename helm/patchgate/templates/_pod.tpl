@@ -1,5 +1,6 @@
 {{/* The pod of the gateway. No preStop hook: it goes on accepting for config.drain.delay after SIGTERM, until it is in no list any more. */}}
 {{- define "patchgate.pod" -}}
+{{- $probeScheme := ternary ", scheme: HTTPS" "" (not (empty .Values.tls.admin.secretName)) -}}
 serviceAccountName: {{ include "patchgate.serviceAccount" . }}
 automountServiceAccountToken: false
 # The variables Kubernetes makes of every Service could fill in a placeholder that was meant for another.
@@ -38,13 +39,13 @@ containers:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     startupProbe:
-      httpGet: { path: /livez, port: admin }
+      httpGet: { path: /livez, port: admin{{ $probeScheme }} }
       {{- toYaml .Values.probes.startup | nindent 6 }}
     readinessProbe:
-      httpGet: { path: /readyz, port: admin }
+      httpGet: { path: /readyz, port: admin{{ $probeScheme }} }
       {{- toYaml .Values.probes.readiness | nindent 6 }}
     livenessProbe:
-      httpGet: { path: /livez, port: admin }
+      httpGet: { path: /livez, port: admin{{ $probeScheme }} }
       {{- toYaml .Values.probes.liveness | nindent 6 }}
     resources:
       {{- toYaml .Values.resources | nindent 6 }}
@@ -52,6 +53,15 @@ containers:
       # Folders, never subPath: the kubelet does not update a file that is mounted by itself.
       - { name: config, mountPath: /etc/patchgate, readOnly: true }
       - { name: secrets, mountPath: {{ .Values.secrets.mountPath }}, readOnly: true }
+      {{- range $port, $tls := .Values.tls }}
+      {{- $path := include "patchgate.tlsPath" (dict "port" $port) }}
+      {{- if $tls.secretName }}
+      - { name: tls-{{ $port }}, mountPath: {{ $path }}, readOnly: true }
+      {{- if ne $tls.clientAuth "none" }}
+      - { name: tls-{{ $port }}-callers, mountPath: {{ $path }}-callers, readOnly: true }
+      {{- end }}
+      {{- end }}
+      {{- end }}
       {{- with .Values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -70,6 +80,23 @@ volumes:
       secretName: {{ include "patchgate.secret" . }}
       # 0440, for the group of the pod.
       defaultMode: 288
+  {{- range $port, $tls := .Values.tls }}
+  {{- if $tls.secretName }}
+  - name: tls-{{ $port }}
+    secret:
+      secretName: {{ $tls.secretName }}
+      defaultMode: 288
+      items: [{ key: tls.crt, path: tls.crt }, { key: tls.key, path: tls.key }]
+  {{- if ne $tls.clientAuth "none" }}
+  # By itself: who vouches for callers need not be in the same Secret.
+  - name: tls-{{ $port }}-callers
+    secret:
+      secretName: {{ default $tls.secretName $tls.clientCaSecretName }}
+      defaultMode: 288
+      items: [{ key: ca.crt, path: ca.crt }]
+  {{- end }}
+  {{- end }}
+  {{- end }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
