@@ -180,6 +180,10 @@ describe('what it describes, run without an engine', () => {
         .map(({ client }) => client),
     ).toEqual(['127.0.0.2']);
     expect(running.balancerLog()).toContain('127.0.0.2 GET /_gateway/whoami 200');
+    // Nor by what: the balancer was called in plain.
+    await warm(running);
+    const text = await running.read('/api/v1/flows', { headers: { 'X-Forwarded-Proto': 'https' } });
+    expect((JSON.parse(text) as { links: { first: string } }).links.first).toMatch(/^http:\/\//);
   });
 
   test('loses no request when a gateway drains; with none left the balancer is unwell itself', async () => {

@@ -61,6 +61,8 @@ export interface Topology {
   readonly gateways: readonly [Member, Member];
   /** Asks through the balancer, on a connection of its own. */
   ask(path: string, more?: Asked): Promise<number>;
+  /** The same; what the answer says. */
+  read(path: string, more?: Asked): Promise<string>;
   /** What the balancer thinks of itself. */
   balancerHealth(): Promise<number>;
   balancerLog(): string;
@@ -98,6 +100,7 @@ export async function topology(drain = '2s'): Promise<Topology> {
     return {
       ...{ simulator, redis, gateways, balancerLog: balancer.log },
       ask: (path, more = {}) => ask(balancer.ports.traffic, path, more),
+      read: async (path, more = {}) => (await answerTo(balancer.ports.traffic, path, more)).text,
       balancerHealth: () => ask(balancer.ports.health, '/healthz', {}),
       [Symbol.asyncDispose]: close,
     };
@@ -177,7 +180,14 @@ async function balancerOf(files: Folder, gateways: readonly Served[], tries = MO
   return balancerOf(files, gateways, tries - 1);
 }
 
-function ask(port: number, path: string, { headers = {}, from }: Asked): Promise<number> {
+const ask = async (port: number, path: string, more: Asked): Promise<number> =>
+  (await answerTo(port, path, more)).status;
+
+function answerTo(
+  port: number,
+  path: string,
+  { headers = {}, from }: Asked,
+): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
     const options = {
       ...{ host: '127.0.0.1', port, path, headers: { Authorization: `Bearer ${DEMO_KEY}`, ...headers } },
@@ -185,8 +195,11 @@ function ask(port: number, path: string, { headers = {}, from }: Asked): Promise
       ...(from !== undefined && { localAddress: from }),
     };
     const request = get(options, (response) => {
-      response.resume();
-      response.once('end', () => resolve(response.statusCode ?? 0));
+      let text = '';
+      response.setEncoding('utf8').on('data', (piece: string) => {
+        text += piece;
+      });
+      response.once('end', () => resolve({ text, status: response.statusCode ?? 0 }));
       response.once('error', reject);
     });
     request.once('error', reject);
