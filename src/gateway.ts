@@ -22,6 +22,7 @@ import { openGuards } from './gateway/guards.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Lasting } from './gateway/parts.ts';
 import { purgeCache } from './gateway/purge.ts';
+import { sealingKeyOf } from './gateway/sealing.ts';
 import { openState } from './gateway/state.ts';
 import { createStatus } from './gateway/status.ts';
 import { openTracing } from './gateway/tracing.ts';
@@ -117,6 +118,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       memory,
       cache,
       replays: cache.replays,
+      logins: cache.logins,
     },
     ...guards,
   };
@@ -222,6 +224,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       admin.renew(fit.settings.listen.admin.tls);
       generations.succeed(fit.settings);
       void cache.follow([...fit.settings.accounts.keys()]);
+      cache.logins?.useKeys((fit.settings.redis?.encryption ?? []).map(sealingKeyOf));
       adminApp = drawAdmin();
       kept = fit.kept;
       metrics.configLoaded('ok', clock.now() / 1000);

@@ -21,7 +21,12 @@ export interface Meter {
   upstreamThrottled(account: string): void;
   /** A field of the upstream's about its limit or about freshness that could not be read, and was ignored. */
   upstreamFieldMalformed(account: string, field: string): void;
-  credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
+  /** A login, by its outcome; or a token of another replica's: `shared`, taken, or `unreadable`, passed over. */
+  credentialRefresh(
+    account: string,
+    credential: string,
+    outcome: 'ok' | 'rejected' | 'failed' | 'throttled' | 'shared' | 'unreadable',
+  ): void;
   /** The time at which a login token expires, in seconds of the epoch. */
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
   /** A guard counted in this process, since Redis did not answer. */

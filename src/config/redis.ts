@@ -28,6 +28,7 @@ export function redisOf(input: RedisInput, secret: (value: string) => Secret): R
     onOutage: input.onOutage,
     timeoutMs: input.timeout,
     reserveMs: input.reserve,
+    encryption: input.encryption.keys.map((key) => ({ id: key.id, secret: secret(key.secret) })),
   };
 }
 

@@ -7,6 +7,8 @@ import {
 } from '../upstream/credentials.ts';
 import { loginCredential } from '../upstream/login.ts';
 import { callLogin } from '../upstream/login-call.ts';
+import { sharedTokens } from '../upstream/shared-tokens.ts';
+import { ownTokens, type TokenSource } from '../upstream/token-source.ts';
 import { LATE_ARRIVAL_MS } from './late.ts';
 import type { Lasting } from './parts.ts';
 import { same } from './same.ts';
@@ -58,11 +60,8 @@ export function poolsOf(settings: Settings, drawn: readonly DrawnCredential[]): 
   );
 }
 
-function credentialOf(
-  { clock, log, metrics, redactor, ledger, sender }: Lasting,
-  account: AccountSettings,
-  credential: CredentialSettings,
-): Credential {
+function credentialOf(lasting: Lasting, account: AccountSettings, credential: CredentialSettings): Credential {
+  const { clock, log, metrics, redactor } = lasting;
   if (credential.kind === 'apiKey') return apiKeyCredential({ ...credential, clock, log });
   return loginCredential({
     id: credential.id,
@@ -70,14 +69,25 @@ function credentialOf(
     clock,
     log,
     meter: metrics,
-    login: () =>
-      callLogin({
-        ...credential,
-        sender,
-        clock,
-        charge: () => ledger.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
-        lateArrivalMs: LATE_ARRIVAL_MS,
-      }),
+    source: tokensOf(lasting, account.id, credential),
     onToken: (token) => redactor.addPassing(token),
   });
+}
+
+function tokensOf(
+  { clock, random, ledger, sender, logins }: Lasting,
+  account: string,
+  credential: Extract<CredentialSettings, { kind: 'login' }>,
+): TokenSource {
+  const login = () =>
+    callLogin({
+      ...credential,
+      sender,
+      clock,
+      charge: () => ledger.admit({ account, tenant: null, maxWaitMs: 0 }),
+      lateArrivalMs: LATE_ARRIVAL_MS,
+    });
+  if (logins === null) return ownTokens(login);
+  const shared = logins.of({ ...credential, account, credential: credential.id });
+  return sharedTokens({ shared, login, clock, random });
 }

@@ -1,4 +1,5 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
+import type { SharedLogins } from '../adapters/redis/logins.ts';
 import type { FloodGuard, GuessGuard } from '../auth/guards.ts';
 import type { KeyRing } from '../auth/keys.ts';
 import type { CacheState } from '../cache/options.ts';
@@ -32,6 +33,8 @@ export interface Lasting {
   readonly memory: MemoryCache;
   readonly cache: CacheState;
   readonly replays: ReplayStore;
+  /** Null: nobody shares them. */
+  readonly logins: SharedLogins | null;
 }
 
 /** What a gateway is made of: what lasts, and what follows from the settings in force. */

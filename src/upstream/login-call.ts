@@ -29,6 +29,8 @@ export interface LoginCallOptions {
 }
 
 const TIMEOUT_MS = 15_000;
+/** Those who wait for the login have slots already, so the account is not used up: one more comes soon, or not at all. */
+const SLOT_WITHIN_MS = 2_000;
 const LARGEST_ANSWER = 64 * 1024;
 /** The life of a token whose answer does not tell: an hour, far less than the day Patchworks documents. */
 const UNTOLD_LIFE_MS = 3_600_000;
@@ -37,7 +39,7 @@ const noLimits = { limit: null, remaining: null, throttled: null } as const;
 
 /** `POST {username, password}` → `{token, expires_in}`, as the identity host of Patchworks has it. */
 export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome> {
-  const decision = await options.charge();
+  const decision = await slotFor(options);
   if (decision.kind === 'refused') {
     return {
       kind: 'failed',
@@ -68,6 +70,15 @@ export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome
     if (sent.body instanceof Readable) sent.body.destroy();
   });
   return read(sent).finally(giveUp);
+}
+
+async function slotFor({ charge, clock }: LoginCallOptions): Promise<Decision> {
+  const until = clock.monotonic() + SLOT_WITHIN_MS;
+  for (;;) {
+    const decision = await charge();
+    if (decision.kind === 'admitted' || clock.monotonic() + decision.retryAfterMs > until) return decision;
+    await new Promise<void>((resolve) => void clock.after(Math.max(1, decision.retryAfterMs), resolve));
+  }
 }
 
 async function read(sent: Extract<Sent, { kind: 'answered' }>): Promise<LoginOutcome> {

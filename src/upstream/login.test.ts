@@ -5,6 +5,7 @@ import { Secret } from '../secret.ts';
 import { apiKeyCredential, type Credential, createCredentialPool, type Grant, type Held } from './credentials.ts';
 import { loginCredential } from './login.ts';
 import type { LoginOutcome } from './login-call.ts';
+import { ownTokens } from './token-source.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
 const log = quiet as Log;
@@ -19,7 +20,7 @@ function identityHost(clock: ManualClock) {
     clock,
     log,
     meter,
-    login: () => new Promise((resolve) => calls.push(resolve)),
+    source: ownTokens(() => new Promise((resolve) => calls.push(resolve))),
     onToken: () => {},
   });
   return { calls, credential };
@@ -120,6 +121,28 @@ describe('a login', () => {
     credential.rejected(3);
     void credential.grant();
     expect(calls).toHaveLength(4);
+  });
+
+  test('that got no slot is asked for again as soon as there may be one, and does not lengthen the rest', async () => {
+    const clock = new ManualClock();
+    const { calls, credential } = identityHost(clock);
+    const logIn = async (outcome: LoginOutcome) => {
+      const grant = credential.grant();
+      calls.at(-1)!(outcome);
+      return grant;
+    };
+    for (let turn = 1; turn <= 5; turn++) {
+      const grant = await logIn({ ...failure('throttled'), retryAfterMs: 700 } as LoginOutcome);
+      expect(grant).toMatchObject({ kind: 'none', why: 'throttled', retryAfterMs: 700 });
+      expect(credential.grant()).toMatchObject({ kind: 'none', why: 'throttled' });
+      expect([calls.length, credential.failing()]).toEqual([turn, true]);
+      clock.advance(701);
+    }
+    expect(await logIn(failure('unreachable'))).toMatchObject({ kind: 'none', retryAfterMs: 2_000 });
+    clock.advance(2_001);
+    await logIn(failure('throttled'));
+    clock.advance(251);
+    expect(await logIn(failure('unreachable'))).toMatchObject({ kind: 'none', retryAfterMs: 4_000 });
   });
 
   test('is failing from the second refused token or a failed login until one works, not at the first', async () => {

@@ -1,17 +1,39 @@
 import type { Simulator } from '../../src/simulator/api.ts';
 import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
-import { BILLING_KEY, type Config, configuration, READER_KEY, type Running, run, sha256 } from './gateway.ts';
+import {
+  BILLING_KEY,
+  type Config,
+  configuration,
+  loginAt,
+  PRIMARY,
+  READER_KEY,
+  type Running,
+  run,
+  sha256,
+} from './gateway.ts';
 import { type RedisServer, until } from './redis.ts';
 
 export interface Fleet {
   readonly simulator: Simulator;
+  readonly prefix: string;
+  /** What each replica was started with. */
+  config(): Config;
   readonly all: readonly Running[];
   /** The replica that the n-th request goes to. */
   at(n: number): Running;
   /** Resolves when each replica has a share of the account that it may use alone: some two seconds after the last has come. */
   shared(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface FleetOptions {
+  readonly more?: Config;
+  readonly simulator?: SimulatorOptions;
+  /** The account has a login in place of a key, and nobody has used it yet; its buckets are full. */
+  readonly login?: boolean;
+  /** More options of `redis`. */
+  readonly redis?: Config;
 }
 
 let fleets = 0;
@@ -24,26 +46,34 @@ const ROOMY = { rate: 900_000, burst: 50_000, maxWait: '5s' };
 export async function fleet(
   redis: RedisServer,
   count: number,
-  { more = {}, simulator: options }: { more?: Config; simulator?: SimulatorOptions } = {},
+  { more = {}, simulator: options, login = false, redis: state }: FleetOptions = {},
 ): Promise<Fleet> {
   const simulator = await createSimulator({ ...options, switches: { limit: PLENTY.limit, ...options?.switches } });
   const prefix = `fleet${fleets++}`;
+  const accountOf = (credential: Config): Config => ({ main: { quota: PLENTY, credentials: [credential] } });
   const text = JSON.stringify({
     ...configuration(simulator.url),
-    accounts: { main: { quota: PLENTY, credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }] } },
-    redis: { url: redis.url, prefix, timeout: '1s' },
+    accounts: accountOf(login ? loginAt(simulator.url) : PRIMARY),
+    redis: { url: redis.url, prefix, timeout: '1s', ...state },
     tenants: {
       billing: { keys: [{ id: 'now', sha256: sha256(BILLING_KEY) }], quota: ROOMY },
       reader: { keys: [{ id: 'now', sha256: sha256(READER_KEY) }], quota: ROOMY },
     },
     ...more,
   });
+  if (login) {
+    const config = { ...(JSON.parse(text) as Config), accounts: accountOf(PRIMARY) };
+    await using first = await run({ upstream: simulator, config: () => config });
+    first.simulator.reset();
+  }
   const all: Running[] = [];
   // One after the other: the first waits for others that may be there.
   for (let i = 0; i < count; i++)
-    all.push(await run({ upstream: simulator, config: () => JSON.parse(text) as Config }));
+    all.push(await run({ upstream: simulator, cold: login, config: () => JSON.parse(text) as Config }));
   return {
     simulator,
+    prefix,
+    config: () => JSON.parse(text) as Config,
     all,
     shared: () =>
       until('each replica has a share', async () => {

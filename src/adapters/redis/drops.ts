@@ -34,7 +34,7 @@ export function createSharedDrops(options: FollowOptions): SharedDrops {
   let stopped = false;
 
   bus.onMessage((message) => {
-    if (message.kind !== 'landed') accounts.get(message.account)?.hear(message);
+    if (message.kind === 'drop' || message.kind === 'dropped') accounts.get(message.account)?.hear(message);
   });
   const catchUp = (): void => {
     for (const each of accounts.values()) void each.follow();
