@@ -147,6 +147,22 @@ describe('three replicas on one Redis', () => {
   });
 });
 
+test('an account that nothing holds is not held for the rest of the millisecond in which that was heard', async () => {
+  const world = new World({
+    redis,
+    account: { limit: 240, ceiling: 235, burst: 60 },
+    tenants: { a: ROOMY },
+    prefix: `world${worlds++}`,
+  });
+  // Real clocks are between two milliseconds, and so are the replies they are asked for at.
+  world.clock.advance(0.7);
+  const { ledger } = await world.join();
+  for (let i = 0; i < 60; i++) {
+    await world.pass(50);
+    expect(ledger.view('main').heldForMs).toBe(0);
+  }
+});
+
 describe('whatever happens', () => {
   const seeds = Array.from({ length: Number(process.env['CHAOS_SEEDS'] ?? 12) }, (_, i) => [
     i + Number(process.env['CHAOS_FROM'] ?? 1),

@@ -294,7 +294,8 @@ export class Link {
       closedForMs,
       slotsForeign,
       foreignUntil: heardAt + foreignMs,
-      heldUntil: heardAt + holdMs,
+      // In whole milliseconds, as the account counts: it would be held for the rest of this one otherwise.
+      heldUntil: Math.floor(heardAt) + holdMs,
     };
   }
 
