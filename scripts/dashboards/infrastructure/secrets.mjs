@@ -51,7 +51,10 @@ export const secrets = [
         '{{credential}} {{outcome}}',
       ],
     ],
-    colours: { '.* ok': 'green', '.* rejected': 'red', '.* failed': 'dark-red', '.* throttled': 'orange' },
+    colours: {
+      ...{ '.* ok': 'green', '.* shared': 'blue', '.* rejected': 'red', '.* failed': 'dark-red' },
+      ...{ '.* throttled': 'orange', '.* unreadable': 'purple' },
+    },
   }),
   bars({
     title: 'Tenant keys, first to expire',

@@ -96,7 +96,7 @@ async function changeCredential(stage) {
   };
   await untilCounted(stage, 'patchgate_upstream_retries_total', ask);
   credentials.refuseLogins(true);
-  await untilCounted(stage, 'patchgate_credential_refreshes_total{outcome!="ok"}', ask);
+  await untilCounted(stage, 'patchgate_credential_refreshes_total{outcome!~"ok|shared"}', ask);
   credentials.refuseLogins(false);
 }
 
