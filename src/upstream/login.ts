@@ -15,6 +15,8 @@ export interface LoginSessionOptions {
   readonly onToken: (token: string) => void;
 }
 
+/** Renewal begins at this share of a token's life, so that a failing identity host has a fifth of it to recover. */
+const RENEW_AT = 0.8;
 /** setTimeout takes 31 bits; a longer life is renewed earlier, which does no harm. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** A token of another replica may be due for renewal already, and theirs may fail: not in a loop. */
@@ -56,8 +58,8 @@ export function loginCredential(options: LoginSessionOptions): Credential {
     failures = 0;
     failed = false;
     rest = null;
-    refusedInARow = Math.max(refusedInARow, issued.refusals);
-    scheduleRenewal(from === 'login' ? issued.renewInMs : Math.max(issued.renewInMs, SOONEST_RENEWAL_MS));
+    const renewInMs = issued.leftMs - issued.lifeMs * (1 - RENEW_AT);
+    scheduleRenewal(from === 'login' ? renewInMs : Math.max(renewInMs, SOONEST_RENEWAL_MS));
     // The same token may come on two ways.
     if (state.kind === 'token' && state.id === issued.id) return { kind: 'held', held: state.held };
     generation += 1;
@@ -94,7 +96,10 @@ export function loginCredential(options: LoginSessionOptions): Credential {
     const unwanted = state.kind === 'token' ? { id: state.id, refused: false } : state.unwanted;
     flight = source.obtain(unwanted, failures).then((outcome) => {
       flight = null;
-      return outcome.kind === 'token' ? accept(outcome.issued, outcome.from) : decline(outcome);
+      if (outcome.kind === 'failed') return decline(outcome);
+      // It is used at once, and then known to work or not. One that comes by itself may lie for a day: long forgotten by then.
+      refusedInARow = Math.max(refusedInARow, outcome.issued.refusals);
+      return accept(outcome.issued, outcome.from);
     });
     return flight;
   };
@@ -117,6 +122,7 @@ export function loginCredential(options: LoginSessionOptions): Credential {
     },
     rejected: (refused) => {
       if (state.kind !== 'token' || state.held.generation !== refused) return;
+      source.refused(state.id);
       state = { kind: 'empty', unwanted: { id: state.id, refused: true } };
       cancelRenewal?.();
       refusedInARow += 1;

@@ -41,8 +41,8 @@ export function sharedTokens(options: {
   let closed = false;
 
   const taken = (issued: IssuedToken): IssuedToken => {
-    const { id, token, leftMs } = issued;
-    if (latest?.id !== id) latest = { id, token, lifeMs: leftMs, begunAt: clock.monotonic() };
+    const { id, token, lifeMs, leftMs } = issued;
+    latest = { id, token, lifeMs, begunAt: (clock.monotonic() + leftMs - lifeMs) as MonotonicMs };
     return issued;
   };
 
@@ -138,12 +138,10 @@ export function sharedTokens(options: {
   };
 
   return {
-    obtain(unwanted, failures) {
-      if (unwanted?.refused) {
-        refused = unwanted.id;
-        if (latest?.id === refused) latest = null;
-      }
-      return obtain(unwanted, failures);
+    obtain,
+    refused: (id) => {
+      refused = id;
+      if (latest?.id === id) latest = null;
     },
     accepted: () => shared.accepted(),
     onOthers: (run) => {

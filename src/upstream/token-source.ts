@@ -7,10 +7,10 @@ export interface IssuedToken {
   /** By chance: replicas tell by it whether they mean the same token, and nothing can be learned from it. */
   readonly id: string;
   readonly token: string;
-  /** What is left of its life. */
+  /** From when its login began. */
+  readonly lifeMs: number;
+  /** What is left of that. */
   readonly leftMs: number;
-  /** When to look for the next one. */
-  readonly renewInMs: number;
   /** Tokens of this login that upstream refused in a row before this one. */
   readonly refusals: number;
 }
@@ -39,15 +39,14 @@ export interface Unwanted {
 export interface TokenSource {
   /** Another token than this one. Never throws. */
   obtain(unwanted: Unwanted | null, failures: number): Promise<Obtained>;
-  /** A token that was refused before works: those after it are not refused in a row. */
+  /** Upstream refused this one: it is neither told to others nor taken from them any more. */
+  refused(id: string): void;
+  /** One works: those after it are not refused in a row. */
   accepted(): void;
   /** Calls `run` with a token that all replicas use now, if this one has not come by it by itself. */
   onOthers(run: (issued: IssuedToken) => void): void;
   close(): void;
 }
-
-/** Renewal begins at this share of a token's life, so that a failing identity host has a fifth of it to recover. */
-export const RENEW_AT = 0.8;
 
 /** For a process that shares its tokens with nobody. */
 export function ownTokens(login: () => Promise<LoginOutcome>): TokenSource {
@@ -60,6 +59,7 @@ export function ownTokens(login: () => Promise<LoginOutcome>): TokenSource {
       }
       return { kind: 'token', issued: newlyIssued(randomUUID(), outcome), from: 'login' };
     },
+    refused: () => {},
     accepted: () => {},
     onOthers: () => {},
     close: () => {},
@@ -68,5 +68,5 @@ export function ownTokens(login: () => Promise<LoginOutcome>): TokenSource {
 
 export function newlyIssued(id: string, outcome: Extract<LoginOutcome, { kind: 'token' }>): IssuedToken {
   const { token, lifeMs } = outcome;
-  return { id, token, leftMs: lifeMs, renewInMs: lifeMs * RENEW_AT, refusals: 0 };
+  return { id, token, lifeMs, leftMs: lifeMs, refusals: 0 };
 }

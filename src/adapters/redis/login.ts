@@ -2,7 +2,7 @@ import type { Log, Meter } from '../../observe.ts';
 import type { Secret } from '../../secret.ts';
 import { type FailedLogin, FIRST_REST_MS, LONGEST_REST_MS } from '../../upstream/rest.ts';
 import type { Claimed, NewToken, Rest, SharedLogin } from '../../upstream/shared-login.ts';
-import { type IssuedToken, RENEW_AT } from '../../upstream/token-source.ts';
+import type { IssuedToken } from '../../upstream/token-source.ts';
 import { type Argument, type Script, scripts } from './scripts.ts';
 import { markOf, open, type SealingKey, seal } from './seal.ts';
 
@@ -63,14 +63,29 @@ export function openLogin(options: OpenLoginOptions): Omit<SharedLogin, 'onNews'
     }
   };
 
+  const store = async ({ id, token, lifeMs, begun }: NewToken): Promise<IssuedToken | null> => {
+    const [attempt, when] = 'attempt' in begun ? [begun.attempt, begun.at] : ['', Math.ceil(begun.agoMs)];
+    const life = Math.floor(Math.min(lifeMs, LONGEST_LIFE_MS));
+    const reply = await orNull(scripts.storeLogin, () => {
+      const sealed = seal(token, { account, credential, token: id }, first());
+      return [attempt, when, id, sealed, life, channel, word];
+    });
+    return reply?.[0] === 'token' ? (read(reply)?.issued ?? null) : null;
+  };
+
   const claim = async (attempt: string, leaseMs: number, unwanted: string, refused: boolean): Promise<Looked> => {
     let passed: readonly [string, number] = [unwanted, refused ? 1 : 0];
     for (let i = 0; i < MOST_UNREADABLE; i++) {
       const reply = await orNull(scripts.claimLogin, () => [attempt, leaseMs, ...passed, mark()]);
       if (reply === null) break;
       if (reply[0] !== 'token') return claimedOf(reply);
-      const issued = read(reply);
-      if (issued !== null) return { kind: 'token', issued };
+      const found = read(reply);
+      if (found !== null) {
+        const { issued, current } = found;
+        // The old key may be gone before the token is.
+        if (!current) void store({ ...issued, begun: { agoMs: issued.lifeMs - issued.leftMs } });
+        return { kind: 'token', issued };
+      }
       passed = [String(reply[1]), 0];
     }
     return { kind: 'alone' };
@@ -86,15 +101,7 @@ export function openLogin(options: OpenLoginOptions): Omit<SharedLogin, 'onNews'
       return looked.kind === 'token' ? looked.issued : null;
     },
     keep: (attempt) => void orNull(scripts.keepLogin, () => [attempt, BELIEVED_MS]),
-    async store({ id, token, lifeMs, begun }: NewToken) {
-      const [attempt, when] = 'attempt' in begun ? [begun.attempt, begun.at] : ['', Math.ceil(begun.agoMs)];
-      const life = Math.floor(Math.min(lifeMs, LONGEST_LIFE_MS));
-      const reply = await orNull(scripts.storeLogin, () => {
-        const sealed = seal(token, { account, credential, token: id }, first());
-        return [attempt, when, id, sealed, life, channel, word];
-      });
-      return reply?.[0] === 'token' ? read(reply) : null;
-    },
+    store,
     async fail(attempt, { why, retryAfterMs }, failures): Promise<Rest | null> {
       const counts = why === 'throttled' ? 0 : 1;
       const rest = [FIRST_REST_MS, LONGEST_REST_MS] as const;
@@ -109,10 +116,16 @@ export function openLogin(options: OpenLoginOptions): Omit<SharedLogin, 'onNews'
   };
 }
 
+interface Found {
+  readonly issued: IssuedToken;
+  /** Sealed with the first key. */
+  readonly current: boolean;
+}
+
 /** Reads a reply `token`; null if it can not be opened: then it is as if it were not there. */
 function createReader({ login: { account, credential }, keys, log, meter }: OpenLoginOptions) {
   let told = false;
-  return ([, id, sealed, left, life, refusals]: readonly unknown[]): IssuedToken | null => {
+  return ([, id, sealed, left, life, refusals]: readonly unknown[]): Found | null => {
     const opened = open(String(sealed), { account, credential, token: String(id) }, keys());
     if (!opened.ok) {
       meter.credentialRefresh(account, credential, 'unreadable');
@@ -122,9 +135,9 @@ function createReader({ login: { account, credential }, keys, log, meter }: Open
       return null;
     }
     told = false;
-    const leftMs = Math.min(Number(left), LONGEST_LIFE_MS);
-    const renewInMs = Math.max(0, leftMs - Number(life) * (1 - RENEW_AT));
-    return { id: String(id), token: opened.token, leftMs, renewInMs, refusals: Number(refusals) };
+    const [leftMs, lifeMs] = [Math.min(Number(left), LONGEST_LIFE_MS), Math.min(Number(life), LONGEST_LIFE_MS)];
+    const issued = { id: String(id), token: opened.token, lifeMs, leftMs, refusals: Number(refusals) };
+    return { issued, current: opened.current };
   };
 }
 
