@@ -8,6 +8,7 @@ const SECRETS = {
   'redis-password': 'fake-redis-password',
   'patchworks-api-key': 'fake-patchworks-key-primary',
   'patchworks-password': 'fake-patchworks-password',
+  'tokens-2026': '0f'.repeat(32),
 };
 
 /** What a Secret of cert-manager holds; it vouches for itself. */
