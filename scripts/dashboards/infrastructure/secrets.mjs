@@ -39,7 +39,7 @@ export const secrets = [
   timeseries({
     title: 'Logins by outcome',
     description:
-      'ok: a new token. rejected: wrong username or password, change the secret. throttled: the login itself got 429. failed: no answer, see the log ("login failed").',
+      'ok: a new token. shared: taken from the replica that logged in. rejected: wrong username or password, change the secret. throttled: the account had no slot for it. failed: no answer, or 429; see the log ("login failed"). unreadable: replicas have different keys in redis.encryption, or Redis was tampered with.',
     unit: 'short',
     width: 5,
     height: 7,
