@@ -212,19 +212,30 @@ describe('a token in Redis', () => {
       const config = gateways.config();
       return { ...config, redis: { ...(config['redis'] as Config), encryption: { keys } } };
     };
-    for (const keys of [[KEY, NEXT_KEY], [NEXT_KEY, KEY], [NEXT_KEY]]) {
+    const reloaded = async (keys: readonly (typeof KEY)[]) => {
       for (const each of gateways.all) {
         await each.reload(() => rotated(keys));
         expect(await askAll(gateways, 9)).toEqual(Array(9).fill(200));
       }
-    }
-    expect(logins(gateways)).toBe(1);
-    await until(
-      'it is written anew',
-      async () => (await recordOf(server, gateways.prefix)).fields['t']?.startsWith('1:k2:') === true,
-    );
-    await using newcomer = await run({ upstream: gateways.simulator, cold: true, config: () => rotated([NEXT_KEY]) });
-    expect(await ask(newcomer)).toBe(200);
+    };
+    const cold = async (keys: readonly (typeof KEY)[]) => {
+      await using newcomer = await run({ upstream: gateways.simulator, cold: true, config: () => rotated(keys) });
+      expect(await ask(newcomer)).toBe(200);
+      expect(await newcomer.metric('patchgate_credential_refreshes_total', { outcome: 'unreadable' })).toBe(0);
+    };
+    const sealedWith = (key: string) =>
+      until(`it is sealed with ${key}`, async () => {
+        const { fields } = await recordOf(server, gateways.prefix);
+        return fields['t']?.startsWith(`1:${key}:`) === true;
+      });
+    await reloaded([KEY, NEXT_KEY]);
+    await sealedWith('k1');
+    // One that begins with the next step reads what the others have written.
+    await cold([NEXT_KEY, KEY]);
+    await reloaded([NEXT_KEY, KEY]);
+    await sealedWith('k2');
+    await reloaded([NEXT_KEY]);
+    await cold([NEXT_KEY]);
     expect(logins(gateways)).toBe(1);
     expect(await refreshes(gateways, 'unreadable')).toBe(0);
   });

@@ -30,6 +30,11 @@ describe('a sealed token', () => {
         expect(open(seal('fake-token', where, key), elsewhere, [key])).toEqual({ ok: false, why: 'damaged' });
       }),
     );
+    for (const part of ['account', 'credential', 'token'] as const) {
+      const key = keyOf('k');
+      const sealed = seal('fake-token', PLACE, key);
+      expect([part, open(sealed, { ...PLACE, [part]: 'other' }, [key]).ok]).toEqual([part, false]);
+    }
     // Nor where the parts only read the same when put together.
     const key = keyOf('k');
     const sealed = seal('fake-token', { account: 'a', credential: 'bc', token: 't' }, key);
