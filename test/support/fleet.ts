@@ -54,7 +54,9 @@ export async function fleet(
   const text = JSON.stringify({
     ...configuration(simulator.url),
     accounts: accountOf(login ? loginAt(simulator.url) : PRIMARY),
-    redis: { url: redis.url, prefix, timeout: '1s', ...state },
+    // What is waited for here is a login: a machine that runs other tests too may be slow with everything.
+    ...(login && { upstreams: { core: { origin: simulator.url, timeout: '30s' } } }),
+    redis: { url: redis.url, prefix, timeout: login ? '3s' : '1s', ...state },
     tenants: {
       billing: { keys: [{ id: 'now', sha256: sha256(BILLING_KEY) }], quota: ROOMY },
       reader: { keys: [{ id: 'now', sha256: sha256(READER_KEY) }], quota: ROOMY },
