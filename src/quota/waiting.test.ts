@@ -3,7 +3,7 @@ import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryLedger } from '../adapters/memory/ledger.ts';
 import { Caller } from '../edge/caller.ts';
 import type { Log, Meter } from '../observe.ts';
-import type { TenantQuota } from './ledger.ts';
+import type { Ledger, TenantQuota } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
 import { createWaitingRoom, type Standing, type Visit } from './waiting.ts';
 
@@ -14,11 +14,16 @@ const settled = async () => {
 };
 
 /** An account that gives one slot a second, and no more than one at once. */
-function waitingRoom(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY }) {
+function waitingRoom(
+  tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY },
+  decides: 'at once' | 'later' = 'at once',
+) {
   const clock = new ManualClock();
   const quota = { limit: 1000, ceiling: 60, burst: 1 };
   const plan = { accounts: new Map([['main', quota]]), tenants: new Map([['main', new Map(Object.entries(tenants))]]) };
-  const ledger = createMemoryLedger({ clock, plan, meter: quiet as Meter, log: quiet as Log });
+  const memory = createMemoryLedger({ clock, plan, meter: quiet as Meter, log: quiet as Log });
+  const later: Ledger = { ...memory, admit: async (ask) => memory.admit(ask) };
+  const ledger = decides === 'later' ? later : memory;
   const standings = new Map<string, Standing>();
   const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standings.get(tenant) ?? 'welcome' });
   const log: string[] = [];
@@ -120,6 +125,18 @@ describe('the waiting room', () => {
     await pass(1_000);
     expect(log).toEqual(['1 admitted', '2 left', '3 admitted']);
     expect(ledger.view('main').slotsInUse).toBe(2);
+  });
+
+  test('is left by a caller who was gone before it was told to wait, and nothing comes after', async () => {
+    const { clock, enter, pass, log, waiting } = waitingRoom(undefined, 'later');
+    enter('1');
+    await settled();
+    const leaving = enter('2');
+    leaving.caller.leave();
+    await settled();
+    expect([log, waiting(), clock.pending]).toEqual([['1 admitted', '2 left'], 0, 0]);
+    await pass(20_000);
+    expect(log).toEqual(['1 admitted', '2 left']);
   });
 
   test('closes with everybody told, and nobody let in after', async () => {

@@ -165,8 +165,7 @@ class AccountRoom {
     return new Promise((resolve) => {
       const since = this.#clock.monotonic();
       const span = visitor.trace?.start('wait') ?? null;
-      const cancelDeadline = this.#clock.after(visitor.maxWaitMs, () => this.#refuse(guest));
-      const stopListening = visitor.hangUp.onHangUp(() => this.#remove(guest, { kind: 'left' }));
+      let stopListening = (): void => {};
       const guest: Guest = {
         visitor,
         since,
@@ -179,13 +178,15 @@ class AccountRoom {
           resolve(visit);
         },
       };
+      const cancelDeadline = this.#clock.after(visitor.maxWaitMs, () => this.#refuse(guest));
       const queue = this.#queues.get(visitor.tenant);
       if (queue === undefined) {
         this.#queues.set(visitor.tenant, { guests: [guest], told, toldAt: since, asking: false });
       } else queue.guests.push(guest);
       this.#length += 1;
-      if (visitor.hangUp.happened) this.#remove(guest, { kind: 'left' });
-      else this.#setTimer();
+      // Last: a caller who left while the ledger was deciding is told of at once, and all that this touches must be there.
+      stopListening = visitor.hangUp.onHangUp(() => this.#remove(guest, { kind: 'left' }));
+      if (!guest.ended) this.#setTimer();
     });
   }
 

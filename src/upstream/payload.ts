@@ -35,11 +35,13 @@ function collect(body: RequestBody, hangUp: HangUp): Promise<Collected> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     const stream = body.open();
-    const stop = hangUp.onHangUp(() => finish({ kind: 'failed', tooLarge: false, internal: 'caller left' }));
+    let stop = (): void => {};
     const finish = (collected: Collected): void => {
       stop();
       resolve(collected);
     };
+    // At once, if the caller has left already.
+    stop = hangUp.onHangUp(() => finish({ kind: 'failed', tooLarge: false, internal: 'caller left' }));
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
     stream.on('end', () => {
       finish({ kind: 'ok', bytes: chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks) });
