@@ -1,4 +1,14 @@
-import { type Document, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import {
+  type Document,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Pair,
+  parseDocument,
+  visit,
+  type YAMLMap,
+} from 'yaml';
 
 /** What is wrong, where, in words that never repeat a value. */
 export interface Problem {
@@ -22,7 +32,9 @@ export interface Source {
 /** YAML 1.2: no merge keys, no `yes` for true; JSON is YAML. Duplicate keys are errors. */
 export function parseSource(file: string, text: string): { source: Source } | { problems: Problem[] } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { version: '1.2', uniqueKeys: true, lineCounter: lines, prettyErrors: false });
+  // Duplicate keys are looked for below: the parser compares each key of a map with all before it, and 10,000 tenants are 50
+  // million comparisons.
+  const document = parseDocument(text, { version: '1.2', uniqueKeys: false, lineCounter: lines, prettyErrors: false });
   if (document.errors.length > 0) {
     const problems = document.errors.map((error) => ({
       file,
@@ -32,6 +44,10 @@ export function parseSource(file: string, text: string): { source: Source } | { 
     }));
     return { problems };
   }
+  const twice = keysTwice(document).map((offset) => ({
+    ...{ file, line: lines.linePos(offset).line, path: '', message: DUPLICATE },
+  }));
+  if (twice.length > 0) return { problems: twice };
   let value: unknown;
   try {
     // Aliases are counted: a few lines of YAML can otherwise stand for gigabytes.
@@ -39,24 +55,55 @@ export function parseSource(file: string, text: string): { source: Source } | { 
   } catch {
     return { problems: [{ file, line: null, path: '', message: 'has too many aliases' }] };
   }
-  return { source: { file, value, lineOf: (path) => lineOf(document, lines, path) } };
+  const pairs = new WeakMap<YAMLMap, ReadonlyMap<string, Pair>>();
+  return { source: { file, value, lineOf: (path) => lineOf(document, lines, pairs, path) } };
+}
+
+const DUPLICATE = 'the same key stands twice in one map';
+
+/** Where keys stand that their map has already. */
+function keysTwice(document: Document): number[] {
+  const offsets: number[] = [];
+  visit(document, {
+    Map(_, { items }) {
+      const known = new Set<string>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        // `1` and `"1"` are one name once they are names of an object.
+        const name = String(key.value);
+        if (known.has(name)) offsets.push(offsetOf(key) ?? 0);
+        known.add(name);
+      }
+    },
+  });
+  return offsets.sort((a, b) => a - b);
 }
 
 function syntaxMessage(code: string, message: string): string {
-  if (code === 'DUPLICATE_KEY') return 'the same key stands twice in one map';
   if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation';
   // The library's first line names what it expected; the lines after it quote the file, and the file may hold a secret.
   return `is no valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/, '')}`;
 }
 
-/** The line of the deepest part of a path that is there. */
-function lineOf(document: Document, lines: LineCounter, path: Path): number | null {
+/**
+ * The line of the deepest part of a path that is there.
+ *
+ * @param pairs of maps that were asked for before: each of 10,000 tenants may have a problem of its own
+ */
+function lineOf(
+  document: Document,
+  lines: LineCounter,
+  pairs: WeakMap<YAMLMap, ReadonlyMap<string, Pair>>,
+  path: Path,
+): number | null {
   let node: unknown = document.contents;
   let offset: number | null = offsetOf(node);
   for (const step of path) {
     if (isMap(node)) {
-      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === String(step));
-      if (!isPair(pair)) break;
+      const known = pairs.get(node) ?? pairsOf(node);
+      pairs.set(node, known);
+      const pair = known.get(String(step));
+      if (pair === undefined) break;
       offset = offsetOf(pair.key) ?? offset;
       node = pair.value;
     } else if (isSeq(node)) {
@@ -65,6 +112,10 @@ function lineOf(document: Document, lines: LineCounter, path: Path): number | nu
     } else break;
   }
   return offset === null ? null : lines.linePos(offset).line;
+}
+
+function pairsOf({ items }: YAMLMap): ReadonlyMap<string, Pair> {
+  return new Map(items.flatMap((pair) => (isScalar(pair.key) ? [[String(pair.key.value), pair] as const] : [])));
 }
 
 function offsetOf(node: unknown): number | null {
