@@ -143,6 +143,9 @@ function optionsOf({ username, password, tls, timeoutMs }: ConnectionSettings) {
     maxRetriesPerRequest: 0,
     // What may have been carried out is not sent again.
     autoResendUnfulfilledCommands: false,
+    // Whoever listens subscribes anew by itself. ioredis would do so too, and let nobody catch it when that fails: a server that
+    // is slow to answer when it comes back would end the process.
+    autoResubscribe: false,
     retryStrategy: pauseAfter,
     maxLoadingRetryTime: LONGEST_PAUSE_MS,
     // A master that has become a replica: the Sentinels know the new one.
