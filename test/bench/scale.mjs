@@ -1,0 +1,174 @@
+// npm run bench:scale [-- --write]: what a decision costs with more replicas, tenants, accounts and higher ceilings, and what the
+// cache costs with a million answers. Some five minutes; loopback only; kills only what it started.
+import { execFileSync } from 'node:child_process';
+import { parseArgs } from 'node:util';
+import { cleanUp } from '../chaos/rig.mjs';
+import { inRoot, machine, table, writeSection } from './page.mjs';
+import { decide, fillUp, memoryOf, memoryOfRedis, openLedgers, rest } from './scale/ledgers.mjs';
+import { sharedCache } from './scale/shared-cache.mjs';
+
+const { values } = parseArgs({
+  options: { write: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+});
+/** Of decisions, all replicas together; an account of Patchworks has 4 a second. */
+const RATE = 1_000;
+const SECONDS = values.quick ? 1 : 4;
+const NEVER_FULL = 10_000_000;
+const tell = (/** @type {string} */ line) => void process.stdout.write(`${line}\n`);
+const f = (/** @type {number} */ value, digits = 1) => value.toFixed(digits);
+const kib = (/** @type {number} */ bytes) => f(bytes / 1024);
+const count = (/** @type {number} */ value) => Math.round(value).toLocaleString('en-GB');
+
+const DECISIONS = [
+  'decisions a second',
+  'p50 / p99, ms',
+  'commands a second',
+  'commands a decision',
+  'Redis CPU, µs a decision',
+  'Redis, share of a core',
+];
+/** @param {Awaited<ReturnType<typeof decide>>} result @param {number} rate */
+const decided = (result, rate) => [
+  count(rate),
+  `${f(result.p50, 2)} / ${f(result.p99, 2)}`,
+  count(result.commandsPerSecond),
+  f(result.commandsPerDecision, 2),
+  f(result.cpuUsPerDecision),
+  `${f(result.cpuShare * 100)} %`,
+];
+
+async function byReplicas() {
+  /** @type {(string | number)[][]} */
+  const rows = [['replicas', ...DECISIONS, 'the same at rest: commands a second', 'Redis, share of a core']];
+  for (const replicas of [1, 2, 4, 8, 16, 32]) {
+    const world = await openLedgers({ replicas, tenants: 1_000, ceiling: NEVER_FULL });
+    const result = await decide(world, { rate: RATE, seconds: SECONDS });
+    const idle = await rest(world, SECONDS / 2);
+    rows.push([replicas, ...decided(result, RATE), count(idle.commandsPerSecond), `${f(idle.cpuShare * 100, 2)} %`]);
+    tell(rows.at(-1)?.join(' | ') ?? '');
+    await world.close();
+  }
+  return table(rows);
+}
+
+async function byTenants() {
+  /** @type {(string | number)[][]} */
+  const rows = [['tenants', ...DECISIONS, 'memory of the account, KiB']];
+  for (const tenants of [10, 100, 1_000, 10_000]) {
+    const world = await openLedgers({ replicas: 4, tenants, ceiling: NEVER_FULL });
+    // Each of them is known to Redis before it is measured.
+    await decide(world, { rate: 2 * RATE, seconds: Math.max(1, (tenants / RATE) * 0.6) });
+    const result = await decide(world, { rate: RATE, seconds: SECONDS });
+    rows.push([tenants, ...decided(result, RATE), kib(await memoryOf(world))]);
+    tell(rows.at(-1)?.join(' | ') ?? '');
+    await world.close();
+  }
+  return table(rows);
+}
+
+async function byCeiling() {
+  /** @type {(string | number)[][]} */
+  const rows = [['ceiling', 'slots held', ...DECISIONS, 'refused', 'memory of the account, KiB']];
+  for (const ceiling of [240, 2_400, 24_000, 100_000]) {
+    const world = await openLedgers({ replicas: 4, tenants: 1_000, ceiling });
+    const { taken } = await fillUp(world);
+    const result = await decide(world, { rate: RATE, seconds: SECONDS });
+    const refused = `${count((result.refused / (result.refused + result.admitted)) * 100)} %`;
+    rows.push([ceiling, count(taken), ...decided(result, RATE), refused, kib(await memoryOf(world))]);
+    tell(rows.at(-1)?.join(' | ') ?? '');
+    await world.close();
+  }
+  return table(rows);
+}
+
+async function byAccounts() {
+  /** @type {(string | number)[][]} */
+  const rows = [
+    [
+      'accounts',
+      'replicas',
+      'commands a second',
+      'Redis CPU, µs a command',
+      'Redis, share of a core',
+      'all replicas, share of a core',
+      'memory an account, KiB',
+    ],
+  ];
+  for (const [accounts, replicas] of [
+    [1, 2],
+    [10, 2],
+    [100, 2],
+    [1_000, 2],
+    [100, 8],
+  ]) {
+    const world = await openLedgers({ replicas: replicas ?? 1, tenants: 10, ceiling: 235, accounts: accounts ?? 1 });
+    const idle = await rest(world, SECONDS);
+    const memory = await memoryOfRedis(world);
+    rows.push([
+      ...[accounts ?? 0, replicas ?? 0, count(idle.commandsPerSecond), f(idle.cpuUsPerCommand)],
+      ...[`${f(idle.cpuShare * 100)} %`, `${f(idle.ownCpuShare * 100)} %`, kib((await memoryOf(world)) || memory)],
+    ]);
+    tell(rows.at(-1)?.join(' | ') ?? '');
+    await world.close();
+  }
+  return table(rows);
+}
+
+function memoryTier() {
+  /** @type {(string | number)[][]} */
+  const rows = [
+    [
+      'answers of 1 KB',
+      'RSS, MB',
+      'an answer: heap / external / RSS, bytes',
+      'counted by `cache.memory`, bytes',
+      'found, p50 / p99, µs',
+      'stored with an eviction, p50 / p99, µs',
+      'minor collection, p99, ms',
+      'full collection, ms',
+    ],
+  ];
+  for (const entries of values.quick ? [1_000, 10_000] : [10_000, 100_000, 1_000_000]) {
+    const file = inRoot('test/bench/scale/memory-cache.mjs');
+    const args = ['--expose-gc', '--max-old-space-size=8192', file, String(entries)];
+    const out = JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8', timeout: 180_000 }));
+    rows.push([
+      ...[
+        count(entries),
+        f(out.rssMb, 0),
+        `${f(out.heap, 0)} / ${f(out.external, 0)} / ${f(out.rss, 0)}`,
+        f(out.counted, 0),
+      ],
+      ...[`${f(out.get.p50, 2)} / ${f(out.get.p99, 2)}`, `${f(out.evict.p50, 2)} / ${f(out.evict.p99, 2)}`],
+      ...[f(out.minorP99), f(out.full, 0)],
+    ]);
+    tell(rows.at(-1)?.join(' | ') ?? '');
+  }
+  return table(rows);
+}
+
+async function redisTier() {
+  const found = await sharedCache(values.quick ? [1_000, 10_000] : [1_000, 100_000, 1_000_000]);
+  return table([
+    ['answers', 'bytes of one as stored', 'memory of Redis, MB', 'an answer, bytes', 'found, p50 / p99, ms'],
+    ...found.map(({ size, bytes, memory, perEntry, p50, p99 }) => [
+      ...[count(size), bytes, f(memory / 1024 / 1024), f(perEntry, 0), `${f(p50, 2)} / ${f(p99, 2)}`],
+    ]),
+  ]);
+}
+
+const sections = {
+  'scale-replicas': await byReplicas(),
+  'scale-tenants': await byTenants(),
+  'scale-ceilings': await byCeiling(),
+  'scale-accounts': await byAccounts(),
+  'scale-memory': memoryTier(),
+  'scale-redis': await redisTier(),
+};
+cleanUp();
+for (const [name, text] of Object.entries(sections)) tell(`\n${name}\n${text}`);
+if (values.write) {
+  for (const [name, text] of Object.entries(sections)) writeSection('docs/scale.md', name, text);
+  writeSection('docs/scale.md', 'scale-about', `Measured by \`npm run bench:scale -- --write\`. ${machine()}.`);
+}
+process.exit(0);

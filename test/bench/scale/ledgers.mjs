@@ -1,0 +1,188 @@
+// Replicas of the ledger, each with its own connection, as gateways have them; and what their decisions cost Redis.
+import { setTimeout as pause } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { end, freePort, startRedis } from '../../chaos/rig.mjs';
+import { inRoot, quantile } from '../page.mjs';
+
+// The built product: by paths that the type checker does not follow.
+const { createRedisLedger } = await import(inRoot('dist/adapters/redis/ledger.js'));
+const { openRedis } = await import(inRoot('dist/adapters/redis/connection.js'));
+const { systemClock } = await import(inRoot('dist/clock.js'));
+
+/** @typedef {import('../../../src/quota/ledger.ts').Decision} Decision */
+/** @typedef {import('../../../src/adapters/redis/ledger.ts').RedisLedger} RedisLedger */
+/** @typedef {{ replicas: number, tenants: number, ceiling: number, accounts?: number }} Shape */
+
+const quiet = new Proxy({}, { get: () => () => {} });
+const TICK_MS = 1;
+/** From the decision to the answer of the upstream. */
+const ANSWER_MS = 20;
+const FILLERS = 64;
+const LONGEST_FILL_MS = 25_000;
+
+/** @param {Shape} shape */
+function planOf({ tenants, ceiling, accounts = 1 }) {
+  const quota = { limit: ceiling + 5, ceiling, burst: ceiling };
+  const tenant = { rate: ceiling, burst: ceiling, weight: 1, guarantee: 0, maxWaitMs: 0 };
+  const ids = Array.from({ length: accounts }, (_, i) => `account-${i}`);
+  const all = new Map(Array.from({ length: tenants }, (_, i) => [`tenant-${i}`, tenant]));
+  return { accounts: new Map(ids.map((id) => [id, quota])), tenants: new Map(ids.map((id) => [id, all])) };
+}
+
+/** @param {Shape} shape */
+export async function openLedgers(shape) {
+  const port = await freePort();
+  const server = await startRedis(port);
+  const client = new Redis({ port });
+  const plan = planOf(shape);
+  const servers = { kind: 'alone', host: '127.0.0.1', port, db: 0 };
+  const settings = { servers, username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
+  const opened = Array.from({ length: shape.replicas }, (_, i) => {
+    const connection = openRedis({ settings, log: quiet });
+    /** @type {RedisLedger} */
+    const ledger = createRedisLedger({
+      ...{ connection, plan, clock: systemClock, meter: quiet, log: quiet, prefix: 'bench', replica: `replica-${i}` },
+      ...{ onOutage: 'local', reserveMs: 120_000, flightMs: 335_000, lateArrivalMs: 5_000, onChange: () => {} },
+    });
+    return { connection, ledger };
+  });
+  await Promise.all(opened.map(({ ledger }) => ledger.start()));
+  const ledgers = opened.map(({ ledger }) => ledger);
+  // A state that is new gives other replicas time before it admits.
+  for (const ledger of ledgers) {
+    while ((await admit(ledger, 'tenant-0')).kind !== 'admitted') await pause(50);
+  }
+  return {
+    ...{ shape, ledgers, client },
+    async close() {
+      for (const { connection } of opened) connection.close();
+      client.disconnect();
+      await end(server);
+      // Their timers find no Redis any more, and are of no use to anybody.
+      await Promise.race([Promise.all(ledgers.map((ledger) => ledger.stop())), pause(500)]);
+    },
+  };
+}
+
+/** @typedef {Awaited<ReturnType<typeof openLedgers>>} Ledgers */
+
+/** @param {RedisLedger} ledger @param {string} tenant @returns {Promise<Decision>} */
+async function admit(ledger, tenant) {
+  const decision = await ledger.admit({ account: 'account-0', tenant, maxWaitMs: 0 });
+  if (decision.kind === 'admitted') {
+    setTimeout(() => decision.slot.settle({ limit: null, remaining: null, throttled: null }), ANSWER_MS);
+  }
+  return decision;
+}
+
+/** Until the window of the account is full. @param {Ledgers} world */
+export async function fillUp({ ledgers, shape }) {
+  let taken = 0;
+  let full = false;
+  const until = performance.now() + LONGEST_FILL_MS;
+  await Promise.all(
+    Array.from({ length: FILLERS }, async (_, i) => {
+      const ledger = /** @type {RedisLedger} */ (ledgers[i % ledgers.length]);
+      for (let turn = i; !full && performance.now() < until; turn += FILLERS) {
+        const decision = await admit(ledger, `tenant-${turn % shape.tenants}`);
+        if (decision.kind === 'admitted') taken += 1;
+        else if (decision.by === 'account') full = true;
+      }
+    }),
+  );
+  return { taken, full };
+}
+
+/**
+ * Asks at a constant rate over all replicas and tenants; latency counts from the moment each was due.
+ * @param {Ledgers} world @param {{ rate: number, seconds: number }} load
+ */
+export async function decide({ ledgers, client, shape }, { rate, seconds }) {
+  /** @type {number[]} */
+  const ms = [];
+  let admitted = 0;
+  const load = await loadOfRedis(client);
+  const began = performance.now();
+  /** @type {Promise<void>[]} */
+  const all = [];
+  for (let i = 0; i < rate * seconds; ) {
+    for (const now = performance.now() - began; i < rate * seconds && (i * 1000) / rate <= now; i++) {
+      const dueAt = began + (i * 1000) / rate;
+      const ledger = /** @type {RedisLedger} */ (ledgers[i % ledgers.length]);
+      all.push(
+        admit(ledger, `tenant-${i % shape.tenants}`).then(({ kind }) => {
+          ms.push(performance.now() - dueAt);
+          admitted += kind === 'admitted' ? 1 : 0;
+        }),
+      );
+    }
+    await pause(TICK_MS);
+  }
+  await Promise.all(all);
+  // What was admitted last is settled.
+  await pause(ANSWER_MS * 2);
+  const cost = await load.since();
+  return {
+    ...{ admitted, refused: ms.length - admitted, p50: quantile(ms, 0.5), p99: quantile(ms, 0.99) },
+    commandsPerSecond: cost.commands / cost.seconds,
+    cpuShare: cost.cpuUs / (cost.seconds * 1e6),
+    cpuUsPerDecision: cost.cpuUs / ms.length,
+    commandsPerDecision: cost.commands / ms.length,
+  };
+}
+
+/** What replicas cost that have nothing to do. @param {Ledgers} world @param {number} seconds */
+export async function rest({ client }, seconds) {
+  const load = await loadOfRedis(client);
+  const own = process.cpuUsage();
+  await pause(seconds * 1000);
+  const { user, system } = process.cpuUsage(own);
+  const cost = await load.since();
+  return {
+    commandsPerSecond: cost.commands / cost.seconds,
+    cpuShare: cost.cpuUs / (cost.seconds * 1e6),
+    ownCpuShare: (user + system) / (cost.seconds * 1e6),
+    cpuUsPerCommand: cost.cpuUs / cost.commands,
+  };
+}
+
+/** Scripts as clients sent them: what a script calls inside is not another command here. @param {Redis} client */
+async function loadOfRedis(client) {
+  const read = async () => {
+    const [stats, cpu] = await Promise.all([client.info('commandstats'), client.info('cpu')]);
+    const calls = [...stats.matchAll(/^cmdstat_(evalsha|eval|publish|get|set):calls=(\d+)/gm)];
+    const seconds = ['used_cpu_sys', 'used_cpu_user'].map((name) =>
+      Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(cpu)?.[1]),
+    );
+    return {
+      at: performance.now(),
+      commands: calls
+        .filter(([, name]) => name?.startsWith('eval'))
+        .reduce((sum, [, , count]) => sum + Number(count), 0),
+      cpuUs: seconds.reduce((sum, each) => sum + each, 0) * 1e6,
+    };
+  };
+  const before = await read();
+  return {
+    since: async () => {
+      const after = await read();
+      return {
+        seconds: (after.at - before.at) / 1000,
+        commands: after.commands - before.commands,
+        cpuUs: after.cpuUs - before.cpuUs,
+      };
+    },
+  };
+}
+
+/** Of all keys of an account, as Redis counts them. @param {Ledgers} world */
+export async function memoryOf({ client }) {
+  const keys = await client.keys('bench:{account-0}:*');
+  const bytes = await Promise.all(keys.map((key) => client.memory('USAGE', key, 'SAMPLES', 0)));
+  return bytes.reduce((/** @type {number} */ sum, each) => sum + Number(each ?? 0), 0);
+}
+
+/** @param {Ledgers} world */
+export async function memoryOfRedis({ client }) {
+  return Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1] ?? 0);
+}

@@ -1,0 +1,68 @@
+// What the gateways of a soak are told, scaled with the rate.
+import { createHash } from 'node:crypto';
+
+/** Of each tenant, obviously fake. @param {string} tenant */
+export const keyOf = (tenant) => `fake-soak-key-${tenant}`;
+export const TENANTS = Array.from({ length: 40 }, (_, i) => `team-${i}`);
+
+/** Requests a minute upstream, by the rate of requests a second: the mix needs less than the ceiling, a surge more. */
+export const quotaOf = (/** @type {number} */ rate) => ({
+  limit: Math.round(rate * 18),
+  ceiling: Math.round(rate * 16),
+  burst: Math.max(60, Math.round(rate)),
+});
+
+const tenant = (/** @type {string} */ id, /** @type {object} */ quota) => ({
+  keys: [{ id: 'only', sha256: createHash('sha256').update(keyOf(id)).digest('hex') }],
+  quota,
+});
+
+/** Stale answers where a rule allows them, so that faults of upstream are not faults of every reader. */
+const definitions = (/** @type {string} */ collection) => ({
+  match: `GET /api/v1/${collection}/**`,
+  ...{ ttl: '30s', staleWhileRevalidate: '30s', staleIfError: '10m', staleIfThrottled: '10m' },
+});
+
+/** @param {{ upstream: string, redis: string, rate: number, revision: number }} options `revision`: what a reload changes */
+export function configuration({ upstream, redis, rate, revision }) {
+  const { ceiling } = quotaOf(rate);
+  const ample = { rate: ceiling, burst: ceiling, maxWait: '5s' };
+  const login = {
+    url: `${upstream}/fabric/api/login`,
+    username: 'integrations@example.test',
+    password: 'fake-password',
+  };
+  return {
+    listen: {
+      traffic: { host: '127.0.0.1', port: 0 },
+      admin: { host: '127.0.0.1', port: 0 },
+      // Callers of unknown keys come from many addresses.
+      trustedProxies: ['127.0.0.1/32'],
+    },
+    redis: { url: redis },
+    accounts: {
+      main: {
+        quota: quotaOf(rate),
+        credentials: [
+          { id: 'login', login },
+          { id: 'spare', apiKey: 'fake-patchworks-key-spare' },
+        ],
+      },
+    },
+    upstreams: {
+      core: { origin: upstream, timeout: '5s', maxInFlight: 512 },
+      start: { origin: upstream, timeout: '5s', maxInFlight: 512 },
+    },
+    cache: { rules: [definitions('systems'), definitions('scripts'), definitions('connectors')] },
+    // A day's keys would be a day's growth of Redis, and no leak.
+    idempotency: { keep: '1m' },
+    drain: { delay: '0s', timeout: '20s' },
+    tenants: {
+      ...Object.fromEntries(TENANTS.map((id) => [id, tenant(id, ample)])),
+      // Wants five times what it may, and does not wait.
+      greedy: tenant('greedy', { rate: Math.max(1, Math.round(rate * 0.6)), burst: 20, maxWait: '0s' }),
+      surge: tenant('surge', { rate: ceiling, burst: ceiling, maxWait: '2s' }),
+      reloaded: tenant('reloaded', { rate: 100 + (revision % 2) }),
+    },
+  };
+}

@@ -1,0 +1,61 @@
+// What became of every request, by the moment at which it was to be sent.
+import { Latencies } from './latencies.mjs';
+
+/** Seconds of a window; samples are taken as often. */
+export const WINDOW_SECONDS = 5;
+
+/** @typedef {{ kind: string, counts: Map<string, number>, latencies: Latencies }} Told */
+
+export function createLog() {
+  /** @type {Map<string, Told>[]} by window, then kind */
+  const windows = [];
+  /** @type {Map<string, number>} */
+  const wrong = new Map();
+  let begun = 0;
+  let ended = 0;
+
+  return {
+    begin: () => {
+      begun += 1;
+    },
+    /** @param {string} kind @param {string} outcome @param {number} at seconds since the start @param {number} ms */
+    end(kind, outcome, at, ms) {
+      ended += 1;
+      const index = Math.floor(at / WINDOW_SECONDS);
+      const window = windows[index] ?? new Map();
+      windows[index] = window;
+      const told = window.get(kind) ?? { kind, counts: new Map(), latencies: new Latencies() };
+      window.set(kind, told);
+      told.counts.set(outcome, (told.counts.get(outcome) ?? 0) + 1);
+      // How soon a caller left says nothing.
+      if (outcome !== 'aborted') told.latencies.add(ms);
+    },
+    /** Never right, whatever goes on: an answer of another request. @param {string} what */
+    wrong(what) {
+      wrong.set(what, (wrong.get(what) ?? 0) + 1);
+    },
+    underWay: () => begun - ended,
+    counts: () => ({ begun, ended, wrong: Object.fromEntries(wrong) }),
+    /** @param {number} index */
+    window: (index) => windows[index] ?? new Map(),
+    size: () => windows.length,
+  };
+}
+
+/** @typedef {ReturnType<typeof createLog>} Log */
+
+/** @param {Log} log @param {(index: number) => boolean} wanted @returns {Map<string, Told>} by kind */
+export function together(log, wanted) {
+  /** @type {Map<string, Told>} */
+  const all = new Map();
+  for (let index = 0; index < log.size(); index++) {
+    if (!wanted(index)) continue;
+    for (const [kind, { counts, latencies }] of log.window(index)) {
+      const told = all.get(kind) ?? { kind, counts: new Map(), latencies: new Latencies() };
+      all.set(kind, told);
+      for (const [outcome, count] of counts) told.counts.set(outcome, (told.counts.get(outcome) ?? 0) + count);
+      told.latencies.merge(latencies);
+    }
+  }
+  return all;
+}

@@ -1,0 +1,31 @@
+import { spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { folder } from '../support/process.ts';
+
+const SOAK = fileURLToPath(new URL('./soak.mjs', import.meta.url));
+
+test('eight seconds of a soak with all its faults hold, but for a ceiling that is judged lower than the gateways were told', async () => {
+  await using scratch = await folder({});
+  const out = join(scratch.path, 'soak.json');
+  const args = ['--minutes', String(8 / 60), '--rate', '60', '--judge-by-ceiling', '20', '--out', out];
+  const child = spawn(process.execPath, [SOAK, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += String(chunk)));
+  const code = await new Promise((resolve) => child.once('exit', resolve));
+  expect(code, said).toBe(1);
+  const { checks, sent, outcomes } = JSON.parse(await readFile(out, 'utf8')) as {
+    checks: { claim: string; holds: boolean; says: string }[];
+    sent: number;
+    outcomes: Record<string, Record<string, number>>;
+  };
+  const failed = checks.filter(({ holds }) => !holds);
+  expect(failed.map(({ claim }) => claim)).toEqual([
+    'never above the ceiling in any 60 s, logins and retries included',
+  ]);
+  expect(sent).toBeGreaterThanOrEqual(480);
+  // The mix is there: what is cached, what passes, what is refused, who leaves.
+  expect(Object.keys(outcomes)).toEqual(expect.arrayContaining(['hit', 'pass-through', 'write', 'refusal', 'abort']));
+}, 120_000);

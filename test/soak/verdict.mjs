@@ -1,0 +1,205 @@
+// What a soak has shown, computed: each claim with its numbers, and whether it holds.
+import { isCalm } from './faults.mjs';
+import { together, WINDOW_SECONDS } from './log.mjs';
+import { rightOf } from './mix.mjs';
+import { blocksOf, judgeTrend, trendOf } from './trend.mjs';
+
+/** @typedef {{ claim: string, holds: boolean, says: string }} Check */
+/** @typedef {import('./sampler.mjs').GatewaySample} GatewaySample */
+
+/**
+ * Growth an hour that counts as none. 1,000 requests a second are 3,600,000 an hour: 30 MB are nine bytes a request, less
+ * than anything that is kept for each.
+ * @type {{ measure: keyof GatewaySample, name: string, unit: string, tolerated: number, by: 'least' | 'median' }[]}
+ */
+const MEASURES = [
+  { measure: 'rssMb', name: 'RSS', unit: 'MB', tolerated: 30, by: 'median' },
+  { measure: 'heapMb', name: 'heap, after collections', unit: 'MB', tolerated: 15, by: 'least' },
+  { measure: 'externalMb', name: 'external memory', unit: 'MB', tolerated: 15, by: 'least' },
+  { measure: 'handles', name: 'handles', unit: '', tolerated: 60, by: 'median' },
+  { measure: 'descriptors', name: 'file descriptors', unit: '', tolerated: 60, by: 'median' },
+];
+const BLOCKS = 15;
+/** In less, what grows is what is warm at last; and a trend has too few points to be sure of. */
+const TELLING_SECONDS = 20 * 60;
+
+/** What is asked of latency: what others do at the same time must not make the answer, but a drift must. */
+const MEDIAN = { factor: 1.25, addMs: 0.5 };
+const P99 = { factor: 1.5, addMs: 5 };
+export const TIMED = ['hit', 'not modified', 'pass-through', 'refusal'];
+
+/** @param {readonly import('./sampler.mjs').Sample[]} samples @param {number} seconds */
+export function trendsOf(samples, seconds) {
+  const half = samples.filter(({ at }) => at >= seconds / 2);
+  const count = samples[0]?.gateways.length ?? 0;
+  return Array.from({ length: count }, (_, gateway) =>
+    MEASURES.map(({ measure, by, ...about }) => {
+      const points = half.map(({ at, gateways }) => ({ at, value: Number(gateways[gateway]?.[measure]) }));
+      const trend = trendOf(blocksOf(points, Math.max(WINDOW_SECONDS, seconds / 2 / BLOCKS), by));
+      return { gateway: gateway + 1, ...about, ...trend, finding: judgeTrend(trend, about.tolerated) };
+    }),
+  ).flat();
+}
+
+/** @param {import('./log.mjs').Log} log @param {readonly import('./faults.mjs').Happening[]} schedule @param {number} seconds */
+export function latenciesOf(log, schedule, seconds) {
+  const calmIn = (/** @type {number} */ from, /** @type {number} */ to) =>
+    together(log, (index) => {
+      const [begins, ends] = [index * WINDOW_SECONDS, (index + 1) * WINDOW_SECONDS];
+      return begins >= from && ends <= to && isCalm(schedule, begins, ends);
+    });
+  const [first, last] = [calmIn(0, seconds / 3), calmIn((seconds * 2) / 3, seconds)];
+  return TIMED.map((kind) => {
+    const [was, is] = [first.get(kind)?.latencies, last.get(kind)?.latencies];
+    const quantile = (/** @type {typeof was} */ of, /** @type {number} */ part) => of?.quantile(part) ?? null;
+    const [p50, p99] = [0.5, 0.99].map((part) => ({ first: quantile(was, part), last: quantile(is, part) }));
+    return { kind, counts: [was?.count ?? 0, is?.count ?? 0], p50: p50 ?? NONE, p99: p99 ?? NONE };
+  });
+}
+const NONE = { first: null, last: null };
+
+/** @param {{ first: number | null, last: number | null }} pair @param {{ factor: number, addMs: number }} limit */
+const holdsFor = ({ first, last }, { factor, addMs }) =>
+  first !== null && last !== null && last <= first * factor + addMs;
+
+/** Outcomes that nothing explains. @param {import('./log.mjs').Log} log @param {readonly import('./faults.mjs').Happening[]} schedule */
+export function unexplained(log, schedule) {
+  /** @type {Record<string, number>} */
+  const found = {};
+  const note = (/** @type {string} */ what, /** @type {number} */ count) => {
+    found[what] = (found[what] ?? 0) + count;
+  };
+  for (let index = 0; index < log.size(); index++) {
+    const calm = isCalm(schedule, index * WINDOW_SECONDS, (index + 1) * WINDOW_SECONDS);
+    for (const { kind, counts } of log.window(index).values()) {
+      for (const [outcome, count] of counts) {
+        // No gateway ends in a soak: a connection that breaks is wrong whatever else goes on.
+        if (outcome.startsWith('broken') || (calm && !rightOf(kind).includes(outcome)))
+          note(`${kind} ${outcome}`, count);
+      }
+    }
+  }
+  return found;
+}
+
+/**
+ * @typedef {object} Course
+ * @property {number} seconds
+ * @property {number} ceiling
+ * @property {readonly import('./faults.mjs').Happening[]} schedule
+ * @property {import('./log.mjs').Log} log
+ * @property {readonly import('./sampler.mjs').Sample[]} samples
+ * @property {readonly string[]} sampleFailures
+ * @property {{ stats: import('../../src/simulator/record.ts').Stats, writes: number, twice: { first: number, second: number }[], unseen: number }} upstream
+ * @property {Map<string, number>[]} after what the gateways count at the end
+ * @property {readonly { from: number, to: number }[]} forgotten when Redis lost its memory, milliseconds of the epoch
+ * @property {readonly (number | null)[]} exits
+ * @property {Readonly<Record<string, number>>} said warnings and errors of the gateways
+ */
+
+/** @param {Course} course @returns {Check[]} */
+function accounts({ log, schedule, after, upstream, forgotten, exits, sampleFailures, said }) {
+  const errors = Object.keys(said).filter((line) => !line.startsWith('warn'));
+  const { begun, ended, wrong } = log.counts();
+  const all = together(log, () => true);
+  const aborted = [...all.values()].reduce((sum, { counts }) => sum + (counts.get('aborted') ?? 0), 0);
+  const of = (/** @type {string} */ name) => after.reduce((sum, values) => sum + (values.get(name) ?? 0), 0);
+  const counted = of('patchgate_http_requests_total');
+  const attempts = of('patchgate_upstream_requests_total') + of('patchgate_credential_refreshes_total');
+  // Of an attempt without an answer nobody knows whether it arrived.
+  const unanswered = after.reduce((sum, values) => sum + unansweredIn(values), 0);
+  const { arrived } = upstream.stats;
+  const strange = unexplained(log, schedule);
+  const lost = (/** @type {{ first: number, second: number }} */ { first, second }) =>
+    forgotten.some(({ from, to }) => first <= to && second >= from);
+  const twice = upstream.twice.filter((each) => !lost(each)).length;
+  return [
+    { claim: 'each request has one outcome', holds: begun === ended, says: `${begun} sent, ${ended} ended` },
+    {
+      claim: 'the gateways have counted them all',
+      holds: counted <= begun && counted >= begun - aborted,
+      says: `${counted} counted of ${begun}, of which ${aborted} left early`,
+    },
+    {
+      claim: 'in calm times each outcome is the right one, and no connection ever breaks',
+      holds: Object.keys(strange).length === 0,
+      says: Object.keys(strange).length === 0 ? 'no exception' : JSON.stringify(strange),
+    },
+    {
+      claim: 'each answer is that of its own request',
+      holds: Object.keys(wrong).length === 0,
+      says: Object.keys(wrong).length === 0 ? 'no exception' : JSON.stringify(wrong),
+    },
+    {
+      claim: 'what the gateways say they sent is what arrived',
+      holds: upstream.unseen === 0 && arrived <= attempts && arrived >= attempts - unanswered,
+      says: `${attempts} attempts, ${unanswered} of them without an answer; ${arrived} arrived`,
+    },
+    {
+      claim: 'no write is carried out twice',
+      holds: twice === 0,
+      says: `${upstream.writes} writes; ${twice} twice, and ${upstream.twice.length - twice} whose key a killed Redis forgot`,
+    },
+    {
+      claim: 'nothing is left at the end',
+      holds: of('patchgate_http_requests_in_flight') === 0 && of('patchgate_quota_waiting') === 0,
+      says: `${of('patchgate_http_requests_in_flight')} in flight, ${of('patchgate_quota_waiting')} waiting`,
+    },
+    {
+      claim: 'no gateway has logged an error',
+      holds: errors.length === 0,
+      says: errors.length === 0 ? 'no exception' : errors.join('; '),
+    },
+    { claim: 'each gateway ends with 0', holds: exits.every((code) => code === 0), says: exits.join(', ') },
+    {
+      claim: 'each sample was taken',
+      holds: sampleFailures.length === 0,
+      says: sampleFailures.length === 0 ? 'no exception' : sampleFailures.slice(0, 3).join('; '),
+    },
+  ];
+}
+
+/** @param {Map<string, number>} values */
+function unansweredIn(values) {
+  let sum = 0;
+  for (const [series, value] of values) {
+    if (series.startsWith('patchgate_upstream_requests_total{') && !/status="\d+"/.test(series)) sum += value;
+  }
+  return sum;
+}
+
+/** @param {Course} course */
+export function verdictOf(course) {
+  const { seconds, ceiling, schedule, log, samples, upstream } = course;
+  const trends = trendsOf(samples, seconds);
+  const latencies = latenciesOf(log, schedule, seconds);
+  const { greatestIn60s, throttled } = upstream.stats;
+  const telling = seconds >= TELLING_SECONDS;
+  const unjudged = telling ? '' : ' (not judged: too short a run)';
+  /** @type {Check[]} */
+  const checks = [
+    ...accounts(course),
+    {
+      claim: 'never above the ceiling in any 60 s, logins and retries included',
+      holds: greatestIn60s <= ceiling && throttled === 0,
+      says: `at most ${greatestIn60s} of ${ceiling}; ${throttled} answers 429 from upstream`,
+    },
+    ...trends.map(({ gateway, name, unit, perHour, error, tolerated, finding }) => ({
+      claim: `gateway ${gateway}: ${name} does not grow`,
+      holds: finding === 'flat' || !telling,
+      says:
+        perHour === undefined || error === undefined
+          ? `${finding}: too few samples`
+          : `${finding}: ${perHour.toFixed(1)} ± ${error.toFixed(1)} ${unit} an hour, tolerated ${tolerated}${unjudged}`,
+    })),
+    ...latencies.map(({ kind, p50, p99 }) => ({
+      claim: `${kind}: the last third is as fast as the first`,
+      holds: (holdsFor(p50, MEDIAN) && holdsFor(p99, P99)) || !telling,
+      says: `p50 ${ms(p50.first)} → ${ms(p50.last)}, p99 ${ms(p99.first)} → ${ms(p99.last)} ms${unjudged}`,
+    })),
+  ];
+  return { checks, trends, latencies, holds: checks.every(({ holds }) => holds) };
+}
+
+/** @param {number | null} value */
+export const ms = (value) => (value === null ? '–' : value.toFixed(value < 10 ? 2 : 0));
