@@ -47,6 +47,21 @@ describe('a connection to a single server', () => {
     await other.files[Symbol.asyncDispose]();
   });
 
+  test('is given up once, however many accounts ask for it while a new one is on its way', async () => {
+    await using server = await redisServer();
+    using opened = open({ servers: alone(server.port) });
+    await ready(opened.connection);
+    server.stop();
+    for (let i = 0; i < 100; i++) opened.connection.reconnect();
+    await until('it is given up', async () => !opened.connection.isReady());
+    for (let i = 0; i < 100; i++) opened.connection.reconnect();
+    server.resume();
+    await ready(opened.connection);
+    expect(await ping(opened.connection)).toBe('PONG');
+    expect(opened.lines.filter((line) => line.includes('connecting anew'))).toHaveLength(1);
+    expect(opened.connection.epoch()).toBe(2);
+  });
+
   test('starts while there is no server, tells of it once, and works when there is one', async () => {
     const port = await freePort();
     using opened = open({ servers: alone(port) });

@@ -102,5 +102,5 @@ function powers(values) {
 /** @param {number} seconds */
 function times(seconds) {
   const step = [5, 15, 30, 60, 120, 300, 600, 1800].find((each) => seconds / each <= 8) ?? 3600;
-  return Array.from({ length: Math.floor(seconds / step) + 1 }, (_, i) => i * step);
+  return Array.from({ length: Math.floor(seconds / step) }, (_, i) => (i + 1) * step);
 }

@@ -57,6 +57,7 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   const client = servers.kind === 'cluster' ? openCluster(settings, servers.nodes) : openSingle(settings);
   let epoch = 1;
   let told = false;
+  let givenUp = false;
   const lost = (): void => {
     epoch += 1;
   };
@@ -66,6 +67,7 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   client.on('ready', () => {
     if (told) log.info({ kind: servers.kind }, 'Redis is there again');
     told = false;
+    givenUp = false;
   });
   // Once an outage, not once an attempt. By its message alone: the error itself holds the command, and so the password.
   client.on('error', (error: Error) => {
@@ -79,6 +81,9 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
     epoch: () => epoch,
     onReady: (run) => void client.on('ready', run),
     reconnect: () => {
+      // Each account finds out for itself, and what the first has given up takes up to two seconds to end.
+      if (givenUp) return;
+      givenUp = true;
       log.warn({ kind: servers.kind }, 'Redis does not answer: connecting anew');
       client.disconnect(true);
     },

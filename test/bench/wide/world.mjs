@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Redis } from 'ioredis';
 import { Pool } from 'undici';
 import { end, freePort, MAIN, scratch, start, startRedis } from '../../chaos/rig.mjs';
@@ -42,7 +42,7 @@ export async function openWorld({ tenants, entries, origin }) {
   const redis = await startRedis(port);
   const file = join(scratch, `wide-${tenants}.json`);
   const tenantsFile = join(scratch, `wide-tenants-${tenants}.yaml`);
-  writeFileSync(file, JSON.stringify(configuration(origin, port, tenantsFile)));
+  writeFileSync(file, JSON.stringify(configuration(origin, port, basename(tenantsFile))));
   writeFileSync(tenantsFile, tenantsYaml(tenants, 1));
   const checkMs = await timed(async () => {
     const { status, stderr } = spawnSync(process.execPath, [MAIN, 'check', '--config', file], { encoding: 'utf8' });
