@@ -1,4 +1,4 @@
-import { parsePattern } from '../routing/pattern.ts';
+import { type Pattern, parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
 import { type Checked, checkSettings } from './checks.ts';
@@ -50,11 +50,12 @@ export function buildSettings(input: BuildInput): Built {
   const accounts = new Map(Object.entries(gateway.accounts).map(([id, each]) => [id, accountOf(id, each, secret)]));
   const only = accounts.size === 1 ? ([...accounts.keys()][0] ?? null) : null;
   const upstreams = upstreamsOf(gateway, only, (path, message) => report(gatewaySource, path, message));
+  const lists = new Map<string, readonly Pattern[]>();
   const tenants = new Map(
     Object.entries(input.tenants).map(([id, each]) => {
       const account = each.account ?? only;
       if (account === null) report(input.tenantsSource, ['tenants', id], 'needs an account, since there are several');
-      return [id, tenantOf(id, each, account ?? '', accounts)];
+      return [id, tenantOf(id, each, account ?? '', accounts, lists)];
     }),
   );
   const settings: Settings = {
@@ -218,6 +219,7 @@ function tenantOf(
   input: TenantInput,
   account: string,
   accounts: ReadonlyMap<string, AccountSettings>,
+  lists: Map<string, readonly Pattern[]>,
 ): TenantSettings {
   const { rate, burst, weight, guarantee, maxWait } = input.quota;
   return {
@@ -229,7 +231,15 @@ function tenantOf(
       sha256: key.sha256.toLowerCase(),
       expiresAtMs: key.expires === undefined ? null : Date.parse(key.expires),
     })),
-    allow: input.allow ?? null,
+    allow: input.allow === undefined ? null : oneOf(input.allow, lists),
     quota: { rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1, burst, weight, guarantee, maxWaitMs: maxWait },
   };
+}
+
+/** Thousands of tenants may do the same: what they may do is kept, and passed between threads, once. */
+function oneOf(allow: readonly Pattern[], lists: Map<string, readonly Pattern[]>): readonly Pattern[] {
+  const text = allow.map((pattern) => pattern.text).join('\n');
+  const list = lists.get(text) ?? allow;
+  lists.set(text, list);
+  return list;
 }

@@ -9,18 +9,32 @@ export interface Packed {
 const SECRET = '$secret';
 
 export function pack(value: unknown): Packed {
-  return { packed: mapped(value, (each) => (each instanceof Secret ? { [SECRET]: each.reveal() } : undefined)) };
+  const marked = (each: object) => (each instanceof Secret ? { [SECRET]: each.reveal() } : undefined);
+  return { packed: mapped(value, marked, new Map()) };
 }
 
 export function unpack({ packed }: Packed): unknown {
-  return mapped(packed, (each) => (SECRET in each ? new Secret(String(each[SECRET])) : undefined));
+  const hidden = (each: object & { [SECRET]?: unknown }) =>
+    SECRET in each ? new Secret(String(each[SECRET])) : undefined;
+  return mapped(packed, hidden, new Map());
 }
 
-function mapped(value: unknown, replaced: (each: object & { [SECRET]?: unknown }) => unknown): unknown {
+/** @param done what was one object in several places stays one: it is sent, kept and compared once */
+function mapped(
+  value: unknown,
+  replaced: (each: object & { [SECRET]?: unknown }) => unknown,
+  done: Map<object, unknown>,
+): unknown {
   if (typeof value !== 'object' || value === null) return value;
-  const other = replaced(value);
-  if (other !== undefined) return other;
-  if (Array.isArray(value)) return value.map((each) => mapped(each, replaced));
-  if (value instanceof Map) return new Map([...value].map(([key, each]) => [key, mapped(each, replaced)]));
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, mapped(each, replaced)]));
+  const known = done.get(value);
+  if (known !== undefined) return known;
+  const other = replaced(value) ?? copied(value, (each) => mapped(each, replaced, done));
+  done.set(value, other);
+  return other;
+}
+
+function copied(value: object, map: (each: unknown) => unknown): object {
+  if (Array.isArray(value)) return value.map(map);
+  if (value instanceof Map) return new Map([...value].map(([key, each]) => [key, map(each)]));
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, map(each)]));
 }

@@ -10,10 +10,12 @@ export function same(a: unknown, b: unknown): boolean {
   if (a instanceof Map && b instanceof Map) {
     return a.size === b.size && [...a].every(([key, each]) => b.has(key) && same(each, b.get(key)));
   }
-  const [left, right] = [Object.entries(a), new Map(Object.entries(b))];
+  // Without copies: a reload of 10,000 tenants compares some hundred thousand objects while requests wait.
+  const [left, right] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  const keys = Object.keys(left);
   return (
     Array.isArray(a) === Array.isArray(b) &&
-    left.length === right.size &&
-    left.every(([key, each]) => right.has(key) && same(each, right.get(key)))
+    keys.length === Object.keys(right).length &&
+    keys.every((key) => Object.hasOwn(right, key) && same(left[key], right[key]))
   );
 }

@@ -4,7 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { cleanUp } from '../chaos/rig.mjs';
 import { inRoot, machine, table, writeSection } from './page.mjs';
-import { decide, fillUp, memoryOf, memoryOfRedis, openLedgers, rest } from './scale/ledgers.mjs';
+import { extrapolation } from './scale/extrapolate.mjs';
+import { decide, fillUp, memoryOf, openLedgers, rest } from './scale/ledgers.mjs';
 import { sharedCache } from './scale/shared-cache.mjs';
 
 const { values } = parseArgs({
@@ -16,6 +17,8 @@ const SECONDS = values.quick ? 1 : 4;
 const NEVER_FULL = 10_000_000;
 const tell = (/** @type {string} */ line) => void process.stdout.write(`${line}\n`);
 const f = (/** @type {number} */ value, digits = 1) => value.toFixed(digits);
+/** What the sum for 1,000 accounts is made from. */
+const measured = { beatUs: 0, beatOwnUs: 0, decisionUs: 0, accountKib: 0, answerBytes: 0 };
 const kib = (/** @type {number} */ bytes) => f(bytes / 1024);
 const count = (/** @type {number} */ value) => Math.round(value).toLocaleString('en-GB');
 
@@ -44,6 +47,7 @@ async function byReplicas() {
     const world = await openLedgers({ replicas, tenants: 1_000, ceiling: NEVER_FULL });
     const result = await decide(world, { rate: RATE, seconds: SECONDS });
     const idle = await rest(world, SECONDS / 2);
+    if (replicas === 8) measured.decisionUs = result.cpuUsPerDecision;
     rows.push([replicas, ...decided(result, RATE), count(idle.commandsPerSecond), `${f(idle.cpuShare * 100, 2)} %`]);
     tell(rows.at(-1)?.join(' | ') ?? '');
     await world.close();
@@ -73,6 +77,7 @@ async function byCeiling() {
     const world = await openLedgers({ replicas: 4, tenants: 1_000, ceiling });
     const { taken } = await fillUp(world);
     const result = await decide(world, { rate: RATE, seconds: SECONDS });
+    if (ceiling === 240) measured.accountKib = (await memoryOf(world)) / 1024;
     const refused = `${count((result.refused / (result.refused + result.admitted)) * 100)} %`;
     rows.push([ceiling, count(taken), ...decided(result, RATE), refused, kib(await memoryOf(world))]);
     tell(rows.at(-1)?.join(' | ') ?? '');
@@ -103,10 +108,13 @@ async function byAccounts() {
   ]) {
     const world = await openLedgers({ replicas: replicas ?? 1, tenants: 10, ceiling: 235, accounts: accounts ?? 1 });
     const idle = await rest(world, SECONDS);
-    const memory = await memoryOfRedis(world);
+    if (accounts === 1_000) {
+      measured.beatUs = idle.cpuUsPerCommand;
+      measured.beatOwnUs = (idle.ownCpuShare * 1e6) / idle.commandsPerSecond;
+    }
     rows.push([
       ...[accounts ?? 0, replicas ?? 0, count(idle.commandsPerSecond), f(idle.cpuUsPerCommand)],
-      ...[`${f(idle.cpuShare * 100)} %`, `${f(idle.ownCpuShare * 100)} %`, kib((await memoryOf(world)) || memory)],
+      ...[`${f(idle.cpuShare * 100)} %`, `${f(idle.ownCpuShare * 100)} %`, kib(await memoryOf(world))],
     ]);
     tell(rows.at(-1)?.join(' | ') ?? '');
     await world.close();
@@ -149,6 +157,7 @@ function memoryTier() {
 
 async function redisTier() {
   const found = await sharedCache(values.quick ? [1_000, 10_000] : [1_000, 100_000, 1_000_000]);
+  measured.answerBytes = found.at(-1)?.perEntry ?? 0;
   return table([
     ['answers', 'bytes of one as stored', 'memory of Redis, MB', 'an answer, bytes', 'found, p50 / p99, ms'],
     ...found.map(({ size, bytes, memory, perEntry, p50, p99 }) => [
@@ -164,7 +173,9 @@ const sections = {
   'scale-accounts': await byAccounts(),
   'scale-memory': memoryTier(),
   'scale-redis': await redisTier(),
+  'scale-sum': '',
 };
+sections['scale-sum'] = extrapolation(measured);
 cleanUp();
 for (const [name, text] of Object.entries(sections)) tell(`\n${name}\n${text}`);
 if (values.write) {

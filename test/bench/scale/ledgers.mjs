@@ -183,8 +183,3 @@ export async function memoryOf({ client }) {
   const bytes = await Promise.all(keys.map((key) => client.memory('USAGE', key, 'SAMPLES', 0)));
   return bytes.reduce((/** @type {number} */ sum, each) => sum + Number(each ?? 0), 0);
 }
-
-/** @param {Ledgers} world */
-export async function memoryOfRedis({ client }) {
-  return Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1] ?? 0);
-}
