@@ -20,7 +20,6 @@ export async function soak({ seconds, rate, machine, judgeByCeiling, tell }) {
   const generator = createGenerator({ urls: stage.gateways.map(({ url }) => url), rate, log });
   const schedule = scheduleOf(seconds);
   const sampling = startSampling(stage, generator.seconds);
-  const startedAt = Date.now();
   tell(`${seconds / 60} minutes at ${rate} requests a second`);
   const course = Promise.all([generator.run(seconds), letHappen(schedule, seconds, { stage, generator, tell })]);
   await Promise.race([course, stage.died]);
@@ -33,14 +32,11 @@ export async function soak({ seconds, rate, machine, judgeByCeiling, tell }) {
   cleanUp();
 
   const said = sum(stage.gateways.map((gateway) => gateway.said));
-  const epoch = (/** @type {number} */ at) => startedAt + at * 1000;
   const { samples, failures: sampleFailures } = sampling;
   const verdict = verdictOf({
     ...{ seconds, schedule, log, samples, sampleFailures, upstream, after, exits, said },
     ceiling: judgeByCeiling ?? quotaOf(rate).ceiling,
-    forgotten: schedule
-      .filter(({ name }) => name === 'Redis is killed')
-      .map(({ from, to }) => ({ from: epoch(from), to: epoch(to) })),
+    forgotten: stage.redis.forgotten,
   });
   return {
     ...{ machine, seconds, rate, schedule, samples },

@@ -16,8 +16,8 @@ const PATIENCE_MS = 45_000;
 /** More under way than this, and what is due is not sent, which fails the run: it was no constant rate. */
 const MOST_UNDER_WAY = 20_000;
 const REPEAT_AFTER_MS = 400;
-/** A download that takes a slow reader some 8 s; far more than sockets hold on the way. */
-const SLOW_PATH = '/api/v1/payload-metadata/1/download?bytes=8000000&framing=chunked';
+/** A download that takes a slow reader some seconds; more than sockets hold on the way. */
+const SLOW_PATH = '/api/v1/payload-metadata/1/download?bytes=4000000&framing=chunked';
 const SLOW_EVERY_MS = 2_000;
 const SLOW_PAUSE_MS = 50;
 

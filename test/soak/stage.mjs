@@ -87,11 +87,18 @@ async function openRedis(port) {
   let child = await startRedis(port);
   const client = new Redis({ port, retryStrategy: () => 200, commandTimeout: 500, enableOfflineQueue: false });
   client.on('error', () => {});
+  /** When it had lost its memory, as it was: milliseconds of the epoch. @type {{ from: number, to: number }[]} */
+  const forgotten = [];
+  let killedAt = 0;
   return {
-    client,
-    kill: () => end(child),
+    ...{ client, forgotten },
+    kill: () => {
+      killedAt = Date.now();
+      return end(child);
+    },
     start: async () => {
       child = await startRedis(port);
+      forgotten.push({ from: killedAt, to: Date.now() });
     },
     stop: () => void child.kill('SIGSTOP'),
     resume: () => void child.kill('SIGCONT'),
