@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { replaced } from './sections.mjs';
 
 export const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
@@ -11,11 +12,7 @@ export const machine = () =>
 
 /** @param {string} page below the root @param {string} name @param {string} content */
 export function writeSection(page, name, content) {
-  const text = readFileSync(inRoot(page), 'utf8');
-  const [from, to] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
-  const [start, stop] = [text.indexOf(from), text.indexOf(to)];
-  if (start < 0 || stop < 0) throw new Error(`${page} has no ${from}`);
-  writeFileSync(inRoot(page), `${text.slice(0, start + from.length)}\n${content}\n${text.slice(stop)}`);
+  writeFileSync(inRoot(page), replaced(readFileSync(inRoot(page), 'utf8'), name, content));
 }
 
 /** @param {readonly (string | number)[][]} rows the first is the head */

@@ -5,7 +5,7 @@ function marksOf(text, name) {
   const from = `<!-- ${name} -->`;
   const start = text.indexOf(from);
   const stop = text.indexOf(`<!-- /${name} -->`);
-  if (start < 0 || stop < start) throw new Error(`docs/benchmarks.md has no ${from}`);
+  if (start < 0 || stop < start) throw new Error(`the page has no ${from}`);
   return { start: start + from.length, stop };
 }
 
