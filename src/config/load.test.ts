@@ -86,6 +86,8 @@ describe('a minimal configuration', () => {
     expect([...settings.tenants.keys()]).toEqual(['billing']);
     const elsewhere = await settingsOf(`${ACCOUNTS}\ntenantsFile: sub/t.yaml`, { files: { 'sub/t.yaml': TENANTS } });
     expect(elsewhere.tenants.size).toBe(1);
+    const absolute = await settingsOf(`${ACCOUNTS}\ntenantsFile: /etc/t.yaml`, { files: { '/etc/t.yaml': TENANTS } });
+    expect(absolute.tenants.size).toBe(1);
   });
 });
 

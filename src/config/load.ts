@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile as readFromDisk } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { z } from 'zod';
 import { buildSettings } from './build.ts';
 import { withoutFilledIn } from './filled-in.ts';
@@ -144,7 +144,8 @@ async function readTenants(
     const tenants = gateway.input?.tenants;
     return { ...gateway, input: tenants === undefined ? null : { tenants }, problems: [] };
   }
-  return read(join(dirname(path), gateway.input?.tenantsFile ?? String(raw['tenantsFile'] ?? 'tenants.yaml')));
+  const file = gateway.input?.tenantsFile ?? String(raw['tenantsFile'] ?? 'tenants.yaml');
+  return read(isAbsolute(file) ? file : join(dirname(path), file));
 }
 
 function levelProblems(env: LoadOptions['env']): Problem[] {
