@@ -47,6 +47,26 @@ describe('a line', () => {
     expect(new Date(String(line?.['time'])).toISOString()).toBe(line?.['time']);
   });
 
+  it('says which worker wrote it, where there are several, and is then never longer than a pipe takes in one piece', () => {
+    const lines: string[] = [];
+    const to = {
+      level: 'info',
+      version: '1.2.3',
+      redactor: createRedactor(),
+      destination: { write: (line: string) => lines.push(line) },
+    };
+    const log = createLogger({ ...to, worker: 2 });
+    log.info({ problems: ['ä'.repeat(1_300)] }, 'whole');
+    log.error({ problems: ['"ä'.repeat(3_000)] }, 'too long');
+    createLogger({ ...to, worker: 0 }).info({}, 'of the primary');
+    const parsed = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(parsed[0]).toMatchObject({ msg: 'whole', worker: 2, problems: ['ä'.repeat(1_300)] });
+    expect(parsed[1]).toMatchObject({ level: 'error', msg: 'line too long', of: 'too long' });
+    expect(parsed[1]?.['line']).toContain('"worker":2');
+    expect(parsed[2]).not.toHaveProperty('worker');
+    expect(Math.max(...lines.map((line) => Buffer.byteLength(line)))).toBeLessThanOrEqual(4096);
+  });
+
   it('is left out below the level, which can be changed while running', () => {
     const { log, parsed } = logging('warn');
     log.info({}, 'one');

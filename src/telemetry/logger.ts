@@ -1,7 +1,7 @@
 import { type Logger as Pino, pino } from 'pino';
 import type { Log } from '../observe.ts';
 import { type AccessLine, accessFields } from './access-line.ts';
-import { type LineWriter, writeLines } from './lines.ts';
+import { type LineWriter, PIPE_BUF, writeLines } from './lines.ts';
 import type { Redactor } from './redact.ts';
 import { withoutCredentials, withoutSecretFields } from './secret-fields.ts';
 
@@ -23,9 +23,13 @@ export interface LoggerOptions {
   readonly redactor: Redactor;
   /** Default: standard output, in batches. */
   readonly destination?: { write(line: string): void };
+  /** Other processes write to the same standard output; of the number that stands in the lines, 0 for the one that stands in none. */
+  readonly worker?: number;
 }
 
 const STDOUT = 1;
+/** Of a line that is longer than {@link PIPE_BUF}. */
+const LONGEST_REST = 500;
 
 /**
  * JSON lines by pino. Secrets are kept out twice: by the name of their field (secret-fields.ts), and by value over the
@@ -34,10 +38,16 @@ const STDOUT = 1;
  * Not by pino's own `redact`: it looks at fixed depths only, and its wildcards made an access line cost 34 µs instead of 2.
  */
 export function createLogger(options: LoggerOptions): Logger {
-  const writer: LineWriter | null = options.destination === undefined ? writeLines(STDOUT) : null;
+  const { worker } = options;
+  const writer: LineWriter | null =
+    options.destination === undefined ? writeLines(STDOUT, { shared: worker !== undefined }) : null;
   const destination = options.destination ?? (writer as LineWriter);
-  const base = { service: 'patchgate', version: options.version };
+  const base = { service: 'patchgate', version: options.version, ...(worker && { worker }) };
   const time = isoTime();
+  const made = (line: string): string => {
+    const safe = masked(line, options.redactor);
+    return worker === undefined ? safe : atomic(safe);
+  };
   const log = pino(
     {
       level: options.level,
@@ -46,7 +56,7 @@ export function createLogger(options: LoggerOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       // Errors have been made plain by then; pino's serialiser would take them for errors again.
       serializers: { err: (value: unknown) => value },
-      hooks: { streamWrite: (line) => masked(line, options.redactor) },
+      hooks: { streamWrite: made },
     },
     destination,
   );
@@ -57,7 +67,7 @@ export function createLogger(options: LoggerOptions): Logger {
       if (!log.isLevelEnabled('info')) return;
       // No search by name: all its fields are ours.
       const text = `{"level":"info"${time()}${accessBase}${accessFields(line)},"msg":"request"}\n`;
-      destination.write(masked(text, options.redactor));
+      destination.write(made(text));
     },
     setLevel: (level) => {
       log.level = level;
@@ -99,6 +109,16 @@ function masked(line: string, redactor: Redactor): string {
   if (safe === line || isJson(safe)) return safe;
   const time = new Date().toISOString();
   return `${JSON.stringify({ level: 'warn', time, service: 'patchgate', msg: 'line broken by masking', line: safe.trimEnd() })}\n`;
+}
+
+/** What the kernel writes to a pipe in one piece, or not at all, is no longer than this: others' lines would stand amid a longer one. */
+function atomic(line: string): string {
+  // No character of UTF-8 takes more than three bytes for each of JavaScript's.
+  if (line.length * 3 <= PIPE_BUF || Buffer.byteLength(line) <= PIPE_BUF) return line;
+  const { level, time, msg } = JSON.parse(line) as Record<string, unknown>;
+  // Escaped once more, and in UTF-8, a character may take six bytes.
+  const said = { level, time, service: 'patchgate', msg: 'line too long', of: String(msg).slice(0, 60) };
+  return `${JSON.stringify({ ...said, line: line.slice(0, LONGEST_REST) })}\n`;
 }
 
 function isJson(text: string): boolean {
