@@ -1,5 +1,4 @@
-import { readFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
 import { createUndiciSender } from './adapters/undici/sender.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -9,10 +8,11 @@ import { createAdminApp, createAdminServer } from './edge/admin.ts';
 import { createEvents } from './edge/events.ts';
 import { composePage } from './edge/page/page.ts';
 import { closeServer, listen } from './edge/ports.ts';
+import type { Purge } from './edge/purge.ts';
 import type { ReloadOutcome } from './edge/reload.ts';
 import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
-import { bounded, changesBetween } from './gateway/changes.ts';
+import { bounded, changesBetween, tellReload } from './gateway/changes.ts';
 import { credentialsOf } from './gateway/credentials.ts';
 import { certificatesOf, keyExpiriesOf, standingOf } from './gateway/derive.ts';
 import { doorsOf, tellCertificates } from './gateway/doors.ts';
@@ -21,11 +21,12 @@ import { createGenerations } from './gateway/generations.ts';
 import { openGuards } from './gateway/guards.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Lasting } from './gateway/parts.ts';
-import { purgeCache } from './gateway/purge.ts';
+import { type Purged, purgeCache } from './gateway/purge.ts';
 import { sealingKeyOf } from './gateway/sealing.ts';
 import { openState } from './gateway/state.ts';
-import { createStatus } from './gateway/status.ts';
+import { createStatus, type Status } from './gateway/status.ts';
 import { openTracing } from './gateway/tracing.ts';
+import { packageVersion } from './gateway/version.ts';
 import { createWaitingRoom } from './quota/waiting.ts';
 import { createLogger, type Logger } from './telemetry/logger.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -40,6 +41,8 @@ export interface GatewayOptions {
   readonly reload?: () => Promise<ReloadOutcome>;
   /** Where log lines go; default: standard output. */
   readonly logTo?: { write(line: string): void };
+  /** Set: this process is one of several, and is handed its connections by another, which has the admin port. */
+  readonly worker?: { readonly id: number; readonly of: number };
 }
 
 export type Started =
@@ -50,6 +53,12 @@ export interface Gateway {
   readonly log: Logger;
   /** Binds both ports. */
   start(): Promise<Started>;
+  /** Everything but the ports; to be awaited before the first {@link take}. */
+  open(): Promise<void>;
+  /** Serves a connection that another process has accepted. */
+  take(socket: Socket): void;
+  /** For whoever has the admin port in its place. */
+  readonly report: GatewayReport;
   /**
    * Puts settings in force for all requests from now on; those in flight end with what they began with. What can not change
    * while the gateway runs stays as it is, and is named in the log and in the outcome.
@@ -58,9 +67,21 @@ export interface Gateway {
   /** They could not be loaded: told and counted, and the old ones stay. */
   refuseReload(problems: readonly string[]): ReloadOutcome;
   /** Not ready at once; with the delay, goes on accepting for a while; finishes what is in flight; then closes. */
-  drain(how: { readonly signal: string; readonly withDelay: boolean }): Promise<void>;
+  drain(how: {
+    readonly signal: string;
+    /** Or for as long as connections may still be handed over. */
+    readonly withDelay: boolean | Promise<void>;
+  }): Promise<void>;
   /** Ends at once, whatever is in flight. */
   close(): Promise<void>;
+}
+
+export interface GatewayReport {
+  /** As JSON: see `mergeSnapshots`. */
+  readonly metrics: () => Promise<string>;
+  readonly status: Status['document'];
+  readonly standing: Status['part'];
+  readonly purge: (purge: Purge) => Promise<Purged>;
 }
 
 /** The composition root: opens what the gateway stands on, draws the stack, and closes it all again. */
@@ -76,6 +97,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     version,
     redactor,
     ...(options.logTo && { destination: options.logTo }),
+    ...(options.worker && { worker: options.worker.id }),
   });
 
   const metrics: Metrics = createMetrics({
@@ -94,10 +116,15 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
     onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics can not be read'),
   });
-  const state = openState({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
+  const worker = options.worker?.id ?? null;
+  const state = openState({ settings: opened, worker, clock, meter: metrics, log, onChange: () => room.reconsider() });
   const { ledger } = state;
   const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standingOf(settings(), tenant) });
-  const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
+  const memory = createMemoryCache({
+    // What is configured is what all workers may use together.
+    maxBytes: Math.floor(opened.cache.memoryBytes / (options.worker?.of ?? 1)),
+    ...{ clock, meter: metrics },
+  });
   const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
   const sender = createUndiciSender({ clock });
   const upstreams = createUpstreams({ upstreams: opened.upstreams, clock, random, log });
@@ -125,7 +152,11 @@ export function createGateway(options: GatewayOptions): Gateway {
   const generations = createGenerations(lasting, opened);
   const settings = (): Settings => generations.current().parts.settings;
   let kept: readonly string[] = [];
-  metrics.configLoaded('ok', clock.now() / 1000);
+  // Of several processes the one that loads counts loads, and tells of them.
+  const loaded = (outcome: 'ok' | 'refused'): void => {
+    if (worker === null) metrics.configLoaded(outcome, clock.now() / 1000);
+  };
+  loaded('ok');
 
   const doors = doorsOf({ settings: opened, metrics, log });
   const traffic = createTraffic({
@@ -191,18 +222,30 @@ export function createGateway(options: GatewayOptions): Gateway {
     return false;
   };
 
+  const open = async (): Promise<void> => {
+    // Whoever asks before this replica has joined waits for it like for a slot.
+    const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
+    await Promise.race([joined, elapsed(clock, JOIN_MS)]);
+    await tracing.start();
+    status.start();
+  };
+
   return {
     log,
+    open,
+    take: (socket) => traffic.take(socket),
+    report: {
+      metrics: metrics.snapshot,
+      status: status.document,
+      standing: status.part,
+      purge: (purge) => purgeCache(generations.current().parts, purge),
+    },
     async start() {
-      // Whoever asks before this replica has joined waits for it like for a slot.
-      const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
-      await Promise.race([joined, elapsed(clock, JOIN_MS)]);
-      await tracing.start();
+      await open();
       const onTraffic = await listen(traffic.server, opened.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin.server, opened.listen.admin, 'admin');
       if (!onAdmin.ok) return onAdmin;
-      status.start();
       const { revision, tenants, accounts } = opened;
       log.info(
         {
@@ -227,18 +270,18 @@ export function createGateway(options: GatewayOptions): Gateway {
       cache.logins?.useKeys((fit.settings.redis?.encryption ?? []).map(sealingKeyOf));
       adminApp = drawAdmin();
       kept = fit.kept;
-      metrics.configLoaded('ok', clock.now() / 1000);
+      loaded('ok');
       status.loaded();
       events.restart();
       const { revision, tenants, accounts } = next;
       const changed = bounded(changesBetween(before, fit.settings));
-      log.info({ revision, tenants: tenants.size, accounts: accounts.size, changed }, 'configuration reloaded');
-      tellCertificates(log, before, fit.settings);
-      for (const option of kept) log.warn({ option }, 'changed, but takes effect only after a restart');
+      if (worker !== null) log.debug({ revision }, 'configuration taken over');
+      else tellReload(log, { revision, tenants: tenants.size, accounts: accounts.size, changed, kept });
+      if (worker === null) tellCertificates(log, before, fit.settings);
       return { ok: true, revision, changed, needsRestart: kept };
     },
     refuseReload(all) {
-      metrics.configLoaded('refused', clock.now() / 1000);
+      loaded('refused');
       status.loaded(all);
       events.push();
       const problems = bounded(all).map((each) => redactor.apply(each));
@@ -250,7 +293,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       events.push();
       traffic.closeConnections();
       log.info({ signal, inFlight: traffic.inFlight() }, 'draining');
-      if (withDelay) await elapsed(clock, settings().drain.delayMs);
+      if (withDelay === true) await elapsed(clock, settings().drain.delayMs);
+      else await withDelay;
       const inTime = await Promise.race([
         traffic
           .leave()
@@ -275,9 +319,4 @@ function elapsed(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => {
     clock.after(ms, resolve);
   });
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return String((JSON.parse(text) as { version: unknown }).version);
 }

@@ -2,15 +2,21 @@ import { type Loaded, renderProblems } from '../config/load.ts';
 import type { Settings } from '../config/model.ts';
 import type { Reading } from '../config/reading.ts';
 import { lookAgain, type Seen, sameSeen } from '../config/seen.ts';
-import type { Gateway } from '../gateway.ts';
+import type { ReloadOutcome as Outcome } from '../edge/reload.ts';
+import type { Log } from '../observe.ts';
 
-type Outcome = ReturnType<Gateway['reload']>;
+/** What a load goes to: a gateway, or whoever has several. */
+export interface Reloadable {
+  readonly log: Log;
+  reload(settings: Settings): Outcome | Promise<Outcome>;
+  refuseReload(problems: readonly string[]): Outcome;
+}
 
 export interface Reloader {
   /** The first load, for whoever makes the gateway. */
   first(): Promise<Loaded>;
   /** From now on reloads go to this gateway; one that was asked for earlier happens now. `after` is called after each. */
-  attach(gateway: Gateway, after: () => void): Promise<void>;
+  attach(gateway: Reloadable, after: () => void): Promise<void>;
   /** Loads again. The outcome is that of a load which began after the call. Never throws. */
   reload(): Promise<Outcome>;
   /** What the latest load has read, whatever came of it. */
@@ -30,7 +36,7 @@ const MOST_READS = 3;
 export function createReloader(load: (before: Seen) => Promise<Reading>): Reloader {
   let seen: Seen = new Map();
   let latest: Settings | null = null;
-  let target: { readonly gateway: Gateway; readonly after: () => void } | null = null;
+  let target: { readonly gateway: Reloadable; readonly after: () => void } | null = null;
   let attached: () => void = () => {};
   /** The load that runs; before there is a gateway, none does. */
   let running: Promise<unknown> = new Promise<void>((resolve) => {
@@ -57,7 +63,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
     if (target === null) throw new Error('no gateway to reload');
     const { gateway, after } = target;
     try {
-      return apply(gateway, await inOneState());
+      return await apply(gateway, await inOneState());
     } catch (error) {
       // A fault of our own must not end a process that is serving.
       gateway.log.error({ err: error }, 'reload failed');
@@ -88,7 +94,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
   };
 }
 
-function apply(gateway: Gateway, loaded: Loaded): Outcome {
+function apply(gateway: Reloadable, loaded: Loaded): Outcome | Promise<Outcome> {
   // Without the line that counts them.
   if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1));
   for (const warning of loaded.warnings) gateway.log.warn({}, warning);

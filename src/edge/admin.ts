@@ -5,7 +5,6 @@ import { type Context, Hono } from 'hono';
 import type { Log } from '../observe.ts';
 import type { Secret } from '../secret.ts';
 import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
-import type { Events } from './events.ts';
 import type { Page } from './page/page.ts';
 import { createPortServer, type EdgeTls, type PortServer } from './port-server.ts';
 import { type Purge, readPurge } from './purge.ts';
@@ -20,7 +19,7 @@ export interface AdminOptions {
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Anything JSON can write. */
-  readonly status: () => unknown;
+  readonly status: () => unknown | Promise<unknown>;
   /** Redacted already. */
   readonly config: () => unknown;
   readonly purge: (
@@ -30,7 +29,7 @@ export interface AdminOptions {
   readonly reload: (() => Promise<ReloadOutcome>) | null;
   /** For people: `/`, and what keeps it up to date. */
   readonly page: Page;
-  readonly events: Pick<Events, 'attach'>;
+  readonly events: { attach(outgoing: HttpBindings['outgoing']): boolean | Promise<boolean> };
   readonly log: Log;
 }
 
@@ -68,7 +67,7 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
     },
     { method: 'GET', path: '/', answer: () => options.page.answer(200) },
     { method: 'GET', path: '/events', answer: (request, { outgoing }) => listenTo(options.events, request, outgoing) },
-    { method: 'GET', path: '/status', answer: () => json(options.status()) },
+    { method: 'GET', path: '/status', answer: async () => json(await options.status()) },
     { method: 'GET', path: '/config', answer: () => json(options.config()) },
     {
       method: 'POST',
@@ -166,11 +165,17 @@ function isBrowserAtThePage({ req }: Context): boolean {
   return reads && req.path === '/' && req.header('accept')?.includes('text/html') === true;
 }
 
-function listenTo(events: AdminOptions['events'], request: Request, outgoing: HttpBindings['outgoing']): Response {
+async function listenTo(
+  events: AdminOptions['events'],
+  request: Request,
+  outgoing: HttpBindings['outgoing'],
+): Promise<Response> {
   // Reading it is the browser's to forbid; taking all places is not.
   if (isCrossSite(request)) return adminProblem('cross_site');
   if (request.method === 'HEAD') return text('', 'text/event-stream');
-  return events.attach(outgoing) ? RESPONSE_ALREADY_SENT : adminProblem('too_many_listeners', { 'Retry-After': '10' });
+  return (await events.attach(outgoing))
+    ? RESPONSE_ALREADY_SENT
+    : adminProblem('too_many_listeners', { 'Retry-After': '10' });
 }
 
 function json(body: unknown, status = 200): Response {

@@ -33,6 +33,8 @@ export function openState(options: {
   readonly log: Log;
   /** What those who wait were told no longer holds. */
   readonly onChange: () => void;
+  /** Of several processes that share the port; null: this one alone has it. */
+  readonly worker: number | null;
 }): State {
   const { settings, clock, meter, log } = options;
   const { redis } = settings;
@@ -56,7 +58,7 @@ export function openState(options: {
     plan,
     meter,
     log,
-    replica: replicaName(settings),
+    replica: replicaName(settings, options.worker),
     flightMs: longestTimeoutMs + LONGEST_UPLOAD_MS + LATE_ARRIVAL_MS,
     lateArrivalMs: LATE_ARRIVAL_MS,
     onChange: options.onChange,
@@ -76,9 +78,10 @@ export function openState(options: {
 
 /**
  * The same after a restart, and no other's at the same time: a process that holds the port proves that the one before it is
- * gone, and takes over its place among the replicas.
+ * gone, and takes over its place among the replicas. So does a worker of the same number, started when the one before it ended.
  */
-function replicaName({ listen }: Settings): string {
+function replicaName({ listen }: Settings, worker: number | null): string {
   const { port } = listen.traffic;
-  return `${hostname()}:${port === 0 ? randomUUID().slice(0, 8) : port}`;
+  const place = `${hostname()}:${port === 0 ? randomUUID().slice(0, 8) : port}`;
+  return worker === null ? place : `${place}/${worker}`;
 }

@@ -1,4 +1,5 @@
-import type { CredentialStatus, Use } from '../edge/status-document.ts';
+import type { CredentialStatus, Frame, LoadStatus, TenantStatus, Use } from '../edge/status-document.ts';
+import type { Redactor } from '../telemetry/redact.ts';
 import type { Usage } from '../telemetry/usage.ts';
 import type { DrawnCredential } from './credentials.ts';
 
@@ -31,4 +32,43 @@ export function sumOf(usages: readonly Usage[]): Usage {
     sum.hits += usage.hits;
   }
   return sum;
+}
+
+type Named = TenantStatus & { readonly id: string };
+
+export function withId([id, tenant]: readonly [string, TenantStatus]): Named {
+  return { id, ...tenant };
+}
+
+/** The page is read on a phone; GET /status has all of them. */
+const BUSIEST = 25;
+
+export function busiestOf(tenants: readonly Named[], most = BUSIEST): Frame['tenants'] {
+  const all = [...tenants];
+  all.sort((a, b) => b.recent.requests - a.recent.requests || b.waiting - a.waiting || (a.id < b.id ? -1 : 1));
+  const rest = all.slice(most);
+  const total = (field: keyof Use) => rest.reduce((sum, { recent }) => sum + recent[field], 0);
+  return {
+    count: all.length,
+    busiest: all.slice(0, most),
+    rest: {
+      requests: total('requests'),
+      refused: total('refused'),
+      saved: total('saved'),
+      waiting: rest.reduce((sum, { waiting }) => sum + waiting, 0),
+    },
+  };
+}
+
+/** A broken file of tenants may have a problem a line. */
+const MOST_PROBLEMS = 10;
+const LONGEST_PROBLEM = 500;
+
+/** @param problems undefined: it took effect */
+export function loadStatusOf(problems: readonly string[] | undefined, at: string, redactor: Redactor): LoadStatus {
+  return {
+    outcome: problems === undefined ? 'ok' : 'refused',
+    at,
+    problems: (problems ?? []).slice(0, MOST_PROBLEMS).map((each) => redactor.apply(each).slice(0, LONGEST_PROBLEM)),
+  };
 }

@@ -6,13 +6,12 @@ import type {
   Standing,
   StatusDocument,
   TenantStatus,
-  Use,
 } from '../edge/status-document.ts';
 import type { Usage } from '../telemetry/usage.ts';
 import type { Generation } from './generation.ts';
 import { createHistory } from './history.ts';
 import { createRecent } from './recent.ts';
-import { credentialStatusOf, sumOf, useOf } from './status-parts.ts';
+import { busiestOf, credentialStatusOf, loadStatusOf, sumOf, useOf, withId } from './status-parts.ts';
 
 export interface StatusOptions {
   readonly generation: () => Generation;
@@ -35,21 +34,23 @@ export interface Status {
   /** A configuration was taken over, or refused with these problems, without secrets. */
   loaded(problems?: readonly string[]): void;
   document(): StatusDocument;
+  /** The present, for whoever puts several processes together: of tenants `most` by name. */
+  part(most: number): StatusPart;
   /** The present, once for all who listen; each is given what it lacks of the past. */
   frames(): (seen: number) => { readonly text: string; readonly seen: number };
 }
 
+export interface StatusPart {
+  readonly status: Standing;
+  readonly tenants: Frame['tenants'];
+}
+
 /** 15 minutes hold a whole incident of a window of 60 s; 5 s show a burst. 180 samples of some 100 bytes an account. */
-const SAMPLE_MS = 5_000;
-const KEEP_MS = 15 * 60_000;
+export const SAMPLE_MS = 5_000;
+export const KEEP_MS = 15 * 60_000;
 /** Ten slices of 30 s are the five minutes in which tenants are compared. */
 const SAMPLES_A_SLICE = 6;
 const SLICES = 10;
-/** The page is read on a phone; GET /status has all of them. */
-const BUSIEST = 25;
-/** A broken file of tenants may have a problem a line. */
-const MOST_PROBLEMS = 10;
-const LONGEST_PROBLEM = 500;
 
 export function createStatus(options: StatusOptions): Status {
   const { clock, generation } = options;
@@ -94,6 +95,7 @@ export function createStatus(options: StatusOptions): Status {
         recent: { reads, hits },
       },
       state: { kind: state.kind, ...state.reading() },
+      workers: null,
       revision: settings.revision,
       needsRestart: options.needsRestart(),
       lastLoad,
@@ -104,22 +106,24 @@ export function createStatus(options: StatusOptions): Status {
     start: history.start,
     stop: history.stop,
     loaded(problems) {
-      const { redactor } = generation().parts;
-      const told = (problems ?? []).slice(0, MOST_PROBLEMS);
-      lastLoad = {
-        outcome: problems === undefined ? 'ok' : 'refused',
-        at: isoNow(clock),
-        problems: told.map((problem) => redactor.apply(problem).slice(0, LONGEST_PROBLEM)),
-      };
+      lastLoad = loadStatusOf(problems, isoNow(clock), generation().parts.redactor);
     },
     document() {
       const used = recent.reading();
       const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant));
       return { ...standing(used), tenants, history: history.since(0) };
     },
+    part(most) {
+      const used = recent.reading();
+      const tenants = most === 0 ? [] : tenantsOf(generation(), used.byTenant);
+      return { status: standing(used), tenants: busiestOf(tenants.map(withId), most) };
+    },
     frames() {
       const used = recent.reading();
-      const present = { status: standing(used), tenants: busiestOf(tenantsOf(generation(), used.byTenant)) };
+      const present = {
+        status: standing(used),
+        tenants: busiestOf(tenantsOf(generation(), used.byTenant).map(withId)),
+      };
       // Written once, however many listen.
       const shared = JSON.stringify(present satisfies Omit<Frame, 'history'>).slice(0, -1);
       return (seen) => {
@@ -146,23 +150,6 @@ function tenantsOf({ parts }: Generation, used: ReadonlyMap<string, Usage>): [st
     const waiting = room.waiting(account, id);
     return [id, { account, disabled, quota: ledger.peek(account, id), waiting, recent: useOf(used.get(id)) }];
   });
-}
-
-function busiestOf(tenants: readonly [string, TenantStatus][]): Frame['tenants'] {
-  const all = tenants.map(([id, tenant]) => ({ id, ...tenant }));
-  all.sort((a, b) => b.recent.requests - a.recent.requests || b.waiting - a.waiting || (a.id < b.id ? -1 : 1));
-  const rest = all.slice(BUSIEST);
-  const total = (field: keyof Use) => rest.reduce((sum, { recent }) => sum + recent[field], 0);
-  return {
-    count: all.length,
-    busiest: all.slice(0, BUSIEST),
-    rest: {
-      requests: total('requests'),
-      refused: total('refused'),
-      saved: total('saved'),
-      waiting: rest.reduce((sum, { waiting }) => sum + waiting, 0),
-    },
-  };
 }
 
 function isoNow(clock: Clock): string {

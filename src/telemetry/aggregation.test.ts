@@ -32,6 +32,7 @@ const GAUGES: Readonly<Record<string, 'sum' | 'max' | 'min'>> = {
   state_up: 'min',
   credential_up: 'min',
   credential_expiry_timestamp_seconds: 'min',
+  tls_certificate_expiry_timestamp_seconds: 'min',
 };
 const PROCESS = {
   process_start_time_seconds: 'min',

@@ -157,6 +157,7 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
   );
   pulled(
     'tls_certificate_expiry_timestamp_seconds',
+    'min',
     'When the certificate of a port expires, or one of those that vouch for it, whichever is first.',
     ['port'],
     () => (sources.certificates?.() ?? []).map(({ port, epochSeconds }) => [{ port }, epochSeconds]),

@@ -11,7 +11,7 @@ export interface Spawned {
   readonly stdout: () => string;
   readonly stderr: () => string;
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  /** Resolves when the pattern has appeared on standard output; fails after ten seconds or when the process ends. */
+  /** Resolves when the pattern has appeared on standard output; fails after thirty seconds or when the process ends. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -48,7 +48,7 @@ export function patchgate(
     waitFor: (pattern) =>
       new Promise((resolve, reject) => {
         const fail = (why: string) => reject(new Error(`${why}; looked for ${pattern} in:\n${stdout}\n${stderr}`));
-        const timer = setTimeout(() => fail('ten seconds are over'), 10_000);
+        const timer = setTimeout(() => fail('thirty seconds are over'), 30_000);
         const look = () => {
           const match = pattern.exec(stdout);
           if (match === null) return;

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Simulator } from '../../src/simulator/api.ts';
+import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { writeConfigMap } from './config-map.ts';
 import { BILLING_KEY, type Config, configuration } from './gateway.ts';
@@ -32,9 +33,10 @@ export async function served(
     readonly files?: Record<string, string>;
     /** gateway.yaml is in a volume as Kubernetes mounts it. */
     readonly configMap?: boolean;
+    readonly simulator?: SimulatorOptions;
   } = {},
 ): Promise<Served> {
-  const simulator = await createSimulator();
+  const simulator = await createSimulator(options.simulator);
   const text = JSON.stringify(configuration(simulator.url, more));
   const files = await folder({ ...options.files });
   const write = (changed: string) =>

@@ -102,6 +102,7 @@ describe('what needs attention', () => {
     ...{ unattributed: none, recentSeconds: 1 },
     accounts: { main: account },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
+    workers: null,
     state: { kind: 'redis', up: true, fallback: false },
     lastLoad: { outcome: 'ok', at: '', problems: [] },
   };
