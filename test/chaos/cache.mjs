@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
-import { cleanUp, end, freePort, MAIN, pause, proxy, scratch, start, startRedis } from './rig.mjs';
+import { cleanUp, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
+import { wire } from './wire.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 // The built product: by a path that the type checker does not follow.
@@ -82,11 +83,11 @@ const simulator = await createSimulator({
 });
 const redisPort = await freePort();
 let redisServer = await startRedis(redisPort);
-const wire = await proxy(redisPort);
+const link = await wire(redisPort);
 /** @type {Gateway[]} */
 const gateways = [];
 // The last of them behind a wire that can be cut.
-for (const port of [redisPort, redisPort, wire.port]) gateways.push(await startGateway(port));
+for (const port of [redisPort, redisPort, link.port]) gateways.push(await startGateway(port));
 await pause(4_000);
 
 const startedAt = performance.now();
@@ -169,10 +170,9 @@ async function inflict() {
       return;
     }
     case 'partition':
-      wire.set('swallowing');
+      link.set({ swallow: true });
       await pause(FAULT_MS);
-      wire.set('refusing');
-      wire.set('open');
+      await link.heal();
       return;
     case 'gateway-kill':
       await end(first.child);
@@ -211,7 +211,7 @@ const held =
 process.stdout.write(held ? 'held\n' : 'NOT HELD\n');
 for (const { child } of gateways) await end(child, 'SIGTERM');
 await end(redisServer);
-wire.close();
+await link.close();
 await simulator.close();
 cleanUp();
 process.exit(held ? 0 : 1);

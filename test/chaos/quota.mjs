@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
-import { cleanUp, end, freePort, MAIN, pause, proxy, scratch, start, startRedis } from './rig.mjs';
+import { cleanUp, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
+import { wire } from './wire.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 // The built product: by a path that the type checker does not follow.
@@ -86,7 +87,7 @@ const simulator = await createSimulator({
 });
 const redisPort = await freePort();
 let redisServer = await startRedis(redisPort);
-const link = await proxy(redisPort);
+const link = await wire(redisPort);
 /** @type {object} */
 let redis = { url: `redis://127.0.0.1:${redisPort}` };
 /** @type {import('node:child_process').ChildProcess[]} */
@@ -202,16 +203,14 @@ const faults = {
     victim.child.kill('SIGCONT');
   },
   'partition-refused': async () => {
-    link.set('refusing');
+    link.refuse();
     await pause(45_000);
-    link.set('open');
+    await link.heal();
   },
   'partition-swallowed': async () => {
-    link.set('swallowing');
+    link.set({ swallow: true });
     await pause(45_000);
-    link.set('refusing');
-    await pause(50);
-    link.set('open');
+    await link.heal();
   },
   'join-leave': async () => {
     const leaving = /** @type {Gateway} */ (gateways[0]);
@@ -311,7 +310,7 @@ const report = {
 };
 process.stdout.write(`${JSON.stringify(report)}\n`);
 for (const gateway of gateways) await end(gateway.child);
-link.close();
+await link.close();
 await simulator.close();
 cleanUp();
 const failed =

@@ -1,7 +1,7 @@
-// What the chaos runs are made of: child processes that end with the run, a Redis, and a wire that can be cut.
+// What the chaos runs are made of: child processes that end with the run, and a Redis.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -76,40 +76,4 @@ export async function startRedis(port, more = []) {
   await probe.ping();
   probe.disconnect();
   return child;
-}
-
-/** A TCP proxy that can be cut: refusing, or swallowing everything. @param {number} to */
-export async function proxy(to) {
-  /** @type {Set<import('node:net').Socket>} */
-  const sockets = new Set();
-  let mode = /** @type {'open' | 'refusing' | 'swallowing'} */ ('open');
-  const server = createServer((socket) => {
-    if (mode === 'refusing') return void socket.destroy();
-    const upstream = connect(to, '127.0.0.1');
-    for (const each of [socket, upstream]) {
-      sockets.add(each);
-      each.on('error', () => {});
-      each.on('close', () => {
-        sockets.delete(each);
-        socket.destroy();
-        upstream.destroy();
-      });
-    }
-    socket.on('data', (chunk) => mode === 'open' && upstream.write(chunk));
-    upstream.on('data', (chunk) => mode === 'open' && socket.write(chunk));
-  });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(null)));
-  const address = server.address();
-  return {
-    port: typeof address === 'object' && address !== null ? address.port : 0,
-    /** @param {typeof mode} next */
-    set(next) {
-      mode = next;
-      if (next === 'refusing') for (const socket of sockets) socket.destroy();
-    },
-    close() {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-    },
-  };
 }
