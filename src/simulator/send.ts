@@ -30,11 +30,21 @@ export function send(
   }
   arrival.status = result.status;
   const html = (result.status >= 400 ? switches.htmlErrors : switches.htmlAnswers) && !wantsJson(incoming);
-  const body = html ? `<!DOCTYPE html><title>${result.status}</title>` : result.json;
+  const json = switches.echo ? echoing(result.json, arrival) : result.json;
+  const body = html ? `<!DOCTYPE html><title>${result.status}</title>` : json;
   const type = html ? 'text/html; charset=UTF-8' : 'application/json';
   const length = String(Buffer.byteLength(body));
   outgoing.writeHead(result.status, [...headers, 'Content-Type', type, 'Content-Length', length]);
   outgoing.end(incoming.method === 'HEAD' ? undefined : body);
+}
+
+/** Into the object that every JSON answer is, as its last member. */
+function echoing(json: string | Buffer, { target, bodySha256 }: Arrival): string {
+  const text = String(json);
+  const end = text.lastIndexOf('}');
+  if (end === -1) return text;
+  const comma = /^\{\s*$/.test(text.slice(0, end)) ? '' : ',';
+  return `${text.slice(0, end)}${comma}"echo":${JSON.stringify({ target, bodySha256 })}}`;
 }
 
 /** `application/json` or any `+json`, as Laravel's `wantsJson`. */

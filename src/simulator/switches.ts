@@ -26,6 +26,11 @@ export interface Switches {
   htmlAnswers: boolean;
   /** A body on a write that is not declared as JSON gets 415. Default false. */
   strictContentType: boolean;
+  /**
+   * JSON answers say what they answer: `"echo": {"target": …, "bodySha256": …}`, so that one which reached the wrong caller
+   * shows. Default false.
+   */
+  echo: boolean;
   /** What links begin with. Default null: `http://` and the Host that was asked. */
   publicBase: string | null;
   /** From the caller to the counter. A caller who leaves meanwhile does not stop what is on its way. Default none. */
@@ -53,6 +58,7 @@ export const DEFAULT_SWITCHES: Readonly<Switches> = {
   htmlErrors: true,
   htmlAnswers: false,
   strictContentType: false,
+  echo: false,
   publicBase: null,
   arrivalLatency: NONE,
   answerLatency: NONE,
@@ -86,6 +92,7 @@ const CHECKS: Readonly<Record<keyof Switches, Check>> = {
   htmlErrors: yesOrNo,
   htmlAnswers: yesOrNo,
   strictContentType: yesOrNo,
+  echo: yesOrNo,
   publicBase: (value) =>
     value === null || (typeof value === 'string' && URL.canParse(value) && !value.endsWith('/'))
       ? null

@@ -15,6 +15,14 @@ export const scratch = mkdtempSync(join(tmpdir(), 'patchgate-chaos-'));
 /** @type {Set<import('node:child_process').ChildProcess>} */
 const children = new Set();
 export const pause = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/** Polls with a deadline. @param {string} what @param {() => boolean | Promise<boolean>} condition */
+export async function until(what, condition, withinMs = 15_000) {
+  const deadline = performance.now() + withinMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`did not happen within ${withinMs} ms: ${what}`);
+    await pause(20);
+  }
+}
 export const freePort = () =>
   new Promise((/** @type {(port: number) => void} */ resolve) => {
     const server = createServer().listen(0, '127.0.0.1', () => {
@@ -23,9 +31,9 @@ export const freePort = () =>
     });
   });
 
-/** @param {string} command @param {string[]} args */
-export function start(command, args) {
-  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+/** @param {string} command @param {readonly string[]} args @param {Readonly<Record<string, string>>} [more] environment */
+export function start(command, args, more = {}) {
+  const child = spawn(command, args, { env: { ...env, ...more }, stdio: ['ignore', 'pipe', 'pipe'] });
   children.add(child);
   child.once('exit', () => children.delete(child));
   return child;

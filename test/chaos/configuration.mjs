@@ -1,0 +1,51 @@
+// What the gateways of a fleet are told. Two accounts: one that is never short, by which callers see whether all is normal, and
+// one whose ceiling is used up within the run, by which upstream sees whether it holds.
+import { createHash } from 'node:crypto';
+
+/** Of `tight`, in any 60 s. All of it may be sent at once: then one request too many within the minute is one above it. */
+export const CEILING = 60;
+export const TENANTS = { plenty: ['a', 'b', 'c'], tight: ['x', 'y'] };
+export const keyOf = (/** @type {string} */ tenant) => `fake-chaos-key-${tenant}`;
+const hash = (/** @type {string} */ text) => createHash('sha256').update(text).digest('hex');
+
+const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
+
+/**
+ * @param {{ port: number, upstreamPort: number, redis: object }} ways
+ * @returns {Record<string, unknown>}
+ */
+export function configuration({ port, upstreamPort, redis }) {
+  const origin = `http://127.0.0.1:${upstreamPort}`;
+  const upstream = (/** @type {string} */ account) => ({ account, origin, timeout: '3s' });
+  const tenant = (/** @type {string} */ id, /** @type {string} */ account, /** @type {object} */ quota) => [
+    id,
+    { account, keys: [{ id: 'only', sha256: hash(keyOf(id)) }], quota },
+  ];
+  return {
+    listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
+    // A machine that runs other things too stands still for longer than a command has by default.
+    redis: { ...redis, timeout: '250ms' },
+    accounts: {
+      plenty: { quota: PLENTY, credentials: [{ id: 'plenty', apiKey: 'fake-chaos-account-plenty' }] },
+      tight: {
+        quota: { limit: 240, ceiling: CEILING, burst: CEILING },
+        credentials: [{ id: 'tight', apiKey: 'fake-chaos-account-tight' }],
+      },
+    },
+    upstreams: { core: upstream('plenty'), start: upstream('plenty'), tight: upstream('tight') },
+    routes: [
+      { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
+      { match: '* /api/v1/**', upstream: 'core' },
+      { match: '* /api/v1/**', upstream: 'tight' },
+    ],
+    cache: { rules: [{ match: 'GET /api/v1/systems/**', ttl: '2s' }] },
+    drain: { delay: '200ms', timeout: '5s' },
+    log: { level: 'info' },
+    tenants: Object.fromEntries([
+      ...TENANTS.plenty.map((id) => tenant(id, 'plenty', { rate: 900_000, burst: 50_000, maxWait: '2s' })),
+      // One that is refused at once, and one that waits.
+      tenant('x', 'tight', { burst: CEILING, maxWait: '0s' }),
+      tenant('y', 'tight', { burst: CEILING, maxWait: '1s' }),
+    ]),
+  };
+}

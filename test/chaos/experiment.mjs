@@ -1,0 +1,94 @@
+// One run: a fleet under load, one fault at a known moment, on until all is normal again, then what is left behind; and the judgement.
+import { CEILING } from './configuration.mjs';
+import { startFleet } from './fleet.mjs';
+import { judge, normalSince } from './judge.mjs';
+import { footprint, leaksOf } from './leaks.mjs';
+import { startLoad } from './load.mjs';
+import { pause, until } from './rig.mjs';
+
+/** @typedef {import('./types.ts').Fleet} Fleet */
+/** @typedef {import('./types.ts').Fault} Fault */
+/** @typedef {{ short?: boolean }} Length */
+
+const LASTS_MS = 4_000;
+/** All that a replica waits for on its way back is below: a new Redis for 2 s, a breaker for 5 s, a hold for 10 s. */
+const RECOVERY_MS = 30_000;
+const BEFORE = { short: 1_500, long: 2_500 };
+const LOAD = { short: { callers: 6, thinkMs: 40 }, long: { callers: 12, thinkMs: 40 } };
+
+/**
+ * @param {Fault} fault @param {import('./types.ts').State} state @param {Length} [length]
+ * @returns {Promise<import('./types.ts').Row>}
+ */
+export async function experiment(fault, state, { short = false } = {}) {
+  const fleet = await startFleet({ state, ...(fault.setup && { setup: fault.setup }) });
+  try {
+    await untilShared(fleet);
+    const before = fleet.gateways.map(footprint);
+    const load = startLoad(fleet.gateways, short ? LOAD.short : LOAD.long);
+    const begunAt = performance.now();
+    await untilNormal(load.outcomes, begunAt, fleet);
+    await pause(short ? BEFORE.short : BEFORE.long);
+    load.crowd();
+    const injectedAt = performance.now();
+    await fault.inject(fleet);
+    await pause((short ? undefined : fault.longMs) ?? fault.lastsMs ?? LASTS_MS);
+    await fault.lift?.(fleet);
+    const liftedAt = performance.now();
+    await untilNormal(load.outcomes, liftedAt, fleet).catch(() => {});
+    await load.stop();
+    const endedAt = performance.now();
+    const leaks = [];
+    for (const [index, gateway] of fleet.gateways.entries())
+      leaks.push(...(await leaksOf(gateway, /** @type {import('./leaks.mjs').Footprint} */ (before[index]))));
+    const times = { begunAt, injectedAt, liftedAt, endedAt };
+    const down = fleet.gateways.map((each) => each.down);
+    const evidence = {
+      outcomes: load.outcomes,
+      arrived: arrivedAt(fleet),
+      times,
+      ceiling: CEILING,
+      down,
+      leaks,
+      logs: logsOf(fleet, fault),
+    };
+    return judge(evidence, fault, state);
+  } finally {
+    await fleet.close();
+  }
+}
+
+/** Each replica has heard of the others, and has a share of each account that it may use alone. @param {Fleet} fleet */
+async function untilShared({ redis, gateways }) {
+  const holder = await redis.holder();
+  for (const account of ['plenty', 'tight'])
+    await until(`all replicas have a share of ${account}`, async () => {
+      const members = JSON.parse((await holder.client().hget(`patchgate:{${account}}:window`, 'M')) ?? '{}');
+      const shares = Object.values(members);
+      return shares.length === gateways.length && shares.every(({ a }) => a > 0);
+    });
+}
+
+/** @param {readonly import('./types.ts').Outcome[]} outcomes @param {number} from @param {Fleet} fleet */
+const untilNormal = (outcomes, from, { gateways }) =>
+  until('all is normal', () => normalSince(outcomes, from, gateways.length) !== null, RECOVERY_MS);
+
+/** @param {Fleet} fleet @returns {import('./types.ts').Arrived[]} */
+function arrivedAt({ simulator }) {
+  return simulator.arrivals().map(({ target, method, monotonic }) => {
+    const mark = /[?&]mark=(\w+)/.exec(target)?.[1] ?? '';
+    return { mark, account: mark.startsWith('t') ? 'tight' : 'plenty', write: method === 'POST', monotonic };
+  });
+}
+
+/** @param {Fleet} fleet @param {Fault} fault lines that belong to it are expected @returns {string[]} */
+function logsOf({ gateways }, { logs }) {
+  return gateways.flatMap(({ index, lines, stderr }) => [
+    ...lines
+      .filter(({ level, msg }) => level !== 'warn' && !logs?.test(msg))
+      .map(({ level, msg }) => `gateway ${index} logged ${level}: ${msg}`),
+    ...stderr
+      .filter((text) => !logs?.test(text))
+      .map((text) => `gateway ${index} wrote to standard error: ${text.slice(0, 300)}`),
+  ]);
+}

@@ -1,0 +1,156 @@
+// What may be said of a run, from upstream's record and the callers' log alone. Pure, so that its own tests can show it evidence of
+// everything that must not be.
+
+/** @typedef {import('./types.ts').Evidence} Evidence */
+/** @typedef {import('./types.ts').Outcome} Outcome */
+/** @typedef {import('./types.ts').Fault} Fault */
+
+const MINUTE_MS = 60_000;
+/** Answers of the gateway's own that a caller of a busy account may get at any time. */
+const ORDINARY = {
+  tight: ['tenant_quota', 'account_quota', 'queue_timeout'],
+  plenty: /** @type {string[]} */ ([]),
+};
+/** To the repeat of a keyed write: it is under way, or nobody knows what became of it. */
+const OF_REPEATS = ['idempotency_conflict', 'upstream_timeout'];
+/** Refusals that say when to come back. */
+const WITH_RETRY_AFTER = new Set([429, 503]);
+/** Between a kill and the last of its connections breaking. */
+const BREAKING_MS = 1_000;
+const NORMAL_MS = 1_000;
+
+/** @param {Outcome} outcome what a caller saw, in few words */
+export function seen({ end, status, code }) {
+  if (end !== 'answered') return end;
+  if (status < 300) return String(status);
+  return code === null ? `upstream ${status}` : `${status} ${code}`;
+}
+
+/** @param {Outcome} outcome */
+const isNormal = ({ end, status, mixed }) => end === 'answered' && status < 300 && !mixed;
+/** Repeats are about the past, those of `tight` are refused on purpose. @param {Outcome} outcome */
+const tellsNormality = ({ account, kind }) => account === 'plenty' && kind !== 'again';
+
+/**
+ * From when on all is normal: the first second in which every request that began was answered as it should be, through each
+ * gateway. Null: there was none.
+ * @param {readonly Outcome[]} outcomes @param {number} from @param {number} gateways
+ */
+export function normalSince(outcomes, from, gateways) {
+  const telling = outcomes
+    .filter((each) => tellsNormality(each) && each.begunAt >= from)
+    .sort((a, b) => a.begunAt - b.begunAt);
+  const last = telling.at(-1)?.begunAt ?? from;
+  let start = from;
+  /** @type {Set<number>} */
+  let through = new Set();
+  for (const outcome of telling) {
+    if (outcome.begunAt >= start + NORMAL_MS && through.size === gateways) return start;
+    if (isNormal(outcome)) through.add(outcome.gateway);
+    else {
+      start = outcome.begunAt + 1;
+      through = new Set();
+    }
+  }
+  return through.size === gateways && last >= start + NORMAL_MS ? start : null;
+}
+
+/** @param {readonly number[]} times sorted */
+export function greatestInAnyMinute(times) {
+  let greatest = 0;
+  for (let to = 0, from = 0; to < times.length; to++) {
+    while (/** @type {number} */ (times[from]) <= /** @type {number} */ (times[to]) - MINUTE_MS) from += 1;
+    greatest = Math.max(greatest, to - from + 1);
+  }
+  return greatest;
+}
+
+/** Writes by their mark: how often they arrived. @param {Evidence} evidence */
+function arrivalsOfWrites({ arrived }) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { mark, write } of arrived) if (write) counts.set(mark, (counts.get(mark) ?? 0) + 1);
+  return counts;
+}
+
+/** @param {Evidence} evidence @param {Fault} fault */
+function judgeWrites(evidence, fault) {
+  const counts = arrivalsOfWrites(evidence);
+  const keyed = new Set(evidence.outcomes.filter(({ kind }) => kind === 'keyed').map(({ mark }) => mark));
+  const repeated = new Map([...counts].filter(([, count]) => count > 1));
+  const forgotten = [...repeated.keys()].filter((mark) => fault.forgetsKeys === true && keyed.has(mark));
+  const duplicates = [...repeated.keys()].filter((mark) => !forgotten.includes(mark));
+  const lost = evidence.outcomes.filter(
+    ({ kind, mark, status }) =>
+      kind !== 'read' && kind !== 'cached' && status >= 200 && status < 300 && !counts.has(mark),
+  );
+  return { duplicates, forgotten: forgotten.length, unsent: lost };
+}
+
+/** @param {Evidence} evidence @param {Fault} fault @param {Outcome} outcome @returns {string | null} what is wrong */
+function faultOfOutcome({ down }, fault, outcome) {
+  const { account, kind, end, status, code, retryAfter, gateway, begunAt, endedAt, mixed } = outcome;
+  if (mixed) return 'an answer to another request';
+  if (end === 'silent') return 'no answer at all';
+  if (end === 'broken off' && fault.mayBreakOff) return null;
+  if (end !== 'answered') {
+    const excused = down[gateway]?.some(({ from, to }) => begunAt <= to + BREAKING_MS && endedAt >= from);
+    return excused ? null : `a connection ${end} by a gateway that lived`;
+  }
+  if (status < 300) return null;
+  if (code === null) return fault.may.includes(`upstream ${status}`) ? null : `an answer ${status} of upstream`;
+  if (WITH_RETRY_AFTER.has(status) && !/^\d+$/.test(retryAfter ?? '')) return `${code} without Retry-After`;
+  const may = [...fault.may, ...ORDINARY[account], ...(kind === 'again' ? OF_REPEATS : [])];
+  return may.includes(code) ? null : `${status} ${code}`;
+}
+
+/** @param {readonly string[]} all @returns {Record<string, number>} */
+function counted(all) {
+  /** @type {Record<string, number>} */
+  const counts = {};
+  for (const each of all) counts[each] = (counts[each] ?? 0) + 1;
+  return counts;
+}
+
+/**
+ * @param {Evidence} evidence @param {Fault} fault @param {import('./types.ts').State} state
+ * @returns {import('./types.ts').Row}
+ */
+export function judge(evidence, fault, state) {
+  const { outcomes, arrived, times, ceiling, leaks, logs, down } = evidence;
+  const since = normalSince(outcomes, times.liftedAt, down.length);
+  const until = since ?? times.endedAt;
+  const tight = arrived.filter(({ account }) => account === 'tight').map(({ monotonic }) => monotonic);
+  const greatestIn60s = greatestInAnyMinute(tight.sort((a, b) => a - b));
+  const { duplicates, forgotten, unsent } = judgeWrites(evidence, fault);
+  const wrong = outcomes.map((each) => faultOfOutcome(evidence, fault, each)).filter((each) => each !== null);
+  const mixed = outcomes.filter((each) => each.mixed).length;
+  const silent = outcomes.filter(({ end }) => end === 'silent').length;
+  const violations = [
+    ...Object.entries(counted(wrong)).map(([what, count]) => `${count} × ${what}`),
+    ...(greatestIn60s > ceiling ? [`${greatestIn60s} in 60 s, above the ceiling of ${ceiling}`] : []),
+    ...duplicates.map((mark) => `write ${mark} arrived more than once`),
+    ...unsent.map(({ mark }) => `write ${mark} was answered and never arrived`),
+    ...(since === null ? ['not normal again within the time given'] : []),
+    ...(tight.length < ceiling / 2 ? [`no proof: of the ceiling of ${ceiling} only ${tight.length} were used`] : []),
+    ...leaks,
+    ...logs,
+  ];
+  const meanwhile = outcomes.filter(({ endedAt, begunAt }) => endedAt >= times.injectedAt && begunAt <= until);
+  return {
+    fault: fault.name,
+    about: fault.about,
+    state,
+    requests: outcomes.length,
+    saw: counted(meanwhile.map(seen)),
+    recoveryMs: since === null ? null : Math.round(since - times.liftedAt),
+    greatestIn60s,
+    ceiling,
+    duplicates: duplicates.length,
+    forgotten,
+    lost: unsent.length + silent,
+    mixed,
+    leaks,
+    violations,
+  };
+}

@@ -1,0 +1,187 @@
+// Redis as gateways may have it: alone, with three Sentinels, or as a Cluster of three masters and their replicas.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { end, freePort, scratch, start, until } from './rig.mjs';
+
+/** @typedef {import('./types.ts').Server} Server */
+/** @typedef {import('./types.ts').RedisSet} RedisSet */
+
+/** What the Sentinels call it. */
+export const NAME = 'chaos';
+const SLOTS = 16_384;
+/** Of a master. All accounts are on the second, by their names: {tight} is slot 7,246, {plenty} 6,581. */
+const SHARE = 5_461;
+const HOST = ['--bind', '127.0.0.1', '--save', '', '--repl-diskless-sync-delay', '0'];
+
+/** @param {readonly string[]} args @returns {Promise<Server>} */
+async function startServer(args) {
+  const port = await freePort();
+  /** @type {Redis | null} */
+  let client = null;
+  const ask = () => {
+    client ??= new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null }).on('error', () => {});
+    return client;
+  };
+  const run = () => {
+    const child = start('redis-server', [...args, '--port', String(port)]);
+    child.stdout?.resume();
+    child.once('exit', () => {
+      client?.disconnect();
+      client = null;
+    });
+    return child;
+  };
+  let child = run();
+  await until('redis-server answers', async () => (await ask().ping()) === 'PONG');
+  return {
+    port,
+    child: () => child,
+    client: ask,
+    kill: () => end(child),
+    async start() {
+      child = run();
+      // One that loads what its master has says so.
+      await until(
+        'redis-server answers',
+        async () =>
+          (await ask()
+            .ping()
+            .catch(() => '')) === 'PONG',
+      );
+    },
+    stop: () => void child.kill('SIGSTOP'),
+    resume: () => void child.kill('SIGCONT'),
+  };
+}
+
+/** @param {Server} node */
+const isMaster = async ({ child, client }) =>
+  child().exitCode === null &&
+  child().signalCode === null &&
+  /role:master/.test(
+    await client()
+      .info('replication')
+      .catch(() => ''),
+  );
+
+/** @param {readonly string[]} more @returns {Promise<RedisSet>} */
+async function alone(more) {
+  const node = await startServer([...HOST, '--dir', scratch, ...more]);
+  return {
+    state: 'alone',
+    nodes: [node],
+    sentinels: [],
+    holder: async () => node,
+    movedFrom: async () => {},
+  };
+}
+
+/** @param {readonly string[]} more @returns {Promise<RedisSet>} */
+async function sentinel(more) {
+  const args = [...HOST, '--dir', scratch, ...more];
+  const master = await startServer(args);
+  const nodes = [master, await startServer([...args, '--replicaof', '127.0.0.1', String(master.port)])];
+  const sentinels = [];
+  for (let i = 0; i < 3; i++) {
+    const file = join(scratch, `sentinel-${master.port}-${i}.conf`);
+    const lines = [
+      'bind 127.0.0.1',
+      `dir ${scratch}`,
+      `sentinel monitor ${NAME} 127.0.0.1 ${master.port} 2`,
+      `sentinel down-after-milliseconds ${NAME} 1000`,
+      // Two that stand at once may split the votes; twice this later they try again.
+      `sentinel failover-timeout ${NAME} 3000`,
+    ];
+    writeFileSync(file, `${lines.join('\n')}\n`);
+    sentinels.push(await startServer([file, '--sentinel']));
+  }
+  const watch = /** @type {Server} */ (sentinels[0]).client();
+  await until('the Sentinels know each other and the replica', async () => {
+    const about = /** @type {string[]} */ (await watch.call('SENTINEL', 'MASTER', NAME));
+    const said = (/** @type {string} */ name) => Number(about[about.indexOf(name) + 1]);
+    return said('num-other-sentinels') === 2 && said('num-slaves') === 1;
+  });
+  const holder = async () => {
+    const [, port] = /** @type {string[]} */ (await watch.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME));
+    return /** @type {Server} */ (nodes.find((node) => String(node.port) === port));
+  };
+  return {
+    state: 'sentinel',
+    nodes,
+    sentinels,
+    holder,
+    movedFrom: (server) =>
+      until(
+        'the Sentinels have chosen another',
+        async () => {
+          const now = await holder();
+          return now !== server && (await isMaster(now));
+        },
+        40_000,
+      ),
+  };
+}
+
+/** @param {readonly string[]} more @returns {Promise<RedisSet>} */
+async function cluster(more) {
+  /** @type {Server[]} */
+  const nodes = [];
+  for (let i = 0; i < 6; i++) {
+    const own = [
+      '--cluster-enabled',
+      'yes',
+      '--cluster-node-timeout',
+      '1500',
+      '--cluster-config-file',
+      `nodes-${await freePort()}.conf`,
+    ];
+    nodes.push(await startServer([...HOST, '--dir', scratch, ...own, ...more]));
+  }
+  const [first, second, third] = /** @type {[Server, Server, Server]} */ (/** @type {unknown} */ (nodes));
+  const starts = [0, SHARE, 2 * SHARE, SLOTS];
+  for (const [index, { client }] of [first, second, third].entries()) {
+    await client().call('CLUSTER', 'ADDSLOTSRANGE', starts[index] ?? 0, (starts[index + 1] ?? SLOTS) - 1);
+    await client().call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
+  }
+  const info = async (/** @type {Server} */ { client }) => String(await client().call('CLUSTER', 'INFO'));
+  for (const { port } of nodes.slice(1)) await first.client().call('CLUSTER', 'MEET', '127.0.0.1', port);
+  for (const node of nodes)
+    await until('all nodes know each other', async () => (await info(node)).includes('cluster_known_nodes:6'));
+  for (const [index, { client }] of nodes.slice(3).entries()) {
+    const id = String(await nodes[index]?.client().call('CLUSTER', 'MYID'));
+    await until('the node is a replica', () =>
+      client()
+        .call('CLUSTER', 'REPLICATE', id)
+        .then(
+          () => true,
+          () => false,
+        ),
+    );
+    await until('the replica is in step', async () => /master_link_status:up/.test(await client().info('replication')));
+  }
+  for (const node of nodes)
+    await until('the cluster is whole', async () => (await info(node)).includes('cluster_state:ok'));
+  const both = [second, /** @type {Server} */ (nodes[4])];
+  const holder = async () => ((await isMaster(second)) ? second : /** @type {Server} */ (nodes[4]));
+  return {
+    state: 'cluster',
+    nodes,
+    sentinels: [],
+    holder,
+    movedFrom: (server) =>
+      until(
+        'the replica has taken over',
+        async () => {
+          const other = both.find((each) => each !== server);
+          return other !== undefined && (await isMaster(other)) && (await info(other)).includes('cluster_state:ok');
+        },
+        40_000,
+      ),
+  };
+}
+
+/** @param {import('./types.ts').State} state @param {readonly string[]} [more] arguments of redis-server */
+export function startRedisSet(state, more = []) {
+  return { alone, sentinel, cluster }[state](more);
+}

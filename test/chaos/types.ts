@@ -1,0 +1,185 @@
+import type { ChildProcess } from 'node:child_process';
+import type { Redis } from 'ioredis';
+import type { Simulator } from '../../src/simulator/api.ts';
+import type { Cut, Rule } from './lane.mjs';
+import type { wire } from './wire.mjs';
+
+export type State = 'alone' | 'sentinel' | 'cluster';
+export type Wire = Awaited<ReturnType<typeof wire>>;
+
+/** One thing that goes wrong: done to a fleet under load, undone some seconds later. */
+export interface Fault {
+  readonly name: string;
+  /** For the table: what is done, in a few words. */
+  readonly about: string;
+  /** Kinds of Redis with which it is tried. */
+  readonly states: readonly State[];
+  /** Those with which it is tried in the short form too. */
+  readonly short?: readonly State[];
+  /** From `inject` to `lift`. Default 4,000: longer than the 2.5 s after which a replica works alone. */
+  readonly lastsMs?: number;
+  /** In the long form. Default: as `lastsMs`. */
+  readonly longMs?: number;
+  /**
+   * What callers may be answered meanwhile besides the ordinary: codes of the gateway's own, or `upstream 503` for one of
+   * Patchworks' that is passed on.
+   */
+  readonly may: readonly string[];
+  /** An answer may begin and visibly break off, as upstream's did. */
+  readonly mayBreakOff?: boolean;
+  /** Redis loses what it knew: a repeat of a keyed write is then a new one (docs/decisions/0009). */
+  readonly forgetsKeys?: boolean;
+  /** Lines of the log above `warn` that belong to it; none is expected otherwise. */
+  readonly logs?: RegExp;
+  /** Before the gateways start. */
+  readonly setup?: Setup;
+  readonly inject: (fleet: Fleet) => Promise<void> | void;
+  readonly lift?: (fleet: Fleet) => Promise<void> | void;
+}
+
+/** How the gateways of a fleet are started. */
+export interface Setup {
+  readonly redis?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly nodeArgs?: readonly string[];
+  /** Changes the configuration of one gateway, in place. */
+  readonly configure?: (config: Record<string, unknown>, index: number) => void;
+}
+
+/** A redis-server, or a Sentinel. */
+export interface Server {
+  readonly port: number;
+  child(): ChildProcess;
+  /** A client past every wire. */
+  client(): Redis;
+  /** kill -9. */
+  kill(): Promise<void>;
+  /** On the same port again, empty. */
+  start(): Promise<void>;
+  /** SIGSTOP and SIGCONT. */
+  stop(): void;
+  resume(): void;
+}
+
+export interface RedisSet {
+  readonly state: State;
+  readonly nodes: readonly Server[];
+  readonly sentinels: readonly Server[];
+  /** The one that the accounts' state is on now. */
+  holder(): Promise<Server>;
+  /** Resolves when another than this one holds it, and takes writes. */
+  movedFrom(server: Server): Promise<void>;
+}
+
+/** All ways of one gateway to the servers of Redis at once. */
+export interface Ways {
+  set(rule: Rule, where?: Parameters<Wire['set']>[1]): void;
+  cut(how: Cut): void;
+  refuse(): void;
+  heal(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Gateway {
+  readonly index: number;
+  readonly port: number;
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly toRedis: Ways;
+  readonly toUpstream: Wire;
+  child(): ChildProcess;
+  /** Spans of `performance.now()` in which its connections may break, as its process was killed; the last may be open. */
+  readonly down: { from: number; to: number }[];
+  /** Lines of its log at `warn` and above, and whatever it wrote to standard error. */
+  readonly lines: LogLine[];
+  readonly stderr: string[];
+  kill(): Promise<void>;
+  start(): Promise<void>;
+  stop(): void;
+  resume(): void;
+}
+
+export interface LogLine {
+  readonly level: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Fleet {
+  readonly redis: RedisSet;
+  readonly simulator: Simulator;
+  readonly gateways: readonly Gateway[];
+  close(): Promise<void>;
+}
+
+/** `read` is never stored, `cached` may be; `keyed` has an Idempotency-Key, `again` repeats one of those. */
+export type Kind = 'read' | 'cached' | 'write' | 'keyed' | 'again';
+export type Account = 'plenty' | 'tight';
+
+/** One request, by its caller's log. Times are `performance.now()`. */
+export interface Outcome {
+  readonly account: Account;
+  readonly kind: Kind;
+  readonly mark: string;
+  readonly gateway: number;
+  readonly begunAt: number;
+  readonly endedAt: number;
+  /** `silent`: there was neither an answer nor an end of the connection. */
+  readonly end: 'answered' | 'refused' | 'broken' | 'broken off' | 'silent';
+  /** 0 without an answer. */
+  readonly status: number;
+  /** Of a refusal of the gateway's; null for an answer of upstream. */
+  readonly code: string | null;
+  readonly retryAfter: string | null;
+  readonly replayed: boolean;
+  /** The answer says what it answers, and that is not what was asked. */
+  readonly mixed: boolean;
+}
+
+/** A request as upstream has it. */
+export interface Arrived {
+  readonly mark: string;
+  readonly account: Account;
+  readonly write: boolean;
+  readonly monotonic: number;
+}
+
+export interface Times {
+  readonly begunAt: number;
+  readonly injectedAt: number;
+  readonly liftedAt: number;
+  readonly endedAt: number;
+}
+
+export interface Evidence {
+  readonly outcomes: readonly Outcome[];
+  readonly arrived: readonly Arrived[];
+  readonly times: Times;
+  readonly ceiling: number;
+  /** By gateway. */
+  readonly down: readonly (readonly { from: number; to: number }[])[];
+  readonly leaks: readonly string[];
+  readonly logs: readonly string[];
+}
+
+/** A row of the table. */
+export interface Row {
+  readonly fault: string;
+  readonly about: string;
+  readonly state: State;
+  readonly requests: number;
+  /** From `inject` until all was normal again: what callers saw, by number. */
+  readonly saw: Readonly<Record<string, number>>;
+  /** Null: not within the time given. */
+  readonly recoveryMs: number | null;
+  readonly greatestIn60s: number;
+  readonly ceiling: number;
+  readonly duplicates: number;
+  /** Repeats that were new writes, as Redis had forgotten their key. */
+  readonly forgotten: number;
+  readonly lost: number;
+  readonly mixed: number;
+  readonly leaks: readonly string[];
+  /** What must not be; empty: held. */
+  readonly violations: readonly string[];
+}
