@@ -52,6 +52,16 @@ describe('three replicas on one Redis', () => {
     expect(upstream.between(from, from + 120_000) / 2).toBeGreaterThanOrEqual(ceiling * 0.985);
   });
 
+  test('refuse nobody for a hold that is not, in the millisecond in which they hear how the account stands', async () => {
+    const world = await worldOf(1);
+    world.clock.advance(0.6);
+    const [replica] = world.replicas;
+    for (let beats = 0; beats < 20; beats++) {
+      await world.pass(50);
+      expect(await world.ask(replica!)).not.toMatchObject({ by: 'hold' });
+    }
+  });
+
   const calm = async () => {
     const world = await worldOf(3);
     const upstream = new Upstream(240);
