@@ -119,6 +119,9 @@ function openSingle(settings: ConnectionSettings): Redis {
     sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
     // Hears of a fail-over from the Sentinels, instead of from commands that fail.
     failoverDetector: true,
+    // Of its connections to the Sentinels. One that is lost is made anew together with that to the server, and until then commands
+    // without an answer tell of a fail-over. By itself it would listen anew a minute later, as with `autoResubscribe` below.
+    sentinelReconnectStrategy: () => null,
   });
 }
 

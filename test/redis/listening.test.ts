@@ -1,0 +1,80 @@
+import { connect, createServer, type Socket } from 'node:net';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { ConnectionSettings } from '../../src/adapters/redis/connection.ts';
+import { openListener } from '../../src/adapters/redis/listener.ts';
+import { systemClock } from '../../src/clock.ts';
+import { redisServer, until } from '../support/redis.ts';
+
+const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+// A rejection that nobody handles ends a process.
+let unhandled: unknown[] = [];
+const note = (reason: unknown) => void unhandled.push(reason);
+beforeEach(() => {
+  unhandled = [];
+  process.on('unhandledRejection', note);
+});
+afterEach(() => void process.off('unhandledRejection', note));
+
+/** Passes on what comes, but asks `onSubscribe` about each SUBSCRIBE: does it get there? */
+async function gate(to: number, onSubscribe: (caller: Socket, turn: number) => boolean) {
+  let turns = 0;
+  const sockets = new Set<Socket>();
+  const server = createServer((caller) => {
+    const far = connect(to, '127.0.0.1');
+    for (const [socket, other] of [
+      [caller, far],
+      [far, caller],
+    ] as const) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => other.destroy());
+    }
+    far.pipe(caller);
+    caller.on('data', (chunk) => {
+      const asks = /\bsubscribe\r\n/i.test(chunk.toString('latin1'));
+      if (asks) turns += 1;
+      if (!asks || onSubscribe(caller, turns)) far.write(chunk);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  return {
+    port,
+    turns: () => turns,
+    hangUp: () => sockets.forEach((socket) => void socket.destroy()),
+    [Symbol.asyncDispose]: () =>
+      new Promise<void>((resolve) => {
+        for (const socket of sockets) socket.destroy();
+        server.close(() => resolve());
+      }),
+  };
+}
+
+test('a connection that is lost while it begins to listen again ends nothing, and the next one listens', async () => {
+  await using redis = await redisServer();
+  await using between = await gate(redis.port, (caller, turn) => {
+    if (turn > 1 && turn < 4) caller.destroy();
+    return turn === 1 || turn >= 4;
+  });
+  const settings: ConnectionSettings = {
+    username: null,
+    password: null,
+    sentinelPassword: null,
+    tls: null,
+    timeoutMs: 100,
+    servers: { kind: 'alone', host: '127.0.0.1', port: between.port, db: 0 },
+  };
+  const listener = openListener({ settings, clock: systemClock, log: quiet });
+  let times = 0;
+  const began = () => {
+    times += 1;
+  };
+  listener.listen('news', { message: () => {}, began });
+  await until('it listens', async () => times === 1);
+  between.hangUp();
+  await until('it listens again', async () => times === 2);
+  expect(between.turns()).toBe(4);
+  listener.close();
+  expect(unhandled).toEqual([]);
+});
