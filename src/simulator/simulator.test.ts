@@ -192,6 +192,21 @@ describe('the order of the checks', () => {
     expect((await api.ask('/api/v1/flows', { key: FAKE_SPARE_KEY })).status).toBe(200);
   });
 
+  test('JSON answers say what they answer: a switch', async () => {
+    const body = '{"name":"one"}';
+    const sha256 = createHash('sha256').update(body).digest('hex');
+    await using api = await simulate({ switches: { echo: true } });
+    const made = await api.ask('/api/v1/data-pool?mark=w1', { method: 'POST', body });
+    expect(await made.json()).toMatchObject({
+      data: { name: 'one' },
+      echo: { target: '/api/v1/data-pool?mark=w1', bodySha256: sha256 },
+    });
+    const missing = await api.ask('/api/v1/flows/99999?mark=r1');
+    expect(await missing.json()).toMatchObject({ echo: { target: '/api/v1/flows/99999?mark=r1', bodySha256: null } });
+    api.simulator.set({ echo: false });
+    expect(await (await api.ask('/api/v1/flows/1')).json()).not.toHaveProperty('echo');
+  });
+
   test('errors are pages where JSON is not asked for, and without the switch they are not', async () => {
     await using api = await simulate();
     const page = await api.ask('/api/v1/flows', { key: null, headers: { Accept: '*/*' } });

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
-import { cleanUp, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
+import { cleanUp, cleanUpAtTheEnd, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
 import { wire } from './wire.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -17,6 +17,7 @@ const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${pa
 const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
 
 const FAULTS = ['none', 'redis-kill', 'redis-stop', 'flushall', 'partition', 'gateway-kill', 'gateway-stop'];
+cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: {
     fault: { type: 'string', default: 'none' },

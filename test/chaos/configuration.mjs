@@ -11,10 +11,10 @@ const hash = (/** @type {string} */ text) => createHash('sha256').update(text).d
 const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 
 /**
- * @param {{ port: number, upstreamPort: number, redis: object }} ways
+ * @param {{ port: number, upstreamPort: number, redis: object, redisTimeout: string }} ways
  * @returns {Record<string, unknown>}
  */
-export function configuration({ port, upstreamPort, redis }) {
+export function configuration({ port, upstreamPort, redis, redisTimeout }) {
   const origin = `http://127.0.0.1:${upstreamPort}`;
   const upstream = (/** @type {string} */ account) => ({ account, origin, timeout: '3s' });
   const tenant = (/** @type {string} */ id, /** @type {string} */ account, /** @type {object} */ quota) => [
@@ -23,8 +23,7 @@ export function configuration({ port, upstreamPort, redis }) {
   ];
   return {
     listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
-    // A machine that runs other things too stands still for longer than a command has by default.
-    redis: { ...redis, timeout: '250ms' },
+    redis: { ...redis, timeout: redisTimeout },
     accounts: {
       plenty: { quota: PLENTY, credentials: [{ id: 'plenty', apiKey: 'fake-chaos-account-plenty' }] },
       tight: {

@@ -13,7 +13,11 @@ import { pause, until } from './rig.mjs';
 const LASTS_MS = 4_000;
 /** All that a replica waits for on its way back is below: a new Redis for 2 s, a breaker for 5 s, a hold for 10 s. */
 const RECOVERY_MS = 30_000;
-const BEFORE = { short: 1_500, long: 2_500 };
+const BEFORE_MS = { short: 500, long: 1_500 };
+/** What was forgotten shows when all seems normal again. */
+const AFTER_MS = { short: 1_500, long: 4_000 };
+/** The default is 100 ms; a machine that runs other things too stands still for longer than that. */
+const REDIS_TIMEOUT = { short: '1s', long: '250ms' };
 const LOAD = { short: { callers: 6, thinkMs: 40 }, long: { callers: 12, thinkMs: 40 } };
 
 /**
@@ -21,21 +25,27 @@ const LOAD = { short: { callers: 6, thinkMs: 40 }, long: { callers: 12, thinkMs:
  * @returns {Promise<import('./types.ts').Row>}
  */
 export async function experiment(fault, state, { short = false } = {}) {
-  const fleet = await startFleet({ state, ...(fault.setup && { setup: fault.setup }) });
+  const fleet = await startFleet({
+    state,
+    redisTimeout: short ? REDIS_TIMEOUT.short : REDIS_TIMEOUT.long,
+    ...(fault.setup && { setup: fault.setup }),
+  });
   try {
     await untilShared(fleet);
     const before = fleet.gateways.map(footprint);
     const load = startLoad(fleet.gateways, short ? LOAD.short : LOAD.long);
     const begunAt = performance.now();
     await untilNormal(load.outcomes, begunAt, fleet);
-    await pause(short ? BEFORE.short : BEFORE.long);
+    await until('half of the small ceiling is used', load.ready);
+    await pause(short ? BEFORE_MS.short : BEFORE_MS.long);
     load.crowd();
     const injectedAt = performance.now();
-    await fault.inject(fleet);
-    await pause((short ? undefined : fault.longMs) ?? fault.lastsMs ?? LASTS_MS);
-    await fault.lift?.(fleet);
+    const injected = await fault.inject(fleet);
+    await pause((short ? fault.lastsMs : (fault.longMs ?? fault.lastsMs)) ?? LASTS_MS);
+    await fault.lift?.(fleet, injected);
     const liftedAt = performance.now();
     await untilNormal(load.outcomes, liftedAt, fleet).catch(() => {});
+    await pause(short ? AFTER_MS.short : AFTER_MS.long);
     await load.stop();
     const endedAt = performance.now();
     const leaks = [];

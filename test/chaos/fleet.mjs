@@ -22,12 +22,13 @@ export const ACCOUNT_KEYS = { plenty: 'fake-chaos-account-plenty', tight: 'fake-
 /**
  * @param {object} options
  * @param {import('./types.ts').State} options.state
+ * @param {string} options.redisTimeout
  * @param {number} [options.gateways]
  * @param {import('./types.ts').Setup} [options.setup]
  * @param {import('../../src/simulator/options.ts').SimulatorOptions} [options.simulator]
  * @returns {Promise<Fleet>}
  */
-export async function startFleet({ state, gateways: count = 3, setup = {}, simulator: options }) {
+export async function startFleet({ state, redisTimeout, gateways: count = 3, setup = {}, simulator: options }) {
   /** @type {(() => unknown)[]} */
   const closing = [];
   const close = async () => {
@@ -57,7 +58,7 @@ export async function startFleet({ state, gateways: count = 3, setup = {}, simul
       const toUpstream = await wire(simulator.port);
       closing.push(() => toUpstream.close());
       const port = await freePort();
-      const config = configuration({ port, upstreamPort: toUpstream.port, redis: addresses });
+      const config = configuration({ port, upstreamPort: toUpstream.port, redis: addresses, redisTimeout });
       setup.configure?.(config, index);
       const file = join(scratch, `gateway-${port}.json`);
       writeFileSync(file, JSON.stringify(config));

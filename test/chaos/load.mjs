@@ -77,7 +77,8 @@ export function startLoad(gateways, { callers, thinkMs }) {
       if (!crowd && taken >= early) await pause(20);
       else {
         taken += 1;
-        await call('tight', 'read', fresh('t'), oneOf(TENANTS.tight));
+        const { status } = await call('tight', 'read', fresh('t'), oneOf(TENANTS.tight));
+        if (status !== 200) taken -= 1;
         await pause(thinkMs * (0.5 + Math.random()));
       }
     }
@@ -85,6 +86,8 @@ export function startLoad(gateways, { callers, thinkMs }) {
   const all = [...Array.from({ length: callers }, mixed), ...Array.from({ length: Math.ceil(callers / 2) }, crowding)];
   return {
     outcomes,
+    /** Whether those of `tight` have what they take before the fault. */
+    ready: () => taken >= early,
     /** From now on those of `tight` want everything. */
     crowd() {
       crowd = true;

@@ -8,13 +8,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
-import { cleanUp, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
+import { cleanUp, cleanUpAtTheEnd, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
 import { wire } from './wire.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 // The built product: by a path that the type checker does not follow.
 const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
 
+cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: {
     fault: { type: 'string', default: 'none' },

@@ -1,5 +1,5 @@
 // Redis as gateways may have it: alone, with three Sentinels, or as a Cluster of three masters and their replicas.
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { end, freePort, scratch, start, until } from './rig.mjs';
@@ -12,19 +12,24 @@ export const NAME = 'chaos';
 const SLOTS = 16_384;
 /** Of a master. All accounts are on the second, by their names: {tight} is slot 7,246, {plenty} 6,581. */
 const SHARE = 5_461;
+/** Of what a run asks a server itself: one that hangs must not hang the run. */
+const ASK_MS = 5_000;
 const HOST = ['--bind', '127.0.0.1', '--save', '', '--repl-diskless-sync-delay', '0'];
 
 /** @param {readonly string[]} args @returns {Promise<Server>} */
 async function startServer(args) {
   const port = await freePort();
+  const own = ['--port', String(port), '--dir', mkdtempSync(join(scratch, 'redis-'))];
   /** @type {Redis | null} */
   let client = null;
   const ask = () => {
-    client ??= new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null }).on('error', () => {});
+    if (client !== null) return client;
+    client = new Redis({ port, commandTimeout: ASK_MS, retryStrategy: () => 50, maxRetriesPerRequest: null });
+    client.on('error', () => {});
     return client;
   };
   const run = () => {
-    const child = start('redis-server', [...args, '--port', String(port)]);
+    const child = start('redis-server', [...args, ...own]);
     child.stdout?.resume();
     child.once('exit', () => {
       client?.disconnect();
@@ -67,7 +72,7 @@ const isMaster = async ({ child, client }) =>
 
 /** @param {readonly string[]} more @returns {Promise<RedisSet>} */
 async function alone(more) {
-  const node = await startServer([...HOST, '--dir', scratch, ...more]);
+  const node = await startServer([...HOST, ...more]);
   return {
     state: 'alone',
     nodes: [node],
@@ -79,7 +84,7 @@ async function alone(more) {
 
 /** @param {readonly string[]} more @returns {Promise<RedisSet>} */
 async function sentinel(more) {
-  const args = [...HOST, '--dir', scratch, ...more];
+  const args = [...HOST, ...more];
   const master = await startServer(args);
   const nodes = [master, await startServer([...args, '--replicaof', '127.0.0.1', String(master.port)])];
   const sentinels = [];
@@ -87,7 +92,6 @@ async function sentinel(more) {
     const file = join(scratch, `sentinel-${master.port}-${i}.conf`);
     const lines = [
       'bind 127.0.0.1',
-      `dir ${scratch}`,
       `sentinel monitor ${NAME} 127.0.0.1 ${master.port} 2`,
       `sentinel down-after-milliseconds ${NAME} 1000`,
       // Two that stand at once may split the votes; twice this later they try again.
@@ -127,17 +131,8 @@ async function sentinel(more) {
 async function cluster(more) {
   /** @type {Server[]} */
   const nodes = [];
-  for (let i = 0; i < 6; i++) {
-    const own = [
-      '--cluster-enabled',
-      'yes',
-      '--cluster-node-timeout',
-      '1500',
-      '--cluster-config-file',
-      `nodes-${await freePort()}.conf`,
-    ];
-    nodes.push(await startServer([...HOST, '--dir', scratch, ...own, ...more]));
-  }
+  const own = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1500'];
+  for (let i = 0; i < 6; i++) nodes.push(await startServer([...HOST, ...own, ...more]));
   const [first, second, third] = /** @type {[Server, Server, Server]} */ (/** @type {unknown} */ (nodes));
   const starts = [0, SHARE, 2 * SHARE, SLOTS];
   for (const [index, { client }] of [first, second, third].entries()) {

@@ -41,9 +41,14 @@ export function start(command, args, more = {}) {
 /** @param {import('node:child_process').ChildProcess} child @param {NodeJS.Signals} signal */
 export async function end(child, signal = 'SIGKILL') {
   if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = new Promise((resolve) => child.once('exit', resolve));
-  child.kill(signal);
-  await Promise.race([gone, pause(40_000)]);
+  await new Promise((resolve) => {
+    const late = setTimeout(resolve, 40_000, null);
+    child.once('exit', () => {
+      clearTimeout(late);
+      resolve(null);
+    });
+    child.kill(signal);
+  });
 }
 export function cleanUp() {
   for (const child of children) {
@@ -52,18 +57,20 @@ export function cleanUp() {
   }
   rmSync(scratch, { recursive: true, force: true });
 }
-for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
-  process.once(signal, () => {
+/** For a run by hand: what is ended, or fails half-way, must not leave servers behind. */
+export function cleanUpAtTheEnd() {
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+    process.once(signal, () => {
+      cleanUp();
+      process.exit(130);
+    });
+  }
+  process.once('uncaughtException', (error) => {
     cleanUp();
-    process.exit(130);
+    process.stderr.write(`${error.stack}\n`);
+    process.exit(2);
   });
 }
-// What fails half-way must not leave servers behind.
-process.once('uncaughtException', (error) => {
-  cleanUp();
-  process.stderr.write(`${error.stack}\n`);
-  process.exit(2);
-});
 
 /** @param {number} port @param {string[]} more */
 export async function startRedis(port, more = []) {

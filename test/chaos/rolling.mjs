@@ -6,13 +6,14 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { cleanUp, end, freePort, MAIN, scratch, start, startRedis } from './rig.mjs';
+import { cleanUp, cleanUpAtTheEnd, end, freePort, MAIN, scratch, start, startRedis } from './rig.mjs';
 import { rollingConfiguration, rollingReplacement } from './rolling/course.mjs';
 
 // The built product: by a path that the type checker does not follow.
 const built = fileURLToPath(new URL('../../dist/simulator/simulator.js', import.meta.url));
 const { createSimulator } = await import(built);
 
+cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },

@@ -2,40 +2,59 @@
 // what it started.
 //
 //     npm run test:chaos                                       everything, some fifteen minutes
-//     npm run test:chaos -- --fault redis-hung --state alone   one row
+//     npm run test:chaos -- --fault redis-hung --state alone   one row; both may be given several times
+//     npm run test:chaos -- --short                            what the test suite runs
 //     npm run test:chaos -- --list
+//     npm run test:chaos -- --write                            puts its rows into docs/reliability.md
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { experiment } from './experiment.mjs';
 import { faults } from './faults/all.mjs';
-import { cleanUp } from './rig.mjs';
+import { cleanUp, cleanUpAtTheEnd } from './rig.mjs';
+import { documentWith } from './table.mjs';
 
+const DOCUMENT = fileURLToPath(new URL('../../docs/reliability.md', import.meta.url));
+
+cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: {
     fault: { type: 'string', multiple: true },
     state: { type: 'string', multiple: true },
     short: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
   },
 });
 const say = (/** @type {string} */ line) => void process.stdout.write(`${line}\n`);
 for (const name of values.fault ?? [])
   if (!faults.some((each) => each.name === name)) throw new Error(`no fault ${name}; --list shows them`);
 
-const wanted = faults
-  .filter(({ name }) => values.fault?.includes(name) ?? true)
-  .flatMap((fault) => {
-    const states = values.short && values.fault === undefined ? (fault.short ?? []) : fault.states;
-    return states.filter((state) => values.state?.includes(state) ?? true).map((state) => ({ fault, state }));
-  });
-if (values.list) for (const { fault, state } of wanted) say(`${fault.name} (${state}): ${fault.about}`);
-else {
-  let failed = 0;
+const all = faults.flatMap((fault) => fault.states.map((state) => ({ fault, state })));
+const wanted = all
+  .filter(({ fault: { name } }) => values.fault?.includes(name) ?? true)
+  .filter(({ state }) => values.state?.includes(state) ?? true)
+  // Those that are named are run, if need be in short.
+  .filter(({ fault, state }) => !values.short || values.fault !== undefined || fault.short?.includes(state));
+
+async function run() {
+  /** @type {import('./types.ts').Row[]} */
+  const rows = [];
   for (const { fault, state } of wanted) {
     const row = await experiment(fault, state, { short: values.short });
-    say(JSON.stringify(row));
-    if (row.violations.length > 0) failed += 1;
+    const { about: _, ...rest } = row;
+    say(JSON.stringify(rest));
+    rows.push(row);
   }
-  say(`${wanted.length - failed} held, ${failed} did not`);
-  process.exitCode = failed > 0 || wanted.length === 0 ? 1 : 0;
+  if (values.write) {
+    const order = all.map(({ fault, state }) => `${fault.name} ${state}`);
+    writeFileSync(DOCUMENT, documentWith(readFileSync(DOCUMENT, 'utf8'), rows, order));
+  }
+  const held = rows.filter(({ violations }) => violations.length === 0).length;
+  say(`${held} held, ${rows.length - held} did not`);
+  process.exitCode = held < rows.length || held === 0 ? 1 : 0;
 }
+
+if (values.list) for (const { fault, state } of wanted) say(`${fault.name} (${state}): ${fault.about}`);
+else await run();
 cleanUp();

@@ -33,8 +33,9 @@ export interface Fault {
   readonly logs?: RegExp;
   /** Before the gateways start. */
   readonly setup?: Setup;
-  readonly inject: (fleet: Fleet) => Promise<void> | void;
-  readonly lift?: (fleet: Fleet) => Promise<void> | void;
+  /** What it resolves to, `lift` is given. */
+  readonly inject: (fleet: Fleet) => unknown;
+  readonly lift?: (fleet: Fleet, injected: unknown) => unknown;
 }
 
 /** How the gateways of a fleet are started. */

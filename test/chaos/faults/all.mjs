@@ -1,5 +1,6 @@
 // All that the suite knows to do wrong.
 import { redisFaults } from './redis.mjs';
+import { redisWireFaults } from './redis-wire.mjs';
 
 /** @type {readonly import('../types.ts').Fault[]} */
-export const faults = [...redisFaults];
+export const faults = [...redisFaults, ...redisWireFaults];
