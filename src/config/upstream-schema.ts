@@ -62,7 +62,8 @@ export const upstreamSchema = z.strictObject({
     description: 'Account whose quota and credentials are used. Needed only where there are several.',
   }),
   origin: doc(origin().optional(), {
-    description: 'Scheme, host and port. `core` and `start` have the addresses of Patchworks as defaults.',
+    description:
+      'Scheme, host and port. `core` and `start` have the addresses of Patchworks as defaults. A name that leads elsewhere is followed within a minute: no connection is used for longer.',
   }),
   timeout: doc(duration(10, HOUR).optional(), {
     description:

@@ -1,12 +1,18 @@
 import { Readable, Transform } from 'node:stream';
 import { Pool } from 'undici';
-import type { Clock } from '../../clock.ts';
+import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Outbound, Sender, Sent } from '../../upstream/sender.ts';
 import { Attempt } from './attempt.ts';
 
 /** Connections to one origin: what `maxInFlight` may be at most, or requests would wait here, with a slot and unseen. */
 const CONNECTIONS = 1_024;
 const CONNECT_TIMEOUT_MS = 10_000;
+/**
+ * A connection in use is never idle, so nothing else would end it: an upstream whose name leads elsewhere since would be asked at its
+ * old address for as long as that answers. The name is looked up anew with each connection. Not undici's `clientTtl`: it goes by the
+ * wall clock, and asks a connection that still carries a long answer to close with every request.
+ */
+const CONNECTION_LIFE_MS = 60_000;
 
 /**
  * A {@link Sender} on undici pools, one for each origin. Origins come from configuration, so their number is bounded.
@@ -14,28 +20,36 @@ const CONNECT_TIMEOUT_MS = 10_000;
  * seconds, and {@link Attempt} keeps its own.
  */
 export function createUndiciSender(options: { readonly clock: Clock }): Sender {
-  const pools = new Map<string, Pool>();
+  const { clock } = options;
+  const pools = new Map<string, { readonly pool: Pool; readonly until: MonotonicMs }>();
+  /** What these still carry is finished; idle connections of theirs are closed at once. */
+  const closing = new Set<Promise<void>>();
+
+  const retire = (pool: Pool): void => {
+    const closed = pool.close().then(() => void closing.delete(closed));
+    closing.add(closed);
+  };
 
   const poolOf = (origin: string): Pool => {
-    let pool = pools.get(origin);
-    if (pool === undefined) {
-      pool = new Pool(origin, {
-        connections: CONNECTIONS,
-        pipelining: 1,
-        allowH2: false,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-        connect: { timeout: CONNECT_TIMEOUT_MS },
-      });
-      pools.set(origin, pool);
-    }
+    const current = pools.get(origin);
+    if (current !== undefined && clock.monotonic() < current.until) return current.pool;
+    if (current !== undefined) retire(current.pool);
+    const pool = new Pool(origin, {
+      connections: CONNECTIONS,
+      pipelining: 1,
+      allowH2: false,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: { timeout: CONNECT_TIMEOUT_MS },
+    });
+    pools.set(origin, { pool, until: (clock.monotonic() + CONNECTION_LIFE_MS) as MonotonicMs });
     return pool;
   };
 
   return {
     send: (request: Outbound): Promise<Sent> =>
       new Promise((resolve) => {
-        const attempt = new Attempt(request, options.clock, resolve);
+        const attempt = new Attempt(request, clock, resolve);
         poolOf(request.origin).dispatch(
           {
             path: request.target,
@@ -47,7 +61,9 @@ export function createUndiciSender(options: { readonly clock: Clock }): Sender {
         );
       }),
     close: async () => {
-      await Promise.all([...pools.values()].map((pool) => pool.close()));
+      for (const { pool } of pools.values()) retire(pool);
+      pools.clear();
+      await Promise.all(closing);
     },
   };
 }
