@@ -64,6 +64,31 @@ export function withTools(wanted) {
   return now;
 }
 
+/**
+ * Libraries that the chaos suite puts in front of the C library of a process, so that its wall clock and the names of hosts can be
+ * changed while it runs: by path, the Debian package they come with.
+ * @type {Record<string, string>}
+ */
+const libraries = { 'faketime/libfaketimeMT.so.1': 'libfaketime', 'libnss_wrapper.so': 'libnss-wrapper' };
+
+/** Its path, for LD_PRELOAD. @param {'faketime/libfaketimeMT.so.1' | 'libnss_wrapper.so'} name */
+export function libraryPath(name) {
+  const found = pathOf(name);
+  if (found !== null) return found;
+  const wanted = /** @type {string} */ (libraries[name]);
+  const failure = unpack([wanted]);
+  const now = pathOf(name);
+  if (now === null) throw new Error(`the chaos suite needs ${name} (Debian: ${wanted})\n${failure ?? ''}`);
+  return now;
+}
+
+/** In the folder of this machine's kind, such as x86_64-linux-gnu. @param {string} name */
+function pathOf(name) {
+  const folders = ['/usr/lib', join(root, 'usr/lib')].filter(existsSync);
+  const all = folders.flatMap((folder) => readdirSync(folder).map((kind) => join(folder, kind, name)));
+  return all.find((path) => /-linux-gnu/.test(path) && existsSync(path)) ?? null;
+}
+
 /** Whatever else is installed under that name: charts are rendered by the version of the lock file. @param {Tool} program */
 function takeFromLayer(program) {
   const name = tools[program]?.inLayer;

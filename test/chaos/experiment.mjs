@@ -62,7 +62,8 @@ export async function experiment(fault, state, { short = false } = {}) {
       leaks,
       logs: logsOf(fleet, fault),
     };
-    return judge(evidence, fault, state);
+    const row = judge(evidence, fault, state);
+    return { ...row, violations: [...row.violations, ...((await fault.check?.(fleet)) ?? [])] };
   } finally {
     await fleet.close();
   }

@@ -44,7 +44,9 @@ export async function startFleet({ state, redisTimeout, gateways: count = 3, set
       ...options,
     });
     closing.push(() => simulator.close());
-    const redis = await startRedisSet(state, setup.redis);
+    const front = await setup.front?.(simulator.port);
+    closing.push(() => front?.close());
+    const redis = await startRedisSet(state, setup.redis, setup.redisEnv?.());
     closing.push(async () => {
       for (const { resume, kill } of [...redis.sentinels, ...redis.nodes]) {
         resume();
@@ -55,7 +57,7 @@ export async function startFleet({ state, redisTimeout, gateways: count = 3, set
     for (let index = 0; index < count; index++) {
       const { ways, addresses } = await wireUp(redis);
       closing.push(() => ways.close());
-      const toUpstream = await wire(simulator.port);
+      const toUpstream = await wire(front?.port ?? simulator.port);
       closing.push(() => toUpstream.close());
       const port = await freePort();
       const config = configuration({ port, upstreamPort: toUpstream.port, redis: addresses, redisTimeout });

@@ -1,4 +1,5 @@
 // One gateway as a process, with what a run wants to know of it.
+import { readFileSync } from 'node:fs';
 import { end, MAIN, start, until } from './rig.mjs';
 
 /** @typedef {import('./types.ts').Gateway} Gateway */
@@ -32,7 +33,17 @@ export async function startGateway({ index, port, file, toRedis, toUpstream, set
   };
   const run = async () => {
     adminPort = 0;
-    const child = start(process.execPath, [...(setup.nodeArgs ?? []), MAIN, 'serve', '--config', file], setup.env);
+    const args = [...(setup.nodeArgs ?? []), MAIN, 'serve', '--config', file];
+    const child = start(process.execPath, args, setup.env?.(index), setup.stdoutIsFull);
+    if (setup.stdoutIsFull) {
+      // It can say nothing: the ports are those of the configuration.
+      adminPort = configuredAdminPort(file);
+      const ready = () =>
+        fetch(`http://127.0.0.1:${adminPort}/livez`)
+          .then(({ ok }) => ok)
+          .catch(() => false);
+      await until(`gateway ${index} lives`, ready);
+    }
     byLine(child.stdout, hear);
     child.stderr?.on('data', (chunk) => void stderr.push(String(chunk)));
     await until(
@@ -70,6 +81,9 @@ export async function startGateway({ index, port, file, toRedis, toUpstream, set
     resume: () => void child.kill('SIGCONT'),
   };
 }
+
+/** @param {string} file */
+const configuredAdminPort = (file) => Number(JSON.parse(readFileSync(file, 'utf8')).listen.admin.port);
 
 /** @param {string} text @returns {LogLine | null} */
 function parsed(text) {

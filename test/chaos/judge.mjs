@@ -93,6 +93,7 @@ function faultOfOutcome({ down }, fault, outcome) {
   if (mixed) return 'an answer to another request';
   if (end === 'silent') return 'no answer at all';
   if (end === 'broken off' && fault.mayBreakOff) return null;
+  if ((end === 'broken' || end === 'refused') && fault.mayBreak) return null;
   if (end !== 'answered') {
     const excused = down[gateway]?.some(({ from, to }) => begunAt <= to + BREAKING_MS && endedAt >= from);
     return excused ? null : `a connection ${end} by a gateway that lived`;

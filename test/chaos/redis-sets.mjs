@@ -16,8 +16,8 @@ const SHARE = 5_461;
 const ASK_MS = 5_000;
 const HOST = ['--bind', '127.0.0.1', '--save', '', '--repl-diskless-sync-delay', '0'];
 
-/** @param {readonly string[]} args @returns {Promise<Server>} */
-async function startServer(args) {
+/** @param {readonly string[]} args @param {import('./types.ts').Environment} [env] @returns {Promise<Server>} */
+async function startServer(args, env) {
   const port = await freePort();
   const own = ['--port', String(port), '--dir', mkdtempSync(join(scratch, 'redis-'))];
   /** @type {Redis | null} */
@@ -29,7 +29,7 @@ async function startServer(args) {
     return client;
   };
   const run = () => {
-    const child = start('redis-server', [...args, ...own]);
+    const child = start('redis-server', [...args, ...own], env);
     child.stdout?.resume();
     child.once('exit', () => {
       client?.disconnect();
@@ -70,9 +70,9 @@ const isMaster = async ({ child, client }) =>
       .catch(() => ''),
   );
 
-/** @param {readonly string[]} more @returns {Promise<RedisSet>} */
-async function alone(more) {
-  const node = await startServer([...HOST, ...more]);
+/** @param {readonly string[]} more @param {import('./types.ts').Environment} [env] @returns {Promise<RedisSet>} */
+async function alone(more, env) {
+  const node = await startServer([...HOST, ...more], env);
   return {
     state: 'alone',
     nodes: [node],
@@ -176,7 +176,10 @@ async function cluster(more) {
   };
 }
 
-/** @param {import('./types.ts').State} state @param {readonly string[]} [more] arguments of redis-server */
-export function startRedisSet(state, more = []) {
-  return { alone, sentinel, cluster }[state](more);
+/**
+ * @param {import('./types.ts').State} state @param {readonly string[]} [more] arguments of redis-server
+ * @param {import('./types.ts').Environment} [env] of one that is alone
+ */
+export function startRedisSet(state, more = [], env = {}) {
+  return { alone, sentinel, cluster }[state](more, env);
 }

@@ -1,6 +1,6 @@
 // What the chaos runs are made of: child processes that end with the run, and a Redis.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,9 +31,14 @@ export const freePort = () =>
     });
   });
 
-/** @param {string} command @param {readonly string[]} args @param {Readonly<Record<string, string>>} [more] environment */
-export function start(command, args, more = {}) {
-  const child = spawn(command, args, { env: { ...env, ...more }, stdio: ['ignore', 'pipe', 'pipe'] });
+/**
+ * @param {string} command @param {readonly string[]} args @param {Readonly<Record<string, string>>} [more] environment
+ * @param {boolean} [stdoutIsFull] every write to it fails: no space left on device
+ */
+export function start(command, args, more = {}, stdoutIsFull = false) {
+  const stdout = stdoutIsFull ? openSync('/dev/full', 'w') : 'pipe';
+  const child = spawn(command, args, { env: { ...env, ...more }, stdio: ['ignore', stdout, 'pipe'] });
+  if (typeof stdout === 'number') closeSync(stdout);
   children.add(child);
   child.once('exit', () => children.delete(child));
   return child;

@@ -27,6 +27,8 @@ export interface Fault {
   readonly may: readonly string[];
   /** An answer may begin and visibly break off, as upstream's did. */
   readonly mayBreakOff?: boolean;
+  /** Connections of callers may end before an answer: where the kernel has none left for the gateway. */
+  readonly mayBreak?: boolean;
   /** Redis loses what it knew: a repeat of a keyed write is then a new one (docs/decisions/0009). */
   readonly forgetsKeys?: boolean;
   /** Lines of the log above `warn` that belong to it; none is expected otherwise. */
@@ -36,12 +38,22 @@ export interface Fault {
   /** What it resolves to, `lift` is given. */
   readonly inject: (fleet: Fleet) => unknown;
   readonly lift?: (fleet: Fleet, injected: unknown) => unknown;
+  /** What else must not be, that this fault alone can show; looked at when the load is over. */
+  readonly check?: (fleet: Fleet) => Promise<readonly string[]> | readonly string[];
 }
+
+export type Environment = Readonly<Record<string, string>>;
 
 /** How the gateways of a fleet are started. */
 export interface Setup {
   readonly redis?: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
+  readonly redisEnv?: () => Environment;
+  /** Of the gateway with this index. */
+  readonly env?: (index: number) => Environment;
+  /** Stands before the simulator, such as TLS. */
+  readonly front?: (simulatorPort: number) => Promise<{ readonly port: number; close(): Promise<void> }>;
+  /** Standard output is a file system with no room left: no line of the log arrives anywhere. */
+  readonly stdoutIsFull?: boolean;
   readonly nodeArgs?: readonly string[];
   /** Changes the configuration of one gateway, in place. */
   readonly configure?: (config: Record<string, unknown>, index: number) => void;
