@@ -1,6 +1,7 @@
 // All that the suite knows to do wrong.
 import { redisFaults } from './redis.mjs';
 import { redisWireFaults } from './redis-wire.mjs';
+import { upstreamFaults } from './upstream.mjs';
 
 /** @type {readonly import('../types.ts').Fault[]} */
-export const faults = [...redisFaults, ...redisWireFaults];
+export const faults = [...redisFaults, ...redisWireFaults, ...upstreamFaults];

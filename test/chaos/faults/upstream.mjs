@@ -1,0 +1,212 @@
+// What Patchworks, or the way to it, does wrong. Played by the simulator where the answer itself is at fault, so that its record says what
+// was counted and carried out, and by the wire of each gateway where bytes or connections are.
+import { AUTHORITY, tlsFront } from '../tls.mjs';
+
+/** @typedef {import('../types.ts').Fault} Fault */
+/** @typedef {import('../types.ts').Fleet} Fleet */
+/** @typedef {import('../../../src/simulator/faults.ts').Fault} Inflicted */
+
+const ALL = '* /api/v1/**';
+const ALONE = /** @type {const} */ (['alone']);
+/** Once enough has failed, nothing is sent for a while. */
+const CLOSED_OFF = 'breaker_open';
+/** After the breaker's pause of 5 s, its doubling, and the probes. */
+const ONCE = { states: ALONE, short: ALONE };
+
+/** @param {Fleet} fleet @param {Inflicted} fault */
+const inflict = ({ simulator }, fault) => simulator.fault({ match: ALL, fault, where: 'answer' });
+const heal = (/** @type {Fleet} */ { simulator }) => simulator.clearFaults();
+/** @param {Fleet} fleet @param {(wire: import('../types.ts').Wire) => unknown} change */
+const onWires = async ({ gateways }, change) => {
+  for (const { toUpstream } of gateways) await change(toUpstream);
+};
+const healWires = (/** @type {Fleet} */ fleet) => onWires(fleet, (wire) => wire.heal());
+
+/**
+ * Each request is carried out before its answer goes wrong: what is sent twice then would be done twice.
+ * @param {string} name @param {string} about @param {Inflicted} fault @param {Partial<Fault>} more
+ * @returns {Fault}
+ */
+const answer = (name, about, fault, more) => ({
+  ...ONCE,
+  name,
+  about,
+  may: ['upstream_protocol', CLOSED_OFF],
+  inject: (fleet) => inflict(fleet, fault),
+  lift: heal,
+  ...more,
+});
+const TIMES_OUT = { may: ['upstream_timeout', CLOSED_OFF], lastsMs: 6_000 };
+const answers = [
+  answer('upstream-reset', 'connections are reset before the answer', { kind: 'reset', when: 'before' }, {}),
+  answer(
+    'upstream-reset-in-body',
+    'connections are reset in the middle of a body',
+    { kind: 'reset', when: 'after' },
+    { mayBreakOff: true },
+  ),
+  answer('upstream-stalled-headers', 'no answer ever comes', { kind: 'stall', when: 'before' }, TIMES_OUT),
+  answer(
+    'upstream-stalled-body',
+    'answers stop in the middle of their body',
+    { kind: 'stall', when: 'body' },
+    { ...TIMES_OUT, mayBreakOff: true },
+  ),
+  answer(
+    'upstream-truncated',
+    'answers end before their Content-Length',
+    { kind: 'truncate', framing: 'length' },
+    { mayBreakOff: true },
+  ),
+  answer(
+    'upstream-truncated-chunks',
+    'answers end before their last chunk',
+    { kind: 'truncate', framing: 'chunked' },
+    { mayBreakOff: true },
+  ),
+];
+
+const STORM = [500, 502, 503, 504, 500, 503];
+/** @type {Fault} */
+const storm5xx = {
+  ...ONCE,
+  name: 'upstream-5xx',
+  about: 'every request is carried out and answered 500, 502, 503 or 504',
+  may: [...STORM.map((status) => `upstream ${status}`), CLOSED_OFF],
+  inject: ({ simulator }) => {
+    for (let round = 0; round < 1_000; round++)
+      for (const status of STORM)
+        simulator.fault({ match: ALL, fault: { kind: 'status', status }, where: 'answer', times: 1 });
+  },
+  lift: heal,
+};
+
+/**
+ * A hold is one for all replicas: what still arrives while the storm lasts is what was under way when the first 429 came, and the first
+ * after each hold, of each account.
+ * @param {string} name @param {string} about @param {() => string | null} retryAfter
+ * @returns {Fault}
+ */
+function storm429(name, about, retryAfter) {
+  let throttled = 0;
+  return {
+    ...ONCE,
+    name,
+    about: `every request is answered 429, ${about}`,
+    may: ['upstream 429', 'upstream_cooldown'],
+    lastsMs: 6_000,
+    inject: ({ simulator }) =>
+      simulator.fault({ match: ALL, fault: { kind: 'status', status: 429, headers: { 'Retry-After': retryAfter() } } }),
+    lift: ({ simulator }) => {
+      simulator.clearFaults();
+      throttled = simulator.arrivals().filter(({ status }) => status === 429).length;
+    },
+    check: () => (throttled > MOST_THROTTLED ? [`${throttled} requests were sent to an upstream that says 429`] : []),
+  };
+}
+/** Two accounts, three holds of 2 s, and those under way at the first: a few of each, where hundreds want to. */
+const MOST_THROTTLED = 40;
+
+/** @type {readonly Fault[]} */
+const storms = [
+  storm5xx,
+  storm429('upstream-429', 'Retry-After: 2', () => '2'),
+  storm429('upstream-429-date', 'Retry-After a date 3 s ahead', () => new Date(Date.now() + 3_000).toUTCString()),
+  storm429('upstream-429-bare', 'without Retry-After', () => null),
+];
+
+/**
+ * @param {string} name @param {string} about @param {(wire: import('../types.ts').Wire) => void} change
+ * @param {Partial<Fault>} more
+ * @returns {Fault}
+ */
+const onEachWire = (name, about, change, more) => ({
+  ...ONCE,
+  name,
+  about,
+  may: ['upstream_unreachable', 'upstream_protocol', CLOSED_OFF],
+  inject: (fleet) => onWires(fleet, change),
+  lift: healWires,
+  ...more,
+});
+const wires = [
+  onEachWire(
+    'upstream-cut-in-headers',
+    'connections are reset in the middle of the headers of an answer',
+    (wire) => wire.set({ cut: { afterBytes: 60, how: 'reset' } }, { direction: 'down' }),
+    { may: ['upstream_protocol', CLOSED_OFF] },
+  ),
+  onEachWire(
+    'upstream-drip',
+    'answers come at 1,500 bytes a second',
+    (wire) => wire.set({ bytesPerSecond: 1_500 }, { direction: 'down' }),
+    { may: [] },
+  ),
+  onEachWire(
+    'upstream-slow-way',
+    'requests go out at 1,000 bytes a second, answers come 300 to 500 ms late',
+    (wire) => {
+      wire.set({ bytesPerSecond: 1_000 }, { direction: 'up' });
+      wire.set({ delayMs: 300, jitterMs: 200 }, { direction: 'down' });
+    },
+    { may: [] },
+  ),
+  onEachWire('upstream-closed', 'connections are reset, and nobody listens', (wire) => wire.refuse(), {}),
+  onEachWire(
+    'upstream-swallowed',
+    'connections are made, and what is sent on them vanishes',
+    (wire) => wire.set({ swallow: true }, { direction: 'up' }),
+    { may: ['upstream_timeout', 'upstream_protocol', CLOSED_OFF], lastsMs: 6_000 },
+  ),
+  onEachWire('upstream-closed-to-one', 'one gateway alone has no way to upstream', () => {}, {
+    inject: ({ gateways: [first] }) => first?.toUpstream.refuse(),
+  }),
+];
+
+/** @param {string} name @param {string} about @param {import('../tls.mjs').Certificate | 'stalled'} how @returns {Fault} */
+function tls(name, about, how) {
+  /** @type {Awaited<ReturnType<typeof tlsFront>> | null} */
+  let front = null;
+  return {
+    ...ONCE,
+    name,
+    about,
+    may: ['upstream_unreachable', 'upstream_protocol', 'upstream_timeout', CLOSED_OFF],
+    lastsMs: 6_000,
+    setup: {
+      env: () => ({ NODE_EXTRA_CA_CERTS: AUTHORITY }),
+      front: async (port) => {
+        front = await tlsFront(port);
+        return front;
+      },
+      configure: (config) => onOrigins(config, (origin) => origin.replace('http:', 'https:')),
+    },
+    inject: async (fleet) => {
+      if (how === 'stalled')
+        await onWires(fleet, (wire) => wire.set({ stall: true }, { direction: 'down', connections: 'new' }));
+      else front?.use(how);
+      // Those that live have shown their certificate already.
+      await onWires(fleet, (wire) => wire.cut('close'));
+    },
+    lift: async (fleet) => {
+      front?.use('good');
+      await healWires(fleet);
+    },
+  };
+}
+
+/** @param {Record<string, unknown>} config @param {(origin: string) => string} change */
+export function onOrigins(config, change) {
+  const upstreams = /** @type {Record<string, { origin: string }>} */ (config['upstreams']);
+  for (const each of Object.values(upstreams)) each.origin = change(each.origin);
+}
+
+/** @type {readonly Fault[]} */
+const certificates = [
+  tls('upstream-tls-expired', 'its certificate has expired; then it has a good one again', 'expired'),
+  tls('upstream-tls-name', 'its certificate is another host’s; then its own again', 'other'),
+  tls('upstream-tls-stalled', 'the TLS handshake is never answered', 'stalled'),
+];
+
+/** @type {readonly Fault[]} */
+export const upstreamFaults = [...answers, ...storms, ...wires, ...certificates];
