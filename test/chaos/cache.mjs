@@ -4,17 +4,9 @@
 //
 //     npm run chaos:cache -- --fault redis-kill --seconds 30
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Redis } from 'ioredis';
-import { cleanUp, cleanUpAtTheEnd, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
-import { wire } from './wire.mjs';
-
-const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-// The built product: by a path that the type checker does not follow.
-const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
+import { startFleet } from './fleet.mjs';
+import { cleanUp, cleanUpAtTheEnd, pause } from './rig.mjs';
 
 const FAULTS = ['none', 'redis-kill', 'redis-stop', 'flushall', 'partition', 'gateway-kill', 'gateway-stop'];
 cleanUpAtTheEnd();
@@ -35,60 +27,41 @@ const KEY = 'fake-chaos-key';
 const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 const LISTS = Array.from({ length: 8 }, (_, i) => `/api/v1/scripts?per_page=1&sort=-id&list=${i}`);
 
-/** @param {string} upstream @param {number} redisPort @param {number} port */
-const configuration = (upstream, redisPort, port) =>
-  JSON.stringify({
+/** @param {import('./types.ts').Addresses} ways */
+function configuration({ port, upstreamPort, redis }) {
+  const origin = `http://127.0.0.1:${upstreamPort}`;
+  return {
     listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
-    redis: { url: `redis://127.0.0.1:${redisPort}` },
+    redis,
     accounts: { main: { quota: PLENTY, credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }] } },
-    upstreams: { core: { origin: upstream }, start: { origin: upstream } },
+    upstreams: { core: { origin }, start: { origin } },
     cache: {
       unheard: `${UNHEARD_MS}ms`,
       rules: [{ match: 'GET /api/v1/scripts', ttl: '5m' }],
     },
-    log: { level: 'fatal' },
+    log: { level: 'info' },
     tenants: {
       all: {
         keys: [{ id: 'only', sha256: createHash('sha256').update(KEY).digest('hex') }],
         quota: { rate: 900_000, burst: 50_000, maxWait: '10s' },
       },
     },
-  });
-
-/** @typedef {{ url: string, child: import('node:child_process').ChildProcess, port: number, redisPort: number }} Gateway */
-
-/** @param {number} redisPort @param {number} [at] @returns {Promise<Gateway>} */
-async function startGateway(redisPort, at) {
-  const port = at ?? (await freePort());
-  const file = join(scratch, `gateway-${port}.json`);
-  writeFileSync(file, configuration(simulator.url, redisPort, port));
-  const child = start(process.execPath, [MAIN, 'serve', '--config', file]);
-  child.stdout?.resume();
-  child.stderr?.on('data', (chunk) => process.stderr.write(chunk));
-  const url = `http://127.0.0.1:${port}`;
-  for (let i = 0; ; i++) {
-    const answer = await ask(`${url}/_gateway/whoami`).catch(() => null);
-    if (answer !== null) break;
-    if (i > 200) throw new Error('the gateway does not start');
-    await pause(50);
-  }
-  return { url, child, port, redisPort };
+  };
 }
 
 /** @param {string} url @param {RequestInit} [init] */
 const ask = (url, init = {}) =>
   fetch(url, { ...init, headers: { 'X-API-Key': KEY, Prefer: 'wait=5' }, signal: AbortSignal.timeout(20_000) });
 
-const simulator = await createSimulator({
-  switches: { limit: PLENTY.limit, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 20, maxMs: 500 } },
+const fleet = await startFleet({
+  state: 'alone',
+  configuration,
+  simulator: {
+    switches: { limit: PLENTY.limit, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 20, maxMs: 500 } },
+  },
 });
-const redisPort = await freePort();
-let redisServer = await startRedis(redisPort);
-const link = await wire(redisPort);
-/** @type {Gateway[]} */
-const gateways = [];
-// The last of them behind a wire that can be cut.
-for (const port of [redisPort, redisPort, link.port]) gateways.push(await startGateway(port));
+const { gateways, simulator } = fleet;
+const redis = await fleet.redis.holder();
 await pause(4_000);
 
 const startedAt = performance.now();
@@ -112,7 +85,7 @@ async function write() {
   while (at() < endsAt) {
     const begun = at();
     // Through one that nothing happens to: the others know of its writes only what they hear.
-    const gateway = /** @type {Gateway} */ (gateways[1]);
+    const gateway = /** @type {import('./types.ts').Gateway} */ (gateways[1]);
     const body = JSON.stringify({ name: `at ${Math.round(begun)}` });
     const answer = await ask(`${gateway.url}/api/v1/scripts`, { method: 'POST', body }).catch(() => null);
     const text = answer === null ? '' : await answer.text().catch(() => '');
@@ -152,39 +125,30 @@ async function read() {
 
 async function inflict() {
   await pause(faultAt);
-  const [first, , cut] = /** @type {[Gateway, Gateway, Gateway]} */ (gateways);
+  const [first, , last] = /** @type {import('./types.ts').Gateway[]} */ (gateways);
   switch (values.fault) {
     case 'redis-kill':
-      await end(redisServer);
+      await redis.kill();
       await pause(FAULT_MS);
-      redisServer = await startRedis(redisPort);
-      return;
+      return redis.start();
     case 'redis-stop':
-      redisServer.kill('SIGSTOP');
+      redis.stop();
       await pause(FAULT_MS);
-      redisServer.kill('SIGCONT');
-      return;
-    case 'flushall': {
-      const redis = new Redis({ port: redisPort });
-      await redis.flushall();
-      redis.disconnect();
-      return;
-    }
+      return redis.resume();
+    case 'flushall':
+      return void (await redis.client().flushall());
     case 'partition':
-      link.set({ swallow: true });
+      last?.toRedis.set({ swallow: true });
       await pause(FAULT_MS);
-      await link.heal();
-      return;
+      return last?.toRedis.heal();
     case 'gateway-kill':
-      await end(first.child);
+      await first?.kill();
       await pause(FAULT_MS);
-      gateways[0] = await startGateway(redisPort, first.port);
-      return;
+      return first?.start();
     case 'gateway-stop':
-      cut.child.kill('SIGSTOP');
+      last?.stop();
       await pause(FAULT_MS);
-      cut.child.kill('SIGCONT');
-      return;
+      return last?.resume();
   }
 }
 
@@ -210,9 +174,6 @@ const bounded = greatest(during) <= STATED_MS;
 const held =
   result.missed.outsideTheFault === 0 && bounded && writes > 0 && reads > 100 && (statuses.get('hit') ?? 0) > 0;
 process.stdout.write(held ? 'held\n' : 'NOT HELD\n');
-for (const { child } of gateways) await end(child, 'SIGTERM');
-await end(redisServer);
-await link.close();
-await simulator.close();
+await fleet.close();
 cleanUp();
 process.exit(held ? 0 : 1);

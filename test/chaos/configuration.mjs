@@ -10,11 +10,22 @@ const hash = (/** @type {string} */ text) => createHash('sha256').update(text).d
 
 const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 
+const CREDENTIALS = { plenty: 'fake-chaos-account-plenty', tight: 'fake-chaos-account-tight' };
+
+/** @type {import('../../src/simulator/options.ts').SimulatorOptions} */
+export const SIMULATOR = {
+  accounts: {
+    plenty: { apiKeys: { plenty: CREDENTIALS.plenty }, limit: PLENTY.limit },
+    tight: { apiKeys: { tight: CREDENTIALS.tight } },
+  },
+  switches: { echo: true, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 10, maxMs: 200 } },
+};
+
 /**
- * @param {{ port: number, upstreamPort: number, redis: object, redisTimeout: string }} ways
+ * @param {import('./types.ts').Addresses} ways @param {string} redisTimeout
  * @returns {Record<string, unknown>}
  */
-export function configuration({ port, upstreamPort, redis, redisTimeout }) {
+export function configuration({ port, upstreamPort, redis }, redisTimeout) {
   const origin = `http://127.0.0.1:${upstreamPort}`;
   const upstream = (/** @type {string} */ account) => ({ account, origin, timeout: '3s' });
   const tenant = (/** @type {string} */ id, /** @type {string} */ account, /** @type {object} */ quota) => [
@@ -25,10 +36,10 @@ export function configuration({ port, upstreamPort, redis, redisTimeout }) {
     listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
     redis: { ...redis, timeout: redisTimeout },
     accounts: {
-      plenty: { quota: PLENTY, credentials: [{ id: 'plenty', apiKey: 'fake-chaos-account-plenty' }] },
+      plenty: { quota: PLENTY, credentials: [{ id: 'plenty', apiKey: CREDENTIALS.plenty }] },
       tight: {
         quota: { limit: 240, ceiling: CEILING, burst: CEILING },
-        credentials: [{ id: 'tight', apiKey: 'fake-chaos-account-tight' }],
+        credentials: [{ id: 'tight', apiKey: CREDENTIALS.tight }],
       },
     },
     upstreams: { core: upstream('plenty'), start: upstream('plenty'), tight: upstream('tight') },

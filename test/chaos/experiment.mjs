@@ -1,5 +1,5 @@
 // One run: a fleet under load, one fault at a known moment, on until all is normal again, then what is left behind; and the judgement.
-import { CEILING } from './configuration.mjs';
+import { CEILING, configuration, SIMULATOR } from './configuration.mjs';
 import { startFleet } from './fleet.mjs';
 import { judge, normalSince } from './judge.mjs';
 import { footprint, leaksOf } from './leaks.mjs';
@@ -27,7 +27,8 @@ const LOAD = { short: { callers: 6, thinkMs: 40 }, long: { callers: 12, thinkMs:
 export async function experiment(fault, state, { short = false } = {}) {
   const fleet = await startFleet({
     state,
-    redisTimeout: short ? REDIS_TIMEOUT.short : REDIS_TIMEOUT.long,
+    configuration: (ways) => configuration(ways, short ? REDIS_TIMEOUT.short : REDIS_TIMEOUT.long),
+    simulator: SIMULATOR,
     ...(fault.setup && { setup: fault.setup }),
   });
   try {

@@ -3,7 +3,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { configuration } from './configuration.mjs';
 import { startGateway } from './gateway.mjs';
 import { NAME, startRedisSet } from './redis-sets.mjs';
 import { freePort, scratch } from './rig.mjs';
@@ -17,32 +16,26 @@ const { createSimulator } = await import(built);
 /** @typedef {import('./types.ts').Ways} Ways */
 /** @typedef {import('./types.ts').Fleet} Fleet */
 
-export const ACCOUNT_KEYS = { plenty: 'fake-chaos-account-plenty', tight: 'fake-chaos-account-tight' };
+/** @typedef {import('./types.ts').Gateway} Gateway */
 
 /**
  * @param {object} options
  * @param {import('./types.ts').State} options.state
- * @param {string} options.redisTimeout
+ * @param {(ways: import('./types.ts').Addresses) => Record<string, unknown>} options.configuration of a gateway
+ * @param {import('../../src/simulator/options.ts').SimulatorOptions} options.simulator
  * @param {number} [options.gateways]
  * @param {import('./types.ts').Setup} [options.setup]
- * @param {import('../../src/simulator/options.ts').SimulatorOptions} [options.simulator]
  * @returns {Promise<Fleet>}
  */
-export async function startFleet({ state, redisTimeout, gateways: count = 3, setup = {}, simulator: options }) {
+export async function startFleet({ state, configuration, simulator: options, gateways: count = 3, setup = {} }) {
   /** @type {(() => unknown)[]} */
   const closing = [];
   const close = async () => {
     for (const each of closing.splice(0).reverse()) await each();
   };
   try {
-    const simulator = await createSimulator({
-      accounts: {
-        plenty: { apiKeys: { plenty: ACCOUNT_KEYS.plenty }, limit: 1_000_000 },
-        tight: { apiKeys: { tight: ACCOUNT_KEYS.tight } },
-      },
-      switches: { echo: true, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 10, maxMs: 200 } },
-      ...options,
-    });
+    /** @type {import('../../src/simulator/api.ts').Simulator} */
+    const simulator = await createSimulator(options);
     closing.push(() => simulator.close());
     const front = await setup.front?.(simulator.port);
     closing.push(() => front?.close());
@@ -53,23 +46,27 @@ export async function startFleet({ state, redisTimeout, gateways: count = 3, set
         await kill();
       }
     });
+    /** @type {Gateway[]} */
     const gateways = [];
-    for (let index = 0; index < count; index++) {
+    const add = async () => {
+      const index = gateways.length;
       const { ways, addresses } = await wireUp(redis);
       closing.push(() => ways.close());
       const toUpstream = await wire(front?.port ?? simulator.port);
       closing.push(() => toUpstream.close());
       const port = await freePort();
-      const config = configuration({ port, upstreamPort: toUpstream.port, redis: addresses, redisTimeout });
+      const config = configuration({ port, upstreamPort: toUpstream.port, redis: addresses });
       setup.configure?.(config, index);
       const file = join(scratch, `gateway-${port}.json`);
       writeFileSync(file, JSON.stringify(config));
-      // One after the other: the first waits for others that may be there.
-      const gateway = await startGateway({ index, port, file, toRedis: ways, toUpstream, setup });
+      const gateway = await startGateway({ index, port, file, config, toRedis: ways, toUpstream, setup });
       closing.push(() => gateway.kill());
       gateways.push(gateway);
-    }
-    return { redis, simulator, gateways, close };
+      return gateway;
+    };
+    // One after the other: the first waits for others that may be there.
+    for (let i = 0; i < count; i++) await add();
+    return { redis, simulator, gateways, add, close };
   } catch (error) {
     await close();
     throw error;

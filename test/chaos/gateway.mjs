@@ -12,13 +12,14 @@ const MOST_LINES = 1_000;
  * @param {object} options
  * @param {number} options.index
  * @param {number} options.port
- * @param {string} options.file its configuration
+ * @param {string} options.file
+ * @param {Record<string, unknown>} options.config
  * @param {import('./types.ts').Ways} options.toRedis
  * @param {import('./types.ts').Wire} options.toUpstream
  * @param {import('./types.ts').Setup} options.setup
  * @returns {Promise<Gateway>}
  */
-export async function startGateway({ index, port, file, toRedis, toUpstream, setup }) {
+export async function startGateway({ index, port, file, config, toRedis, toUpstream, setup }) {
   /** @type {LogLine[]} */
   const lines = [];
   /** @type {string[]} */
@@ -61,6 +62,8 @@ export async function startGateway({ index, port, file, toRedis, toUpstream, set
     get adminUrl() {
       return `http://127.0.0.1:${adminPort}`;
     },
+    file,
+    config,
     toRedis,
     toUpstream,
     child: () => child,

@@ -4,16 +4,12 @@
 //     npm run chaos:quota -- --fault redis-kill --minutes 3 --ceiling 235
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Redis } from 'ioredis';
-import { cleanUp, cleanUpAtTheEnd, end, freePort, MAIN, pause, scratch, start, startRedis } from './rig.mjs';
-import { wire } from './wire.mjs';
+import { startFleet } from './fleet.mjs';
+import { greatestInAnyMinute } from './judge.mjs';
+import { cleanUp, cleanUpAtTheEnd, end, pause } from './rig.mjs';
 
-const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-// The built product: by a path that the type checker does not follow.
-const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
+/** @typedef {import('./types.ts').Gateway} Gateway */
 
 cleanUpAtTheEnd();
 const { values } = parseArgs({
@@ -35,19 +31,20 @@ const hash = (/** @type {string} */ key) => createHash('sha256').update(key).dig
 const tenants = Array.from({ length: 10 }, (_, i) => `t${i}`);
 if (values.fault === 'greedy') tenants.push('greedy');
 
-/** @param {string} upstream @param {object} redis @param {number} limitTo @param {number} port */
-function configuration(upstream, redis, limitTo, port) {
-  return JSON.stringify({
+/** @param {import('./types.ts').Addresses} ways */
+function configuration({ port, upstreamPort, redis }) {
+  const origin = `http://127.0.0.1:${upstreamPort}`;
+  return {
     listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: 0 } },
     redis,
     accounts: {
       main: {
-        quota: { limit: Number(values.limit), ceiling: limitTo, burst: 60 },
+        quota: { limit: Number(values.limit), ceiling, burst: 60 },
         credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }],
       },
     },
-    upstreams: { core: { origin: upstream }, start: { origin: upstream } },
-    log: { level: 'warn' },
+    upstreams: { core: { origin }, start: { origin } },
+    log: { level: 'info' },
     drain: { delay: '200ms', timeout: '5s' },
     tenants: Object.fromEntries(
       tenants.map((id) => [
@@ -58,63 +55,27 @@ function configuration(upstream, redis, limitTo, port) {
         },
       ]),
     ),
-  });
-}
-
-/** @typedef {{ url: string, admin: string, child: import('node:child_process').ChildProcess, file: string, alive: boolean, port: number }} Gateway */
-/** @param {string} upstream @param {object} redis @param {number} [port] @returns {Promise<Gateway>} */
-async function startGateway(upstream, redis, port) {
-  const at = port ?? (await freePort());
-  const file = join(scratch, `gateway-${at}.json`);
-  writeFileSync(file, configuration(upstream, redis, ceiling, at));
-  const child = start(process.execPath, [MAIN, 'serve', '--config', file]);
-  child.stderr?.on('data', (chunk) => process.stderr.write(chunk));
-  child.stdout?.on('data', (chunk) => {
-    if (/"level":"(warn|error|fatal)"/.test(String(chunk)) && process.env['VERBOSE']) process.stderr.write(chunk);
-  });
-  const url = `http://127.0.0.1:${at}`;
-  for (let i = 0; ; i++) {
-    const answer = await fetch(`${url}/_gateway/whoami`, { headers: { 'X-API-Key': keyOf('t0') } }).catch(() => null);
-    if (answer !== null) break;
-    if (i > 200) throw new Error('the gateway does not start');
-    await pause(50);
-  }
-  return { url, admin: '', child, file, alive: true, port: at };
+  };
 }
 
 const jitter = { kind: /** @type {const} */ ('exponential'), minMs: 5, meanMs: 120, maxMs: 5_000 };
-const simulator = await createSimulator({
-  switches: { limit: Number(values['upstream-limit'] ?? values.limit), arrivalLatency: jitter, answerLatency: jitter },
+const fleet = await startFleet({
+  state: values.fault === 'sentinel' ? 'sentinel' : 'alone',
+  gateways: Number(values.gateways),
+  configuration,
+  simulator: {
+    switches: {
+      limit: Number(values['upstream-limit'] ?? values.limit),
+      arrivalLatency: jitter,
+      answerLatency: jitter,
+    },
+  },
 });
-const redisPort = await freePort();
-let redisServer = await startRedis(redisPort);
-const link = await wire(redisPort);
-/** @type {object} */
-let redis = { url: `redis://127.0.0.1:${redisPort}` };
-/** @type {import('node:child_process').ChildProcess[]} */
-if (values.fault === 'sentinel') {
-  const replicaPort = await freePort();
-  await startRedis(replicaPort, ['--replicaof', '127.0.0.1', String(redisPort), '--repl-diskless-sync-delay', '0']);
-  const sentinels = [];
-  for (let i = 0; i < 3; i++) {
-    const port = await freePort();
-    const file = join(scratch, `sentinel-${port}.conf`);
-    writeFileSync(
-      file,
-      `port ${port}\nbind 127.0.0.1\ndir ${scratch}\nsentinel monitor mymaster 127.0.0.1 ${redisPort} 2\nsentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n`,
-    );
-    start('redis-server', [file, '--sentinel']).stdout?.resume();
-    sentinels.push(`127.0.0.1:${port}`);
-  }
-  await pause(4_000);
-  redis = { sentinels, name: 'mymaster' };
-}
-/** @type {Gateway[]} */
-const gateways = [];
-for (let i = 0; i < Number(values.gateways); i++) {
-  const cut = values.fault?.startsWith('partition') && i === 0;
-  gateways.push(await startGateway(simulator.url, cut ? { url: `redis://127.0.0.1:${link.port}` } : redis));
-}
+const { simulator } = fleet;
+const redis = await fleet.redis.holder();
+const first = /** @type {Gateway} */ (fleet.gateways[0]);
+/** That callers go to. */
+const living = new Set(fleet.gateways);
 
 /** @type {{ at: number, tenant: string, status: number, waitedMs: number }[]} */
 const seen = [];
@@ -126,8 +87,7 @@ async function worker(index) {
       ? 'greedy'
       : /** @type {string} */ (tenants[values.fault === 'greedy' ? (index >> 1) % 10 : index % 10]);
   while (running) {
-    const living = gateways.filter(({ alive }) => alive);
-    const { url } = /** @type {Gateway} */ (living[Math.floor(Math.random() * living.length)]);
+    const { url } = /** @type {Gateway} */ ([...living][Math.floor(Math.random() * living.size)]);
     const from = performance.now();
     let status = 0;
     let retryMs = 200;
@@ -160,72 +120,65 @@ const faults = {
   none: async () => {},
   greedy: async () => {},
   guarantee: async () => {},
-  flushall: async () => {
-    const client = new Redis({ port: redisPort });
-    await client.flushall();
-    client.disconnect();
-  },
+  flushall: async () => void (await redis.client().flushall()),
   'redis-kill': async () => {
-    await end(redisServer);
+    await redis.kill();
     await pause(5_000);
-    redisServer = await startRedis(redisPort);
+    await redis.start();
   },
   'redis-restart-stale': async () => {
-    const client = new Redis({ port: redisPort });
-    await client.save();
-    client.disconnect();
+    await redis.client().save();
     await pause(10_000);
-    await end(redisServer);
+    await redis.kill();
     await pause(1_000);
-    redisServer = await startRedis(redisPort);
+    await redis.start();
   },
   'redis-stop': async () => {
-    redisServer.kill('SIGSTOP');
+    redis.stop();
     await pause(20_000);
-    redisServer.kill('SIGCONT');
+    redis.resume();
   },
-  sentinel: async () => end(redisServer),
+  sentinel: async () => redis.kill(),
   'gateway-kill': async () => {
-    const victim = /** @type {Gateway} */ (gateways[0]);
-    victim.alive = false;
-    await end(victim.child);
+    living.delete(first);
+    await first.kill();
   },
   'gateway-restart': async () => {
-    const victim = /** @type {Gateway} */ (gateways[0]);
-    victim.alive = false;
-    await end(victim.child);
+    living.delete(first);
+    await first.kill();
     await pause(1_000);
-    gateways[0] = await startGateway(simulator.url, redis, victim.port);
+    await first.start();
+    living.add(first);
   },
   'gateway-stop': async () => {
-    const victim = /** @type {Gateway} */ (gateways[0]);
-    victim.child.kill('SIGSTOP');
+    first.stop();
     await pause(20_000);
-    victim.child.kill('SIGCONT');
+    first.resume();
   },
   'partition-refused': async () => {
-    link.refuse();
+    first.toRedis.refuse();
     await pause(45_000);
-    await link.heal();
+    await first.toRedis.heal();
   },
   'partition-swallowed': async () => {
-    link.set({ swallow: true });
+    first.toRedis.set({ swallow: true });
     await pause(45_000);
-    await link.heal();
+    await first.toRedis.heal();
   },
   'join-leave': async () => {
-    const leaving = /** @type {Gateway} */ (gateways[0]);
-    gateways.push(await startGateway(simulator.url, redis));
-    leaving.alive = false;
-    await end(leaving.child, 'SIGTERM');
+    living.add(await fleet.add());
+    living.delete(first);
+    await end(first.child(), 'SIGTERM');
   },
   // Ten of them under load: the ceiling goes down, to and fro, and stays down.
   reload: async () => {
     for (let i = 1; i <= 10; i++) {
       const to = i % 2 === 1 ? ceiling - 35 : i === 10 ? ceiling - 36 : ceiling - 20;
-      for (const gateway of gateways) {
-        writeFileSync(gateway.file, configuration(simulator.url, redis, to, gateway.port));
-        gateway.child.kill('SIGHUP');
+      for (const { config, file, child } of fleet.gateways) {
+        const { main } = /** @type {{ main: { quota: object } }} */ (config['accounts']);
+        const accounts = { main: { ...main, quota: { ...main.quota, ceiling: to } } };
+        writeFileSync(file, JSON.stringify({ ...config, accounts }));
+        child().kill('SIGHUP');
       }
       await pause(1_000);
     }
@@ -253,15 +206,9 @@ const stats = simulator.stats();
 function greatestSince(from) {
   const times = simulator
     .arrivals()
-    .map((/** @type {{ countedAt: number | null }} */ { countedAt }) => countedAt)
-    .filter((/** @type {number | null} */ at) => at !== null && at >= from)
-    .sort((/** @type {number} */ a, /** @type {number} */ b) => a - b);
-  let [first, greatest] = [0, 0];
-  for (let i = 0; i < times.length; i++) {
-    while (times[i] - times[first] >= 60_000) first += 1;
-    greatest = Math.max(greatest, i - first + 1);
-  }
-  return greatest;
+    .flatMap(({ countedAt }) => (countedAt !== null && countedAt >= from ? countedAt : []))
+    .sort((a, b) => a - b);
+  return greatestInAnyMinute(times);
 }
 const afterLowering = lowered.map((each) => ({ ceiling: each.ceiling, greatestIn60s: greatestSince(each.from) }));
 /** @type {{ greatestCountedIn60s: number, throttled: number, counted: number }} */
@@ -310,9 +257,7 @@ const report = {
   seconds: Math.round((ended - begin) / 1000),
 };
 process.stdout.write(`${JSON.stringify(report)}\n`);
-for (const gateway of gateways) await end(gateway.child);
-await link.close();
-await simulator.close();
+await fleet.close();
 cleanUp();
 const failed =
   account.greatestCountedIn60s > ceiling ||

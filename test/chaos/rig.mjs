@@ -5,7 +5,6 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Redis } from 'ioredis';
 import { withTools } from '../../scripts/tools.mjs';
 
 /** The gateway's executable. */
@@ -75,25 +74,4 @@ export function cleanUpAtTheEnd() {
     process.stderr.write(`${error.stack}\n`);
     process.exit(2);
   });
-}
-
-/** @param {number} port @param {string[]} more */
-export async function startRedis(port, more = []) {
-  const child = start('redis-server', [
-    '--port',
-    String(port),
-    '--bind',
-    '127.0.0.1',
-    '--dir',
-    scratch,
-    '--save',
-    '',
-    ...more,
-  ]);
-  child.stdout?.resume();
-  const probe = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
-  probe.on('error', () => {});
-  await probe.ping();
-  probe.disconnect();
-  return child;
 }

@@ -6,7 +6,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { cleanUp, cleanUpAtTheEnd, end, freePort, MAIN, scratch, start, startRedis } from './rig.mjs';
+import { startRedisSet } from './redis-sets.mjs';
+import { cleanUp, cleanUpAtTheEnd, end, MAIN, scratch, start } from './rig.mjs';
 import { rollingConfiguration, rollingReplacement } from './rolling/course.mjs';
 
 // The built product: by a path that the type checker does not follow.
@@ -26,10 +27,9 @@ const { values } = parseArgs({
 const simulator = await createSimulator({
   switches: { limit: 1_000_000, answerLatency: { kind: 'exponential', minMs: 2, meanMs: 60, maxMs: 5_000 } },
 });
-const redisPort = await freePort();
-await startRedis(redisPort);
+const [redis] = (await startRedisSet('alone')).nodes;
 const file = join(scratch, 'gateway.json');
-writeFileSync(file, JSON.stringify(rollingConfiguration(simulator.url, `redis://127.0.0.1:${redisPort}`)));
+writeFileSync(file, JSON.stringify(rollingConfiguration(simulator.url, `redis://127.0.0.1:${redis?.port}`)));
 
 /** @returns {Promise<import('./rolling/balancer.mjs').Replica>} */
 async function boot() {

@@ -93,11 +93,22 @@ export interface Ways {
   close(): Promise<void>;
 }
 
+/** Where one gateway listens and goes to. */
+export interface Addresses {
+  readonly port: number;
+  readonly upstreamPort: number;
+  /** For `redis` in its configuration. */
+  readonly redis: object;
+}
+
 export interface Gateway {
   readonly index: number;
   readonly port: number;
   readonly url: string;
   readonly adminUrl: string;
+  /** Its configuration, and where that is. */
+  readonly file: string;
+  readonly config: Record<string, unknown>;
   readonly toRedis: Ways;
   readonly toUpstream: Wire;
   child(): ChildProcess;
@@ -122,6 +133,8 @@ export interface Fleet {
   readonly redis: RedisSet;
   readonly simulator: Simulator;
   readonly gateways: readonly Gateway[];
+  /** One more. */
+  add(): Promise<Gateway>;
   close(): Promise<void>;
 }
 
