@@ -49,9 +49,7 @@ export async function experiment(fault, state, { short = false } = {}) {
     await pause(short ? AFTER_MS.short : AFTER_MS.long);
     await load.stop();
     const endedAt = performance.now();
-    const leaks = [];
-    for (const [index, gateway] of fleet.gateways.entries())
-      leaks.push(...(await leaksOf(gateway, /** @type {import('./leaks.mjs').Footprint} */ (before[index]))));
+    const leaks = await leaksOfAll(fleet, before);
     const times = { begunAt, injectedAt, liftedAt, endedAt };
     const down = fleet.gateways.map((each) => each.down);
     const evidence = {
@@ -68,6 +66,15 @@ export async function experiment(fault, state, { short = false } = {}) {
   } finally {
     await fleet.close();
   }
+}
+
+/** @param {Fleet} fleet @param {readonly import('./leaks.mjs').Footprint[]} before */
+async function leaksOfAll({ redis, gateways }, before) {
+  const more = redis.state === 'cluster' ? redis.nodes.length : 0;
+  const leaks = [];
+  for (const [index, gateway] of gateways.entries())
+    leaks.push(...(await leaksOf(gateway, /** @type {import('./leaks.mjs').Footprint} */ (before[index]), more)));
+  return leaks;
 }
 
 /** Each replica has heard of the others, and has a share of each account that it may use alone. @param {Fleet} fleet */

@@ -29,8 +29,11 @@ export function sumOf(text, name) {
 const metricsOf = async ({ adminUrl }) =>
   (await fetch(`${adminUrl}/metrics`, { headers: { Connection: 'close' } })).text();
 
-/** @param {Gateway} gateway @param {Footprint} before @returns {Promise<string[]>} what it still holds */
-export async function leaksOf(gateway, before) {
+/**
+ * @param {Gateway} gateway @param {Footprint} before @param {number} more connections that a Cluster's nodes get when they are first needed
+ * @returns {Promise<string[]>} what it still holds
+ */
+export async function leaksOf(gateway, before, more) {
   /** @type {string[]} */
   let held = [];
   const settled = async () => {
@@ -46,7 +49,7 @@ export async function leaksOf(gateway, before) {
     held = [
       ...gauge('patchgate_http_requests_in_flight'),
       ...gauge('patchgate_quota_waiting'),
-      ...(now.files > first.files + SPARE_FILES
+      ...(now.files > first.files + SPARE_FILES + more
         ? [`gateway ${gateway.index}: ${now.files} open files, ${first.files} before`]
         : []),
       ...(now.rssMiB > first.rssMiB + MORE_MIB
