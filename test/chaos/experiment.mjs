@@ -15,7 +15,7 @@ const LASTS_MS = 4_000;
 const RECOVERY_MS = 30_000;
 const BEFORE_MS = { short: 500, long: 1_500 };
 /** What was forgotten shows when all seems normal again. */
-const AFTER_MS = { short: 1_500, long: 4_000 };
+const AFTER_MS = { short: 3_000, long: 5_000 };
 /** The default is 100 ms; a machine that runs other things too stands still for longer than that. */
 const REDIS_TIMEOUT = { short: '1s', long: '250ms' };
 const LOAD = { short: { callers: 6, thinkMs: 40 }, long: { callers: 12, thinkMs: 40 } };
@@ -37,7 +37,7 @@ export async function experiment(fault, state, { short = false } = {}) {
     const load = startLoad(fleet.gateways, short ? LOAD.short : LOAD.long);
     const begunAt = performance.now();
     await untilNormal(load.outcomes, begunAt, fleet);
-    await until('half of the small ceiling is used', load.ready);
+    await until('the small ceiling is nearly used up', load.ready);
     await pause(short ? BEFORE_MS.short : BEFORE_MS.long);
     load.crowd();
     const injectedAt = performance.now();

@@ -18,6 +18,8 @@ const WITH_RETRY_AFTER = new Set([429, 503]);
 /** Between a kill and the last of its connections breaking. */
 const BREAKING_MS = 1_000;
 const NORMAL_MS = 1_000;
+/** Of the ceiling, before a run says anything about it. */
+const MOSTLY = 0.9;
 
 /** @param {Outcome} outcome what a caller saw, in few words */
 export function seen({ end, status, code }) {
@@ -133,7 +135,9 @@ export function judge(evidence, fault, state) {
     ...duplicates.map((mark) => `write ${mark} arrived more than once`),
     ...unsent.map(({ mark }) => `write ${mark} was answered and never arrived`),
     ...(since === null ? ['not normal again within the time given'] : []),
-    ...(tight.length < ceiling / 2 ? [`no proof: of the ceiling of ${ceiling} only ${tight.length} were used`] : []),
+    ...(tight.length < ceiling * MOSTLY
+      ? [`no proof: of the ceiling of ${ceiling} only ${tight.length} were used`]
+      : []),
     ...leaks,
     ...logs,
   ];

@@ -1,13 +1,14 @@
-// The callers. Those of `plenty` mix everything all the time; those of `tight` take half of their ceiling before the fault, and
-// want all they can get from then on.
+// The callers. Those of `plenty` mix everything all the time; those of `tight` take nearly all of their ceiling before the
+// fault, and want all they can get from then on.
 import { ask, newAgent } from './caller.mjs';
-import { CEILING, TENANTS } from './configuration.mjs';
+import { CEILING, LEFT, TENANTS } from './configuration.mjs';
 import { pause } from './rig.mjs';
 
 /** @typedef {import('./types.ts').Outcome} Outcome */
 /** @typedef {import('./types.ts').Kind} Kind */
 
 const CACHED_MARKS = 12;
+const EARLY_THINK_MS = 10;
 /** Keyed writes that may be repeated; the latest. */
 const MOST_REPEATABLE = 40;
 /** Of what the callers of `plenty` ask, by their part. @type {readonly [Kind, number][]} */
@@ -38,7 +39,7 @@ export function startLoad(gateways, { callers, thinkMs }) {
   /** Answered well, each by its tenant: an Idempotency-Key is the tenant's. @type {{ mark: string, tenant: string }[]} */
   const repeatable = [];
   const agents = gateways.map(newAgent);
-  const early = CEILING / 2;
+  const early = CEILING - LEFT;
   let [marks, going, crowd, taken] = [0, true, false, 0];
 
   /** @param {import('./types.ts').Account} account @param {Kind} kind @param {string} mark @param {string} tenant */
@@ -79,7 +80,7 @@ export function startLoad(gateways, { callers, thinkMs }) {
         taken += 1;
         const { status } = await call('tight', 'read', fresh('t'), oneOf(TENANTS.tight));
         if (status !== 200) taken -= 1;
-        await pause(thinkMs * (0.5 + Math.random()));
+        await pause((crowd ? thinkMs : EARLY_THINK_MS) * (0.5 + Math.random()));
       }
     }
   };

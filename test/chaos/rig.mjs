@@ -22,13 +22,24 @@ export async function until(what, condition, withinMs = 15_000) {
     await pause(20);
   }
 }
-export const freePort = () =>
-  new Promise((/** @type {(port: number) => void} */ resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+/**
+ * Below what Linux gives to outgoing connections (32768 and up), and below the wires: the port of what is away for a while is not taken
+ * meanwhile. The nodes of a Cluster talk to each other 10,000 above.
+ */
+const PORTS = { from: 12_000, to: 20_000 };
+/** @returns {Promise<number>} */
+export async function freePort() {
+  for (;;) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
+    const server = createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
     });
-  });
+    if (!free) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
+}
 
 /**
  * @param {string} command @param {readonly string[]} args @param {Readonly<Record<string, string>>} [more] environment

@@ -2,6 +2,7 @@
 import { redisFaults } from './redis.mjs';
 import { redisWireFaults } from './redis-wire.mjs';
 import { upstreamFaults } from './upstream.mjs';
+import { flakyFaults } from './upstream-flaky.mjs';
 
 /** @type {readonly import('../types.ts').Fault[]} */
-export const faults = [...redisFaults, ...redisWireFaults, ...upstreamFaults];
+export const faults = [...redisFaults, ...redisWireFaults, ...upstreamFaults, ...flakyFaults];
