@@ -94,9 +94,15 @@ const untilNormal = (outcomes, from, { gateways }) =>
 
 /** @param {Fleet} fleet @returns {import('./types.ts').Arrived[]} */
 function arrivedAt({ simulator }) {
-  return simulator.arrivals().map(({ target, method, monotonic }) => {
+  return simulator.arrivals().map(({ target, method, monotonic, status }) => {
     const mark = /[?&]mark=(\w+)/.exec(target)?.[1] ?? '';
-    return { mark, account: mark.startsWith('t') ? 'tight' : 'plenty', write: method === 'POST', monotonic };
+    return {
+      mark,
+      account: mark.startsWith('t') ? 'tight' : 'plenty',
+      write: method === 'POST',
+      throttled: status === 429,
+      monotonic,
+    };
   });
 }
 

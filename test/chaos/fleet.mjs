@@ -57,6 +57,7 @@ export async function startFleet({ state, configuration, simulator: options, gat
       const port = await freePort();
       const config = configuration({ port, upstreamPort: toUpstream.port, redis: addresses });
       setup.configure?.(config, index);
+      if (setup.stdoutIsFull) adminOn(config, await freePort());
       const file = join(scratch, `gateway-${port}.json`);
       writeFileSync(file, JSON.stringify(config));
       const gateway = await startGateway({ index, port, file, config, toRedis: ways, toUpstream, setup });
@@ -71,6 +72,12 @@ export async function startFleet({ state, configuration, simulator: options, gat
     await close();
     throw error;
   }
+}
+
+/** Its log would tell; where there is none, it must be known before. @param {Record<string, unknown>} config @param {number} port */
+function adminOn(config, port) {
+  const listen = /** @type {{ admin: { port: number } }} */ (config['listen']);
+  listen.admin.port = port;
 }
 
 /** @param {import('./types.ts').RedisSet} redis @returns {Promise<{ ways: Ways, addresses: object }>} */

@@ -67,18 +67,22 @@ export function greatestInAnyMinute(times) {
   return greatest;
 }
 
-/** Writes by their mark: how often they arrived. @param {Evidence} evidence */
-function arrivalsOfWrites({ arrived }) {
+/**
+ * Writes by their mark: how often they arrived. A keyed one that was throttled may be repeated by its caller.
+ * @param {Evidence} evidence @param {ReadonlySet<string>} keyed
+ */
+function arrivalsOfWrites({ arrived }, keyed) {
   /** @type {Map<string, number>} */
   const counts = new Map();
-  for (const { mark, write } of arrived) if (write) counts.set(mark, (counts.get(mark) ?? 0) + 1);
+  for (const { mark, write, throttled } of arrived)
+    if (write && !(throttled && keyed.has(mark))) counts.set(mark, (counts.get(mark) ?? 0) + 1);
   return counts;
 }
 
 /** @param {Evidence} evidence @param {Fault} fault */
 function judgeWrites(evidence, fault) {
-  const counts = arrivalsOfWrites(evidence);
   const keyed = new Set(evidence.outcomes.filter(({ kind }) => kind === 'keyed').map(({ mark }) => mark));
+  const counts = arrivalsOfWrites(evidence, keyed);
   const repeated = new Map([...counts].filter(([, count]) => count > 1));
   const forgotten = [...repeated.keys()].filter((mark) => fault.forgetsKeys === true && keyed.has(mark));
   const duplicates = [...repeated.keys()].filter((mark) => !forgotten.includes(mark));

@@ -167,6 +167,8 @@ export interface Arrived {
   readonly mark: string;
   readonly account: Account;
   readonly write: boolean;
+  /** Answered 429: upstream says that it did nothing. */
+  readonly throttled: boolean;
   readonly monotonic: number;
 }
 

@@ -37,6 +37,8 @@ const answer = (name, about, fault, more) => ({
   ...more,
 });
 const TIMES_OUT = { may: ['upstream_timeout', CLOSED_OFF], lastsMs: 6_000 };
+/** The answer to a keyed write is gathered before it goes out: its caller hears that it broke off. */
+const BROKE_OFF = { may: ['upstream_timeout', 'upstream_protocol', CLOSED_OFF], mayBreakOff: true };
 const answers = [
   answer('upstream-reset', 'connections are reset before the answer', { kind: 'reset', when: 'before' }, {}),
   answer(
@@ -50,7 +52,7 @@ const answers = [
     'upstream-stalled-body',
     'answers stop in the middle of their body',
     { kind: 'stall', when: 'body' },
-    { ...TIMES_OUT, mayBreakOff: true },
+    { ...TIMES_OUT, ...BROKE_OFF },
   ),
   answer(
     'upstream-truncated',
