@@ -78,6 +78,12 @@ test('where Redis forgets, the repeat of a keyed write is a new one, and nothing
   expect(violations({ arrived, ...withOne({ kind: 'write', mark: 'w1', status: 201 }) }, forgets)).toHaveLength(1);
 });
 
+test('a keyed write that upstream has turned away with 429 may be repeated by its caller; no other write may', () => {
+  const arrived = [...tight(60), { ...write('w1'), throttled: true }, write('w1')];
+  expect(violations({ arrived, ...withOne({ kind: 'keyed', mark: 'w1', status: 201 }) })).toEqual([]);
+  expect(violations({ arrived, ...withOne({ kind: 'write', mark: 'w1', status: 201 }) })).toHaveLength(1);
+});
+
 test('a write that was answered and never arrived is found', () => {
   expect(violations(withOne({ kind: 'write', mark: 'w9', status: 201 }))).toEqual([
     'write w9 was answered and never arrived',
@@ -106,6 +112,7 @@ test('what a fault may cause is no violation, nor what callers of a busy account
   expect(violations(withOne({ kind: 'again', status: 409, code: 'idempotency_conflict' }))).toEqual([]);
   expect(violations(withOne({ status: 503 }), { may: ['upstream 503'] })).toEqual([]);
   expect(violations(withOne({ end: 'broken off' }), { mayBreakOff: true })).toEqual([]);
+  expect(violations(withOne({ end: 'broken' }), { mayBreak: true })).toEqual([]);
 });
 
 test('a connection may break only while its gateway is down', () => {

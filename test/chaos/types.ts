@@ -168,7 +168,7 @@ export interface Arrived {
   readonly account: Account;
   readonly write: boolean;
   /** Answered 429: upstream says that it did nothing. */
-  readonly throttled: boolean;
+  readonly throttled?: boolean;
   readonly monotonic: number;
 }
 
