@@ -14,8 +14,6 @@ export interface Fault {
   readonly about: string;
   /** Kinds of Redis with which it is tried. */
   readonly states: readonly State[];
-  /** Those with which it is tried in the short form too. */
-  readonly short?: readonly State[];
   /** From `inject` to `lift`. Default 4,000: longer than the 2.5 s after which a replica works alone. */
   readonly lastsMs?: number;
   /** In the long form. Default: as `lastsMs`. */

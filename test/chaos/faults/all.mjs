@@ -15,3 +15,19 @@ export const faults = [
   ...movedFaults,
   ...gatewayFaults,
 ];
+
+const of = (/** @type {import('../types.ts').State} */ state) => (/** @type {string} */ name) => {
+  const fault = faults.find((each) => each.name === name);
+  if (fault === undefined) throw new Error(`there is no fault ${name}`);
+  return { fault, state };
+};
+
+/** Part of every run of the tests: one for each promise, in two files that run side by side, some 13 s each. */
+export const short = {
+  redis: [
+    ...['redis-hung', 'redis-partition-silent'].map(of('alone')),
+    of('sentinel')('redis-failed-over'),
+    of('cluster')('redis-restarted-empty'),
+  ],
+  others: ['upstream-reset', 'upstream-flaky', 'upstream-429', 'gateway-killed'].map(of('alone')),
+};

@@ -196,9 +196,6 @@ function upload({ port }, index) {
   });
 }
 
-/** The short form is part of every run of the tests. */
-const SHORT = new Set(['gateway-killed', 'gateway-paused', 'gateway-blocked', 'redis-clock-ahead', 'gateway-no-files']);
-
 /** @type {readonly Fault[]} */
 export const gatewayFaults = [
   ...processes,
@@ -208,4 +205,4 @@ export const gatewayFaults = [
   ...logs,
   fewFiles(),
   littleMemory(),
-].map((fault) => (SHORT.has(fault.name) ? { ...fault, short: ALONE } : fault));
+];

@@ -60,7 +60,6 @@ export const movedFaults = [
     {
       name: 'upstream-moved',
       about: 'its name leads to another address, and the old one is closed',
-      short: ALONE,
       lastsMs: 0,
       // What was under way on the old connections.
       may: ['upstream_protocol', 'upstream_unreachable'],

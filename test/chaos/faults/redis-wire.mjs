@@ -13,7 +13,6 @@ const stalled = {
   name: 'redis-partition-silent',
   about: 'one replica is cut off from Redis: its packets vanish',
   states: ALL,
-  short: ['alone'],
   longMs: 8_000,
   may: AWAY,
   inject: (fleet) => firstOf(fleet).toRedis.set({ swallow: true }),

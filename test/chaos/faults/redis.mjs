@@ -26,7 +26,6 @@ const hung = {
   about:
     'the server is stopped (SIGSTOP) with its connections open; with Sentinel or as Cluster another takes over meanwhile',
   states: ALL,
-  short: ['alone'],
   longMs: 8_000,
   may: AWAY,
   // What the old one had not yet told its replica is lost.
@@ -59,7 +58,6 @@ const emptied = {
   name: 'redis-restarted-empty',
   about: 'kill -9, and back at once with nothing',
   states: ALL,
-  short: ['cluster'],
   may: AWAY,
   forgetsKeys: true,
   lastsMs: AT_ONCE_MS,
@@ -72,7 +70,6 @@ const failedOver = {
   name: 'redis-failed-over',
   about: 'kill -9 of the master, its replica takes over; the old one comes back as a replica',
   states: SEVERAL,
-  short: ['sentinel'],
   may: AWAY,
   forgetsKeys: true,
   lastsMs: 0,

@@ -9,7 +9,6 @@ const flaky = {
   name: 'upstream-flaky',
   about: 'some twelve reads a second are counted and answered 503; the rest is well',
   states: ['alone'],
-  short: ['alone'],
   may: ['upstream 503'],
   inject: ({ simulator }) =>
     setInterval(() => {

@@ -208,17 +208,5 @@ const certificates = [
   tls('upstream-tls-stalled', 'the TLS handshake is never answered', 'stalled'),
 ];
 
-/** One of each kind: the short form is part of every run of the tests. */
-const SHORT = new Set([
-  'upstream-reset',
-  'upstream-stalled-body',
-  'upstream-5xx',
-  'upstream-429',
-  'upstream-closed',
-  'upstream-tls-expired',
-]);
-
 /** @type {readonly Fault[]} */
-export const upstreamFaults = [...answers, ...storms, ...wires, ...certificates].map((fault) =>
-  SHORT.has(fault.name) ? { ...fault, short: ALONE } : fault,
-);
+export const upstreamFaults = [...answers, ...storms, ...wires, ...certificates];

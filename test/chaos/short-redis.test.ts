@@ -1,0 +1,16 @@
+import { afterAll, expect, test } from 'vitest';
+import { experiment } from './experiment.mjs';
+import { short } from './faults/all.mjs';
+import { cleanUp } from './rig.mjs';
+
+afterAll(cleanUp);
+
+test.each(short.redis.map((each) => ({ ...each, name: each.fault.name })))(
+  'under load, $name ($state): the ceiling holds, no write arrives twice, no answer is lost or another’s, nothing is left behind',
+  async ({ fault, state }) => {
+    const row = await experiment(fault, state, { short: true });
+    process.stdout.write(`${JSON.stringify(row)}\n`);
+    expect(row.violations).toEqual([]);
+  },
+  180_000,
+);
