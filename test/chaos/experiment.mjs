@@ -13,6 +13,8 @@ import { pause, until } from './rig.mjs';
 const LASTS_MS = 4_000;
 /** All that a replica waits for on its way back is below: a new Redis for 2 s, a breaker for 5 s, a hold for 10 s. */
 const RECOVERY_MS = 30_000;
+/** Before the fault nothing is judged: a machine may be busy with other things. */
+const BUSY_MS = 60_000;
 const BEFORE_MS = { short: 500, long: 1_500 };
 /** What was forgotten shows when all seems normal again. */
 const AFTER_MS = { short: 3_000, long: 5_000 };
@@ -36,8 +38,8 @@ export async function experiment(fault, state, { short = false } = {}) {
     const before = fleet.gateways.map(footprint);
     const load = startLoad(fleet.gateways, short ? LOAD.short : LOAD.long);
     const begunAt = performance.now();
-    await untilNormal(load.outcomes, begunAt, fleet);
-    await until('the small ceiling is nearly used up', load.ready);
+    await untilNormal(load.outcomes, begunAt, fleet, BUSY_MS);
+    await until('the small ceiling is nearly used up', load.ready, BUSY_MS);
     await pause(short ? BEFORE_MS.short : BEFORE_MS.long);
     load.crowd();
     const injectedAt = performance.now();
@@ -45,7 +47,7 @@ export async function experiment(fault, state, { short = false } = {}) {
     await pause((short ? fault.lastsMs : (fault.longMs ?? fault.lastsMs)) ?? LASTS_MS);
     await fault.lift?.(fleet, injected);
     const liftedAt = performance.now();
-    await untilNormal(load.outcomes, liftedAt, fleet).catch(() => {});
+    await untilNormal(load.outcomes, liftedAt, fleet, RECOVERY_MS).catch(() => {});
     await pause(short ? AFTER_MS.short : AFTER_MS.long);
     await load.stop();
     const endedAt = performance.now();
@@ -88,9 +90,9 @@ async function untilShared({ redis, gateways }) {
     });
 }
 
-/** @param {readonly import('./types.ts').Outcome[]} outcomes @param {number} from @param {Fleet} fleet */
-const untilNormal = (outcomes, from, { gateways }) =>
-  until('all is normal', () => normalSince(outcomes, from, gateways.length) !== null, RECOVERY_MS);
+/** @param {readonly import('./types.ts').Outcome[]} outcomes @param {number} from @param {Fleet} fleet @param {number} withinMs */
+const untilNormal = (outcomes, from, { gateways }, withinMs) =>
+  until('all is normal', () => normalSince(outcomes, from, gateways.length) !== null, withinMs);
 
 /** @param {Fleet} fleet @returns {import('./types.ts').Arrived[]} */
 function arrivedAt({ simulator }) {

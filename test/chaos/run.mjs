@@ -37,6 +37,8 @@ const wanted = (values.short && values.fault === undefined ? [...short.redis, ..
   .filter(({ fault: { name } }) => values.fault?.includes(name) ?? true)
   .filter(({ state }) => values.state?.includes(state) ?? true);
 
+const order = all.map(({ fault, state }) => `${fault.name} ${state}`);
+
 async function run() {
   /** @type {import('./types.ts').Row[]} */
   const rows = [];
@@ -53,13 +55,10 @@ async function run() {
       const { about: _, ...rest } = row;
       say(JSON.stringify(rest));
       rows.push(row);
+      if (values.write) writeFileSync(DOCUMENT, documentWith(readFileSync(DOCUMENT, 'utf8'), rows, order));
     }
   };
   await Promise.all(Array.from({ length: Number(values.jobs) }, work));
-  if (values.write) {
-    const order = all.map(({ fault, state }) => `${fault.name} ${state}`);
-    writeFileSync(DOCUMENT, documentWith(readFileSync(DOCUMENT, 'utf8'), rows, order));
-  }
   const held = rows.filter(({ violations }) => violations.length === 0).length;
   say(`${held} held, ${wanted.length - held} did not`);
   process.exitCode = held < wanted.length || held === 0 ? 1 : 0;

@@ -26,6 +26,8 @@ const hung = {
   about:
     'the server is stopped (SIGSTOP) with its connections open; with Sentinel or as Cluster another takes over meanwhile',
   states: ALL,
+  // Alone they must be long enough for what they may not send to be seen.
+  lastsMs: 6_000,
   longMs: 8_000,
   may: AWAY,
   // What the old one had not yet told its replica is lost.
