@@ -47,6 +47,15 @@ describe('a body that is passed on and collected', () => {
     passed.destroy();
   });
 
+  test('that broke before it was looked at breaks for its reader too, and is not kept', async () => {
+    const source = new Readable({ read() {} }).on('error', () => {});
+    source.destroy(new Error('reset'));
+    await new Promise((resolve) => source.once('close', resolve));
+    const { passed, handed } = collecting(source);
+    await new Promise((resolve) => passed.once('close', resolve));
+    expect(handed).toEqual([null]);
+  });
+
   test('above the limit waits for its reader: one who stops takes no more than the buffers hold', async () => {
     const { source, taken } = counting(1000, 64 * 1024);
     const { passed, handed } = collecting(source, { limitBytes: 1024 });

@@ -39,6 +39,8 @@ class Collected extends Readable {
     source.on('end', () => this.#end());
     source.on('error', (error: Error) => this.#break(error));
     source.on('close', () => this.#break(new Error('the body broke off')));
+    // It broke before anybody listened, and says so only once. Later, as `whole` is not told before this is there.
+    if (source.destroyed) process.nextTick(() => this.#break(new Error('the body broke off')));
   }
 
   /** Nobody wants the rest any more. */

@@ -26,6 +26,13 @@ describe('a body that is to be kept', () => {
     expect(await gathering).toEqual({ kind: 'broken', reason: 'reset' });
   });
 
+  test('that broke off before it was looked at is known for it', async () => {
+    const source = new Readable({ read() {} }).on('error', () => {});
+    source.destroy(new Error('reset'));
+    await new Promise((resolve) => source.once('close', resolve));
+    expect(await gather(source, 100)).toEqual({ kind: 'broken', reason: 'the body broke off' });
+  });
+
   test('above the limit that nobody reads in the end frees what feeds it', async () => {
     const source = new Readable({ read() {} });
     const gathering = gather(source, 2);

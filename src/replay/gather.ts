@@ -28,6 +28,8 @@ export function gather(source: Readable, limitBytes: number): Promise<Gathered> 
       resolve(gathered);
     };
     source.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
+    // It broke before anybody listened, and says so only once.
+    if (source.destroyed) onClose();
   });
 }
 

@@ -88,11 +88,8 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#complete = true;
     this.#release();
     if (this.#body !== null) this.#body.destroy(error);
-    else if (this.#status !== 0 && !this.#answered && !(error instanceof Ended)) {
-      // Headers came, the body broke within the same turn: the caller gets what there is, visibly cut off.
-      this.#startStreaming();
-      (this.#body as UpstreamBody | null)?.destroy(error);
-    } else this.#fail(error);
+    // Also where headers came, and the body broke within the same turn: nothing has been passed on yet.
+    else this.#fail(error);
   }
 
   /** The caller still uploads: the wait for an answer has not begun. */
