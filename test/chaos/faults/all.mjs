@@ -29,5 +29,12 @@ export const short = {
     of('sentinel')('redis-failed-over'),
     of('cluster')('redis-restarted-empty'),
   ],
-  others: ['upstream-reset', 'upstream-flaky', 'upstream-429', 'gateway-killed'].map(of('alone')),
+  others: [
+    'upstream-reset',
+    'upstream-truncated',
+    'upstream-flaky',
+    'upstream-429',
+    'upstream-moved',
+    'gateway-killed',
+  ].map(of('alone')),
 };

@@ -38,6 +38,14 @@ function moved(fault, leave) {
       const before = sent(fleet);
       await pause(WATCHED_MS);
       stillAsked = sent(fleet) - before;
+      // What is closed at the end of a run is all that leads to upstream.
+      for (const [index, { toUpstream }] of gateways.entries()) {
+        const { cut } = toUpstream;
+        toUpstream.cut = (...how) => {
+          cut(...how);
+          there[index]?.cut(...how);
+        };
+      }
     },
     check: async () => {
       const unused = there.filter((each) => each.counts().bytes.up === 0).length;

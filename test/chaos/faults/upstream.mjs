@@ -1,5 +1,6 @@
 // What Patchworks, or the way to it, does wrong. Played by the simulator where the answer itself is at fault, so that its record says what
 // was counted and carried out, and by the wire of each gateway where bytes or connections are.
+import { pause } from '../rig.mjs';
 import { AUTHORITY, tlsFront } from '../tls.mjs';
 
 /** @typedef {import('../types.ts').Fault} Fault */
@@ -84,20 +85,30 @@ const storm5xx = {
 /**
  * A hold is one for all replicas: what still arrives while the storm lasts is what was under way when the first 429 came, and the first
  * after each hold, of each account.
- * @param {string} name @param {string} about @param {() => string | null} retryAfter
+ * @param {string} name @param {string} about @param {() => string | null} retryAfter told anew each second
  * @returns {Fault}
  */
 function storm429(name, about, retryAfter) {
   let throttled = 0;
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer;
+  const headers = () => ({ 'Retry-After': retryAfter() });
   return {
     states: ALONE,
     name,
     about: `every request is answered 429, ${about}`,
     may: ['upstream 429', 'upstream_cooldown'],
     lastsMs: 6_000,
-    inject: ({ simulator }) =>
-      simulator.fault({ match: ALL, fault: { kind: 'status', status: 429, headers: { 'Retry-After': retryAfter() } } }),
+    inject: ({ simulator }) => {
+      const arm = () => {
+        simulator.clearFaults();
+        simulator.fault({ match: ALL, fault: { kind: 'status', status: 429, headers: headers() } });
+      };
+      timer = setInterval(arm, 1_000);
+      arm();
+    },
     lift: ({ simulator }) => {
+      clearInterval(timer);
       simulator.clearFaults();
       throttled = simulator.arrivals().filter(({ status }) => status === 429).length;
     },
@@ -167,6 +178,7 @@ const wires = [
 function tls(name, about, how) {
   /** @type {Awaited<ReturnType<typeof tlsFront>> | null} */
   let front = null;
+  let arrived = 0;
   return {
     states: ALONE,
     name,
@@ -187,13 +199,19 @@ function tls(name, about, how) {
       else front?.use(how);
       // Those that live have shown their certificate already.
       await onWires(fleet, (wire) => wire.cut('close'));
+      await pause(ON_THE_WAY_MS);
+      arrived = -fleet.simulator.arrivals().length;
     },
     lift: async (fleet) => {
+      arrived += fleet.simulator.arrivals().length;
       front?.use('good');
       await healWires(fleet);
     },
+    check: () => (arrived > 0 ? [`${arrived} requests were sent to somebody who is not upstream`] : []),
   };
 }
+/** What had been sent before. */
+const ON_THE_WAY_MS = 300;
 
 /** @param {Record<string, unknown>} config @param {(origin: string) => string} change */
 export function onOrigins(config, change) {
