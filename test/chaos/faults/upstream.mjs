@@ -35,16 +35,18 @@ const answer = (name, about, fault, more) => ({
   lift: heal,
   ...more,
 });
+/** Headers go out with the first bytes of the body: where those are held back for a link in them, the caller sees neither. */
+const BREAKS = { mayBreakOff: true, mayBreak: true };
 const TIMES_OUT = { may: ['upstream_timeout', CLOSED_OFF], lastsMs: 6_000 };
 /** The answer to a keyed write is gathered before it goes out: its caller hears that it broke off. */
-const BROKE_OFF = { may: ['upstream_timeout', 'upstream_protocol', CLOSED_OFF], mayBreakOff: true };
+const BROKE_OFF = { may: ['upstream_timeout', 'upstream_protocol', CLOSED_OFF], ...BREAKS };
 const answers = [
   answer('upstream-reset', 'connections are reset before the answer', { kind: 'reset', when: 'before' }, {}),
   answer(
     'upstream-reset-in-body',
     'connections are reset in the middle of a body',
     { kind: 'reset', when: 'after' },
-    { mayBreakOff: true },
+    BREAKS,
   ),
   answer('upstream-stalled-headers', 'no answer ever comes', { kind: 'stall', when: 'before' }, TIMES_OUT),
   answer(
@@ -57,13 +59,13 @@ const answers = [
     'upstream-truncated',
     'answers end before their Content-Length',
     { kind: 'truncate', framing: 'length' },
-    { mayBreakOff: true },
+    BREAKS,
   ),
   answer(
     'upstream-truncated-chunks',
     'answers end before their last chunk',
     { kind: 'truncate', framing: 'chunked' },
-    { mayBreakOff: true },
+    BREAKS,
   ),
 ];
 
