@@ -57,6 +57,7 @@ function stepped(name, about, seconds, which) {
   const step = (/** @type {number} */ by) => {
     for (const index of which) clocks[index]?.step(by);
   };
+  let leapt = 0;
   return {
     states: ALONE,
     name,
@@ -64,13 +65,23 @@ function stepped(name, about, seconds, which) {
     may: [],
     setup: { env: (index) => clocks[index]?.env() ?? {} },
     inject: () => step(seconds),
-    lift: () => step(0),
+    lift: async (fleet) => {
+      const { headers } = await fetch(`${victim(fleet).adminUrl}/livez`, { headers: { Connection: 'close' } });
+      leapt = (Date.parse(headers.get('date') ?? '') - Date.now()) / 1_000;
+      step(0);
+    },
+    check: () => notLeapt(leapt, seconds),
   };
 }
+
+/** A clock that did not leap proves nothing. @param {number} leapt @param {number} asked seconds */
+const notLeapt = (leapt, asked) =>
+  Math.abs(leapt - asked) < 60 ? [] : [`no proof: the clock leapt by ${Math.round(leapt)} s and not by ${asked} s`];
 
 /** @param {string} name @param {string} about @param {number} seconds @returns {Fault} */
 function redisStepped(name, about, seconds) {
   const of = clock('redis');
+  let leapt = 0;
   return {
     states: ALONE,
     name,
@@ -79,7 +90,12 @@ function redisStepped(name, about, seconds) {
     may: BACK,
     setup: { redisEnv: () => of.env() },
     inject: () => of.step(seconds),
-    lift: () => of.step(0),
+    lift: async ({ redis }) => {
+      const [now] = await (await redis.holder()).client().time();
+      leapt = Number(now) - Date.now() / 1_000;
+      of.step(0);
+    },
+    check: () => notLeapt(leapt, seconds),
   };
 }
 
