@@ -17,14 +17,16 @@ const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 const CREDENTIALS = { plenty: 'fake-chaos-account-plenty', tight: 'fake-chaos-account-tight' };
 
 /**
- * Upstream itself allows both more than they can send: what it says of its own count would otherwise make good what a gateway has
- * forgotten, as use by others, and the ceiling has to hold without that.
- * @type {import('../../src/simulator/options.ts').SimulatorOptions}
+ * From the fault on upstream allows `tight` more than it can send: what it says of its own count would otherwise make good what a gateway
+ * has forgotten, as use by others, and the ceiling has to hold without that. Before, what it says is what a new account starts with.
  */
+export const GENEROUS = { limit: PLENTY.limit };
+
+/** @type {import('../../src/simulator/options.ts').SimulatorOptions} */
 export const SIMULATOR = {
   accounts: {
     plenty: { apiKeys: { plenty: CREDENTIALS.plenty }, limit: PLENTY.limit },
-    tight: { apiKeys: { tight: CREDENTIALS.tight }, limit: PLENTY.limit },
+    tight: { apiKeys: { tight: CREDENTIALS.tight } },
   },
   switches: { echo: true, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 10, maxMs: 200 } },
 };

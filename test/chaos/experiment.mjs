@@ -1,5 +1,5 @@
 // One run: a fleet under load, one fault at a known moment, on until all is normal again, then what is left behind; and the judgement.
-import { CEILING, configuration, SIMULATOR } from './configuration.mjs';
+import { CEILING, configuration, GENEROUS, SIMULATOR } from './configuration.mjs';
 import { startFleet } from './fleet.mjs';
 import { judge, normalSince } from './judge.mjs';
 import { footprint, leaksOf } from './leaks.mjs';
@@ -41,6 +41,7 @@ export async function experiment(fault, state, { short = false } = {}) {
     await untilNormal(load.outcomes, begunAt, fleet, BUSY_MS);
     await until('the small ceiling is nearly used up', load.ready, BUSY_MS);
     await pause(short ? BEFORE_MS.short : BEFORE_MS.long);
+    fleet.simulator.set(GENEROUS);
     load.crowd();
     const injectedAt = performance.now();
     const injected = await fault.inject(fleet);
