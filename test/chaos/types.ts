@@ -31,6 +31,8 @@ export interface Fault {
   readonly forgetsKeys?: boolean;
   /** Lines of the log above `warn` that belong to it; none is expected otherwise. */
   readonly logs?: RegExp;
+  /** Deadline of a command, in the long form. Default 1s: what a busy machine does to Redis is not to be taken for the fault. */
+  readonly redisTimeout?: string;
   /** Before the gateways start. */
   readonly setup?: Setup;
   /** What it resolves to, `lift` is given. */

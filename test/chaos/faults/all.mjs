@@ -8,8 +8,8 @@ import { flakyFaults } from './upstream-flaky.mjs';
 
 /** @type {readonly import('../types.ts').Fault[]} */
 export const faults = [
-  ...redisFaults,
-  ...redisWireFaults,
+  // As near to the default of 100 ms as an ordinary machine allows.
+  ...[...redisFaults, ...redisWireFaults].map((fault) => ({ redisTimeout: '250ms', ...fault })),
   ...upstreamFaults,
   ...flakyFaults,
   ...movedFaults,
