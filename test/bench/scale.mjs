@@ -2,12 +2,13 @@
 // cache costs with a million answers. Some five minutes; loopback only; kills only what it started.
 import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { cleanUp } from '../chaos/rig.mjs';
+import { cleanUp, cleanUpAtTheEnd } from '../chaos/rig.mjs';
 import { inRoot, machine, table, writeSection } from './page.mjs';
 import { extrapolation } from './scale/extrapolate.mjs';
 import { decide, fillUp, memoryOf, openLedgers, rest } from './scale/ledgers.mjs';
 import { sharedCache } from './scale/shared-cache.mjs';
 
+cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: { write: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
 });

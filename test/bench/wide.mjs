@@ -1,10 +1,11 @@
 // npm run wide [-- --tenants 10000 --entries 100000 --write]: a gateway with many tenants and a large cache beside one with few,
 // each with a Redis of its own, asked in turns.
 import { parseArgs } from 'node:util';
-import { cleanUp } from '../chaos/rig.mjs';
+import { cleanUp, cleanUpAtTheEnd } from '../chaos/rig.mjs';
 import { machine, quantile, table, writeSection } from './page.mjs';
 import { fill, hits, openWorld, readings, reload, startOrigin } from './wide/world.mjs';
 
+cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: {
     tenants: { type: 'string', default: '10000' },

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
 import { withTools } from '../../scripts/tools.mjs';
 
 /** The gateway's executable. */
@@ -85,4 +86,16 @@ export function cleanUpAtTheEnd() {
     process.stderr.write(`${error.stack}\n`);
     process.exit(2);
   });
+}
+
+/** One that keeps nothing, for runs that need no more of Redis than that it is there. @param {number} port @param {string[]} more */
+export async function startRedis(port, more = []) {
+  const own = ['--port', String(port), '--bind', '127.0.0.1', '--dir', scratch, '--save', ''];
+  const child = start('redis-server', [...own, ...more]);
+  child.stdout?.resume();
+  const probe = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
+  probe.on('error', () => {});
+  await probe.ping();
+  probe.disconnect();
+  return child;
 }

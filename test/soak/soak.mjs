@@ -25,6 +25,7 @@ async function soaked() {
   const [seconds, rate] = [Number(values.minutes) * 60, Number(values.rate)];
   if (!(seconds > 0 && rate > 0)) throw new Error('--minutes and --rate must be numbers above 0');
   const { soak } = await import('./course.mjs');
+  (await import('../chaos/rig.mjs')).cleanUpAtTheEnd();
   const judged = values['judge-by-ceiling'];
   return soak({
     seconds,
