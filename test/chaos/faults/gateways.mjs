@@ -146,6 +146,8 @@ function fewFiles() {
     // No connection to upstream or Redis; what was waiting for one goes on later or not at all.
     may: [...BACK, 'upstream_unreachable', 'upstream_timeout', 'upstream_protocol', 'breaker_open'],
     mayBreak: true,
+    // The files of the configuration are looked at now and then, and can not be read either.
+    logs: /^the new configuration is refused/,
     inject: (fleet) => {
       const pid = victim(fleet).child().pid ?? 0;
       before = softLimit(pid);
