@@ -89,7 +89,7 @@ export function faultOf(incoming: IncomingMessage): string | null {
 }
 
 /** Callers name the gateway by few names, again and again. */
-let latestGoodHost = '';
+let latestGoodHost: string | null = null;
 
 function isHost(host: string): boolean {
   if (host === latestGoodHost) return true;
