@@ -1,8 +1,9 @@
 import { type Item, makeItem, SIZES } from './items.ts';
 import { seededRandom } from './latency.ts';
 
-/** Of a collection; the oldest that were created go first, or a benchmark of starts would fill the memory. */
+/** Of a collection; the oldest that were created go first, or a benchmark of starts would fill the memory. What was there at first stays. */
 const MOST_ITEMS = 10_000;
+const FIRST_CREATED = 100_001;
 
 interface Collection {
   readonly items: Map<number, Item>;
@@ -12,7 +13,7 @@ interface Collection {
 /** The data behind the routes: made from a seed, changed by writes. */
 export class Dataset {
   readonly #collections = new Map<string, Collection>();
-  #nextId = 100_000;
+  #nextId = FIRST_CREATED - 1;
 
   constructor(seed: number) {
     const random = seededRandom(seed);
@@ -46,8 +47,11 @@ export class Dataset {
     const item = { ...fields, id: this.#nextId };
     items.set(item.id, item);
     if (items.size > MOST_ITEMS) {
-      const oldest = items.keys().next();
-      if (!oldest.done) items.delete(oldest.value);
+      for (const oldest of items.keys()) {
+        if (oldest < FIRST_CREATED) continue;
+        items.delete(oldest);
+        break;
+      }
     }
     return item;
   }

@@ -5,12 +5,19 @@ import { createHash } from 'node:crypto';
 export const keyOf = (tenant) => `fake-soak-key-${tenant}`;
 export const TENANTS = Array.from({ length: 40 }, (_, i) => `team-${i}`);
 
-/** Requests a minute upstream, by the rate of requests a second: the mix needs less than the ceiling, a surge more. */
+/**
+ * Requests a minute upstream, by the rate of requests a second. The mix needs some 16 of them, and more for a moment after a
+ * definition was changed: with a ceiling as near as that, calm times are none. A surge needs 18 more.
+ */
 export const quotaOf = (/** @type {number} */ rate) => ({
-  limit: Math.round(rate * 18),
-  ceiling: Math.round(rate * 16),
+  limit: Math.round(rate * 24),
+  ceiling: Math.round(rate * 22),
   burst: Math.max(60, Math.round(rate)),
 });
+
+const MAX_IN_FLIGHT = 512;
+/** Connections upstream that a gateway may have, over the two it is told of. */
+export const MOST_UPSTREAM = 2 * MAX_IN_FLIGHT;
 
 const tenant = (/** @type {string} */ id, /** @type {object} */ quota) => ({
   keys: [{ id: 'only', sha256: createHash('sha256').update(keyOf(id)).digest('hex') }],
@@ -50,8 +57,8 @@ export function configuration({ upstream, redis, rate, revision }) {
       },
     },
     upstreams: {
-      core: { origin: upstream, timeout: '5s', maxInFlight: 512 },
-      start: { origin: upstream, timeout: '5s', maxInFlight: 512 },
+      core: { origin: upstream, timeout: '5s', maxInFlight: MAX_IN_FLIGHT },
+      start: { origin: upstream, timeout: '5s', maxInFlight: MAX_IN_FLIGHT },
     },
     cache: { rules: [definitions('systems'), definitions('scripts'), definitions('connectors')] },
     // A day's keys would be a day's growth of Redis, and no leak.

@@ -19,7 +19,7 @@ export async function soak({ seconds, rate, machine, judgeByCeiling, tell }) {
   const log = createLog();
   const generator = createGenerator({ urls: stage.gateways.map(({ url }) => url), rate, log });
   const schedule = scheduleOf(seconds);
-  const sampling = startSampling(stage, generator.seconds);
+  const sampling = startSampling(stage, generator.seconds, schedule);
   tell(`${seconds / 60} minutes at ${rate} requests a second`);
   const course = Promise.all([generator.run(seconds), letHappen(schedule, seconds, { stage, generator, tell })]);
   await Promise.race([course, stage.died]);

@@ -23,9 +23,12 @@ const WARM_UP = 10;
 const LEAST_CYCLES = 3;
 export const RELOAD_EVERY = 60;
 
-/** Thirds of a run must be alike: at least one whole cycle each. @param {number} seconds of the run @returns {Happening[]} */
+/** Thirds of a run must be alike: at least one whole cycle each. @param {number} seconds of the run */
+export const cycleOf = (seconds) => Math.min(CYCLE, seconds / LEAST_CYCLES);
+
+/** @param {number} seconds of the run @returns {Happening[]} */
 export function scheduleOf(seconds) {
-  const cycle = Math.min(CYCLE, seconds / LEAST_CYCLES);
+  const cycle = cycleOf(seconds);
   const scale = cycle / CYCLE;
   const cycles = Math.floor(seconds / cycle + 0.01);
   return Array.from({ length: cycles }, (_, index) =>

@@ -60,12 +60,13 @@ export function pageOf({ machine, seconds, rate, sent, holds, checks, latencies,
 /** @param {Outcome} outcome */
 export function pictureOf({ seconds, rate, schedule, samples, windows, machine }) {
   const gateways = samples[0]?.gateways ?? [];
-  /** @param {keyof import('./sampler.mjs').GatewaySample} measure @param {string} name @param {boolean} [dashed] */
-  const each = (measure, name, dashed = false) =>
+  const settled = samples.filter((sample) => sample.settled);
+  /** @param {keyof import('./sampler.mjs').GatewaySample} measure @param {string} name @param {boolean} [dashed] @param {typeof samples} [of] */
+  const each = (measure, name, dashed = false, of = samples) =>
     gateways.map((_, i) => ({
       name: `${name}, gateway ${i + 1}`,
       dashed,
-      points: samples.map((sample) => ({ at: sample.at, value: sample.gateways[i]?.[measure] ?? null })),
+      points: of.map((sample) => ({ at: sample.at, value: sample.gateways[i]?.[measure] ?? null })),
     }));
   const timed = (/** @type {string} */ kind, /** @type {'p50' | 'p99'} */ part) => ({
     name: `${kind}, ${part}`,
@@ -81,9 +82,14 @@ export function pictureOf({ seconds, rate, schedule, samples, windows, machine }
     panels: [
       { title: 'Memory', unit: 'MB', lines: [...each('rssMb', 'RSS'), ...each('heapMb', 'heap', true)] },
       {
-        title: 'Handles and descriptors',
+        title: 'Memory in calm times, after garbage was collected',
+        unit: 'MB',
+        lines: [...each('rssMb', 'RSS', false, settled), ...each('heapMb', 'heap', true, settled)],
+      },
+      {
+        title: 'Handles, and connections of callers',
         unit: '',
-        lines: [...each('handles', 'handles'), ...each('descriptors', 'fds', true)],
+        lines: [...each('handles', 'handles'), ...each('callers', 'callers', true)],
       },
       {
         title: 'Latency from the moment due',

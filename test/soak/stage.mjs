@@ -107,7 +107,8 @@ async function openRedis(port) {
 
 /** @param {string} file */
 async function startGateway(file) {
-  const child = start(process.execPath, [MAIN, 'serve', '--config', file]);
+  // The inspector lets garbage be collected at a moment of our choice, in the product as it is.
+  const child = start(process.execPath, ['--inspect=127.0.0.1:0', MAIN, 'serve', '--config', file]);
   /** Lines of warnings and errors, by level and message. @type {Map<string, number>} */
   const said = new Map();
   const listening = new Promise((/** @type {(line: any) => void} */ resolve, reject) => {
@@ -123,9 +124,19 @@ async function startGateway(file) {
       }
     });
   });
-  child.stderr?.on('data', (chunk) => note(said, { level: 'stderr', msg: String(chunk).slice(0, 2000) }));
+  let inspector = '';
+  child.stderr?.on('data', (chunk) => {
+    const lines = String(chunk).split('\n');
+    inspector = lines.map((line) => /^Debugger listening on (ws:.*)$/.exec(line)?.[1]).find(Boolean) ?? inspector;
+    const others = lines.filter((line) => line !== '' && !/^(Debugger |For help, see: )/.test(line));
+    if (others.length > 0) note(said, { level: 'stderr', msg: others.join('\n').slice(0, 2000) });
+  });
   const { traffic, admin } = await listening;
-  return { child, said, url: `http://127.0.0.1:${traffic.port}`, admin: `http://127.0.0.1:${admin.port}` };
+  if (inspector === '') throw new Error('the inspector of a gateway does not listen');
+  return {
+    ...{ child, said, inspector, port: Number(traffic.port) },
+    ...{ url: `http://127.0.0.1:${traffic.port}`, admin: `http://127.0.0.1:${admin.port}` },
+  };
 }
 
 const MOST_SAID = 200;

@@ -1,27 +1,8 @@
-// Whether a measure grows over time, and how sure that is: least squares over blocks of samples, with a 95 % interval.
+// Whether a measure grows over time, and how sure that is: least squares, with a 95 % interval.
 
 /** @typedef {{ at: number, value: number }} Sample `at` in seconds */
 /** @typedef {{ perHour: number, error: number }} Trend `error`: half the 95 % interval of the slope */
 /** @typedef {'flat' | 'grows' | 'unclear'} Finding */
-
-/**
- * A garbage collector makes a saw of the heap: what is left after collections is its lower edge, so the least of a block
- * says more than all its samples. What has no such edge is told by the median.
- * @param {readonly Sample[]} samples in order @param {number} seconds of a block @param {'least' | 'median'} by
- * @returns {Sample[]}
- */
-export function blocksOf(samples, seconds, by) {
-  /** @type {Map<number, Sample[]>} */
-  const blocks = new Map();
-  for (const sample of samples) {
-    const index = Math.floor(sample.at / seconds);
-    blocks.set(index, [...(blocks.get(index) ?? []), sample]);
-  }
-  return [...blocks].map(([index, block]) => {
-    const values = block.map(({ value }) => value).sort((a, b) => a - b);
-    return { at: (index + 0.5) * seconds, value: values[by === 'least' ? 0 : Math.floor(values.length / 2)] ?? 0 };
-  });
-}
 
 /** Of Student's t, for a two-sided 95 % interval, by degrees of freedom. */
 const STUDENT = [12.71, 4.3, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.2, 2.18, 2.16, 2.14, 2.13];

@@ -3,14 +3,15 @@ import { seededRandom } from '../support/replicas.ts';
 import { isCalm, scheduleOf } from './faults.mjs';
 import { Latencies } from './latencies.mjs';
 import { createLog } from './log.mjs';
-import { blocksOf, judgeTrend, trendOf } from './trend.mjs';
-import { latenciesOf, trendsOf, unexplained } from './verdict.mjs';
+import { judgeTrend, trendOf } from './trend.mjs';
+import { connectionsOf, latenciesOf, trendsOf, unexplained } from './verdict.mjs';
 
-/** A sample each five seconds of a quarter of an hour, as in the second half of a soak. */
-const quarter = (value: (seconds: number) => number) =>
-  Array.from({ length: 180 }, (_, i) => ({ at: 900 + i * 5, value: value(i * 5) }));
-const judged = (value: (seconds: number) => number, by: 'least' | 'median' = 'median') =>
-  judgeTrend(trendOf(blocksOf(quarter(value), 60, by)), 30);
+/** Four settled samples in the calm time of each cycle of five minutes, as a soak of half an hour has them. */
+const settled = (value: (seconds: number) => number) =>
+  [300, 600, 900, 1_200, 1_500].flatMap((cycle) =>
+    [215, 235, 255, 275].map((at) => ({ at: cycle + at, value: value(cycle + at) })),
+  );
+const judged = (value: (seconds: number) => number) => judgeTrend(trendOf(settled(value)), 30);
 
 describe('the judge of growth', () => {
   test('finds a leak of 60 MB an hour under noise of 10 MB', () => {
@@ -23,13 +24,6 @@ describe('the judge of growth', () => {
     expect(judged(() => 150 + (random() - 0.5) * 10)).toBe('flat');
   });
 
-  test('sees a leak of 60 MB an hour in the lower edge of a saw of 30 MB, and none where there is only the saw', () => {
-    const random = seededRandom(3);
-    const saw = (seconds: number) => (seconds % 35) * (0.8 + 0.1 * random());
-    expect(judged((seconds) => 40 + (seconds * 60) / 3600 + saw(seconds), 'least')).toBe('grows');
-    expect(judged((seconds) => 40 + saw(seconds), 'least')).toBe('flat');
-  });
-
   test('takes growth that is tolerated, and what shrinks, for flat', () => {
     expect(judged((seconds) => 150 + (seconds * 10) / 3600)).toBe('flat');
     expect(judged((seconds) => 150 - (seconds * 90) / 3600)).toBe('flat');
@@ -38,32 +32,44 @@ describe('the judge of growth', () => {
   test('says that it can not tell where noise is larger than what is asked, or points are few', () => {
     const random = seededRandom(4);
     expect(judged(() => 150 + (random() - 0.5) * 200)).toBe('unclear');
-    expect(judgeTrend(trendOf(quarter(() => 1).slice(0, 3)), 30)).toBe('unclear');
+    expect(judgeTrend(trendOf(settled(() => 1).slice(0, 3)), 30)).toBe('unclear');
   });
 
   test('is less sure where neighbours are alike than where they are not', () => {
-    const points = quarter((seconds) => Math.sin(seconds / 150));
+    const points = Array.from({ length: 180 }, (_, i) => ({ at: i * 5, value: Math.sin(i / 30) }));
     const shuffled = points.map((each, i) => ({ at: each.at, value: points[(i * 71) % points.length]?.value ?? 0 }));
     expect(trendOf(points)?.error).toBeGreaterThan((trendOf(shuffled)?.error ?? 0) * 1.5);
   });
 
-  test('finds the one gateway and the one measure that grow', () => {
-    const still = {
-      rssMb: 150,
-      heapMb: 40,
-      externalMb: 5,
-      descriptors: 200,
-      handles: 210,
-      loopP99Ms: 1,
-      inFlight: 1,
-      waiting: 0,
-    };
-    const samples = Array.from({ length: 360 }, (_, i) => ({
-      ...{ at: i * 5, redis: null, generatorP99Ms: 1 },
-      gateways: [still, { ...still, handles: 210 + i }],
+  const still = {
+    ...{ rssMb: 150, heapMb: 40, externalMb: 5, handles: 12, loopP99Ms: 1, inFlight: 1, waiting: 0 },
+    ...{ descriptors: 200, callers: 150, upstream: 30, abandoned: 1, otherDescriptors: 20 },
+  };
+  const samplesOf = (second: (i: number) => Partial<typeof still>) =>
+    Array.from({ length: 360 }, (_, i) => ({
+      ...{ at: i * 5, settled: i % 4 === 0, redis: null, generatorP99Ms: 1 },
+      gateways: [still, { ...still, ...second(i) }],
     }));
-    const grown = trendsOf(samples, 1_800).filter(({ finding }) => finding !== 'flat');
-    expect(grown.map(({ gateway, name }) => `${gateway} ${name}`)).toEqual(['2 handles']);
+
+  test('finds the one gateway and the one measure that grow', () => {
+    const grown = trendsOf(
+      samplesOf((i) => ({ handles: 12 + i })),
+      1_800,
+    ).filter(({ finding }) => finding !== 'flat');
+    expect(grown.map(({ gateway, name }) => `${gateway} ${name}`)).toEqual([
+      '2 handles besides connections of callers',
+    ]);
+  });
+
+  test('does not look at what a fault or garbage adds for a while', () => {
+    const samples = samplesOf((i) => ({ rssMb: i % 4 === 0 ? 150 : 150 + i }));
+    expect(trendsOf(samples, 1_800).every(({ finding }) => finding === 'flat')).toBe(true);
+  });
+
+  test('finds the gateway that keeps connections others have left', () => {
+    const held = connectionsOf(samplesOf((i) => ({ abandoned: i < 200 ? 11 : 1 })));
+    expect(held.map(({ holds }) => holds)).toEqual([true, false]);
+    expect(connectionsOf(samplesOf((i) => ({ abandoned: i === 200 ? 30 : 1 }))).every(({ holds }) => holds)).toBe(true);
   });
 });
 
@@ -96,7 +102,7 @@ describe('the judge of outcomes', () => {
     const [lastFault] = schedule.filter(({ from }) => from > 1_200);
     for (let at = 0; at < 1_800; at++) log.end('hit', '200', at, at > 1_200 ? 9 : 1);
     log.end('hit', '200', (lastFault?.from ?? 0) + 1, 10_000);
-    const [hit] = latenciesOf(log, schedule, 1_800);
+    const [hit] = latenciesOf(log, schedule, 1_800, []);
     expect(hit?.p50.first).toBeCloseTo(1, 1);
     expect(hit?.p99.last).toBeGreaterThan(8.8);
     expect(hit?.p99.last).toBeLessThan(9.4);

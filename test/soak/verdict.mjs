@@ -1,8 +1,9 @@
 // What a soak has shown, computed: each claim with its numbers, and whether it holds.
-import { isCalm } from './faults.mjs';
+import { MOST_UPSTREAM } from './configuration.mjs';
+import { cycleOf, isCalm } from './faults.mjs';
 import { together, WINDOW_SECONDS } from './log.mjs';
 import { rightOf } from './mix.mjs';
-import { blocksOf, judgeTrend, trendOf } from './trend.mjs';
+import { judgeTrend, trendOf } from './trend.mjs';
 
 /** @typedef {{ claim: string, holds: boolean, says: string }} Check */
 /** @typedef {import('./sampler.mjs').GatewaySample} GatewaySample */
@@ -10,16 +11,19 @@ import { blocksOf, judgeTrend, trendOf } from './trend.mjs';
 /**
  * Growth an hour that counts as none. 1,000 requests a second are 3,600,000 an hour: 30 MB are nine bytes a request, less
  * than anything that is kept for each.
- * @type {{ measure: keyof GatewaySample, name: string, unit: string, tolerated: number, by: 'least' | 'median' }[]}
+ * How many connections there are is up to callers and to how long the last fault made them wait: of those it is judged that none
+ * is kept that the other side has left.
+ * @type {{ measure: keyof GatewaySample, name: string, unit: string, tolerated: number }[]}
  */
 const MEASURES = [
-  { measure: 'rssMb', name: 'RSS', unit: 'MB', tolerated: 30, by: 'median' },
-  { measure: 'heapMb', name: 'heap, after collections', unit: 'MB', tolerated: 15, by: 'least' },
-  { measure: 'externalMb', name: 'external memory', unit: 'MB', tolerated: 15, by: 'least' },
-  { measure: 'handles', name: 'handles', unit: '', tolerated: 60, by: 'median' },
-  { measure: 'descriptors', name: 'file descriptors', unit: '', tolerated: 60, by: 'median' },
+  { measure: 'rssMb', name: 'RSS', unit: 'MB', tolerated: 30 },
+  { measure: 'heapMb', name: 'heap', unit: 'MB', tolerated: 15 },
+  { measure: 'externalMb', name: 'external memory', unit: 'MB', tolerated: 15 },
+  { measure: 'handles', name: 'handles besides connections of callers', unit: '', tolerated: 60 },
+  { measure: 'otherDescriptors', name: 'descriptors besides connections', unit: '', tolerated: 60 },
 ];
-const BLOCKS = 15;
+/** Of connections, in more than half of the looks: at one moment many may have gone at once that are about to be noticed. */
+const MOST_ABANDONED = 10;
 /** In less, what grows is what is warm at last; and a trend has too few points to be sure of. */
 const TELLING_SECONDS = 20 * 60;
 
@@ -30,23 +34,44 @@ export const TIMED = ['hit', 'not modified', 'pass-through', 'refusal'];
 
 /** @param {readonly import('./sampler.mjs').Sample[]} samples @param {number} seconds */
 export function trendsOf(samples, seconds) {
-  const half = samples.filter(({ at }) => at >= seconds / 2);
+  // In the first cycle, what grows is what is warm at last.
+  const settled = samples.filter((sample) => sample.settled && sample.at >= cycleOf(seconds));
   const count = samples[0]?.gateways.length ?? 0;
   return Array.from({ length: count }, (_, gateway) =>
-    MEASURES.map(({ measure, by, ...about }) => {
-      const points = half.map(({ at, gateways }) => ({ at, value: Number(gateways[gateway]?.[measure]) }));
-      const trend = trendOf(blocksOf(points, Math.max(WINDOW_SECONDS, seconds / 2 / BLOCKS), by));
+    MEASURES.map(({ measure, ...about }) => {
+      const trend = trendOf(settled.map(({ at, gateways }) => ({ at, value: Number(gateways[gateway]?.[measure]) })));
       return { gateway: gateway + 1, ...about, ...trend, finding: judgeTrend(trend, about.tolerated) };
     }),
   ).flat();
 }
 
-/** @param {import('./log.mjs').Log} log @param {readonly import('./faults.mjs').Happening[]} schedule @param {number} seconds */
-export function latenciesOf(log, schedule, seconds) {
+/** @param {readonly import('./sampler.mjs').Sample[]} samples @returns {Check[]} */
+export function connectionsOf(samples) {
+  const settled = samples.filter((sample) => sample.settled);
+  return (samples[0]?.gateways ?? []).map((_, gateway) => {
+    const sorted = (/** @type {'abandoned' | 'upstream'} */ measure) =>
+      settled.map(({ gateways }) => gateways[gateway]?.[measure] ?? 0).sort((a, b) => a - b);
+    const [left, upstream] = [sorted('abandoned'), sorted('upstream').at(-1) ?? 0];
+    const usual = left[Math.floor(left.length / 2)] ?? 0;
+    return {
+      claim: `gateway ${gateway + 1}: in calm times no connection is kept that the other side has left, none upstream beyond the limit`,
+      holds: usual <= MOST_ABANDONED && upstream <= MOST_UPSTREAM,
+      says: `in ${settled.length} looks ${usual} by the median, at most ${left.at(-1) ?? 0}; at most ${upstream} upstream of ${MOST_UPSTREAM}`,
+    };
+  });
+}
+
+/**
+ * @param {import('./log.mjs').Log} log @param {readonly import('./faults.mjs').Happening[]} schedule @param {number} seconds
+ * @param {readonly import('./sampler.mjs').Sample[]} samples
+ */
+export function latenciesOf(log, schedule, seconds, samples) {
+  // Garbage was collected on our demand: the stop is not the gateway's own.
+  const stopped = new Set(samples.filter(({ settled }) => settled).map(({ at }) => Math.floor(at / WINDOW_SECONDS)));
   const calmIn = (/** @type {number} */ from, /** @type {number} */ to) =>
     together(log, (index) => {
       const [begins, ends] = [index * WINDOW_SECONDS, (index + 1) * WINDOW_SECONDS];
-      return begins >= from && ends <= to && isCalm(schedule, begins, ends);
+      return begins >= from && ends <= to && isCalm(schedule, begins, ends) && !stopped.has(index);
     });
   const [first, last] = [calmIn(0, seconds / 3), calmIn((seconds * 2) / 3, seconds)];
   return TIMED.map((kind) => {
@@ -172,7 +197,7 @@ function unansweredIn(values) {
 export function verdictOf(course) {
   const { seconds, ceiling, schedule, log, samples, upstream } = course;
   const trends = trendsOf(samples, seconds);
-  const latencies = latenciesOf(log, schedule, seconds);
+  const latencies = latenciesOf(log, schedule, seconds, samples);
   const { greatestIn60s, throttled } = upstream.stats;
   const telling = seconds >= TELLING_SECONDS;
   const unjudged = telling ? '' : ' (not judged: too short a run)';
@@ -184,6 +209,7 @@ export function verdictOf(course) {
       holds: greatestIn60s <= ceiling && throttled === 0,
       says: `at most ${greatestIn60s} of ${ceiling}; ${throttled} answers 429 from upstream`,
     },
+    ...connectionsOf(samples),
     ...trends.map(({ gateway, name, unit, perHour, error, tolerated, finding }) => ({
       claim: `gateway ${gateway}: ${name} does not grow`,
       holds: finding === 'flat' || !telling,
