@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
 import { Pool } from 'undici';
-import { WINDOW_SECONDS } from './log.mjs';
+import { WINDOW_SECONDS, wrongAnswer } from './log.mjs';
 import { kindByShare, makersOf, REPEAT, SLOW } from './mix.mjs';
 
 /** @typedef {import('./mix.mjs').Sent} Sent */
@@ -73,8 +73,7 @@ export function createGenerator({ urls, rate, log }) {
     if (headers['x-request-id'] !== id && statusCode !== 400 && statusCode !== 408)
       log.wrong(`the request id of another request, ${sent.kind}`);
     if (statusCode !== 200) return;
-    if (sent.shows !== undefined && !text.includes(sent.shows))
-      log.wrong(`the answer to another request, ${sent.kind}`);
+    if (sent.shows !== undefined && !text.includes(sent.shows)) log.wrong(wrongAnswer(sent.kind));
     if (sent.kind === 'hit' && typeof headers['etag'] === 'string') tags.set(sent.path, headers['etag']);
   }
 

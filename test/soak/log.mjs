@@ -6,6 +6,9 @@ export const WINDOW_SECONDS = 5;
 
 /** @typedef {{ kind: string, counts: Map<string, number>, latencies: Latencies }} Told */
 
+/** What is noted of an answer that is about something else. @param {string} kind */
+export const wrongAnswer = (kind) => `the answer to another request, ${kind}`;
+
 export function createLog() {
   /** @type {Map<string, Told>[]} by window, then kind */
   const windows = [];
