@@ -199,6 +199,21 @@ describe('a 429 from upstream', () => {
     expect(view().heldForMs).toBe(10_000);
   });
 
+  test('that says less than a second holds one, doubling to 6 s while upstream goes on refusing', () => {
+    const { clock, ask, view } = ledgerOf();
+    const says = (retryAfterMs: number): UpstreamLimit => ({ ...NOTHING_SEEN, throttled: { retryAfterMs } });
+    const held = [0, 0, 300, 0, 0].map((retryAfterMs) => {
+      slotOf(ask()).settle(says(retryAfterMs));
+      const { heldForMs } = view();
+      clock.advance(heldForMs + 1);
+      return heldForMs;
+    });
+    expect(held).toEqual([1_000, 2_000, 4_000, 6_000, 6_000]);
+    slotOf(ask()).settle(NOTHING_SEEN);
+    slotOf(ask()).settle(says(0));
+    expect(view().heldForMs).toBe(1_000);
+  });
+
   test('is not believed to last for days', () => {
     const { ask, view } = ledgerOf();
     slotOf(ask()).settle(refusedUpstream(1e9));

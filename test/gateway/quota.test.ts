@@ -9,6 +9,7 @@ import {
   run,
   sha256,
 } from '../support/gateway.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 
 const FIELDS = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'];
 
@@ -102,6 +103,21 @@ describe('the account', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(1);
     expect(await gateway.metric('patchgate_upstream_throttled_total', { account: 'main' })).toBe(1);
     expect(await gateway.metric('patchgate_refusals_total', { code: 'upstream_cooldown' })).toBe(2);
+  });
+
+  test('is not asked again and again of an upstream that refuses with Retry-After: 0', async () => {
+    const clock = new ManualClock();
+    await using gateway = await run({ clock });
+    const fault = { kind: 'status', status: 429, headers: { 'Retry-After': '0' }, body: '' } as const;
+    gateway.simulator.fault({ match: 'GET /api/v1/**', fault });
+    const arrived: number[] = [];
+    for (let second = 0; second < 20; second += 1) {
+      for (let i = 0; i < 10; i += 1) expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(429);
+      arrived.push(gateway.simulator.arrivals().length);
+      clock.advance(1_001);
+    }
+    // After 1, 2, 4, 6 and 6 s.
+    expect(arrived).toEqual([1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 6]);
   });
 
   test('that others use as well is shown, and no more is sent than is left', async () => {

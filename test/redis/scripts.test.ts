@@ -96,7 +96,7 @@ const seen = (limit: number) =>
     {
       weight: 1,
       arbitrary: fc
-        .option(fc.integer({ min: 0, max: 20_000 }), { nil: null })
+        .option(fc.oneof(fc.constantFrom(0, 999, 1_000), fc.integer({ min: 0, max: 20_000 })), { nil: null })
         .map((retryAfterMs): UpstreamLimit => ({ limit, remaining: 0, throttled: { retryAfterMs } })),
     },
   );

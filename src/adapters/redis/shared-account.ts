@@ -1,7 +1,7 @@
 import type { Meter } from '../../observe.ts';
 import type { AccountState, Receipt } from '../../quota/account.ts';
 import { TOKEN, TokenBucket, waitFor } from '../../quota/bucket.ts';
-import { LONGEST_TOLD_MS, UNTOLD_MS } from '../../quota/hold.ts';
+import { holdAfter } from '../../quota/hold.ts';
 import {
   type AccountQuota,
   type AccountView,
@@ -253,8 +253,7 @@ export class SharedAccount {
 
   /** Until Redis says otherwise; at least as long as it would hold the account by itself. */
   #noteHold(retryAfterMs: number | null): void {
-    const heldMs = Math.min(retryAfterMs ?? UNTOLD_MS, LONGEST_TOLD_MS);
-    this.#holdUntil = Math.max(this.#holdUntil, this.#now() + heldMs);
+    this.#holdUntil = Math.max(this.#holdUntil, this.#now() + holdAfter(retryAfterMs));
   }
 
   #now(): number {

@@ -72,12 +72,13 @@ for i = 1, #endings do
           end
         end
         if told ~= -1 then
-          local ms = told
-          if told == -2 then
+          -- See src/quota/hold.ts.
+          local ms = min(told, 3600000)
+          if told < 1000 then
             if hs ~= -1 and admittedAt > hs then hn = min(hn * 2, 60000) end
-            ms = hn
+            ms = told == -2 and hn or hn / 10
           end
-          hs, hu = now, max(hu, now + min(ms, 3600000))
+          hs, hu = now, max(hu, now + ms)
         elseif admittedAt > hs then
           hn, hs = 10000, -1
         end
