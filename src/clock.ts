@@ -36,3 +36,9 @@ export function every(clock: Clock, everyMs: number, run: () => void): () => voi
   }
   return () => cancel();
 }
+
+export function elapsed(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(ms, resolve);
+  });
+}

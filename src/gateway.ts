@@ -1,7 +1,7 @@
 import type { AddressInfo, Socket } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
 import { createUndiciSender } from './adapters/undici/sender.ts';
-import { type Clock, systemClock } from './clock.ts';
+import { type Clock, elapsed, systemClock } from './clock.ts';
 import type { Settings } from './config/model.ts';
 import { redactedSettings } from './config/redacted.ts';
 import { createAdminApp, createAdminServer } from './edge/admin.ts';
@@ -12,13 +12,13 @@ import type { Purge } from './edge/purge.ts';
 import type { ReloadOutcome } from './edge/reload.ts';
 import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
-import { bounded, changesBetween, tellReload } from './gateway/changes.ts';
 import { credentialsOf } from './gateway/credentials.ts';
 import { certificatesOf, keyExpiriesOf, standingOf } from './gateway/derive.ts';
-import { doorsOf, tellCertificates } from './gateway/doors.ts';
+import { doorsOf } from './gateway/doors.ts';
 import { fitted } from './gateway/fixed.ts';
 import { createGenerations } from './gateway/generations.ts';
 import { openGuards } from './gateway/guards.ts';
+import { createLoads } from './gateway/loads.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Lasting } from './gateway/parts.ts';
 import { type Purged, purgeCache } from './gateway/purge.ts';
@@ -151,13 +151,6 @@ export function createGateway(options: GatewayOptions): Gateway {
   };
   const generations = createGenerations(lasting, opened);
   const settings = (): Settings => generations.current().parts.settings;
-  let kept: readonly string[] = [];
-  // Of several processes the one that loads counts loads, and tells of them.
-  const loaded = (outcome: 'ok' | 'refused'): void => {
-    if (worker === null) metrics.configLoaded(outcome, clock.now() / 1000);
-  };
-  loaded('ok');
-
   const doors = doorsOf({ settings: opened, metrics, log });
   const traffic = createTraffic({
     clock,
@@ -182,9 +175,10 @@ export function createGateway(options: GatewayOptions): Gateway {
     generation: () => generations.current(),
     draining: () => draining,
     inFlight: () => traffic.inFlight(),
-    needsRestart: () => kept,
+    needsRestart: () => loads.needsRestart(),
   });
   const events = createEvents({ frames: status.frames, clock, log });
+  const loads = createLoads({ clock, log, redactor, meter: metrics, status, events, silent: worker !== null });
   const page = composePage();
   const drawAdmin = () =>
     createAdminApp({
@@ -246,18 +240,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin.server, opened.listen.admin, 'admin');
       if (!onAdmin.ok) return onAdmin;
-      const { revision, tenants, accounts } = opened;
-      log.info(
-        {
-          traffic: onTraffic.address,
-          admin: onAdmin.address,
-          revision,
-          tenants: tenants.size,
-          accounts: accounts.size,
-        },
-        'listening',
-      );
-      tellCertificates(log, null, opened);
+      loads.listening(opened, { traffic: onTraffic.address, admin: onAdmin.address });
       return { ok: true, traffic: onTraffic.address, admin: onAdmin.address };
     },
     reload(next) {
@@ -269,25 +252,9 @@ export function createGateway(options: GatewayOptions): Gateway {
       void cache.follow([...fit.settings.accounts.keys()]);
       cache.logins?.useKeys((fit.settings.redis?.encryption ?? []).map(sealingKeyOf));
       adminApp = drawAdmin();
-      kept = fit.kept;
-      loaded('ok');
-      status.loaded();
-      events.restart();
-      const { revision, tenants, accounts } = next;
-      const changed = bounded(changesBetween(before, fit.settings));
-      if (worker !== null) log.debug({ revision }, 'configuration taken over');
-      else tellReload(log, { revision, tenants: tenants.size, accounts: accounts.size, changed, kept });
-      if (worker === null) tellCertificates(log, before, fit.settings);
-      return { ok: true, revision, changed, needsRestart: kept };
+      return loads.took(next, fit, before);
     },
-    refuseReload(all) {
-      loaded('refused');
-      status.loaded(all);
-      events.push();
-      const problems = bounded(all).map((each) => redactor.apply(each));
-      log.error({ problems }, 'the new configuration is refused; the old one stays');
-      return { ok: false, problems };
-    },
+    refuseReload: loads.refused,
     async drain({ signal, withDelay }) {
       draining = true;
       events.push();
@@ -314,9 +281,3 @@ export function createGateway(options: GatewayOptions): Gateway {
 const LAST_WORDS_MS = 500;
 /** How long a start waits for Redis at most. */
 const JOIN_MS = 300;
-
-function elapsed(clock: Clock, ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    clock.after(ms, resolve);
-  });
-}

@@ -1,6 +1,5 @@
 import { showDuration } from '../config/fields.ts';
 import type { AccountSettings, Settings, TenantSettings } from '../config/model.ts';
-import type { Log } from '../observe.ts';
 import { same } from './same.ts';
 
 /** Options that can change while the gateway runs, besides accounts, upstreams and tenants. */
@@ -41,22 +40,6 @@ export function changesBetween(before: Settings, after: Settings): string[] {
     ...ofEach('tenant', before.tenants, after.tenants, tenantChanges),
     ...OPTIONS.filter(([, of]) => !same(of(before), of(after))).map(([option]) => `${option} changed`),
   ];
-}
-
-/** One line for a load that took effect, and one for each option that waits for a restart. */
-export function tellReload(
-  log: Log,
-  {
-    kept,
-    ...reload
-  }: Readonly<Record<'tenants' | 'accounts', number>> & {
-    readonly revision: string;
-    readonly changed: readonly string[];
-    readonly kept: readonly string[];
-  },
-): void {
-  log.info(reload, 'configuration reloaded');
-  for (const option of kept) log.warn({ option }, 'changed, but takes effect only after a restart');
 }
 
 /** As many lines, and as much of each, as a log line or an answer should carry. */

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { Clock, MonotonicMs } from '../clock.ts';
+import { type Clock, elapsed, type MonotonicMs } from '../clock.ts';
 import { headerOf } from '../exchange.ts';
 import type { Decision } from '../quota/ledger.ts';
 import type { Secret } from '../secret.ts';
@@ -77,7 +77,7 @@ async function slotFor({ charge, clock }: LoginCallOptions): Promise<Decision> {
   for (;;) {
     const decision = await charge();
     if (decision.kind === 'admitted' || clock.monotonic() + decision.retryAfterMs > until) return decision;
-    await new Promise<void>((resolve) => void clock.after(Math.max(1, decision.retryAfterMs), resolve));
+    await elapsed(clock, Math.max(1, decision.retryAfterMs));
   }
 }
 

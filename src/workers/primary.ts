@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import { type Clock, elapsed } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import { redactedSettings } from '../config/redacted.ts';
 import { createAdminApp, createAdminServer } from '../edge/admin.ts';
@@ -7,9 +7,9 @@ import { composePage } from '../edge/page/page.ts';
 import { closeServer, listen } from '../edge/ports.ts';
 import type { Purge } from '../edge/purge.ts';
 import type { ReloadOutcome } from '../edge/reload.ts';
-import { bounded, changesBetween, tellReload } from '../gateway/changes.ts';
-import { doorsOf, tellCertificates } from '../gateway/doors.ts';
+import { doorsOf } from '../gateway/doors.ts';
 import { fitted } from '../gateway/fixed.ts';
+import { createLoads } from '../gateway/loads.ts';
 import type { Purged } from '../gateway/purge.ts';
 import { packageVersion } from '../gateway/version.ts';
 import type { Gateway } from '../gateway.ts';
@@ -54,7 +54,6 @@ export function createPrimary(options: PrimaryOptions): Primary {
   redact(opened);
   const log = createLogger({ level: opened.log.level, version, redactor, worker: 0 });
   let settings = opened;
-  let kept: readonly string[] = [];
   let draining = false;
   let restarts = 0;
 
@@ -81,7 +80,6 @@ export function createPrimary(options: PrimaryOptions): Primary {
     },
   });
   const door = createDoor((socket) => crew.handout.accept(socket));
-  own.configLoaded('ok', clock.now() / 1000);
 
   const status = createFleetStatus({
     ...{ crew, clock, redactor, version },
@@ -89,10 +87,11 @@ export function createPrimary(options: PrimaryOptions): Primary {
     settings: () => settings,
     draining: () => draining,
     restarts: () => restarts,
-    needsRestart: () => kept,
+    needsRestart: () => loads.needsRestart(),
     watched: () => events.listeners() > 0,
   });
   const events = createEvents({ frames: status.frames, clock, log });
+  const loads = createLoads({ clock, log, redactor, meter: own, status, events, silent: false });
   const page = composePage();
   const readiness = () => {
     const reasons = [...(draining ? ['draining'] : []), ...(crew.members().length === 0 ? ['no worker is ready'] : [])];
@@ -150,10 +149,7 @@ export function createPrimary(options: PrimaryOptions): Primary {
       if (!onAdmin.ok) return onAdmin;
       await status.look(false);
       status.start();
-      const { revision, tenants, accounts } = opened;
-      const size = { tenants: tenants.size, accounts: accounts.size, workers };
-      log.info({ traffic: onTraffic.address, admin: onAdmin.address, revision, ...size }, 'listening');
-      tellCertificates(log, null, opened);
+      loads.listening(opened, { traffic: onTraffic.address, admin: onAdmin.address, workers });
       return { ok: true, traffic: onTraffic.address, admin: onAdmin.address };
     },
     async reload(next) {
@@ -161,30 +157,15 @@ export function createPrimary(options: PrimaryOptions): Primary {
       const before = settings;
       redact(fit.settings);
       settings = fit.settings;
-      kept = fit.kept;
       adminApp = drawAdmin();
       admin.renew(settings.listen.admin.tls);
       log.setLevel(settings.log.level);
       // All of it: what a worker keeps until a restart it finds for itself, by what it was opened with.
       await crew.reload(settings);
       metrics.keepTenants(new Set(settings.tenants.keys()));
-      own.configLoaded('ok', clock.now() / 1000);
-      status.loaded();
-      events.restart();
-      const { revision, tenants, accounts } = next;
-      const changed = bounded(changesBetween(before, fit.settings));
-      tellReload(log, { revision, tenants: tenants.size, accounts: accounts.size, changed, kept });
-      tellCertificates(log, before, settings);
-      return { ok: true, revision, changed, needsRestart: kept };
+      return loads.took(next, fit, before);
     },
-    refuseReload(all) {
-      own.configLoaded('refused', clock.now() / 1000);
-      status.loaded(all);
-      events.push();
-      const problems = bounded(all).map((each) => redactor.apply(each));
-      log.error({ problems }, 'the new configuration is refused; the old one stays');
-      return { ok: false, problems };
-    },
+    refuseReload: loads.refused,
     async drain({ signal, withDelay }) {
       draining = true;
       events.push();
@@ -201,10 +182,4 @@ export function createPrimary(options: PrimaryOptions): Primary {
     },
     close,
   };
-}
-
-function elapsed(clock: Clock, ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    clock.after(ms, resolve);
-  });
 }

@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import type { Settings } from '../config/model.ts';
+import type { Log } from '../observe.ts';
+import { createRedactor } from '../telemetry/redact.ts';
+import { createLoads } from './loads.ts';
+
+const settings = (revision: string): Settings =>
+  ({
+    ...{ revision, tenants: new Map(), accounts: new Map(), upstreams: new Map() },
+    listen: { traffic: { tls: null }, admin: { tls: null, token: revision } },
+    ...{ cache: {}, idempotency: {}, limits: {}, drain: {}, reload: {}, tracing: {}, log: {} },
+  }) as unknown as Settings;
+
+function teller(silent: boolean) {
+  const told: string[] = [];
+  const note =
+    (level: string) =>
+    (fields: unknown, message: string): void =>
+      void told.push(`${level} ${message} ${String(JSON.stringify(fields))}`);
+  const log: Log = { debug: note('debug'), info: note('info'), warn: note('warn'), error: note('error') };
+  const redactor = createRedactor();
+  redactor.add('fake-secret');
+  const loads = createLoads({
+    ...{ clock: new ManualClock(0), log, redactor, silent },
+    meter: { configLoaded: (outcome, at) => void told.push(`counted ${outcome} ${at}`) },
+    status: { loaded: (problems) => void told.push(`status ${problems?.join() ?? 'ok'}`) },
+    events: { push: () => void told.push('page'), restart: () => void told.push('page anew') },
+  });
+  return { loads, told };
+}
+
+describe('a load', () => {
+  const [before, next] = [settings('one'), settings('two')];
+
+  test('that took effect is counted, shown, logged with what changed and what waits, and answered', () => {
+    const { loads, told } = teller(false);
+    expect(loads.needsRestart()).toEqual([]);
+    const outcome = loads.took(next, { settings: next, kept: ['workers'] }, before);
+    const changed = ['listen.admin.token changed'];
+    expect(outcome).toEqual({ ok: true, revision: 'two', changed, needsRestart: ['workers'] });
+    expect(loads.needsRestart()).toEqual(['workers']);
+    expect(told).toEqual([
+      'counted ok 0',
+      'counted ok 0',
+      'status ok',
+      'page anew',
+      'info configuration reloaded {"revision":"two","tenants":0,"accounts":0,"changed":["listen.admin.token changed"]}',
+      'warn changed, but takes effect only after a restart {"option":"workers"}',
+    ]);
+  });
+
+  test('that was refused is counted, shown, logged and answered, bounded and without secrets; what waits goes on waiting', () => {
+    const { loads, told } = teller(false);
+    loads.took(next, { settings: next, kept: ['workers'] }, before);
+    told.length = 0;
+    const problems = ['line 3: fake-secret is no port', ...Array.from({ length: 99 }, (_, i) => `line ${i + 4}`)];
+    const outcome = loads.refused(problems);
+    if (outcome.ok) throw new Error('taken');
+    expect(outcome.problems).toHaveLength(31);
+    expect(outcome.problems[0]).not.toContain('fake-secret');
+    expect(told.slice(0, 1)).toEqual(['counted refused 0']);
+    expect(told).toContain('page');
+    expect(told.filter((line) => line.startsWith('error'))).toHaveLength(1);
+    expect(loads.needsRestart()).toEqual(['workers']);
+  });
+
+  test('of one process of several is told and counted by the one that loads alone', () => {
+    const { loads, told } = teller(true);
+    expect(loads.took(next, { settings: next, kept: [] }, before)).toMatchObject({ ok: true, revision: 'two' });
+    expect(told).toEqual(['status ok', 'page anew', 'debug configuration taken over {"revision":"two"}']);
+  });
+});
