@@ -1,7 +1,9 @@
 import type { Clock } from '../../clock.ts';
 import type { AccountQuota } from '../../quota/ledger.ts';
 import type { OwnSlots } from './own-slots.ts';
+import { type Reply, readStanding } from './replies.ts';
 import { type Argument, type Client, runScript, runWhole, scripts } from './scripts.ts';
+import { ServerClock } from './server-clock.ts';
 import { feared, type Standing } from './standing.ts';
 
 /** What the ledger needs of a connection. */
@@ -39,42 +41,10 @@ export interface Pace {
   readonly weight: number;
 }
 
-export type Reply =
-  | { readonly kind: 'admitted'; readonly admittedAt: number; readonly answeredBefore: number; readonly spent: number }
-  | {
-      readonly kind: 'refused';
-      readonly by: 'tenant' | 'account' | 'hold';
-      readonly waitMs: number;
-      readonly spent: number;
-    }
-  /** Redis does not know this replica any more, or the state was made anew. */
-  | { readonly kind: 'unknown' }
-  | { readonly kind: 'late' }
-  | { readonly kind: 'recovering'; readonly waitMs: number };
-
 /** How long a server that has lost its memory waits for the replicas: they beat twice a second and reconnect as often. */
 const OTHERS_COME_MS = 2_000;
-/** An answer that comes this soon was not held up. */
-const PROMPT_MS = 80;
 /** Endings in one command; the rest follows at once. */
 const MOST_ENDINGS = 500;
-
-type StandingNumbers = [
-  status: number,
-  now: number,
-  share: number,
-  replicas: number,
-  inFlight: number,
-  answered: number,
-  tokens: number,
-  foreign: number,
-  foreignMs: number,
-  holdMs: number,
-  orphanMs: number,
-  closedForMs: number,
-  reserved: number,
-  silent: number,
-];
 
 /** The calls to the scripts for one account: keys, arguments, replies, and Redis' time as far as it is known here. */
 export class Link {
@@ -89,13 +59,11 @@ export class Link {
   #confirmed = 0;
   /** Name of the state whose time is known. */
   #base = '';
-  /** The server's clock was set forward. */
-  #leapt = false;
-  /** Redis' time at the latest reply, and when its question was sent. */
-  #redis = { now: 0, askedAt: 0 };
+  readonly #server: ServerClock;
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#server = new ServerClock(options.clock);
     // One slot of a Cluster an account: the braces are its hash tag.
     const base = `${options.prefix}:{${options.account}}`;
     this.#keys = [`${base}:window`, `${base}:line`, `${base}:due`];
@@ -112,7 +80,7 @@ export class Link {
 
   /** No earlier than the time at Redis now. */
   redisNow(): number {
-    return this.#redis.now + (this.#options.clock.monotonic() - this.#redis.askedAt);
+    return this.#server.now();
   }
 
   async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota, spare: number): Promise<Reply> {
@@ -124,16 +92,16 @@ export class Link {
     const [status, now, first, second, spent] = reply as [number, number, never, number, number];
     switch (status) {
       case 1:
-        this.#heard(now, askedAt);
+        this.#server.heard(now, askedAt);
         return { kind: 'admitted', admittedAt: now, answeredBefore: Number(first), spent: second };
       case 0:
-        this.#heard(now, askedAt);
+        this.#server.heard(now, askedAt);
         return { kind: 'refused', by: String(first) as 'tenant' | 'account' | 'hold', waitMs: second, spent };
       case -2:
-        this.#late(askedAt);
+        this.#server.late(askedAt);
         return { kind: 'late' };
       case -3:
-        this.#heard(now, askedAt);
+        this.#server.heard(now, askedAt);
         return { kind: 'recovering', waitMs: Number(first) };
       default:
         this.#refused(ticket);
@@ -150,10 +118,10 @@ export class Link {
     const ticket = this.#ticket;
     const args = [first, JSON.stringify(endings), quota.ceiling, quota.burst];
     const [status, now, last] = (await this.#run('settle', args)) as [number, number, number];
-    if (status === -2) this.#late(askedAt);
+    if (status === -2) this.#server.late(askedAt);
     if (status === -1) this.#refused(ticket);
     if (status !== 1) return false;
-    this.#heard(now, askedAt);
+    this.#server.heard(now, askedAt);
     own.acknowledge(last);
     return own.lastNumber > last;
   }
@@ -200,17 +168,17 @@ export class Link {
       connection.isCluster ? 1 : 0,
       ticket,
       this.#options.process,
-      this.#leapt ? 1 : 0,
+      this.#server.leapt ? 1 : 0,
       this.#base,
     ]);
     const [status, now, base] = reply as [number, number, string];
     if (status === -4) return 'taken';
     if (status === -2) {
-      this.#late(askedAt);
-      return this.#leapt ? 'again' : 'lost';
+      this.#server.late(askedAt);
+      return this.#server.leapt ? 'again' : 'lost';
     }
     if (status === -5) {
-      this.#redis = { now, askedAt };
+      this.#server.set(now, askedAt);
       this.#base = base;
       return 'again';
     }
@@ -244,64 +212,25 @@ export class Link {
       reserveMs,
       guarantees,
       leaving,
-      this.#leapt ? 1 : 0,
+      this.#server.leapt ? 1 : 0,
     ]);
     const status = (reply as [number])[0];
-    if (status === -2) this.#late(askedAt);
+    if (status === -2) this.#server.late(askedAt);
     if (status === -1) this.#refused(ticket);
     if (status !== 1) return null;
     return this.#standing(reply, askedAt, ownInFlight);
   }
 
   #standing(reply: unknown, askedAt: number, ownInFlight: number): Standing {
-    const heardAt = this.#options.clock.monotonic();
-    const [
-      ,
-      now,
-      share,
-      replicas,
-      inFlight,
-      answered,
-      tokens,
-      slotsForeign,
-      foreignMs,
-      holdMs,
-      orphanMs,
-      closedForMs,
-      reserved,
-      silent,
-    ] = reply as StandingNumbers;
-    const [shares, base, held] = (reply as unknown[]).slice(14) as [string, string, number[]];
-    this.#base = base;
-    this.#heard(now, askedAt);
-    this.#confirmed = now;
-    const steps = new Map<number, number>();
-    for (let i = 0; i < held.length; i += 2) steps.set(held[i] as number, held[i + 1] as number);
-    return {
+    const { now, base, standing } = readStanding(reply, {
       askedAt,
-      heardAt,
-      share,
-      replicas,
-      inFlight,
+      heardAt: this.#options.clock.monotonic(),
       ownInFlight,
-      answered,
-      tokens,
-      steps,
-      reserved,
-      silent,
-      shares: JSON.parse(shares) as Record<string, number>,
-      orphans: orphanMs > 0,
-      closedForMs,
-      slotsForeign,
-      foreignUntil: heardAt + foreignMs,
-      // In whole milliseconds, as the account counts: it would be held for the rest of this one otherwise.
-      heldUntil: Math.floor(heardAt) + holdMs,
-    };
-  }
-
-  #heard(now: number, askedAt: number): void {
-    this.#redis = { now, askedAt };
-    this.#leapt = false;
+    });
+    this.#base = base;
+    this.#server.heard(now, askedAt);
+    this.#confirmed = now;
+    return standing;
   }
 
   /** Unless this replica has entered anew while the question was under way. */
@@ -309,15 +238,9 @@ export class Link {
     if (ticket === this.#ticket) this.part();
   }
 
-  /** Told that it is later than it can be. If the answer came at once, it was not the way that was long. */
-  #late(askedAt: number): void {
-    if (this.#options.clock.monotonic() - askedAt < PROMPT_MS) this.#leapt = true;
-  }
-
   #head(ticket: string): Argument[] {
     const { serverTime, replica } = this.#options;
-    const latest = this.#redis.now === 0 ? -1 : Math.ceil(this.redisNow());
-    return [serverTime === undefined ? '' : serverTime(), replica(), ticket, latest];
+    return [serverTime === undefined ? '' : serverTime(), replica(), ticket, this.#server.latest()];
   }
 
   #run(name: 'admit' | 'settle' | 'withdraw', args: readonly Argument[]): Promise<unknown> {

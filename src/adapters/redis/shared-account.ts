@@ -17,9 +17,9 @@ import {
 } from '../../quota/ledger.ts';
 import { tellOfAnswer } from '../../quota/settled.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
-import type { Reply } from './link.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
 import { Refusals } from './refusals.ts';
+import type { Reply } from './replies.ts';
 import { sharedSlot } from './shared-slot.ts';
 import type { Standing } from './standing.ts';
 
