@@ -4,6 +4,7 @@ import type { Settings } from '../config/model.ts';
 import { readConfiguration } from '../config/reading.ts';
 import { type FileWatch, watchFiles } from '../config/watch.ts';
 import type { Gateway } from '../gateway.ts';
+import { logConsole } from '../telemetry/console.ts';
 import { workersOf } from '../workers/count.ts';
 import type { Primary } from '../workers/primary.ts';
 import { type Io, say } from './io.ts';
@@ -41,6 +42,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
     giveUp = resolve;
   });
   const gateway = await createServing(loaded.settings, reloader.reload, giveUp);
+  logConsole(gateway.log);
   for (const warning of loaded.warnings) gateway.log.warn({}, warning);
   const starting = gateway.start();
   const stopped = untilStopped(gateway, starting);

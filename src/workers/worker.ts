@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Settings } from '../config/model.ts';
 import { unpack } from '../config/packed.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
+import { logConsole } from '../telemetry/console.ts';
 import type { Answers, FromWorker, Question, ToWorker } from './messages.ts';
 
 /**
@@ -19,6 +20,7 @@ function tell(message: FromWorker, then?: () => void): void {
 async function open({ id, of, ...message }: Extract<ToWorker, { kind: 'open' }>): Promise<void> {
   process.title = `patchgate worker ${id}`;
   gateway = createGateway({ settings: unpack(message.opened) as Settings, worker: { id, of } });
+  logConsole(gateway.log);
   gateway.reload(unpack(message.now) as Settings);
   await gateway.open();
   tell({ kind: 'open' });

@@ -101,6 +101,8 @@ export interface SentinelSet {
   readonly name: string;
   readonly master: RedisServer;
   readonly replica: RedisServer;
+  /** kill -9 of one of the Sentinels: the other two go on. */
+  loseSentinel(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -145,6 +147,7 @@ export async function redisSentinel(): Promise<SentinelSet> {
     name: 'mymaster',
     master,
     replica,
+    loseSentinel: () => ended(children[0] as ChildProcess),
     async [Symbol.asyncDispose]() {
       await Promise.all(children.map(ended));
       await master[Symbol.asyncDispose]();
