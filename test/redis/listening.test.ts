@@ -1,9 +1,9 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { ConnectionSettings } from '../../src/adapters/redis/connection.ts';
+import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/connection.ts';
 import { openListener } from '../../src/adapters/redis/listener.ts';
 import { systemClock } from '../../src/clock.ts';
-import { redisServer, until } from '../support/redis.ts';
+import { redisSentinel, redisServer, until } from '../support/redis.ts';
 
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -43,6 +43,8 @@ async function gate(to: number, onSubscribe: (caller: Socket, turn: number) => b
     port,
     turns: () => turns,
     hangUp: () => sockets.forEach((socket) => void socket.destroy()),
+    /** Nobody is connected any more: each has seen that this side is gone, and closed its own. */
+    isLeft: () => [...sockets].every(({ closed }) => closed),
     [Symbol.asyncDispose]: () =>
       new Promise<void>((resolve) => {
         for (const socket of sockets) socket.destroy();
@@ -78,3 +80,48 @@ test('a connection that is lost while it begins to listen again ends nothing, an
   listener.close();
   expect(unhandled).toEqual([]);
 });
+
+test('a connection to a Sentinel that is lost is not made anew by itself, which nobody could stop from ending the process', async () => {
+  await using set = await redisSentinel();
+  const [sentinel = ''] = set.sentinels;
+  // The first that listens again is not answered.
+  await using between = await gate(Number(sentinel.split(':')[1]), (_, turn) => turn !== 2);
+  using minute = minuteOf(60_000);
+  const connection = openRedis({
+    settings: {
+      ...{ username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 },
+      servers: { kind: 'sentinel', sentinels: [{ host: '127.0.0.1', port: between.port }], name: set.name },
+    },
+    log: quiet,
+  });
+  await until('it listens to the Sentinel', async () => connection.isReady() && between.turns() === 1);
+  between.hangUp();
+  await until('it is gone', async () => between.isLeft());
+  const client = set.master.client();
+  // With that to the server it is made anew, time and again until it works.
+  for (let i = 0; i < 2; i += 1) {
+    const [epoch, turns] = [connection.epoch(), between.turns()];
+    await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await until('there is another', async () => connection.epoch() > epoch && connection.isReady());
+    await until('it asks to listen', async () => between.turns() > turns);
+  }
+  connection.close();
+  expect([unhandled, minute.times()]).toEqual([[], 0]);
+}, 60_000);
+
+/** Timers that wait exactly as long as ioredis waits before it connects to a Sentinel anew wait for nothing, and are counted. */
+function minuteOf(longMs: number) {
+  const { setTimeout: own } = globalThis;
+  let times = 0;
+  const hurried = (run: (...args: unknown[]) => void, ms?: number, ...args: unknown[]) => {
+    if (ms === longMs) times += 1;
+    return own(run, ms === longMs ? 0 : ms, ...args);
+  };
+  globalThis.setTimeout = Object.assign(hurried, own) as typeof setTimeout;
+  return {
+    times: () => times,
+    [Symbol.dispose]() {
+      globalThis.setTimeout = own;
+    },
+  };
+}
