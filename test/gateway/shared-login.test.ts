@@ -21,13 +21,15 @@ const logins = ({ simulator }: Fleet): number =>
   simulator.arrivals().filter(({ target }) => target.startsWith(LOGIN)).length;
 /** Waits for its slot: a state that is new waits for other replicas first. */
 const ask = async (gateway: Running): Promise<number> => {
-  for (let attempt = 1; ; attempt++) {
+  let status = 0;
+  // No slot could be asked for, as on a machine that stands still for seconds: that says nothing of logins.
+  await until('there is a slot', async () => {
     const response = await gateway.fetch(PATH, { headers: { Prefer: 'wait=10' } });
     await response.arrayBuffer();
-    // No slot could be asked for, as on a machine that stands still for seconds: that says nothing of logins.
-    if (response.status !== 503 || attempt === 10) return response.status;
-    await new Promise((resolve) => setTimeout(resolve, 300));
-  }
+    status = response.status;
+    return status !== 503;
+  });
+  return status;
 };
 const askAll = (fleet: Fleet, count: number): Promise<number[]> =>
   Promise.all(Array.from({ length: count }, (_, n) => ask(fleet.at(n))));

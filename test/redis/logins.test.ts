@@ -22,6 +22,8 @@ interface Place {
   readonly settings: ConnectionSettings;
   /** Of the server that has the account. */
   call(command: string, ...args: (string | number)[]): Promise<unknown>;
+  /** Its time, in milliseconds. */
+  now(): Promise<number>;
 }
 
 const closing: (() => void)[] = [];
@@ -34,7 +36,12 @@ beforeAll(async () => {
     const settings = { ...none, servers };
     const { client, close } = openRedis({ settings, log: quiet });
     closing.push(close);
-    return { settings, call: (command, ...args) => client.call(command, ...args) as Promise<unknown> };
+    const call = (command: string, ...args: (string | number)[]) => client.call(command, ...args) as Promise<unknown>;
+    const now = async () => {
+      const [seconds, micros] = (await call('TIME')) as [string, string];
+      return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    };
+    return { settings, call, now };
   };
   places.set('alone', place({ kind: 'alone', host: '127.0.0.1', port: server.port, db: 0 }));
   const nodes = cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port }));
@@ -133,10 +140,10 @@ describe.each(['alone', 'a Cluster'])('a login that replicas share, on Redis %s'
 
   test('is taken over when nothing is heard of whoever makes it, and not while something is', async () => {
     const { one, two, field, passed } = await course();
-    begun('a', await one.claim('a', null));
+    const first = begun('a', await one.claim('a', null));
     expect(await two.claim('b', null)).toEqual({ kind: 'theirs' });
     const before = Number(await field('u'));
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await until('it is later', async () => (await at().now()) > first.at);
     one.keep('a');
     await until('it is kept', async () => Number(await field('u')) > before);
     two.keep('b');
@@ -154,7 +161,7 @@ describe.each(['alone', 'a Cluster'])('a login that replicas share, on Redis %s'
     const { one, two, field, passed } = await course();
     const slow = begun('slow', await one.claim('slow', null));
     await passed();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await until('it is later', async () => (await at().now()) > slow.at);
     const quick = begun('quick', await two.claim('quick', null));
     expect(await one.fail('slow', UNREACHABLE, 3)).toBeNull();
     expect([await field('o'), await field('r')]).toEqual(['quick', null]);
