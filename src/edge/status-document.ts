@@ -17,6 +17,7 @@ export interface Standing {
   /** Requests whose answer has not ended yet. */
   readonly inFlight: number;
   readonly accounts: Readonly<Record<string, AccountStatus>>;
+  readonly upstreams: Readonly<Record<string, UpstreamStatus>>;
   /** Requests of no tenant that is configured: unknown keys, unknown paths. */
   readonly unattributed: Use;
   /** How far back `recent` reaches, here and of each tenant: five minutes, or less after the start. */
@@ -57,6 +58,16 @@ export interface CredentialStatus {
   readonly why: 'rejected' | 'unreachable' | 'throttled' | null;
   /** What is left of a login token; null for a key, and where there is no token. */
   readonly expiresInMs: number | null;
+}
+
+export interface UpstreamStatus {
+  /** Open: nothing is sent to it. Half-open: two at a time, to see whether it is back. */
+  readonly breaker: 'closed' | 'half-open' | 'open';
+  /** What is left of an open one's pause; 0 otherwise. */
+  readonly openForMs: number;
+  readonly inFlight: number;
+  /** For fewer than `maxInFlight` to be under way. */
+  readonly waiting: number;
 }
 
 export interface TenantStatus {

@@ -1,6 +1,14 @@
-import type { CredentialStatus, Frame, LoadStatus, TenantStatus, Use } from '../edge/status-document.ts';
+import type {
+  CredentialStatus,
+  Frame,
+  LoadStatus,
+  TenantStatus,
+  UpstreamStatus,
+  Use,
+} from '../edge/status-document.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { Usage } from '../telemetry/usage.ts';
+import type { UpstreamReading } from '../upstream/upstreams.ts';
 import type { DrawnCredential } from './credentials.ts';
 
 /** The credentials of an account, in order of preference. The first that does not rest is the one the next request goes with. */
@@ -14,6 +22,15 @@ export function credentialStatusOf(drawn: readonly DrawnCredential[], account: s
       found ||= inUse;
       return { id, kind, inUse, failing: credential.failing(), ...standing };
     });
+}
+
+/** Without those that only requests which a reload has overtaken still go to. */
+export function upstreamStatusOf(
+  configured: ReadonlyMap<string, unknown>,
+  readings: readonly UpstreamReading[],
+): Record<string, UpstreamStatus> {
+  const known = readings.filter(({ id }) => configured.has(id));
+  return Object.fromEntries(known.map(({ id, ...reading }) => [id, reading]));
 }
 
 const NOTHING: Usage = { requests: 0, refused: 0, saved: 0, reads: 0, hits: 0 };

@@ -11,7 +11,7 @@ import type { Usage } from '../telemetry/usage.ts';
 import type { Generation } from './generation.ts';
 import { createHistory } from './history.ts';
 import { createRecent } from './recent.ts';
-import { busiestOf, credentialStatusOf, loadStatusOf, sumOf, useOf, withId } from './status-parts.ts';
+import { busiestOf, credentialStatusOf, loadStatusOf, sumOf, upstreamStatusOf, useOf, withId } from './status-parts.ts';
 
 export interface StatusOptions {
   readonly generation: () => Generation;
@@ -76,7 +76,7 @@ export function createStatus(options: StatusOptions): Status {
   });
 
   const standing = ({ seconds, byTenant }: ReturnType<typeof recent.reading>): Standing => {
-    const { settings, state, memory } = generation().parts;
+    const { settings, state, memory, upstreams } = generation().parts;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);
     return {
@@ -86,6 +86,7 @@ export function createStatus(options: StatusOptions): Status {
       draining: options.draining(),
       inFlight: options.inFlight(),
       accounts: accountsOf(generation()),
+      upstreams: upstreamStatusOf(settings.upstreams, upstreams.readings()),
       unattributed: useOf(sumOf(unknown)),
       recentSeconds: seconds,
       cache: {

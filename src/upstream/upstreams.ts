@@ -26,6 +26,8 @@ export interface UpstreamState {
 export interface UpstreamReading {
   readonly id: string;
   readonly breaker: BreakerState['kind'];
+  /** Nothing is sent for this long; 0 unless the breaker is open. */
+  readonly openForMs: number;
   readonly inFlight: number;
   readonly waiting: number;
 }
@@ -110,12 +112,11 @@ export function createUpstreams(options: {
     configure,
     readings: () => {
       const now: MonotonicMs = clock.monotonic();
-      return [...entries].map(([id, { breaker, places }]) => ({
-        id,
-        breaker: breaker.state(now).kind,
-        inFlight: places.taken,
-        waiting: places.waiting,
-      }));
+      return [...entries].map(([id, { breaker, places }]) => {
+        const state = breaker.state(now);
+        const openForMs = state.kind === 'open' ? Math.ceil(state.until - now) : 0;
+        return { id, breaker: state.kind, openForMs, inFlight: places.taken, waiting: places.waiting };
+      });
     },
     close() {
       closed = true;

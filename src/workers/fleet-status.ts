@@ -7,7 +7,15 @@ import { KEEP_MS, SAMPLE_MS, type StatusPart } from '../gateway/status.ts';
 import { loadStatusOf } from '../gateway/status-parts.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { Crew } from './crew.ts';
-import { mergeAccounts, mergeBusiest, mergeCache, mergeState, mergeTenants, mergeUse } from './merged.ts';
+import {
+  mergeAccounts,
+  mergeBusiest,
+  mergeCache,
+  mergeState,
+  mergeTenants,
+  mergeUpstreams,
+  mergeUse,
+} from './merged.ts';
 
 export interface FleetStatusOptions {
   readonly crew: Crew;
@@ -61,6 +69,7 @@ export function createFleetStatus(options: FleetStatusOptions): FleetStatus {
     draining: options.draining(),
     inFlight: all.reduce((sum, { inFlight }) => sum + inFlight, 0),
     accounts: mergeAccounts(settings(), all),
+    upstreams: mergeUpstreams(settings(), all),
     unattributed: mergeUse(all.map(({ unattributed }) => unattributed)),
     recentSeconds: all.reduce((most, { recentSeconds }) => Math.max(most, recentSeconds), 0),
     cache: mergeCache(settings(), all),

@@ -7,6 +7,7 @@ import type {
   Standing,
   StateStatus,
   TenantStatus,
+  UpstreamStatus,
   Use,
 } from '../edge/status-document.ts';
 import type { StatusPart } from '../gateway/status.ts';
@@ -52,6 +53,25 @@ function mergeCredentials(all: readonly (readonly CredentialStatus[])[]): Creden
       expiresInMs: lives.length === 0 ? null : Math.min(...lives),
     };
   });
+}
+
+/** The worst first. */
+const BREAKERS = ['open', 'half-open', 'closed'] as const;
+
+/** Each worker has a breaker of its own: one that is open in one of them refuses that one's callers. */
+export function mergeUpstreams(settings: Settings, parts: readonly Standing[]): Record<string, UpstreamStatus> {
+  return Object.fromEntries(
+    [...settings.upstreams.keys()].map((id) => {
+      const all = parts.flatMap(({ upstreams }) => upstreams[id] ?? []);
+      const merged: UpstreamStatus = {
+        breaker: BREAKERS.find((worst) => all.some(({ breaker }) => breaker === worst)) ?? 'closed',
+        openForMs: greatest(all, (each) => each.openForMs),
+        inFlight: sum(all, (each) => each.inFlight),
+        waiting: sum(all, (each) => each.waiting),
+      };
+      return [id, merged];
+    }),
+  );
 }
 
 export function mergeUse(all: readonly Use[]): Use {

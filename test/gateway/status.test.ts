@@ -60,6 +60,31 @@ describe('/status tells', () => {
     expect(spare).toMatchObject({ id: 'spare', inUse: true });
   });
 
+  test('of each upstream whether it is left alone, for how long, and what is under way', async () => {
+    const clock = new ManualClock();
+    const broken = { minimum: 2, failures: 50, open: '5s' };
+    await using gateway = await run({
+      clock,
+      config: (upstream) =>
+        configuration(upstream, {
+          upstreams: {
+            core: { origin: upstream, timeout: '2s', retries: { most: 0 }, breaker: broken },
+            start: { origin: upstream, timeout: '2s' },
+          },
+        }),
+    });
+    const well = { breaker: 'closed', openForMs: 0, inFlight: 0, waiting: 0 };
+    expect((await statusOf(gateway)).upstreams).toEqual({ core: well, start: well });
+    gateway.simulator.fault({ match: 'GET /api/v1/**', fault: { kind: 'status', status: 500, headers: {}, body: '' } });
+    for (let i = 0; i < 4; i++) await (await gateway.fetch('/api/v1/flow-runs')).text();
+    const { core, start } = (await statusOf(gateway)).upstreams;
+    expect([core?.breaker, start]).toEqual(['open', well]);
+    expect(core?.openForMs).toBeGreaterThan(3_000);
+    expect(core?.openForMs).toBeLessThanOrEqual(5_000);
+    clock.advance(5_000);
+    expect((await statusOf(gateway)).upstreams['core']).toMatchObject({ breaker: 'half-open', openForMs: 0 });
+  });
+
   test('how long the account is held', async () => {
     await using gateway = await run();
     const fault = { kind: 'status', status: 429, headers: { 'Retry-After': '30' }, body: '' } as const;

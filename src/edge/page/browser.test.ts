@@ -101,6 +101,7 @@ describe('what needs attention', () => {
     ...{ version: '1', now: '', upSeconds: 1, draining: false, inFlight: 0, revision: 'r', needsRestart: [] },
     ...{ unattributed: none, recentSeconds: 1 },
     accounts: { main: account },
+    upstreams: { core: { breaker: 'closed', openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
     workers: null,
     state: { kind: 'redis', up: true, fallback: false },
@@ -110,6 +111,7 @@ describe('what needs attention', () => {
   const tell = (more: Partial<Frame['status']>) =>
     findingsOf({ status: { ...status, ...more }, tenants }).map(({ level, text }) => `${level} ${text}`);
   const ofMain = (more: Partial<AccountStatus>) => tell({ accounts: { main: { ...account, ...more } } });
+  const open = { breaker: 'open', openForMs: 9, inFlight: 0, waiting: 0 } as const;
   const resting = { ...key, inUse: false, restsForMs: 9, why: 'rejected' } as const;
 
   it('is nothing where all is well', () => expect(tell({})).toEqual(['good Nothing. All is well.']));
@@ -128,6 +130,7 @@ describe('what needs attention', () => {
     ['a key that failed', ofMain({ credentials: [{ ...key, failing: true }] }), /^warn .*primary failed/],
     ['Redis gone', tell({ state: { kind: 'redis', up: false, fallback: true } }), /^bad Redis.*share/],
     ['Redis gone, closed', tell({ state: { kind: 'redis', up: false, fallback: false } }), /^bad Redis/],
+    ['an upstream left alone', tell({ upstreams: { core: open } }), /^bad core: too much of it failed/],
     ['a reload refused', tell({ lastLoad: { outcome: 'refused', at: '', problems: [] } }), /^bad The last reload/],
     ['a restart needed', tell({ needsRestart: ['redis'] }), /^warn .*restart.*redis/],
     ['draining', tell({ draining: true }), /^warn This replica is draining/],

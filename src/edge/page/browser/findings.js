@@ -23,6 +23,9 @@ export function findingsOf({ status, tenants }) {
 
   if (status.draining) warn('This replica is draining: it ends what is in flight and stops.');
   for (const [id, account] of Object.entries(status.accounts)) aboutAccount(id, account, bad, warn);
+  for (const [id, { breaker }] of Object.entries(status.upstreams)) {
+    if (breaker !== 'closed') bad(`${id}: too much of it failed; nothing is sent there but a probe now and then.`);
+  }
   const { kind, up, fallback } = status.state;
   if (kind === 'redis' && fallback) bad('Redis does not answer: this replica works on its share of the ceiling.');
   else if (!up) bad('Redis does not answer.');
