@@ -55,7 +55,7 @@ const ground = new Set(['exchange', 'problem', 'clock', 'secret', 'observe']);
 /** @param {string} path */
 const roomOf = (path) => {
   const [first = ''] = relative(src, path).split('/');
-  const name = first.replace(/\.ts$/, '');
+  const name = first.replace(/(\.test)?\.ts$/, '');
   return ground.has(name) ? 'ground' : name;
 };
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis, type RedisConnection } from '../../src/adapters/redis/connection.ts';
+import { runForBytes, runScript, runWhole, scripts } from '../../src/adapters/redis/scripts.ts';
 import { Secret } from '../../src/secret.ts';
 import { certificates } from '../support/certificates.ts';
 import { FAIL_OVER_MS, freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
@@ -134,3 +135,41 @@ test('a connection to a Cluster finds the node of a key, and another one when th
   // One connection was lost; that the node can not be reached any more is no news.
   expect(opened.connection.epoch()).toBe(before + 1);
 }, 60_000);
+
+test.each(['alone', 'a Cluster'])(
+  'no kind of command waits longer than its deadline for a Redis that hangs: %s',
+  async (kind) => {
+    await using set = await (kind === 'alone' ? redisServer() : redisCluster());
+    const servers = 'nodes' in set ? set.nodes : [set];
+    using opened = open({
+      servers: 'nodes' in set ? { kind: 'cluster', nodes: set.addresses.map(hostAndPort) } : alone(set.port),
+    });
+    await ready(opened.connection);
+    const { client } = opened.connection;
+    const commands: Record<string, () => Promise<unknown>> = {
+      'a script by its digest': () => runScript(client, scripts.withdraw, ['{a}', '{a}b', '{a}c'], []),
+      'a script in full': () => runWhole(client, scripts.withdraw, ['{a}', '{a}b', '{a}c'], []),
+      'a script for bytes': () => runForBytes(client, scripts.getAnswer, ['{a}']),
+      'a plain one': () => client.get('{a}'),
+      'one that publishes': () => client.publish('news', 'x'),
+      // To a Cluster the gateway listens by a plain connection to one of its nodes.
+      ...(kind === 'alone' && { 'one that listens': () => client.subscribe('news') }),
+    };
+    for (const server of servers) server.stop();
+    for (const [name, send] of Object.entries(commands)) {
+      const outcome = send().then(
+        () => 'answered',
+        () => 'given up',
+      );
+      let seen = 'waits';
+      void outcome.then((came) => {
+        seen = came;
+      });
+      // Long enough for any machine, and far below for ever.
+      await until(`${name} has ended`, async () => seen !== 'waits', 5_000);
+      expect([name, seen]).toEqual([name, 'given up']);
+    }
+    for (const server of servers) server.resume();
+  },
+  60_000,
+);

@@ -1,0 +1,59 @@
+// Holds who may read which clock. A wall clock can be set: whoever measures with it what a guarantee rests on opens the window early.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const src = fileURLToPath(new URL('../src', import.meta.url));
+
+const DATE = 'a date that leaves the process, or comes from outside';
+/**
+ * Who may ask what time it is, and what for. All others measure with `Clock.monotonic()`.
+ * @type {Record<string, string>}
+ */
+const wall = {
+  'auth/authenticate.ts': 'when a key expires is a date of the configuration',
+  'cache/fetch.ts': 'RFC 9111 computes ages with dates of upstream',
+  'cache/http-date.ts': 'the century of a date of two digits',
+  'cli/key.ts': DATE,
+  'config/load.ts': 'keys and certificates that have expired',
+  'edge/receive.ts': 'the time in the access line',
+  'gateway/history.ts': DATE,
+  'gateway/loads.ts': DATE,
+  'gateway/stack.ts': 'a Retry-After that is a date',
+  'gateway/status.ts': DATE,
+  'quota/fields.ts': 'X-RateLimit-Reset is a date',
+  'telemetry/logger.ts': 'the time of a line',
+  'upstream/login.ts': 'the metric of the expiry of a token is a date',
+  'workers/fleet-status.ts': DATE,
+};
+/** A stand-in for Patchworks, which deals in dates; no guarantee rests on it. */
+const OUTSIDE = ['simulator/'];
+/** The clock itself, and what writes as the process ends, when no timer comes due any more. */
+const own = new Set(['clock.ts', 'telemetry/lines.ts']);
+
+const WALL = /\bDate\.now\b|\bnew Date\(\)|\bclock\.now\(\)/;
+const RAW = /\bperformance\.now\b|\bprocess\.hrtime\b|\bperformance\.timeOrigin\b/;
+
+/** @type {string[]} */
+const problems = [];
+const unused = new Set(Object.keys(wall));
+for (const name of readdirSync(src, { recursive: true, encoding: 'utf8' })) {
+  if (!name.endsWith('.ts') || name.endsWith('.test.ts') || OUTSIDE.some((room) => name.startsWith(room))) continue;
+  const path = relative(src, join(src, name));
+  for (const [index, line] of readFileSync(join(src, name), 'utf8').split('\n').entries()) {
+    if (own.has(path)) continue;
+    if (WALL.test(line)) {
+      unused.delete(path);
+      if (!(path in wall))
+        problems.push(`${path}:${index + 1}: reads the wall clock; measure with Clock.monotonic(), or say why here`);
+    }
+    if (RAW.test(line)) problems.push(`${path}:${index + 1}: reads the clock of the process; take a Clock as argument`);
+  }
+}
+for (const path of unused) problems.push(`${path}: does not read the wall clock any more; take it off the list`);
+
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) {
+  console.error(`${problems.length} problems with clocks (scripts/check-clocks.mjs)`);
+  process.exitCode = 1;
+} else console.log(`clocks: ${Object.keys(wall).length} files may ask what time it is, no other does`);
