@@ -190,7 +190,7 @@ class Shift {
     };
     this.#connections.began(incoming.socket, over);
     this.#options.observer.started();
-    outgoing.once('close', over);
+    outgoing.on('close', over);
     const answerWith = (outcome: Outcome): void => {
       end.outcome = outcome;
       respond(
