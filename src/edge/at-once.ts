@@ -55,17 +55,31 @@ const PLAIN_NAME =
 /** What node:http refuses to send is left to it to refuse: a line feed in a value would be another line. */
 const PLAIN_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
+/** Names that were found plain. Most are the gateway's own; upstream may have any. */
+const plainNames = new Set<string>();
+const MOST_NAMES = 256;
+
+function isPlain(name: string): boolean {
+  if (plainNames.has(name)) return true;
+  if (!PLAIN_NAME.test(name)) return false;
+  if (plainNames.size >= MOST_NAMES) plainNames.clear();
+  plainNames.add(name);
+  return true;
+}
+
 function linesOf(headers: readonly string[]): { readonly text: string; readonly dated: boolean } | null {
   let text = '';
+  let values = '';
   let dated = false;
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] as string;
     const value = headers[i + 1] as string;
-    if (!PLAIN_NAME.test(name) || !PLAIN_VALUE.test(value)) return null;
+    if (!isPlain(name)) return null;
     if (name.length === 4 && name.toLowerCase() === 'date') dated = true;
+    values += value;
     text += `${name}: ${value}\r\n`;
   }
-  return { text, dated };
+  return PLAIN_VALUE.test(values) ? { text, dated } : null;
 }
 
 let datedAt = 0;
