@@ -19,7 +19,7 @@ interface HeadHolder {
 
 /**
  * The head of an answer put together here, and handed to node:http with the body as one text: `writeHead` and `end(body)` go through
- * each header line four times, cork the socket and make a list for `writev`. Doing without saves an eighth of a cached answer
+ * each header line several times, cork the socket and make a list for `writev`. Doing without saves an eighth of a cached answer
  * (docs/benchmarks.md); all else (order on the connection, keep-alive, back-pressure, events) remains node:http's.
  *
  * It leans on two internals: that `end()` sends what is in `_header`, and that it adds nothing to it. Whether that is so is looked
