@@ -13,6 +13,7 @@ const kinds: Record<string, () => Answer> = {
   '/empty': () => answer(200, [...DATED], Buffer.alloc(0)),
   '/unchanged': () => answer(304, [...DATED], null),
   '/nothing': () => answer(204, [...DATED], null),
+  '/bodiless': () => answer(200, [...DATED], null),
   '/odd': () => answer(299, [...DATED], BODY),
   '/two': () => answer(200, [...DATED, 'Link', '<a>', 'Link', '<b>'], BODY),
   '/latin1': () => answer(200, [...DATED, 'X-Name', '\xfcber'], BODY),
