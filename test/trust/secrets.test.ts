@@ -106,11 +106,14 @@ async function everyRoute({ traffic }: SecretWorld): Promise<void> {
     await traffic('/api/v1/flow-runs', { headers: headers as Record<string, string> });
 }
 
+/** A 429 holds the account for a while. */
+const PATIENT = { headers: { Prefer: 'wait=10' } };
+
 async function everyFault({ simulator, traffic, admin, settings, loginAlone, files }: SecretWorld): Promise<void> {
   for (const fault of FAULTS) {
     // What a read is sent again for, fails again. A second 401 would lay the spare to rest, too.
     simulator.fault({ match: 'GET /api/v1/scripts', fault, ...(fault.kind === 'status' && { times: 1 }) });
-    await traffic('/api/v1/scripts');
+    await traffic('/api/v1/scripts', PATIENT);
     simulator.clearFaults();
   }
   // Logins, and whatever can go wrong with them; a credential of a new name has no rest to take from the one before.
@@ -120,7 +123,7 @@ async function everyFault({ simulator, traffic, admin, settings, loginAlone, fil
     await writeFile(path, JSON.stringify(settings(loginAlone(`login-${i}`))));
     expect(await admin('/reload', { method: 'POST' })).toBe(200);
     if (fault !== null) simulator.fault({ match: 'POST /fabric/api/login', fault });
-    for (let turn = 0; turn < 2; turn++) await traffic('/api/v1/flow-runs');
+    for (let turn = 0; turn < 2; turn++) await traffic('/api/v1/flow-runs', PATIENT);
     await admin('/status');
     simulator.clearFaults();
   }
@@ -235,7 +238,7 @@ describe('no secret is told to anybody', () => {
     const monitor = await client.monitor();
     monitor.on('monitor', (_time: string, args: readonly string[]) => commands.push(args.join('\n')));
     // The first answers fill the buckets.
-    for (let i = 0; i < 2; i++) await traffic('/api/v1/notifications', { headers: { Prefer: 'wait=10' } });
+    for (let i = 0; i < 2; i++) await traffic('/api/v1/notifications', PATIENT);
     await everyRoute(everything);
     const before = await contentsOf(client);
     await everyFault(everything);
