@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { BILLING_KEY, eventually, sha256 } from '../support/gateway.ts';
 import { type Served, served } from '../support/served.ts';
+import { neverConnected } from '../support/unsent.ts';
 
 /** A drain that ends within the test has not waited for its timeout. */
 const PATIENT = { drain: { delay: '0ms', timeout: '1h' } };
@@ -43,8 +44,7 @@ async function keepAliveClient(url: string, told: { answered: number; closes: nu
         });
       });
       sent.on('error', (error: NodeJS.ErrnoException) => {
-        // Nobody listens any more: nothing was sent.
-        if (error.code !== 'ECONNREFUSED') told.lost.push(error.code ?? error.message);
+        if (!neverConnected(error)) told.lost.push(error.code ?? error.message);
         resolve('refused');
       });
       sent.end();
