@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { BILLING_KEY, eventually, sha256 } from '../support/gateway.ts';
 import { type Served, served } from '../support/served.ts';
-import { neverConnected } from '../support/unsent.ts';
+import { wasLost } from '../support/unsent.ts';
 
 /** A drain that ends within the test has not waited for its timeout. */
 const PATIENT = { drain: { delay: '0ms', timeout: '1h' } };
@@ -36,20 +36,21 @@ const ends = async ({ process }: Served) => {
 async function keepAliveClient(url: string, told: { answered: number; closes: number; lost: string[] }) {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const ask = () =>
-    new Promise<'close' | 'kept' | 'refused'>((resolve) => {
+    new Promise<'close' | 'kept'>((resolve, reject) => {
       const sent = request(`${url}/_gateway/whoami`, { agent, headers: { 'X-API-Key': BILLING_KEY } }, (response) => {
         response.resume().on('end', () => {
           told.answered += 1;
           resolve(response.headers.connection === 'close' ? 'close' : 'kept');
         });
       });
-      sent.on('error', (error: NodeJS.ErrnoException) => {
-        if (!neverConnected(error)) told.lost.push(error.code ?? error.message);
-        resolve('refused');
-      });
+      sent.on('error', (error) => reject(Object.assign(error, { reused: sent.reusedSocket })));
       sent.end();
     });
-  for (let end = await ask(); end !== 'refused'; end = await ask()) if (end === 'close') told.closes += 1;
+  try {
+    for (;;) if ((await ask()) === 'close') told.closes += 1;
+  } catch (error) {
+    if (await wasLost(error as Error, ask)) told.lost.push((error as Error).message);
+  }
   agent.destroy();
 }
 

@@ -13,7 +13,7 @@ import { type Config, configuration, eventually } from '../support/gateway.ts';
 import { folder, patchgate, type Spawned } from '../support/process.ts';
 import { until } from '../support/redis.ts';
 import { call, listening } from '../support/secured.ts';
-import { neverConnected } from '../support/unsent.ts';
+import { wasLost } from '../support/unsent.ts';
 
 const HEALTH = fileURLToPath(new URL('../../deploy/image/health.mjs', import.meta.url));
 const LIST = '/api/v1/flow-runs';
@@ -132,15 +132,15 @@ test('a drain under load answers every request over TLS, on kept connections and
   const clients = Array.from({ length: 6 }, async () => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     for (let refused = false; !refused; ) {
-      await call(port, '/_gateway/whoami', { ca: ca.cert, agent }).then(
+      const ask = () => call(port, '/_gateway/whoami', { ca: ca.cert, agent });
+      await ask().then(
         ({ headers }) => {
           told.answered += 1;
           if (headers['connection'] === 'close') told.closes += 1;
         },
-        (error: NodeJS.ErrnoException) => {
+        async (error: NodeJS.ErrnoException) => {
           refused = true;
-          // Nobody listens any more: nothing was sent.
-          if (!neverConnected(error)) told.lost.push(error.code ?? error.message);
+          if (await wasLost(error, ask)) told.lost.push(error.code ?? error.message);
         },
       );
     }

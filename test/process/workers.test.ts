@@ -12,7 +12,7 @@ import { BILLING_KEY, configuration, eventually, sha256 } from '../support/gatew
 import { folder, patchgate } from '../support/process.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';
 import { call, listening, TLS } from '../support/secured.ts';
-import { neverConnected } from '../support/unsent.ts';
+import { wasLost } from '../support/unsent.ts';
 import { caller, isGone, ROOMY_TENANTS, type Team, team } from '../support/workers.ts';
 
 const WHOAMI = '/_gateway/whoami';
@@ -285,7 +285,7 @@ describe('a drain', () => {
       for (;;) {
         const outcome = await each.ask(WHOAMI).catch((error: NodeJS.ErrnoException) => error);
         if (outcome instanceof Error) {
-          if (!neverConnected(outcome)) lost.push(outcome.code ?? outcome.message);
+          if (await wasLost(outcome, () => each.ask(WHOAMI))) lost.push(outcome.code ?? outcome.message);
           break;
         }
         answered += 1;

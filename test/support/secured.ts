@@ -51,7 +51,7 @@ export function call(port: number, path: string, options: CallOptions): Promise<
         );
       },
     );
-    asked.on('error', reject);
+    asked.on('error', (error) => reject(Object.assign(error, { reused: asked.reusedSocket })));
     asked.end();
   });
 }

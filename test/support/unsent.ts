@@ -1,5 +1,24 @@
+interface Failed extends Error {
+  readonly syscall?: unknown;
+  /** Whether an answer had come on the connection before. */
+  readonly reused?: boolean;
+}
+
+/** Nothing was sent. */
+const neverConnected = (error: Failed): boolean => error.syscall === 'connect';
+
 /**
- * Whether an error says that nothing was sent: nobody listens any more. Between the last look of a process at who has come and the
- * end of its listening the kernel may have taken somebody in, whose attempt to connect it then ends with a reset.
+ * Whether a request that failed while a gateway left was lost. Between the last look of a process at who has come and the end of
+ * its listening, a moment of some 100 µs, the kernel may let somebody in, and then cuts them off. So a new connection may break;
+ * but then nobody listens any more, and whoever comes next can not connect. One on which an answer has come never breaks.
+ *
+ * @param again another request, on another connection
  */
-export const neverConnected = (error: Error & { readonly syscall?: unknown }): boolean => error.syscall === 'connect';
+export async function wasLost(error: Failed, again: () => Promise<unknown>): Promise<boolean> {
+  if (neverConnected(error)) return false;
+  if (error.reused === true) return true;
+  return again().then(
+    () => true,
+    (next: Failed) => !neverConnected(next),
+  );
+}

@@ -78,7 +78,7 @@ export interface Asked {
 export function caller(url: string, key = BILLING_KEY, name?: string) {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   return {
-    /** Rejects with the error of the connection. */
+    /** Rejects with the error of the connection, which says whether it was in use before. */
     ask: (path: string, method = 'GET') =>
       new Promise<Asked>((resolve, reject) => {
         const headers = { 'X-API-Key': key, ...(name && { 'X-Request-Id': name }) };
@@ -94,7 +94,7 @@ export function caller(url: string, key = BILLING_KEY, name?: string) {
             )
             .on('error', reject);
         });
-        sent.on('error', reject);
+        sent.on('error', (error) => reject(Object.assign(error, { reused: sent.reusedSocket })));
         sent.end();
       }),
     close: () => agent.destroy(),
