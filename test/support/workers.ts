@@ -38,6 +38,11 @@ export async function team(more: Config = {}): Promise<Team> {
   };
   const running = await served(config, { simulator: { switches: { limit: PLENTY.limit } } });
   await until('it answers', async () => (await running.status(BILLING_KEY)) === 200);
+  // One of them answers before the other is there and has its share.
+  await until('both are counted', async () => {
+    const metrics = await scrape(running.adminUrl);
+    return metrics.sum('patchgate_workers') === 2 && metrics.sum('patchgate_quota_replicas') === 2;
+  });
   return {
     ...running,
     redis,
