@@ -58,7 +58,7 @@ export function chart({ kinds, machine }, what) {
     }
     y += 14;
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12" fill="#222">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12" fill="#222" role="img" aria-label="${WORDS[what].title}">
 <rect width="${WIDTH}" height="${y}" fill="#ffffff"/>
 ${text(12, 26, WORDS[what].title, 'font-size="16" font-weight="bold"')}
 ${text(12, 44, `${machine.cpu}, Node ${machine.versions['Node']}, ${machine.date}; thin lines: least and most of the rounds`, 'fill="#555"')}
