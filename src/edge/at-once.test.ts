@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, ServerResponse } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type Answer, answer, type Received } from '../exchange.ts';
 import { sendAtOnce } from './at-once.ts';
@@ -26,6 +26,7 @@ async function answering(atOnce: boolean) {
   const send = atOnce ? sendAtOnce(KEEP_ALIVE_MS) : null;
   const held: (() => void)[] = [];
   const ends: boolean[] = [];
+  const sockets: Socket[] = [];
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (incoming, outgoing) => {
     const exchange = { method: incoming.method, headers: incoming.headers, requestId: 'r-1' } as Received;
     outgoing.on('close', () => ends.push(outgoing.writableFinished));
@@ -34,10 +35,12 @@ async function answering(atOnce: boolean) {
     if (incoming.url?.startsWith('/held')) held.push(go);
     else go();
   });
+  server.on('connection', (socket) => sockets.push(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   return {
     ends,
+    sockets,
     held,
     dial: () => dial(port),
     async [Symbol.asyncDispose]() {
@@ -120,6 +123,36 @@ describe.each([true, false])('at once: %s', (atOnce) => {
     server.held[0]?.();
     expect(server.ends).toEqual([false]);
   });
+});
+
+test('what was answered within a turn of the event loop is sent in a row, when all of it is answered', async () => {
+  await using server = await answering(true);
+  const callers = [server.dial(), server.dial(), server.dial()];
+  for (const { socket } of callers) socket.write(get('/held/json'));
+  await vi.waitFor(() => expect(server.held).toHaveLength(3));
+  const sent = () => server.sockets.map(({ bytesWritten }) => bytesWritten > 0);
+  for (const go of server.held) {
+    go();
+    expect(sent()).toEqual([false, false, false]);
+  }
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(sent()).toEqual([true, true, true]);
+  for (const { socket } of callers) socket.destroy();
+});
+
+test('a caller who leaves between its answer and the end of the turn keeps nobody else from theirs', async () => {
+  await using server = await answering(true);
+  const callers = [server.dial(), server.dial()];
+  for (const { socket } of callers) socket.write(get('/held/json'));
+  await vi.waitFor(() => expect(server.held).toHaveLength(2));
+  const [first] = server.sockets;
+  for (const go of server.held) go();
+  first?.destroy();
+  await vi.waitFor(() => expect([...server.ends].sort()).toEqual([false, true]));
+  await vi.waitFor(() =>
+    expect(callers.filter(({ text }) => text().endsWith(BODY.toString('latin1')))).toHaveLength(1),
+  );
+  for (const { socket } of callers) socket.destroy();
 });
 
 describe('what is not plain goes the ordinary way, untouched', () => {

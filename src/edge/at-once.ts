@@ -1,5 +1,6 @@
 import { ServerResponse, STATUS_CODES } from 'node:http';
 import { Duplex } from 'node:stream';
+import { together } from '../together.ts';
 
 /** What goes out in one piece. */
 export interface WholeAnswer {
@@ -9,7 +10,10 @@ export interface WholeAnswer {
   readonly body: Buffer | null;
 }
 
-/** Sends an answer as one text. False: nothing was done, and the answer has to go the ordinary way. */
+/**
+ * Sends an answer as one text, together with the others of this turn of the event loop. False: nothing was done, and the answer has to
+ * go the ordinary way.
+ */
 export type SendAtOnce = (outgoing: ServerResponse, answer: WholeAnswer) => boolean;
 
 /** What node:http keeps the head of an answer in; no part of its public API, hence {@link behavesAsExpected}. */
@@ -29,8 +33,9 @@ interface HeadHolder {
  */
 export function sendAtOnce(keepAliveTimeoutMs: number): SendAtOnce | null {
   const seconds = Math.floor(keepAliveTimeoutMs / 1000);
+  const sendOff = together(end);
   const tail = `Connection: keep-alive\r\n${keepAliveTimeoutMs > 0 ? `Keep-Alive: timeout=${seconds}\r\n` : ''}\r\n`;
-  const send: SendAtOnce = (outgoing, answer) => {
+  const prepare = (outgoing: ServerResponse, answer: WholeAnswer): boolean => {
     const { status, headers, body } = answer;
     // Without keep-alive the end of the connection is a part of the answer, which is node:http's to see to.
     if (!outgoing.shouldKeepAlive || (body === null && status !== 304)) return false;
@@ -43,10 +48,19 @@ export function sendAtOnce(keepAliveTimeoutMs: number): SendAtOnce | null {
     outgoing.statusCode = status;
     outgoing.statusMessage = reason;
     (outgoing as unknown as HeadHolder)._header = body === null ? head : head + body.toString('latin1');
-    outgoing.end();
     return true;
   };
-  return behavesAsExpected(send, keepAliveTimeoutMs) ? send : null;
+  if (!behavesAsExpected(prepare, keepAliveTimeoutMs)) return null;
+  return (outgoing, answer) => {
+    if (!prepare(outgoing, answer)) return false;
+    sendOff(outgoing);
+    return true;
+  };
+}
+
+function end(outgoing: ServerResponse): void {
+  // The caller may have left since; node:http would say that an answer to nobody is finished.
+  if (!outgoing.destroyed && outgoing.socket?.destroyed !== true) outgoing.end();
 }
 
 /** A token (RFC 9110 section 5.1), and none of the fields by which node:http decides how an answer is framed. */
@@ -101,14 +115,16 @@ const SAMPLES: readonly WholeAnswer[] = [
 ];
 
 /** Both ways make the same bytes of the same answer, and node:http takes it for sent. */
-function behavesAsExpected(send: SendAtOnce, keepAliveTimeoutMs: number): boolean {
+function behavesAsExpected(prepare: SendAtOnce, keepAliveTimeoutMs: number): boolean {
   return SAMPLES.every((sample) => {
     const ordinary = written(keepAliveTimeoutMs, (outgoing) => {
       const { status, headers, body } = sample;
       outgoing.writeHead(status, body === null ? [...headers] : [...headers, 'Content-Length', String(body.length)]);
       outgoing.end(body ?? undefined);
     });
-    const atOnce = written(keepAliveTimeoutMs, (outgoing) => send(outgoing, sample));
+    const atOnce = written(keepAliveTimeoutMs, (outgoing) => {
+      if (prepare(outgoing, sample)) outgoing.end();
+    });
     return atOnce !== null && atOnce === ordinary;
   });
 }

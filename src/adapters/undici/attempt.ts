@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import { BodyTooLarge, type HeaderList } from '../../exchange.ts';
+import { together } from '../../together.ts';
 import type { Outbound, SendFailure, Sent } from '../../upstream/sender.ts';
 
 /** Why we ended an attempt ourselves; it reaches the handler as the error of the abort. */
@@ -50,6 +51,11 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#timer.unref();
     if (request.hangUp)
       this.#stopListening = request.hangUp.onHangUp(() => this.#end(new Ended('hung_up', 'caller left')));
+  }
+
+  /** Nobody waits for it any more. */
+  get isOver(): boolean {
+    return this.#complete || this.#cancelled !== null;
   }
 
   onConnect(abort: (error?: Error) => void): void {
@@ -181,19 +187,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
   }
 }
 
-/** One immediate for all whose headers came in this turn of the event loop. */
-let headersCame: Attempt[] = [];
-
-function atTheEndOfThisTurn(attempt: Attempt): void {
-  if (headersCame.length === 0) setImmediate(endTurn);
-  headersCame.push(attempt);
-}
-
-function endTurn(): void {
-  const attempts = headersCame;
-  headersCame = [];
-  for (const attempt of attempts) attempt.turnIsOver();
-}
+const atTheEndOfThisTurn = together((attempt: Attempt) => attempt.turnIsOver(), Number.POSITIVE_INFINITY);
 
 /** A body that comes as its reader asks for it. Destroying it aborts the request. */
 class UpstreamBody extends Readable {
