@@ -42,9 +42,9 @@ const NOT_PRINTABLE = /[^\x21-\x7e]/g;
 export function accessFields(line: AccessLine): string {
   const { traceId, upstreamMs, upstreamStatus, attempts, code, internal } = line;
   let text =
-    `"requestId":${quoted(line.requestId)},"method":${quoted(line.method)},"route":${quoted(line.route)}` +
-    `,"path":${quoted(printable(line.path))},"status":${line.status},"tenant":${quoted(line.tenant)}` +
-    `,"key":${quoted(line.key)},"cache":${quoted(line.cache)},"waitMs":${tenths(line.waitMs)}` +
+    `"requestId":${quoted(line.requestId)},"method":${known(line.method)},"route":${known(line.route)}` +
+    `,"path":${quotedPath(line.path)},"status":${line.status},"tenant":${known(line.tenant)}` +
+    `,"key":${known(line.key)},"cache":${known(line.cache)},"waitMs":${tenths(line.waitMs)}` +
     `,"upstreamMs":${upstreamMs === null ? 'null' : tenths(upstreamMs)},"durationMs":${tenths(line.durationMs)}` +
     `,"bytes":${line.bytes},"client":${quoted(line.client)}`;
   // The name by which collectors join lines and traces (OpenTelemetry, "Trace Context in non-OTLP Log Formats").
@@ -64,15 +64,32 @@ function quoted(text: string): string {
   return PLAIN.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
+/** Quoted before: there are few of these, for they come from the configuration and from here. */
+const quotedBefore = new Map<string, string>();
+const MOST_KNOWN = 1_024;
+
+function known(text: string): string {
+  const before = quotedBefore.get(text);
+  if (before !== undefined) return before;
+  const now = JSON.stringify(text);
+  if (quotedBefore.size >= MOST_KNOWN) quotedBefore.clear();
+  quotedBefore.set(text, now);
+  return now;
+}
+
+/** What is left as it is by all that follows. */
+const PLAIN_PATH = /^[\x21\x23-\x5b\x5d-\x7e]{0,256}$/;
+
 /**
  * JSON escapes control characters below 0x20 and no others; those above, which Node takes as they come, would reach the
  * terminal of whoever reads the log. Node gives the bytes of a path as latin1, so each becomes its escape again.
  */
-function printable(path: string): string {
-  const short = path.length > LONGEST_PATH ? path.slice(0, LONGEST_PATH) : path;
-  if (short.search(NOT_PRINTABLE) === -1) return short;
-  const escaped = short.replace(NOT_PRINTABLE, (char) => `%${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
-  return escaped.slice(0, LONGEST_PATH);
+function quotedPath(path: string): string {
+  if (PLAIN_PATH.test(path)) return `"${path}"`;
+  const escaped = path
+    .slice(0, LONGEST_PATH)
+    .replace(NOT_PRINTABLE, (char) => `%${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return JSON.stringify(escaped.slice(0, LONGEST_PATH));
 }
 
 function tenths(ms: number): number {

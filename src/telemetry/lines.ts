@@ -1,9 +1,14 @@
 import { writeSync } from 'node:fs';
 
+/** A line with its end: a text, or what makes one when it is written. Its length decides when that is, and may be a guess. */
+export interface Line {
+  readonly length: number;
+  toString(): string;
+}
+
 /** Where log lines go. */
 export interface LineWriter {
-  /** A whole line with its end. */
-  write(line: string): void;
+  write(line: Line): void;
   /** Writes what is buffered before it returns, or gives up after a while on a reader that does not read. */
   flush(): void;
   /** Lines lost so far: their reader did not keep up, or is gone. */
@@ -37,13 +42,24 @@ const unwritten = new Set<BatchedLines>();
  * @param options.shared other processes write to it too: each write is of whole lines and no longer than {@link PIPE_BUF}, which a
  *   pipe takes in one piece or not at all. Lines must be no longer than that.
  *
+ * @param options.finish what is written of lines that are written at one go
+ *
  * Not pino's own destination (sonic-boom 4.2): its synchronous flush retries every error for ever, so that a full disk
  * or a closed pipe keeps the process from ending, and its backlog is unbounded.
  */
-export function writeLines(fd: number, { shared = false } = {}): LineWriter {
+export function writeLines(fd: number, { shared = false, finish = joined }: LinesOptions = {}): LineWriter {
   // Node makes the pipe of its own stream non-blocking when the stream is first asked for; inherited, it blocks.
   if (fd === STDOUT) void process.stdout;
-  return new BatchedLines(fd, shared);
+  return new BatchedLines(fd, shared, finish);
+}
+
+export interface LinesOptions {
+  readonly shared?: boolean;
+  readonly finish?: (lines: readonly string[]) => string;
+}
+
+function joined(lines: readonly string[]): string {
+  return lines.join('');
 }
 
 /** What the kernel has not taken whole yet. */
@@ -55,8 +71,9 @@ interface Chunk {
 class BatchedLines implements LineWriter {
   readonly #fd: number;
   readonly #shared: boolean;
-  #text = '';
-  #lines = 0;
+  readonly #finish: (lines: readonly string[]) => string;
+  #waiting: Line[] = [];
+  #chars = 0;
   #rest: Chunk | null = null;
   /** What comes after it. */
   #pieces: Chunk[] = [];
@@ -64,20 +81,21 @@ class BatchedLines implements LineWriter {
   #timer: NodeJS.Timeout | null = null;
   #dropped = 0;
 
-  constructor(fd: number, shared: boolean) {
+  constructor(fd: number, shared: boolean, finish: (lines: readonly string[]) => string) {
     this.#fd = fd;
     this.#shared = shared;
+    this.#finish = finish;
   }
 
-  write(line: string): void {
-    if (this.#text.length + line.length > BACKLOG_CHARS) {
+  write(line: Line): void {
+    if (this.#chars + line.length > BACKLOG_CHARS) {
       this.#dropped += 1;
       return;
     }
-    this.#text += line;
-    this.#lines += 1;
+    this.#waiting.push(line);
+    this.#chars += line.length;
     if (this.#timer === null) this.#await(BATCH_MS);
-    if (this.#text.length - this.#triedAt >= BATCH_CHARS) this.#drain();
+    if (this.#chars - this.#triedAt >= BATCH_CHARS) this.#drain();
   }
 
   dropped(): number {
@@ -98,7 +116,7 @@ class BatchedLines implements LineWriter {
       this.#settle();
       return;
     }
-    this.#triedAt = this.#text.length;
+    this.#triedAt = this.#chars;
     this.#await(RETRY_MS);
   }
 
@@ -124,12 +142,10 @@ class BatchedLines implements LineWriter {
     this.#rest = null;
     if (rest !== null) return rest;
     const piece = this.#pieces.shift();
-    if (piece !== undefined || this.#lines === 0) return piece ?? null;
-    const bytes = Buffer.from(this.#text);
-    const lines = this.#lines;
-    this.#text = '';
-    this.#lines = 0;
-    this.#triedAt = 0;
+    if (piece !== undefined || this.#waiting.length === 0) return piece ?? null;
+    const bytes = Buffer.from(this.#finish(this.#waiting.map((line) => line.toString())));
+    const lines = this.#waiting.length;
+    this.#forget();
     if (!this.#shared) return { bytes, lines };
     this.#pieces = piecesOf(bytes);
     return this.#pieces.shift() ?? null;
@@ -137,12 +153,16 @@ class BatchedLines implements LineWriter {
 
   #giveUp(): void {
     const chunks = this.#rest === null ? this.#pieces : [this.#rest, ...this.#pieces];
-    this.#dropped += chunks.reduce((sum, { lines }) => sum + lines, this.#lines);
+    this.#dropped += chunks.reduce((sum, { lines }) => sum + lines, this.#waiting.length);
     this.#pieces = [];
-    this.#text = '';
-    this.#lines = 0;
-    this.#triedAt = 0;
+    this.#forget();
     this.#rest = null;
+  }
+
+  #forget(): void {
+    this.#waiting = [];
+    this.#chars = 0;
+    this.#triedAt = 0;
   }
 
   /** Not kept alive by its timer, a process that has nothing else to do ends, and its end flushes. */
