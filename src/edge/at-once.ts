@@ -1,6 +1,6 @@
 import { ServerResponse, STATUS_CODES } from 'node:http';
 import { Duplex } from 'node:stream';
-import { together } from '../together.ts';
+import { inARow } from '../together.ts';
 
 /** What goes out in one piece. */
 export interface WholeAnswer {
@@ -33,7 +33,7 @@ interface HeadHolder {
  */
 export function sendAtOnce(keepAliveTimeoutMs: number): SendAtOnce | null {
   const seconds = Math.floor(keepAliveTimeoutMs / 1000);
-  const sendOff = together(end);
+  const sendOff = inARow(end);
   const tail = `Connection: keep-alive\r\n${keepAliveTimeoutMs > 0 ? `Keep-Alive: timeout=${seconds}\r\n` : ''}\r\n`;
   const prepare = (outgoing: ServerResponse, answer: WholeAnswer): boolean => {
     const { status, headers, body } = answer;

@@ -3,7 +3,7 @@ import type { ConnectionOptions } from 'node:tls';
 import { Cluster, Redis } from 'ioredis';
 import type { Log } from '../../observe.ts';
 import type { Secret } from '../../secret.ts';
-import { together } from '../../together.ts';
+import { inARow } from '../../together.ts';
 
 interface HostAndPort {
   readonly host: string;
@@ -100,7 +100,7 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   };
 }
 
-const uncork = together((socket: Socket) => socket.uncork());
+const uncork = inARow((socket: Socket) => socket.uncork());
 
 /**
  * Commands of one turn of the event loop leave as one write, in their order. Not ioredis' `enableAutoPipelining`: it sends nothing more

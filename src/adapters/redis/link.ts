@@ -1,5 +1,6 @@
-import type { Clock } from '../../clock.ts';
+import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { AccountQuota } from '../../quota/ledger.ts';
+import { together } from '../../together.ts';
 import type { OwnSlots } from './own-slots.ts';
 import { type Reply, readStanding } from './replies.ts';
 import { type Argument, type Client, runScript, runWhole, scripts } from './scripts.ts';
@@ -41,6 +42,15 @@ export interface Pace {
   readonly weight: number;
 }
 
+/** One who asks for a slot. */
+interface Question {
+  readonly args: readonly Argument[];
+  readonly resolve: (reply: Reply) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+type AdmitReply = [status: number, now: number, first: number | string, second: number, spent: number];
+
 /** How long a server that has lost its memory waits for the replicas: they beat twice a second and reconnect as often. */
 const OTHERS_COME_MS = 2_000;
 /** Endings in one command; the rest follows at once. */
@@ -60,6 +70,7 @@ export class Link {
   /** Name of the state whose time is known. */
   #base = '';
   readonly #server: ServerClock;
+  readonly #ask = together((questions: readonly Question[]) => void this.#admitAll(questions));
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -83,13 +94,29 @@ export class Link {
     return this.#server.now();
   }
 
-  async admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota, spare: number): Promise<Reply> {
-    const { connection } = this.#options;
+  /** Those who ask in one turn of the event loop ask together: most of what a question costs is not the answer. */
+  admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota, spare: number): Promise<Reply> {
+    const { rate, burst, weight } = pace;
+    const args = [tenant, rate, burst, weight, Math.floor(maxWaitMs), quota.ceiling, quota.burst, spare];
+    return new Promise((resolve, reject) => this.#ask({ args, resolve, reject }));
+  }
+
+  async #admitAll(questions: readonly Question[]): Promise<void> {
     const askedAt = this.#options.clock.monotonic();
     const ticket = this.#ticket;
-    const args = [tenant, pace.rate, pace.burst, pace.weight, Math.floor(maxWaitMs), quota.ceiling, quota.burst];
-    const reply = await this.#run('admit', [...args, connection.isCluster ? 1 : 0, spare]);
-    const [status, now, first, second, spent] = reply as [number, number, never, number, number];
+    const cluster = this.#options.connection.isCluster ? 1 : 0;
+    try {
+      const args = questions.flatMap((question) => question.args);
+      const replies = (await this.#run('admit', [cluster, ...args])) as AdmitReply[];
+      questions.forEach(({ resolve }, index) => {
+        resolve(this.#read(replies[index] as AdmitReply, askedAt, ticket));
+      });
+    } catch (error) {
+      for (const { reject } of questions) reject(error);
+    }
+  }
+
+  #read([status, now, first, second, spent]: AdmitReply, askedAt: MonotonicMs, ticket: string): Reply {
     switch (status) {
       case 1:
         this.#server.heard(now, askedAt);

@@ -136,8 +136,8 @@ export class Membership {
     if (this.#settling || !link.joined) return;
     this.#settling = true;
     try {
-      // Several answers of one tick go together.
-      await Promise.resolve();
+      // What ends in one turn of the event loop is told together.
+      await new Promise((resolve) => setImmediate(resolve));
       let more = true;
       while (more && link.joined) more = await link.settle(this.#subject.quota());
       this.#failures = 0;

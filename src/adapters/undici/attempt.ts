@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import { BodyTooLarge, type HeaderList } from '../../exchange.ts';
-import { together } from '../../together.ts';
+import { inARow } from '../../together.ts';
 import type { Outbound, SendFailure, Sent } from '../../upstream/sender.ts';
 
 /** Why we ended an attempt ourselves; it reaches the handler as the error of the abort. */
@@ -187,7 +187,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
   }
 }
 
-const atTheEndOfThisTurn = together((attempt: Attempt) => attempt.turnIsOver(), Number.POSITIVE_INFINITY);
+const atTheEndOfThisTurn = inARow((attempt: Attempt) => attempt.turnIsOver(), Number.POSITIVE_INFINITY);
 
 /** A body that comes as its reader asks for it. Destroying it aborts the request. */
 class UpstreamBody extends Readable {

@@ -1,7 +1,7 @@
 import { Readable, Transform } from 'node:stream';
 import { Pool } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import { together } from '../../together.ts';
+import { inARow } from '../../together.ts';
 import type { Outbound, Sender, Sent } from '../../upstream/sender.ts';
 import { Attempt } from './attempt.ts';
 
@@ -53,7 +53,7 @@ export function createUndiciSender(options: { readonly clock: Clock }): Sender {
     return pool;
   };
 
-  const dispatch = together(({ request, attempt }: PutOff) => {
+  const dispatch = inARow(({ request, attempt }: PutOff) => {
     // The caller has left since.
     if (attempt.isOver) return;
     const { target: path, method, headers } = request;
