@@ -51,4 +51,6 @@ export function goodputIn(text) {
 export const decisionsIn = (text) =>
   rowsOf(text, 'decisions')
     .filter(([tenants]) => Number(tenants) > 0)
-    .map(([tenants, rate, , ratio]) => ({ tenants: Number(tenants), rate: Number(rate), ratio: Number(ratio) }));
+    .map(([tenants, askers, rate, , ratio]) => ({
+      ...{ tenants: Number(tenants), askers: Number(askers), rate: Number(rate), ratio: Number(ratio) },
+    }));

@@ -44,7 +44,8 @@ export interface Pace {
 
 /** One who asks for a slot. */
 interface Question {
-  readonly args: readonly Argument[];
+  /** As admit.lua reads it. */
+  readonly asked: readonly Argument[];
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -97,8 +98,10 @@ export class Link {
   /** Those who ask in one turn of the event loop ask together: most of what a question costs is not the answer. */
   admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota, spare: number): Promise<Reply> {
     const { rate, burst, weight } = pace;
-    const args = [tenant, rate, burst, weight, Math.floor(maxWaitMs), quota.ceiling, quota.burst, spare];
-    return new Promise((resolve, reject) => this.#ask({ args, resolve, reject }));
+    // JSON has no infinity.
+    const waitMs = Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER));
+    const asked = [tenant, rate, burst, weight, waitMs, quota.ceiling, quota.burst, spare];
+    return new Promise((resolve, reject) => this.#ask({ asked, resolve, reject }));
   }
 
   async #admitAll(questions: readonly Question[]): Promise<void> {
@@ -106,8 +109,8 @@ export class Link {
     const ticket = this.#ticket;
     const cluster = this.#options.connection.isCluster ? 1 : 0;
     try {
-      const args = questions.flatMap((question) => question.args);
-      const replies = (await this.#run('admit', [cluster, ...args])) as AdmitReply[];
+      const asked = JSON.stringify(questions.map((question) => question.asked));
+      const replies = JSON.parse(String(await this.#run('admit', [cluster, asked]))) as AdmitReply[];
       questions.forEach(({ resolve }, index) => {
         resolve(this.#read(replies[index] as AdmitReply, askedAt, ticket));
       });

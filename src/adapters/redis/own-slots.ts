@@ -102,7 +102,6 @@ export class OwnSlots {
     if (this.#over < WORTH_CUTTING || this.#over * 2 < this.#freeAt.length) return;
     this.#admittedAt = this.#admittedAt.slice(this.#over);
     this.#freeAt = this.#freeAt.slice(this.#over);
-
     this.#base += this.#over;
     this.#over = 0;
   }

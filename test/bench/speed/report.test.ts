@@ -29,7 +29,10 @@ const kinds = {
 };
 const stream = { mibPerSecond: 500, cpuMillisPerGib: 900, peakBytes: 130 * MIB };
 const streams = [{ id: 'gateway', name: 'gateway', idleBytes: 100 * MIB, startMs: 400, rounds: [stream] }];
-const others = { goodput: { goodput: 0.99, throttled: 0 }, decisions: [{ tenants: 10, rate: 100, ratio: 0.6 }] };
+const others = {
+  goodput: { goodput: 0.99, throttled: 0 },
+  decisions: [{ tenants: 10, askers: 1, rate: 100, ratio: 0.6 }],
+};
 const met = (speeds: Parameters<typeof targetsOf>[0], other: Parameters<typeof targetsOf>[1] = others) =>
   Object.fromEntries(targetsOf(speeds, other).map((row) => [`${row.work}: ${row.target}`, row.met]));
 
@@ -47,7 +50,8 @@ test('a target is met or not by what was measured', () => {
     'refusals: ≥ cached hits a second': true,
     'a refused flood: asks Redis nothing per request': true,
     'goodput, 3 replicas, jittery latency, saturated: ≥ 0.985 × ceiling, no 429 from upstream': true,
-    'decision script: ≥ 0.5 × an empty EVALSHA; flat from 10 to 10,000 tenants': null,
+    'decision script, one asks: ≥ 0.5 × an empty EVALSHA; flat from 10 to 10,000 tenants': null,
+    'decision script, 16 ask together: ≥ 0.5 × an empty EVALSHA; flat from 10 to 10,000 tenants': null,
     'memory, idle: < 150 MiB RSS': true,
     'memory, 1 GiB streamed: adds < 40 MiB to that': true,
     'memory, 24 h of load: no growth': null,
@@ -78,6 +82,20 @@ test('a target that is missed by a little is missed', () => {
     'goodput, 3 replicas, jittery latency, saturated',
     'memory, 1 GiB streamed',
   ]);
+});
+
+test('decisions are judged by who asks alone and by those who ask together, each at its worst', () => {
+  const row = (tenants: number, askers: number, rate: number, ratio: number) => ({ tenants, askers, rate, ratio });
+  const judged = (decisions: ReturnType<typeof row>[]) =>
+    targetsOf({ kinds: {}, streams: [] }, { goodput: null, decisions })
+      .filter(({ work }) => work.startsWith('decision'))
+      .map((each) => each.met);
+  expect(
+    judged([row(10, 1, 100, 0.6), row(10_000, 1, 99, 0.45), row(10, 16, 200, 0.7), row(10_000, 16, 199, 0.7)]),
+  ).toEqual([false, true]);
+  expect(
+    judged([row(10, 1, 100, 0.6), row(10_000, 1, 99, 0.6), row(10, 16, 200, 0.9), row(10_000, 16, 100, 0.7)]),
+  ).toEqual([true, false]);
 });
 
 test('a run that measured nothing meets nothing', () => {
@@ -126,6 +144,7 @@ test('the page has its section, and what the other benchmarks wrote there can be
   expect(() => replaced(PAGE, 'speed', '')).not.toThrow();
   expect(goodputIn(PAGE)).toEqual({ goodput: expect.any(Number), throttled: expect.any(Number) });
   expect(goodputIn(PAGE)?.goodput).toBeGreaterThan(0.5);
-  expect(decisionsIn(PAGE).map(({ tenants }) => tenants)).toEqual([10, 10_000]);
+  const rows = decisionsIn(PAGE).map(({ tenants, askers }) => [tenants, askers]);
+  expect(rows).toEqual([10, 10_000].flatMap((tenants) => [1, 16].map((askers) => [tenants, askers])));
   for (const { rate, ratio } of decisionsIn(PAGE)) expect([rate > 1_000, ratio > 0.1]).toEqual([true, true]);
 });

@@ -6,7 +6,7 @@ import { median, ratios } from './statistics.mjs';
  * @typedef {{ work: string, target: string, measured: string, met: boolean | null }} Row null: not measured in this run
  * @typedef {{ kinds: Partial<Record<string, Measured[]>>, streams: readonly import('./stream.mjs').Streamed[] }} Speeds
  * @typedef {{ goodput: number, throttled: number } | null} Goodput the worst of three replicas with jittery latency
- * @typedef {readonly { tenants: number, rate: number, ratio: number }[]} Decisions
+ * @typedef {readonly { tenants: number, askers: number, rate: number, ratio: number }[]} Decisions
  */
 
 const MIB = 1024 * 1024;
@@ -31,7 +31,8 @@ export function targetsOf(speeds, { goodput, decisions }) {
     tailRow(at),
     ...refusalRows(at),
     goodputRow(goodput),
-    decisionRow(decisions),
+    decisionRow(decisions, 1, 'one asks'),
+    decisionRow(decisions, 16, '16 ask together'),
     ...processRows(at, speeds),
   ];
 }
@@ -126,9 +127,10 @@ function goodputRow(goodput) {
   return { work, target, measured, met: goodput.goodput >= 0.985 && goodput.throttled === 0 };
 }
 
-/** @param {Decisions} decisions @returns {Row} */
-function decisionRow(decisions) {
-  const [work, target] = ['decision script', '≥ 0.5 × an empty EVALSHA; flat from 10 to 10,000 tenants'];
+/** @param {Decisions} all @param {number} askers @param {string} who @returns {Row} */
+function decisionRow(all, askers, who) {
+  const decisions = all.filter((each) => each.askers === askers);
+  const [work, target] = [`decision script, ${who}`, '≥ 0.5 × an empty EVALSHA; flat from 10 to 10,000 tenants'];
   const [few, many] = [
     decisions.find(({ tenants }) => tenants === 10),
     decisions.find(({ tenants }) => tenants === 10_000),

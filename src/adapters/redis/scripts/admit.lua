@@ -1,11 +1,11 @@
 -- For each of those who ask, in their order: a slot and the tokens for one request, or a refusal that spent nothing.
--- ARGV  5 cluster: 1 if this server is a node of one   then eight for each who asks, from `at` on:
---       at tenant, empty for the gateway's own   1 rate 2 burst 3 weight   4 longest wait   5 ceiling 6 account burst
---       7 slots and tokens that it leaves to others
--- Returns for each {1, now, ever answered, spent by the tenant} | {0, now, by, wait, spent} | {-1} ticket unknown: enter first
---         | {-2} too late, or the clock leapt | {-3, now, wait} recovering
-local function admit(at)
-  local id, tenant = ARGV[2], ARGV[at]
+-- ARGV  5 cluster: 1 if this server is a node of one   6 who asks, a JSON list of
+--       [tenant, empty for the gateway's own; rate, burst, weight; longest wait; ceiling, account burst; slots and tokens left to others]
+-- Returns in JSON, a list for each: [1, now, ever answered, spent by the tenant] | [0, now, by, wait, spent]
+--         | [-1] ticket unknown: enter first | [-2] too late, or the clock leapt | [-3, now, wait] recovering
+-- In JSON both ways, because the client takes longer for the items of a command and of a reply than for all else about them.
+local function admit(ask)
+  local id, tenant = ARGV[2], ask[1]
   local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
     'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'b:' .. tenant, 'node')
   if f[1] ~= ARGV[3] then return { -1 } end
@@ -29,7 +29,7 @@ local function admit(at)
   local hdBefore = tonumber(f[7])
   local hd, st = expire(now, hdBefore, tonumber(f[5]))
   local fl, n = tonumber(f[4]), tonumber(f[6])
-  local ceiling, burst = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+  local ceiling, burst = ask[6], ask[7]
   local bs = spentOf(tonumber(f[8]), tonumber(f[9]), tonumber(f[10]), burst, now)
   local foreign, left, foreignFor = 0, FAR, 0
   if num(f[16], 0) > now then
@@ -107,7 +107,7 @@ local function admit(at)
     return { 1, now, n, 0 }
   end
 
-  local rate, size, weight = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local rate, size, weight = ask[2], ask[3], ask[4]
   local spent, nextTag = 0, 0
   if f[22] then
     local before, at, oldRate, tag = unpacked(f[22])
@@ -157,12 +157,12 @@ local function admit(at)
   end
 
   local available = 0
-  if not crowded then available = min(slots, floor((burst * TOKEN - bs) / TOKEN)) - tonumber(ARGV[at + 7]) end
+  if not crowded then available = min(slots, floor((burst * TOKEN - bs) / TOKEN)) - ask[8] end
   if available < 1 or (available <= ahead and not entitled) then
     local places = 1
     if inLine then places = redis.call('ZCOUNT', LINE, '-inf', '(' .. string.format('%.17g', tag)) + 1 end
     local wait = max(accountMs(places), 1)
-    if wait <= tonumber(ARGV[at + 4]) then
+    if wait <= ask[5] then
       -- Rounded to 17 digits: a tag that came back shorter would be another one.
       redis.call('ZADD', LINE, string.format('%.17g', tag), tenant)
       redis.call('ZADD', DUE, now + wait, tenant)
@@ -196,6 +196,6 @@ local function admit(at)
   return { 1, now, n, spent }
 end
 
-local replies = {}
-for at = 6, #ARGV, 8 do replies[#replies + 1] = admit(at) end
-return replies
+local asks, replies = cjson.decode(ARGV[6]), {}
+for i = 1, #asks do replies[i] = admit(asks[i]) end
+return cjson.encode(replies)
