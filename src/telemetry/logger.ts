@@ -41,7 +41,7 @@ const LONGEST_REST = 500;
  */
 export function createLogger(options: LoggerOptions): Logger {
   const { worker } = options;
-  const finish = finishing(options.redactor, worker !== undefined);
+  const finish = maskedTogether(options.redactor, worker !== undefined);
   const writer =
     options.destination === undefined ? writeLines(STDOUT, { shared: worker !== undefined, finish }) : null;
   const { destination } = options;
@@ -125,7 +125,7 @@ function isoTime(): () => string {
 }
 
 /** Masks lines, and keeps each short enough where others write too. One search through all of them costs half of one for each. */
-function finishing(redactor: Redactor, shared: boolean): (lines: readonly string[]) => string {
+export function maskedTogether(redactor: Redactor, shared: boolean): (lines: readonly string[]) => string {
   return (lines) => {
     const text = lines.join('');
     if (redactor.apply(text) === text && (!shared || lines.every(isShort))) return text;
