@@ -67,7 +67,6 @@ export class Attempt implements Dispatcher.DispatchHandler {
   onHeaders(status: number, rawHeaders: Buffer[], resume: () => void): boolean {
     if (status < 200) return true;
     this.#resume = resume;
-    this.#timer.refresh();
     this.#headersAt = this.#clock.monotonic();
     this.#status = status;
     this.#headers = headerStrings(rawHeaders);
@@ -77,9 +76,12 @@ export class Attempt implements Dispatcher.DispatchHandler {
 
   /** False: no more for now. */
   onData(chunk: Buffer): boolean {
+    if (this.#body === null) {
+      this.#early.push(chunk);
+      return true;
+    }
     this.#timer.refresh();
-    if (this.#body === null) this.#early.push(chunk);
-    else if (!this.#body.push(chunk)) {
+    if (!this.#body.push(chunk)) {
       this.#paused = true;
       // A reader that is slow is not an upstream that is slow: the clock stands still while we hold the socket back.
       clearTimeout(this.#timer);
@@ -133,6 +135,8 @@ export class Attempt implements Dispatcher.DispatchHandler {
 
   #startStreaming(): void {
     if (this.#answered) return;
+    // Only now: most answers are complete by the end of the turn, and need no more time.
+    this.#timer.refresh();
     this.#body = new UpstreamBody(this);
     const early = this.#early;
     this.#early = [];

@@ -4,43 +4,68 @@
 -- Returns in JSON, a list for each: [1, now, ever answered, spent by the tenant] | [0, now, by, wait, spent]
 --         | [-1] ticket unknown: enter first | [-2] too late, or the clock leapt | [-3, now, wait] recovering
 -- In JSON both ways, because the client takes longer for the items of a command and of a reply than for all else about them.
-local function admit(ask)
-  local id, tenant = ARGV[2], ask[1]
-  local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
-    'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'b:' .. tenant, 'node')
-  if f[1] ~= ARGV[3] then return { -1 } end
-  if ARGV[5] == '1' and f[23] ~= redis.call('CLUSTER', 'MYID') then return { -1 } end
-  local t, offBefore = tonumber(f[2]), tonumber(f[3])
-  local now, off = clock(t, offBefore, tonumber(ARGV[4]))
-  if not now then return { -2 } end
-  if num(f[20], 0) > now then return { -3, now, tonumber(f[20]) - now } end
+local id, asks, replies = ARGV[2], cjson.decode(ARGV[6]), {}
+local f = redis.call('HMGET', STATE, 'k:' .. id, 't', 'off', 'fl', 'st', 'n', 'hd', 'bs', 'ba', 'br', 'V', 'ln', 'gl', 'fo', 'fr',
+  'fu', 'hu', 'rs', 'rn', 'ro', 'i:' .. id, 'node', 'b:' .. asks[1][1])
+local known = f[1] == ARGV[3] and (ARGV[5] ~= '1' or f[22] == redis.call('CLUSTER', 'MYID'))
+-- The state as those before in the list have left it. It is read once and written once, whoever asks.
+local t, off, fl, st, n, hd = tonumber(f[2]), tonumber(f[3]), tonumber(f[4]), tonumber(f[5]), tonumber(f[6]), tonumber(f[7])
+local bs, ba, br = tonumber(f[8]), tonumber(f[9]), tonumber(f[10])
+local tagServed, lineMayBe, guarantees = num(f[11], 0), f[12] == '1', f[13] and f[13] ~= '' and f[13]
+local fo, fr, fu, hu = num(f[14], 0), num(f[15], FAR), num(f[16], 0), num(f[17], 0)
+local rs, rn, ro, mine = num(f[18], 0), num(f[19], 0), num(f[20], 0), num(f[21], 0)
+local buckets, members, changed = { [asks[1][1]] = f[23] }, nil, {}
 
-  local reserved = num(f[18], 0)
-  if reserved > 0 or now >= num(f[19], 0) then
-    local members = cjson.decode(redis.call('HGET', STATE, 'M'))
-    if now >= num(f[19], 0) then
-      local all, again = roster(members, now)
-      redis.call('HSET', STATE, 'rs', all, 'rn', again)
+local function lease(now, spentByAll, burst)
+  t, fl, mine, bs, ba = now, fl + 1, mine + 1, min(spentByAll + TOKEN, burst * TOKEN), now
+  changed.t, changed.fl, changed['i:' .. id], changed.bs, changed.ba = t, fl, mine, bs, ba
+end
+local function putBucket(tenant, bucket)
+  buckets[tenant], changed['b:' .. tenant] = bucket, bucket
+end
+local function putLine(maybe)
+  lineMayBe, changed.ln = maybe, maybe and '1' or '0'
+end
+
+local function admit(ask)
+  if not known then return { -1 } end
+  local tenant, ceiling, burst = ask[1], ask[6], ask[7]
+  local now, offNow = clock(t, off, tonumber(ARGV[4]))
+  if not now then return { -2 } end
+  if ro > now then return { -3, now, ro - now } end
+
+  local reserved = rs
+  if reserved > 0 or now >= rn then
+    members = members or cjson.decode(redis.call('HGET', STATE, 'M'))
+    if now >= rn then
+      rs, rn = roster(members, now)
+      changed.rs, changed.rn = rs, rn
     end
     -- Its own share is not kept from the one who asks: who asks does not work alone.
     reserved = roster(members, now, id)
   end
 
-  local hdBefore = tonumber(f[7])
-  local hd, st = expire(now, hdBefore, tonumber(f[5]))
-  local fl, n = tonumber(f[4]), tonumber(f[6])
-  local ceiling, burst = ask[6], ask[7]
-  local bs = spentOf(tonumber(f[8]), tonumber(f[9]), tonumber(f[10]), burst, now)
-  local foreign, left, foreignFor = 0, FAR, 0
-  if num(f[16], 0) > now then
-    foreign, left, foreignFor = tonumber(f[14]), tonumber(f[15]), tonumber(f[16]) - now
+  -- What a refusal may write too: what time and the configuration have done, not what was asked.
+  local hdBefore = hd
+  hd, st = expire(now, hd, st)
+  if hd ~= hdBefore or offNow ~= off then
+    t, off = now, offNow
+    changed.t, changed.off, changed.hd, changed.st = t, off, hd, st
   end
-  local holdFor = max(0, num(f[17], 0) - now)
+  local spentByAll = spentOf(bs, ba, br, burst, now)
+  if br ~= ceiling then
+    bs, ba, br = spentByAll, now, ceiling
+    changed.bs, changed.ba, changed.br = bs, ba, br
+  end
+
+  local foreign, left, foreignFor = 0, FAR, 0
+  if fu > now then foreign, left, foreignFor = fo, fr, fu - now end
+  local holdFor = max(0, hu - now)
   local slots = ceiling - reserved - fl - st - foreign
   local crowded = fl >= left
 
   local entitled, guaranteed = false, false
-  if f[13] and f[13] ~= '' then
+  if guarantees then
     -- Admissions of a minute ago no longer count against a guarantee.
     local gh, present = num(redis.call('HGET', STATE, 'gh'), 0), floor(now / STEP)
     if gh <= present then
@@ -60,7 +85,7 @@ local function admit(ask)
       redis.call('HSET', STATE, 'gh', gh)
     end
     local names, kept = {}, {}
-    for who, count in string.gmatch(f[13], '([^ =]+)=(%d+)') do
+    for who, count in string.gmatch(guarantees, '([^ =]+)=(%d+)') do
       names[#names + 1] = 'tu:' .. who
       kept[#kept + 1] = { who, tonumber(count) }
     end
@@ -86,47 +111,37 @@ local function admit(ask)
   local function accountMs(places)
     local wait = 0
     if slots < places or crowded then wait = windowMs(places - slots) end
-    return max(wait, waitFor(bs, places, ceiling, burst))
+    return max(wait, waitFor(spentByAll, places, ceiling, burst))
   end
-  -- What a refusal may write too: what time and the configuration have done, not what was asked.
-  local function timePassed()
-    if hd ~= hdBefore or off ~= offBefore then redis.call('HSET', STATE, 't', now, 'off', off, 'hd', hd, 'st', st) end
-    if tonumber(f[10]) ~= ceiling then redis.call('HSET', STATE, 'bs', bs, 'ba', now, 'br', ceiling) end
-  end
-  local function refused(by, wait, spent)
-    timePassed()
-    return { 0, now, by, wait, spent }
-  end
-
   if tenant == '' then
     local wait = holdFor
     if slots < 1 or crowded then wait = max(wait, windowMs(1 - slots)) end
-    if wait > 0 then return refused(holdFor > 0 and 'hold' or 'account', wait, 0) end
-    timePassed()
-    redis.call('HSET', STATE, 't', now, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1, 'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now)
+    if wait > 0 then return { 0, now, holdFor > 0 and 'hold' or 'account', wait, 0 } end
+    lease(now, spentByAll, burst)
     return { 1, now, n, 0 }
   end
 
   local rate, size, weight = ask[2], ask[3], ask[4]
   local spent, nextTag = 0, 0
-  if f[22] then
-    local before, at, oldRate, tag = unpacked(f[22])
+  if buckets[tenant] == nil then buckets[tenant] = redis.call('HGET', STATE, 'b:' .. tenant) end
+  if buckets[tenant] then
+    local before, at, oldRate, tag = unpacked(buckets[tenant])
     spent, nextTag = spentOf(before, at, oldRate, size, now), tag
     -- A new rate counts from now on: what was gained until now was gained at the old one.
-    if oldRate ~= rate then redis.call('HSET', STATE, 'b:' .. tenant, packed(spent, now, rate, tag)) end
+    if oldRate ~= rate then putBucket(tenant, packed(spent, now, rate, tag)) end
   end
   local tenantMs = waitFor(spent, 1, rate, size)
-  if holdFor > 0 then return refused('hold', max(holdFor, tenantMs), spent) end
-  local inLine = f[12] == '1'
+  if holdFor > 0 then return { 0, now, 'hold', max(holdFor, tenantMs), spent } end
+  local inLine = lineMayBe
   if tenantMs > 0 then
     if inLine then
       redis.call('ZREM', LINE, tenant)
       redis.call('ZREM', DUE, tenant)
     end
-    return refused('tenant', max(tenantMs, accountMs(1)), spent)
+    return { 0, now, 'tenant', max(tenantMs, accountMs(1)), spent }
   end
 
-  local served = num(f[11], 0)
+  local served = tagServed
   -- See src/quota/line.ts: the tag of who was away for a moment.
   local tag, ahead, standing = max(nextTag, served - 1 / weight), 0, false
   if inLine then
@@ -153,11 +168,11 @@ local function admit(ask)
         if its < tag then ahead = ahead + math.ceil(tag - its) end
       end
     end
-    if #due == 0 and redis.call('EXISTS', DUE) == 0 then redis.call('HSET', STATE, 'ln', '0') end
+    if #due == 0 and redis.call('EXISTS', DUE) == 0 then putLine(false) end
   end
 
   local available = 0
-  if not crowded then available = min(slots, floor((burst * TOKEN - bs) / TOKEN)) - ask[8] end
+  if not crowded then available = min(slots, floor((burst * TOKEN - spentByAll) / TOKEN)) - ask[8] end
   if available < 1 or (available <= ahead and not entitled) then
     local places = 1
     if inLine then places = redis.call('ZCOUNT', LINE, '-inf', '(' .. string.format('%.17g', tag)) + 1 end
@@ -168,9 +183,9 @@ local function admit(ask)
       redis.call('ZADD', DUE, now + wait, tenant)
       redis.call('PEXPIRE', LINE, 900000)
       redis.call('PEXPIRE', DUE, 900000)
-      redis.call('HSET', STATE, 'ln', '1')
+      putLine(true)
     end
-    return refused('account', wait, spent)
+    return { 0, now, 'account', wait, spent }
   end
 
   if standing then
@@ -184,9 +199,10 @@ local function admit(ask)
     if first[2] then lowest = min(tag, tonumber(first[2])) end
   end
   spent = min(spent + TOKEN, size * TOKEN)
-  timePassed()
-  redis.call('HSET', STATE, 't', now, 'fl', fl + 1, 'i:' .. id, num(f[21], 0) + 1, 'bs', min(bs + TOKEN, burst * TOKEN), 'ba', now,
-    'V', max(served, lowest), 'b:' .. tenant, packed(spent, now, rate, tag + 1 / weight))
+  lease(now, spentByAll, burst)
+  tagServed = max(served, lowest)
+  changed.V = tagServed
+  putBucket(tenant, packed(spent, now, rate, tag + 1 / weight))
   if guaranteed then
     local step = 'g:' .. stepAfterWindow(now)
     local before = redis.call('HGET', STATE, step)
@@ -196,6 +212,13 @@ local function admit(ask)
   return { 1, now, n, spent }
 end
 
-local asks, replies = cjson.decode(ARGV[6]), {}
 for i = 1, #asks do replies[i] = admit(asks[i]) end
+if next(changed) then
+  local fields = {}
+  for name, value in pairs(changed) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  redis.call('HSET', STATE, unpack(fields))
+end
 return cjson.encode(replies)

@@ -32,10 +32,15 @@ local floor, max, min = math.floor, math.max, math.min
 -- Later than any time and more than any count; an infinity does not survive being stored everywhere.
 local FAR = 9e15
 
+-- One script, one moment.
+local wallTime
 local function wall()
   if ARGV[1] ~= '' then return floor(tonumber(ARGV[1])) end
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
+  if not wallTime then
+    local time = redis.call('TIME')
+    wallTime = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
+  end
+  return wallTime
 end
 
 -- Time that neither goes back nor leaps, whatever the server's clock does. The caller knows by a clock of its own how late it
