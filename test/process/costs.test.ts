@@ -165,6 +165,21 @@ describe.each(Object.entries(paths))('%s', (_, path) => {
   });
 });
 
+test('those who come together ask Redis together', async () => {
+  await using redis = await redisServer();
+  await using origin = await upstream();
+  await using gateway = await counted(configured(origin.url, { redis: { url: redis.url } }));
+  const passedOn = paths['a GET that is passed on'] as Path;
+  await gateway.call(1, first);
+  await gateway.crowd(200, 32, passedOn.call);
+  using watch = await watched(redis);
+  const before = { upstream: origin.requests(), commands: watch.commands() };
+  await gateway.crowd(1_000, 32, passedOn.call);
+  expect(origin.requests() - before.upstream).toBe(1_000);
+  // Alone each takes two. How many come in one turn of the event loop is for the machine to say: some ten of 32 here.
+  expect((watch.commands() - before.commands) / 1_000).toBeLessThan(0.8);
+});
+
 /** Commands that reach Redis from now on; what a script does within is one with it. */
 async function watched(redis: RedisServer) {
   let commands = 0;

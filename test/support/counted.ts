@@ -22,6 +22,8 @@ export interface Call {
 export interface Counted {
   /** One after another on one connection; fails unless each is answered as expected. */
   call(calls: number, of: (turn: number) => Call): Promise<void>;
+  /** So many at a time, each on a connection of its own. */
+  crowd(calls: number, width: number, of: (turn: number) => Call): Promise<void>;
   /** Bytes a call: what the heap and the buffers have grown by, with nothing collected meanwhile. */
   bytesPerCall(calls: number, of: (turn: number) => Call): Promise<number>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -44,9 +46,10 @@ export async function counted(config: Config): Promise<Counted> {
   const port = await listening(child);
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
-  const one = ({ method = 'GET', path, headers, body, status }: Call): Promise<void> =>
+  const many = new Agent({ keepAlive: true });
+  const one = ({ method = 'GET', path, headers, body, status }: Call, by = agent): Promise<void> =>
     new Promise((resolve, reject) => {
-      const asked = request({ agent, port, host: '127.0.0.1', method, path, headers }, (answer) => {
+      const asked = request({ agent: by, port, host: '127.0.0.1', method, path, headers }, (answer) => {
         answer.resume();
         answer.once('end', () => {
           if (answer.statusCode === status) resolve();
@@ -67,6 +70,13 @@ export async function counted(config: Config): Promise<Counted> {
   };
   return {
     call,
+    async crowd(calls, width, of) {
+      let turn = 0;
+      const caller = async (): Promise<void> => {
+        while (turn < calls) await one(of(turn++), many);
+      };
+      await Promise.all(Array.from({ length: width }, caller));
+    },
     async bytesPerCall(calls, of) {
       await tell('begin');
       await call(calls, of);
@@ -76,6 +86,7 @@ export async function counted(config: Config): Promise<Counted> {
     },
     async [Symbol.asyncDispose]() {
       agent.destroy();
+      many.destroy();
       const exited = once(child, 'exit');
       child.kill('SIGKILL');
       await exited;
