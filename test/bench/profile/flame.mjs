@@ -54,7 +54,7 @@ export function flame(tree, { title, about }) {
     const x = WIDTH - 640 + i * 125;
     return `<rect x="${x}" y="14" width="12" height="12" fill="${colourOf(group)}"/><text x="${x + 17}" y="24">${name}</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="11">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="11" role="img" aria-label="${escaped(title)}">
 <rect width="${WIDTH}" height="${height}" fill="#ffffff"/>
 <text x="8" y="26" font-size="17" font-weight="bold">${escaped(title)}</text>
 <text x="8" y="46" fill="#555">${escaped(about)}</text>
