@@ -39,11 +39,11 @@ const NOT_PRINTABLE = /[^\x21-\x7e]/g;
  * rounded: an access log is mostly size. Put together by hand, because through pino's serialiser this line was an eighth
  * of a cached answer; a test holds it to what `JSON.stringify` makes of the same fields.
  */
-export function accessFields(line: AccessLine): string {
+export function accessFields(line: AccessLine, mask: (text: string) => string): string {
   const { traceId, upstreamMs, upstreamStatus, attempts, code, internal } = line;
   let text =
     `"requestId":${quoted(line.requestId)},"method":${known(line.method)},"route":${known(line.route)}` +
-    `,"path":${quotedPath(line.path)},"status":${line.status},"tenant":${known(line.tenant)}` +
+    `,"path":${quotedPath(line.path, mask)},"status":${line.status},"tenant":${known(line.tenant)}` +
     `,"key":${known(line.key)},"cache":${known(line.cache)},"waitMs":${tenths(line.waitMs)}` +
     `,"upstreamMs":${upstreamMs === null ? 'null' : tenths(upstreamMs)},"durationMs":${tenths(line.durationMs)}` +
     `,"bytes":${line.bytes},"client":${quoted(line.client)}`;
@@ -84,9 +84,10 @@ const PLAIN_PATH = /^[\x21\x23-\x5b\x5d-\x7e]{0,256}$/;
  * JSON escapes control characters below 0x20 and no others; those above, which Node takes as they come, would reach the
  * terminal of whoever reads the log. Node gives the bytes of a path as latin1, so each becomes its escape again.
  */
-function quotedPath(path: string): string {
+function quotedPath(path: string, mask: (text: string) => string): string {
   if (PLAIN_PATH.test(path)) return `"${path}"`;
-  const escaped = path
+  // Before it is cut: of a secret that lies across the end nobody would know its beginning.
+  const escaped = mask(path)
     .slice(0, LONGEST_PATH)
     .replace(NOT_PRINTABLE, (char) => `%${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
   return JSON.stringify(escaped.slice(0, LONGEST_PATH));

@@ -28,6 +28,14 @@ test('what a library writes to the console is a line of the log, masked and boun
   for (const { text } of said) expect(String(text).length).toBeLessThanOrEqual(2_000);
 });
 
+test('a secret that lies where a text is cut off is not begun', () => {
+  const lines = logged();
+  const { console } = globalThis;
+  console.error(`${'x'.repeat(1_995)}fake-secret`);
+  process.emit('warning', Object.assign(new Error('y'), { stack: `${'y'.repeat(1_995)}fake-secret` }));
+  expect(lines().map(({ text }) => String(text).slice(1_990))).toEqual(['xxxxx[secr', 'yyyyy[secr']);
+});
+
 test('a warning of Node is a line of the log, and no text beside it', async () => {
   const lines = logged();
   expect(process.listenerCount('warning')).toBe(1);

@@ -1,5 +1,5 @@
 import { format } from 'node:util';
-import type { Log } from '../observe.ts';
+import type { Logger } from './logger.ts';
 
 const METHODS = ['error', 'warn', 'info', 'log', 'debug', 'trace'] as const;
 /** A stack, and no dump of an object. */
@@ -11,19 +11,21 @@ const LONGEST_TEXT = 2_000;
  *
  * @returns puts it back
  */
-export function logConsole(log: Log): () => void {
+export function logConsole(log: Logger): () => void {
+  // Before it is cut: of a secret that lies across the end nobody would know its beginning.
+  const short = (text: string): string => log.mask(text).slice(0, LONGEST_TEXT);
   const { console } = globalThis;
   const before = METHODS.map((method) => [method, console[method]] as const);
   for (const method of METHODS) {
     const level = method === 'error' || method === 'warn' ? 'warn' : 'debug';
     console[method] = (...said: unknown[]) =>
-      log[level]({ text: format(...said).slice(0, LONGEST_TEXT) }, 'a library wrote to the console');
+      log[level]({ text: short(format(...said)) }, 'a library wrote to the console');
   }
   // Node's own prints to standard error.
   const printing = process.listeners('warning');
   process.removeAllListeners('warning');
   const tell = ({ name, message, stack }: Error): void =>
-    log.warn({ text: (stack ?? `${name}: ${message}`).slice(0, LONGEST_TEXT) }, 'a warning of Node');
+    log.warn({ text: short(stack ?? `${name}: ${message}`) }, 'a warning of Node');
   process.on('warning', tell);
   return () => {
     for (const [method, own] of before) console[method] = own;

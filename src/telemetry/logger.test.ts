@@ -132,6 +132,13 @@ describe('a secret known by value never comes out', () => {
     expect(lines.join('')).not.toMatch(/cnry|fresh-login/);
   });
 
+  it('also where it lies across the end of a path that is cut', () => {
+    const { log, redactor, parsed } = logging();
+    redactor.add('fake-secret');
+    log.access({ ...access, path: `/${'x'.repeat(250)}fake-secret` });
+    expect(String(parsed()[0]?.['path'])).toBe(`/${'x'.repeat(250)}[secr`);
+  });
+
   it('and what masking breaks is still a line that a collector can parse', () => {
     const { log, redactor, parsed } = logging();
     redactor.add('20417');

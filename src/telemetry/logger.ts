@@ -8,6 +8,8 @@ import { withoutCredentials, withoutSecretFields } from './secret-fields.ts';
 export interface Logger extends Log {
   /** One line a request, at `info`. */
   access(line: AccessLine): void;
+  /** Without secrets known by value: for what is cut before it is logged. */
+  mask(text: string): string;
   /** Takes effect with the next line. */
   setLevel(level: string): void;
   /** Writes what is buffered before it returns. The end of the process does so by itself. */
@@ -62,14 +64,16 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     { write },
   );
+  const mask = (text: string): string => options.redactor.apply(text);
   const accessBase = `,${JSON.stringify(base).slice(1, -1)},`;
   return {
     ...leveled(log),
     access: (line) => {
       if (!log.isLevelEnabled('info')) return;
       // No search by name: all its fields are ours.
-      write(new AccessText(time(), accessBase, line));
+      write(new AccessText(time(), accessBase, line, mask));
     },
+    mask,
     setLevel: (level) => {
       log.level = level;
     },
@@ -81,18 +85,20 @@ export function createLogger(options: LoggerOptions): Logger {
 /** Made when it is written: many in a row cost half of what each costs amid the work for its request. */
 class AccessText implements Line {
   readonly length = USUAL_ACCESS_LINE;
+  readonly #mask: Logger['mask'];
   readonly #time: string;
   readonly #base: string;
   readonly #line: AccessLine;
 
-  constructor(time: string, base: string, line: AccessLine) {
+  constructor(time: string, base: string, line: AccessLine, mask: Logger['mask']) {
+    this.#mask = mask;
     this.#time = time;
     this.#base = base;
     this.#line = line;
   }
 
   toString(): string {
-    return `{"level":"info"${this.#time}${this.#base}${accessFields(this.#line)},"msg":"request"}\n`;
+    return `{"level":"info"${this.#time}${this.#base}${accessFields(this.#line, this.#mask)},"msg":"request"}\n`;
   }
 }
 
