@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -51,6 +51,32 @@ describe('lines to a file', () => {
     expect(file.read()).toBe('only\n');
     file.lines.flush();
     file.close();
+  });
+
+  it('are made when they are written, but for those behind a reader that is slow: they would hold what they are made of', async () => {
+    const path = join(scratch, 'fifo');
+    execFileSync('mkfifo', [path]);
+    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    const lines = writeLines(fd);
+    let made = 0;
+    const line = {
+      length: 450,
+      toString: () => {
+        made += 1;
+        return `${'x'.repeat(999)}\n`;
+      },
+    };
+    lines.write(line);
+    expect(made).toBe(0);
+    // More than a pipe holds.
+    for (let i = 1; i < 500; i++) lines.write(line);
+    expect(made).toBe(500);
+    for (let i = 500; i < 20_000; i++) lines.write(line);
+    // No more wait than their true length allows.
+    expect(made).toBe(20_000);
+    expect(lines.dropped()).toBeGreaterThan(20_000 - (8 * 1024 * 1024) / 1_000 - 200);
+    lines.flush();
+    closeSync(fd);
   });
 
   it('that can not be written are counted, and a flush returns all the same', () => {

@@ -87,7 +87,9 @@ class BatchedLines implements LineWriter {
     this.#finish = finish;
   }
 
-  write(line: Line): void {
+  write(one: Line): void {
+    // Behind a reader that is slow many wait, and for long: as texts they are as long as they say, and hold nothing else.
+    const line = this.#rest === null ? one : one.toString();
     if (this.#chars + line.length > BACKLOG_CHARS) {
       this.#dropped += 1;
       return;
