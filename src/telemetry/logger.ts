@@ -82,7 +82,7 @@ export function createLogger(options: LoggerOptions): Logger {
   };
 }
 
-/** Made when it is written: many in a row cost half of what each costs amid the work for its request. */
+/** Made when it is written: in a row, and not amid the work for its request (docs/benchmarks.md). */
 class AccessText implements Line {
   readonly length = USUAL_ACCESS_LINE;
   readonly #mask: Logger['mask'];
@@ -130,7 +130,7 @@ function isoTime(): () => string {
   };
 }
 
-/** Masks lines, and keeps each short enough where others write too. One search through all of them costs half of one for each. */
+/** Masks lines, and keeps each short enough where others write too. One search goes through all of them. */
 export function maskedTogether(redactor: Redactor, shared: boolean): (lines: readonly string[]) => string {
   return (lines) => {
     const text = lines.join('');

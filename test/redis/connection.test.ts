@@ -19,6 +19,14 @@ function open(settings: Partial<ConnectionSettings> & Pick<ConnectionSettings, '
 const alone = (port: number): ConnectionSettings['servers'] => ({ kind: 'alone', host: '127.0.0.1', port, db: 0 });
 const hostAndPort = (address: string) => ({ host: '127.0.0.1', port: Number(address.split(':')[1]) });
 const ready = (connection: RedisConnection) => until('ready', async () => connection.isReady());
+/** A connection to a server, or to the nodes of a Cluster, that is there. */
+async function openTo(set: { readonly port: number } | { readonly addresses: readonly string[] }) {
+  const opened = open({
+    servers: 'port' in set ? alone(set.port) : { kind: 'cluster', nodes: set.addresses.map(hostAndPort) },
+  });
+  await ready(opened.connection);
+  return opened;
+}
 const ping = (connection: RedisConnection): Promise<string> => connection.client.ping();
 
 describe('a connection to a single server', () => {
@@ -141,10 +149,7 @@ test.each(['alone', 'a Cluster'])(
   async (kind) => {
     await using set = await (kind === 'alone' ? redisServer() : redisCluster());
     const servers = 'nodes' in set ? set.nodes : [set];
-    using opened = open({
-      servers: 'nodes' in set ? { kind: 'cluster', nodes: set.addresses.map(hostAndPort) } : alone(set.port),
-    });
-    await ready(opened.connection);
+    using opened = await openTo(set);
     const { client } = opened.connection;
     const commands: Record<string, () => Promise<unknown>> = {
       'a script by its digest': () => runScript(client, scripts.withdraw, ['{a}', '{a}b', '{a}c'], []),
@@ -179,10 +184,7 @@ test.each(['alone', 'a Cluster'])(
   async (kind) => {
     await using set = await (kind === 'alone' ? redisServer() : redisCluster());
     const servers = 'nodes' in set ? set.nodes : [set];
-    using opened = open({
-      servers: 'nodes' in set ? { kind: 'cluster', nodes: set.addresses.map(hostAndPort) } : alone(set.port),
-    });
-    await ready(opened.connection);
+    using opened = await openTo(set);
     const { client } = opened.connection;
     // Known to it, and connected.
     await client.set('{a}', '1');
