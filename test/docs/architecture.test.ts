@@ -1,0 +1,64 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const page = readFileSync(`${root}/docs/architecture.md`, 'utf8');
+
+/** Paths that the renames of files bring; the list goes when they are done. */
+const TO_COME = new Set([
+  'src/adapters/redis/client/scripts.ts',
+  'src/adapters/redis/quota/',
+  'src/admin/',
+  'src/auth/abuse-limits.ts',
+  'src/cache/fill.ts',
+  'src/cache/lookup.ts',
+  'src/config/settings.ts',
+  'src/gateway/dependencies.ts',
+  'src/gateway/pipeline.ts',
+  'src/gateway/restart-only.ts',
+  'src/idempotency/',
+  'src/idempotency/idempotency.ts',
+  'src/ports.ts',
+  'src/quota/headers.ts',
+  'src/quota/rate-limit.ts',
+  'src/reload/',
+  'src/reload/settings-diff.ts',
+  'src/server/',
+  'src/server/listener.ts',
+  'src/server/problem-response.ts',
+  'src/server/response-writer.ts',
+  'src/server/traffic.ts',
+  'src/telemetry/counters.ts',
+  'src/telemetry/gauges.ts',
+  'src/upstream/circuit-breaker.ts',
+  'src/upstream/concurrency-limit.ts',
+  'src/upstream/proxy.ts',
+  'src/upstream/request-body.ts',
+  'src/upstream/rewrite-links.ts',
+]);
+
+const expanded = (path: string): string[] => {
+  const [, before, choices, after] = /^([^{]*)\{([^}]+)\}(.*)$/.exec(path) ?? [];
+  return choices === undefined ? [path] : choices.split(',').map((choice) => `${before}${choice}${after}`);
+};
+
+const inBackticks = [...page.matchAll(/`((?:src|test|docs|deploy|helm|scripts|config)\/[^`\s]*)`/g)]
+  .flatMap(([, path = '']) => expanded(path))
+  .filter((path) => !path.includes('*') && !path.includes('NNNN'));
+const inPicture = [...page.matchAll(/\b(?:server|gateway|routing|auth|cache|quota|upstream|adapters)\/[\w-]+\.ts\b/g)]
+  .filter(({ index }) => page[index - 1] !== '/')
+  .map(([path]) => `src/${path}`);
+
+test('the page names paths', () => expect(inBackticks.length).toBeGreaterThan(50));
+
+test.each([...new Set([...inBackticks, ...inPicture])])('%s, which the page names, is there', (path) => {
+  expect(existsSync(`${root}/${path}`) || TO_COME.has(path)).toBe(true);
+});
+
+test('the picture and the table name the middleware in the same order', () => {
+  const picture = [...page.matchAll(/^ {26}(\w+) {2,}\S/gm)].map(([, name]) => name);
+  const table = [...page.matchAll(/^\| `(\w+)` \| `src\//gm)].map(([, name]) => name);
+  expect(table.length).toBeGreaterThan(10);
+  expect(picture).toEqual(table);
+});
