@@ -1,4 +1,4 @@
-// Holds the import directions of the layout: main → workers → gateway → edge, adapters → domain → ground. No cycles, no barrels.
+// Holds the import directions of the layout: main → cli → gateway → edge, adapters → domain → ground. No cycles, no barrels.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -42,10 +42,8 @@ const allowed = {
     rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream', 'adapters', 'telemetry', 'edge', 'config'],
     libraries: [],
   },
-  // Several processes as one; only the primary knows of the others, and the domain of neither.
-  workers: { rooms: ['gateway', 'edge', 'telemetry', 'config'], libraries: [] },
   cli: {
-    rooms: ['workers', 'gateway', 'edge', 'config', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
+    rooms: ['gateway', 'edge', 'config', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
     libraries: [],
   },
   main: { rooms: ['cli'], libraries: [] },

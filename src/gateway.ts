@@ -1,4 +1,4 @@
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
 import { createUndiciSender } from './adapters/undici/sender.ts';
 import { type Clock, elapsed, systemClock } from './clock.ts';
@@ -8,7 +8,6 @@ import { createAdminApp, createAdminServer } from './edge/admin.ts';
 import { createEvents } from './edge/events.ts';
 import { composePage } from './edge/page/page.ts';
 import { closeServer, listen } from './edge/ports.ts';
-import type { Purge } from './edge/purge.ts';
 import type { ReloadOutcome } from './edge/reload.ts';
 import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
@@ -21,10 +20,10 @@ import { openGuards } from './gateway/guards.ts';
 import { createLoads } from './gateway/loads.ts';
 import { observerOf } from './gateway/observer.ts';
 import type { Lasting } from './gateway/parts.ts';
-import { type Purged, purgeCache } from './gateway/purge.ts';
+import { purgeCache } from './gateway/purge.ts';
 import { sealingKeyOf } from './gateway/sealing.ts';
 import { openState } from './gateway/state.ts';
-import { createStatus, type Status } from './gateway/status.ts';
+import { createStatus } from './gateway/status.ts';
 import { openTracing } from './gateway/tracing.ts';
 import { packageVersion } from './gateway/version.ts';
 import { createWaitingRoom } from './quota/waiting.ts';
@@ -41,8 +40,6 @@ export interface GatewayOptions {
   readonly reload?: () => Promise<ReloadOutcome>;
   /** Where log lines go; default: standard output. */
   readonly logTo?: { write(line: string): void };
-  /** Set: this process is one of several, and is handed its connections by another, which has the admin port. */
-  readonly worker?: { readonly id: number; readonly of: number };
 }
 
 export type Started =
@@ -51,14 +48,8 @@ export type Started =
 
 export interface Gateway {
   readonly log: Logger;
-  /** Binds both ports. */
+  /** Joins the other replicas, then binds both ports. */
   start(): Promise<Started>;
-  /** Everything but the ports; to be awaited before the first {@link take}. */
-  open(): Promise<void>;
-  /** Serves a connection that another process has accepted. */
-  take(socket: Socket): void;
-  /** For whoever has the admin port in its place. */
-  readonly report: GatewayReport;
   /**
    * Puts settings in force for all requests from now on; those in flight end with what they began with. What can not change
    * while the gateway runs stays as it is, and is named in the log and in the outcome.
@@ -67,21 +58,9 @@ export interface Gateway {
   /** They could not be loaded: told and counted, and the old ones stay. */
   refuseReload(problems: readonly string[]): ReloadOutcome;
   /** Not ready at once; with the delay, goes on accepting for a while; finishes what is in flight; then closes. */
-  drain(how: {
-    readonly signal: string;
-    /** Or for as long as connections may still be handed over. */
-    readonly withDelay: boolean | Promise<void>;
-  }): Promise<void>;
+  drain(how: { readonly signal: string; readonly withDelay: boolean }): Promise<void>;
   /** Ends at once, whatever is in flight. */
   close(): Promise<void>;
-}
-
-export interface GatewayReport {
-  /** As JSON: see `mergeSnapshots`. */
-  readonly metrics: () => Promise<string>;
-  readonly status: Status['document'];
-  readonly standing: Status['part'];
-  readonly purge: (purge: Purge) => Promise<Purged>;
 }
 
 /** The composition root: opens what the gateway stands on, draws the stack, and closes it all again. */
@@ -97,7 +76,6 @@ export function createGateway(options: GatewayOptions): Gateway {
     version,
     redactor,
     ...(options.logTo && { destination: options.logTo }),
-    ...(options.worker && { worker: options.worker.id }),
   });
 
   const metrics: Metrics = createMetrics({
@@ -116,15 +94,10 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
     onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics can not be read'),
   });
-  const worker = options.worker?.id ?? null;
-  const state = openState({ settings: opened, worker, clock, meter: metrics, log, onChange: () => room.reconsider() });
+  const state = openState({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
   const { ledger } = state;
   const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standingOf(settings(), tenant) });
-  const memory = createMemoryCache({
-    // What is configured is what all workers may use together.
-    maxBytes: Math.floor(opened.cache.memoryBytes / (options.worker?.of ?? 1)),
-    ...{ clock, meter: metrics },
-  });
+  const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
   const sender = createUndiciSender({ clock });
   const upstreams = createUpstreams({ upstreams: opened.upstreams, clock, random, log });
@@ -178,7 +151,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     needsRestart: () => loads.needsRestart(),
   });
   const events = createEvents({ frames: status.frames, clock, log });
-  const loads = createLoads({ clock, log, redactor, meter: metrics, status, events, silent: worker !== null });
+  const loads = createLoads({ clock, log, redactor, meter: metrics, status, events });
   const page = composePage();
   const drawAdmin = () =>
     createAdminApp({
@@ -216,26 +189,14 @@ export function createGateway(options: GatewayOptions): Gateway {
     return false;
   };
 
-  const open = async (): Promise<void> => {
-    // Whoever asks before this replica has joined waits for it like for a slot.
-    const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
-    await Promise.race([joined, elapsed(clock, JOIN_MS)]);
-    await tracing.start();
-    status.start();
-  };
-
   return {
     log,
-    open,
-    take: (socket) => traffic.take(socket),
-    report: {
-      metrics: metrics.snapshot,
-      status: status.document,
-      standing: status.part,
-      purge: (purge) => purgeCache(generations.current().parts, purge),
-    },
     async start() {
-      await open();
+      // Requests that arrive before this replica has joined wait for it as they wait for a slot.
+      const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
+      await Promise.race([joined, elapsed(clock, JOIN_MS)]);
+      await tracing.start();
+      status.start();
       const onTraffic = await listen(traffic.server, opened.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;
       const onAdmin = await listen(admin.server, opened.listen.admin, 'admin');
@@ -260,8 +221,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       events.push();
       traffic.closeConnections();
       log.info({ signal, inFlight: traffic.inFlight() }, 'draining');
-      if (withDelay === true) await elapsed(clock, settings().drain.delayMs);
-      else await withDelay;
+      if (withDelay) await elapsed(clock, settings().drain.delayMs);
       const inTime = await Promise.race([
         traffic
           .leave()

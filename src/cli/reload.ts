@@ -3,14 +3,11 @@ import type { Settings } from '../config/model.ts';
 import type { Reading } from '../config/reading.ts';
 import { lookAgain, type Seen, sameSeen } from '../config/seen.ts';
 import type { ReloadOutcome as Outcome } from '../edge/reload.ts';
+import type { Gateway } from '../gateway.ts';
 import type { Log } from '../observe.ts';
 
-/** What a load goes to: a gateway, or whoever has several. */
-export interface Reloadable {
-  readonly log: Log;
-  reload(settings: Settings): Outcome | Promise<Outcome>;
-  refuseReload(problems: readonly string[]): Outcome;
-}
+/** The part of a gateway that takes the settings of a load. */
+export type Reloadable = Pick<Gateway, 'reload' | 'refuseReload'> & { readonly log: Log };
 
 export interface Reloader {
   /** The first load, for whoever makes the gateway. */
@@ -63,7 +60,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
     if (target === null) throw new Error('no gateway to reload');
     const { gateway, after } = target;
     try {
-      return await apply(gateway, await inOneState());
+      return apply(gateway, await inOneState());
     } catch (error) {
       // A fault of our own must not end a process that is serving.
       gateway.log.error({ err: error }, 'reload failed');
@@ -94,7 +91,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
   };
 }
 
-function apply(gateway: Reloadable, loaded: Loaded): Outcome | Promise<Outcome> {
+function apply(gateway: Reloadable, loaded: Loaded): Outcome {
   // Without the line that counts them.
   if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1));
   for (const warning of loaded.warnings) gateway.log.warn({}, warning);

@@ -1,12 +1,9 @@
 import { systemClock } from '../clock.ts';
 import { renderProblems } from '../config/load.ts';
-import type { Settings } from '../config/model.ts';
 import { readConfiguration } from '../config/reading.ts';
 import { type FileWatch, watchFiles } from '../config/watch.ts';
 import type { Gateway } from '../gateway.ts';
 import { logConsole } from '../telemetry/console.ts';
-import { workersOf } from '../workers/count.ts';
-import type { Primary } from '../workers/primary.ts';
 import { type Io, say } from './io.ts';
 import { readOptions, refusePositionals } from './options.ts';
 import { createReloader, type Reloader } from './reload.ts';
@@ -37,11 +34,9 @@ export async function serve(args: string[], io: Io): Promise<number> {
     say(io.stderr, renderProblems(loaded.problems));
     return 1;
   }
-  let giveUp = (_reason: string): void => {};
-  const givenUp = new Promise<string>((resolve) => {
-    giveUp = resolve;
-  });
-  const gateway = await createServing(loaded.settings, reloader.reload, giveUp);
+  // Only now: it takes most of the time of a start, in which SIGHUP would end the process and a mistake in a file would wait.
+  const { createGateway } = await import('../gateway.ts');
+  const gateway = createGateway({ settings: loaded.settings, reload: reloader.reload });
   logConsole(gateway.log);
   for (const warning of loaded.warnings) gateway.log.warn({}, warning);
   const starting = gateway.start();
@@ -54,27 +49,9 @@ export async function serve(args: string[], io: Io): Promise<number> {
   }
   const watch = watchLoaded(reloader, gateway);
   await reloader.attach(gateway, watch.refresh);
-  const failed = await Promise.race([stopped.then(() => null), givenUp]);
+  await stopped;
   watch.close();
-  if (failed === null) return 0;
-  say(io.stderr, `patchgate serve: ${failed}`);
-  await gateway.close();
-  return 1;
-}
-
-/** One process that does everything, or one that watches several; each loads only what it needs. */
-async function createServing(
-  settings: Settings,
-  reload: Reloader['reload'],
-  onGivenUp: (reason: string) => void,
-): Promise<Gateway | Primary> {
-  const workers = workersOf(settings.workers);
-  if (workers === 1) {
-    const { createGateway } = await import('../gateway.ts');
-    return createGateway({ settings, reload });
-  }
-  const { createPrimary } = await import('../workers/primary.ts');
-  return createPrimary({ settings, workers, reload, onGivenUp, clock: systemClock });
+  return 0;
 }
 
 function watchLoaded(reloader: Reloader, { log }: Pick<Gateway, 'log'>): FileWatch {
@@ -94,7 +71,7 @@ function watchLoaded(reloader: Reloader, { log }: Pick<Gateway, 'log'>): FileWat
  * Resolves when the gateway has drained after the first signal; a second one ends the process. From the call on: a signal
  * that comes while it starts waits for the start, or what it is asked by then would be cut off.
  */
-export function untilStopped(gateway: Pick<Primary, 'drain'>, starting: Promise<unknown>): Promise<void> {
+export function untilStopped(gateway: Pick<Gateway, 'drain'>, starting: Promise<unknown>): Promise<void> {
   return new Promise((resolve, reject) => {
     let stopping = false;
     const stop = (signal: NodeJS.Signals): void => {

@@ -61,7 +61,6 @@ export function buildSettings(input: BuildInput): Built {
   const settings: Settings = {
     listen: listenOf(input, secret),
     redis: gateway.redis === undefined ? null : redisOf(gateway.redis, secret),
-    workers: gateway.workers,
     accounts,
     upstreams,
     routes: routesOf(gateway, upstreams),

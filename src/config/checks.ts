@@ -9,20 +9,11 @@ export interface Checked {
 
 /** What only the whole can show: references, duplicates, and the arithmetic of the quotas. Returns warnings. */
 export function checkSettings(checked: Checked): string[] {
-  checkWorkers(checked);
   checkAccounts(checked);
   checkReferences(checked);
   checkTenants(checked);
   checkKeys(checked);
   return weakSpots(checked);
-}
-
-/** The same on every machine: what `auto` comes to on this one is not asked. */
-function checkWorkers({ settings, input, report }: Checked): void {
-  if (settings.workers === 1 || settings.redis !== null) return;
-  const message =
-    'needs redis: without it each worker counts for itself and sends a whole ceiling, so that Patchworks answers 429. Set redis, or leave workers at 1';
-  report(input.gatewaySource, ['workers'], message);
 }
 
 function checkAccounts({ settings, input, report }: Checked): void {

@@ -22,8 +22,6 @@ export interface Settings {
   };
   /** Null: embedded state, this process alone. */
   readonly redis: RedisSettings | null;
-  /** Processes that share the traffic port; above 1 only with Redis. */
-  readonly workers: number | 'auto';
   readonly accounts: ReadonlyMap<string, AccountSettings>;
   readonly upstreams: ReadonlyMap<string, UpstreamSettings>;
   /** First match wins. */

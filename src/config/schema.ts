@@ -183,15 +183,6 @@ const reload = z
   })
   .prefault({});
 
-/** More than any machine one would give to this has cores; a mistyped number must not start a thousand processes. */
-const MOST_WORKERS = 64;
-
-const workers = z
-  .union([z.literal('auto'), whole(1, MOST_WORKERS)], {
-    error: `must be auto, or a whole number from 1 to ${MOST_WORKERS}`,
-  })
-  .default(1);
-
 export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 export const gatewaySchema = z.strictObject({
@@ -207,12 +198,6 @@ export const gatewaySchema = z.strictObject({
   }),
   routes: doc(z.array(route).optional(), {
     description: 'First match wins; what matches none is answered 404. Default: see "Defaults for Patchworks".',
-  }),
-  workers: doc(workers, {
-    description:
-      'Processes that share the traffic port: a process uses one core. `auto`: as many as there are cores, or as the CPU quota of the cgroup allows, rounded down. More than 1 needs `redis`, for each counts as a replica. `cache.memory` is divided among them; `maxInFlight`, breakers, budgets of retries and connections to Redis are of each. One more process watches them and has the admin port.',
-    unit: 'processes',
-    shown: '1',
   }),
   cache: cacheSchema,
   idempotency,

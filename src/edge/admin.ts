@@ -19,7 +19,7 @@ export interface AdminOptions {
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Anything JSON can write. */
-  readonly status: () => unknown | Promise<unknown>;
+  readonly status: () => unknown;
   /** Redacted already. */
   readonly config: () => unknown;
   readonly purge: (
@@ -29,7 +29,7 @@ export interface AdminOptions {
   readonly reload: (() => Promise<ReloadOutcome>) | null;
   /** For people: `/`, and what keeps it up to date. */
   readonly page: Page;
-  readonly events: { attach(outgoing: HttpBindings['outgoing']): boolean | Promise<boolean> };
+  readonly events: { attach(outgoing: HttpBindings['outgoing']): boolean };
   readonly log: Log;
 }
 
@@ -67,7 +67,7 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
     },
     { method: 'GET', path: '/', answer: () => options.page.answer(200) },
     { method: 'GET', path: '/events', answer: (request, { outgoing }) => listenTo(options.events, request, outgoing) },
-    { method: 'GET', path: '/status', answer: async () => json(await options.status()) },
+    { method: 'GET', path: '/status', answer: () => json(options.status()) },
     { method: 'GET', path: '/config', answer: () => json(options.config()) },
     {
       method: 'POST',
@@ -165,17 +165,11 @@ function isBrowserAtThePage({ req }: Context): boolean {
   return reads && req.path === '/' && req.header('accept')?.includes('text/html') === true;
 }
 
-async function listenTo(
-  events: AdminOptions['events'],
-  request: Request,
-  outgoing: HttpBindings['outgoing'],
-): Promise<Response> {
+function listenTo(events: AdminOptions['events'], request: Request, outgoing: HttpBindings['outgoing']): Response {
   // Reading it is the browser's to forbid; taking all places is not.
   if (isCrossSite(request)) return adminProblem('cross_site');
   if (request.method === 'HEAD') return text('', 'text/event-stream');
-  return (await events.attach(outgoing))
-    ? RESPONSE_ALREADY_SENT
-    : adminProblem('too_many_listeners', { 'Retry-After': '10' });
+  return events.attach(outgoing) ? RESPONSE_ALREADY_SENT : adminProblem('too_many_listeners', { 'Retry-After': '10' });
 }
 
 function json(body: unknown, status = 200): Response {

@@ -28,9 +28,6 @@ export class Connections {
   readonly #open = new Map<Socket, Connection>();
   #accepted = 0;
   #leaving = false;
-  /** Connections that another process accepted, whether a request has come on them or not. */
-  #handedOpen = 0;
-  #whenHandedGone: (() => void) | null = null;
 
   constructor({ server, handshakes }: PortServer, clock: Clock, headersTimeoutMs: number) {
     this.#server = server;
@@ -51,18 +48,6 @@ export class Connections {
       });
       if (this.#leaving) this.#endWhenQuiet(socket);
     });
-  }
-
-  /** One that another process has accepted; nothing has been read from it. */
-  take(socket: Socket): void {
-    this.#handedOpen += 1;
-    socket.once('close', () => {
-      this.#handedOpen -= 1;
-      if (this.#handedOpen === 0) this.#whenHandedGone?.();
-    });
-    // As a server of node:http makes its own.
-    socket.allowHalfOpen = true;
-    this.#server.emit('connection', socket);
   }
 
   /**
@@ -112,14 +97,7 @@ export class Connections {
     });
     for (const socket of [...this.#open.keys()]) this.#endWhenQuiet(socket);
     for (const socket of this.#handshakes?.pending() ?? []) this.#endHandshake(socket);
-    await Promise.all([closed, this.#handedGone()]);
-  }
-
-  #handedGone(): Promise<void> {
-    if (this.#handedOpen === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#whenHandedGone = resolve;
-    });
+    await closed;
   }
 
   /** Called right after a poll of the event loop: what has arrived by now has been read. */

@@ -78,7 +78,7 @@ it('tells at once, and again every two seconds; that is the heartbeat too', asyn
 });
 
 it('reads the present once for all who listen, and not at all while nobody does', async () => {
-  const { clock, events, listen, world } = await setUp();
+  const { clock, listen, world } = await setUp();
   clock.advance(60_000);
   expect([world.reads, clock.pending]).toEqual([0, 0]);
   const readers = [await listen(), await listen(), await listen()];
@@ -86,33 +86,32 @@ it('reads the present once for all who listen, and not at all while nobody does'
   clock.advance(2_000);
   expect(world.reads).toBe(1);
   for (const { incoming } of readers) incoming.destroy();
-  await eventually(() => events.listeners() === 0, 'all are gone');
-  expect(clock.pending).toBe(0);
+  await eventually(() => clock.pending === 0, 'no timer is left when all are gone');
 });
 
 it('takes sixteen listeners and no more; the place of one that leaves is free', async () => {
-  const { events, listen } = await setUp();
+  const { responses, listen } = await setUp();
   const readers = [];
   for (let i = 0; i < 16; i++) readers.push(await listen());
   expect((await listen()).incoming.statusCode).toBe(503);
   readers[0]?.incoming.destroy();
-  await eventually(() => events.listeners() === 15, 'one has left');
+  await eventually(() => responses[0]?.closed === true, 'one has left');
   expect((await listen()).incoming.statusCode).toBe(200);
 });
 
 it('keeps no more than one frame for a reader that does not read, and lets it go after half a minute', async () => {
   const size = 8_000_000;
-  const { clock, events, world, responses, listenRaw } = await setUp(size);
+  const { clock, world, responses, listenRaw } = await setUp(size);
   listenRaw();
-  await eventually(() => events.listeners() === 1, 'it listens');
+  await eventually(() => clock.pending === 1, 'it listens');
   for (let second = 2; second < 30; second += 2) {
     world.taken += 1;
     clock.advance(2_000);
     expect(responses[0]?.writableLength).toBeLessThan(size * 1.1);
   }
-  expect(events.listeners()).toBe(1);
+  expect(clock.pending).toBe(1);
   clock.advance(2_000);
-  await eventually(() => events.listeners() === 0, 'it is let go');
+  await eventually(() => clock.pending === 0, 'it is let go');
 });
 
 it('a reader that was slow is told the newest, and misses nothing of the history', async () => {

@@ -17,7 +17,6 @@ export interface EventsOptions {
 export interface Events {
   /** Takes over the response, until its reader leaves; false if as many listen as may. */
   attach(outgoing: ServerResponse): boolean;
-  listeners(): number;
   /** Tells all at once: something has changed that nobody should wait for. */
   push(): void;
   /** Ends all; they come again, and have to show the token that is in force then. */
@@ -104,7 +103,6 @@ export function createEvents({ frames, clock, log }: EventsOptions): Events {
       stopTimer ??= every(clock, EVERY_MS, () => sendTo(listeners));
       return true;
     },
-    listeners: () => listeners.size,
     push: () => sendTo(listeners),
     restart: () => endAll('restart'),
     close() {

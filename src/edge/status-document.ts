@@ -24,8 +24,6 @@ export interface Standing {
   readonly recentSeconds: number;
   readonly cache: CacheStatus;
   readonly state: StateStatus;
-  /** Processes that share the traffic port; null where this is the only one. */
-  readonly workers: WorkersStatus | null;
   readonly revision: string;
   /** Options that were changed, and take effect only after a restart. */
   readonly needsRestart: readonly string[];
@@ -108,14 +106,6 @@ export interface StateStatus {
   readonly up: boolean;
   /** This replica works on its share of the ceiling. */
   readonly fallback: boolean;
-}
-
-export interface WorkersStatus {
-  readonly configured: number;
-  /** Those that serve now. */
-  readonly serving: number;
-  /** Started again after they had ended by themselves. */
-  readonly restarts: number;
 }
 
 export interface LoadStatus {

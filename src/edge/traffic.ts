@@ -52,8 +52,6 @@ export interface Traffic extends Pick<PortServer, 'renew' | 'destroyConnections'
   /** From now on every answer asks its caller to open a new connection, elsewhere. */
   closeConnections(): void;
   inFlight(): number;
-  /** Serves a connection that another process has accepted. */
-  take(socket: Socket): void;
   /** Accepts no more, and ends connections as they become idle. Resolves when all are gone and nothing is in flight. */
   leave(): Promise<void>;
 }
@@ -123,17 +121,10 @@ export function createTraffic(options: TrafficOptions): Traffic {
     else if (connections.isAnswering(socket as Socket)) (socket as Socket).destroySoon();
     else refuseMalformed(error, socket as Socket, options.log);
   });
-  let ticking = false;
   return {
     server,
     renew: port.renew,
     destroyConnections: port.destroyConnections,
-    take(socket) {
-      // Node begins to look after the time that headers take when a server listens; this one may never do so.
-      if (!ticking && !server.listening) server.emit('listening');
-      ticking = true;
-      connections.take(socket);
-    },
     closeConnections: () => shift.close(),
     inFlight: () => shift.inFlight,
     async leave() {

@@ -12,7 +12,7 @@ const settings = (revision: string): Settings =>
     ...{ cache: {}, idempotency: {}, limits: {}, drain: {}, reload: {}, tracing: {}, log: {} },
   }) as unknown as Settings;
 
-function teller(silent: boolean) {
+function teller() {
   const told: string[] = [];
   const note =
     (level: string) =>
@@ -22,7 +22,7 @@ function teller(silent: boolean) {
   const redactor = createRedactor();
   redactor.add('fake-secret');
   const loads = createLoads({
-    ...{ clock: new ManualClock(0), log, redactor, silent },
+    ...{ clock: new ManualClock(0), log, redactor },
     meter: { configLoaded: (outcome, at) => void told.push(`counted ${outcome} ${at}`) },
     status: { loaded: (problems) => void told.push(`status ${problems?.join() ?? 'ok'}`) },
     events: { push: () => void told.push('page'), restart: () => void told.push('page anew') },
@@ -34,25 +34,25 @@ describe('a load', () => {
   const [before, next] = [settings('one'), settings('two')];
 
   test('that took effect is counted, shown, logged with what changed and what waits, and answered', () => {
-    const { loads, told } = teller(false);
+    const { loads, told } = teller();
     expect(loads.needsRestart()).toEqual([]);
-    const outcome = loads.took(next, { settings: next, kept: ['workers'] }, before);
+    const outcome = loads.took(next, { settings: next, kept: ['redis'] }, before);
     const changed = ['listen.admin.token changed'];
-    expect(outcome).toEqual({ ok: true, revision: 'two', changed, needsRestart: ['workers'] });
-    expect(loads.needsRestart()).toEqual(['workers']);
+    expect(outcome).toEqual({ ok: true, revision: 'two', changed, needsRestart: ['redis'] });
+    expect(loads.needsRestart()).toEqual(['redis']);
     expect(told).toEqual([
       'counted ok 0',
       'counted ok 0',
       'status ok',
       'page anew',
       'info configuration reloaded {"revision":"two","tenants":0,"accounts":0,"changed":["listen.admin.token changed"]}',
-      'warn changed, but takes effect only after a restart {"option":"workers"}',
+      'warn changed, but takes effect only after a restart {"option":"redis"}',
     ]);
   });
 
   test('that was refused is counted, shown, logged and answered, bounded and without secrets; what waits goes on waiting', () => {
-    const { loads, told } = teller(false);
-    loads.took(next, { settings: next, kept: ['workers'] }, before);
+    const { loads, told } = teller();
+    loads.took(next, { settings: next, kept: ['redis'] }, before);
     told.length = 0;
     const problems = ['line 3: fake-secret is no port', ...Array.from({ length: 99 }, (_, i) => `line ${i + 4}`)];
     const outcome = loads.refused(problems);
@@ -62,12 +62,6 @@ describe('a load', () => {
     expect(told.slice(0, 1)).toEqual(['counted refused 0']);
     expect(told).toContain('page');
     expect(told.filter((line) => line.startsWith('error'))).toHaveLength(1);
-    expect(loads.needsRestart()).toEqual(['workers']);
-  });
-
-  test('of one process of several is told and counted by the one that loads alone', () => {
-    const { loads, told } = teller(true);
-    expect(loads.took(next, { settings: next, kept: [] }, before)).toMatchObject({ ok: true, revision: 'two' });
-    expect(told).toEqual(['status ok', 'page anew', 'debug configuration taken over {"revision":"two"}']);
+    expect(loads.needsRestart()).toEqual(['redis']);
   });
 });

@@ -18,17 +18,12 @@ export interface LoadsOptions {
   readonly meter: Pick<Metrics, 'configLoaded'>;
   readonly status: Pick<Status, 'loaded'>;
   readonly events: Pick<Events, 'push' | 'restart'>;
-  /** Of several processes the one that loads counts loads, and tells of them; the others are silent. */
-  readonly silent: boolean;
 }
 
 /** Tells whoever should know what came of loading the configuration: log, metrics, status, the page, and who asked for it. */
 export interface Loads {
   /** The first one, once both ports are bound. */
-  listening(
-    settings: Settings,
-    at: { readonly traffic: AddressInfo; readonly admin: AddressInfo; readonly workers?: number },
-  ): void;
+  listening(settings: Settings, at: { readonly traffic: AddressInfo; readonly admin: AddressInfo }): void;
   /** `fit` is in force: all of `next` but what waits for a restart. */
   took(next: Settings, fit: Fitted, before: Settings): ReloadOutcome;
   /** The settings before it stay. */
@@ -38,15 +33,15 @@ export interface Loads {
 }
 
 export function createLoads(options: LoadsOptions): Loads {
-  const { clock, log, redactor, meter, status, events, silent } = options;
+  const { clock, log, redactor, meter, status, events } = options;
   let kept: readonly string[] = [];
   const count = (outcome: 'ok' | 'refused'): void => {
-    if (!silent) meter.configLoaded(outcome, clock.now() / 1000);
+    meter.configLoaded(outcome, clock.now() / 1000);
   };
   count('ok');
   return {
-    listening(settings, { traffic, admin, ...more }) {
-      log.info({ traffic, admin, ...sizeOf(settings), ...more }, 'listening');
+    listening(settings, { traffic, admin }) {
+      log.info({ traffic, admin, ...sizeOf(settings) }, 'listening');
       tellCertificates(log, null, settings);
     },
     took(next, fit, before) {
@@ -55,12 +50,9 @@ export function createLoads(options: LoadsOptions): Loads {
       status.loaded();
       events.restart();
       const changed = bounded(changesBetween(before, fit.settings));
-      if (silent) log.debug({ revision: next.revision }, 'configuration taken over');
-      else {
-        log.info({ ...sizeOf(next), changed }, 'configuration reloaded');
-        for (const option of kept) log.warn({ option }, 'changed, but takes effect only after a restart');
-        tellCertificates(log, before, fit.settings);
-      }
+      log.info({ ...sizeOf(next), changed }, 'configuration reloaded');
+      for (const option of kept) log.warn({ option }, 'changed, but takes effect only after a restart');
+      tellCertificates(log, before, fit.settings);
       return { ok: true, revision: next.revision, changed, needsRestart: kept };
     },
     refused(all) {

@@ -33,8 +33,6 @@ export function openState(options: {
   readonly log: Log;
   /** What those who wait were told no longer holds. */
   readonly onChange: () => void;
-  /** Of several processes that share the port; null: this one alone has it. */
-  readonly worker: number | null;
 }): State {
   const { settings, clock, meter, log } = options;
   const { redis } = settings;
@@ -58,7 +56,7 @@ export function openState(options: {
     plan,
     meter,
     log,
-    replica: replicaName(settings, options.worker),
+    replica: replicaName(settings),
     flightMs: longestTimeoutMs + LONGEST_UPLOAD_MS + LATE_ARRIVAL_MS,
     lateArrivalMs: LATE_ARRIVAL_MS,
     onChange: options.onChange,
@@ -78,10 +76,9 @@ export function openState(options: {
 
 /**
  * The same after a restart, and no other's at the same time: a process that holds the port proves that the one before it is
- * gone, and takes over its place among the replicas. So does a worker of the same number, started when the one before it ended.
+ * gone, and takes over its place among the replicas.
  */
-function replicaName({ listen }: Settings, worker: number | null): string {
+function replicaName({ listen }: Settings): string {
   const { port } = listen.traffic;
-  const place = `${hostname()}:${port === 0 ? randomUUID().slice(0, 8) : port}`;
-  return worker === null ? place : `${place}/${worker}`;
+  return `${hostname()}:${port === 0 ? randomUUID().slice(0, 8) : port}`;
 }

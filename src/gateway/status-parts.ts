@@ -60,14 +60,14 @@ export function withId([id, tenant]: readonly [string, TenantStatus]): Named {
 /** The page is read on a phone; GET /status has all of them. */
 const BUSIEST = 25;
 
-export function busiestOf(tenants: readonly Named[], most = BUSIEST): Frame['tenants'] {
+export function busiestOf(tenants: readonly Named[]): Frame['tenants'] {
   const all = [...tenants];
   all.sort((a, b) => b.recent.requests - a.recent.requests || b.waiting - a.waiting || (a.id < b.id ? -1 : 1));
-  const rest = all.slice(most);
+  const rest = all.slice(BUSIEST);
   const total = (field: keyof Use) => rest.reduce((sum, { recent }) => sum + recent[field], 0);
   return {
     count: all.length,
-    busiest: all.slice(0, most),
+    busiest: all.slice(0, BUSIEST),
     rest: {
       requests: total('requests'),
       refused: total('refused'),

@@ -34,20 +34,13 @@ export interface Status {
   /** A configuration was taken over, or refused with these problems, without secrets. */
   loaded(problems?: readonly string[]): void;
   document(): StatusDocument;
-  /** The present, for whoever puts several processes together: of tenants `most` by name. */
-  part(most: number): StatusPart;
   /** The present, once for all who listen; each is given what it lacks of the past. */
   frames(): (seen: number) => { readonly text: string; readonly seen: number };
 }
 
-export interface StatusPart {
-  readonly status: Standing;
-  readonly tenants: Frame['tenants'];
-}
-
 /** 15 minutes hold a whole incident of a window of 60 s; 5 s show a burst. 180 samples of some 100 bytes an account. */
-export const SAMPLE_MS = 5_000;
-export const KEEP_MS = 15 * 60_000;
+const SAMPLE_MS = 5_000;
+const KEEP_MS = 15 * 60_000;
 /** Ten slices of 30 s are the five minutes in which tenants are compared. */
 const SAMPLES_A_SLICE = 6;
 const SLICES = 10;
@@ -96,7 +89,6 @@ export function createStatus(options: StatusOptions): Status {
         recent: { reads, hits },
       },
       state: { kind: state.kind, ...state.reading() },
-      workers: null,
       revision: settings.revision,
       needsRestart: options.needsRestart(),
       lastLoad,
@@ -113,11 +105,6 @@ export function createStatus(options: StatusOptions): Status {
       const used = recent.reading();
       const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant));
       return { ...standing(used), tenants, history: history.since(0) };
-    },
-    part(most) {
-      const used = recent.reading();
-      const tenants = most === 0 ? [] : tenantsOf(generation(), used.byTenant);
-      return { status: standing(used), tenants: busiestOf(tenants.map(withId), most) };
     },
     frames() {
       const used = recent.reading();

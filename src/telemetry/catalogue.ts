@@ -100,7 +100,6 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
       'Spans by what became of them: exported, failed for want of a collector, dropped as there were too many.',
       ['outcome'],
     ),
-    workerRestarts: counter('worker_restarts_total', 'Workers that ended by themselves, and were started again.'),
     reloads: counter('config_reloads_total', 'Loads of the configuration, the first one included, by outcome.', [
       'outcome',
     ]),

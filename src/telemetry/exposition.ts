@@ -8,14 +8,10 @@ export interface ExpositionOptions {
 }
 
 /**
- * The exposition text, family by family. The registry's own `metrics()` gives nothing at all when one family can not be
+ * The exposition text, family by family. The registry's own `metrics()` gives nothing at all when one family cannot be
  * read: whoever is on call would lose every figure over a fault in one of them.
  */
-export function exposition({ registry, onUnreadable }: ExpositionOptions): {
-  readonly render: () => Promise<string>;
-  /** For {@link mergeSnapshots}. */
-  readonly snapshot: () => Promise<string>;
-} {
+export function exposition({ registry, onUnreadable }: ExpositionOptions): { readonly render: () => Promise<string> } {
   const unreadable = new Set<string>();
   const name = `${PREFIX}metrics_unreadable_total`;
   const failures = new Counter({
@@ -24,11 +20,11 @@ export function exposition({ registry, onUnreadable }: ExpositionOptions): {
     registers: [registry],
   });
 
-  const read = async <T>(family: string, get: () => Promise<T>): Promise<T | null> => {
+  const read = async (family: string): Promise<string | null> => {
     try {
-      const got = await get();
+      const text = await registry.getSingleMetricAsString(family);
       unreadable.delete(family);
-      return got;
+      return text;
     } catch (error) {
       failures.inc();
       if (!unreadable.has(family)) onUnreadable(family, error);
@@ -36,20 +32,13 @@ export function exposition({ registry, onUnreadable }: ExpositionOptions): {
       return null;
     }
   };
-  const all = async <T>(get: (family: string) => Promise<T>): Promise<T[]> => {
-    const families = registry.getMetricsAsArray().map((each) => each.name);
-    const others = families.filter((family) => family !== name);
-    const got = await Promise.all(others.map((family) => read(family, () => get(family))));
-    // The last to be read, so that it tells of this very scrape.
-    got.push(await get(name));
-    return got.filter((each) => each !== null);
-  };
-
   return {
-    render: async () => {
-      const texts = await all((family) => registry.getSingleMetricAsString(family));
-      return `${texts.join('\n\n')}\n`;
+    async render() {
+      const families = registry.getMetricsAsArray().map((each) => each.name);
+      const texts = await Promise.all(families.filter((family) => family !== name).map(read));
+      // The last to be read, so that it tells of this very scrape.
+      texts.push(await registry.getSingleMetricAsString(name));
+      return `${texts.filter((text) => text !== null).join('\n\n')}\n`;
     },
-    snapshot: async () => JSON.stringify(await all(async (family) => registry.getSingleMetric(family)?.get())),
   };
 }

@@ -167,32 +167,6 @@ describe('lines of a process that ends', () => {
     expect((await end(child)).code).toBeNull();
   });
 
-  it('of several that share a pipe stay whole, however slow its reader', async () => {
-    const writing = `const { writeLines } = await import(${JSON.stringify(join(module, 'lines.js'))});
-      const lines = writeLines(1, { shared: true });
-      for (let i = 0; i < 5000; i++) lines.write(process.argv[1] + ' ' + i + ' ' + 'x'.repeat(i % 700) + '\\n');
-      lines.write(process.argv[1] + ' last\\n');
-      setTimeout(() => {}, 4_000);`;
-    const parent = `const { spawn } = await import('node:child_process');
-      for (const name of ['a', 'b', 'c'])
-        spawn(process.execPath, ['--input-type=module', '-e', ${JSON.stringify(writing)}, name], { stdio: ['ignore', 'inherit', 'inherit'] });`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', parent]);
-    const ended = end(child);
-    // Now and then it reads nothing, so that the pipe is full again and again.
-    const pausing = setInterval(() => {
-      child.stdout.pause();
-      setTimeout(() => child.stdout.resume(), 10);
-    }, 15);
-    const { out } = await ended;
-    clearInterval(pausing);
-    const lines = out.trimEnd().split('\n');
-    expect(lines.filter((line) => !/^[abc] (\d+ x*|last)$/.test(line))).toEqual([]);
-    for (const name of ['a', 'b', 'c']) {
-      const numbers = lines.filter((line) => line.startsWith(name)).map((line) => line.split(' ')[1]);
-      expect(numbers).toEqual([...Array.from({ length: 5000 }, (_, i) => String(i)), 'last']);
-    }
-  });
-
   it('do not keep it from ending when their reader is gone', async () => {
     const child = run('many(10); setTimeout(() => { many(5000); lines.flush(); process.exit(7) }, 300)');
     child.stdout.destroy();

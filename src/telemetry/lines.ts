@@ -25,9 +25,6 @@ const RETRY_MS = 10;
 /** How long the end of the process waits for a reader. */
 const FLUSH_PATIENCE_MS = 1_000;
 const STDOUT = 1;
-/** POSIX, limits.h, as Linux has it. */
-export const PIPE_BUF = 4096;
-const NEWLINE = 0x0a;
 
 /** Writers with lines that are not written yet. Those of a process that ends are flushed, however it ends. */
 const unwritten = new Set<BatchedLines>();
@@ -39,23 +36,15 @@ const unwritten = new Set<BatchedLines>();
  * Handed to a thread instead, they cost twice the CPU, keep pace with the turns of the event loop instead of with the
  * reader, and cannot be waited for when the process ends: its last lines would end up amid others.
  *
- * @param options.shared other processes write to it too: each write is of whole lines and no longer than {@link PIPE_BUF}, which a
- *   pipe takes in one piece or not at all. Lines must be no longer than that.
- *
- * @param options.finish what is written of lines that are written at one go
+ * @param finish what is written of lines that are written at one go
  *
  * Not pino's own destination (sonic-boom 4.2): its synchronous flush retries every error for ever, so that a full disk
  * or a closed pipe keeps the process from ending, and its backlog is unbounded.
  */
-export function writeLines(fd: number, { shared = false, finish = joined }: LinesOptions = {}): LineWriter {
+export function writeLines(fd: number, finish = joined): LineWriter {
   // Node makes the pipe of its own stream non-blocking when the stream is first asked for; inherited, it blocks.
   if (fd === STDOUT) void process.stdout;
-  return new BatchedLines(fd, shared, finish);
-}
-
-export interface LinesOptions {
-  readonly shared?: boolean;
-  readonly finish?: (lines: readonly string[]) => string;
+  return new BatchedLines(fd, finish);
 }
 
 function joined(lines: readonly string[]): string {
@@ -70,20 +59,16 @@ interface Chunk {
 
 class BatchedLines implements LineWriter {
   readonly #fd: number;
-  readonly #shared: boolean;
   readonly #finish: (lines: readonly string[]) => string;
   #waiting: Line[] = [];
   #chars = 0;
   #rest: Chunk | null = null;
-  /** What comes after it. */
-  #pieces: Chunk[] = [];
   #triedAt = 0;
   #timer: NodeJS.Timeout | null = null;
   #dropped = 0;
 
-  constructor(fd: number, shared: boolean, finish: (lines: readonly string[]) => string) {
+  constructor(fd: number, finish: (lines: readonly string[]) => string) {
     this.#fd = fd;
-    this.#shared = shared;
     this.#finish = finish;
   }
 
@@ -143,20 +128,15 @@ class BatchedLines implements LineWriter {
     const rest = this.#rest;
     this.#rest = null;
     if (rest !== null) return rest;
-    const piece = this.#pieces.shift();
-    if (piece !== undefined || this.#waiting.length === 0) return piece ?? null;
+    if (this.#waiting.length === 0) return null;
     const bytes = Buffer.from(this.#finish(this.#waiting.map((line) => line.toString())));
     const lines = this.#waiting.length;
     this.#forget();
-    if (!this.#shared) return { bytes, lines };
-    this.#pieces = piecesOf(bytes);
-    return this.#pieces.shift() ?? null;
+    return { bytes, lines };
   }
 
   #giveUp(): void {
-    const chunks = this.#rest === null ? this.#pieces : [this.#rest, ...this.#pieces];
-    this.#dropped += chunks.reduce((sum, { lines }) => sum + lines, this.#waiting.length);
-    this.#pieces = [];
+    this.#dropped += this.#waiting.length + (this.#rest?.lines ?? 0);
     this.#forget();
     this.#rest = null;
   }
@@ -186,26 +166,6 @@ class BatchedLines implements LineWriter {
 
 function flushAll(): void {
   for (const lines of [...unwritten]) lines.flush();
-}
-
-/** Whole lines, as many as fit into one write that others can not come between. */
-function piecesOf(bytes: Buffer): Chunk[] {
-  const pieces: Chunk[] = [];
-  let from = 0;
-  let lines = 0;
-  let end = 0;
-  while (end < bytes.length) {
-    const next = bytes.indexOf(NEWLINE, end) + 1 || bytes.length;
-    if (next - from > PIPE_BUF && lines > 0) {
-      pieces.push({ bytes: bytes.subarray(from, end), lines });
-      from = end;
-      lines = 0;
-    }
-    lines += 1;
-    end = next;
-  }
-  pieces.push({ bytes: bytes.subarray(from, end), lines });
-  return pieces;
 }
 
 /** The pipe is full: its reader is slow. */

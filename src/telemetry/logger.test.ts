@@ -47,26 +47,6 @@ describe('a line', () => {
     expect(new Date(String(line?.['time'])).toISOString()).toBe(line?.['time']);
   });
 
-  it('says which worker wrote it, where there are several, and is then never longer than a pipe takes in one piece', () => {
-    const lines: string[] = [];
-    const to = {
-      level: 'info',
-      version: '1.2.3',
-      redactor: createRedactor(),
-      destination: { write: (line: string) => lines.push(line) },
-    };
-    const log = createLogger({ ...to, worker: 2 });
-    log.info({ problems: ['ä'.repeat(1_300)] }, 'whole');
-    log.error({ problems: ['"ä'.repeat(3_000)] }, 'too long');
-    createLogger({ ...to, worker: 0 }).info({}, 'of the primary');
-    const parsed = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
-    expect(parsed[0]).toMatchObject({ msg: 'whole', worker: 2, problems: ['ä'.repeat(1_300)] });
-    expect(parsed[1]).toMatchObject({ level: 'error', msg: 'line too long', of: 'too long' });
-    expect(parsed[1]?.['line']).toContain('"worker":2');
-    expect(parsed[2]).not.toHaveProperty('worker');
-    expect(Math.max(...lines.map((line) => Buffer.byteLength(line)))).toBeLessThanOrEqual(4096);
-  });
-
   it('is left out below the level, which can be changed while running', () => {
     const { log, parsed } = logging('warn');
     log.info({}, 'one');
@@ -162,37 +142,26 @@ describe('of lines that are written together', () => {
       line({ path: '/b' }),
       line({ [CANARY]: CANARY }),
     ];
-    const written = maskedTogether(redactor, false)(lines);
+    const written = maskedTogether(redactor)(lines);
     expect(
       written
         .split('\n')
         .slice(0, -1)
         .map((each) => JSON.parse(each) as unknown),
     ).toEqual([{ path: '/a' }, { path: '/[secret]' }, { path: '/b' }, { '[secret]': '[secret]' }]);
-    expect(maskedTogether(redactor, false)([lines[0] as string, lines[2] as string])).toBe(`${lines[0]}${lines[2]}`);
+    expect(maskedTogether(redactor)([lines[0] as string, lines[2] as string])).toBe(`${lines[0]}${lines[2]}`);
   });
 
   it('one that masking breaks takes no other with it', () => {
     const digits = createRedactor();
     digits.add('204');
     const lines = [line({ n: 1 }), line({ n: 204 }), line({ n: 3 })];
-    const written = maskedTogether(digits, false)(lines).split('\n').slice(0, -1);
+    const written = maskedTogether(digits)(lines).split('\n').slice(0, -1);
     expect(written.map((each) => (JSON.parse(each) as { msg?: string; n?: number }).msg ?? 'whole')).toEqual([
       'whole',
       'line broken by masking',
       'whole',
     ]);
-  });
-
-  it('one that is too long for a pipe that others write to is cut, and masked before that', () => {
-    const lines = [line({ n: 1 }), line({ msg: 'long', text: CANARY + 'x'.repeat(5_000) })];
-    const [first, second] = maskedTogether(redactor, true)(lines).split('\n');
-    expect(`${first}\n`).toBe(lines[0]);
-    expect(JSON.parse(second as string)).toMatchObject({
-      msg: 'line too long',
-      line: expect.stringContaining('[secret]'),
-    });
-    expect(second).not.toContain('cnry');
   });
 });
 

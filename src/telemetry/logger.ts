@@ -1,7 +1,7 @@
 import { type Logger as Pino, pino } from 'pino';
 import type { Log } from '../observe.ts';
 import { type AccessLine, accessFields } from './access-line.ts';
-import { type Line, PIPE_BUF, writeLines } from './lines.ts';
+import { type Line, writeLines } from './lines.ts';
 import type { Redactor } from './redact.ts';
 import { withoutCredentials, withoutSecretFields } from './secret-fields.ts';
 
@@ -25,15 +25,11 @@ export interface LoggerOptions {
   readonly redactor: Redactor;
   /** Default: standard output, in batches. */
   readonly destination?: { write(line: string): void };
-  /** Other processes write to the same standard output; of the number that stands in the lines, 0 for the one that stands in none. */
-  readonly worker?: number;
 }
 
 const STDOUT = 1;
 /** Characters, roughly. */
 const USUAL_ACCESS_LINE = 450;
-/** Of a line that is longer than {@link PIPE_BUF}. */
-const LONGEST_REST = 500;
 
 /**
  * JSON lines by pino. Secrets are kept out twice: by the name of their field (secret-fields.ts), and by value over the
@@ -42,16 +38,14 @@ const LONGEST_REST = 500;
  * Not by pino's own `redact`: it looks at fixed depths only, and its wildcards made an access line cost 34 µs instead of 2.
  */
 export function createLogger(options: LoggerOptions): Logger {
-  const { worker } = options;
-  const finish = maskedTogether(options.redactor, worker !== undefined);
-  const writer =
-    options.destination === undefined ? writeLines(STDOUT, { shared: worker !== undefined, finish }) : null;
   const { destination } = options;
+  const finish = maskedTogether(options.redactor);
+  const writer = destination === undefined ? writeLines(STDOUT, finish) : null;
   const write = (line: Line): void => {
     if (destination === undefined) writer?.write(line);
     else destination.write(finish([String(line)]));
   };
-  const base = { service: 'patchgate', version: options.version, ...(worker && { worker }) };
+  const base = { service: 'patchgate', version: options.version };
   const time = isoTime();
   const log = pino(
     {
@@ -130,12 +124,11 @@ function isoTime(): () => string {
   };
 }
 
-/** Masks lines, and keeps each short enough where others write too. One search goes through all of them. */
-export function maskedTogether(redactor: Redactor, shared: boolean): (lines: readonly string[]) => string {
+/** Masks lines. One search goes through all of them. */
+export function maskedTogether(redactor: Redactor): (lines: readonly string[]) => string {
   return (lines) => {
     const text = lines.join('');
-    if (redactor.apply(text) === text && (!shared || lines.every(isShort))) return text;
-    return lines.map((line) => (shared ? atomic(masked(line, redactor)) : masked(line, redactor))).join('');
+    return redactor.apply(text) === text ? text : lines.map((line) => masked(line, redactor)).join('');
   };
 }
 
@@ -148,20 +141,6 @@ function masked(line: string, redactor: Redactor): string {
   if (safe === line || isJson(safe)) return safe;
   const time = new Date().toISOString();
   return `${JSON.stringify({ level: 'warn', time, service: 'patchgate', msg: 'line broken by masking', line: safe.trimEnd() })}\n`;
-}
-
-/** What the kernel writes to a pipe in one piece, or not at all, is no longer than this: others' lines would stand amid a longer one. */
-function atomic(line: string): string {
-  if (isShort(line)) return line;
-  const { level, time, msg } = JSON.parse(line) as Record<string, unknown>;
-  // Escaped once more, and in UTF-8, a character may take six bytes.
-  const said = { level, time, service: 'patchgate', msg: 'line too long', of: String(msg).slice(0, 60) };
-  return `${JSON.stringify({ ...said, line: line.slice(0, LONGEST_REST) })}\n`;
-}
-
-function isShort(line: string): boolean {
-  // No character of UTF-8 takes more than three bytes for each of JavaScript's.
-  return line.length * 3 <= PIPE_BUF || Buffer.byteLength(line) <= PIPE_BUF;
 }
 
 function isJson(text: string): boolean {

@@ -100,8 +100,6 @@ describe('the metrics of the contract', () => {
       cache_entries: 'gauge{}',
       cache_bytes: 'gauge{}',
       cache_operations_total: 'counter{tier,outcome}',
-      workers: 'gauge{}',
-      worker_restarts_total: 'counter{}',
       state_up: 'gauge{}',
       state_fallback: 'gauge{}',
       config_reloads_total: 'counter{outcome}',

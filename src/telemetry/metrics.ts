@@ -1,6 +1,5 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Meter } from '../observe.ts';
-import { type Aggregator, aggregateProcess } from './aggregation.ts';
 import { type Catalogue, catalogue, PREFIX } from './catalogue.ts';
 import { exposition } from './exposition.ts';
 import type { Labels } from './families.ts';
@@ -44,9 +43,6 @@ export interface Metrics extends Meter {
   readonly contentType: string;
   /** The exposition text. */
   render(): Promise<string>;
-  /** The same as JSON, to be put together with that of other processes. */
-  snapshot(): Promise<string>;
-  workerRestarted(): void;
 }
 
 /** Gauges that are named like counters, which promtool holds against them; each is the sum of the one beside it. */
@@ -57,7 +53,6 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   for (const name of MISNAMED) registry.removeSingleMetric(name);
-  aggregateProcess(registry);
   const families = catalogue(registry, () => sources.accounts().map(({ id }) => id));
   registerPulled(registry, sources);
   const { inFlight, expiries, lastLoad, lastReload } = gauges(registry, version);
@@ -92,9 +87,6 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
     },
     credentialGone: (account, credential) => expiries.remove({ account, credential }),
     usage: () => usageOf(families),
-    workerRestarted: () => {
-      families.workerRestarts.of({}).value += 1;
-    },
     contentType: registry.contentType,
     ...exposition({ registry, onUnreadable }),
   };
@@ -143,11 +135,10 @@ function meterOf(families: Catalogue, series: () => Handles): Omit<Meter, 'crede
 }
 
 function gauges(registry: Registry, version: string) {
-  const gauge = (name: string, aggregator: Aggregator, help: string, labelNames: string[], collect?: () => number) =>
+  const gauge = (name: string, help: string, labelNames: string[], collect?: () => number) =>
     new Gauge({
       name: PREFIX + name,
       help,
-      aggregator,
       labelNames,
       registers: [registry],
       ...(collect && {
@@ -157,8 +148,8 @@ function gauges(registry: Registry, version: string) {
       }),
     });
   let inFlight = 0;
-  gauge('http_requests_in_flight', 'sum', 'Requests whose answer has not ended yet.', [], () => inFlight);
-  const build = gauge('build_info', 'max', 'What is running; always 1.', ['version', 'node']);
+  gauge('http_requests_in_flight', 'Requests whose answer has not ended yet.', [], () => inFlight);
+  const build = gauge('build_info', 'What is running; always 1.', ['version', 'node']);
   build.set({ version, node: process.version }, 1);
   return {
     inFlight: {
@@ -169,14 +160,13 @@ function gauges(registry: Registry, version: string) {
         inFlight -= 1;
       },
     },
-    expiries: gauge('credential_expiry_timestamp_seconds', 'min', 'When the login token in use expires.', [
+    expiries: gauge('credential_expiry_timestamp_seconds', 'When the login token in use expires.', [
       'account',
       'credential',
     ]),
-    lastLoad: gauge('config_last_success_timestamp_seconds', 'max', 'When the configuration in use was loaded.', []),
+    lastLoad: gauge('config_last_success_timestamp_seconds', 'When the configuration in use was loaded.', []),
     lastReload: gauge(
       'config_last_reload_successful',
-      'max',
       'Whether the last load of the configuration took effect; 0: it was refused, and the one before is in use.',
       [],
     ),

@@ -1,5 +1,4 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import type { Aggregator } from './aggregation.ts';
 import { PREFIX } from './catalogue.ts';
 
 /** Values that are read when Prometheus asks, instead of being kept up to date. */
@@ -19,8 +18,6 @@ export interface MetricSources {
   readonly certificates?: () => readonly CertificateExpiry[];
   /** Log lines lost so far; without it the metric is left out. */
   readonly logLinesDropped?: () => number;
-  /** Whether this process serves requests; default: it does. One that only watches others does not. */
-  readonly serves?: boolean;
 }
 
 export interface AccountReading {
@@ -65,18 +62,10 @@ type Reading = readonly [labels: Record<string, string>, value: number];
 
 /** Gauges whose series are exactly what their source says at the moment: what it no longer names is gone. */
 export function registerPulled(registry: Registry, sources: MetricSources): void {
-  /** @param aggregator what the values of several workers make together */
-  const pulled = (
-    name: string,
-    aggregator: Aggregator,
-    help: string,
-    labelNames: string[],
-    read: () => Iterable<Reading>,
-  ): void => {
+  const pulled = (name: string, help: string, labelNames: string[], read: () => Iterable<Reading>): void => {
     new Gauge({
       name: PREFIX + name,
       help,
-      aggregator,
       labelNames,
       registers: [registry],
       collect() {
@@ -85,91 +74,58 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
       },
     });
   };
-  const single = (name: string, aggregator: Aggregator, help: string, read: () => number): void =>
-    pulled(name, aggregator, help, [], () => [[{}, read()]]);
-  const perAccount = (
-    name: string,
-    aggregator: Aggregator,
-    help: string,
-    read: (account: AccountReading) => number,
-  ): void =>
-    pulled(name, aggregator, help, ['account'], () =>
-      sources.accounts().map((each) => [{ account: each.id }, read(each)]),
-    );
-  const perUpstream = (
-    name: string,
-    aggregator: Aggregator,
-    help: string,
-    read: (upstream: UpstreamReading) => number,
-  ): void =>
-    pulled(name, aggregator, help, ['upstream'], () =>
-      sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]),
-    );
+  const single = (name: string, help: string, read: () => number): void => pulled(name, help, [], () => [[{}, read()]]);
+  const perAccount = (name: string, help: string, read: (account: AccountReading) => number): void =>
+    pulled(name, help, ['account'], () => sources.accounts().map((each) => [{ account: each.id }, read(each)]));
+  const perUpstream = (name: string, help: string, read: (upstream: UpstreamReading) => number): void =>
+    pulled(name, help, ['upstream'], () => sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]));
   const state = sources.state ?? (() => ({ up: true, fallback: false }));
 
-  // What all workers are told by Redis is not added up: each knows the same, one a moment later than another.
-  perAccount('quota_limit', 'max', 'Requests a minute that Patchworks allows the account.', (each) => each.limit);
-  perAccount('quota_ceiling', 'max', 'Requests that the gateway sends at most in any minute.', (each) => each.ceiling);
-  perAccount('quota_slots_in_use', 'max', 'Slots of the window held by the gateway.', (each) => each.slotsInUse);
+  perAccount('quota_limit', 'Requests a minute that Patchworks allows the account.', (each) => each.limit);
+  perAccount('quota_ceiling', 'Requests that the gateway sends at most in any minute.', (each) => each.ceiling);
+  perAccount('quota_slots_in_use', 'Slots of the window held by the gateway.', (each) => each.slotsInUse);
   perAccount(
     'quota_slots_foreign',
-    'max',
     'Slots taken by others on the account, as far as seen.',
     (each) => each.slotsForeign,
   );
-  perAccount('quota_waiting', 'sum', 'Requests waiting for a slot.', (each) => each.waiting);
+  perAccount('quota_waiting', 'Requests waiting for a slot.', (each) => each.waiting);
   perAccount(
     'quota_replicas',
-    'max',
     'Replicas that count the account together, this one included; 0 until it has joined the others.',
     (each) => each.replicas,
   );
   perUpstream(
     'upstream_breaker_state',
-    'max',
     'Of this replica: 0 closed, 1 half-open (a few requests probe whether it is back), 2 open (nothing is sent).',
     (each) => BREAKER[each.breaker],
   );
   perUpstream(
     'upstream_in_flight',
-    'sum',
     'Requests under way, to the end of their answers; maxInFlight at most.',
     (each) => each.inFlight,
   );
-  perUpstream('upstream_waiting', 'sum', 'Requests waiting until fewer are under way.', (each) => each.waiting);
-  single('cache_entries', 'sum', 'Answers kept in memory.', () => sources.cache()?.entries ?? 0);
-  single('cache_bytes', 'sum', 'Size of the answers kept in memory.', () => sources.cache()?.bytes ?? 0);
-  single('workers', 'sum', 'Processes that serve requests on the traffic port.', () => +(sources.serves ?? true));
-  single(
-    'state_up',
-    'min',
-    'Whether the state that replicas share answers; 1 where it is embedded.',
-    () => +state().up,
-  );
-  single(
-    'state_fallback',
-    'max',
-    'Whether this replica works on its own share of the ceiling.',
-    () => +state().fallback,
-  );
-  pulled('tenant_key_expiry_timestamp_seconds', 'max', 'When a tenant key expires.', ['tenant', 'key'], () =>
+  perUpstream('upstream_waiting', 'Requests waiting until fewer are under way.', (each) => each.waiting);
+  single('cache_entries', 'Answers kept in memory.', () => sources.cache()?.entries ?? 0);
+  single('cache_bytes', 'Size of the answers kept in memory.', () => sources.cache()?.bytes ?? 0);
+  single('state_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
+  single('state_fallback', 'Whether this replica works on its own share of the ceiling.', () => +state().fallback);
+  pulled('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
     sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
   );
   pulled(
     'tls_certificate_expiry_timestamp_seconds',
-    'min',
     'When the certificate of a port expires, or one of those that vouch for it, whichever is first.',
     ['port'],
     () => (sources.certificates?.() ?? []).map(({ port, epochSeconds }) => [{ port }, epochSeconds]),
   );
   pulled(
     'credential_up',
-    'min',
     'Whether a credential works, by its last use; 1 before the first.',
     ['account', 'credential'],
     () => sources.credentials().map(({ account, id, failing }) => [{ account, credential: id }, failing ? 0 : 1]),
   );
-  pulled('config_info', 'max', 'The configuration in use: 1, with its revision.', ['revision'], () => [
+  pulled('config_info', 'The configuration in use: 1, with its revision.', ['revision'], () => [
     [{ revision: sources.revision() }, 1],
   ]);
   const { logLinesDropped } = sources;

@@ -116,7 +116,6 @@ describe('pods are restarted by what they can not take over while they run', () 
     ['redis', 'valkey', redis({ timeout: '300ms' })],
     ['redis', 'valkey', redis({ prefix: 'other' })],
     ['redis', 'valkey', { secrets: { values: { 'redis-password': 'fake-next-password' } } }],
-    ['workers', 'valkey', config({ workers: 2 })],
     ['cache.memory', 'minimal', config({ cache: { memory: '64MiB' } })],
     ['cache.shared', 'valkey', config({ cache: { shared: false } })],
     ['idempotency.keep', 'minimal', config({ idempotency: { keep: '1h' } })],

@@ -212,18 +212,6 @@ describe('what lies between values is refused in words', () => {
       /extraEnv: has no variable REDIS_PASSWORD/,
     ],
     [
-      'several workers that each count for themselves',
-      'minimal',
-      { config: { workers: 'auto' } },
-      /config\.workers: several workers need config\.redis or valkey\.enabled/,
-    ],
-    [
-      'more workers than fit into the memory beside the cache',
-      'valkey',
-      { config: { workers: 3 } },
-      /resources\.limits\.memory: 512Mi is too little for config\.cache\.memory of 128MiB and the 512Mi the rest may need/,
-    ],
-    [
       'a cache that does not fit',
       'minimal',
       { config: { cache: { memory: '300MiB' } } },

@@ -40,9 +40,6 @@
 {{- $value := ternary "autoscaling.enabled" "replicaCount" .Values.autoscaling.enabled -}}
 {{- fail (printf "%s: several replicas need config.redis or valkey.enabled. Without, each counts for itself and sends a whole ceiling: Patchworks would answer 429" $value) -}}
 {{- end -}}
-{{- if and (ne (default 1 .Values.config.workers | toString) "1") (not (include "patchgate.hasRedis" .)) -}}
-{{- fail "config.workers: several workers need config.redis or valkey.enabled. Without, each counts for itself and sends a whole ceiling: Patchworks would answer 429" -}}
-{{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas: is above maxReplicas" -}}
 {{- end -}}
@@ -104,12 +101,8 @@
 {{- $room := default "128MiB" (default dict .Values.config.cache).memory -}}
 {{- if and $limit (regexMatch "^[0-9.]+(B|KiB|MiB|GiB)$" $room) -}}
 {{- $allowed := include "patchgate.bytes" (toString $limit) | int64 -}}
-{{- $workers := default 1 .Values.config.workers | toString -}}
-{{- /* How many `auto` makes only the node knows. */ -}}
-{{- $processes := ternary 1 (int $workers) (eq $workers "auto") -}}
-{{- $rest := mul 128 (add1 $processes) -}}
-{{- if gt (add (include "patchgate.bytes" $room | int64) (mul $rest 1048576)) $allowed -}}
-{{- fail (printf "resources.limits.memory: %v is too little for config.cache.memory of %s and the %dMi the rest may need" $limit $room $rest) -}}
+{{- if gt (add (include "patchgate.bytes" $room | int64) (mul 256 1048576)) $allowed -}}
+{{- fail (printf "resources.limits.memory: %v is too little for config.cache.memory of %s and the 256Mi the rest may need" $limit $room) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

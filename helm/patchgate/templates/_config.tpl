@@ -78,7 +78,6 @@ than the longest before is one of them where there is Redis.
   "listen" .Values.listen
   "tls" $tls
   "redis" (omit (default dict $config.redis) "encryption")
-  "workers" (default 1 $config.workers)
   "cache" (pick $cache "memory" "shared")
   "idempotency" (pick $idempotency "keep" "memory")
   "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedKeys" "flood")

@@ -103,7 +103,6 @@ describe('what needs attention', () => {
     accounts: { main: account },
     upstreams: { core: { breaker: 'closed', openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
-    workers: null,
     state: { kind: 'redis', up: true, fallback: false },
     lastLoad: { outcome: 'ok', at: '', problems: [] },
   };

@@ -53,7 +53,6 @@ export function showFacts(status, now) {
   updateProblems(lastLoad.problems.map((problem) => [problem, '']));
   updateGateway([
     ['Version', status.version],
-    ...workersOf(status.workers),
     ['Up for', duration(status.upSeconds * 1000)],
     ['In flight', count(status.inFlight)],
     ['Draining', status.draining ? 'yes' : 'no', status.draining ? 'warn' : ''],
@@ -66,17 +65,4 @@ export function showConnection(state, text) {
   say(node, text);
   look(node, state);
   look(document.body, state);
-}
-
-/**
- * @param {Standing['workers']} workers
- * @returns {[string, string, string][]}
- */
-function workersOf(workers) {
-  if (workers === null) return [];
-  const { configured, serving, restarts } = workers;
-  const again = restarts === 0 ? '' : `, ${count(restarts)} started again`;
-  return [
-    ['Workers', `${serving} of ${configured}${again}`, serving < configured ? 'bad' : restarts > 0 ? 'warn' : ''],
-  ];
 }
