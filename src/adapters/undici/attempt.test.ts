@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../clock.ts';
 import type { Sent } from '../../upstream/sender.ts';
@@ -15,22 +16,27 @@ function attempted() {
     ...{ timeoutMs: 5_000, hangUp: null },
   };
   const attempt = new Attempt(request, systemClock, resolve);
-  attempt.onConnect(() => {});
-  attempt.onHeaders(200, [Buffer.from('Content-Length'), Buffer.from('100')], () => {});
-  attempt.onData(Buffer.from('{"a":'));
-  return { attempt, sent };
+  const controller: Dispatcher.DispatchController = {
+    ...{ aborted: false, paused: false, reason: null, abort: () => {}, pause: () => {}, resume: () => {} },
+    rawHeaders: [Buffer.from('Content-Length'), Buffer.from('100')],
+  };
+  attempt.onRequestStart(controller);
+  attempt.onResponseStart(controller, 200);
+  attempt.onResponseData(controller, Buffer.from('{"a":'));
+  const breakOff = (): void => attempt.onResponseError(controller, new Error('other side closed'));
+  return { breakOff, sent };
 }
 
 test('an answer that breaks in the turn it began in is a failure that may have been carried out, not half an answer', async () => {
-  const { attempt, sent } = attempted();
-  attempt.onError(new Error('other side closed'));
+  const { breakOff, sent } = attempted();
+  breakOff();
   expect(await sent).toMatchObject({ kind: 'failed', reason: 'protocol', mayHaveLeft: true });
 });
 
 test('an answer that breaks later is half an answer, and its reader hears of it', async () => {
-  const { attempt, sent } = attempted();
+  const { breakOff, sent } = attempted();
   const { body } = (await sent) as Extract<Sent, { kind: 'answered' }>;
-  attempt.onError(new Error('other side closed'));
+  breakOff();
   expect(body).toBeInstanceOf(Readable);
   await expect((body as Readable).toArray()).rejects.toThrow('other side closed');
 });

@@ -2,7 +2,6 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import { BodyTooLarge, type HeaderList } from '../../exchange.ts';
-import { inARow } from '../../together.ts';
 import type { Outbound, SendFailure, Sent } from '../../upstream/sender.ts';
 
 /** Why we ended an attempt ourselves; it reaches the handler as the error of the abort. */
@@ -15,19 +14,16 @@ class Ended extends Error {
 }
 
 /**
- * One request on the wire. The answer resolves once its headers are here: with a Buffer if the body came along within
- * the same turn of the event loop (nearly every JSON answer), else with a stream that pauses the socket when its reader
- * falls behind. A chunk is never held back to see whether more comes.
- *
- * It speaks the interface that undici's own client speaks. The one with a controller is put in front of that, and makes an
- * object of the headers of each answer, which nobody here reads: some 4 % of a small GET (docs/benchmarks.md).
+ * One request to the upstream. It resolves with a Buffer if the whole body arrives in the same turn of the event loop as the headers,
+ * as nearly every JSON response does, else with a stream that pauses the socket when its reader falls behind. A chunk is never held
+ * back to see whether more follows.
  */
 export class Attempt implements Dispatcher.DispatchHandler {
   readonly #request: Outbound;
   readonly #clock: Clock;
   readonly #resolve: (sent: Sent) => void;
-  /** Null until undici puts it on a connection; from then on a byte may have left. */
-  #abort: ((error: Error) => void) | null = null;
+  /** Null until undici puts the request on a connection; from then on a byte may have left. */
+  #controller: Dispatcher.DispatchController | null = null;
   /** Resolved, or handed over to a stream. */
   #answered = false;
   #status = 0;
@@ -36,8 +32,6 @@ export class Attempt implements Dispatcher.DispatchHandler {
   #early: Buffer[] = [];
   #body: UpstreamBody | null = null;
   #complete = false;
-  #paused = false;
-  #resume: () => void = () => {};
   #timer: NodeJS.Timeout;
   #stopListening: (() => void) | null = null;
   /** Set when the attempt ended before undici put it on a connection: it must not be written any more. */
@@ -47,49 +41,43 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#request = request;
     this.#clock = clock;
     this.#resolve = resolve;
-    this.#timer = setTimeout(() => this.#onTimeout(), request.timeoutMs);
-    this.#timer.unref();
+    this.#timer = this.#startTimer();
     if (request.hangUp)
       this.#stopListening = request.hangUp.onHangUp(() => this.#end(new Ended('hung_up', 'caller left')));
   }
 
-  /** Nobody waits for it any more. */
+  /** The caller left before the request was handed to undici. */
   get isOver(): boolean {
     return this.#complete || this.#cancelled !== null;
   }
 
-  onConnect(abort: (error?: Error) => void): void {
-    // Kept before a late abort: from the next line on a byte may leave.
-    if (this.#cancelled) abort(this.#cancelled);
-    else this.#abort = abort;
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    // An aborted request is not written, so no byte of it has left.
+    if (this.#cancelled) controller.abort(this.#cancelled);
+    else this.#controller = controller;
   }
 
-  onHeaders(status: number, rawHeaders: Buffer[], resume: () => void): boolean {
-    if (status < 200) return true;
-    this.#resume = resume;
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    if (status < 200) return;
     this.#headersAt = this.#clock.monotonic();
     this.#status = status;
-    this.#headers = headerStrings(rawHeaders);
-    atTheEndOfThisTurn(this);
-    return true;
+    this.#headers = headerStrings(controller.rawHeaders);
+    setImmediate(() => this.#startStreaming());
   }
 
-  /** False: no more for now. */
-  onData(chunk: Buffer): boolean {
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#body === null) {
       this.#early.push(chunk);
-      return true;
+      return;
     }
     this.#timer.refresh();
-    if (!this.#body.push(chunk)) {
-      this.#paused = true;
-      // A reader that is slow is not an upstream that is slow: the clock stands still while we hold the socket back.
-      clearTimeout(this.#timer);
-    }
-    return !this.#paused;
+    if (this.#body.push(chunk)) return;
+    controller.pause();
+    // A slow reader is not a slow upstream: the timeout does not run while the socket is paused.
+    clearTimeout(this.#timer);
   }
 
-  onComplete(): void {
+  onResponseEnd(): void {
     this.#complete = true;
     this.#release();
     if (this.#body !== null) {
@@ -100,27 +88,24 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#answer(hasNoBody(this.#request.method, this.#status) ? null : body);
   }
 
-  onError(error: Error): void {
+  onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
     this.#complete = true;
     this.#release();
     if (this.#body !== null) this.#body.destroy(error);
-    // Also where headers came, and the body broke within the same turn: nothing has been passed on yet.
+    // Also where the body broke in the same turn as its headers: nothing has been passed on yet.
     else this.#fail(error);
   }
 
-  /** The caller still uploads: the wait for an answer has not begun. */
+  /** The caller still uploads: the wait for a response has not begun. */
   onUpload(): void {
     if (!this.#complete) this.#timer.refresh();
   }
 
   /** The stream's reader made room. */
   resume(): void {
-    if (!this.#complete && this.#paused) {
-      this.#paused = false;
-      this.#timer = setTimeout(() => this.#onTimeout(), this.#request.timeoutMs);
-      this.#timer.unref();
-      this.#resume();
-    }
+    if (this.#complete || !this.#controller?.paused) return;
+    this.#timer = this.#startTimer();
+    this.#controller.resume();
   }
 
   /** The stream's reader lost interest before the end. */
@@ -128,14 +113,8 @@ export class Attempt implements Dispatcher.DispatchHandler {
     if (!this.#complete) this.#end(new Ended('hung_up', 'reader left'));
   }
 
-  /** The turn in which the headers came is over: what is still to come of the body is streamed. */
-  turnIsOver(): void {
-    if (!this.#complete) this.#startStreaming();
-  }
-
   #startStreaming(): void {
-    if (this.#answered) return;
-    // Only now: most answers are complete by the end of the turn, and need no more time.
+    if (this.#complete || this.#answered) return;
     this.#timer.refresh();
     this.#body = new UpstreamBody(this);
     const early = this.#early;
@@ -161,25 +140,26 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#answered = true;
     this.#resolve({
       kind: 'failed',
-      reason: classify(error, this.#abort !== null),
-      mayHaveLeft: this.#abort !== null,
+      reason: classify(error, this.#controller !== null),
+      mayHaveLeft: this.#controller !== null,
       internal: describe(error),
     });
   }
 
-  #onTimeout(): void {
-    this.#end(new Ended('timeout', `nothing for ${this.#request.timeoutMs} ms`));
+  #startTimer(): NodeJS.Timeout {
+    const { timeoutMs } = this.#request;
+    return setTimeout(() => this.#end(new Ended('timeout', `nothing for ${timeoutMs} ms`)), timeoutMs).unref();
   }
 
   #end(ended: Ended): void {
     if (this.#complete || this.#cancelled) return;
     this.#cancelled = ended;
     this.#release();
-    if (this.#abort !== null) {
-      this.#abort(ended);
+    if (this.#controller !== null) {
+      this.#controller.abort(ended);
       return;
     }
-    // Still queued for a connection. undici will offer it one day and be told no; nobody waits for that.
+    // Still queued for a connection: `onRequestStart` refuses it later, and the caller does not wait for that.
     if (this.#request.body instanceof Readable) this.#request.body.destroy();
     this.#fail(ended);
   }
@@ -190,8 +170,6 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#stopListening = null;
   }
 }
-
-const atTheEndOfThisTurn = inARow((attempt: Attempt) => attempt.turnIsOver(), Number.POSITIVE_INFINITY);
 
 /** A body that comes as its reader asks for it. Destroying it aborts the request. */
 class UpstreamBody extends Readable {
@@ -218,11 +196,10 @@ function hasNoBody(method: string, status: number): boolean {
   return method === 'HEAD' || status === 204 || status === 304;
 }
 
-/** undici hands the raw list over as buffers; latin1 keeps every byte what it was. */
-function headerStrings(raw: readonly Buffer[]): HeaderList {
-  const list: HeaderList = [];
-  for (const item of raw) list.push(item.toString('latin1'));
-  return list;
+/** The raw list, with duplicates; latin1 keeps every byte as it was. */
+function headerStrings(raw: Dispatcher.DispatchController['rawHeaders']): HeaderList {
+  if (!Array.isArray(raw)) return [];
+  return raw.map((item) => (typeof item === 'string' ? item : item.toString('latin1')));
 }
 
 /** Foreign errors are told apart here, once, by code. */

@@ -1,7 +1,6 @@
 import { Readable, Transform } from 'node:stream';
 import { Pool } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import { inARow } from '../../together.ts';
 import type { Outbound, Sender, Sent } from '../../upstream/sender.ts';
 import { Attempt } from './attempt.ts';
 
@@ -14,12 +13,6 @@ const CONNECT_TIMEOUT_MS = 10_000;
  * wall clock, and asks a connection that still carries a long answer to close with every request.
  */
 const CONNECTION_LIFE_MS = 60_000;
-
-/** Until the end of the turn of the event loop it came in. */
-interface PutOff {
-  readonly request: Outbound;
-  readonly attempt: Attempt;
-}
 
 /**
  * A {@link Sender} on undici pools, one for each origin. Origins come from configuration, so their number is bounded.
@@ -53,21 +46,15 @@ export function createUndiciSender(options: { readonly clock: Clock }): Sender {
     return pool;
   };
 
-  const dispatch = inARow(({ request, attempt }: PutOff) => {
-    // The caller has left since.
-    if (attempt.isOver) return;
-    const { target: path, method, headers } = request;
-    const body = request.body instanceof Readable ? watched(request.body, attempt) : request.body;
-    try {
-      poolOf(request.origin).dispatch({ path, method, headers, body }, attempt);
-    } catch (error) {
-      attempt.onError(error as Error);
-    }
-  });
-
   return {
     send: (request: Outbound): Promise<Sent> =>
-      new Promise((resolve) => dispatch({ request, attempt: new Attempt(request, clock, resolve) })),
+      new Promise((resolve) => {
+        const attempt = new Attempt(request, clock, resolve);
+        if (attempt.isOver) return;
+        const { target: path, method, headers } = request;
+        const body = request.body instanceof Readable ? watched(request.body, attempt) : request.body;
+        poolOf(request.origin).dispatch({ path, method, headers, body }, attempt);
+      }),
     close: async () => {
       for (const { pool } of pools.values()) retire(pool);
       pools.clear();
