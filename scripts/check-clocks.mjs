@@ -16,7 +16,6 @@ const wall = {
   'cache/http-date.ts': 'the century of a date of two digits',
   'cli/key.ts': DATE,
   'config/load.ts': 'keys and certificates that have expired',
-  'edge/at-once.ts': DATE,
   'edge/receive.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
   'gateway/loads.ts': DATE,

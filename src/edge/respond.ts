@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
 import type { Answer, Received } from '../exchange.ts';
-import type { SendAtOnce, WholeAnswer } from './at-once.ts';
 
 export interface Respondable {
   readonly incoming: IncomingMessage;
@@ -15,12 +14,8 @@ const WORTH_READING = 64 * 1024;
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 2_000;
 
-/**
- * Puts an answer on the wire: the only place that does.
- *
- * @param atOnce the short way for what is small and in memory; null: all goes the ordinary way
- */
-export function respond(to: Respondable, answer: Answer, closing: boolean, atOnce: SendAtOnce | null): void {
+/** Writes an answer to the connection: the only place that does. `closing`: the connection ends with it. */
+export function respond(to: Respondable, answer: Answer, closing: boolean): void {
   const { incoming, outgoing, exchange } = to;
   // An answer that waits for its turn on the connection does not hear of the end of it.
   if (outgoing.destroyed || outgoing.headersSent || incoming.socket.destroyed) {
@@ -31,7 +26,6 @@ export function respond(to: Respondable, answer: Answer, closing: boolean, atOnc
   headers.push('X-Request-Id', exchange.requestId);
   const unread = unwantedBody(incoming, exchange);
   if (closing || unread) headers.push('Connection', 'close');
-  else if (atOnce !== null && isShort(to, answer) && atOnce(outgoing, answer as WholeAnswer)) return;
   const { body } = answer;
   if (body instanceof Readable) {
     outgoing.writeHead(answer.status, headers);
@@ -43,19 +37,8 @@ export function respond(to: Respondable, answer: Answer, closing: boolean, atOnc
   outgoing.writeHead(answer.status, headers);
   if (unread) linger(incoming, outgoing, body);
   else if (body === null || exchange.method === 'HEAD') outgoing.end();
-  // With a text Node sends headers and body by one call, from the stack; with a Buffer it makes a list of both on the heap.
-  else if (body.length <= ONE_WRITE) outgoing.end(body.toString('latin1'), 'latin1');
   else outgoing.end(body);
 }
-
-/** HEAD and HTTP/1.0 are framed otherwise. */
-function isShort({ exchange, incoming }: Respondable, { body }: Answer): boolean {
-  if (exchange.method === 'HEAD' || incoming.httpVersionMinor !== 1) return false;
-  return body === null || (Buffer.isBuffer(body) && body.length <= ONE_WRITE);
-}
-
-/** What Node copies to the stack is 16 KiB, headers included. */
-const ONE_WRITE = 12 * 1024;
 
 function unwantedBody(incoming: IncomingMessage, exchange: Received): boolean {
   if (incoming.complete) return false;

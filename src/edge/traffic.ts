@@ -8,7 +8,6 @@ import type { Clock } from '../clock.ts';
 import { type Answer, type Handler, type Outcome, type Received, type Refusal, refuse } from '../exchange.ts';
 import type { Log } from '../observe.ts';
 import type { ProblemCode } from '../problem.ts';
-import { type SendAtOnce, sendAtOnce } from './at-once.ts';
 import type { Caller } from './caller.ts';
 import { Connections } from './connections.ts';
 import { renderMalformed } from './malformed.ts';
@@ -147,10 +146,8 @@ class Shift {
   #inFlight = 0;
   #whenIdle: (() => void)[] = [];
   readonly #connections: Connections;
-  readonly #atOnce: SendAtOnce | null;
 
   constructor(options: TrafficOptions, connections: Connections) {
-    this.#atOnce = sendAtOnce(options.limits.idleTimeoutMs);
     this.#options = options;
     this.#connections = connections;
   }
@@ -184,12 +181,7 @@ class Shift {
     outgoing.on('close', over);
     const answerWith = (outcome: Outcome): void => {
       end.outcome = outcome;
-      respond(
-        { incoming, outgoing, exchange },
-        this.#render(exchange, outcome),
-        this.#closing || fault !== null,
-        this.#atOnce,
-      );
+      respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing || fault !== null);
     };
     if (refusal !== null) {
       answerWith(refusal);

@@ -1,0 +1,57 @@
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { expect, test, vi } from 'vitest';
+import { answer, type Received } from '../exchange.ts';
+import { respond } from './respond.ts';
+
+/** A server whose answers wait for `held[n]()`; `ends` says of each whether it was written in full. */
+async function answering() {
+  const held: (() => void)[] = [];
+  const ends: boolean[] = [];
+  const server = createServer((incoming, outgoing) => {
+    const exchange = { method: incoming.method, headers: incoming.headers, requestId: 'r-1' } as Received;
+    outgoing.on('close', () => ends.push(outgoing.writableFinished));
+    const body = Buffer.from(JSON.stringify({ path: incoming.url }));
+    held.push(() => respond({ incoming, outgoing, exchange }, answer(200, [], body), incoming.url === '/last'));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  let text = '';
+  socket
+    .on('error', () => {})
+    .on('data', (chunk) => {
+      text += chunk;
+    });
+  return {
+    ...{ held, ends, socket },
+    text: () => text,
+    async [Symbol.asyncDispose]() {
+      socket.destroy();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
+
+test('answers leave in the order of their requests, whichever is ready first', async () => {
+  await using server = await answering();
+  server.socket.write(get('/first') + get('/last'));
+  await vi.waitFor(() => expect(server.held).toHaveLength(2));
+  server.held[1]?.();
+  expect(server.text()).toBe('');
+  server.held[0]?.();
+  await vi.waitFor(() => expect(server.ends).toEqual([true, true]));
+  expect(server.text().match(/\/first|\/last/g)).toEqual(['/first', '/last']);
+});
+
+test('a caller that left gets no answer, and its request does not count as answered', async () => {
+  await using server = await answering();
+  server.socket.write(get('/first'));
+  await vi.waitFor(() => expect(server.held).toHaveLength(1));
+  server.socket.resetAndDestroy();
+  await vi.waitFor(() => expect(server.ends).toEqual([false]));
+  server.held[0]?.();
+  expect(server.ends).toEqual([false]);
+});
