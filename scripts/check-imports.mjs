@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * What a room may import besides itself and the ground. `ground` is exchange, problem, clock, secret, observe, together: they
+ * What a room may import besides itself and the ground. `ground` is exchange, problem, clock, secret, observe, batch: they
  * import only each other. Libraries are allowed where a room is their home.
  * @type {Record<string, { rooms: string[], libraries: string[] }>}
  */
@@ -48,7 +48,7 @@ const allowed = {
   },
   main: { rooms: ['cli'], libraries: [] },
 };
-const ground = new Set(['exchange', 'problem', 'clock', 'secret', 'observe', 'together']);
+const ground = new Set(['exchange', 'problem', 'clock', 'secret', 'observe', 'batch']);
 
 /** @param {string} path */
 const roomOf = (path) => {

@@ -1,9 +1,7 @@
-import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { Cluster, Redis } from 'ioredis';
 import type { Log } from '../../observe.ts';
 import type { Secret } from '../../secret.ts';
-import { inARow } from '../../together.ts';
 
 interface HostAndPort {
   readonly host: string;
@@ -65,13 +63,9 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   };
   if (client instanceof Redis) {
     client.on('close', lost);
-    client.on('connect', () => writeTogether(client.stream));
   } else {
-    client.on('+node', (node: Redis) => {
-      // One that was never reached tells nothing; one that takes over is told by its own id (admit.lua).
-      countCloses(node, lost);
-      node.on('connect', () => writeTogether(node.stream));
-    });
+    // One that was never reached tells nothing; one that takes over is told by its own id (admit.lua).
+    client.on('+node', (node: Redis) => countCloses(node, lost));
   }
   client.on('ready', () => {
     if (told) log.info({ kind: servers.kind }, 'Redis is there again');
@@ -97,23 +91,6 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
       client.disconnect(true);
     },
     close: () => client.disconnect(),
-  };
-}
-
-const uncork = inARow((socket: Socket) => socket.uncork());
-
-/**
- * Commands of one turn of the event loop leave as one write, in their order. Not ioredis' `enableAutoPipelining`: it sends nothing more
- * before all of the last batch is answered, starts the deadline of a command only then, and repeats whole batches in a Cluster.
- */
-function writeTogether(socket: Socket): void {
-  const write = socket.write as (...args: unknown[]) => boolean;
-  socket.write = (...args: unknown[]): boolean => {
-    if (socket.writableCorked === 0) {
-      socket.cork();
-      uncork(socket);
-    }
-    return write.apply(socket, args);
   };
 }
 

@@ -1,6 +1,6 @@
+import { batch } from '../../batch.ts';
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { AccountQuota } from '../../quota/ledger.ts';
-import { together } from '../../together.ts';
 import type { OwnSlots } from './own-slots.ts';
 import { type Reply, readStanding } from './replies.ts';
 import { type Argument, type Client, runScript, runWhole, scripts } from './scripts.ts';
@@ -71,7 +71,7 @@ export class Link {
   /** Name of the state whose time is known. */
   #base = '';
   readonly #server: ServerClock;
-  readonly #ask = together((questions: readonly Question[]) => void this.#admitAll(questions));
+  readonly #ask = batch((questions: readonly Question[]) => void this.#admitAll(questions));
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -95,7 +95,7 @@ export class Link {
     return this.#server.now();
   }
 
-  /** Those who ask in one turn of the event loop ask together: most of what a question costs is not the answer. */
+  /** Questions of one turn of the event loop go in one script call, because the call costs more than the decision. */
   admit(tenant: string, pace: Pace, maxWaitMs: number, quota: AccountQuota, spare: number): Promise<Reply> {
     const { rate, burst, weight } = pace;
     // JSON has no infinity.
