@@ -46,23 +46,26 @@ export function licencesPage() {
   });
   return `# Licences of the dependencies
 
-Made by \`npm run generate\` from what is installed. patchgate itself is under the [MIT licence](../LICENSE). Which licences are
-let in, and why, is in [scripts/supply/allowed.mjs](../scripts/supply/allowed.mjs): a test fails for any other.
+\`npm run generate\` writes this page from the installed packages. patchgate itself is under the
+[MIT licence](../LICENSE). [scripts/supply/allowed.mjs](../scripts/supply/allowed.mjs) lists the allowed
+licences with reasons, and a test fails for any other.
 
 ## In the image
 
-Each package lies in the image's \`/app/node_modules\` together with the text of its licence, as the licences ask. Versions and hashes:
-\`npm run sbom\`. Node.js and the files of the base image are not listed here; the image's own SBOM lists them.
+The image has each package in \`/app/node_modules\`, together with the text of its licence, as the
+licences require. \`npm run sbom\` lists versions and hashes. Node.js and the files of the base image
+are not listed here; the image's own SBOM lists them.
 
-| package | licence | its text |
+| package | licence | text |
 | --- | --- | --- |
 ${rows.join('\n')}
 
 ## To build and test
 
-Not part of the image, and given to nobody. Most are under ${usual.slice(0, -1).join(', ')} or ${usual.at(-1)}. The others:
+These packages are not part of the image and are not distributed. Most are under
+${usual.slice(0, -1).join(', ')} or ${usual.at(-1)}. The others:
 
-| licence | packages | why it is let in |
+| licence | packages | why it is allowed |
 | --- | --- | --- |
 ${unusual.join('\n')}
 `;
