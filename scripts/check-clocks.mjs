@@ -12,14 +12,14 @@ const DATE = 'a date that leaves the process, or comes from outside';
  */
 const wall = {
   'auth/authenticate.ts': 'when a key expires is a date of the configuration',
-  'cache/fetch.ts': 'RFC 9111 computes ages with dates of upstream',
+  'cache/fill.ts': 'RFC 9111 computes ages with dates of upstream',
   'cache/http-date.ts': 'the century of a date of two digits',
   'cli/key.ts': DATE,
   'config/load.ts': 'keys and certificates that have expired',
   'edge/receive.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
   'gateway/loads.ts': DATE,
-  'gateway/stack.ts': 'a Retry-After that is a date',
+  'gateway/pipeline.ts': 'a Retry-After that is a date',
   'gateway/status.ts': DATE,
   'quota/fields.ts': 'X-RateLimit-Reset is a date',
   'telemetry/logger.ts': 'the time of a line',

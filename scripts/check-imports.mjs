@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * What a room may import besides itself and the ground. `ground` is exchange, problem, clock, secret, observe, batch: they
+ * What a room may import besides itself and the ground. `ground` is context, problem, clock, secret, ports, batch: they
  * import only each other. Libraries are allowed where a room is their home.
  * @type {Record<string, { rooms: string[], libraries: string[] }>}
  */
@@ -14,12 +14,12 @@ const allowed = {
   ground: { rooms: [], libraries: [] },
   routing: { rooms: [], libraries: [] },
   auth: { rooms: ['routing'], libraries: [] },
-  replay: { rooms: ['auth', 'routing'], libraries: [] },
+  idempotency: { rooms: ['auth', 'routing'], libraries: [] },
   cache: { rooms: ['auth', 'routing'], libraries: ['http-cache-semantics', 'structured-headers'] },
   quota: { rooms: ['auth', 'routing'], libraries: ['structured-headers'] },
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {
-    rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream'],
+    rooms: ['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream'],
     libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js'],
   },
   telemetry: {
@@ -39,7 +39,7 @@ const allowed = {
   config: { rooms: ['routing', 'quota', 'upstream'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {
-    rooms: ['routing', 'auth', 'replay', 'cache', 'quota', 'upstream', 'adapters', 'telemetry', 'edge', 'config'],
+    rooms: ['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream', 'adapters', 'telemetry', 'edge', 'config'],
     libraries: [],
   },
   cli: {
@@ -48,7 +48,7 @@ const allowed = {
   },
   main: { rooms: ['cli'], libraries: [] },
 };
-const ground = new Set(['exchange', 'problem', 'clock', 'secret', 'observe', 'batch']);
+const ground = new Set(['context', 'problem', 'clock', 'secret', 'ports', 'batch']);
 
 /** @param {string} path */
 const roomOf = (path) => {

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import { createMemoryCache } from './adapters/memory/cache.ts';
-import { createUndiciSender } from './adapters/undici/sender.ts';
+import { createUndiciTransport } from './adapters/undici/transport.ts';
 import { type Clock, elapsed, systemClock } from './clock.ts';
 import type { Settings } from './config/model.ts';
 import { redactedSettings } from './config/redacted.ts';
@@ -11,18 +11,18 @@ import { closeServer, listen } from './edge/ports.ts';
 import type { ReloadOutcome } from './edge/reload.ts';
 import { createTraffic } from './edge/traffic.ts';
 import { openCache } from './gateway/cache.ts';
+import { createConfigSnapshots } from './gateway/config-snapshots.ts';
 import { credentialsOf } from './gateway/credentials.ts';
+import type { SharedDependencies } from './gateway/dependencies.ts';
 import { certificatesOf, keyExpiriesOf, standingOf } from './gateway/derive.ts';
-import { doorsOf } from './gateway/doors.ts';
 import { fitted } from './gateway/fixed.ts';
-import { createGenerations } from './gateway/generations.ts';
 import { openGuards } from './gateway/guards.ts';
+import { listenerOptions } from './gateway/listener-options.ts';
 import { createLoads } from './gateway/loads.ts';
-import { observerOf } from './gateway/observer.ts';
-import type { Lasting } from './gateway/parts.ts';
 import { purgeCache } from './gateway/purge.ts';
+import { openQuotaBackend } from './gateway/quota-backend.ts';
+import { requestTelemetry } from './gateway/request-telemetry.ts';
 import { sealingKeyOf } from './gateway/sealing.ts';
-import { openState } from './gateway/state.ts';
 import { createStatus } from './gateway/status.ts';
 import { openTracing } from './gateway/tracing.ts';
 import { packageVersion } from './gateway/version.ts';
@@ -84,26 +84,26 @@ export function createGateway(options: GatewayOptions): Gateway {
       accounts: () =>
         [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) })),
       cache: () => memory.size(),
-      upstreams: () => upstreams.readings(),
+      upstreams: () => upstreams.statuses(),
       keyExpiries: () => keyExpiriesOf(settings()),
       credentials: () => credentialsOf(generations.current()),
       revision: () => settings().revision,
-      state: () => state.reading(),
+      state: () => state.status(),
       certificates: () => certificatesOf(settings()),
       logLinesDropped: () => log.dropped(),
     },
     onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics can not be read'),
   });
-  const state = openState({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
+  const state = openQuotaBackend({ settings: opened, clock, meter: metrics, log, onChange: () => room.reconsider() });
   const { ledger } = state;
   const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standingOf(settings(), tenant) });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCache({ settings: opened, memory, clock, meter: metrics, log });
-  const sender = createUndiciSender({ clock });
+  const sender = createUndiciTransport({ clock });
   const upstreams = createUpstreams({ upstreams: opened.upstreams, clock, random, log });
   const tracing = openTracing({ settings: opened, version, clock, meter: metrics, log });
   const guards = openGuards({ settings: opened, clock, meter: metrics, redis: state.redis });
-  const lasting: Lasting = {
+  const lasting: SharedDependencies = {
     ...{
       clock,
       random,
@@ -122,9 +122,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
     ...guards,
   };
-  const generations = createGenerations(lasting, opened);
-  const settings = (): Settings => generations.current().parts.settings;
-  const doors = doorsOf({ settings: opened, metrics, log });
+  const generations = createConfigSnapshots(lasting, opened);
+  const settings = (): Settings => generations.current().dependencies.settings;
+  const doors = listenerOptions({ settings: opened, metrics, log });
   const traffic = createTraffic({
     clock,
     log,
@@ -133,15 +133,17 @@ export function createGateway(options: GatewayOptions): Gateway {
     bodyBytes: () => settings().limits.bodyBytes,
     clientAddress: (incoming) => generations.current().clientAddress(incoming),
     scheme: (incoming) => generations.current().scheme(incoming),
-    handler: () => generations.current().proxy,
+    handler: () => generations.current().pipeline,
     whoami: () => generations.current().whoami,
-    observer: observerOf(lasting),
+    observer: requestTelemetry(lasting),
     tracer: tracing.tracer,
   });
 
   /** By account, whether writes through other replicas are heard of. */
   const inTouch = () =>
-    Object.fromEntries([...settings().accounts.keys()].map((id) => [id, cache.drops.doubtSince(id) === null]));
+    Object.fromEntries(
+      [...settings().accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
+    );
   let draining = false;
   const status = createStatus({
     ...{ clock, version, inTouch, usage: metrics.usage },
@@ -160,7 +162,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
       status: () => status.document(),
       config: () => redactedSettings(settings()),
-      purge: (purge) => purgeCache(generations.current().parts, purge),
+      purge: (purge) => purgeCache(generations.current().dependencies, purge),
       reload: options.reload ?? null,
       ...{ page, events, log },
     });
@@ -209,7 +211,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       const before = settings();
       traffic.renew(fit.settings.listen.traffic.tls);
       admin.renew(fit.settings.listen.admin.tls);
-      generations.succeed(fit.settings);
+      generations.replace(fit.settings);
       void cache.follow([...fit.settings.accounts.keys()]);
       cache.logins?.useKeys((fit.settings.redis?.encryption ?? []).map(sealingKeyOf));
       adminApp = drawAdmin();
@@ -230,7 +232,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         timedOut(settings().drain.timeoutMs),
       ]);
       if (inTime) log.info({}, 'drained');
-      else log.warn({ inFlight: traffic.inFlight() }, 'drain timed out: what is in flight is cut off');
+      else log.warn({ inFlight: traffic.inFlight() }, 'drain traced out: what is in flight is cut off');
       await close();
     },
     close,

@@ -8,7 +8,7 @@ export function createTiers(memory: MemoryCache, shared: SharedAnswers): CacheSt
     get(key) {
       return memory.get(key) ?? fromShared(key);
     },
-    beyond: fromShared,
+    getShared: fromShared,
     set(key, entry, keepMs) {
       memory.set(key, entry, keepMs);
       shared.set(key, entry, keepMs);

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
-import { createKeyRing } from './keys.ts';
-import { presentedKey } from './presented.ts';
-import { permits, type Tenant } from './tenant.ts';
+import { extractKey } from './extract-key.ts';
+import { createKeyStore } from './key-store.ts';
+import { isAllowed, type Tenant } from './tenant.ts';
 
 const pattern = (text: string): Pattern => {
   const parsed = parsePattern(text);
@@ -27,7 +27,7 @@ describe('the key of a request', () => {
     [['Authorization', 'abc', 'Authorization', 'Bearer abc']],
     [['Authorization', '', 'X-API-Key', 'abc']],
   ])('is found in %j', (headers) => {
-    expect(presentedKey(headers)).toEqual({ kind: 'key', key: 'abc' });
+    expect(extractKey(headers)).toEqual({ kind: 'key', key: 'abc' });
   });
 
   test.each([
@@ -35,20 +35,20 @@ describe('the key of a request', () => {
     [['X-API-Key', 'abc', 'X-API-Key', 'abd']],
     [['Authorization', 'abc', 'Authorization', 'abd']],
   ])('two that disagree are a conflict: %j', (headers) => {
-    expect(presentedKey(headers).kind).toBe('conflict');
+    expect(extractKey(headers).kind).toBe('conflict');
   });
 
   test.each([[[]], [['Authorization', 'Bearer']], [['Authorization', 'Bearer ']], [['Accept', 'abc']]])(
     'is missing in %j',
     (headers) => {
-      expect(presentedKey(headers).kind).toBe('none');
+      expect(extractKey(headers).kind).toBe('none');
     },
   );
 });
 
 describe('a key ring', () => {
   const entry = { id: 'k1', expiresAtMs: null, tenant: tenant(null) };
-  const ring = createKeyRing(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
+  const ring = createKeyStore(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
 
   test('knows a key by its digest, the first time and the next', () => {
     expect(ring.find('right')).toBe(entry);
@@ -62,7 +62,7 @@ describe('a key ring', () => {
 });
 
 describe('permission', () => {
-  const may = (who: Tenant, method: string, path: string) => permits(who, method, splitPath(path));
+  const may = (who: Tenant, method: string, path: string) => isAllowed(who, method, splitPath(path));
   const denied = [
     ['POST', '/api/v1/login'],
     ['POST', '/fabric/api/login'],

@@ -1,7 +1,7 @@
-import { extend, refuse, type Stage } from '../exchange.ts';
-import type { Route, Routed } from '../routing/route.ts';
+import { extend, type Middleware, reject } from '../context.ts';
+import type { Route, Routed } from '../routing/match-route.ts';
 import type { Authenticated } from './authenticate.ts';
-import { permits } from './tenant.ts';
+import { isAllowed } from './tenant.ts';
 
 export interface Authorised {
   /** The route of the tenant's own account. */
@@ -9,12 +9,12 @@ export interface Authorised {
 }
 
 /** What the tenant may call, and by which route: that of its own account, so that no credential is ever lent. */
-export function authorise<E extends Routed & Authenticated>(): Stage<E, E & Authorised> {
-  return (next) => (exchange) => {
-    const route = exchange.candidates.find((candidate) => candidate.upstream.account === exchange.tenant.account);
-    if (route === undefined) return refuse('route_unknown');
-    exchange.notes.route = route.template;
-    if (!permits(exchange.tenant, exchange.method, exchange.segments)) return refuse('route_forbidden');
-    return next(extend(exchange, { route }));
+export function authorise<E extends Routed & Authenticated>(): Middleware<E, E & Authorised> {
+  return (next) => (context) => {
+    const route = context.candidates.find((candidate) => candidate.upstream.account === context.tenant.account);
+    if (route === undefined) return reject('route_unknown');
+    context.record.route = route.template;
+    if (!isAllowed(context.tenant, context.method, context.segments)) return reject('route_forbidden');
+    return next(extend(context, { route }));
   };
 }

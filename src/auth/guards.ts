@@ -1,5 +1,5 @@
 /** Keeps those out who try keys. Asked for every request, so it answers from memory. */
-export interface GuessGuard {
+export interface FailedAuthLimit {
   /** 0: not blocked. */
   blockedForMs(address: string): number;
   /** A key was presented that opens nothing. */
@@ -7,7 +7,7 @@ export interface GuessGuard {
 }
 
 /** Keeps a tenant from flooding the gateway itself, with requests that cost no quota: cached and refused ones. */
-export interface FloodGuard {
+export interface FloodLimit {
   /** Counts a request. 0: let it pass. */
   blockedForMs(tenant: string): number;
 }

@@ -1,5 +1,5 @@
 import { matches, type Pattern } from '../routing/pattern.ts';
-import { deniedToAll, namesLiterally } from './denied.ts';
+import { denylistEntryFor, namesLiterally } from './denylist.ts';
 
 /** Who is calling: what stands between authentication and everything else. */
 export interface Tenant {
@@ -11,7 +11,7 @@ export interface Tenant {
 }
 
 /** The key a tenant used: its id and expiry, never the key. */
-export interface UsedKey {
+export interface TenantKey {
   readonly id: string;
   readonly expiresAtMs: number | null;
 }
@@ -20,7 +20,7 @@ export interface UsedKey {
  * May the tenant call this? What no tenant should reach (see denied.ts) needs an `allow` that names it literally:
  * a wildcard that happens to cover it is not enough.
  */
-export function permits(tenant: Tenant, method: string, segments: readonly string[]): boolean {
+export function isAllowed(tenant: Tenant, method: string, segments: readonly string[]): boolean {
   const denied = deniedOf(segments);
   if (tenant.allow === null) return denied === null;
   for (const pattern of tenant.allow) {
@@ -36,7 +36,7 @@ const judged = new WeakMap<readonly string[], readonly string[] | null>();
 function deniedOf(segments: readonly string[]): readonly string[] | null {
   let denied = judged.get(segments);
   if (denied === undefined) {
-    denied = deniedToAll(segments);
+    denied = denylistEntryFor(segments);
     judged.set(segments, denied);
   }
   return denied;

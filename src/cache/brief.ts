@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts';
 
 /** Remembers keys for a while: the oldest are forgotten when there are too many. */
-export class BriefMemory {
+export class ExpiringSet {
   readonly #until = new Map<string, number>();
   readonly #clock: Clock;
   readonly #most: number;

@@ -1,8 +1,8 @@
-import type { Received } from '../exchange.ts';
-import { canonicalQuery } from '../routing/query.ts';
+import type { RequestContext } from '../context.ts';
+import { canonicalQuery } from '../routing/canonical-query.ts';
 
 /** What the key is made of; routing provides all but what the edge has received. */
-export interface Keyed extends Pick<Received, 'headers'> {
+export interface Keyed extends Pick<RequestContext, 'headers'> {
   /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
   readonly path: string;
   /** Raw, without the question mark. */
@@ -38,9 +38,9 @@ const DEFAULT_ACCEPT = 'application/json';
  * forged one leads nobody else away), and every other request field unless the answer names it in Vary: see
  * {@link variantKey}.
  */
-export function primaryKey(exchange: Keyed, scope: string, vary: readonly string[] = []): string {
-  const { upstream } = exchange.route;
-  const accept = exchange.headers['accept'] ?? DEFAULT_ACCEPT;
+export function primaryKey(context: Keyed, scope: string, vary: readonly string[] = []): string {
+  const { upstream } = context.route;
+  const accept = context.headers['accept'] ?? DEFAULT_ACCEPT;
   const key =
     upstream.account +
     SEPARATOR +
@@ -48,12 +48,12 @@ export function primaryKey(exchange: Keyed, scope: string, vary: readonly string
     SEPARATOR +
     upstream.id +
     SEPARATOR +
-    exchange.path +
+    context.path +
     SEPARATOR +
-    canonicalQuery(exchange.query) +
+    canonicalQuery(context.query) +
     SEPARATOR +
     accept;
-  return vary.length === 0 ? key : variantKey(key, vary, exchange.headers);
+  return vary.length === 0 ? key : variantKey(key, vary, context.headers);
 }
 
 /** The account that a key begins with. */
@@ -62,7 +62,7 @@ export function accountOf(key: string): string {
 }
 
 /** The key of one variant: the primary key, and the request's values of the fields that Vary names (section 4.1). */
-export function variantKey(primary: string, fields: readonly string[], headers: Received['headers']): string {
+export function variantKey(primary: string, fields: readonly string[], headers: RequestContext['headers']): string {
   let key = primary;
   for (const field of fields) {
     const value = headers[field];

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { malformedFields } from './malformed.ts';
-import { fieldsOf } from './stored.ts';
+import { invalidFreshnessHeaders } from './malformed.ts';
+import { fieldsOf } from './stored-headers.ts';
 
 const DAY = 'Thu, 26 Nov 2026 05:40:31 GMT';
 
@@ -22,5 +22,5 @@ test.each<[name: string, fields: string[], malformed: string[]]>([
     ['date', 'expires', 'last-modified'],
   ],
 ])('%s', (_, list, expected) => {
-  expect(malformedFields(fieldsOf(list))).toEqual(expected);
+  expect(invalidFreshnessHeaders(fieldsOf(list))).toEqual(expected);
 });

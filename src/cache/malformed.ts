@@ -1,6 +1,6 @@
-import { type Directives, deltaSeconds, parseDirectives } from './directives.ts';
+import { type Directives, deltaSeconds, parseDirectives } from './cache-control.ts';
 import { parseHttpDate } from './http-date.ts';
-import type { Fields } from './stored.ts';
+import type { Fields } from './stored-headers.ts';
 
 const DATES = ['date', 'expires', 'last-modified'] as const;
 /** "Already expired", as half the web writes it: no date, but no fault either (RFC 9111 section 5.3). */
@@ -12,7 +12,7 @@ const LIFETIMES = ['max-age', 's-maxage', 'stale-while-revalidate', 'stale-if-er
  * answer is as old, or as fresh, as the rest of it says. What upstream gets wrong is counted, so that somebody can see why
  * nothing is stored.
  */
-export function malformedFields(fields: Fields): readonly string[] {
+export function invalidFreshnessHeaders(fields: Fields): readonly string[] {
   const control = fields.get('cache-control');
   const age = fields.get('age');
   const dates = DATES.filter((name) => {

@@ -1,16 +1,16 @@
 import type { Clock } from '../clock.ts';
-import type { Received } from '../exchange.ts';
-import type { Meter } from '../observe.ts';
+import type { RequestContext } from '../context.ts';
+import type { Meter } from '../ports.ts';
 import type { Pattern } from '../routing/pattern.ts';
-import type { BriefMemory } from './brief.ts';
-import type { Drops } from './drops.ts';
-import type { Flights, HowLanded } from './flights.ts';
+import type { ExpiringSet } from './brief.ts';
+import type { Coalescing, FetchResultKind } from './coalescing.ts';
+import type { InvalidationLog } from './invalidation-log.ts';
 import type { Keyed } from './key.ts';
 import type { CacheRule } from './rules.ts';
-import type { CacheStore, StoredAnswer } from './store.ts';
+import type { CacheStore, StoredResponse } from './store.ts';
 
-/** What routing has added to an exchange that the cache can work with. */
-export interface Cacheable extends Received, Keyed {
+/** What routing has added to an request that the cache can work with. */
+export interface CacheableContext extends RequestContext, Keyed {
   /** Of the path, decoded: what rules are compared with. */
   readonly segments: readonly string[];
 }
@@ -18,19 +18,19 @@ export interface Cacheable extends Received, Keyed {
 /** What lasts as long as the store, also over a reload. */
 export interface CacheState {
   readonly store: CacheStore;
-  readonly drops: Drops;
-  readonly flights: Flights;
+  readonly invalidations: InvalidationLog;
+  readonly coalescing: Coalescing;
   /** Flights of all replicas; null where there are no others. */
-  readonly others: OtherFlights | null;
+  readonly replicas: ReplicaCoalescing | null;
   /** Keys whose answers were of use to nobody else a moment ago: nobody waits for another's. */
-  readonly lone: BriefMemory;
+  readonly notShareable: ExpiringSet;
   /** Keys that upstream, or the quota, failed to answer a moment ago: not to be tried again for nobody's sake. */
-  readonly failing: BriefMemory;
+  readonly failing: ExpiringSet;
 }
 
 export interface CacheOptions extends CacheState {
   /** Short, another one for other rules or other hosts: part of every key. */
-  readonly scope: string;
+  readonly namespace: string;
   /** First match wins. */
   readonly rules: readonly CacheRule[];
   /** What a write drops besides the collection it wrote to; path patterns such as `/api/v1/flows/**`. */
@@ -38,7 +38,7 @@ export interface CacheOptions extends CacheState {
   /** Bodies above this are passed on and not stored. */
   readonly maxEntryBytes: number;
   /** While writes through other replicas are unheard of, an answer is served this long. */
-  readonly unheardMs: number;
+  readonly maxDisconnectedAgeMs: number;
   /** How long after a request was given up it may still be carried out. */
   readonly lateArrivalMs: number;
   readonly clock: Clock;
@@ -53,50 +53,50 @@ export interface InvalidationRule {
 }
 
 /** The flights of other replicas. */
-export interface OtherFlights {
-  board(key: string, since: number, landed: Promise<HowLanded>): Promise<Boarded>;
+export interface ReplicaCoalescing {
+  announce(key: string, since: number, landed: Promise<FetchResultKind>): Promise<Announced>;
 }
 
-export type Boarded =
+export type Announced =
   /**
    * None is under way that departed after the same writes as this one; this one is known to all from now on, until `landed`.
    * `stored`: an answer is there, perhaps of one that has landed a moment ago.
    */
   | { readonly kind: 'ours'; readonly stored: boolean }
   /** `landed` tells how that one ends, in bounded time. */
-  | { readonly kind: 'theirs'; readonly landed: Promise<HowLanded> };
+  | { readonly kind: 'theirs'; readonly landed: Promise<FetchResultKind> };
 
 /** Where an answer goes. */
-export interface Into {
+export interface StoreTarget {
   /** The primary key. */
   readonly key: string;
   /** What others who want the same are known by: the variant's key, where it is known that answers vary. */
-  readonly flight: string;
+  readonly fetchKey: string;
   readonly rule: CacheRule | null;
 }
 
 /** How a request that the cache could not answer is to be fetched, and what became of it. */
-export interface Fetch {
+export interface FetchPlan {
   /** Null: the answer is not to be stored. */
-  readonly into: Into | null;
+  readonly storeAs: StoreTarget | null;
   /** Others may wait for this one, and it for others. */
   readonly shared: boolean;
   /** What is held of it and can be validated. */
-  readonly held: StoredAnswer | null;
+  readonly existing: StoredResponse | null;
   /** Written by the stage that sends, from here on. Somebody else's flight has departed first: nothing was sent. */
-  turnedBack: boolean;
+  superseded: boolean;
   /** The answer is stored, or will be if all goes well. */
   stored: boolean;
   /** The answer as it is stored, where the whole of it is there. */
-  entry: StoredAnswer | null;
+  entry: StoredResponse | null;
   /** Upstream said 304: `entry` is what was held, freshened. */
-  confirmed: boolean;
+  revalidated: boolean;
 }
 
-export interface Fetching {
-  readonly fetch: Fetch;
+export interface WithFetchPlan {
+  readonly fetch: FetchPlan;
 }
 
-export function fetchOf(into: Fetch['into'], shared = false, held: StoredAnswer | null = null): Fetch {
-  return { into, shared, held, turnedBack: false, stored: false, entry: null, confirmed: false };
+export function fetchPlan(into: FetchPlan['storeAs'], shared = false, held: StoredResponse | null = null): FetchPlan {
+  return { storeAs: into, shared, existing: held, superseded: false, stored: false, entry: null, revalidated: false };
 }

@@ -1,15 +1,15 @@
-import type { Answer } from '../exchange.ts';
+import type { ProxyResponse } from '../context.ts';
 
 /** RFC 9211 section 2.2: why a request went on. */
-export type Forward = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
+export type ForwardReason = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
 
 /** An answer that came from upstream, with the Cache-Status that says why it had to. */
-export function marked(arrived: Answer, why: Forward, stored: boolean): Answer {
-  arrived.headers.push('Cache-Status', forwarded(why, stored));
+export function withCacheStatus(arrived: ProxyResponse, why: ForwardReason, stored: boolean): ProxyResponse {
+  arrived.headers.push('Cache-Status', forwardStatus(why, stored));
   return arrived;
 }
 
-export function forwarded(why: Forward, stored: boolean): string {
+export function forwardStatus(why: ForwardReason, stored: boolean): string {
   return stored ? `patchgate; fwd=${why}; stored` : `patchgate; fwd=${why}`;
 }
 

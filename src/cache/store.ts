@@ -1,5 +1,5 @@
 import type { EpochMs, MonotonicMs } from '../clock.ts';
-import type { HeaderList } from '../exchange.ts';
+import type { HeaderList } from '../context.ts';
 import type { StaleWindows } from './rules.ts';
 
 /**
@@ -9,7 +9,7 @@ import type { StaleWindows } from './rules.ts';
 export interface CacheStore {
   get(key: string): CacheEntry | undefined | Promise<CacheEntry | undefined>;
   /** Looks past what is nearest, which is out of date; null where there is nothing beyond. */
-  beyond(key: string): Promise<CacheEntry | undefined> | null;
+  getShared(key: string): Promise<CacheEntry | undefined> | null;
   /** Keeps the entry until about `keepMs` from now; a store may drop any entry at any time. */
   set(key: string, entry: CacheEntry, keepMs: number): void;
   /** Frees the room of an entry that will never be served again. */
@@ -18,16 +18,16 @@ export interface CacheStore {
   size(): { readonly entries: number; readonly bytes: number } | null;
 }
 
-export type CacheEntry = StoredAnswer | Signpost;
+export type CacheEntry = StoredResponse | VaryRecord;
 
-export interface StoredAnswer {
-  readonly kind: 'answer';
+export interface StoredResponse {
+  readonly kind: 'response';
   readonly status: number;
   /** Without hop-by-hop, Set-Cookie, rate-limit and credential fields; complete but for length, Age and Cache-Status. */
   readonly headers: HeaderList;
   readonly body: Buffer;
   /** An entity tag of the gateway's own, over the body; null where upstream has named it. */
-  readonly ownTag: string | null;
+  readonly generatedEtag: string | null;
   /** Under which an operator can purge it. */
   readonly tags: readonly string[];
   /** When the headers of the answer arrived: for dates that leave the process. */
@@ -36,9 +36,9 @@ export interface StoredAnswer {
    * The same moment on this process's own clock: what freshness is counted from, since a wall clock stepped back would
    * keep an answer fresh too long. A tier outside the process derives it from `storedAt` when it reads.
    */
-  readonly arrivedAt: MonotonicMs;
+  readonly receivedAt: MonotonicMs;
   /** When it was asked for: a write that was answered before that is in it. */
-  readonly askedAt: MonotonicMs;
+  readonly requestedAt: MonotonicMs;
   /** How old it already was when it arrived (its Age, RFC 9111 section 4.2.3). */
   readonly initialAgeMs: number;
   /** How long it is fresh, counted from `arrivedAt - initialAgeMs`. */
@@ -46,17 +46,17 @@ export interface StoredAnswer {
   /** How long after that it may be served all the same. */
   readonly stale: StaleWindows;
   /** Up to which write of its account the answer is known to be untouched (see drops.ts). Moves on with each look-up. */
-  clearedUpTo: number;
+  validUpToWrite: number;
 }
 
 /** Stands under the primary key of answers that vary, and says which request fields make the rest of their key. */
-export interface Signpost {
-  readonly kind: 'signpost';
+export interface VaryRecord {
+  readonly kind: 'vary';
   /** Lower case, sorted, never empty. */
   readonly fields: readonly string[];
 }
 
 /** How old an answer is now (RFC 9111 section 4.2.3). */
-export function ageOf(answer: StoredAnswer, now: MonotonicMs): number {
-  return now - answer.arrivedAt + answer.initialAgeMs;
+export function ageOf(answer: StoredResponse, now: MonotonicMs): number {
+  return now - answer.receivedAt + answer.initialAgeMs;
 }

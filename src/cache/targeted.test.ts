@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { targetedDirectives } from './targeted.ts';
+import { cdnDirectives } from './targeted.ts';
 
 test.each<[string, [string, string | null][]]>([
   [
@@ -17,9 +17,9 @@ test.each<[string, [string, string | null][]]>([
     ],
   ],
   ['private=?0, max-age=1', [['max-age', '1']]],
-])('%s', (field, expected) => expect([...(targetedDirectives(field) ?? [])]).toEqual(expected));
+])('%s', (field, expected) => expect([...(cdnDirectives(field) ?? [])]).toEqual(expected));
 
 test.each([undefined, '', 'max-age=60, &&&', 'max-age="60"', 'max-age=-1', 'max-age', 'max-age=1.5', 'Max-Age=60'])(
   '%j says nothing',
-  (field) => expect(targetedDirectives(field)).toBeNull(),
+  (field) => expect(cdnDirectives(field)).toBeNull(),
 );

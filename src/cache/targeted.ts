@@ -1,5 +1,5 @@
 import { parseDictionary } from 'structured-headers';
-import type { Directives } from './directives.ts';
+import type { Directives } from './cache-control.ts';
 
 const WITH_SECONDS: ReadonlySet<string> = new Set(['max-age', 's-maxage', 'stale-if-error', 'stale-while-revalidate']);
 
@@ -7,7 +7,7 @@ const WITH_SECONDS: ReadonlySet<string> = new Set(['max-age', 's-maxage', 'stale
  * CDN-Cache-Control (RFC 9213): what an upstream says to caches in front of it alone. Where it is there and well-formed it
  * takes the place of Cache-Control and Expires. Null for one that is not: then it says nothing (section 2.1).
  */
-export function targetedDirectives(field: string | undefined): Directives | null {
+export function cdnDirectives(field: string | undefined): Directives | null {
   if (field === undefined || field.trim() === '') return null;
   try {
     const directives = new Map<string, string | null>();

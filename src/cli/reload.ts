@@ -2,9 +2,9 @@ import { type Loaded, renderProblems } from '../config/load.ts';
 import type { Settings } from '../config/model.ts';
 import type { Reading } from '../config/reading.ts';
 import { lookAgain, type Seen, sameSeen } from '../config/seen.ts';
-import type { ReloadOutcome as Outcome } from '../edge/reload.ts';
+import type { ReloadOutcome as Result } from '../edge/reload.ts';
 import type { Gateway } from '../gateway.ts';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 
 /** The part of a gateway that takes the settings of a load. */
 export type Reloadable = Pick<Gateway, 'reload' | 'refuseReload'> & { readonly log: Log };
@@ -15,7 +15,7 @@ export interface Reloader {
   /** From now on reloads go to this gateway; one that was asked for earlier happens now. `after` is called after each. */
   attach(gateway: Reloadable, after: () => void): Promise<void>;
   /** Loads again. The outcome is that of a load which began after the call. Never throws. */
-  reload(): Promise<Outcome>;
+  reload(): Promise<Result>;
   /** What the latest load has read, whatever came of it. */
   seen(): Seen;
   /** What the latest good load has given. */
@@ -40,7 +40,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
     attached = resolve;
   });
   /** The one after it, if anybody asked. */
-  let next: Promise<Outcome> | null = null;
+  let next: Promise<Result> | null = null;
 
   /** All files in one state, as far as that is to be had. */
   const inOneState = async (): Promise<Loaded> => {
@@ -56,7 +56,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
       return loaded;
     }
   };
-  const once = async (): Promise<Outcome> => {
+  const once = async (): Promise<Result> => {
     if (target === null) throw new Error('no gateway to reload');
     const { gateway, after } = target;
     try {
@@ -91,7 +91,7 @@ export function createReloader(load: (before: Seen) => Promise<Reading>): Reload
   };
 }
 
-function apply(gateway: Reloadable, loaded: Loaded): Outcome {
+function apply(gateway: Reloadable, loaded: Loaded): Result {
   // Without the line that counts them.
   if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1));
   for (const warning of loaded.warnings) gateway.log.warn({}, warning);

@@ -195,7 +195,7 @@ function cacheOf({ cache }: GatewayInput): Settings['cache'] {
     memoryBytes: cache.memory,
     maxEntryBytes: cache.maxEntry,
     shared: cache.shared,
-    unheardMs: cache.unheard,
+    maxDisconnectedAgeMs: cache.unheard,
     rules: rules ?? cacheRuleDefaults,
     invalidate: cache.invalidate ?? invalidateDefaults,
   };

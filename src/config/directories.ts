@@ -1,7 +1,7 @@
 import { watch } from 'node:fs';
 import { readlink, stat } from 'node:fs/promises';
 import { basename, dirname, relative, resolve, sep } from 'node:path';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 
 /** Tells of each change in a directory, with the name of what changed where it is known. Throws where it can not. */
 export type WatchDirectory = (

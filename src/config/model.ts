@@ -168,7 +168,7 @@ export interface CacheSettings {
   /** Answers are kept in Redis too. */
   readonly shared: boolean;
   /** How long an answer is served while writes through other replicas are unheard of. */
-  readonly unheardMs: number;
+  readonly maxDisconnectedAgeMs: number;
   /** First match wins. */
   readonly rules: readonly CacheRule[];
   readonly invalidate: readonly { readonly after: Pattern; readonly drop: readonly string[] }[];

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import { type WatchDirectory, watchDirectories } from './directories.ts';
 import { lookAgain, type Seen, sameSeen } from './seen.ts';
 

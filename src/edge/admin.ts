@@ -2,7 +2,7 @@ import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
 import type { Page } from './page/page.ts';

@@ -1,7 +1,7 @@
-import type { HangUp } from '../exchange.ts';
+import type { ClientDisconnect } from '../context.ts';
 
 /** The caller's end of the connection, as the stages see it. */
-export class Caller implements HangUp {
+export class Caller implements ClientDisconnect {
   #left = false;
   #listeners: Set<() => void> | null = null;
 
@@ -9,7 +9,7 @@ export class Caller implements HangUp {
     return this.#left;
   }
 
-  onHangUp(run: () => void): () => void {
+  onDisconnect(run: () => void): () => void {
     if (this.#left) {
       run();
       return () => {};

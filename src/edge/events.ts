@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { type Clock, every, type MonotonicMs } from '../clock.ts';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import { ADMIN_HEADERS } from './admin-problem.ts';
 
 /** What a listener is told next, and how far that brings it. */

@@ -1,7 +1,7 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { refuse } from '../exchange.ts';
+import { reject } from '../context.ts';
 import { renderMalformed } from './malformed.ts';
 
 /** How a handshake ended. */
@@ -22,7 +22,7 @@ export type HandshakeOutcome =
   | 'certificate_rejected'
   /** The caller does not trust ours. */
   | 'distrusted'
-  | 'hung_up'
+  | 'client_closed'
   | 'other';
 
 /** By code of Node and OpenSSL. */
@@ -100,7 +100,7 @@ export class Handshakes {
 }
 
 const SPEAK_TLS = renderMalformed(
-  refuse('bad_request', { detail: 'This port speaks TLS: begin the URL with https://. What was sent was not read.' }),
+  reject('bad_request', { detail: 'This port speaks TLS: begin the URL with https://. What was sent was not read.' }),
 );
 
 function failureOf(code: string, socket: TLSSocket): HandshakeOutcome {
@@ -109,7 +109,7 @@ function failureOf(code: string, socket: TLSSocket): HandshakeOutcome {
   if (DISTRUST.test(code)) return 'distrusted';
   if (code !== 'ECONNRESET') return 'other';
   // Node tells of a certificate that it has not taken like of a caller that has left.
-  return socket.authorizationError ? 'certificate_rejected' : 'hung_up';
+  return socket.authorizationError ? 'certificate_rejected' : 'client_closed';
 }
 
 function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {

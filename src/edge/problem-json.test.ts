@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { headerOf, type Refusal, refuse } from '../exchange.ts';
+import { headerOf, type Rejection, reject } from '../context.ts';
 import { type ProblemCode, problems } from '../problem.ts';
 import { renderProblem } from './problem-json.ts';
 
 const codes = Object.keys(problems) as ProblemCode[];
 
-function rendered(refusal: Refusal, requestId = 'r-1') {
+function rendered(refusal: Rejection, requestId = 'r-1') {
   const answer = renderProblem(refusal, requestId);
   return {
     status: answer.status,
@@ -17,7 +17,7 @@ function rendered(refusal: Refusal, requestId = 'r-1') {
 
 describe('every refusal', () => {
   it.each(codes)('%s is a problem document with the status, code and text of the table', (code) => {
-    const { status, header, body } = rendered(refuse(code));
+    const { status, header, body } = rendered(reject(code));
     const { title, detail } = problems[code];
     expect(header('content-type')).toBe('application/problem+json');
     expect(header('cache-control')).toBe('no-store');
@@ -34,7 +34,7 @@ describe('every refusal', () => {
   });
 
   it.each(codes)('%s challenges the caller if it is a 401, and only then', (code) => {
-    const challenge = rendered(refuse(code)).header('www-authenticate');
+    const challenge = rendered(reject(code)).header('www-authenticate');
     if (problems[code].status === 401) expect(challenge).toMatch(/^Bearer realm="patchgate"/);
     else expect(challenge).toBeUndefined();
   });
@@ -42,13 +42,13 @@ describe('every refusal', () => {
 
 describe('a refusal', () => {
   it('calls a key invalid only where one was given', () => {
-    expect(rendered(refuse('key_missing')).header('www-authenticate')).toBe('Bearer realm="patchgate"');
+    expect(rendered(reject('key_missing')).header('www-authenticate')).toBe('Bearer realm="patchgate"');
     for (const code of ['key_unknown', 'key_expired', 'tenant_disabled'] as const)
-      expect(rendered(refuse(code)).header('www-authenticate')).toBe('Bearer realm="patchgate", error="invalid_token"');
+      expect(rendered(reject(code)).header('www-authenticate')).toBe('Bearer realm="patchgate", error="invalid_token"');
   });
 
   it('says what more is known in place of the text of the table, to both kinds of readers', () => {
-    const { body } = rendered(refuse('bad_request', { detail: 'Line 1:\n"quoted" \u2028 \\ end' }));
+    const { body } = rendered(reject('bad_request', { detail: 'Line 1:\n"quoted" \u2028 \\ end' }));
     expect(body).toMatchObject({
       detail: 'Line 1:\n"quoted" \u2028 \\ end',
       message: 'Line 1:\n"quoted" \u2028 \\ end',
@@ -56,21 +56,21 @@ describe('a refusal', () => {
   });
 
   it('keeps what is for the log only to itself', () => {
-    expect(rendered(refuse('upstream_unreachable', { internal: 'ECONNREFUSED 10.0.0.7' })).text).not.toMatch(
+    expect(rendered(reject('upstream_unreachable', { internal: 'ECONNREFUSED 10.0.0.7' })).text).not.toMatch(
       /10\.0\.0|ECONN/,
     );
   });
 
   it('says when to come back, and brings the headers of the stage that refused', () => {
     const { header } = rendered(
-      refuse('tenant_quota', { retryAfterSeconds: 7, headers: ['RateLimit', '"tenant";r=0;t=7'] }),
+      reject('tenant_quota', { retryAfterSeconds: 7, headers: ['RateLimit', '"tenant";r=0;t=7'] }),
     );
     expect(header('retry-after')).toBe('7');
     expect(header('ratelimit')).toBe('"tenant";r=0;t=7');
-    expect(rendered(refuse('tenant_quota')).header('retry-after')).toBeUndefined();
+    expect(rendered(reject('tenant_quota')).header('retry-after')).toBeUndefined();
   });
 
   it('is JSON whatever the request id is', () => {
-    expect(rendered(refuse('internal'), 'a"b\\c\n').body['requestId']).toBe('a"b\\c\n');
+    expect(rendered(reject('internal'), 'a"b\\c\n').body['requestId']).toBe('a"b\\c\n');
   });
 });

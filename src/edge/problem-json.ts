@@ -1,4 +1,4 @@
-import type { Answer, HeaderList, Refusal } from '../exchange.ts';
+import type { HeaderList, ProxyResponse, Rejection } from '../context.ts';
 import { type ProblemCode, problems } from '../problem.ts';
 
 /** `type` of RFC 9457: a name, not an address; docs/failure-modes.md is keyed by the code in it. */
@@ -31,7 +31,7 @@ const prepared = new Map<ProblemCode, Prepared>(
 );
 
 /** The only renderer of refusals: problem documents with `message`, so that Patchworks clients read them too. */
-export function renderProblem(refusal: Refusal, requestId: string): Answer {
+export function renderProblem(refusal: Rejection, requestId: string): ProxyResponse {
   const parts = prepared.get(refusal.code) as Prepared;
   const detail = refusal.detail === undefined ? parts.detail : JSON.stringify(refusal.detail);
   const body = `${parts.head}${detail}${parts.middle}${JSON.stringify(requestId)},"message":${detail}}`;
@@ -39,7 +39,7 @@ export function renderProblem(refusal: Refusal, requestId: string): Answer {
   if (parts.challenge !== null) headers.push('WWW-Authenticate', parts.challenge);
   if (refusal.retryAfterSeconds !== undefined) headers.push('Retry-After', String(refusal.retryAfterSeconds));
   if (refusal.headers !== undefined) headers.push(...refusal.headers);
-  return { kind: 'answer', status: parts.status, headers, body: Buffer.from(body) };
+  return { kind: 'response', status: parts.status, headers, body: Buffer.from(body) };
 }
 
 /** RFC 6750 section 3: no error code where no key was given. */

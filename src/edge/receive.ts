@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../clock.ts';
-import { emptyNotes, type Received, type Refusal, refuse } from '../exchange.ts';
-import type { Tracer } from '../observe.ts';
+import { newAccessRecord, type Rejection, type RequestContext, reject } from '../context.ts';
+import type { Tracer } from '../ports.ts';
 import { Caller } from './caller.ts';
 import { requestBodyOf } from './request-body.ts';
 
@@ -18,10 +18,10 @@ export interface ReceiveOptions {
 }
 
 export interface Reception {
-  readonly exchange: Received;
+  readonly context: RequestContext;
   readonly caller: Caller;
-  /** Set for what the stages should not see; the exchange is complete enough for the log. */
-  readonly refusal: Refusal | null;
+  /** Set for what the stages should not see; the request is complete enough for the log. */
+  readonly refusal: Rejection | null;
 }
 
 /** A request id of the caller's that may go into logs and headers as it is. */
@@ -31,7 +31,7 @@ const SANE_HOST = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
 /** What needs no closer look: not an address in figures, no port, no Punycode. */
 const NAME_ALONE = /^(?!.*xn--)(?:[a-z0-9-]+\.)*[a-z][a-z-]*$/i;
 
-/** Turns what Node parsed into the exchange that travels through the stack. */
+/** Turns what Node parsed into the request that travels through the stack. */
 export function receive(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
@@ -43,7 +43,7 @@ export function receive(
   const body = requestBodyOf(incoming, outgoing, options.bodyBytes());
   const caller = new Caller();
   const given = incoming.headers['x-request-id'];
-  const exchange: Received = {
+  const context: RequestContext = {
     requestId: typeof given === 'string' && SANE_REQUEST_ID.test(given) ? given : randomUUID(),
     method,
     target,
@@ -54,14 +54,14 @@ export function receive(
     baseUrl: `${options.scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),
-    hangUp: caller,
-    notes: emptyNotes(),
+    disconnect: caller,
+    record: newAccessRecord(),
     trace: options.tracer === null ? null : options.tracer.request(incoming.headers),
   };
   // A body that breaks off has an owner who hears of it, or none who cares; it must never end the process.
-  if (exchange.body !== null) incoming.on('error', () => {});
-  if (fault !== null) return { exchange, caller, refusal: refuse('bad_request', { internal: fault }) };
-  return { exchange, caller, refusal: body.kind === 'too_large' ? refuse('body_too_large') : null };
+  if (context.body !== null) incoming.on('error', () => {});
+  if (fault !== null) return { context, caller, refusal: reject('bad_request', { internal: fault }) };
+  return { context, caller, refusal: body.kind === 'too_large' ? reject('body_too_large') : null };
 }
 
 /**

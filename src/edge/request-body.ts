@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Readable, Transform } from 'node:stream';
-import { BodyTooLarge, type RequestBody } from '../exchange.ts';
+import { BodyTooLarge, type RequestBody } from '../context.ts';
 
 export type BodyOf = { readonly kind: 'body'; readonly body: RequestBody | null } | { readonly kind: 'too_large' };
 

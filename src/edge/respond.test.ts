@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { expect, test, vi } from 'vitest';
-import { answer, type Received } from '../exchange.ts';
+import { type RequestContext, respond as response } from '../context.ts';
 import { respond } from './respond.ts';
 
 /** A server whose answers wait for `held[n]()`; `ends` says of each whether it was written in full. */
@@ -9,10 +9,10 @@ async function answering() {
   const held: (() => void)[] = [];
   const ends: boolean[] = [];
   const server = createServer((incoming, outgoing) => {
-    const exchange = { method: incoming.method, headers: incoming.headers, requestId: 'r-1' } as Received;
+    const context = { method: incoming.method, headers: incoming.headers, requestId: 'r-1' } as RequestContext;
     outgoing.on('close', () => ends.push(outgoing.writableFinished));
     const body = Buffer.from(JSON.stringify({ path: incoming.url }));
-    held.push(() => respond({ incoming, outgoing, exchange }, answer(200, [], body), incoming.url === '/last'));
+    held.push(() => respond({ incoming, outgoing, context }, response(200, [], body), incoming.url === '/last'));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');

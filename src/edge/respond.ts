@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
-import type { Answer, Received } from '../exchange.ts';
+import type { ProxyResponse, RequestContext } from '../context.ts';
 
 export interface Respondable {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  readonly exchange: Received;
+  readonly context: RequestContext;
 }
 
 /** A request body larger than this, left unread, is not worth reading to the end just to keep the connection. */
@@ -15,16 +15,16 @@ const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 2_000;
 
 /** Writes an answer to the connection: the only place that does. `closing`: the connection ends with it. */
-export function respond(to: Respondable, answer: Answer, closing: boolean): void {
-  const { incoming, outgoing, exchange } = to;
+export function respond(to: Respondable, answer: ProxyResponse, closing: boolean): void {
+  const { incoming, outgoing, context } = to;
   // An answer that waits for its turn on the connection does not hear of the end of it.
   if (outgoing.destroyed || outgoing.headersSent || incoming.socket.destroyed) {
     if (answer.body instanceof Readable) answer.body.destroy();
     return;
   }
   const { headers } = answer;
-  headers.push('X-Request-Id', exchange.requestId);
-  const unread = unwantedBody(incoming, exchange);
+  headers.push('X-Request-Id', context.requestId);
+  const unread = unwantedBody(incoming, context);
   if (closing || unread) headers.push('Connection', 'close');
   const { body } = answer;
   if (body instanceof Readable) {
@@ -36,15 +36,15 @@ export function respond(to: Respondable, answer: Answer, closing: boolean): void
   if (body !== null) headers.push('Content-Length', String(body.length));
   outgoing.writeHead(answer.status, headers);
   if (unread) linger(incoming, outgoing, body);
-  else if (body === null || exchange.method === 'HEAD') outgoing.end();
+  else if (body === null || context.method === 'HEAD') outgoing.end();
   else outgoing.end(body);
 }
 
-function unwantedBody(incoming: IncomingMessage, exchange: Received): boolean {
+function unwantedBody(incoming: IncomingMessage, context: RequestContext): boolean {
   if (incoming.complete) return false;
   if (incoming.headers['transfer-encoding'] !== undefined) return true;
   const declared = Number(incoming.headers['content-length'] ?? 0);
-  return declared > WORTH_READING || (declared > 0 && exchange.headers['expect'] !== undefined);
+  return declared > WORTH_READING || (declared > 0 && context.headers['expect'] !== undefined);
 }
 
 /**

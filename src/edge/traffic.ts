@@ -5,8 +5,15 @@ import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import type { Clock } from '../clock.ts';
-import { type Answer, type Handler, type Outcome, type Received, type Refusal, refuse } from '../exchange.ts';
-import type { Log } from '../observe.ts';
+import {
+  type Handler,
+  type ProxyResponse,
+  type Rejection,
+  type RequestContext,
+  type Result,
+  reject,
+} from '../context.ts';
+import type { Log } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Caller } from './caller.ts';
 import { Connections } from './connections.ts';
@@ -18,7 +25,7 @@ import { respond } from './respond.ts';
 
 /** What the edge tells of a request when it is over. */
 export interface Finished {
-  readonly exchange: Received;
+  readonly context: RequestContext;
   /** 499 where the caller left before there was an answer. */
   readonly status: number;
   readonly code: ProblemCode | null;
@@ -37,9 +44,9 @@ export interface TrafficObserver {
 
 export interface TrafficOptions extends ReceiveOptions, EdgeTls {
   /** The stack. Read anew for each request, so that a reload can swap it. */
-  readonly handler: () => Handler<Received>;
+  readonly handler: () => Handler<RequestContext>;
   /** `GET /_gateway/whoami`. */
-  readonly whoami: () => Handler<Received>;
+  readonly whoami: () => Handler<RequestContext>;
   readonly limits: { readonly headersBytes: number; readonly headersTimeoutMs: number; readonly idleTimeoutMs: number };
   readonly observer: TrafficObserver;
   readonly log: Log;
@@ -80,7 +87,7 @@ export function createTraffic(options: TrafficOptions): Traffic {
   const connections = new Connections(port, options.clock, options.limits.headersTimeoutMs);
   const shift = new Shift(options, connections);
   const app = new Hono<{ Bindings: HttpBindings }>();
-  const through = (handler: () => Handler<Received>) => (c: Context<{ Bindings: HttpBindings }>) => {
+  const through = (handler: () => Handler<RequestContext>) => (c: Context<{ Bindings: HttpBindings }>) => {
     shift.take(c.env.incoming, c.env.outgoing, handler(), null);
     return RESPONSE_ALREADY_SENT;
   };
@@ -165,8 +172,13 @@ class Shift {
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
-  take(incoming: IncomingMessage, outgoing: ServerResponse, handler: Handler<Received>, fault: string | null): void {
-    const { exchange, caller, refusal } = receive(incoming, outgoing, fault, this.#options);
+  take(
+    incoming: IncomingMessage,
+    outgoing: ServerResponse,
+    handler: Handler<RequestContext>,
+    fault: string | null,
+  ): void {
+    const { context, caller, refusal } = receive(incoming, outgoing, fault, this.#options);
     const end = new Ending(incoming.socket);
     this.#inFlight += 1;
     let isOver = false;
@@ -174,27 +186,27 @@ class Shift {
       if (isOver) return;
       isOver = true;
       this.#connections.ended(incoming.socket, over);
-      this.#finish(outgoing, exchange, caller, end);
+      this.#finish(outgoing, context, caller, end);
     };
     this.#connections.began(incoming.socket, over);
     this.#options.observer.started();
     outgoing.on('close', over);
-    const answerWith = (outcome: Outcome): void => {
+    const answerWith = (outcome: Result): void => {
       end.outcome = outcome;
-      respond({ incoming, outgoing, exchange }, this.#render(exchange, outcome), this.#closing || fault !== null);
+      respond({ incoming, outgoing, context }, this.#render(context, outcome), this.#closing || fault !== null);
     };
     if (refusal !== null) {
       answerWith(refusal);
       return;
     }
     const fail = (error: unknown): void => {
-      const { requestId, trace } = exchange;
+      const { requestId, trace } = context;
       this.#options.log.error({ requestId, ...(trace && { trace_id: trace.traceId }), err: error }, 'request failed');
       if (outgoing.headersSent) outgoing.destroy();
-      else answerWith(refuse('internal'));
+      else answerWith(reject('internal'));
     };
     try {
-      const outcome = handler(exchange);
+      const outcome = handler(context);
       if (outcome instanceof Promise) outcome.then(answerWith).catch(fail);
       else answerWith(outcome);
     } catch (error) {
@@ -202,22 +214,22 @@ class Shift {
     }
   }
 
-  #render(exchange: Received, outcome: Outcome): Answer {
-    return outcome.kind === 'answer' ? outcome : renderProblem(outcome, exchange.requestId);
+  #render(context: RequestContext, outcome: Result): ProxyResponse {
+    return outcome.kind === 'response' ? outcome : renderProblem(outcome, context.requestId);
   }
 
-  #finish(outgoing: ServerResponse, exchange: Received, caller: Caller, end: Ending): void {
+  #finish(outgoing: ServerResponse, context: RequestContext, caller: Caller, end: Ending): void {
     const aborted = !outgoing.writableFinished;
     if (aborted) caller.leave();
     const { outcome } = end;
     this.#options.observer.finished({
-      exchange,
+      context,
       status: outgoing.headersSent ? outgoing.statusCode : 499,
-      code: outcome?.kind === 'refusal' && !(aborted && !outgoing.headersSent) ? outcome.code : null,
+      code: outcome?.kind === 'rejection' && !(aborted && !outgoing.headersSent) ? outcome.code : null,
       bytes: end.bytes(),
       aborted,
-      durationMs: this.#options.clock.monotonic() - exchange.startedAt,
-      internal: outcome?.kind === 'refusal' ? (outcome.internal ?? null) : null,
+      durationMs: this.#options.clock.monotonic() - context.startedAt,
+      internal: outcome?.kind === 'rejection' ? (outcome.internal ?? null) : null,
     });
     this.#inFlight -= 1;
     if (this.#inFlight === 0) {
@@ -230,7 +242,7 @@ class Shift {
 
 /** Holds what a request ended with until its connection is done with it. */
 class Ending {
-  outcome: Outcome | null = null;
+  outcome: Result | null = null;
   readonly #socket: Socket;
   readonly #before: number;
 
@@ -242,21 +254,21 @@ class Ending {
   /** Size of the answer: of its body where that was in memory, else all that the connection has sent since. */
   bytes(): number {
     const { outcome } = this;
-    if (outcome?.kind === 'answer' && Buffer.isBuffer(outcome.body)) return outcome.body.length;
+    if (outcome?.kind === 'response' && Buffer.isBuffer(outcome.body)) return outcome.body.length;
     return this.#socket.bytesWritten - this.#before;
   }
 }
 
 /**
- * Bytes that are no HTTP request: there is no exchange, so the refusal is written by hand, and the connection ends, for
+ * Bytes that are no HTTP request: there is no request, so the refusal is written by hand, and the connection ends, for
  * nobody knows where the next request would begin.
  */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log): void {
   log.debug({ code: error.code, address: socket.remoteAddress }, 'malformed request');
-  const refusal: Refusal =
+  const refusal: Rejection =
     error.code === 'HPE_HEADER_OVERFLOW'
-      ? refuse('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
-      : refuse('bad_request');
+      ? reject('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
+      : reject('bad_request');
   socket.end(renderMalformed(refusal));
   socket.setTimeout(2_000, () => socket.destroy());
 }

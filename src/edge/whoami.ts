@@ -1,10 +1,10 @@
 import type { Authenticated } from '../auth/authenticate.ts';
-import { deniedPaths } from '../auth/denied.ts';
-import { answer, type Handler, type Received } from '../exchange.ts';
+import { denylist } from '../auth/denylist.ts';
+import { type Handler, type RequestContext, respond } from '../context.ts';
 import type { Ledger } from '../quota/ledger.ts';
 
 /** `GET /_gateway/whoami`: tells a tenant what the gateway knows of it. Costs nothing of its quota. */
-export function whoami(options: { readonly ledger: Ledger }): Handler<Received & Authenticated> {
+export function whoami(options: { readonly ledger: Ledger }): Handler<RequestContext & Authenticated> {
   return ({ tenant, key }) => {
     const quota = options.ledger.peek(tenant.account, tenant.id);
     const body = {
@@ -16,7 +16,7 @@ export function whoami(options: { readonly ledger: Ledger }): Handler<Received &
       },
       permissions: {
         allow: tenant.allow === null ? ['* /**'] : tenant.allow.map((pattern) => pattern.text),
-        deniedUnlessNamed: deniedPaths,
+        deniedUnlessNamed: denylist,
       },
       quota: {
         requestsPerMinute: quota.limit,
@@ -26,6 +26,6 @@ export function whoami(options: { readonly ledger: Ledger }): Handler<Received &
       },
     };
     const headers = ['Content-Type', 'application/json', 'Cache-Control', 'no-store'];
-    return answer(200, headers, Buffer.from(`${JSON.stringify(body)}\n`));
+    return respond(200, headers, Buffer.from(`${JSON.stringify(body)}\n`));
   };
 }

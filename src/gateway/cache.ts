@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import { createMemoryReplays } from '../adapters/memory/replay.ts';
+import { createMemoryIdempotencyStore } from '../adapters/memory/idempotency.ts';
 import { createSharedAnswers } from '../adapters/redis/answers.ts';
 import { openBus } from '../adapters/redis/bus.ts';
 import { openRedis } from '../adapters/redis/connection.ts';
@@ -10,14 +10,14 @@ import { openListener } from '../adapters/redis/listener.ts';
 import { createSharedLogins, type SharedLogins } from '../adapters/redis/logins.ts';
 import { createSharedReplays } from '../adapters/redis/replay.ts';
 import { createTiers } from '../adapters/tiers.ts';
-import { BriefMemory } from '../cache/brief.ts';
-import { createDrops } from '../cache/drops.ts';
-import { Flights } from '../cache/flights.ts';
+import { ExpiringSet } from '../cache/brief.ts';
+import { Coalescing } from '../cache/coalescing.ts';
+import { createInvalidationLog } from '../cache/invalidation-log.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
-import type { Log, Meter } from '../observe.ts';
-import type { ReplayStore } from '../replay/store.ts';
+import type { IdempotencyStore } from '../idempotency/store.ts';
+import type { Log, Meter } from '../ports.ts';
 import { sealingKeyOf } from './sealing.ts';
 
 /** What the cache remembers: in this process, and where there is a Redis, with all replicas. */
@@ -26,7 +26,7 @@ export interface OpenCache extends CacheState {
   follow(accounts: readonly string[]): Promise<void>;
   stop(): Promise<void>;
   /** Of writes with an Idempotency-Key: the same connection. */
-  readonly replays: ReplayStore;
+  readonly replays: IdempotencyStore;
   /** Of accounts with a login: the same connections. Null without Redis. */
   readonly logins: SharedLogins | null;
 }
@@ -39,11 +39,11 @@ export function openCache(options: {
   readonly log: Log;
 }): OpenCache {
   const { settings, memory, clock, meter, log } = options;
-  const own = { flights: new Flights(), lone: new BriefMemory(clock), failing: new BriefMemory(clock) };
+  const own = { coalescing: new Coalescing(), notShareable: new ExpiringSet(clock), failing: new ExpiringSet(clock) };
   const { redis, idempotency } = settings;
   if (redis === null) {
-    const alone = { store: memory, drops: createDrops(), others: null };
-    const replays = createMemoryReplays({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
+    const alone = { store: memory, invalidations: createInvalidationLog(), replicas: null };
+    const replays = createMemoryIdempotencyStore({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
     return { ...own, ...alone, replays, logins: null, follow: async () => {}, stop: async () => {} };
   }
   // Apart from the ledger's: a large answer on the way must not hold up a decision.
@@ -62,11 +62,11 @@ export function openCache(options: {
   const replays = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.keepMs });
   const keys = redis.encryption.map(sealingKeyOf);
   const logins = createSharedLogins({ ...connection, client, bus, prefix, replica, keys, log, meter });
-  const lasting = { ...own, drops, replays, logins, follow: drops.follow, stop: close };
+  const lasting = { ...own, invalidations: drops, replays, logins, follow: drops.follow, stop: close };
   if (!settings.cache.shared) {
-    return { ...lasting, store: memory, others: null };
+    return { ...lasting, store: memory, replicas: null };
   }
   const answers = createSharedAnswers({ client, isReady, drops, prefix, clock, meter });
   const others = createSharedFlights({ client, isReady, answers, bus, drops, prefix, replica, clock });
-  return { ...lasting, store: createTiers(memory, answers), others };
+  return { ...lasting, store: createTiers(memory, answers), replicas: others };
 }

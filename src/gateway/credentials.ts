@@ -9,12 +9,12 @@ import { loginCredential } from '../upstream/login.ts';
 import { callLogin } from '../upstream/login-call.ts';
 import { sharedTokens } from '../upstream/shared-tokens.ts';
 import { ownTokens, type TokenSource } from '../upstream/token-source.ts';
-import { LATE_ARRIVAL_MS } from './late.ts';
-import type { Lasting } from './parts.ts';
+import { LATE_ARRIVAL_MS } from './constants.ts';
+import type { SharedDependencies } from './dependencies.ts';
 import { same } from './same.ts';
 
 /** A credential of an account with the settings it was made from. */
-export interface DrawnCredential {
+export interface AccountCredential {
   readonly account: string;
   readonly settings: CredentialSettings;
   readonly credential: Credential;
@@ -24,11 +24,11 @@ export interface DrawnCredential {
  * The credentials of all accounts. One of `known` with the same settings is taken over as it is: its login token lives on,
  * and so does the rest of a key that was rejected.
  */
-export function drawCredentials(
-  lasting: Lasting,
+export function createCredentials(
+  lasting: SharedDependencies,
   settings: Settings,
-  known: readonly DrawnCredential[],
-): readonly DrawnCredential[] {
+  known: readonly AccountCredential[],
+): readonly AccountCredential[] {
   return [...settings.accounts.values()].flatMap((account) =>
     account.credentials.map(
       (each) =>
@@ -42,7 +42,7 @@ export function drawCredentials(
 }
 
 /** How they do, for metrics. */
-export function credentialsOf({ credentials }: { readonly credentials: readonly DrawnCredential[] }) {
+export function credentialsOf({ credentials }: { readonly credentials: readonly AccountCredential[] }) {
   return credentials.map(({ account, settings, credential }) => ({
     account,
     id: settings.id,
@@ -51,7 +51,7 @@ export function credentialsOf({ credentials }: { readonly credentials: readonly 
 }
 
 /** By account, in order of preference. */
-export function poolsOf(settings: Settings, drawn: readonly DrawnCredential[]): ReadonlyMap<string, CredentialPool> {
+export function poolsOf(settings: Settings, drawn: readonly AccountCredential[]): ReadonlyMap<string, CredentialPool> {
   return new Map(
     [...settings.accounts.keys()].map((id) => {
       const own = drawn.filter(({ account }) => account === id);
@@ -60,7 +60,11 @@ export function poolsOf(settings: Settings, drawn: readonly DrawnCredential[]): 
   );
 }
 
-function credentialOf(lasting: Lasting, account: AccountSettings, credential: CredentialSettings): Credential {
+function credentialOf(
+  lasting: SharedDependencies,
+  account: AccountSettings,
+  credential: CredentialSettings,
+): Credential {
   const { clock, log, metrics, redactor } = lasting;
   if (credential.kind === 'apiKey') return apiKeyCredential({ ...credential, clock, log });
   return loginCredential({
@@ -75,7 +79,7 @@ function credentialOf(lasting: Lasting, account: AccountSettings, credential: Cr
 }
 
 function tokensOf(
-  { clock, random, ledger, sender, logins }: Lasting,
+  { clock, random, ledger, sender, logins }: SharedDependencies,
   account: string,
   credential: Extract<CredentialSettings, { kind: 'login' }>,
 ): TokenSource {

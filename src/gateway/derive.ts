@@ -1,16 +1,16 @@
-import { createKeyRing, type KeyEntry, type KeyRing } from '../auth/keys.ts';
+import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.ts';
 import type { Settings } from '../config/model.ts';
 import type { AccountQuota, LedgerPlan, TenantQuota } from '../quota/ledger.ts';
 import type { Standing } from '../quota/waiting.ts';
 
 /** What follows from the settings alone, in the form each part wants it. */
-export function keyRingOf(settings: Settings): KeyRing {
+export function keyStoreOf(settings: Settings): KeyStore {
   const entries = new Map<string, KeyEntry>();
   for (const { id, account, disabled, allow, keys } of settings.tenants.values()) {
     const tenant = { id, account, disabled, allow };
     for (const key of keys) entries.set(key.sha256, { id: key.id, expiresAtMs: key.expiresAtMs, tenant });
   }
-  return createKeyRing(entries);
+  return createKeyStore(entries);
 }
 
 /**

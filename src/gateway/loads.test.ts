@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { Settings } from '../config/model.ts';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import { createRedactor } from '../telemetry/redact.ts';
 import { createLoads } from './loads.ts';
 

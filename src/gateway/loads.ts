@@ -3,12 +3,12 @@ import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Events } from '../edge/events.ts';
 import type { ReloadOutcome } from '../edge/reload.ts';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import { bounded, changesBetween } from './changes.ts';
-import { tellCertificates } from './doors.ts';
 import type { Fitted } from './fixed.ts';
+import { tellCertificates } from './listener-options.ts';
 import type { Status } from './status.ts';
 
 export interface LoadsOptions {

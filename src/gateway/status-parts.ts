@@ -8,11 +8,11 @@ import type {
 } from '../edge/status-document.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { Usage } from '../telemetry/usage.ts';
-import type { UpstreamReading } from '../upstream/upstreams.ts';
-import type { DrawnCredential } from './credentials.ts';
+import type { UpstreamHealth } from '../upstream/upstreams.ts';
+import type { AccountCredential } from './credentials.ts';
 
 /** The credentials of an account, in order of preference. The first that does not rest is the one the next request goes with. */
-export function credentialStatusOf(drawn: readonly DrawnCredential[], account: string): CredentialStatus[] {
+export function credentialStatusOf(drawn: readonly AccountCredential[], account: string): CredentialStatus[] {
   let found = false;
   return drawn
     .filter((each) => each.account === account)
@@ -27,7 +27,7 @@ export function credentialStatusOf(drawn: readonly DrawnCredential[], account: s
 /** Without those that only requests which a reload has overtaken still go to. */
 export function upstreamStatusOf(
   configured: ReadonlyMap<string, unknown>,
-  readings: readonly UpstreamReading[],
+  readings: readonly UpstreamHealth[],
 ): Record<string, UpstreamStatus> {
   const known = readings.filter(({ id }) => configured.has(id));
   return Object.fromEntries(known.map(({ id, ...reading }) => [id, reading]));

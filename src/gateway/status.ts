@@ -8,13 +8,13 @@ import type {
   TenantStatus,
 } from '../edge/status-document.ts';
 import type { Usage } from '../telemetry/usage.ts';
-import type { Generation } from './generation.ts';
+import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
-import { createRecent } from './recent.ts';
 import { busiestOf, credentialStatusOf, loadStatusOf, sumOf, upstreamStatusOf, useOf, withId } from './status-parts.ts';
+import { createUsageWindow } from './usage-window.ts';
 
 export interface StatusOptions {
-  readonly generation: () => Generation;
+  readonly generation: () => ConfigSnapshot;
   readonly clock: Clock;
   readonly version: string;
   readonly usage: () => ReadonlyMap<string, Usage>;
@@ -48,14 +48,14 @@ const SLICES = 10;
 export function createStatus(options: StatusOptions): Status {
   const { clock, generation } = options;
   const startedAt = clock.monotonic();
-  const recent = createRecent({ clock, marks: SLICES, read: options.usage });
+  const recent = createUsageWindow({ clock, marks: SLICES, read: options.usage });
   let lastLoad: LoadStatus = { outcome: 'ok', at: isoNow(clock), problems: [] };
   const history = createHistory({
     clock,
     everyMs: SAMPLE_MS,
     keepMs: KEEP_MS,
     read: () => {
-      const { settings, ledger, room } = generation().parts;
+      const { settings, ledger, room } = generation().dependencies;
       return new Map(
         [...settings.accounts.keys()].map((id) => {
           const { slotsInUse, slotsForeign, heldForMs } = ledger.view(id);
@@ -64,12 +64,12 @@ export function createStatus(options: StatusOptions): Status {
       );
     },
     onSample: () => {
-      if (history.taken() % SAMPLES_A_SLICE === 0) recent.turn();
+      if (history.taken() % SAMPLES_A_SLICE === 0) recent.advance();
     },
   });
 
-  const standing = ({ seconds, byTenant }: ReturnType<typeof recent.reading>): Standing => {
-    const { settings, state, memory, upstreams } = generation().parts;
+  const standing = ({ seconds, byTenant }: ReturnType<typeof recent.read>): Standing => {
+    const { settings, state, memory, upstreams } = generation().dependencies;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);
     return {
@@ -79,7 +79,7 @@ export function createStatus(options: StatusOptions): Status {
       draining: options.draining(),
       inFlight: options.inFlight(),
       accounts: accountsOf(generation()),
-      upstreams: upstreamStatusOf(settings.upstreams, upstreams.readings()),
+      upstreams: upstreamStatusOf(settings.upstreams, upstreams.statuses()),
       unattributed: useOf(sumOf(unknown)),
       recentSeconds: seconds,
       cache: {
@@ -88,7 +88,7 @@ export function createStatus(options: StatusOptions): Status {
         inTouch: options.inTouch(),
         recent: { reads, hits },
       },
-      state: { kind: state.kind, ...state.reading() },
+      state: { kind: state.kind, ...state.status() },
       revision: settings.revision,
       needsRestart: options.needsRestart(),
       lastLoad,
@@ -99,15 +99,15 @@ export function createStatus(options: StatusOptions): Status {
     start: history.start,
     stop: history.stop,
     loaded(problems) {
-      lastLoad = loadStatusOf(problems, isoNow(clock), generation().parts.redactor);
+      lastLoad = loadStatusOf(problems, isoNow(clock), generation().dependencies.redactor);
     },
     document() {
-      const used = recent.reading();
+      const used = recent.read();
       const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant));
       return { ...standing(used), tenants, history: history.since(0) };
     },
     frames() {
-      const used = recent.reading();
+      const used = recent.read();
       const present = {
         status: standing(used),
         tenants: busiestOf(tenantsOf(generation(), used.byTenant).map(withId)),
@@ -122,8 +122,8 @@ export function createStatus(options: StatusOptions): Status {
   };
 }
 
-function accountsOf(generation: Generation): Record<string, AccountStatus> {
-  const { settings, ledger, room } = generation.parts;
+function accountsOf(generation: ConfigSnapshot): Record<string, AccountStatus> {
+  const { settings, ledger, room } = generation.dependencies;
   return Object.fromEntries(
     [...settings.accounts.keys()].map((id) => [
       id,
@@ -132,7 +132,10 @@ function accountsOf(generation: Generation): Record<string, AccountStatus> {
   );
 }
 
-function tenantsOf({ parts }: Generation, used: ReadonlyMap<string, Usage>): [string, TenantStatus][] {
+function tenantsOf(
+  { dependencies: parts }: ConfigSnapshot,
+  used: ReadonlyMap<string, Usage>,
+): [string, TenantStatus][] {
   const { settings, ledger, room } = parts;
   return [...settings.tenants.values()].map(({ id, account, disabled }) => {
     const waiting = room.waiting(account, id);

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
-import type { Log, Meter, Tracer } from '../observe.ts';
+import type { Log, Meter, Tracer } from '../ports.ts';
 import type { OpenTracer } from '../telemetry/tracing.ts';
 
 /** The traces of a gateway. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryLedger } from '../adapters/memory/ledger.ts';
 import type { MonotonicMs } from '../clock.ts';
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 import type { AccountQuota, Decision, LedgerPlan, Slot, TenantQuota, UpstreamLimit } from './ledger.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });

@@ -1,7 +1,7 @@
 import { parseList } from 'structured-headers';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import { headerOf } from '../exchange.ts';
+import { headerOf } from '../context.ts';
 import { limitFields } from './fields.ts';
 import { retryAfterSeconds } from './quota.ts';
 import { readUpstreamLimit } from './upstream-limit.ts';

@@ -1,8 +1,8 @@
 import type { Clock } from '../clock.ts';
-import type { HeaderList, Outcome, Received, Stage } from '../exchange.ts';
+import type { HeaderList, Middleware, RequestContext, Result } from '../context.ts';
 import type { Ledger, TenantView } from './ledger.ts';
 
-interface OfTenant extends Received {
+interface OfTenant extends RequestContext {
   readonly tenant: { readonly id: string; readonly account: string };
 }
 
@@ -34,18 +34,16 @@ export function limitFields(view: TenantView, clock: Clock): HeaderList {
 export function announceQuota<E extends OfTenant>(options: {
   readonly ledger: Ledger;
   readonly clock: Clock;
-}): Stage<E, E> {
-  const announce = (exchange: E, outcome: Outcome): Outcome => {
-    const { tenant } = exchange;
+}): Middleware<E, E> {
+  const announce = (context: E, outcome: Result): Result => {
+    const { tenant } = context;
     const fields = limitFields(options.ledger.peek(tenant.account, tenant.id), options.clock);
-    if (outcome.kind === 'refusal') return { ...outcome, headers: [...(outcome.headers ?? []), ...fields] };
+    if (outcome.kind === 'rejection') return { ...outcome, headers: [...(outcome.headers ?? []), ...fields] };
     outcome.headers.push(...fields);
     return outcome;
   };
-  return (next) => (exchange) => {
-    const outcome = next(exchange);
-    return outcome instanceof Promise
-      ? outcome.then((later) => announce(exchange, later))
-      : announce(exchange, outcome);
+  return (next) => (context) => {
+    const outcome = next(context);
+    return outcome instanceof Promise ? outcome.then((later) => announce(context, later)) : announce(context, outcome);
   };
 }

@@ -2,14 +2,14 @@ import type { Clock, MonotonicMs } from '../clock.ts';
 import {
   afterwards,
   extend,
-  type OnTerms,
-  type Outcome,
-  type Received,
-  type Refusal,
-  refuse,
-  type Stage,
-} from '../exchange.ts';
-import { type Meter, timed } from '../observe.ts';
+  type Middleware,
+  type Rejection,
+  type RequestContext,
+  type Result,
+  reject,
+  type WithWaitTerms,
+} from '../context.ts';
+import { type Meter, traced } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Decision, Ledger, RefusedBy, Slot } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
@@ -25,7 +25,7 @@ export interface Admitted {
   readonly patientUntil: MonotonicMs;
 }
 
-interface OfTenant extends Received, OnTerms {
+interface OfTenant extends RequestContext, WithWaitTerms {
   readonly tenant: { readonly id: string; readonly account: string };
 }
 
@@ -56,20 +56,20 @@ const SPREAD = 0.25;
 const LARGEST_SPREAD_MS = 5_000;
 
 /** Pays for a request at the moment of sending, after a wait if need be, or refuses it. Whatever happens further in, the slot is ended. */
-export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E, E & Admitted> {
+export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Middleware<E, E & Admitted> {
   const { ledger, meter, clock } = options;
 
   return (next) => {
-    const goOn = (exchange: E, visit: Visit, patientUntil: MonotonicMs): Outcome | Promise<Outcome> => {
-      note(exchange, visit);
+    const goOn = (context: E, visit: Visit, patientUntil: MonotonicMs): Result | Promise<Result> => {
+      note(context, visit);
       if (visit.kind !== 'admitted') return refuseVisit(visit, options.random);
-      const { tenant, trace } = exchange;
+      const { tenant, trace } = context;
       const { slot } = visit.decision;
       // Every slot this request is given ends with it: one that nobody ended would be held for ever.
       const slots = [slot];
       const admitAgain = (): Decision | Promise<Decision> => {
         const asked = ledger.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0 });
-        const again = timed(trace, 'decide', asked);
+        const again = traced(trace, 'decide', asked);
         const noted = (decided: Decision): Decision => {
           if (decided.kind === 'admitted') slots.push(decided.slot);
           meter.quotaDecision(tenant.account, tenant.id, decided.kind === 'admitted' ? 'admitted' : decided.by);
@@ -80,46 +80,46 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
       const admitLater = (maxWaitMs: number): Visit | Promise<Visit> => {
         const noted = (later: Visit): Visit => {
           if (later.kind === 'admitted') slots.push(later.decision.slot);
-          note(exchange, later);
+          note(context, later);
           return later;
         };
-        const later = enter(exchange, maxWaitMs);
+        const later = enter(context, maxWaitMs);
         return later instanceof Promise ? later.then(noted) : noted(later);
       };
-      return ended(() => next(extend(exchange, { slot, admitAgain, admitLater, patientUntil })), slots);
+      return ended(() => next(extend(context, { slot, admitAgain, admitLater, patientUntil })), slots);
     };
 
-    return (exchange) => {
-      const { tenant, headers, terms } = exchange;
+    return (context) => {
+      const { tenant, headers, waitTerms: terms } = context;
       const allowedMs = preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id);
-      const maxWaitMs = Math.max(0, Math.min(allowedMs, terms.patienceMs) - terms.waitedMs);
+      const maxWaitMs = Math.max(0, Math.min(allowedMs, terms.maxWaitMs) - terms.waitedMs);
       const until = (clock.monotonic() + maxWaitMs) as MonotonicMs;
-      const visit = enter(exchange, maxWaitMs);
+      const visit = enter(context, maxWaitMs);
       return visit instanceof Promise
-        ? visit.then((later) => goOn(exchange, later, until))
-        : goOn(exchange, visit, until);
+        ? visit.then((later) => goOn(context, later, until))
+        : goOn(context, visit, until);
     };
   };
 
-  function enter({ tenant, terms, hangUp, trace }: E, maxWaitMs: number): Visit | Promise<Visit> {
+  function enter({ tenant, waitTerms: terms, disconnect, trace }: E, maxWaitMs: number): Visit | Promise<Visit> {
     const { background } = terms;
-    return options.room.enter({ account: tenant.account, tenant: tenant.id, maxWaitMs, background, hangUp, trace });
+    return options.room.enter({ account: tenant.account, tenant: tenant.id, maxWaitMs, background, disconnect, trace });
   }
 
-  function note({ tenant, notes }: E, visit: Visit): void {
+  function note({ tenant, record }: E, visit: Visit): void {
     if (visit.kind !== 'admitted' && visit.kind !== 'refused') return;
     const { decision, waitedMs } = visit;
-    notes.waitMs += waitedMs;
+    record.waitMs += waitedMs;
     meter.quotaWait(tenant.id, waitedMs / 1000);
     meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
   }
 
-  function ended(run: () => Outcome | Promise<Outcome>, slots: readonly Slot[]): Outcome | Promise<Outcome> {
+  function ended(run: () => Result | Promise<Result>, slots: readonly Slot[]): Result | Promise<Result> {
     const end = (): void => {
       const latest = (clock.monotonic() + options.lateArrivalMs) as MonotonicMs;
       for (const slot of slots) slot.lose(latest);
     };
-    let outcome: Outcome | Promise<Outcome>;
+    let outcome: Result | Promise<Result>;
     try {
       outcome = run();
     } catch (error) {
@@ -133,14 +133,14 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Stage<E
 }
 
 /** Of a visit that ended without a slot. */
-export function refuseVisit(visit: Exclude<Visit, { kind: 'admitted' }>, random: () => number): Refusal {
+export function refuseVisit(visit: Exclude<Visit, { kind: 'admitted' }>, random: () => number): Rejection {
   switch (visit.kind) {
     case 'left':
-      return refuse('internal', { internal: 'caller left while waiting' });
+      return reject('internal', { internal: 'caller left while waiting' });
     case 'dismissed':
-      return refuse(DISMISSED[visit.because], { internal: 'by a reload, before it was sent' });
+      return reject(DISMISSED[visit.because], { internal: 'by a reload, before it was sent' });
     case 'closed':
-      return refuse('draining', { retryAfterSeconds: 1 });
+      return reject('draining', { retryAfterSeconds: 1 });
     case 'refused': {
       const refusal = refuseQuota(visit.decision, random);
       return visit.timedOut ? { ...refusal, code: 'queue_timeout' } : refusal;
@@ -148,8 +148,8 @@ export function refuseVisit(visit: Exclude<Visit, { kind: 'admitted' }>, random:
   }
 }
 
-export function refuseQuota(decision: Extract<Decision, { kind: 'refused' }>, random: () => number): Refusal {
-  return refuse(CODES[decision.by], { retryAfterSeconds: retryAfterSeconds(decision.retryAfterMs, random) });
+export function refuseQuota(decision: Extract<Decision, { kind: 'refused' }>, random: () => number): Rejection {
+  return reject(CODES[decision.by], { retryAfterSeconds: retryAfterSeconds(decision.retryAfterMs, random) });
 }
 
 /** Whole seconds, never earlier than the true time, spread a little. */

@@ -1,4 +1,4 @@
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 import type { UpstreamLimit } from './ledger.ts';
 
 /** Tells metrics and log what an answer said of the account's limit. */
@@ -13,5 +13,5 @@ export function tellOfAnswer(
     to.meter.upstreamThrottled(account);
     to.log.warn({ account, retryAfterMs }, 'upstream answered 429: the account is held');
   }
-  if (!ours) to.meter.upstreamFieldMalformed(account, 'x-ratelimit-limit');
+  if (!ours) to.meter.invalidUpstreamHeader(account, 'x-ratelimit-limit');
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryLedger } from '../adapters/memory/ledger.ts';
 import { Caller } from '../edge/caller.ts';
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 import type { Ledger, TenantQuota } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
 import { createWaitingRoom, type Standing, type Visit } from './waiting.ts';
@@ -37,7 +37,7 @@ function waitingRoom(
       );
       return visit;
     };
-    const visit = room.enter({ account: 'main', tenant, maxWaitMs, hangUp: caller });
+    const visit = room.enter({ account: 'main', tenant, maxWaitMs, disconnect: caller });
     return { caller, visit: visit instanceof Promise ? visit.then(note) : note(visit) };
   };
   const pass = async (ms: number) => {

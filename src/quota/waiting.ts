@@ -1,6 +1,6 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import type { HangUp } from '../exchange.ts';
-import { type Span, timed } from '../observe.ts';
+import type { ClientDisconnect } from '../context.ts';
+import { type Span, traced } from '../ports.ts';
 import type { Decision, Ledger } from './ledger.ts';
 
 type Admitted = Extract<Decision, { kind: 'admitted' }>;
@@ -25,7 +25,7 @@ export interface Visitor {
   readonly maxWaitMs: number;
   /** Nobody waits for it: see {@link Ask}. */
   readonly background?: boolean;
-  readonly hangUp: HangUp;
+  readonly disconnect: ClientDisconnect;
   readonly trace?: Span | null;
 }
 
@@ -94,7 +94,7 @@ export function createWaitingRoom(options: {
       const told = rooms.get(visitor.account)?.toldTo(visitor.tenant);
       if (told !== undefined) return settle(visitor, told);
       const { account, tenant, maxWaitMs, background = false, trace = null } = visitor;
-      const decision = timed(trace, 'decide', options.ledger.admit({ account, tenant, maxWaitMs, background }));
+      const decision = traced(trace, 'decide', options.ledger.admit({ account, tenant, maxWaitMs, background }));
       return decision instanceof Promise ? decision.then((later) => settle(visitor, later)) : settle(visitor, decision);
     },
     waiting: (account, tenant) => rooms.get(account)?.waiting(tenant) ?? 0,
@@ -185,7 +185,7 @@ class AccountRoom {
       } else queue.guests.push(guest);
       this.#length += 1;
       // Last: a caller who left while the ledger was deciding is told of at once, and all that this touches must be there.
-      stopListening = visitor.hangUp.onHangUp(() => this.#remove(guest, { kind: 'left' }));
+      stopListening = visitor.disconnect.onDisconnect(() => this.#remove(guest, { kind: 'left' }));
       if (!guest.ended) this.#setTimer();
     });
   }
@@ -238,7 +238,7 @@ class AccountRoom {
     let inLine = false;
     for (let [first] = queue.guests; first !== undefined; [first] = queue.guests) {
       const asked = this.#ledger.admit({ account: this.#account, tenant, maxWaitMs: this.#leftMs(first) });
-      const decision = await timed(first.span, 'decide', asked);
+      const decision = await traced(first.span, 'decide', asked);
       const [guest] = queue.guests;
       inLine = decision.kind === 'refused';
       if (decision.kind === 'admitted') {

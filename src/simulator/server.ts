@@ -65,14 +65,14 @@ export function createApiServer(options: ServerOptions): { server: Server; stop:
 
   const arrive = ({ incoming, outgoing, upload }: Omit<Exchange, 'arrival'> & { upload: Upload }): void => {
     const arrival = newArrival(world, incoming);
-    const exchange = { incoming, outgoing, arrival };
+    const context = { incoming, outgoing, arrival };
     world.recorder.add(arrival);
-    noteEnd(world, exchange, upload);
+    noteEnd(world, context, upload);
     const [path, rawQuery] = cut(arrival.target);
     const segments = segmentsOf(path);
     const atIngress = world.faults.next('ingress', arrival.method, segments);
     if (atIngress !== null) {
-      reply(exchange, { result: message(500, 'Server Error'), headers: [], fault: atIngress }, []);
+      reply(context, { result: message(500, 'Server Error'), headers: [], fault: atIngress }, []);
       return;
     }
     upload.onComplete(() => {
@@ -82,19 +82,19 @@ export function createApiServer(options: ServerOptions): { server: Server; stop:
       });
       const delay = decision.fault?.kind === 'delay' ? decision.fault.ms : 0;
       const ms = draw(switches.answerLatency, random) + delay;
-      const cancel = travel(ms, () => reply(exchange, decision, COMMON));
+      const cancel = travel(ms, () => reply(context, decision, COMMON));
       if (ms > 0) outgoing.once('close', cancel);
     });
   };
 
-  const reply = (exchange: Exchange, { result, headers, fault }: Decision, common: readonly string[]): void => {
+  const reply = (context: Exchange, { result, headers, fault }: Decision, common: readonly string[]): void => {
     const all = [...common, ...headers];
     if (isReplacing(fault)) {
-      if (!exchange.outgoing.destroyed) inflict(fault, { ...exchange, headers: all, clock });
+      if (!context.outgoing.destroyed) inflict(fault, { ...context, headers: all, clock });
       return;
     }
-    if (fault !== null) exchange.arrival.fault = fault.kind;
-    send(exchange, result, fault?.kind === 'headers' ? withHeaders(all, fault.headers) : all, switches);
+    if (fault !== null) context.arrival.fault = fault.kind;
+    send(context, result, fault?.kind === 'headers' ? withHeaders(all, fault.headers) : all, switches);
   };
 
   const server = createServer({ keepAliveTimeout: options.keepAliveTimeoutMs }, serve);
@@ -126,7 +126,7 @@ function newArrival({ clock }: World, incoming: IncomingMessage): Arrival {
   };
 }
 
-/** Writes into the record how the exchange ended; also where the caller left while the request was on its way. */
+/** Writes into the record how the request ended; also where the caller left while the request was on its way. */
 function noteEnd({ clock }: World, { outgoing, arrival }: Exchange, upload: Upload): void {
   const end = (): void => {
     arrival.bodyBytes = upload.bytes;

@@ -1,5 +1,5 @@
 import { type Logger as Pino, pino } from 'pino';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import { type AccessLine, accessFields } from './access-line.ts';
 import { type Line, writeLines } from './lines.ts';
 import type { Redactor } from './redact.ts';

@@ -44,11 +44,11 @@ describe('the metrics of the contract', () => {
     finish({ code: 'tenant_quota', status: 429 });
     metrics.upstreamAttempt('main', 'core', 'GET', 200, 0.1);
     metrics.upstreamRetry('core', 'credential');
-    metrics.callSaved('billing', 'hit');
+    metrics.requestAvoided('billing', 'hit');
     metrics.quotaDecision('main', 'billing', 'admitted');
     metrics.quotaWait('billing', 0);
     metrics.upstreamThrottled('main');
-    metrics.upstreamFieldMalformed('main', 'x-ratelimit-limit');
+    metrics.invalidUpstreamHeader('main', 'x-ratelimit-limit');
     metrics.guardFallback('guess');
     metrics.idempotency('first');
     metrics.spans('exported', 2);
@@ -223,7 +223,7 @@ describe('what is read at the scrape', () => {
 });
 
 describe('series', () => {
-  it('do not grow with methods, statuses and cache notes nobody knows', async () => {
+  it('do not grow with methods, statuses and cache record nobody knows', async () => {
     const { metrics, finish, scrape } = metering();
     for (let i = 0; i < 20_000; i++) {
       finish({ method: `X${i}`, status: 600 + i, cache: `c${i}` });
@@ -260,7 +260,7 @@ describe('series', () => {
     const { metrics, finish, scrape } = metering();
     const all = (tenant: string): void => {
       finish({ tenant, code: 'tenant_quota' });
-      metrics.callSaved(tenant, 'hit');
+      metrics.requestAvoided(tenant, 'hit');
       metrics.quotaDecision('main', tenant, 'admitted');
       metrics.quotaWait(tenant, 1);
     };
@@ -285,7 +285,7 @@ describe('series', () => {
 
 it('a label value cannot break out of its quotes', async () => {
   const { metrics, scrape } = metering();
-  metrics.upstreamFieldMalformed('main', 'a"b\\c\nd{}');
+  metrics.invalidUpstreamHeader('main', 'a"b\\c\nd{}');
   expect((await scrape()).named('patchgate_upstream_fields_malformed_total')).toMatchObject([
     { labels: { field: 'a"b\\c\nd{}' }, value: 1 },
   ]);

@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import type { Meter } from '../observe.ts';
+import type { Meter } from '../ports.ts';
 import { type Catalogue, catalogue, PREFIX } from './catalogue.ts';
 import { exposition } from './exposition.ts';
 import type { Labels } from './families.ts';
@@ -101,7 +101,7 @@ function meterOf(families: Catalogue, series: () => Handles): Omit<Meter, 'crede
     upstreamRetry() {
       families.retries.of({}).value += 1;
     },
-    callSaved(tenant, by) {
+    requestAvoided(tenant, by) {
       series().saved(tenant)(by).value += 1;
     },
     quotaDecision(account, tenant, decision) {
@@ -113,7 +113,7 @@ function meterOf(families: Catalogue, series: () => Handles): Omit<Meter, 'crede
     upstreamThrottled(account) {
       families.throttled.of({ account }).value += 1;
     },
-    upstreamFieldMalformed(account, field) {
+    invalidUpstreamHeader(account, field) {
       families.malformed.of({ account, field }).value += 1;
     },
     credentialRefresh(account, credential, outcome) {

@@ -6,7 +6,7 @@ import {
   type SpanExporter,
   type SpanProcessor,
 } from '@opentelemetry/sdk-trace-base';
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 
 export interface SpanExportOptions {
   readonly endpoint: string;

@@ -14,7 +14,7 @@ import {
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, ParentBasedSampler, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-base';
-import type { Log, Meter, Span, SpanFacts, Tracer, Work } from '../observe.ts';
+import type { Log, Meter, Span, SpanAttributes, SpanName, Tracer } from '../ports.ts';
 import { methodLabel, OTHER } from './labels.ts';
 import { openExport } from './span-export.ts';
 
@@ -37,7 +37,7 @@ export interface OpenTracer extends Tracer {
 /**
  * Spans by OpenTelemetry, sent by OTLP over HTTP. Only who is to trace imports this module: it loads 250 others, which
  * takes 80 ms. Nothing is registered with OpenTelemetry's globals, so that several gateways can live in one process, and no context is
- * kept in the background: a span travels with the exchange it belongs to.
+ * kept in the background: a span travels with the request it belongs to.
  */
 export function createTracer(options: TracingOptions): OpenTracer {
   const provider = new BasicTracerProvider({
@@ -69,7 +69,7 @@ const getter: TextMapGetter<Headers> = {
 };
 
 /** The words of OpenTelemetry's conventions where they have one: HTTP and database spans, both stable. */
-const ATTRIBUTES: Readonly<Record<Exclude<keyof SpanFacts, 'method' | 'origin' | 'route'>, string>> = {
+const ATTRIBUTES: Readonly<Record<Exclude<keyof SpanAttributes, 'method' | 'origin' | 'route'>, string>> = {
   scheme: 'url.scheme',
   status: 'http.response.status_code',
   error: 'error.type',
@@ -92,7 +92,7 @@ const redis = (name: string) => ({
 });
 const inside = (name: string) => ({ name, kind: SpanKind.INTERNAL, attributes: {} });
 
-const WORKS: Readonly<Record<Work, { name: string; kind: SpanKind; attributes: Attributes }>> = {
+const WORKS: Readonly<Record<SpanName, { name: string; kind: SpanKind; attributes: Attributes }>> = {
   wait: inside('wait for a slot'),
   join: inside('wait for the same request'),
   refresh: inside('refresh'),
@@ -108,9 +108,9 @@ const WORKS: Readonly<Record<Work, { name: string; kind: SpanKind; attributes: A
 class OpenSpan implements Span {
   readonly #tracer: ApiTracer;
   readonly #span: ApiSpan;
-  readonly #work: Work | 'request';
+  readonly #work: SpanName | 'request';
 
-  constructor(tracer: ApiTracer, span: ApiSpan, work: Work | 'request') {
+  constructor(tracer: ApiTracer, span: ApiSpan, work: SpanName | 'request') {
     this.#tracer = tracer;
     this.#span = span;
     this.#work = work;
@@ -126,7 +126,7 @@ class OpenSpan implements Span {
     return headers;
   }
 
-  start(work: Work, facts?: SpanFacts, linked?: Span | null): Span {
+  start(work: SpanName, facts?: SpanAttributes, linked?: Span | null): Span {
     // What is within it will not be recorded either, and costs nothing.
     if (!this.#isSampled()) return this;
     const { name, kind, attributes } = WORKS[work];
@@ -137,13 +137,13 @@ class OpenSpan implements Span {
     return span;
   }
 
-  end(facts?: SpanFacts): void {
+  end(facts?: SpanAttributes): void {
     if (!this.#isSampled()) return;
     if (facts !== undefined) this.#tell(facts);
     this.#span.end();
   }
 
-  #tell(facts: SpanFacts): void {
+  #tell(facts: SpanAttributes): void {
     const { method, route, origin, ...named } = facts;
     for (const [fact, value] of Object.entries(named)) {
       if (value !== '') this.#span.setAttribute(ATTRIBUTES[fact as Named], value);

@@ -17,7 +17,7 @@ const metrics = () =>
 const ended = { route: '/api/v1/flows', method: 'GET', status: 200, cache: 'none', code: null, seconds: 0.01 };
 
 it('use is what the counters say, by tenant, whatever else their series are told apart by', () => {
-  const { requestFinished, callSaved, usage } = metrics();
+  const { requestFinished, requestAvoided: callSaved, usage } = metrics();
   for (const cache of ['miss', 'hit', 'hit', 'stale', 'collapsed', 'bypass'])
     requestFinished({ ...ended, tenant: 'billing', cache });
   callSaved('billing', 'hit');

@@ -1,11 +1,11 @@
 import type { Clock } from '../clock.ts';
-import { type OnTerms, type Refusal, refuse, type Stage } from '../exchange.ts';
+import { type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
 import { retryAfterSeconds } from '../quota/quota.ts';
-import type { Routed } from '../routing/route.ts';
-import type { Stake } from './breaker.ts';
+import type { Routed } from '../routing/match-route.ts';
+import type { Risk } from './circuit-breaker.ts';
 import type { Upstreams } from './upstreams.ts';
 
-interface Bound extends Routed, OnTerms {
+interface Bound extends Routed, WithWaitTerms {
   readonly route: { readonly upstream: { readonly id: string } };
 }
 
@@ -13,24 +13,24 @@ interface Bound extends Routed, OnTerms {
  * Refuses what would be sent to an upstream that keeps failing: before its body is read, before it waits, before it spends
  * anything. It only looks; a probe's place is taken when it is sent, or one that waits for a slot would hold up the recovery.
  */
-export function avoidBroken<E extends Bound>(options: {
+export function circuitBreaker<E extends Bound>(options: {
   readonly upstreams: Upstreams;
   readonly clock: Clock;
   readonly random: () => number;
-}): Stage<E, E> {
+}): Middleware<E, E> {
   const { upstreams, clock, random } = options;
-  return (next) => (exchange) => {
-    const { breaker } = upstreams.of(exchange.route.upstream.id);
-    const retryAfterMs = breaker.refuses(stakeOf(exchange), clock.monotonic());
-    return retryAfterMs === null ? next(exchange) : refuseBroken(retryAfterMs, random);
+  return (next) => (context) => {
+    const { breaker } = upstreams.of(context.route.upstream.id);
+    const retryAfterMs = breaker.retryAfterMs(riskOf(context), clock.monotonic());
+    return retryAfterMs === null ? next(context) : rejectBreakerOpen(retryAfterMs, random);
   };
 }
 
-export function stakeOf({ method, terms }: OnTerms & { readonly method: string }): Stake {
+export function riskOf({ method, waitTerms: terms }: WithWaitTerms & { readonly method: string }): Risk {
   if (terms.background) return 'background';
   return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
 }
 
-export function refuseBroken(retryAfterMs: number, random: () => number): Refusal {
-  return refuse('breaker_open', { retryAfterSeconds: retryAfterSeconds(retryAfterMs, random) });
+export function rejectBreakerOpen(retryAfterMs: number, random: () => number): Rejection {
+  return reject('breaker_open', { retryAfterSeconds: retryAfterSeconds(retryAfterMs, random) });
 }

@@ -1,5 +1,5 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import type { Log } from '../observe.ts';
+import type { Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 
 /** The value of the Authorization header for one attempt, and which credential and generation it came from. */

@@ -1,9 +1,9 @@
 import { Readable } from 'node:stream';
 import { type Clock, elapsed, type MonotonicMs } from '../clock.ts';
-import { headerOf } from '../exchange.ts';
+import { headerOf } from '../context.ts';
 import type { Decision } from '../quota/ledger.ts';
 import type { Secret } from '../secret.ts';
-import type { Sender, Sent } from './sender.ts';
+import type { Transport, TransportResult } from './transport.ts';
 
 export type LoginOutcome =
   | { readonly kind: 'token'; readonly token: string; readonly lifeMs: number }
@@ -20,7 +20,7 @@ export interface LoginCallOptions {
   readonly username: string;
   readonly usernameField: string;
   readonly password: Secret;
-  readonly sender: Sender;
+  readonly sender: Transport;
   readonly clock: Clock;
   /** A login is a request of the account like any other, as long as nobody has shown that it is not counted. */
   readonly charge: () => Decision | Promise<Decision>;
@@ -57,7 +57,7 @@ export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome
     headers: ['Accept', 'application/json', 'Content-Type', 'application/json'],
     body: Buffer.from(body),
     timeoutMs: TIMEOUT_MS,
-    hangUp: null,
+    disconnect: null,
   });
   if (sent.kind === 'failed') {
     if (sent.mayHaveLeft) decision.slot.lose((options.clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
@@ -81,7 +81,7 @@ async function slotFor({ charge, clock }: LoginCallOptions): Promise<Decision> {
   }
 }
 
-async function read(sent: Extract<Sent, { kind: 'answered' }>): Promise<LoginOutcome> {
+async function read(sent: Extract<TransportResult, { kind: 'answered' }>): Promise<LoginOutcome> {
   const text = await readText(sent.body);
   const failed = (why: 'rejected' | 'unreachable', internal: string, retryAfterMs = 0): LoginOutcome => ({
     kind: 'failed',

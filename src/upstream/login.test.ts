@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 import { Secret } from '../secret.ts';
 import { apiKeyCredential, type Credential, createCredentialPool, type Grant, type Held } from './credentials.ts';
 import { loginCredential } from './login.ts';

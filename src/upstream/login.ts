@@ -1,5 +1,5 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 import type { Credential, Grant, Held } from './credentials.ts';
 import { type FailedLogin, restAfter } from './rest.ts';
 import type { IssuedToken, Obtained, TokenSource, Unwanted } from './token-source.ts';

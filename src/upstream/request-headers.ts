@@ -1,4 +1,4 @@
-import type { HeaderList } from '../exchange.ts';
+import type { HeaderList } from '../context.ts';
 
 /**
  * Headers of a request that end at the gateway. The one place that decides what goes upstream.

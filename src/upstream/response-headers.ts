@@ -1,5 +1,5 @@
-import type { HeaderList } from '../exchange.ts';
-import { headerOf } from '../exchange.ts';
+import type { HeaderList } from '../context.ts';
+import { headerOf } from '../context.ts';
 import { namedByConnection } from './request-headers.ts';
 
 /**

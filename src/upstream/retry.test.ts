@@ -1,60 +1,112 @@
-import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import type { MonotonicMs } from '../clock.ts';
-import { mayBeRepeated, pauseBefore } from './retry.ts';
-import type { SendFailure, Sent } from './sender.ts';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { DEFAULT_WAIT_TERMS, newAccessRecord } from '../context.ts';
+import type { Meter } from '../ports.ts';
+import type { Slot } from '../quota/ledger.ts';
+import { createRetry, type RetryResult } from './retry.ts';
+import type { TransportResult } from './transport.ts';
+import { createUpstreams } from './upstreams.ts';
 
-const answered = (status: number, headers: string[] = []): Sent => {
-  return { kind: 'answered', status, headers, body: null, headersAt: 0 as MonotonicMs };
+const RULES = {
+  origin: 'http://core.test',
+  retries: { most: 2, budgetPercent: 100 },
+  breaker: { enabled: true, failurePercent: 50, minimum: 3, windowMs: 10_000, openMs: 1_000, longestMs: 1_000 },
+  maxInFlight: 10,
 };
-const failed = (reason: SendFailure, mayHaveLeft: boolean): Sent => {
-  return { kind: 'failed', reason, mayHaveLeft, internal: '' };
-};
-const WRITES = ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'get'];
-const READS = ['GET', 'HEAD'];
-const repeated = (methods: readonly string[], sent: Sent, payload: Buffer | Readable | null = null) =>
-  methods.filter((method) => mayBeRepeated({ method, payload }, sent));
+const LOST: TransportResult = { kind: 'failed', reason: 'protocol', mayHaveLeft: true, internal: '' };
+const TIMEOUT_MS = 1_000;
 
-describe('what is sent again', () => {
-  test('of any method only what can not have left; a write that may have left never, whatever came of it', () => {
-    expect(repeated([...WRITES, ...READS], failed('unreachable', false))).toEqual([...WRITES, ...READS]);
-    const REASONS = ['unreachable', 'timeout', 'protocol', 'hung_up', 'body_too_large', 'body_broken'] as const;
-    for (const reason of REASONS) expect(repeated(WRITES, failed(reason, true)), reason).toEqual([]);
-    for (let status = 200; status < 600; status += 1) expect(repeated(WRITES, answered(status))).toEqual([]);
+/** One request whose attempts take as long and end as the test says. */
+function resending(outcomes: readonly (readonly [tookMs: number, sent: TransportResult | Error])[]) {
+  const clock = new ManualClock();
+  const upstreams = createUpstreams({
+    upstreams: new Map([['core', RULES]]),
+    clock,
+    random: () => 0.5,
+    log: { debug() {}, info() {}, warn() {}, error() {} },
   });
-
-  test('of reads what lost its connection, and 502, 503 and 504: neither a 429 nor a 500', () => {
-    expect(repeated(READS, failed('protocol', true))).toEqual(READS);
-    const statuses = Array.from({ length: 400 }, (_, i) => 200 + i);
-    expect(statuses.filter((status) => repeated(READS, answered(status)).length > 0)).toEqual([502, 503, 504]);
-  });
-
-  test('not what used up its time, left or not, and not what failed for its caller', () => {
-    for (const reason of ['timeout', 'hung_up', 'body_too_large', 'body_broken'] as const) {
-      for (const left of [true, false]) expect(repeated([...READS, ...WRITES], failed(reason, left))).toEqual([]);
+  const slots = { given: 0, refunded: 0 };
+  const slot = (): Slot => {
+    slots.given += 1;
+    const refund = (): void => {
+      slots.refunded += 1;
+    };
+    return { settle() {}, lose() {}, refund };
+  };
+  const timeouts: number[] = [];
+  const retries: string[] = [];
+  const meter = { upstreamRetry: (_: string, reason: string) => void retries.push(reason) } as unknown as Meter;
+  const resend = createRetry({ upstreams, clock, random: () => 0.5, meter });
+  const context = {
+    ...{ method: 'GET', payload: null, waitTerms: DEFAULT_WAIT_TERMS, record: newAccessRecord(), trace: null },
+    disconnect: { happened: false, onDisconnect: () => () => {} },
+    route: { upstream: { id: 'core', timeoutMs: TIMEOUT_MS } },
+    admitAgain: () => ({ kind: 'admitted', slot: slot() }),
+  };
+  const run = (): Promise<RetryResult> =>
+    resend(context as unknown as Parameters<typeof resend>[0], slot(), async (_slot, timeoutMs) => {
+      const [tookMs, sent] = outcomes[timeouts.length] ?? [0, LOST];
+      timeouts.push(timeoutMs);
+      clock.advance(tookMs);
+      if (sent instanceof Error) throw sent;
+      return sent;
+    });
+  const settle = async (ended: Promise<unknown>): Promise<void> => {
+    let done = false;
+    void ended
+      .catch(() => null)
+      .then(() => {
+        done = true;
+      });
+    for (let i = 0; i < 50 && !done; i += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!done && clock.pending > 0) clock.advance(10);
     }
-  });
+  };
+  const breaker = () => upstreams.of('core').breaker.state(clock.monotonic()).kind;
+  return { clock, upstreams, run, settle, timeouts, retries, slots, breaker };
+}
 
-  test('not a body that is not in memory', () => {
-    expect(repeated(['POST'], failed('unreachable', false), Buffer.from('{}'))).toEqual(['POST']);
-    expect(repeated(['POST', 'GET'], failed('unreachable', false), Readable.from(['{}']))).toEqual([]);
-  });
-});
-
-describe('the pause before it', () => {
-  test('is anything up to a bound that doubles, and a second at most', () => {
-    const lost = failed('protocol', true);
-    expect([0, 1, 2, 9].map((repeats) => pauseBefore(repeats, lost, () => 0.5))).toEqual([50, 100, 200, 500]);
-    expect(pauseBefore(0, lost, () => 0)).toBe(0);
-  });
-
-  test('is what upstream asks for, where that is longer; a date is too long', () => {
-    const asked = (value: string) => pauseBefore(0, answered(503, ['Retry-After', value]), () => 0.5);
-    expect([asked('2'), asked('0'), asked('soon'), asked('Wed, 21 Oct 2026 07:28:00 GMT')]).toEqual([
-      2_000,
-      50,
-      Number.POSITIVE_INFINITY,
-      Number.POSITIVE_INFINITY,
+describe('sending again', () => {
+  test('stays within the timeout of the upstream, pauses and all attempts together', async () => {
+    const it = resending([
+      [600, LOST],
+      [340, LOST],
     ]);
+    const ended = it.run();
+    await it.settle(ended);
+    expect(await ended).toBe(LOST);
+    // A pause of 50 ms in between; what was left after the second was shorter than the next pause.
+    expect(it.timeouts).toEqual([1_000, 350]);
+    expect([it.slots.given, it.retries]).toEqual([2, ['protocol']]);
+  });
+
+  test('ends when the breaker opens by it, and takes no slot for what is not sent', async () => {
+    const it = resending([
+      [10, LOST],
+      [10, LOST],
+      [10, LOST],
+    ]);
+    const first = it.run();
+    await it.settle(first);
+    expect([it.timeouts.length, it.breaker(), it.slots.given]).toEqual([3, 'open', 3]);
+    const second = await it.run();
+    expect([second.kind, it.timeouts.length]).toEqual(['broken', 3]);
+    expect([it.slots.given, it.slots.refunded]).toEqual([4, 1]);
+  });
+
+  test('of a probe that fails by a fault of our own does not keep the breaker half-open', async () => {
+    const it = resending([
+      [0, LOST],
+      [0, LOST],
+      [0, LOST],
+      [0, new Error('ours')],
+      [0, new Error('ours')],
+    ]);
+    await it.settle(it.run());
+    it.clock.advance(1_000);
+    for (let i = 0; i < 2; i += 1) await expect(it.run()).rejects.toThrow('ours');
+    expect(it.breaker()).toBe('half-open');
+    expect(it.upstreams.of('core').breaker.retryAfterMs('read', it.clock.monotonic())).toBe(null);
   });
 });

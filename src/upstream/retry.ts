@@ -1,43 +1,126 @@
 import { Readable } from 'node:stream';
-import { headerOf } from '../exchange.ts';
-import type { Uploaded } from './payload.ts';
-import type { Sent } from './sender.ts';
+import type { Clock, MonotonicMs } from '../clock.ts';
+import type { ClientDisconnect, WithWaitTerms } from '../context.ts';
+import type { Meter } from '../ports.ts';
+import type { Slot } from '../quota/ledger.ts';
+import type { Admitted } from '../quota/quota.ts';
+import type { Routed } from '../routing/match-route.ts';
+import { riskOf } from './avoid-broken.ts';
+import type { AttemptResult } from './circuit-breaker.ts';
+import type { WithPayload } from './request-body.ts';
+import { isRetryable, retryDelayMs } from './retry-policy.ts';
+import type { TransportResult } from './transport.ts';
+import type { UpstreamState, Upstreams } from './upstreams.ts';
 
-/** One that a caller would repeat with the same effect. PUT and DELETE are so by RFC 9110, and not by every API's practice. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD']);
+export interface RetryOptions {
+  readonly upstreams: Upstreams;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly meter: Meter;
+}
 
-/** What an ingress says of an application that is away for a moment. A 500 is its own, and would be one again. */
-const PASSING: ReadonlySet<number> = new Set([502, 503, 504]);
+/** What came of it, or `broken`: nothing was sent, and the slot is unspent. */
+export type RetryResult = TransportResult | { readonly kind: 'broken'; readonly retryAfterMs: number };
 
-/** The first pause is 100 ms at most, the second 200 ms: a restart of a pod behind an ingress is seldom shorter. */
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 1_000;
+/** One attempt with this slot, in what is left of the upstream's timeout. */
+export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
-/**
- * Whether a request may be sent once more after this came of it: it is idempotent, or no byte of it can have left. What used
- * up its time is not repeated, nor what failed for the caller's sake, nor what is not in memory any more.
- */
-export function mayBeRepeated({ method, payload }: Uploaded & { readonly method: string }, sent: Sent): boolean {
-  if (payload instanceof Readable) return false;
-  if (sent.kind === 'answered') return IDEMPOTENT.has(method) && PASSING.has(sent.status);
-  if (sent.reason !== 'unreachable' && sent.reason !== 'protocol') return false;
-  return !sent.mayHaveLeft || IDEMPOTENT.has(method);
+interface Resendable extends Routed, WithWaitTerms, WithPayload, Admitted {
+  readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number } };
 }
 
 /**
- * Full jitter: anything from nothing to a bound that doubles, or all who failed together would come back together. Upstream
- * may ask for more with Retry-After.
- *
- * @param repeats how often it was repeated before
+ * Sends a request, and again what may be repeated, as long as there are retries, a budget, a slot for each of them, time within
+ * the upstream's timeout, and a caller. Where one of these is lacking, the failure at hand is the answer.
  */
-export function pauseBefore(repeats: number, sent: Sent, random: () => number): number {
-  const ownMs = random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** repeats);
-  return Math.max(ownMs, sent.kind === 'answered' ? askedFor(sent.headers) : 0);
+export function createRetry(options: RetryOptions) {
+  const { upstreams, clock, random, meter } = options;
+
+  const observed = (
+    { breaker }: UpstreamState,
+    context: Resendable,
+    slot: Slot,
+    attempt: SendAttempt,
+    timeoutMs: number,
+  ): RetryResult | Promise<RetryResult> => {
+    const passage = breaker.pass(riskOf(context), clock.monotonic());
+    if (passage.kind === 'refused') {
+      slot.refund();
+      return { kind: 'broken', retryAfterMs: passage.retryAfterMs };
+    }
+    // Reported whatever happens: a probe that never ended would keep the breaker half-open for ever.
+    const report = (verdict: AttemptResult): void => breaker.report(passage, verdict, clock.monotonic());
+    try {
+      return attempt(slot, timeoutMs).then(
+        (sent) => {
+          report(attemptResultOf(sent));
+          return sent;
+        },
+        (error: unknown) => {
+          report('void');
+          throw error;
+        },
+      );
+    } catch (error) {
+      report('void');
+      throw error;
+    }
+  };
+
+  /** A slot for one more attempt, after a pause; null: there is none. */
+  const oneMore = async (state: UpstreamState, context: Resendable, pauseMs: number): Promise<Slot | null> => {
+    if (!(await pause(clock, pauseMs, context.disconnect))) return null;
+    const now = clock.monotonic();
+    if (state.breaker.retryAfterMs(riskOf(context), now) !== null || !state.retryBudget.take(now)) return null;
+    const again = await context.admitAgain();
+    return again.kind === 'admitted' ? again.slot : null;
+  };
+
+  return async (context: Resendable, first: Slot, attempt: SendAttempt): Promise<RetryResult> => {
+    const { id, timeoutMs } = context.route.upstream;
+    const state = upstreams.of(id);
+    const until = (clock.monotonic() + timeoutMs) as MonotonicMs;
+    let result = await observed(state, context, first, attempt, timeoutMs);
+    state.retryBudget.deposit();
+    for (let repeats = 0; repeats < state.rules.retries.most; repeats += 1) {
+      if (result.kind === 'broken' || !isRetryable(context, result)) return result;
+      const pauseMs = retryDelayMs(repeats, result, random);
+      if (clock.monotonic() + pauseMs >= until) return result;
+      const slot = await oneMore(state, context, pauseMs);
+      if (slot === null) return result;
+      const leftMs = until - clock.monotonic();
+      if (leftMs <= 0) {
+        slot.refund();
+        return result;
+      }
+      const next = await observed(state, context, slot, attempt, leftMs);
+      // Another's failure has opened the breaker while the ledger was asked.
+      if (next.kind === 'broken') return result;
+      if (result.kind === 'answered' && result.body instanceof Readable) result.body.destroy();
+      meter.upstreamRetry(id, result.kind === 'answered' ? String(result.status) : result.reason);
+      result = next;
+    }
+    return result;
+  };
 }
 
-/** A date, or what is no number of seconds, would need a clock both agree on for a pause of a second: too long to wait for. */
-function askedFor(headers: readonly string[]): number {
-  const value = headerOf(headers, 'retry-after');
-  if (value === undefined) return 0;
-  return /^\d{1,6}$/.test(value.trim()) ? Number(value) * 1000 : Number.POSITIVE_INFINITY;
+/** 429 and 4xx come of an upstream that is well. What the caller broke off says nothing. */
+export function attemptResultOf(sent: TransportResult): AttemptResult {
+  if (sent.kind === 'answered') return sent.status >= 500 ? 'failed' : 'good';
+  return sent.reason === 'unreachable' || sent.reason === 'timeout' || sent.reason === 'protocol' ? 'failed' : 'void';
+}
+
+/** False: the caller has left, and nobody waits for what would come of it. */
+function pause(clock: Clock, ms: number, disconnect: ClientDisconnect): Promise<boolean> {
+  if (disconnect.happened) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const cancel = clock.after(ms, () => {
+      stopListening();
+      resolve(true);
+    });
+    const stopListening = disconnect.onDisconnect(() => {
+      cancel();
+      resolve(false);
+    });
+  });
 }

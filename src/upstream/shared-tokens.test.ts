@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import type { Log, Meter } from '../observe.ts';
+import type { Log, Meter } from '../ports.ts';
 import type { Grant } from './credentials.ts';
 import { loginCredential } from './login.ts';
 import type { LoginOutcome } from './login-call.ts';

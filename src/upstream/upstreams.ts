@@ -1,7 +1,7 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import type { Log } from '../observe.ts';
-import { Breaker, type BreakerRules, type BreakerState } from './breaker.ts';
-import { Places } from './places.ts';
+import type { Log } from '../ports.ts';
+import { type BreakerRules, type BreakerState, CircuitBreaker } from './circuit-breaker.ts';
+import { ConcurrencyLimit } from './permits.ts';
 import { RetryBudget } from './retry-budget.ts';
 
 /** How much an upstream is asked, and how often again. */
@@ -18,12 +18,12 @@ export interface UpstreamRules {
 /** What this process knows of an upstream: it lives through every reload. */
 export interface UpstreamState {
   readonly rules: UpstreamRules;
-  readonly breaker: Breaker;
-  readonly budget: RetryBudget;
-  readonly places: Places;
+  readonly breaker: CircuitBreaker;
+  readonly retryBudget: RetryBudget;
+  readonly concurrency: ConcurrencyLimit;
 }
 
-export interface UpstreamReading {
+export interface UpstreamHealth {
   readonly id: string;
   readonly breaker: BreakerState['kind'];
   /** Nothing is sent for this long; 0 unless the breaker is open. */
@@ -36,7 +36,7 @@ export interface Upstreams {
   of(id: string): UpstreamState;
   /** New rules hold at once, also for what is under way; what was learned of a host stays, unless it is another host. */
   configure(upstreams: Configured): void;
-  readings(): UpstreamReading[];
+  statuses(): UpstreamHealth[];
   /** Nobody waits any more. */
   close(): void;
 }
@@ -70,11 +70,11 @@ export function createUpstreams(options: {
     const entry: Entry = {
       rules,
       origin,
-      breaker: new Breaker(rules.breaker, random, tell),
-      budget: new RetryBudget(rules.retries.budgetPercent),
-      places: new Places(rules.maxInFlight, clock),
+      breaker: new CircuitBreaker(rules.breaker, random, tell),
+      retryBudget: new RetryBudget(rules.retries.budgetPercent),
+      concurrency: new ConcurrencyLimit(rules.maxInFlight, clock),
     };
-    if (closed) entry.places.close();
+    if (closed) entry.concurrency.close();
     return entry;
   };
 
@@ -88,13 +88,13 @@ export function createUpstreams(options: {
       }
       known.rules = rules;
       known.breaker.configure(rules.breaker);
-      known.budget.configure(rules.retries.budgetPercent);
-      known.places.resize(rules.maxInFlight);
+      known.retryBudget.configure(rules.retries.budgetPercent);
+      known.concurrency.resize(rules.maxInFlight);
       next.set(id, known);
     }
     // One that is not configured any more, as long as requests go there that a reload has overtaken.
     for (const [id, entry] of entries) {
-      if (!next.has(id) && entry.places.taken + entry.places.waiting > 0) next.set(id, entry);
+      if (!next.has(id) && entry.concurrency.inUse + entry.concurrency.waiting > 0) next.set(id, entry);
     }
     entries = next;
   };
@@ -110,17 +110,17 @@ export function createUpstreams(options: {
       return entry;
     },
     configure,
-    readings: () => {
+    statuses: () => {
       const now: MonotonicMs = clock.monotonic();
-      return [...entries].map(([id, { breaker, places }]) => {
+      return [...entries].map(([id, { breaker, concurrency: places }]) => {
         const state = breaker.state(now);
         const openForMs = state.kind === 'open' ? Math.ceil(state.until - now) : 0;
-        return { id, breaker: state.kind, openForMs, inFlight: places.taken, waiting: places.waiting };
+        return { id, breaker: state.kind, openForMs, inFlight: places.inUse, waiting: places.waiting };
       });
     },
     close() {
       closed = true;
-      for (const { places } of entries.values()) places.close();
+      for (const { concurrency: places } of entries.values()) places.close();
     },
   };
 }

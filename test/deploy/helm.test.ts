@@ -111,8 +111,8 @@ test('a package of the chart renders what the folder does', async () => {
   expect((await run('tar', ['-tzf', archive], { home: built.path })).stdout).not.toMatch(/\/ci\/|values\.types/);
 });
 
-describe('the notes', () => {
-  const notes = async (file: CiFile, values: object = {}) => {
+describe('the record', () => {
+  const record = async (file: CiFile, values: object = {}) => {
     const args = [
       'install',
       'pg',
@@ -129,7 +129,7 @@ describe('the notes', () => {
   };
 
   test('tell how to make a key, try it, and where the metrics are', async () => {
-    const said = await notes('minimal');
+    const said = await record('minimal');
     expect(said).toContain('http://pg-patchgate.gateways:8080/api/v1');
     expect(said).toMatch(/exec deploy\/pg-patchgate -- .* key create TENANT --expires 180d/);
     expect(said).toMatch(/whoami/);
@@ -139,7 +139,7 @@ describe('the notes', () => {
 
   test('warn of embedded state, of an open admin port, of logins by each replica and of proxies that are not named, and of nothing else', async () => {
     const warnings = async (file: CiFile, values?: object) =>
-      (await notes(file, values)).match(/(?<=WARNING: )[^:.]*/g) ?? [];
+      (await record(file, values)).match(/(?<=WARNING: )[^:.]*/g) ?? [];
     expect(await warnings('minimal')).toEqual(['state is embedded']);
     expect(await warnings('ha')).toEqual([]);
     expect(await warnings('ha', { admin: { auth: false }, networkPolicy: { enabled: false } })).toEqual([
@@ -150,8 +150,8 @@ describe('the notes', () => {
     ]);
     expect(await warnings('ingress')).toEqual([]);
     expect(await warnings('ingress', { config: { listen: { trustedProxies: [] } } })).toEqual(['config']);
-    expect(await notes('ingress')).toContain('https://patchgate.example.test/api/v1');
-    expect(await notes('valkey')).toContain('https://patchgate.example.test/api/v1');
+    expect(await record('ingress')).toContain('https://patchgate.example.test/api/v1');
+    expect(await record('valkey')).toContain('https://patchgate.example.test/api/v1');
   });
 });
 

@@ -25,7 +25,7 @@ const withKeys = (keys: readonly string[], more: Config = {}) => ({
 });
 const change = ({ simulator, write }: Served, more: Config) =>
   write(JSON.stringify(configuration(simulator.url, more)));
-const hangUp = ({ process }: Served) => process.child.kill('SIGHUP');
+const disconnect = ({ process }: Served) => process.child.kill('SIGHUP');
 /** Waits for loads that are good, or refused. */
 const counts = (running: Served, reloads: { ok: number; refused: number }) =>
   until(`reloads: ${JSON.stringify(reloads)}`, async () => {
@@ -61,13 +61,13 @@ describe('SIGHUP', () => {
     await using running = await served(UNWATCHED);
     expect([await running.status(BILLING_KEY), await running.status(NEW_KEY)]).toEqual([200, 401]);
     await change(running, withKeys([NEW_KEY], { ...UNWATCHED, log: { level: 'debug' } }));
-    hangUp(running);
+    disconnect(running);
     await running.process.waitFor(/"msg":"configuration reloaded"/);
     expect([await running.status(BILLING_KEY), await running.status(NEW_KEY)]).toEqual([401, 200]);
     expect(await running.reloads()).toEqual({ ok: 2, refused: 0 });
 
     await running.write('acounts: {}\nlisten: { traffic: { port: 99999 } }\ntenants: {}\n');
-    hangUp(running);
+    disconnect(running);
     const [line] = await running.process.waitFor(/\{.*"msg":"the new configuration is refused.*\}/);
     const { level, problems } = JSON.parse(line) as { level: string; problems: string[] };
     expect([level, problems.map((each) => each.split(': ').slice(0, 2).join(' ')).sort()]).toEqual([
@@ -87,7 +87,7 @@ describe('SIGHUP', () => {
     for (let i = 1; i <= 10; i++) {
       const before = statuses.length;
       await change(running, withKeys([BILLING_KEY], { ...UNWATCHED, drain: { delay: `${i}ms` } }));
-      hangUp(running);
+      disconnect(running);
       await counts(running, { ok: i + 1, refused: 0 });
       await eventually(() => statuses.length > before + 4, 'requests go on');
     }

@@ -7,13 +7,13 @@ import { createSharedDrops } from '../../src/adapters/redis/drops.ts';
 import { createSharedFlights } from '../../src/adapters/redis/flights.ts';
 import { LEASE_MS } from '../../src/adapters/redis/followed.ts';
 import { openListener } from '../../src/adapters/redis/listener.ts';
-import type { Dropped } from '../../src/cache/drops.ts';
-import type { HowLanded } from '../../src/cache/flights.ts';
-import type { Boarded } from '../../src/cache/options.ts';
+import type { FetchResultKind } from '../../src/cache/coalescing.ts';
+import type { Invalidation } from '../../src/cache/invalidation-log.ts';
+import type { Announced } from '../../src/cache/options.ts';
 import { NEVER_STALE } from '../../src/cache/rules.ts';
-import type { CacheEntry, StoredAnswer } from '../../src/cache/store.ts';
+import type { CacheEntry, StoredResponse } from '../../src/cache/store.ts';
 import { systemClock } from '../../src/clock.ts';
-import type { Meter } from '../../src/observe.ts';
+import type { Meter } from '../../src/ports.ts';
 import { splitPath } from '../../src/routing/pattern.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisCluster, redisServer, until } from '../support/redis.ts';
@@ -79,11 +79,21 @@ async function replica({ prefix, deaf = false, server: own = server, nodes }: Ow
     connection.close();
   });
   const touched = (path: string, since: number) =>
-    !drops.untouchedSince('main', { segments: splitPath(path), tags: [] }, since);
-  return { name, clock, drops, answers, flights, counted, touched, connection, latest: () => drops.latest('main') };
+    !drops.isValidSince('main', { segments: splitPath(path), tags: [] }, since);
+  return {
+    name,
+    clock,
+    drops,
+    answers,
+    flights,
+    counted,
+    touched,
+    connection,
+    latest: () => drops.latestWrite('main'),
+  };
 }
 
-const A: Dropped = { patterns: [['a', '**']] };
+const A: Invalidation = { patterns: [['a', '**']] };
 const fresh = () => ({ prefix: `cache${names++}` });
 
 /** Whether a promise is settled once all that is under way in Redis has had its time. */
@@ -101,7 +111,7 @@ describe('what one replica drops', () => {
     const world = fresh();
     const [one, two, three] = [await replica(world), await replica(world), await replica(world)];
     const before = [two.latest(), three.latest()];
-    await one.drops.drop('main', A);
+    await one.drops.invalidate('main', A);
     expect([two.touched('/a/1', before[0] ?? 0), three.touched('/a/1', before[1] ?? 0)]).toEqual([true, true]);
     expect(two.touched('/b', before[0] ?? 0)).toBe(false);
     expect(one.touched('/a', 0)).toBe(true);
@@ -110,12 +120,12 @@ describe('what one replica drops', () => {
   test('waits for one that does not hear of it, until that one may no longer serve from memory', async () => {
     const world = fresh();
     const [one, deaf] = [await replica(world), await replica({ ...world, deaf: true })];
-    const dropped = one.drops.drop('main', A);
+    const dropped = one.drops.invalidate('main', A);
     expect(await settles(dropped)).toBe(false);
-    expect(deaf.drops.doubtSince('main')).toBeNull();
+    expect(deaf.drops.disconnectedSince('main')).toBeNull();
     // The deaf one has asked at the start alone: by then it knows itself out of touch.
     deaf.clock.advance(LEASE_MS);
-    expect(deaf.drops.doubtSince('main')).not.toBeNull();
+    expect(deaf.drops.disconnectedSince('main')).not.toBeNull();
     one.clock.advance(LEASE_MS + 100);
     expect(await settles(dropped)).toBe(true);
   });
@@ -124,7 +134,7 @@ describe('what one replica drops', () => {
     const world = fresh();
     const [one, deaf] = [await replica(world), await replica({ ...world, deaf: true })];
     const since = deaf.latest();
-    const dropped = one.drops.drop('main', A);
+    const dropped = one.drops.invalidate('main', A);
     await settles(dropped);
     expect(deaf.touched('/a', since)).toBe(false);
     deaf.clock.advance(1_000);
@@ -144,7 +154,7 @@ describe('what one replica drops', () => {
     save.disconnect();
     await own.kill();
     await until('it is noticed', async () => !one.connection.isReady());
-    await one.drops.drop('main', A);
+    await one.drops.invalidate('main', A);
     expect(one.touched('/a', one.drops.toLocal('main', position) ?? -1)).toBe(true);
     await own.start();
     await until('it can ask', async () => one.connection.isReady() && two.connection.isReady());
@@ -174,7 +184,7 @@ describe('what one replica drops', () => {
     const [one, two] = [await replica(world), await replica(world)];
     const log = `${world.prefix}:{main}:cache:drops`;
     const old = await client.dumpBuffer(log);
-    await one.drops.drop('main', A);
+    await one.drops.invalidate('main', A);
     const since = two.latest();
     await client.restore(log, 0, old ?? Buffer.alloc(0), 'REPLACE');
     one.clock.advance(1_000);
@@ -186,8 +196,8 @@ describe('what one replica drops', () => {
     const world = fresh();
     const one = await replica(world);
     const position = one.drops.toShared('main', one.latest()) ?? { base: '', at: -1 };
-    await one.drops.drop('main', A);
-    await one.drops.drop('main', { patterns: [['b']] });
+    await one.drops.invalidate('main', A);
+    await one.drops.invalidate('main', { patterns: [['b']] });
     const late = await replica(world);
     const since = late.drops.toLocal('main', position) ?? -1;
     expect([late.touched('/a/1', since), late.touched('/b', since), late.touched('/c', since)]).toEqual([
@@ -202,14 +212,16 @@ describe('what one replica drops', () => {
     const world = fresh();
     const [one, two] = [await replica(world), await replica(world)];
     await two.drops.stop();
-    expect(await settles(one.drops.drop('main', A))).toBe(true);
+    expect(await settles(one.drops.invalidate('main', A))).toBe(true);
   });
 
   test('many at a time from several replicas is dropped everywhere, in any order', async () => {
     const world = fresh();
     const all = [await replica(world), await replica(world), await replica(world)];
     const since = all.map((each) => each.latest());
-    const dropped = Array.from({ length: 60 }, (_, i) => all[i % 3]?.drops.drop('main', { patterns: [[`p${i}`]] }));
+    const dropped = Array.from({ length: 60 }, (_, i) =>
+      all[i % 3]?.drops.invalidate('main', { patterns: [[`p${i}`]] }),
+    );
     await Promise.all(dropped);
     for (const [n, each] of all.entries()) {
       for (let i = 0; i < 60; i++) expect(each.touched(`/p${i}`, since[n] ?? 0)).toBe(true);
@@ -240,17 +252,27 @@ describe('what one replica drops', () => {
 const KEY = 'main\nscope\ncore\n/a\n\napplication/json';
 type Replica = Awaited<ReturnType<typeof replica>>;
 
-function answerOf({ clock, latest }: Replica, more: Partial<StoredAnswer> = {}): StoredAnswer {
+function answerOf({ clock, latest }: Replica, more: Partial<StoredResponse> = {}): StoredResponse {
   return {
-    ...{ kind: 'answer', status: 200, headers: ['Content-Type', 'application/json'], body: Buffer.from('{"data":[]}') },
-    ...{ ownTag: '"pg-x"', tags: ['t'], stale: NEVER_STALE, initialAgeMs: 0, freshForMs: 30_000 },
-    ...{ storedAt: clock.now(), arrivedAt: clock.monotonic(), askedAt: clock.monotonic(), clearedUpTo: latest() },
+    ...{
+      kind: 'response',
+      status: 200,
+      headers: ['Content-Type', 'application/json'],
+      body: Buffer.from('{"data":[]}'),
+    },
+    ...{ generatedEtag: '"pg-x"', tags: ['t'], stale: NEVER_STALE, initialAgeMs: 0, freshForMs: 30_000 },
+    ...{
+      storedAt: clock.now(),
+      receivedAt: clock.monotonic(),
+      requestedAt: clock.monotonic(),
+      validUpToWrite: latest(),
+    },
     ...more,
   };
 }
 
-function answerIn(found: { readonly entry: CacheEntry } | undefined): StoredAnswer {
-  if (found?.entry.kind !== 'answer') throw new Error('no answer');
+function answerIn(found: { readonly entry: CacheEntry } | undefined): StoredResponse {
+  if (found?.entry.kind !== 'response') throw new Error('no answer');
   return found.entry;
 }
 
@@ -269,7 +291,7 @@ describe('an answer in Redis', () => {
     // Ten seconds pass for Redis.
     await client.pexpire(nameOf(world.prefix, KEY), 19_500);
     const found = await two.answers.get(KEY);
-    const { arrivedAt, askedAt, clearedUpTo, ...same } = answerIn(found);
+    const { receivedAt: arrivedAt, requestedAt: askedAt, validUpToWrite: clearedUpTo, ...same } = answerIn(found);
     expect(same).toEqual({ ...entry, arrivedAt: undefined, askedAt: undefined, clearedUpTo: undefined });
     expect(two.clock.monotonic() - arrivedAt).toBeGreaterThanOrEqual(10_500);
     expect(two.clock.monotonic() - arrivedAt).toBeLessThan(11_000);
@@ -299,17 +321,17 @@ describe('an answer in Redis', () => {
     const world = fresh();
     const [one, two] = [await replica(world), await replica(world)];
     const entry = answerOf(one);
-    await two.drops.drop('main', A);
+    await two.drops.invalidate('main', A);
     await stored(one, entry);
     const found = answerIn(await two.answers.get(KEY));
-    expect(two.touched('/a', found.clearedUpTo)).toBe(true);
-    expect(two.touched('/b', found.clearedUpTo)).toBe(false);
+    expect(two.touched('/a', found.validUpToWrite)).toBe(true);
+    expect(two.touched('/b', found.validUpToWrite)).toBe(false);
   });
 
   test('that varies leaves its signpost', async () => {
     const one = await replica(fresh());
-    await stored(one, { kind: 'signpost', fields: ['accept-language'] });
-    expect((await one.answers.get(KEY))?.entry).toEqual({ kind: 'signpost', fields: ['accept-language'] });
+    await stored(one, { kind: 'vary', fields: ['accept-language'] });
+    expect((await one.answers.get(KEY))?.entry).toEqual({ kind: 'vary', fields: ['accept-language'] });
   });
 
   test('that is truncated, flipped, older, of another key or none of ours is as if it were not there, and counted', async () => {
@@ -388,33 +410,33 @@ describe('an answer in Redis', () => {
   });
 });
 
-const landingOf = (boarded: Boarded) => (boarded.kind === 'theirs' ? boarded.landed : null);
+const landingOf = (boarded: Announced) => (boarded.kind === 'theirs' ? boarded.landed : null);
 
 describe('a flight of one replica', () => {
-  const never = new Promise<HowLanded>(() => {});
+  const never = new Promise<FetchResultKind>(() => {});
 
   test('is waited for by the others until it has landed, and the answer is there by then', async () => {
     const world = fresh();
     const [one, two] = [await replica(world), await replica(world)];
-    let land: (how: HowLanded) => void = () => {};
-    expect(await one.flights.board(KEY, one.latest(), new Promise((resolve) => (land = resolve)))).toMatchObject({
+    let land: (how: FetchResultKind) => void = () => {};
+    expect(await one.flights.announce(KEY, one.latest(), new Promise((resolve) => (land = resolve)))).toMatchObject({
       kind: 'ours',
     });
-    const boarded = await two.flights.board(KEY, two.latest(), never);
+    const boarded = await two.flights.announce(KEY, two.latest(), never);
     one.answers.set(KEY, answerOf(one, { body: Buffer.alloc(200_000, 'y') }), 30_000);
     land('stored');
     expect(await landingOf(boarded)).toBe('stored');
     expect(await two.answers.get(KEY)).toBeDefined();
     // Whoever looked a moment too early is told to look again.
-    const late = await two.flights.board(KEY, two.latest(), Promise.resolve('alone'));
+    const late = await two.flights.announce(KEY, two.latest(), Promise.resolve('alone'));
     expect(late).toEqual({ kind: 'ours', stored: true });
   });
 
   test('is taken for given up when its replica says nothing any more', async () => {
     const world = fresh();
     const [one, two] = [await replica(world), await replica(world)];
-    await one.flights.board(KEY, one.latest(), never);
-    const boarded = await two.flights.board(KEY, two.latest(), never);
+    await one.flights.announce(KEY, one.latest(), never);
+    const boarded = await two.flights.announce(KEY, two.latest(), never);
     const [mark] = await client.keys(`${world.prefix}*:f:*`);
     expect(await client.pttl(mark ?? '')).toBeGreaterThan(0);
     await client.del(mark ?? '');
@@ -425,7 +447,7 @@ describe('a flight of one replica', () => {
   test('is kept known for as long as it takes', async () => {
     const world = fresh();
     const one = await replica(world);
-    await one.flights.board(KEY, one.latest(), never);
+    await one.flights.announce(KEY, one.latest(), never);
     const [mark = ''] = await client.keys(`${world.prefix}*:f:*`);
     await client.pexpire(mark, 100);
     one.clock.advance(1_000);
@@ -435,9 +457,9 @@ describe('a flight of one replica', () => {
   test('from before a write is not waited for by those who ask after it', async () => {
     const world = fresh();
     const [one, two] = [await replica(world), await replica(world)];
-    await one.flights.board(KEY, one.latest(), never);
-    await one.drops.drop('main', A);
-    expect(await two.flights.board(KEY, two.latest(), never)).toMatchObject({ kind: 'ours' });
+    await one.flights.announce(KEY, one.latest(), never);
+    await one.drops.invalidate('main', A);
+    expect(await two.flights.announce(KEY, two.latest(), never)).toMatchObject({ kind: 'ours' });
   });
 
   test("is nobody else's business when Redis is away", async () => {
@@ -445,7 +467,7 @@ describe('a flight of one replica', () => {
     const one = await replica({ ...fresh(), server: own });
     await own.kill();
     await until('it is noticed', async () => !one.connection.isReady());
-    expect(await one.flights.board(KEY, one.latest(), never)).toMatchObject({ kind: 'ours' });
+    expect(await one.flights.announce(KEY, one.latest(), never)).toMatchObject({ kind: 'ours' });
   });
 });
 
@@ -454,11 +476,11 @@ test('on a Cluster all of it works alike', async () => {
   const world = { ...fresh(), nodes: cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port })) };
   const [one, two] = [await replica(world), await replica(world)];
   const since = two.latest();
-  await one.drops.drop('main', A);
+  await one.drops.invalidate('main', A);
   expect(two.touched('/a', since)).toBe(true);
   await stored(one, answerOf(one));
   expect(await two.answers.get(KEY)).toBeDefined();
-  expect(await one.flights.board(KEY, one.latest(), Promise.resolve('alone'))).toMatchObject({ kind: 'ours' });
+  expect(await one.flights.announce(KEY, one.latest(), Promise.resolve('alone'))).toMatchObject({ kind: 'ours' });
 }, 60_000);
 
 test('a listener of a Cluster comes back when the node it listens to, or all of them, were gone', async () => {

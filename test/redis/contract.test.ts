@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createMemoryLedger } from '../../src/adapters/memory/ledger.ts';
-import type { Log, Meter } from '../../src/observe.ts';
+import type { Log, Meter } from '../../src/ports.ts';
 import type {
   AccountQuota,
   Decision,

@@ -2,7 +2,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { openListener } from '../../src/adapters/redis/listener.ts';
 import { systemClock } from '../../src/clock.ts';
-import type { Log } from '../../src/observe.ts';
+import type { Log } from '../../src/ports.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';
 
 const cleanUps: (() => void)[] = [];

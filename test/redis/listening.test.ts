@@ -42,7 +42,7 @@ async function gate(to: number, onSubscribe: (caller: Socket, turn: number) => b
   return {
     port,
     turns: () => turns,
-    hangUp: () => sockets.forEach((socket) => void socket.destroy()),
+    disconnect: () => sockets.forEach((socket) => void socket.destroy()),
     /** Nobody is connected any more: each has seen that this side is gone, and closed its own. */
     isLeft: () => [...sockets].every(({ closed }) => closed),
     [Symbol.asyncDispose]: () =>
@@ -74,7 +74,7 @@ test('a connection that is lost while it begins to listen again ends nothing, an
   };
   listener.listen('news', { message: () => {}, began });
   await until('it listens', async () => times === 1);
-  between.hangUp();
+  between.disconnect();
   await until('it listens again', async () => times === 2);
   expect(between.turns()).toBe(4);
   listener.close();
@@ -95,7 +95,7 @@ test('a connection to a Sentinel that is lost is not made anew by itself, which 
     log: quiet,
   });
   await until('it listens to the Sentinel', async () => connection.isReady() && between.turns() === 1);
-  between.hangUp();
+  between.disconnect();
   await until('it is gone', async () => between.isLeft());
   const client = set.master.client();
   // With that to the server it is made anew, time and again until it works.

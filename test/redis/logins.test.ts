@@ -6,7 +6,7 @@ import { openListener } from '../../src/adapters/redis/listener.ts';
 import { createSharedLogins, type SharedLogins } from '../../src/adapters/redis/logins.ts';
 import type { SealingKey } from '../../src/adapters/redis/seal.ts';
 import { systemClock } from '../../src/clock.ts';
-import type { Log, Meter } from '../../src/observe.ts';
+import type { Log, Meter } from '../../src/ports.ts';
 import { Secret } from '../../src/secret.ts';
 import type { FailedLogin } from '../../src/upstream/rest.ts';
 import type { Claimed, SharedLogin } from '../../src/upstream/shared-login.ts';

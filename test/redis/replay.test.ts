@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createMemoryReplays } from '../../src/adapters/memory/replay.ts';
+import { createMemoryIdempotencyStore } from '../../src/adapters/memory/idempotency.ts';
 import { openRedis, type RedisConnection } from '../../src/adapters/redis/connection.ts';
 import { createSharedReplays } from '../../src/adapters/redis/replay.ts';
-import type { Claim, Ending, ReplayStore } from '../../src/replay/store.ts';
+import type { IdempotencyStore, KeyedWrite, WriteOutcome } from '../../src/idempotency/store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';
 
@@ -25,14 +25,14 @@ const DAY = 86_400_000;
 let runs = 0;
 
 interface Course {
-  readonly store: ReplayStore;
+  readonly store: IdempotencyStore;
   pass(ms: number): Promise<void>;
 }
 
 const kinds: Record<string, () => Course> = {
   memory: () => {
     const clock = new ManualClock();
-    const store = createMemoryReplays({ maxBytes: 1_000_000, keepMs: DAY, clock });
+    const store = createMemoryIdempotencyStore({ maxBytes: 1_000_000, keepMs: DAY, clock });
     return { store, pass: async (ms) => clock.advance(ms) };
   },
   Redis: () => {
@@ -51,12 +51,12 @@ const kinds: Record<string, () => Course> = {
   },
 };
 
-const claim = (more: Partial<Claim> = {}): Claim => ({
+const claim = (more: Partial<KeyedWrite> = {}): KeyedWrite => ({
   ...{ account: 'main', id: 'key-of-one', fingerprint: 'body', owner: `owner${runs++}`, leaseMs: 120_000 },
   ...more,
 });
 const FIRST = { status: 201, headers: ['Content-Type', 'application/json'], body: Buffer.from([0, 255, 10, 13]) };
-const ANSWERED: Ending = { kind: 'answered', first: FIRST };
+const ANSWERED: WriteOutcome = { kind: 'answered', first: FIRST };
 
 /** One suite for both: what the stage relies on. */
 describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, open) => {
@@ -72,7 +72,7 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
     const first = claim();
     await store.begin(first);
     await pass(60_000);
-    expect(await store.end(first, ANSWERED)).toBe(true);
+    expect(await store.complete(first, ANSWERED)).toBe(true);
     await pass(DAY - 1_000);
     expect(await store.begin(claim())).toEqual({ kind: 'replay', first: FIRST });
     await pass(1_000);
@@ -87,7 +87,7 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
     ] as const) {
       const first = claim({ id });
       await store.begin(first);
-      await store.end(first, { kind: 'answered', first: { ...FIRST, body } });
+      await store.complete(first, { kind: 'answered', first: { ...FIRST, body } });
       expect(await store.begin(claim({ id }))).toEqual({ kind: 'replay', first: { ...FIRST, body } });
     }
   });
@@ -97,7 +97,7 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
     const first = claim();
     await store.begin(first);
     expect((await store.begin(claim({ fingerprint: 'other' }))).kind).toBe('mismatch');
-    await store.end(first, ANSWERED);
+    await store.complete(first, ANSWERED);
     expect((await store.begin(claim({ fingerprint: 'other' }))).kind).toBe('mismatch');
   });
 
@@ -105,7 +105,7 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
     const { store } = open();
     const first = claim();
     await store.begin(first);
-    await store.end(first, { kind: 'released' });
+    await store.complete(first, { kind: 'released' });
     expect((await store.begin(claim())).kind).toBe('go');
   });
 
@@ -113,7 +113,7 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
     const { store, pass } = open();
     const first = claim();
     await store.begin(first);
-    await store.end(first, { kind: 'lost' });
+    await store.complete(first, { kind: 'lost' });
     expect((await store.begin(claim())).kind).toBe('unknown');
     await pass(DAY - 1_000);
     expect((await store.begin(claim())).kind).toBe('unknown');
@@ -127,14 +127,14 @@ describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, o
     expect((await store.begin(claim())).kind).toBe('conflict');
     await pass(1_001);
     expect((await store.begin(claim())).kind).toBe('unknown');
-    await store.end(first, ANSWERED);
+    await store.complete(first, ANSWERED);
     expect((await store.begin(claim())).kind).toBe('replay');
   });
 
   test('only whoever holds a claim can end it', async () => {
     const { store } = open();
     await store.begin(claim());
-    await store.end(claim(), { kind: 'released' });
+    await store.complete(claim(), { kind: 'released' });
     expect((await store.begin(claim())).kind).toBe('conflict');
   });
 
@@ -152,7 +152,7 @@ describe('in Redis', () => {
     const first = claim();
     await store.begin(first);
     await server.client().del('forgot:{main}:replay:key-of-one');
-    await store.end(first, ANSWERED);
+    await store.complete(first, ANSWERED);
     expect(await store.begin(claim())).toEqual({ kind: 'replay', first: FIRST });
   });
 
@@ -167,7 +167,7 @@ describe('in Redis', () => {
     const key = 'broken:{main}:replay:key-of-one';
     const first = claim();
     await store.begin(first);
-    await store.end(first, ANSWERED);
+    await store.complete(first, ANSWERED);
     const good = await redis.hgetallBuffer(key);
     const spoil: Record<string, string>[] = [
       { v: '2' },
@@ -195,7 +195,7 @@ describe('in Redis', () => {
     const redis = server.client();
     const key = 'ends:{main}:replay:key-of-one';
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
-    await store.end(first, { kind: 'lost' });
+    await store.complete(first, { kind: 'lost' });
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
   });
 
@@ -208,12 +208,12 @@ describe('in Redis', () => {
 
 test('in memory those that ended longest ago make room, those under way never do', async () => {
   const clock = new ManualClock();
-  const store = createMemoryReplays({ maxBytes: 10_000, keepMs: DAY, clock });
+  const store = createMemoryIdempotencyStore({ maxBytes: 10_000, keepMs: DAY, clock });
   await store.begin(claim({ id: 'under way' }));
   for (let i = 0; i < 50; i++) {
     const each = claim({ id: `ended ${i}` });
     await store.begin(each);
-    await store.end(each, { kind: 'answered', first: { ...FIRST, body: Buffer.alloc(500) } });
+    await store.complete(each, { kind: 'answered', first: { ...FIRST, body: Buffer.alloc(500) } });
   }
   expect((await store.begin(claim({ id: 'under way' }))).kind).toBe('conflict');
   expect((await store.begin(claim({ id: 'ended 49' }))).kind).toBe('replay');

@@ -1,25 +1,25 @@
 import { createMemoryCache } from '../../src/adapters/memory/cache.ts';
-import { BriefMemory } from '../../src/cache/brief.ts';
-import { cacheAnswers } from '../../src/cache/cache.ts';
-import { createDrops } from '../../src/cache/drops.ts';
-import { fetchAnswers, type Sendable } from '../../src/cache/fetch.ts';
-import { Flights, NOBODY_LEAVES } from '../../src/cache/flights.ts';
-import type { Cacheable, CacheOptions } from '../../src/cache/options.ts';
+import { ExpiringSet } from '../../src/cache/brief.ts';
+import { Coalescing, NEVER_DISCONNECTS } from '../../src/cache/coalescing.ts';
+import { cacheFill, type Sendable } from '../../src/cache/fill.ts';
+import { createInvalidationLog } from '../../src/cache/invalidation-log.ts';
+import { cacheLookup } from '../../src/cache/lookup.ts';
+import type { CacheableContext, CacheOptions } from '../../src/cache/options.ts';
 import { type CacheRule, NEVER_STALE, type StaleWindows } from '../../src/cache/rules.ts';
-import { Caller } from '../../src/edge/caller.ts';
 import {
-  type Answer,
-  emptyNotes,
+  type ClientDisconnect,
   extend,
-  type HangUp,
   headerOf,
-  type OnTerms,
-  type Outcome,
-  type Received,
-  type Refusal,
-  type Terms,
-} from '../../src/exchange.ts';
-import type { Meter } from '../../src/observe.ts';
+  newAccessRecord,
+  type ProxyResponse,
+  type Rejection,
+  type RequestContext,
+  type Result,
+  type WaitTerms,
+  type WithWaitTerms,
+} from '../../src/context.ts';
+import { Caller } from '../../src/edge/caller.ts';
+import type { Meter } from '../../src/ports.ts';
 import { parsePattern, splitPath } from '../../src/routing/pattern.ts';
 import { ManualClock } from './manual-clock.ts';
 
@@ -39,38 +39,38 @@ export function rule(
 export interface Asked {
   readonly method?: string;
   readonly path?: string;
-  readonly headers?: Received['headers'];
+  readonly headers?: RequestContext['headers'];
   readonly account?: string;
   readonly tenant?: string;
-  readonly hangUp?: HangUp;
+  readonly disconnect?: ClientDisconnect;
 }
 
 /** What arrives at an upstream whose answers a test writes. */
-export type Upstream = (exchange: Sendable) => Outcome | Promise<Outcome>;
+export type Upstream = (context: Sendable) => Result | Promise<Result>;
 
 /** Who comes through the quota; a test may refuse, or wait. Default: everybody, at once. */
-export type Gate = (exchange: Cacheable, terms: Terms) => Refusal | null | Promise<Refusal | null>;
+export type Gate = (context: CacheableContext, terms: WaitTerms) => Rejection | null | Promise<Rejection | null>;
 
 /** Both halves of the cache, with a quota between them and an upstream below, that a test stands in for. */
 export function caching(upstream: Upstream, options: Partial<CacheOptions> & { readonly gate?: Gate } = {}) {
   const { gate = () => null, ...more } = options;
   const clock = new ManualClock();
   const saved: string[] = [];
-  const known: Partial<Meter> = { callSaved: (tenant, by) => void saved.push(`${tenant} ${by}`) };
+  const known: Partial<Meter> = { requestAvoided: (tenant, by) => void saved.push(`${tenant} ${by}`) };
   const meter = new Proxy(known, { get: (own, name: keyof Meter) => own[name] ?? (() => {}) }) as Meter;
   const memory = createMemoryCache({ maxBytes: 1_000_000, clock, meter });
   const background: Promise<unknown>[] = [];
   const full: CacheOptions = {
     store: memory,
-    drops: createDrops(),
-    flights: new Flights(),
-    others: null,
-    lone: new BriefMemory(clock),
-    failing: new BriefMemory(clock),
-    scope: '',
+    invalidations: createInvalidationLog(),
+    coalescing: new Coalescing(),
+    replicas: null,
+    notShareable: new ExpiringSet(clock),
+    failing: new ExpiringSet(clock),
+    namespace: '',
     rules: [rule('GET /**', 30_000)],
     maxEntryBytes: 1000,
-    unheardMs: 5_000,
+    maxDisconnectedAgeMs: 5_000,
     lateArrivalMs: 15_000,
     clock,
     meter,
@@ -79,19 +79,19 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
   };
   const fetched: Sendable[] = [];
   let refunded = 0;
-  const lower = fetchAnswers<Sendable>(full)((exchange) => {
-    fetched.push(exchange);
-    return upstream(exchange);
+  const lower = cacheFill<Sendable>(full)((context) => {
+    fetched.push(context);
+    return upstream(context);
   });
-  const handler = cacheAnswers<Cacheable>(full)((exchange) => {
+  const handler = cacheLookup<CacheableContext>(full)((context) => {
     const slot = { refund: () => void refunded++ };
-    const pass = (refusal: Refusal | null) => refusal ?? lower(extend(exchange, { slot }));
-    const asked = gate(exchange, (exchange as Cacheable & OnTerms).terms);
+    const pass = (refusal: Rejection | null) => refusal ?? lower(extend(context, { slot }));
+    const asked = gate(context, (context as CacheableContext & WithWaitTerms).waitTerms);
     return asked instanceof Promise ? asked.then(pass) : pass(asked);
   });
   const askNow = (asked: Asked = {}) => {
-    const { method = 'GET', path = '/a', headers = {}, account = 'main', hangUp = NOBODY_LEAVES } = asked;
-    const exchange = {
+    const { method = 'GET', path = '/a', headers = {}, account = 'main', disconnect = NEVER_DISCONNECTS } = asked;
+    const context = {
       method,
       path,
       target: path,
@@ -100,19 +100,19 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
       query: '',
       segments: splitPath(path),
       body: null,
-      hangUp,
-      notes: { ...emptyNotes(), tenant: asked.tenant ?? 'one' },
+      disconnect,
+      record: { ...newAccessRecord(), tenant: asked.tenant ?? 'one' },
       trace: null,
       route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 } },
-    } as unknown as Cacheable;
-    return handler(exchange);
+    } as unknown as CacheableContext;
+    return handler(context);
   };
-  const ask = async (asked?: Asked) => (await askNow(asked)) as Answer;
+  const ask = async (asked?: Asked) => (await askNow(asked)) as ProxyResponse;
   const status = async (asked?: Asked) => headerOf((await ask(asked)).headers ?? [], 'cache-status');
   return {
     clock,
     memory,
-    drops: full.drops,
+    drops: full.invalidations,
     ask,
     askNow,
     status,

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { createRedisLedger, type RedisLedger } from '../../src/adapters/redis/ledger.ts';
 import type { LedgerConnection } from '../../src/adapters/redis/link.ts';
-import type { Log, Meter } from '../../src/observe.ts';
+import type { Log, Meter } from '../../src/ports.ts';
 import type { AccountQuota, Ask, Decision, LedgerPlan, TenantQuota, UpstreamLimit } from '../../src/quota/ledger.ts';
 import { ManualClock } from './manual-clock.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createKeyRing, type KeyEntry } from '../../src/auth/keys.ts';
+import { createKeyStore, type KeyEntry } from '../../src/auth/key-store.ts';
 import { BILLING_KEY, type Config, configuration, eventually, run, sha256 } from '../support/gateway.ts';
 import { rawRequest, sendRaw } from '../support/raw-http.ts';
 
@@ -64,7 +64,7 @@ test('a key is found by the digest of all of it and by nothing else: no comparis
       };
     },
   });
-  const ring = createKeyRing(watchedEntries);
+  const ring = createKeyStore(watchedEntries);
   for (const key of ['right-ke', 'right-keyy', 'wrong', 'right-key'])
     expect(ring.find(key)).toBe(key === 'right-key' ? entry : undefined);
   expect(asked).toEqual(['right-ke', 'right-keyy', 'wrong', 'right-key'].map(sha256));

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
+import { respond } from '../../src/context.ts';
 import { createTraffic } from '../../src/edge/traffic.ts';
-import { answer } from '../../src/exchange.ts';
 import { watched } from '../support/aftermath.ts';
 import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
 import { dial } from '../support/raw-socket.ts';
@@ -57,11 +57,11 @@ describe('a slow caller', () => {
       clientAddress: () => '192.0.2.1',
       scheme: () => 'http',
       ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
-      handler: () => async (exchange) => {
-        for await (const _ of exchange.body!.open());
-        return answer(200, [], null);
+      handler: () => async (context) => {
+        for await (const _ of context.body!.open());
+        return respond(200, [], null);
       },
-      whoami: () => () => answer(200, [], null),
+      whoami: () => () => respond(200, [], null),
       observer: { started() {}, finished() {} },
       tracer: null,
     });

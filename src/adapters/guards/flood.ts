@@ -1,4 +1,4 @@
-import type { FloodGuard } from '../../auth/guards.ts';
+import type { FloodLimit } from '../../auth/guards.ts';
 import type { Clock } from '../../clock.ts';
 import type { Counter } from './counter.ts';
 
@@ -19,12 +19,12 @@ interface Tally {
  * Counts every request of a tenant without asking anybody: bundles go to the counter that replicas share, and what comes
  * back blocks the tenant for the rest of the second. Tenants come from the configuration: the map is bounded by it.
  */
-export function createFloodGuard(options: {
+export function createFloodLimit(options: {
   readonly counter: Counter;
   readonly clock: Clock;
   /** Requests a second. */
   readonly limit: number;
-}): FloodGuard {
+}): FloodLimit {
   const { counter, clock, limit } = options;
   const tallies = new Map<string, Tally>();
   let bundling = false;

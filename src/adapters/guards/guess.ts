@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
-import type { GuessGuard } from '../../auth/guards.ts';
+import type { FailedAuthLimit } from '../../auth/guards.ts';
 import type { Clock } from '../../clock.ts';
 import type { Counter } from './counter.ts';
 
@@ -12,7 +12,13 @@ const MOST_ADDRESSES = 10_000;
  * Blocks an address that has presented too many keys that open nothing. Counting takes its time; refusing does not: who is
  * blocked is known here, and on other replicas from the address's next failure there.
  */
-export function createGuessGuard({ counter, clock }: { readonly counter: Counter; readonly clock: Clock }): GuessGuard {
+export function createFailedAuthLimit({
+  counter,
+  clock,
+}: {
+  readonly counter: Counter;
+  readonly clock: Clock;
+}): FailedAuthLimit {
   const blockedUntil = new LRUCache<string, number>({ max: MOST_ADDRESSES });
   const seen = new Set<string>();
   let seenUntil = 0;

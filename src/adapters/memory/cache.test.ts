@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
-import type { CacheEntry, StoredAnswer } from '../../cache/store.ts';
-import type { Meter } from '../../observe.ts';
+import type { CacheEntry, StoredResponse } from '../../cache/store.ts';
+import type { Meter } from '../../ports.ts';
 import { createMemoryCache } from './cache.ts';
 
 function memory(maxBytes = 100_000) {
@@ -11,20 +11,20 @@ function memory(maxBytes = 100_000) {
     cacheOperation: (tier: string, outcome: string) => counted.push(`${tier} ${outcome}`),
   } as unknown as Meter;
   const store = createMemoryCache({ maxBytes, clock, meter });
-  const entry = (bodyBytes: number, headers: string[] = []): StoredAnswer => ({
-    kind: 'answer',
+  const entry = (bodyBytes: number, headers: string[] = []): StoredResponse => ({
+    kind: 'response',
     status: 200,
     headers,
     body: Buffer.alloc(bodyBytes),
     storedAt: clock.now(),
-    arrivedAt: clock.monotonic(),
-    askedAt: clock.monotonic(),
+    receivedAt: clock.monotonic(),
+    requestedAt: clock.monotonic(),
     initialAgeMs: 0,
     freshForMs: 1000,
     stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, staleIfThrottledMs: 0 },
-    ownTag: null,
+    generatedEtag: null,
     tags: [],
-    clearedUpTo: 0,
+    validUpToWrite: 0,
   });
   return { clock, counted, store, entry };
 }
@@ -53,7 +53,7 @@ describe('memory', () => {
     ['bodies', ({ entry }) => ['key', entry(5000)]],
     ['headers', ({ entry }) => ['key', entry(0, ['X', 'x'.repeat(2500)])]],
     ['keys', ({ entry }) => ['k'.repeat(2500), entry(0)]],
-    ['signposts', () => ['k'.repeat(2500), { kind: 'signpost', fields: ['origin'] }]],
+    ['signposts', () => ['k'.repeat(2500), { kind: 'vary', fields: ['origin'] }]],
   ])('is bounded in bytes, and %s count', (_name, make) => {
     const m = memory(50_000);
     for (let i = 0; i < 100; i++) {
@@ -86,7 +86,7 @@ describe('memory', () => {
   test('counts an answer once, also one that varies', () => {
     const { clock, counted, store, entry } = memory();
     void store.get('key');
-    store.set('key', { kind: 'signpost', fields: ['origin'] }, 1000);
+    store.set('key', { kind: 'vary', fields: ['origin'] }, 1000);
     store.set('variant', entry(1), 1000);
     void store.get('key');
     void store.get('variant');

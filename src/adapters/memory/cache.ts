@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { CacheEntry, CacheStore } from '../../cache/store.ts';
 import type { Clock } from '../../clock.ts';
-import type { Meter } from '../../observe.ts';
+import type { Meter } from '../../ports.ts';
 
 /** Objects, list nodes and map slots around an entry, measured roughly: what keeps many small entries from being free. */
 const OVERHEAD_BYTES = 512;
@@ -9,7 +9,7 @@ const OVERHEAD_BYTES = 512;
 /** Answers at once: what is found here costs no promise on the way of a hit. */
 export interface MemoryCache extends CacheStore {
   get(key: string): CacheEntry | undefined;
-  beyond(key: string): null;
+  getShared(key: string): null;
   size(): { readonly entries: number; readonly bytes: number };
 }
 
@@ -23,7 +23,7 @@ export function createMemoryCache(options: {
   if (!(options.maxBytes >= 1)) {
     // A cache of no size is no cache; lru-cache would take 0 for unbounded.
     const size = () => ({ entries: 0, bytes: 0 });
-    return { get: () => undefined, beyond: () => null, set: () => {}, delete: () => {}, size };
+    return { get: () => undefined, getShared: () => null, set: () => {}, delete: () => {}, size };
   }
   const entries = new LRUCache<string, Held>({
     maxSize: options.maxBytes,
@@ -46,10 +46,10 @@ export function createMemoryCache(options: {
       const entry = live(key);
       if (entry === undefined) meter.cacheOperation('memory', 'miss');
       // A signpost is not an answer yet: the look-up of its variant is what counts.
-      else if (entry.kind === 'answer') meter.cacheOperation('memory', 'hit');
+      else if (entry.kind === 'response') meter.cacheOperation('memory', 'hit');
       return entry;
     },
-    beyond: () => null,
+    getShared: () => null,
     set(key, entry, keepMs) {
       const size = sizeOf(key, entry);
       if (size > options.maxBytes) {
@@ -59,7 +59,7 @@ export function createMemoryCache(options: {
         return;
       }
       entries.set(key, { entry, until: clock.monotonic() + keepMs }, { size });
-      if (entry.kind === 'answer') meter.cacheOperation('memory', 'store');
+      if (entry.kind === 'response') meter.cacheOperation('memory', 'store');
     },
     delete: (key) => void entries.delete(key),
     size: () => ({ entries: entries.size, bytes: entries.calculatedSize }),
@@ -75,7 +75,7 @@ interface Held {
 /** Strings are counted as two bytes a character, the worst case. */
 function sizeOf(key: string, entry: CacheEntry): number {
   let bytes = OVERHEAD_BYTES + key.length * 2;
-  if (entry.kind === 'signpost') return bytes + entry.fields.join().length * 2;
+  if (entry.kind === 'vary') return bytes + entry.fields.join().length * 2;
   for (const item of entry.headers) bytes += item.length * 2;
   return bytes + entry.body.length;
 }

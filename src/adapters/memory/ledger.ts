@@ -1,5 +1,5 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import type { Log, Meter } from '../../observe.ts';
+import type { Log, Meter } from '../../ports.ts';
 import { AccountState, type Receipt } from '../../quota/account.ts';
 import {
   type AccountView,

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { accountOf } from '../../cache/key.ts';
 import { NEVER_STALE } from '../../cache/rules.ts';
-import type { CacheEntry, StoredAnswer } from '../../cache/store.ts';
+import type { CacheEntry, StoredResponse } from '../../cache/store.ts';
 import type { Clock, EpochMs, MonotonicMs } from '../../clock.ts';
-import type { Meter } from '../../observe.ts';
+import type { Meter } from '../../ports.ts';
 import { decode, encode, type Head } from './answer-codec.ts';
 import type { SharedDrops } from './drops.ts';
 import { Room } from './room.ts';
@@ -39,7 +39,7 @@ export function createSharedAnswers(options: {
       return;
     }
     try {
-      const bytes = await encode(head, entry.kind === 'answer' ? entry.body : Buffer.alloc(0));
+      const bytes = await encode(head, entry.kind === 'response' ? entry.body : Buffer.alloc(0));
       await client.set(nameOf(options.prefix, key), bytes, 'PX', Math.ceil(keepMs));
       count('store');
     } catch {
@@ -50,13 +50,13 @@ export function createSharedAnswers(options: {
   /** Null: what has been dropped since it was asked for is not known to the others under this log. */
   const headOf = (key: string, entry: CacheEntry, keepMs: number): Omit<Head, 'gzip' | 'bodyBytes'> | null => {
     const account = accountOf(key);
-    if (entry.kind === 'signpost') {
-      const position = drops.toShared(account, drops.latest(account));
+    if (entry.kind === 'vary') {
+      const position = drops.toShared(account, drops.latestWrite(account));
       return position === null ? null : { ...SIGNPOST, key, fields: entry.fields, keepMs, position };
     }
-    const position = drops.toShared(account, entry.clearedUpTo);
+    const position = drops.toShared(account, entry.validUpToWrite);
     if (position === null) return null;
-    const { status, headers, ownTag, tags, storedAt, initialAgeMs, freshForMs, stale } = entry;
+    const { status, headers, generatedEtag: ownTag, tags, storedAt, initialAgeMs, freshForMs, stale } = entry;
     return {
       ...{
         key,
@@ -72,39 +72,39 @@ export function createSharedAnswers(options: {
         keepMs,
         position,
       },
-      tookMs: entry.arrivedAt - entry.askedAt,
-      heldMs: clock.monotonic() - entry.arrivedAt,
+      tookMs: entry.receivedAt - entry.requestedAt,
+      heldMs: clock.monotonic() - entry.receivedAt,
     };
   };
 
-  const entryOf = (head: Head, body: Buffer, leftMs: number): StoredAnswer | null => {
+  const entryOf = (head: Head, body: Buffer, leftMs: number): StoredResponse | null => {
     const { status, headers, ownTag, tags, initialAgeMs, freshForMs, stale } = head;
     const clearedUpTo = drops.toLocal(accountOf(head.key), head.position);
     if (status === null || clearedUpTo === null) return null;
     const arrivedAt = clock.monotonic() - head.heldMs - Math.max(0, head.keepMs - leftMs);
     return {
       ...{
-        kind: 'answer',
+        kind: 'response',
         status,
         headers: [...headers],
         body,
-        ownTag,
+        generatedEtag: ownTag,
         tags,
         initialAgeMs,
         freshForMs,
         stale,
-        clearedUpTo,
+        validUpToWrite: clearedUpTo,
       },
       storedAt: head.storedAt as EpochMs,
-      arrivedAt: arrivedAt as MonotonicMs,
-      askedAt: (arrivedAt - head.tookMs) as MonotonicMs,
+      receivedAt: arrivedAt as MonotonicMs,
+      requestedAt: (arrivedAt - head.tookMs) as MonotonicMs,
     };
   };
 
   return {
     async get(key) {
       // A replica that is not in touch can not tell what was dropped.
-      if (!options.isReady() || drops.doubtSince(accountOf(key)) !== null) return undefined;
+      if (!options.isReady() || drops.disconnectedSince(accountOf(key)) !== null) return undefined;
       try {
         const reply = await runForBytes(client, scripts.getAnswer, [nameOf(options.prefix, key)]);
         const [bytes, leftMs] = reply as [Buffer | null, number];
@@ -141,7 +141,7 @@ const SIGNPOST = {
 };
 
 function signpostOf({ fields }: Head): CacheEntry | null {
-  return fields.length === 0 ? null : { kind: 'signpost', fields };
+  return fields.length === 0 ? null : { kind: 'vary', fields };
 }
 
 /** In the slot of its account, should this be a Cluster. */

@@ -1,4 +1,4 @@
-import type { Log } from '../../observe.ts';
+import type { Log } from '../../ports.ts';
 import type { Listener } from './listener.ts';
 import type { Client } from './scripts.ts';
 

@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from 'node:tls';
 import { Cluster, Redis } from 'ioredis';
-import type { Log } from '../../observe.ts';
+import type { Log } from '../../ports.ts';
 import type { Secret } from '../../secret.ts';
 
 interface HostAndPort {

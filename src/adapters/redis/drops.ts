@@ -1,4 +1,4 @@
-import { createDrops, type Drops } from '../../cache/drops.ts';
+import { createInvalidationLog, type InvalidationLog } from '../../cache/invalidation-log.ts';
 import type { MonotonicMs } from '../../clock.ts';
 import { Followed, type FollowOptions, type SharedPosition } from './followed.ts';
 
@@ -12,7 +12,7 @@ import { Followed, type FollowOptions, type SharedPosition } from './followed.ts
  *
  * A log that was lost gets a new name (`base`): then nothing is known of what was dropped before, and everything is.
  */
-export interface SharedDrops extends Drops {
+export interface SharedDrops extends InvalidationLog {
   /** Follows these accounts from now on, and no others. Resolves when each was asked for once. */
   follow(accounts: readonly string[]): Promise<void>;
   /** Asks for all at once: something may have been missed. */
@@ -29,7 +29,7 @@ const FOLLOW_MS = 1_000;
 
 export function createSharedDrops(options: FollowOptions): SharedDrops {
   const { clock, bus } = options;
-  const local = createDrops();
+  const local = createInvalidationLog();
   const accounts = new Map<string, Followed>();
   let stopped = false;
 
@@ -48,14 +48,14 @@ export function createSharedDrops(options: FollowOptions): SharedDrops {
   clock.after(FOLLOW_MS, tick);
 
   return {
-    latest: local.latest,
-    untouchedSince: local.untouchedSince,
-    drop(account, dropped) {
+    latestWrite: local.latestWrite,
+    isValidSince: local.isValidSince,
+    invalidate(account, dropped) {
       const followed = accounts.get(account);
-      if (followed === undefined) local.drop(account, dropped);
+      if (followed === undefined) local.invalidate(account, dropped);
       return followed?.drop(dropped);
     },
-    doubtSince(account) {
+    disconnectedSince(account) {
       const followed = accounts.get(account);
       // Of an account that is not followed nothing was ever heard.
       return followed === undefined ? (0 as MonotonicMs) : followed.doubtSince();

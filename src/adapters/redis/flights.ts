@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import type { HowLanded } from '../../cache/flights.ts';
+import type { FetchResultKind } from '../../cache/coalescing.ts';
 import { accountOf } from '../../cache/key.ts';
-import type { Boarded, OtherFlights } from '../../cache/options.ts';
+import type { Announced, ReplicaCoalescing } from '../../cache/options.ts';
 import type { Clock } from '../../clock.ts';
 import { nameOf, type SharedAnswers } from './answers.ts';
 import type { Bus } from './bus.ts';
@@ -16,7 +16,7 @@ const LOOK_MS = 500;
 /** Nothing upstream takes longer. */
 const LONGEST_MS = 600_000;
 
-const HOW: ReadonlySet<string> = new Set<HowLanded>(['stored', 'alone', 'failed', 'again']);
+const HOW: ReadonlySet<string> = new Set<FetchResultKind>(['stored', 'alone', 'failed', 'again']);
 
 /**
  * Flights as all replicas see them: a key in Redis as long as one is under way, and a word to all when it has landed. Where
@@ -31,14 +31,14 @@ export function createSharedFlights(options: {
   readonly prefix: string;
   readonly replica: string;
   readonly clock: Clock;
-}): OtherFlights {
+}): ReplicaCoalescing {
   const { client, answers, bus, drops, prefix, replica, clock } = options;
   /** Bounded by the requests in flight. */
-  const waiting = new Map<string, Set<(how: HowLanded) => void>>();
+  const waiting = new Map<string, Set<(how: FetchResultKind) => void>>();
 
   bus.onMessage((message) => {
     if (message.kind !== 'landed' || message.by === replica) return;
-    const how = HOW.has(message.how) ? (message.how as HowLanded) : 'again';
+    const how = HOW.has(message.how) ? (message.how as FetchResultKind) : 'again';
     for (const each of [...(waiting.get(message.flight) ?? [])]) each(how);
   });
 
@@ -57,16 +57,18 @@ export function createSharedFlights(options: {
   };
 
   /** How the flight ends; begun before it is known whether there is one, for the word may come at any time. */
-  const listen = (name: string): { readonly theirs: Promise<HowLanded>; readonly watch: () => void; stop(): void } => {
+  const listen = (
+    name: string,
+  ): { readonly theirs: Promise<FetchResultKind>; readonly watch: () => void; stop(): void } => {
     let cancel = (): void => {};
-    let end: (how: HowLanded) => void = () => {};
+    let end: (how: FetchResultKind) => void = () => {};
     const stop = (): void => {
       cancel();
       const all = waiting.get(name);
       all?.delete(end);
       if (all?.size === 0) waiting.delete(name);
     };
-    const theirs = new Promise<HowLanded>((resolve) => {
+    const theirs = new Promise<FetchResultKind>((resolve) => {
       end = (how) => {
         stop();
         resolve(how);
@@ -84,7 +86,7 @@ export function createSharedFlights(options: {
     return { theirs, watch: look, stop };
   };
 
-  const tell = async (name: string, token: string, landed: Promise<HowLanded>): Promise<void> => {
+  const tell = async (name: string, token: string, landed: Promise<FetchResultKind>): Promise<void> => {
     const stop = keep(name, token);
     try {
       const how = await landed;
@@ -100,7 +102,7 @@ export function createSharedFlights(options: {
   };
 
   return {
-    async board(key, since, landed) {
+    async announce(key, since, landed) {
       if (!options.isReady()) return BY_ITSELF;
       const position = drops.toShared(accountOf(key), since);
       // Whoever asks after a write does not wait for what was asked for before it.
@@ -124,4 +126,4 @@ export function createSharedFlights(options: {
   };
 }
 
-const BY_ITSELF: Boarded = { kind: 'ours', stored: false };
+const BY_ITSELF: Announced = { kind: 'ours', stored: false };

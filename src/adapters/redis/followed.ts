@@ -1,6 +1,6 @@
-import { type Dropped, EVERYTHING, type LocalDrops } from '../../cache/drops.ts';
+import { EVERYTHING, type Invalidation, type LocalInvalidationLog } from '../../cache/invalidation-log.ts';
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import type { Log } from '../../observe.ts';
+import type { Log } from '../../ports.ts';
 import type { Bus, Message } from './bus.ts';
 import { type Client, runScript, scripts } from './scripts.ts';
 
@@ -33,7 +33,7 @@ const MOST_PENDING = 100;
 interface Pending {
   /** The latest drop here before it. */
   readonly before: number;
-  readonly dropped: Dropped;
+  readonly dropped: Invalidation;
 }
 
 /** A drop that waits for other replicas. */
@@ -49,7 +49,7 @@ type DropReply = [...FollowReply, others: (string | number)[]];
 /** The log of one account as it is known here: see drops.ts. */
 export class Followed {
   readonly #account: string;
-  readonly #local: LocalDrops;
+  readonly #local: LocalInvalidationLog;
   readonly #options: FollowOptions;
   readonly #keys: readonly string[];
   #base = '';
@@ -64,7 +64,7 @@ export class Followed {
   readonly #doneBy = new Map<string, number>();
   readonly #waiting = new Set<Waiting>();
 
-  constructor(account: string, local: LocalDrops, options: FollowOptions) {
+  constructor(account: string, local: LocalInvalidationLog, options: FollowOptions) {
     this.#account = account;
     this.#local = local;
     this.#options = options;
@@ -90,9 +90,9 @@ export class Followed {
     if (this.#options.isReady()) await this.#ask(0).catch(() => {});
   }
 
-  drop(dropped: Dropped): Promise<void> {
-    const before = this.#local.latest(this.#account);
-    this.#local.drop(this.#account, dropped);
+  drop(dropped: Invalidation): Promise<void> {
+    const before = this.#local.latestWrite(this.#account);
+    this.#local.invalidate(this.#account, dropped);
     const pending = { before, dropped };
     this.#pending.push(pending);
     return this.#tell(pending);
@@ -129,7 +129,10 @@ export class Followed {
     const mark = this.#marks.findLast((each) => each.at <= at);
     if (mark === undefined) return null;
     // What is known from here on alone has not been compared with.
-    return Math.min(mark === this.#marks.at(-1) ? this.#local.latest(this.#account) : mark.local, this.#firstPending());
+    return Math.min(
+      mark === this.#marks.at(-1) ? this.#local.latestWrite(this.#account) : mark.local,
+      this.#firstPending(),
+    );
   }
 
   #firstPending(): number {
@@ -195,10 +198,10 @@ export class Followed {
     if (base !== this.#base || from > this.#at) {
       // What happened between what is known and what is told nobody can say.
       if (this.#base !== '') this.#options.log.warn({ account: this.#account }, LOST);
-      this.#local.drop(this.#account, EVERYTHING);
+      this.#local.invalidate(this.#account, EVERYTHING);
       this.#base = base;
       this.#at = from;
-      this.#marks = [{ at: from, local: this.#local.latest(this.#account) }];
+      this.#marks = [{ at: from, local: this.#local.latestWrite(this.#account) }];
       this.#doneBy.clear();
     }
     for (let at = Math.max(from, this.#at) + 1; at <= latest; at++) this.#apply(at, drops[at - from - 1] ?? '');
@@ -206,8 +209,8 @@ export class Followed {
 
   #apply(at: number, drop: string): void {
     this.#at = at;
-    this.#local.drop(this.#account, parseDrop(drop));
-    this.#marks.push({ at, local: this.#local.latest(this.#account) });
+    this.#local.invalidate(this.#account, parseDrop(drop));
+    this.#marks.push({ at, local: this.#local.latestWrite(this.#account) });
     if (this.#marks.length > 4_000) this.#marks = this.#marks.slice(-2_000);
   }
 
@@ -253,7 +256,7 @@ export class Followed {
 const LOST = 'Redis has lost what was dropped: the cache of this replica begins anew';
 
 /** What can not be read may have meant anything. */
-function parseDrop(text: string): Dropped {
+function parseDrop(text: string): Invalidation {
   try {
     const { patterns, tags } = JSON.parse(text) as { patterns: unknown; tags: unknown };
     const lists = Array.isArray(patterns) && patterns.every((each) => areTexts(each)) && areTexts(tags);

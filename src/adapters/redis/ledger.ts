@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../clock.ts';
-import type { Log, Meter } from '../../observe.ts';
+import type { Log, Meter } from '../../ports.ts';
 import {
   type AccountView,
   type Ask,

@@ -1,4 +1,4 @@
-import type { Log, Meter } from '../../observe.ts';
+import type { Log, Meter } from '../../ports.ts';
 import type { Secret } from '../../secret.ts';
 import { type FailedLogin, FIRST_REST_MS, LONGEST_REST_MS } from '../../upstream/rest.ts';
 import type { Claimed, NewToken, Rest, SharedLogin } from '../../upstream/shared-login.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Log, Meter } from '../../observe.ts';
+import type { Log, Meter } from '../../ports.ts';
 import type { SharedLogin } from '../../upstream/shared-login.ts';
 import type { Bus } from './bus.ts';
 import { type LoginIdentity, openLogin } from './login.ts';

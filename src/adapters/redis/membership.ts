@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts';
-import type { Log } from '../../observe.ts';
+import type { Log } from '../../ports.ts';
 import type { AccountQuota } from '../../quota/ledger.ts';
 import type { Link } from './link.ts';
 import type { OwnSlots } from './own-slots.ts';

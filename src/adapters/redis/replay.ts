@@ -1,4 +1,4 @@
-import type { Begun, Claim, FirstAnswer, ReplayStore } from '../../replay/store.ts';
+import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse } from '../../idempotency/store.ts';
 import { type Client, runForBytes, scripts } from './scripts.ts';
 
 const VERSION = '1';
@@ -12,9 +12,9 @@ export function createSharedReplays(options: {
   readonly isReady: () => boolean;
   readonly prefix: string;
   readonly keepMs: number;
-}): ReplayStore {
+}): IdempotencyStore {
   const { client, keepMs } = options;
-  const keysOf = ({ account, id }: Claim) => [`${options.prefix}:{${account}}:replay:${id}`];
+  const keysOf = ({ account, id }: KeyedWrite) => [`${options.prefix}:{${account}}:replay:${id}`];
 
   return {
     async begin(claim) {
@@ -26,7 +26,7 @@ export function createSharedReplays(options: {
         return { kind: 'unavailable' };
       }
     },
-    async end(claim, ending) {
+    async complete(claim, ending) {
       const first = ending.kind === 'answered' ? ending.first : null;
       const told = first === null ? [] : [first.status, JSON.stringify(first.headers), first.body?.length ?? 0];
       const body = first === null || first.body === null ? [] : [first.body];
@@ -43,7 +43,7 @@ export function createSharedReplays(options: {
   };
 }
 
-function begunOf(reply: unknown): Begun {
+function begunOf(reply: unknown): BeginResult {
   const [kind, status, headers, bytes, body] = reply as (Buffer | null | undefined)[];
   switch (String(kind)) {
     case 'go':
@@ -60,7 +60,7 @@ function begunOf(reply: unknown): Begun {
   }
 }
 
-function firstOf(status: number, headers: string, bytes: number, body: Buffer | null): FirstAnswer | null {
+function firstOf(status: number, headers: string, bytes: number, body: Buffer | null): RecordedResponse | null {
   if (!Number.isInteger(status) || status < 200 || status > 599) return null;
   if (body !== null && body.length !== bytes) return null;
   try {

@@ -1,4 +1,4 @@
-import type { Meter } from '../../observe.ts';
+import type { Meter } from '../../ports.ts';
 import type { AccountState, Receipt } from '../../quota/account.ts';
 import { TOKEN, TokenBucket, waitFor } from '../../quota/bucket.ts';
 import { holdAfter } from '../../quota/hold.ts';

@@ -2,18 +2,18 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../clock.ts';
-import type { Sent } from '../../upstream/sender.ts';
+import type { TransportResult } from '../../upstream/transport.ts';
 import { Attempt } from './attempt.ts';
 
 /** As undici calls it. */
 function attempted() {
-  let resolve: (sent: Sent) => void = () => {};
-  const sent = new Promise<Sent>((resolved) => {
+  let resolve: (sent: TransportResult) => void = () => {};
+  const sent = new Promise<TransportResult>((resolved) => {
     resolve = resolved;
   });
   const request = {
     ...{ origin: 'http://upstream.test', method: 'POST', target: '/', headers: [], body: null },
-    ...{ timeoutMs: 5_000, hangUp: null },
+    ...{ timeoutMs: 5_000, disconnect: null },
   };
   const attempt = new Attempt(request, systemClock, resolve);
   const controller: Dispatcher.DispatchController = {
@@ -35,7 +35,7 @@ test('an answer that breaks in the turn it began in is a failure that may have b
 
 test('an answer that breaks later is half an answer, and its reader hears of it', async () => {
   const { breakOff, sent } = attempted();
-  const { body } = (await sent) as Extract<Sent, { kind: 'answered' }>;
+  const { body } = (await sent) as Extract<TransportResult, { kind: 'answered' }>;
   breakOff();
   expect(body).toBeInstanceOf(Readable);
   await expect((body as Readable).toArray()).rejects.toThrow('other side closed');

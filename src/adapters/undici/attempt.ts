@@ -1,13 +1,13 @@
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import { BodyTooLarge, type HeaderList } from '../../exchange.ts';
-import type { Outbound, SendFailure, Sent } from '../../upstream/sender.ts';
+import { BodyTooLarge, type HeaderList } from '../../context.ts';
+import type { OutboundRequest, TransportFailure, TransportResult } from '../../upstream/transport.ts';
 
 /** Why we ended an attempt ourselves; it reaches the handler as the error of the abort. */
 class Ended extends Error {
-  readonly reason: SendFailure;
-  constructor(reason: SendFailure, message: string) {
+  readonly reason: TransportFailure;
+  constructor(reason: TransportFailure, message: string) {
     super(message);
     this.reason = reason;
   }
@@ -19,9 +19,9 @@ class Ended extends Error {
  * back to see whether more follows.
  */
 export class Attempt implements Dispatcher.DispatchHandler {
-  readonly #request: Outbound;
+  readonly #request: OutboundRequest;
   readonly #clock: Clock;
-  readonly #resolve: (sent: Sent) => void;
+  readonly #resolve: (sent: TransportResult) => void;
   /** Null until undici puts the request on a connection; from then on a byte may have left. */
   #controller: Dispatcher.DispatchController | null = null;
   /** Resolved, or handed over to a stream. */
@@ -37,13 +37,13 @@ export class Attempt implements Dispatcher.DispatchHandler {
   /** Set when the attempt ended before undici put it on a connection: it must not be written any more. */
   #cancelled: Ended | null = null;
 
-  constructor(request: Outbound, clock: Clock, resolve: (sent: Sent) => void) {
+  constructor(request: OutboundRequest, clock: Clock, resolve: (sent: TransportResult) => void) {
     this.#request = request;
     this.#clock = clock;
     this.#resolve = resolve;
     this.#timer = this.#startTimer();
-    if (request.hangUp)
-      this.#stopListening = request.hangUp.onHangUp(() => this.#end(new Ended('hung_up', 'caller left')));
+    if (request.disconnect)
+      this.#stopListening = request.disconnect.onDisconnect(() => this.#end(new Ended('client_closed', 'caller left')));
   }
 
   /** The caller left before the request was handed to undici. */
@@ -110,7 +110,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
 
   /** The stream's reader lost interest before the end. */
   abandon(): void {
-    if (!this.#complete) this.#end(new Ended('hung_up', 'reader left'));
+    if (!this.#complete) this.#end(new Ended('client_closed', 'reader left'));
   }
 
   #startStreaming(): void {
@@ -203,7 +203,7 @@ function headerStrings(raw: Dispatcher.DispatchController['rawHeaders']): Header
 }
 
 /** Foreign errors are told apart here, once, by code. */
-function classify(error: Error, started: boolean): SendFailure {
+function classify(error: Error, started: boolean): TransportFailure {
   if (error instanceof Ended) return error.reason;
   if (error instanceof BodyTooLarge) return 'body_too_large';
   if (!started) return 'unreachable';

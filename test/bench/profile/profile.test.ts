@@ -5,7 +5,7 @@ import { ownerOf } from './groups.mjs';
 import { profileText } from './report.mjs';
 
 const frame = (functionName: string, url = '', lineNumber = 0) => ({ functionName, url, lineNumber, columnNumber: 0 });
-const SERVE = 'file:///app/dist/cache/serve.js';
+const SERVE = 'file:///app/dist/cache/cached-response.js';
 const node = (id: number, callFrame: ReturnType<typeof frame>, children: number[] = []) => ({
   id,
   callFrame,
@@ -58,7 +58,7 @@ test('self time adds up by function, wherever it was called, and by owner', () =
 });
 
 test.each([
-  ['file:///app/dist/exchange.js', 'patchgate ground', 'exchange.js:1'],
+  ['file:///app/dist/context.js', 'patchgate ground', 'context.js:1'],
   ['file:///app/node_modules/undici/lib/core/util.js', 'undici', 'undici/lib/core/util.js:1'],
   [
     'file:///app/node_modules/@hono/node-server/dist/index.mjs',

@@ -18,7 +18,7 @@ const keyOf = (/** @type {number} */ i) => `main\nscope\ncore\n/api/v1/systems/$
 function entryOf(i) {
   const body = Buffer.allocUnsafeSlow(BODY).fill(i);
   return {
-    ...{ kind: 'answer', status: 200, headers: [...headers], body, ownTag: `"${i}"`, tags: [] },
+    ...{ kind: 'response', status: 200, headers: [...headers], body, ownTag: `"${i}"`, tags: [] },
     ...{ storedAt: 0, arrivedAt: 0, askedAt: 0, initialAgeMs: 0, freshForMs: 1e9, clearedUpTo: 0 },
     stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, staleIfThrottledMs: 0 },
   };

@@ -10,7 +10,7 @@ import { onOrigins } from './upstream.mjs';
 
 const HOST = 'core.upstream.test';
 const ALONE = /** @type {const} */ (['alone']);
-/** No connection is used for longer than a minute (src/adapters/undici/sender.ts); what it carries then is finished. */
+/** No connection is used for longer than a minute (src/adapters/undici/transport.ts); what it carries then is finished. */
 const FOLLOWED_MS = 60_000 + 4_000;
 const WATCHED_MS = 6_000;
 

@@ -1,0 +1,45 @@
+import type { MemoryCache } from '../adapters/memory/cache.ts';
+import type { SharedLogins } from '../adapters/redis/logins.ts';
+import type { FailedAuthLimit, FloodLimit } from '../auth/guards.ts';
+import type { KeyStore } from '../auth/key-store.ts';
+import type { CacheState } from '../cache/options.ts';
+import type { Clock } from '../clock.ts';
+import type { Settings } from '../config/model.ts';
+import type { IdempotencyStore } from '../idempotency/store.ts';
+import type { Ledger } from '../quota/ledger.ts';
+import type { WaitingRoom } from '../quota/waiting.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Redactor } from '../telemetry/redact.ts';
+import type { CredentialPool } from '../upstream/credentials.ts';
+import type { Transport } from '../upstream/transport.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { QuotaBackend } from './quota-backend.ts';
+
+/** What holds state, connections or counts: opened once by the composition root, it lives through every reload. */
+export interface SharedDependencies {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly redactor: Redactor;
+  readonly state: QuotaBackend;
+  readonly ledger: Ledger;
+  readonly room: WaitingRoom;
+  readonly sender: Transport;
+  readonly upstreams: Upstreams;
+  readonly guesses: FailedAuthLimit;
+  readonly floods: FloodLimit;
+  readonly memory: MemoryCache;
+  readonly cache: CacheState;
+  readonly replays: IdempotencyStore;
+  /** Null: nobody shares them. */
+  readonly logins: SharedLogins | null;
+}
+
+/** What a gateway is made of: what lasts, and what follows from the settings in force. */
+export interface Dependencies extends SharedDependencies {
+  readonly settings: Settings;
+  readonly keys: KeyStore;
+  readonly credentials: ReadonlyMap<string, CredentialPool>;
+}

@@ -1,0 +1,43 @@
+import { expect, test } from 'vitest';
+import { readIdempotencyKey } from './idempotency-key.ts';
+
+const keyOf = (values: readonly string[], method = 'POST') =>
+  readIdempotencyKey({
+    method,
+    rawHeaders: ['X-Other', 'x', ...values.flatMap((value) => ['idempotency-KEY', value])],
+  });
+
+test.each([
+  ['8e03978e-40d5-43e8-bc93-6894a57f9324', '8e03978e-40d5-43e8-bc93-6894a57f9324'],
+  ['"8e03978e"', '8e03978e'],
+  [' abc ', 'abc'],
+  ['"a\\"b\\\\c"', 'a"b\\c'],
+  ['a"b', 'a"b'],
+  ['k'.repeat(255), 'k'.repeat(255)],
+])('%s is the key %s', (value, key) => expect(keyOf([value])).toEqual({ kind: 'key', key }));
+
+test.each([
+  [''],
+  ['""'],
+  ['"'],
+  ['"open'],
+  ['"a\\n"'],
+  ['a b'],
+  ['a, b'],
+  ['k'.repeat(256)],
+  ['schl\u00fcssel'],
+  ['a\tb'],
+  ['a\u007f'],
+])('%j is no key', (value) => {
+  expect(keyOf([value])).toMatchObject({ kind: 'malformed' });
+});
+
+test('several are none, even if they agree', () => {
+  expect(keyOf(['a', 'a'])).toMatchObject({ kind: 'malformed' });
+});
+
+test('it means something for writes alone', () => {
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE']) expect(keyOf(['a'], method)).toMatchObject({ kind: 'key' });
+  for (const method of ['GET', 'HEAD', 'OPTIONS']) expect(keyOf(['a'], method)).toEqual({ kind: 'none' });
+  expect(keyOf([])).toEqual({ kind: 'none' });
+});

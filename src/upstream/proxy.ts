@@ -1,0 +1,207 @@
+import { Readable } from 'node:stream';
+import type { Authenticated } from '../auth/authenticate.ts';
+import type { Authorised } from '../auth/authorise.ts';
+import type { Clock, MonotonicMs } from '../clock.ts';
+import {
+  type Handler,
+  type HeaderList,
+  type Rejection,
+  type Result,
+  reject,
+  respond,
+  type WithWaitTerms,
+} from '../context.ts';
+import { type Log, type Meter, type Span, traced } from '../ports.ts';
+import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
+import type { Admitted } from '../quota/quota.ts';
+import type { Routed } from '../routing/match-route.ts';
+import { rejectBreakerOpen } from './avoid-broken.ts';
+import type { WithPermit } from './concurrency-limit.ts';
+import type { CredentialPool, Grant, Held } from './credentials.ts';
+import type { WithPayload } from './request-body.ts';
+import { outboundHeaders } from './request-headers.ts';
+import { inboundHeaders } from './response-headers.ts';
+import { createRetry } from './retry.ts';
+import type { Transport, TransportFailure, TransportResult } from './transport.ts';
+import type { Upstreams } from './upstreams.ts';
+
+export type ProxyContext = Routed & Authenticated & Authorised & WithWaitTerms & WithPayload & Admitted & WithPermit;
+
+export interface ProxyOptions {
+  readonly sender: Transport;
+  readonly upstreams: Upstreams;
+  /** By account. */
+  readonly credentials: ReadonlyMap<string, CredentialPool>;
+  /** Reads the limit fields of an answer, and counts those that cannot be read. */
+  readonly limitOf: (account: string, status: number, headers: readonly string[]) => UpstreamLimit;
+  readonly refuseQuota: (decision: Extract<Decision, { kind: 'refused' }>) => Rejection;
+  /** For a request that upstream answered with 429: the account is held by now. */
+  readonly refuseHeld: (account: string) => Rejection;
+  /** How long after we gave up a request may still arrive upstream. */
+  readonly lateArrivalMs: number;
+  /** Patchworks may hear of the trace. */
+  readonly propagate: boolean;
+  readonly clock: Clock;
+  /** 0 ≤ x < 1. */
+  readonly random: () => number;
+  readonly meter: Meter;
+  readonly log: Log;
+}
+
+type Answered = Extract<TransportResult, { kind: 'answered' }>;
+
+/**
+ * The end of the stack: credential in, send, learn from the answer. Sent once; sent again only what {@link createRetry} may
+ * repeat, or after a 401, with another credential or a fresh token, and only if the body is still in memory. A 401 was not
+ * carried out, so that is safe for every method. Each attempt is paid for.
+ */
+export function proxy(options: ProxyOptions): Handler<ProxyContext> {
+  const { sender, credentials, clock, meter } = options;
+  const resend = createRetry(options);
+
+  /** What an attempt has taught, before anyone goes on. */
+  const learn = (
+    context: ProxyContext,
+    slot: Slot,
+    startedAt: MonotonicMs,
+    span: Span | null,
+    sent: TransportResult,
+  ): TransportResult => {
+    const { upstream } = context.route;
+    span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
+    const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
+    context.record.attempts += 1;
+    context.record.upstreamMs = (context.record.upstreamMs ?? 0) + tookMs;
+    if (sent.kind === 'answered') {
+      context.record.upstreamStatus = sent.status;
+      slot.settle(options.limitOf(upstream.account, sent.status, sent.headers));
+    } else if (sent.mayHaveLeft) slot.lose((clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
+    else slot.refund();
+    const status = sent.kind === 'answered' ? sent.status : sent.reason;
+    meter.upstreamAttempt(upstream.account, upstream.id, context.method, status, tookMs / 1000);
+    return sent;
+  };
+
+  const attempt = (context: ProxyContext, held: Held, slot: Slot, timeoutMs: number): Promise<TransportResult> => {
+    const startedAt = clock.monotonic();
+    const connection = context.headers['connection'];
+    const span = context.trace === null ? null : attemptOf(context, held, context.trace);
+    return sender
+      .send({
+        origin: context.route.upstream.origin,
+        method: context.method,
+        target: context.target,
+        headers: outboundHeaders({
+          rawHeaders: context.rawHeaders,
+          connection: typeof connection === 'string' ? connection : undefined,
+          authorization: held.authorization,
+          requestId: context.requestId,
+          identity: context.route.rewriteLinks,
+          trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
+        }),
+        body: context.payload,
+        timeoutMs,
+        disconnect: context.completeAfterDisconnect === true ? null : context.disconnect,
+      })
+      .then((sent) => learn(context, slot, startedAt, span, sent));
+  };
+
+  return async (context) => {
+    const pool = credentials.get(context.route.upstream.account);
+    if (pool === undefined) throw new Error(`no credentials for account ${context.route.upstream.account}`);
+    const tried: Held[] = [];
+    let { slot } = context;
+    for (;;) {
+      const offered = pool.grant(tried);
+      const grant = offered instanceof Promise ? await traced(context.trace, 'credential', offered) : offered;
+      if (grant.kind === 'none') {
+        slot.refund();
+        return refuseGrant(grant);
+      }
+      // One that is to be carried through goes on with the next credential.
+      if (context.disconnect.happened && !(context.completeAfterDisconnect === true && tried.length > 0)) {
+        slot.refund();
+        return reject('internal', { internal: 'caller left' });
+      }
+      const { held } = grant;
+      const sent = await resend(context, slot, (paid, timeoutMs) => attempt(context, held, paid, timeoutMs));
+      if (sent.kind === 'broken') return rejectBreakerOpen(sent.retryAfterMs, options.random);
+      if (sent.kind === 'failed') return refuseFailure(sent.reason, sent.internal);
+      if (sent.status !== 401) {
+        pool.accepted(held);
+        context.permit.holdUntilClosed(sent.body);
+        return passOn(sent, () => options.refuseHeld(context.route.upstream.account));
+      }
+      discard(sent);
+      tried.push(held);
+      pool.rejected(held);
+      if (context.payload instanceof Readable) {
+        return reject('upstream_credentials_rejected', {
+          detail:
+            'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.',
+        });
+      }
+      const again = await context.admitAgain();
+      if (again.kind === 'refused') return options.refuseQuota(again);
+      slot = again.slot;
+      meter.upstreamRetry(context.route.upstream.id, 'credential');
+    }
+  };
+}
+
+const UNTRACED: HeaderList = [];
+
+function attemptOf({ method, route, record }: ProxyContext, held: Held, trace: Span): Span {
+  const { id, account, origin } = route.upstream;
+  return trace.start('send', {
+    ...{ method, route: route.template, upstream: id, account, origin, credential: held.credential },
+    ...(record.attempts > 0 && { resends: record.attempts }),
+  });
+}
+
+function passOn(sent: Answered, refuseHeld: () => Rejection): Result {
+  if (sent.status === 429) {
+    discard(sent);
+    return refuseHeld();
+  }
+  const inMemory = Buffer.isBuffer(sent.body);
+  return respond(sent.status, inboundHeaders(sent.headers, !inMemory), sent.body);
+}
+
+function refuseGrant(grant: Extract<Grant, { kind: 'none' }>): Rejection {
+  const retryAfterSeconds = Math.max(1, Math.ceil(grant.retryAfterMs / 1000));
+  switch (grant.why) {
+    case 'rejected':
+      return reject('upstream_credentials_rejected', { retryAfterSeconds });
+    case 'throttled':
+      return reject('account_quota', { retryAfterSeconds, internal: 'no slot for a login' });
+    case 'unreachable':
+      return reject('upstream_unreachable', {
+        detail: 'The gateway could not log in to Patchworks.',
+        retryAfterSeconds,
+        internal: 'login failed',
+      });
+  }
+}
+
+function refuseFailure(reason: TransportFailure, internal: string): Rejection {
+  switch (reason) {
+    case 'unreachable':
+      return reject('upstream_unreachable', { internal });
+    case 'timeout':
+      return reject('upstream_timeout', { internal });
+    case 'protocol':
+      return reject('upstream_protocol', { internal });
+    case 'body_too_large':
+      return reject('body_too_large', { internal });
+    case 'body_broken':
+      return reject('bad_request', { detail: 'The request body broke off.', internal });
+    case 'client_closed':
+      return reject('internal', { internal: 'caller left' });
+  }
+}
+
+/** An answer nobody will read: its connection must not wait for it. */
+function discard(sent: Answered): void {
+  if (sent.body instanceof Readable) sent.body.destroy();
+}

@@ -1,0 +1,126 @@
+import { describe, expect, test } from 'vitest';
+import { createCounter } from '../../src/adapters/guards/counter.ts';
+import { createFloodLimit } from '../../src/adapters/guards/flood.ts';
+import { createFailedAuthLimit } from '../../src/adapters/guards/guess.ts';
+import { BILLING_KEY, codeOf, configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { redisServer, until } from '../support/redis.ts';
+
+const guess = (i: number) => ({ headers: { Authorization: `Bearer fake-guess-${i}` } });
+const limits = (more: Record<string, unknown>) => (upstream: string) => configuration(upstream, { limits: more });
+
+describe('guessing keys', () => {
+  test('blocks the address after limits.failedKeys, right keys too, and no other address', async () => {
+    await using gateway = await run({
+      config: (upstream) =>
+        configuration(upstream, {
+          limits: { failedKeys: 5 },
+          listen: {
+            traffic: { host: '127.0.0.1', port: 0 },
+            admin: { host: '127.0.0.1', port: 0 },
+            trustedProxies: ['127.0.0.0/8'],
+          },
+        }),
+    });
+    const from = (address: string, key: string) =>
+      gateway.fetch('/_gateway/whoami', { headers: { Authorization: key, 'X-Forwarded-For': address } });
+    const statuses: number[] = [];
+    for (let i = 0; i < 5; i++) statuses.push((await from('192.0.2.1', `fake-guess-${i}`)).status);
+    expect(statuses).toEqual([401, 401, 401, 401, 401]);
+    const blocked = await from('192.0.2.1', BILLING_KEY);
+    expect([blocked.status, await codeOf(blocked)]).toEqual([429, 'address_blocked']);
+    expect(Number(blocked.headers.get('retry-after'))).toBeGreaterThanOrEqual(55);
+    expect(Number(blocked.headers.get('retry-after'))).toBeLessThanOrEqual(60);
+    expect((await from('192.0.2.2', BILLING_KEY)).status).toBe(200);
+    expect(await gateway.metric('patchgate_refusals_total', { code: 'address_blocked' })).toBe(1);
+    expect(gateway.logText()).not.toContain('fake-guess');
+  });
+
+  test('of an address counts over replicas that share a Redis', async () => {
+    await using redis = await redisServer();
+    const config = (upstream: string) =>
+      configuration(upstream, { redis: { url: redis.url }, limits: { failedKeys: 6 } });
+    await using one = await run({ config });
+    await using two = await run({ config });
+    for (let i = 0; i < 3; i++) {
+      await one.fetch('/_gateway/whoami', guess(i));
+      await two.fetch('/_gateway/whoami', guess(i));
+    }
+    // The sixth was seen by the second; the first hears of it with the next.
+    await eventually(async () => (await two.fetch('/_gateway/whoami')).status === 429, 'blocked where it was counted');
+    await one.fetch('/_gateway/whoami', guess(9));
+    await eventually(async () => (await one.fetch('/_gateway/whoami')).status === 429, 'blocked on the other');
+    expect(await one.metric('patchgate_guard_fallbacks_total')).toBe(0);
+  });
+
+  test('a missing key is no guess', async () => {
+    await using gateway = await run({ config: limits({ failedKeys: 2 }) });
+    for (let i = 0; i < 5; i++) {
+      const response = await fetch(`${gateway.url}/api/v1/flows`);
+      expect(await codeOf(response)).toBe('key_missing');
+    }
+    expect((await gateway.fetch('/_gateway/whoami')).status).toBe(200);
+  });
+
+  test('goes on being counted here while Redis is away, and that is told', async () => {
+    await using redis = await redisServer();
+    await using gateway = await run({
+      config: (upstream) => configuration(upstream, { redis: { url: redis.url }, limits: { failedKeys: 3 } }),
+    });
+    redis.stop();
+    for (let i = 0; i < 3; i++) await gateway.fetch('/_gateway/whoami', guess(i));
+    await eventually(async () => (await gateway.fetch('/_gateway/whoami')).status === 429, 'blocked');
+    expect(await gateway.metric('patchgate_guard_fallbacks_total', { guard: 'guess' })).toBe(3);
+  });
+
+  test('from one IPv6 network counts together, whatever the address', async () => {
+    const clock = new ManualClock();
+    const counter = createCounter({ name: 'guess', limit: 2, windowSeconds: 60, redis: null, onFallback: () => {} });
+    const guard = createFailedAuthLimit({ counter, clock });
+    guard.failed('2001:db8:0:1::a');
+    guard.failed('2001:db8:0:1:ffff::b');
+    await until('counted', async () => guard.blockedForMs('2001:db8:0:1::c') > 0);
+    expect(guard.blockedForMs('2001:db8:0:2::a')).toBe(0);
+    clock.advance(60_001);
+    expect(guard.blockedForMs('2001:db8:0:1::c')).toBe(0);
+  });
+});
+
+describe('a flood', () => {
+  test('of one tenant is refused above limits.flood, and no other tenant notices', async () => {
+    await using gateway = await run({ config: limits({ flood: 20 }) });
+    const responses = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/_gateway/whoami')));
+    expect(responses.filter(({ status }) => status === 200)).toHaveLength(60);
+    const refused = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/api/v1/flows')));
+    const floods = refused.filter(({ status }) => status === 429);
+    expect(floods.length).toBeGreaterThanOrEqual(30);
+    expect(await codeOf(floods[0] as Response)).toBe('flood');
+    expect(floods[0]?.headers.get('retry-after')).toBe('1');
+    expect(floods[0]?.headers.get('x-ratelimit-limit')).not.toBeNull();
+    const other = await gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: READER_KEY } });
+    expect(other.status).toBe(200);
+  });
+
+  test('is counted over replicas in bundles, not one command a request', async () => {
+    await using redis = await redisServer();
+    const client = redis.client();
+    const clock = new ManualClock();
+    const shared = { client, prefix: 'test' };
+    const guardOf = () =>
+      createFloodLimit({
+        counter: createCounter({ name: 'flood', limit: 100, windowSeconds: 1, redis: shared, onFallback: () => {} }),
+        clock,
+        limit: 100,
+      });
+    const [one, two] = [guardOf(), guardOf()];
+    const before = Number(/total_commands_processed:(\d+)/.exec(await client.info('stats'))?.[1]);
+    for (let i = 0; i < 70; i++) expect([one.blockedForMs('a'), two.blockedForMs('a')]).toEqual([0, 0]);
+    clock.advance(200);
+    await until('the bundles are counted', async () => one.blockedForMs('a') > 0 || two.blockedForMs('a') > 0);
+    const commands = Number(/total_commands_processed:(\d+)/.exec(await client.info('stats'))?.[1]) - before;
+    // Two bundles of a script with three commands in it, and what asked for the count.
+    expect(commands).toBeLessThanOrEqual(14);
+    clock.advance(1_001);
+    expect(one.blockedForMs('b')).toBe(0);
+  });
+});
