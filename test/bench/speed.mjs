@@ -1,7 +1,7 @@
-// npm run bench [-- OPTIONS]: the gateway beside raw Node, fastify, nginx, HAProxy and Varnish, in turns, on one core each.
-// A whole run writes its tables and charts into docs/; any other prints them.
+// npm run bench [-- OPTIONS]: the gateway beside raw Node, bare Hono, fastify and nginx, in turns, on one core each.
+// A whole run writes its tables and its chart into docs/; any other prints them.
 //
-//   --only hit,pass        kinds of work: hit not-modified pass post refused unknown stream
+//   --only hit,pass        kinds of work: hit pass post stream
 //   --contestants raw,…    who takes part beside the gateway
 //   --rounds 5             turns of each contestant
 //   --seconds 2            of a round
@@ -14,15 +14,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { withTools } from '../../scripts/tools.mjs';
-import { contestantsOf, leftOut } from './speed/list.mjs';
+import { contestantsOf } from './speed/list.mjs';
 import { describeMachine } from './speed/machine.mjs';
 import { reportOf, writePage } from './speed/page.mjs';
-import { startRedis } from './speed/redis.mjs';
 import { openRig } from './speed/rig.mjs';
 import { measure } from './speed/rounds.mjs';
 import { measureStreams } from './speed/stream.mjs';
 import { tableOf } from './speed/table.mjs';
-import { startUpstream } from './speed/upstream.mjs';
+import { startRedis, startUpstream } from './speed/upstream.mjs';
 import { WORK } from './speed/work.mjs';
 
 const { values } = parseArgs({
@@ -39,7 +38,7 @@ const { values } = parseArgs({
     write: { type: 'boolean', default: false },
   },
 });
-const env = withTools(['redis-server', 'nginx', 'wrk', 'h2load', 'haproxy', 'varnishd']);
+const env = withTools(['redis-server', 'nginx', 'wrk', 'h2load']);
 const plan = {
   rounds: Number(values.rounds ?? (values.short ? 2 : 5)),
   seconds: Number(values.seconds ?? (values.short ? 1 : 2)),
@@ -64,12 +63,12 @@ async function run() {
   const rig = openRig({ env, cores: { proxy, load } });
   try {
     const bench = { rig, upstream: await startUpstream(rig), redis: await startRedis(rig) };
-    const all = contestantsOf({ ...plan, redis: bench.redis.port, env });
+    const all = contestantsOf({ ...plan, redis: bench.redis });
     const { rounds, seconds } = plan;
     const machine = describeMachine(env);
     const about = all.map(({ id, name, does }) => ({ id, name, does }));
     /** @type {import('./speed/page.mjs').Results} */
-    const measured = { machine, rounds, seconds, leftOut: leftOut(env), contestants: about, kinds: {}, streams: [] };
+    const measured = { machine, rounds, seconds, contestants: about, kinds: {}, streams: [] };
     for (const work of WORK.filter(({ kind }) => plan.kinds.includes(kind))) {
       const entered = all.filter((each) => each.kinds.includes(work.kind));
       if (work.large) {
@@ -86,7 +85,6 @@ async function run() {
       measured.kinds[work.kind] = table;
       say(`\n${work.title}\n\n${tableOf(table)}\n`);
     }
-    bench.redis.close();
     return measured;
   } finally {
     rig.close();

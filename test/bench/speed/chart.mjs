@@ -12,25 +12,20 @@ const HEAD = 30;
 
 /** @param {string} id */
 const colourOf = (id) =>
-  id.startsWith('gateway') ? '#e8743b' : ['raw', 'raw-proxy', 'fastify'].includes(id) ? '#7fb069' : '#8d99ae';
+  id.startsWith('gateway') ? '#e8743b' : ['raw', 'hono', 'raw-proxy', 'fastify'].includes(id) ? '#7fb069' : '#8d99ae';
 
-/** @type {Record<'rate' | 'cpuMicros', { title: string, unit: string }>} */
-const WORDS = {
-  rate: { title: 'Requests a second on one core, beside raw Node: more is better', unit: 'requests a second' },
-  cpuMicros: { title: 'CPU time of a request, beside raw Node: less is better', unit: 'CPU a request' },
-};
+const TITLE = 'Requests a second on one core, beside raw Node: more is better';
 
 /**
  * @param {Pick<import('./page.mjs').Results, 'kinds' | 'machine'>} results
- * @param {'rate' | 'cpuMicros'} what
  * @returns {string} SVG
  */
-export function chart({ kinds, machine }, what) {
+export function chart({ kinds, machine }) {
   const groups = WORK.flatMap(({ kind, title }) => {
     const all = kinds[kind];
     const reference = all && referenceOf(all);
     if (all === undefined || reference === undefined) return [];
-    const of = (/** @type {import('./rounds.mjs').Measured} */ { rounds }) => rounds.map((each) => each[what]);
+    const of = (/** @type {import('./rounds.mjs').Measured} */ { rounds }) => rounds.map(({ rate }) => rate);
     return [{ title, reference, bars: all.map((each) => ({ ...each, ratio: ratios(of(each), of(reference)) })) }];
   });
   const most = Math.max(1, ...groups.flatMap(({ bars }) => bars.map(({ ratio }) => ratio.most)));
@@ -42,7 +37,7 @@ export function chart({ kinds, machine }, what) {
     const height = HEAD + bars.length * (BAR + GAP);
     // Below the bars and their numbers.
     parts.push(line(LEFT + scale, y + HEAD - 6, LEFT + scale, y + height - 1, 'stroke-dasharray="3 3"'));
-    parts.push(text(12, y + 18, `${title}: ${WORDS[what].unit}, × ${plain(reference.name)}`, 'font-weight="bold"'));
+    parts.push(text(12, y + 18, `${title}, × ${plain(reference.name)}`, 'font-weight="bold"'));
     y += HEAD;
     for (const { id, name, ratio } of bars) {
       const end = LEFT + ratio.median * scale;
@@ -58,9 +53,9 @@ export function chart({ kinds, machine }, what) {
     }
     y += 14;
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12" fill="#222" role="img" aria-label="${WORDS[what].title}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12" fill="#222" role="img" aria-label="${TITLE}">
 <rect width="${WIDTH}" height="${y}" fill="#ffffff"/>
-${text(12, 26, WORDS[what].title, 'font-size="16" font-weight="bold"')}
+${text(12, 26, TITLE, 'font-size="16" font-weight="bold"')}
 ${text(12, 44, `${machine.cpu}, Node ${machine.versions['Node']}, ${machine.date}; thin lines: least and most of the rounds`, 'fill="#555"')}
 ${parts.join('\n')}
 </svg>

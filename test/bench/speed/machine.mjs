@@ -19,10 +19,13 @@ export function describeMachine(env) {
     commit: commitOf(HERE),
     versions: {
       Node: process.version.slice(1),
-      ...Object.fromEntries(['undici', 'fastify', '@fastify/http-proxy'].map((name) => [name, installed(name)])),
+      ...Object.fromEntries(
+        ['undici', '@hono/node-server', 'hono', 'fastify', '@fastify/http-proxy'].map((name) => [
+          name,
+          installed(name),
+        ]),
+      ),
       nginx: asked(env, 'nginx', ['-v'], /nginx\/([\d.]+)/),
-      HAProxy: asked(env, 'haproxy', ['-v'], /version ([\d.]+)/),
-      Varnish: asked(env, 'varnishd', ['-V'], /varnish-([\d.]+)/),
       Redis: asked(env, 'redis-server', ['--version'], /v=([\d.]+)/),
       wrk: asked(env, 'wrk', ['-v'], /([\d.]+\d)/),
       h2load: asked(env, 'h2load', ['--version'], /nghttp2\/([\d.]+)/),

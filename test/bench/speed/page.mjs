@@ -1,7 +1,7 @@
-// What a run says: Markdown for docs/benchmarks.md, and a chart.
+// The results of a run as Markdown for docs/benchmarks.md, and as a chart.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decisionsIn, goodputIn, replaced } from '../sections.mjs';
+import { goodputIn, replaced } from '../sections.mjs';
 import { chart } from './chart.mjs';
 import { HERE } from './contestants/gateway.mjs';
 import { RATE } from './rate.mjs';
@@ -12,7 +12,7 @@ import { WORK } from './work.mjs';
 
 /**
  * @typedef {{
- *   machine: import('./machine.mjs').Machine, rounds: number, seconds: number, leftOut: string[],
+ *   machine: import('./machine.mjs').Machine, rounds: number, seconds: number,
  *   contestants: { id: string, name: string, does: string }[],
  *   kinds: Partial<Record<string, import('./rounds.mjs').Measured[]>>, streams: import('./stream.mjs').Streamed[],
  * }} Results
@@ -20,11 +20,7 @@ import { WORK } from './work.mjs';
 
 const PAGE = join(HERE, 'docs/benchmarks.md');
 const MIB = 1024 * 1024;
-const FILES = { rate: 'speed.svg', cpuMicros: 'speed-cpu.svg' };
-const PICTURES = [
-  `![Requests a second beside raw Node, by kind of work](${FILES.rate})`,
-  `![CPU time of a request beside raw Node, by kind of work](${FILES.cpuMicros})`,
-].join('\n\n');
+const CHART = 'speed.svg';
 /** More than this, and rates and latencies are of a machine that was busy with something else. */
 const QUIET = 0.05;
 
@@ -44,7 +40,7 @@ export function reportOf(results) {
     ...latencySections(results),
     ...(streams.length > 0 ? [`#### Downloads of 256 MiB, four in a row\n\n${streamTable(streams)}`] : []),
     `#### Processes\n\n${processTable(results)}`,
-    ['#### Who does what', ...whoDoesWhat(results)].join('\n\n'),
+    `#### Who does what\n\n${results.contestants.map(({ name, does }) => `- ${name}: ${does}.`).join('\n')}`,
   ].join('\n\n');
 }
 
@@ -63,20 +59,16 @@ function quietness({ kinds }) {
 
 /** @param {Results} results @returns {string[]} the files */
 export function writePage(results) {
-  const charts = /** @type {const} */ (['rate', 'cpuMicros']).map((what) => {
-    const file = join(HERE, 'docs', FILES[what]);
-    writeFileSync(file, chart(results, what));
-    return file;
-  });
-  const text = [PICTURES, reportOf(results)].join('\n\n');
+  const file = join(HERE, 'docs', CHART);
+  writeFileSync(file, chart(results));
+  const text = `![Requests a second beside raw Node, by kind of work](${CHART})\n\n${reportOf(results)}`;
   writeFileSync(PAGE, replaced(readFileSync(PAGE, 'utf8'), 'speed', text));
-  return [PAGE, ...charts];
+  return [PAGE, file];
 }
 
 /** @param {Results} results */
 function targetTable(results) {
-  const page = readFileSync(PAGE, 'utf8');
-  const rows = targetsOf(results, { goodput: goodputIn(page), decisions: decisionsIn(page) });
+  const rows = targetsOf(results.kinds, goodputIn(readFileSync(PAGE, 'utf8')));
   const told = (/** @type {boolean | null} */ met) => (met === null ? '–' : met ? 'met' : '**not met**');
   return [
     '| work | target | measured | |',
@@ -147,13 +139,6 @@ function processTable({ contestants, kinds, streams }) {
   });
   return ['| | ms from exec to ready | RSS MiB, idle | starts |', '|---|---|---|---|', ...rows].join('\n');
 }
-
-/** @param {Results} results */
-const whoDoesWhat = ({ contestants, leftOut }) => [
-  contestants.map(({ name, does }) => `- ${name}: ${does}.`).join('\n'),
-  'Where somebody is not in a table:',
-  leftOut.map((line) => `- ${line}`).join('\n'),
-];
 
 /** @param {readonly number[]} values @param {number} digits */
 function ranged(values, digits) {

@@ -16,10 +16,10 @@ const SETTLING_US = 500_000;
 
 /**
  * @param {import('./rig.mjs').Rig} rig
- * @param {{ port: number, question: import('./ask.mjs').Question, status: number, seconds: number }} options
+ * @param {{ port: number, question: import('./ask.mjs').Question, seconds: number }} options
  * @returns {Promise<Latency & { requests: number }>}
  */
-export async function constantRate(rig, { port, question, status, seconds }) {
+export async function constantRate(rig, { port, question, seconds }) {
   const { path, headers, body } = question;
   const log = join(rig.scratch, 'h2load.log');
   const requests = Math.ceil(RATE * (seconds + SETTLING_US / 1e6));
@@ -36,9 +36,9 @@ export async function constantRate(rig, { port, question, status, seconds }) {
   if (ended.code !== 0) throw new Error(`h2load: ${ended.stderr}`);
   const samples = parseLog(readFileSync(log, 'utf8'));
   rmSync(log);
-  const wrong = samples.filter((each) => each.status !== status).length;
+  const wrong = samples.filter((each) => each.status !== 200).length;
   if (samples.length < requests || wrong > 0) {
-    throw new Error(`h2load: ${samples.length} of ${requests} answers, ${wrong} of them not ${status}`);
+    throw new Error(`h2load: ${samples.length} of ${requests} answers, ${wrong} of them not 200`);
   }
   return { ...latencyOf(samples, INTERVAL_US), requests };
 }

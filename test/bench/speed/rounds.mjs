@@ -12,10 +12,10 @@ import { wrk } from './wrk.mjs';
  * @typedef {import('./contestants/contestant.mjs').Contestant} Contestant
  * @typedef {import('./contestants/contestant.mjs').Started} Started
  * @typedef {import('./work.mjs').Work} Work
- * @typedef {{ rig: import('./rig.mjs').Rig, upstream: import('./upstream.mjs').Upstream, redis: import('./redis.mjs').BenchRedis | null }} Bench
- * @typedef {{ contestant: Contestant, at: Started, etag: string | null, startMs: number, idleBytes: number, redisAtRest: number }} Ready `redisAtRest`: commands a second without any request
- * @typedef {{ rate: number, cpuMicros: number, busy: number, others: number, redisCommands: number | null }} Round
- *   `busy`: share of its core that the contestant had, and what other programs had of it; `redisCommands` a request, without what goes on at rest
+ * @typedef {{ rig: import('./rig.mjs').Rig, upstream: import('./upstream.mjs').Upstream, redis: number }} Bench the port of Redis
+ * @typedef {{ contestant: Contestant, at: Started, startMs: number, idleBytes: number }} Ready
+ * @typedef {{ rate: number, cpuMicros: number, busy: number, others: number }} Round shares of the core: what the
+ *   contestant had of it, and other programs
  * @typedef {import('./rate.mjs').Latency & { cpuMicros: number }} LatencyRound
  * @typedef {{ id: string, name: string, rounds: Round[], latency: LatencyRound[], startMs: number, idleBytes: number, endBytes: number }} Measured
  */
@@ -24,7 +24,7 @@ import { wrk } from './wrk.mjs';
  * @param {Bench} bench @param {Work} work @param {readonly Contestant[]} contestants
  * @returns {Promise<Ready[]>} ready, warm and answering rightly
  */
-export async function bringUp({ rig, upstream, redis }, work, contestants) {
+export async function bringUp({ rig, upstream }, work, contestants) {
   /** @type {Ready[]} */
   const all = [];
   /** @type {import('./ask.mjs').Answer | null} */
@@ -38,55 +38,35 @@ export async function bringUp({ rig, upstream, redis }, work, contestants) {
     await until(at.ready, { withinMs: 10_000, everyMs: 2, what: failed });
     const startMs = performance.now() - from;
     const idleBytes = readTree(at.pid).rssBytes;
-    const etag = work.conditional ? await etagOf(work, at) : null;
-    // The first answers fill caches and buckets, and use up the quota of who shall be refused.
+    // The first responses fill caches and buckets.
     if (!work.large)
-      await until(async () => ((await ask(at.port, questionOf(work, etag))).status === work.status ? true : null), {
-        withinMs: 10_000,
-        everyMs: 20,
-        what: () => `${contestant.name} never answers ${work.status}: ${at.said()}`,
+      await until(async () => ((await ask(at.port, questionOf(work))).status === 200 ? true : null), {
+        ...{ withinMs: 10_000, everyMs: 20 },
+        what: () => `${contestant.name} never answers 200: ${at.said()}`,
       });
-    const answer = await probe(work, at, contestant, etag);
+    const answer = await probe(work, at, contestant);
     if (contestant.id.startsWith('gateway')) sample ??= answer;
-    const redisAtRest = contestant.usesRedis && redis !== null ? await atRest(redis) : 0;
-    all.push({ contestant, at, etag, startMs, idleBytes, redisAtRest });
+    all.push({ contestant, at, startMs, idleBytes });
   }
   return all;
-}
-
-/** Heartbeats go on, with or without requests. @param {import('./redis.mjs').BenchRedis} redis */
-async function atRest(redis) {
-  const before = await redis.commands();
-  await new Promise((resolve) => setTimeout(resolve, REST_MS));
-  return (((await redis.commands()) - before - 1) * 1_000) / REST_MS;
-}
-
-/** @param {Work} work @param {Started} at */
-async function etagOf(work, at) {
-  const { headers } = await ask(at.port, questionOf(work, null));
-  if (headers.etag === undefined) return '"none"';
-  return headers.etag;
 }
 
 /**
  * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
  * @returns {Promise<Round>}
  */
-export async function round({ rig, upstream, redis }, work, { contestant, at, etag, redisAtRest }, seconds) {
-  const before = await probe(work, at, contestant, etag);
+async function round({ rig, upstream }, work, { contestant, at }, seconds) {
+  const before = await probe(work, at, contestant);
   const reachedBefore = await upstream.requests();
-  const asksRedis = contestant.usesRedis && redis !== null;
-  const commandsBefore = asksRedis ? await redis.commands() : 0;
   const cpuBefore = readTree(at.pid).cpuMs;
   const coreBefore = readCore(rig.cores.proxy);
   const from = performance.now();
-  const load = await wrk(rig, { port: at.port, question: questionOf(work, etag), seconds });
+  const load = await wrk(rig, { port: at.port, question: questionOf(work), seconds });
   const cpuMs = readTree(at.pid).cpuMs - cpuBefore;
   const coreMs = readCore(rig.cores.proxy) - coreBefore;
   const tookMs = performance.now() - from;
-  const commands = asksRedis ? (await redis.commands()) - commandsBefore - 1 : null;
   const reached = (await upstream.requests()) - reachedBefore - 1;
-  await probe(work, at, contestant, etag);
+  await probe(work, at, contestant);
   const faults = faultsOfRound(work, load, { reached, probeBytes: sizeOf(before) });
   const pretence = (await at.pretends?.()) ?? null;
   if (pretence !== null) faults.push(pretence);
@@ -96,12 +76,9 @@ export async function round({ rig, upstream, redis }, work, { contestant, at, et
     cpuMicros: (cpuMs * 1000) / load.requests,
     busy: cpuMs / (load.seconds * 1000),
     others: Math.max(0, coreMs - cpuMs) / tookMs,
-    redisCommands: commands === null ? null : Math.max(0, commands - (redisAtRest * tookMs) / 1_000) / load.requests,
   };
 }
 
-/** Some heartbeats long. */
-const REST_MS = 2_000;
 /** V8 compiles what runs often: until then a request costs several times as much. */
 const STEADY = 0.1;
 const MOST_WARM_ROUNDS = 4;
@@ -111,7 +88,7 @@ const WARM_SECONDS = 1;
  * Under load until two rounds in a row cost the same.
  * @param {Bench} bench @param {Work} work @param {Ready} ready
  */
-export async function warmUp(bench, work, ready) {
+async function warmUp(bench, work, ready) {
   let last = await round(bench, work, ready, WARM_SECONDS);
   for (let turn = 1; turn < MOST_WARM_ROUNDS; turn++) {
     const next = await round(bench, work, ready, WARM_SECONDS);
@@ -125,10 +102,9 @@ export async function warmUp(bench, work, ready) {
  * @param {Bench} bench @param {Work} work @param {Ready} ready @param {number} seconds
  * @returns {Promise<LatencyRound>}
  */
-async function latencyRound({ rig }, work, { at, etag }, seconds) {
+async function latencyRound({ rig }, work, { at }, seconds) {
   const before = readTree(at.pid).cpuMs;
-  const question = questionOf(work, etag);
-  const { requests, ...latency } = await constantRate(rig, { port: at.port, question, status: work.status, seconds });
+  const { requests, ...latency } = await constantRate(rig, { port: at.port, question: questionOf(work), seconds });
   return { ...latency, cpuMicros: ((readTree(at.pid).cpuMs - before) * 1_000) / requests };
 }
 
@@ -136,7 +112,7 @@ async function latencyRound({ rig }, work, { at, etag }, seconds) {
  * In turns; every other turn the other way round: who comes after whom is no advantage.
  * @param {number} turns @param {number} contestants @param {(contestant: number, turn: number) => Promise<void>} act
  */
-export async function inTurns(turns, contestants, act) {
+async function inTurns(turns, contestants, act) {
   for (let turn = 0; turn < turns; turn++) {
     for (let place = 0; place < contestants; place++) {
       await act(turn % 2 === 0 ? place : contestants - 1 - place, turn);
@@ -174,7 +150,6 @@ export async function measure(bench, work, contestants, options) {
     for (const [i, each] of all.entries()) of(i).entry.endBytes = readTree(each.at.pid).rssBytes;
     await inTurns(latencyRounds, all.length, async (i, turn) => {
       const { ready, entry } = of(i);
-      if (!ready.contestant.timed) return;
       const result = await latencyRound(bench, work, ready, latencySeconds);
       entry.latency.push(result);
       const [p50, p99] = [result.p50, result.p99].map((ms) => ms.toFixed(3));

@@ -51,7 +51,7 @@ export async function measureStreams(bench, work, contestants, { rounds, say }) 
  * @returns {Promise<StreamRound>}
  */
 async function download({ rig }, work, { at, contestant }) {
-  const { path, headers } = questionOf(work, null);
+  const { path, headers } = questionOf(work);
   const before = readTree(at.pid).cpuMs;
   let peakBytes = 0;
   const looking = setInterval(() => {

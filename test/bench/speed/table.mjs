@@ -3,7 +3,7 @@ import { ratios, spread } from './statistics.mjs';
 
 /** @typedef {import('./rounds.mjs').Measured} Measured */
 
-/** What the others are measured by: raw Node, or, where that is not there, an older build, or whoever is first. */
+/** What the others are measured by: an older build where there is one, then raw Node. */
 const REFERENCES = ['gateway-old', 'raw', 'raw-proxy', 'nginx'];
 
 /** @param {readonly Measured[]} all */

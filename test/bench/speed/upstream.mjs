@@ -1,6 +1,7 @@
-// What stands behind every contestant: one nginx beside the load, with fixed answers and the headers of Patchworks.
+// What the contestants stand in front of, beside the load: one nginx with fixed answers and the headers of Patchworks, and a Redis.
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import { ask, until } from './ask.mjs';
 import { nginxConf, startNginx } from './nginx.mjs';
 import { freePort } from './rig.mjs';
@@ -54,4 +55,24 @@ export async function startUpstream(rig) {
   };
   await until(requests, { withinMs: 5_000, everyMs: 5, what: () => `the upstream: ${server.said()}` });
   return { port, url: `http://127.0.0.1:${port}`, requests, stop: server.stop };
+}
+
+/** @param {import('./rig.mjs').Rig} rig @returns {Promise<number>} its port */
+export async function startRedis(rig) {
+  const port = await freePort();
+  rig.start('load', 'redis-server', [
+    '--port',
+    String(port),
+    '--bind',
+    '127.0.0.1',
+    '--dir',
+    rig.scratch,
+    '--save',
+    '',
+  ]);
+  const client = new Redis({ port, retryStrategy: () => 20, maxRetriesPerRequest: null });
+  client.on('error', () => {});
+  await client.ping();
+  client.disconnect();
+  return port;
 }

@@ -7,7 +7,7 @@
  *   work: import('../work.mjs').Work,
  *   folder: string,
  *   sample: import('../ask.mjs').Answer | null,
- * }} Stage `sample` is what the gateway answered: raw Node answers the same bytes.
+ * }} Stage `sample` is what the gateway answered: raw Node and Hono answer the same bytes.
  *
  * @typedef {import('../rig.mjs').Running & {
  *   port: number,
@@ -21,11 +21,8 @@
  *   does: string,
  *   kinds: readonly import('../work.mjs').Kind[],
  *   holdsCredential: boolean,
- *   usesRedis?: boolean,
- *   timed?: boolean,
  *   start: (stage: Stage) => Promise<Started>,
- * }} Contestant `holdsCredential`: the upstream sees the account's key in place of the caller's; `timed`: its latency
- *   is measured at a constant rate, too.
+ * }} Contestant `holdsCredential`: the upstream sees the account's key in place of the caller's.
  */
 
 import { connect } from 'node:net';

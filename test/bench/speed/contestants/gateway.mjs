@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { ask } from '../ask.mjs';
 import { freePort } from '../rig.mjs';
 import { QUOTA } from '../upstream.mjs';
-import { ACCOUNT_KEY, KEYS, sha256 } from '../work.mjs';
+import { ACCOUNT_KEY, sha256, TENANT_KEY } from '../work.mjs';
 
 export const HERE = fileURLToPath(new URL('../../../../', import.meta.url));
 /** Guards as wide as they go, for all load comes from one address and one tenant. They stay on, and count. */
@@ -15,7 +15,6 @@ const WIDE = { flood: 10_000_000, failedKeys: 1_000_000 };
  * @param {{ port: number, admin: number, upstream: string, redis: number | null, logLevel: string }} options
  */
 export function configuration({ port, admin, upstream, redis, logLevel }) {
-  const key = (/** @type {string} */ text) => [{ id: 'bench', sha256: sha256(text) }];
   return {
     listen: { traffic: { host: '127.0.0.1', port }, admin: { host: '127.0.0.1', port: admin } },
     ...(redis !== null && { redis: { url: `redis://127.0.0.1:${redis}`, prefix: `bench-${port}` } }),
@@ -30,26 +29,21 @@ export function configuration({ port, admin, upstream, redis, logLevel }) {
     },
     limits: WIDE,
     log: { level: logLevel },
-    tenants: {
-      team: { keys: key(KEYS.team), quota: { burst: QUOTA.burst } },
-      small: { keys: key(KEYS.small), quota: { rate: 1, burst: 1, maxWait: '0s' } },
-    },
+    tenants: { team: { keys: [{ id: 'bench', sha256: sha256(TENANT_KEY) }], quota: { burst: QUOTA.burst } } },
   };
 }
 
 /**
- * @param {{ id: string, name: string, does: string, checkout?: string, redis?: number, logLevel?: string, nodeArgs?: readonly string[], kinds?: readonly import('../work.mjs').Kind[] }} options
+ * @param {{ id: string, name: string, does: string, checkout?: string, redis?: number, logLevel?: string, kinds?: readonly import('../work.mjs').Kind[] }} options
  * @returns {import('./contestant.mjs').Contestant}
  */
-export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'info', nodeArgs = [], kinds }) {
+export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'info', kinds }) {
   return {
     id,
     name,
     does,
-    kinds: kinds ?? ['hit', 'not-modified', 'pass', 'post', 'refused', 'unknown', 'stream'],
+    kinds: kinds ?? ['hit', 'pass', 'post', 'stream'],
     holdsCredential: true,
-    usesRedis: redis !== undefined,
-    timed: logLevel === 'info',
     start: async ({ rig, upstream, folder }) => {
       const [port, admin] = [await freePort(), await freePort()];
       const file = join(folder, 'gateway.yaml');
@@ -58,7 +52,7 @@ export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'in
         JSON.stringify(configuration({ port, admin, upstream: upstream.url, redis: redis ?? null, logLevel })),
       );
       const main = join(checkout, 'dist/main.js');
-      const running = rig.start('proxy', process.execPath, [...nodeArgs, main, 'serve', '--config', file], {
+      const running = rig.start('proxy', process.execPath, [main, 'serve', '--config', file], {
         NODE_ENV: 'production',
       });
       const question = { method: 'GET', path: '/readyz', headers: {}, body: null };

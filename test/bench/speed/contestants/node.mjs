@@ -5,58 +5,61 @@ import { fileURLToPath } from 'node:url';
 import { freePort } from '../rig.mjs';
 import { accepts } from './contestant.mjs';
 
-/** @typedef {import('./contestant.mjs').Contestant} Contestant */
+/**
+ * @typedef {import('./contestant.mjs').Contestant} Contestant
+ * @typedef {import('./contestant.mjs').Stage} Stage
+ */
 
-const program = (/** @type {string} */ name) => fileURLToPath(new URL(`../programs/${name}`, import.meta.url));
-const env = { NODE_ENV: 'production' };
 /** Node sets these itself, as it does for the gateway. */
 const OWN = new Set(['date', 'connection', 'keep-alive']);
 
-/** @param {import('./contestant.mjs').Stage} stage @param {string} file @param {readonly string[]} args */
-async function node({ rig }, file, args) {
-  const port = await freePort();
-  const running = rig.start('proxy', process.execPath, [program(file), String(port), ...args], env);
-  return { ...running, port, ready: () => accepts(port) };
+/**
+ * @param {Pick<Contestant, 'id' | 'name' | 'does' | 'kinds'>} about @param {string} program @param {(stage: Stage) => string} argument
+ * @returns {Contestant}
+ */
+const node = (about, program, argument) => ({
+  ...about,
+  holdsCredential: false,
+  start: async (stage) => {
+    const port = await freePort();
+    const file = fileURLToPath(new URL(`../programs/${program}`, import.meta.url));
+    const args = [file, String(port), argument(stage)];
+    const running = stage.rig.start('proxy', process.execPath, args, { NODE_ENV: 'production' });
+    return { ...running, port, ready: () => accepts(port) };
+  },
+});
+
+/** What the gateway answered, in a file. @param {Stage} stage */
+function answerFile({ sample, folder }) {
+  if (sample === null) throw new Error('raw node answers what the gateway answered, and that was not asked');
+  const headers = sample.rawHeaders.flatMap((name, i, all) =>
+    i % 2 === 0 && !OWN.has(name.toLowerCase()) ? [name, all[i + 1] ?? ''] : [],
+  );
+  const file = join(folder, 'answer.json');
+  writeFileSync(file, JSON.stringify({ status: sample.status, headers, body: sample.body.toString('base64') }));
+  return file;
 }
 
-/** @type {Contestant} */
-export const rawStatic = {
-  id: 'raw',
-  name: 'raw `node:http`, the same bytes',
+const oneAnswer = {
   does: 'one answer made once: status, header lines and body of the gateway',
-  kinds: ['hit', 'not-modified', 'refused', 'unknown'],
-  holdsCredential: false,
-  timed: true,
-  start: async (stage) => {
-    const { sample, folder } = stage;
-    if (sample === null) throw new Error('raw node answers what the gateway answered, and that was not asked');
-    const headers = sample.rawHeaders.flatMap((name, i, all) =>
-      i % 2 === 0 && !OWN.has(name.toLowerCase()) ? [name, all[i + 1] ?? ''] : [],
-    );
-    const file = join(folder, 'answer.json');
-    writeFileSync(file, JSON.stringify({ status: sample.status, headers, body: sample.body.toString('base64') }));
-    return node(stage, 'raw-static.mjs', [file]);
-  },
+  kinds: /** @type {const} */ (['hit']),
+};
+const passesOn = {
+  does: 'passes on; no key, no quota, no credential',
+  kinds: /** @type {const} */ (['pass', 'post', 'stream']),
 };
 
-/** @type {Contestant} */
-export const rawProxy = {
-  id: 'raw-proxy',
-  name: 'raw `node:http` + undici',
-  does: 'passes on; no key, no quota, no credential',
-  kinds: ['pass', 'post', 'stream'],
-  holdsCredential: false,
-  timed: true,
-  start: (stage) => node(stage, 'raw-proxy.mjs', [stage.upstream.url]),
-};
+export const rawStatic = node({ id: 'raw', name: 'raw `node:http`', ...oneAnswer }, 'raw-static.mjs', answerFile);
+export const honoStatic = node({ id: 'hono', name: 'bare Hono', ...oneAnswer }, 'hono-static.mjs', answerFile);
 
-/** @type {Contestant} */
-export const fastify = {
-  id: 'fastify',
-  name: 'fastify + `@fastify/http-proxy`',
-  does: 'passes on; no key, no quota, no credential',
-  kinds: ['pass', 'post', 'stream'],
-  holdsCredential: false,
-  timed: true,
-  start: (stage) => node(stage, 'fastify-proxy.mjs', [stage.upstream.url]),
-};
+const origin = (/** @type {Stage} */ { upstream }) => upstream.url;
+export const rawProxy = node(
+  { id: 'raw-proxy', name: 'raw `node:http` + undici', ...passesOn },
+  'raw-proxy.mjs',
+  origin,
+);
+export const fastify = node(
+  { id: 'fastify', name: 'fastify + `@fastify/http-proxy`', ...passesOn },
+  'fastify-proxy.mjs',
+  origin,
+);
