@@ -22,7 +22,7 @@ export const ASSUMED = {
   answers: 1_000,
   /** A replica asks this often what was dropped, each account by itself: src/adapters/redis/drops.ts. */
   followsPerSecond: 1,
-  /** As an EVALSHA that does little: docs/benchmarks.md has 1 µs in the server, and some 9 µs of sockets around it. */
+  /** As an EVALSHA that does little: 1 µs in the server, and some 9 µs of sockets around it. */
   followUs: 10,
   /** A message to one listener, or from one node to another: a write to a socket. */
   deliveryUs: 5,
