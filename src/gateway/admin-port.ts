@@ -1,0 +1,88 @@
+import type { Server } from 'node:http';
+import { redactedSettings } from '../config/redacted.ts';
+import { createAdminApp, createAdminServer } from '../edge/admin.ts';
+import { createEvents } from '../edge/events.ts';
+import { composePage } from '../edge/page/page.ts';
+import type { EdgeTls, PortTls } from '../edge/port-server.ts';
+import { closeServer } from '../edge/ports.ts';
+import type { ReloadOutcome } from '../edge/reload.ts';
+import type { ConfigSnapshot } from './config-snapshot.ts';
+import type { SharedDependencies } from './dependencies.ts';
+import { createLoads, type Loads } from './loads.ts';
+import { purgeCache } from './purge.ts';
+import { createStatus } from './status.ts';
+
+export interface AdminPortOptions {
+  readonly version: string;
+  readonly shared: Pick<SharedDependencies, 'clock' | 'log' | 'metrics' | 'redactor' | 'cache'>;
+  readonly current: () => ConfigSnapshot;
+  readonly tls: EdgeTls;
+  readonly draining: () => boolean;
+  /** Requests whose response has not ended. */
+  readonly inFlight: () => number;
+  /** Null: no `POST /reload`. */
+  readonly reload: (() => Promise<ReloadOutcome>) | null;
+}
+
+export interface AdminPort {
+  readonly server: Server;
+  /** Reports each load of the configuration. */
+  readonly loads: Loads;
+  /** Begins to sample for the history. */
+  start(): void;
+  /** Sends the present state to every open page now. */
+  push(): void;
+  /** New connections are shown this certificate. Throws if it cannot be used; then nothing has changed. */
+  renew(tls: PortTls | null): void;
+  /** Asks for the token that is in force now. */
+  renewToken(): void;
+  /** Ends all connections at once. */
+  close(): Promise<void>;
+}
+
+/** The admin port, not listening yet: status, metrics, page, purge and reload. */
+export function openAdminPort(options: AdminPortOptions): AdminPort {
+  const { current, draining, version } = options;
+  const { clock, log, metrics, redactor, cache } = options.shared;
+  const settings = () => current().dependencies.settings;
+  const status = createStatus({
+    ...{ clock, version, draining, usage: metrics.usage, generation: current, inFlight: options.inFlight },
+    inTouch: () =>
+      Object.fromEntries(
+        [...settings().accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
+      ),
+    needsRestart: () => loads.needsRestart(),
+  });
+  const events = createEvents({ frames: status.frames, clock, log });
+  const loads = createLoads({ clock, log, redactor, meter: metrics, status, events });
+  const page = composePage();
+  const createApp = () =>
+    createAdminApp({
+      token: settings().listen.admin.token,
+      readiness: () => ({ ready: !draining(), reasons: draining() ? ['draining'] : [] }),
+      metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
+      status: status.document,
+      config: () => redactedSettings(settings()),
+      purge: (purge) => purgeCache(current().dependencies, purge),
+      reload: options.reload,
+      ...{ page, events, log },
+    });
+  let app = createApp();
+  const port = createAdminServer({ fetch: (request, env) => app.fetch(request, env) }, options.tls);
+  return {
+    server: port.server,
+    loads,
+    start: status.start,
+    push: events.push,
+    renew: port.renew,
+    renewToken() {
+      app = createApp();
+    },
+    async close() {
+      status.stop();
+      events.close();
+      port.destroyConnections();
+      await closeServer(port.server);
+    },
+  };
+}

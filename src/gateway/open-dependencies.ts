@@ -1,0 +1,87 @@
+import { createMemoryCache } from '../adapters/memory/cache.ts';
+import { createUndiciTransport } from '../adapters/undici/transport.ts';
+import type { Clock } from '../clock.ts';
+import type { Settings } from '../config/model.ts';
+import { createWaitingRoom, type WaitingRoom } from '../quota/waiting.ts';
+import { createLogger } from '../telemetry/logger.ts';
+import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
+import type { MetricSources } from '../telemetry/pulled.ts';
+import { createRedactor } from '../telemetry/redact.ts';
+import { createUpstreams } from '../upstream/upstreams.ts';
+import { type OpenCache, openCache } from './cache.ts';
+import type { ConfigSnapshot } from './config-snapshot.ts';
+import { credentialsOf } from './credentials.ts';
+import type { SharedDependencies } from './dependencies.ts';
+import { certificatesOf, keyExpiriesOf, standingOf } from './derive.ts';
+import { openGuards } from './guards.ts';
+import { openQuotaBackend } from './quota-backend.ts';
+import { openTracing, type Tracing } from './tracing.ts';
+
+export interface OpenDependenciesOptions {
+  /** Those of the start. Restart-only options keep these values. */
+  readonly settings: Settings;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Default: standard output. */
+  readonly logTo?: { write(line: string): void };
+  /** Asked only after the first config snapshot is built. */
+  readonly current: () => ConfigSnapshot;
+}
+
+export interface OpenDependencies {
+  readonly shared: SharedDependencies;
+  readonly cache: OpenCache;
+  readonly tracing: Tracing;
+}
+
+/** Opens what holds state, connections or counts. Nothing connects or listens before the gateway starts. */
+export function openDependencies(options: OpenDependenciesOptions): OpenDependencies {
+  const { settings: opened, version, clock, random, current } = options;
+  const redactor = createRedactor();
+  for (const secret of opened.secrets) redactor.add(secret.reveal());
+  const destination = options.logTo;
+  const log = createLogger({ level: opened.log.level, version, redactor, ...(destination && { destination }) });
+  const metrics: Metrics = createMetrics({
+    version,
+    sources: metricSources(current, () => log.dropped()),
+    onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics cannot be read'),
+  });
+  const common = { settings: opened, clock, meter: metrics, log };
+  const state = openQuotaBackend({ ...common, onChange: () => room.reconsider() });
+  const { ledger } = state;
+  const room: WaitingRoom = createWaitingRoom({
+    ledger,
+    clock,
+    standing: (tenant) => standingOf(current().dependencies.settings, tenant),
+  });
+  const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
+  const cache = openCache({ ...common, memory });
+  const shared: SharedDependencies = {
+    ...{ clock, random, log, metrics, redactor, state, ledger, room, memory, cache },
+    ...{ replays: cache.replays, logins: cache.logins },
+    sender: createUndiciTransport({ clock }),
+    upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
+    ...openGuards({ ...common, redis: state.redis }),
+  };
+  return { shared, cache, tracing: openTracing({ ...common, version }) };
+}
+
+function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
+  const dependencies = () => current().dependencies;
+  const settings = () => dependencies().settings;
+  return {
+    accounts() {
+      const { ledger, room } = dependencies();
+      return [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) }));
+    },
+    cache: () => dependencies().memory.size(),
+    upstreams: () => dependencies().upstreams.statuses(),
+    keyExpiries: () => keyExpiriesOf(settings()),
+    credentials: () => credentialsOf(current()),
+    revision: () => settings().revision,
+    state: () => dependencies().state.status(),
+    certificates: () => certificatesOf(settings()),
+    logLinesDropped,
+  };
+}
