@@ -26,6 +26,7 @@ const allowed = {
     rooms: [],
     libraries: [
       'pino',
+      'sonic-boom',
       'prom-client',
       ...['api', 'core', 'resources', 'sdk-trace-base', 'exporter-trace-otlp-http'].map(
         (name) => `@opentelemetry/${name}`,

@@ -13,7 +13,7 @@ import { openDependencies } from './gateway/open-dependencies.ts';
 import { requestTelemetry } from './gateway/request-telemetry.ts';
 import { sealingKeyOf } from './gateway/sealing.ts';
 import { packageVersion } from './gateway/version.ts';
-import type { Logger } from './telemetry/logger.ts';
+import type { Logger } from './telemetry/log.ts';
 
 export interface GatewayOptions {
   readonly settings: Settings;
@@ -81,7 +81,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     snapshots.close();
     await shared.sender.close();
     await Promise.all([state.stop(), cache.stop(), tracing.stop()]);
-    log.flush();
+    await log.close();
   };
 
   return {

@@ -58,7 +58,7 @@ are not listed here; the image's own SBOM lists them.
 
 | package | licence | text |
 | --- | --- | --- |
-${rows.join('\n')}
+${[...new Set(rows)].join('\n')}
 
 ## To build and test
 

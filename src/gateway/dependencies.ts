@@ -8,7 +8,7 @@ import type { Settings } from '../config/model.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { Ledger } from '../quota/ledger.ts';
 import type { WaitingRoom } from '../quota/waiting.ts';
-import type { Logger } from '../telemetry/logger.ts';
+import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPool } from '../upstream/credentials.ts';

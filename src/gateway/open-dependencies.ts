@@ -3,7 +3,7 @@ import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import { createWaitingRoom, type WaitingRoom } from '../quota/waiting.ts';
-import { createLogger } from '../telemetry/logger.ts';
+import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import type { MetricSources } from '../telemetry/pulled.ts';
 import { createRedactor } from '../telemetry/redact.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { logConsole } from './console.ts';
-import { createLogger } from './logger.ts';
+import { createLogger } from './log.ts';
 import { createRedactor } from './redact.ts';
 
 let restore = (): void => {};

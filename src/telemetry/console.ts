@@ -1,5 +1,5 @@
 import { format } from 'node:util';
-import type { Logger } from './logger.ts';
+import type { Logger } from './log.ts';
 
 const METHODS = ['error', 'warn', 'info', 'log', 'debug', 'trace'] as const;
 /** A stack, and no dump of an object. */

@@ -1,4 +1,4 @@
-import { secretPattern } from './secret-forms.ts';
+import { secretPattern } from './redact-forms.ts';
 
 /** Replaces every known secret in a text, whatever encoding it has got into. */
 export interface Redactor {

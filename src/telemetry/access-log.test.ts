@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type AccessLine, accessFields } from './access-line.ts';
+import type { AccessLine } from './access-log.ts';
+import { createLogger } from './log.ts';
+import { createRedactor } from './redact.ts';
 
 const text = fc.oneof(
   fc.string(),
@@ -32,10 +34,15 @@ const lines: fc.Arbitrary<AccessLine> = fc.record({
 const tenths = (ms: number) => Math.round(ms * 10) / 10;
 
 test('whatever a request was, its line is JSON that says just that, in the order people read it', () => {
+  const written: string[] = [];
+  const destination = { write: (line: string) => void written.push(line) };
+  const log = createLogger({ level: 'info', version: '1.2.3', redactor: createRedactor(), destination });
   fc.assert(
     fc.property(lines, (line) => {
-      const written = `{${accessFields(line, (text) => text)}}`;
-      const said: Record<string, unknown> = JSON.parse(written);
+      log.access(line);
+      const { level, time, service, version, msg, ...said } = JSON.parse(written.pop()!) as Record<string, unknown>;
+      expect([level, service, version, msg]).toEqual(['info', 'patchgate', '1.2.3', 'request']);
+      expect(new Date(String(time)).toISOString()).toBe(time);
       const { requestId, method, route, status, tenant, key, cache, bytes, client } = line;
       expect(said).toEqual({
         ...{ requestId, method, route, path: said['path'], status, tenant, key, cache },
@@ -50,8 +57,9 @@ test('whatever a request was, its line is JSON that says just that, in the order
         ...(line.aborted && { aborted: true }),
         ...(line.internal !== null && { internal: line.internal }),
       });
-      // The same bytes as the library's, key by key in the same order.
-      expect(written).toBe(JSON.stringify(said));
+      expect(Object.keys(said).slice(0, 13).join()).toBe(
+        'requestId,method,route,path,status,tenant,key,cache,waitMs,upstreamMs,durationMs,bytes,client',
+      );
     }),
     { numRuns: 2_000 },
   );

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Secret } from '../secret.ts';
-import type { AccessLine } from './access-line.ts';
-import { createLogger, maskedTogether } from './logger.ts';
+import type { AccessLine } from './access-log.ts';
+import { createLogger } from './log.ts';
 import { createRedactor } from './redact.ts';
 
 const CANARY = 'cnry-4f9A/x+7"q';
@@ -127,41 +127,6 @@ describe('a secret known by value never comes out', () => {
     const [line] = parsed();
     expect(String(line?.['line'])).toContain('[secret]');
     expect(JSON.stringify(line)).not.toContain('20417');
-  });
-});
-
-describe('of lines that are written together', () => {
-  const line = (fields: Record<string, unknown>) => `${JSON.stringify(fields)}\n`;
-  const redactor = createRedactor();
-  redactor.add(CANARY);
-
-  it('those that say a secret are masked, each is a line of its own, and the others are as they were', () => {
-    const lines = [
-      line({ path: '/a' }),
-      line({ path: `/${CANARY}` }),
-      line({ path: '/b' }),
-      line({ [CANARY]: CANARY }),
-    ];
-    const written = maskedTogether(redactor)(lines);
-    expect(
-      written
-        .split('\n')
-        .slice(0, -1)
-        .map((each) => JSON.parse(each) as unknown),
-    ).toEqual([{ path: '/a' }, { path: '/[secret]' }, { path: '/b' }, { '[secret]': '[secret]' }]);
-    expect(maskedTogether(redactor)([lines[0] as string, lines[2] as string])).toBe(`${lines[0]}${lines[2]}`);
-  });
-
-  it('one that masking breaks takes no other with it', () => {
-    const digits = createRedactor();
-    digits.add('204');
-    const lines = [line({ n: 1 }), line({ n: 204 }), line({ n: 3 })];
-    const written = maskedTogether(digits)(lines).split('\n').slice(0, -1);
-    expect(written.map((each) => (JSON.parse(each) as { msg?: string; n?: number }).msg ?? 'whole')).toEqual([
-      'whole',
-      'line broken by masking',
-      'whole',
-    ]);
   });
 });
 

@@ -4,7 +4,7 @@
  */
 const SHORT = 6;
 
-/** One expression that finds any of the secrets in any of its spellings; null for none. */
+/** The expression that finds any of the secrets in any of its spellings; null for none. */
 export function secretPattern(secrets: readonly string[]): RegExp | null {
   const alone = new Set<string>();
   const anywhere = new Set<string>();
@@ -20,7 +20,7 @@ export function secretPattern(secrets: readonly string[]): RegExp | null {
   return parts.length === 0 ? null : new RegExp(parts.join('|'), 'g');
 }
 
-/** Of two secrets that begin alike, the longer must be masked whole. */
+/** The longer of two secrets that begin alike must be masked whole. */
 function longestFirst(forms: ReadonlySet<string>): string[] {
   return [...forms].sort((a, b) => b.length - a.length);
 }
@@ -61,7 +61,7 @@ function ascii(json: string): string {
   return json.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** A lone surrogate makes encodeURIComponent throw; such a value can not get into a URL whole. */
+/** A lone surrogate makes encodeURIComponent throw; such a value cannot get into a URL whole. */
 function wellFormed(text: string): string {
   return Buffer.from(text).toString();
 }

@@ -67,7 +67,7 @@ function list(values: readonly unknown[], trail: readonly object[]): unknown[] {
   return copies;
 }
 
-/** What makes an error useful is not enumerable: it has to be named. */
+/** The useful fields of an error are not enumerable: they have to be named. */
 function errorRecord(error: Error, trail: readonly object[]): Record<string, unknown> {
   return {
     type: error.name,
