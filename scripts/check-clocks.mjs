@@ -23,7 +23,7 @@ const wall = {
   'gateway/status.ts': DATE,
   'quota/fields.ts': 'X-RateLimit-Reset is a date',
   'telemetry/log.ts': 'the time of a line',
-  'upstream/login.ts': 'the metric of the expiry of a token is a date',
+  'upstream/credentials/login.ts': 'the metric of the expiry of a token is a date',
 };
 /** A stand-in for Patchworks, which deals in dates; no guarantee rests on it. */
 const OUTSIDE = ['simulator/'];

@@ -11,7 +11,6 @@ import { fitted } from './gateway/fixed.ts';
 import { listenerOptions } from './gateway/listener-options.ts';
 import { openDependencies } from './gateway/open-dependencies.ts';
 import { requestTelemetry } from './gateway/request-telemetry.ts';
-import { sealingKeyOf } from './gateway/sealing.ts';
 import { packageVersion } from './gateway/version.ts';
 import type { Logger } from './telemetry/log.ts';
 
@@ -107,7 +106,6 @@ export function createGateway(options: GatewayOptions): Gateway {
       admin.renew(fit.settings.listen.admin.tls);
       snapshots.replace(fit.settings);
       void cache.follow([...fit.settings.accounts.keys()]);
-      cache.logins?.useKeys((fit.settings.redis?.encryption ?? []).map(sealingKeyOf));
       admin.renewToken();
       return admin.loads.took(next, fit, before);
     },

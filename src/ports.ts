@@ -21,12 +21,8 @@ export interface Meter {
   upstreamThrottled(account: string): void;
   /** A field of the upstream's about its limit or about freshness that could not be read, and was ignored. */
   invalidUpstreamHeader(account: string, field: string): void;
-  /** A login, by its outcome; or a token of another replica's: `shared`, taken, or `unreadable`, passed over. */
-  credentialRefresh(
-    account: string,
-    credential: string,
-    outcome: 'ok' | 'rejected' | 'failed' | 'throttled' | 'shared' | 'unreadable',
-  ): void;
+  /** One login, by its outcome. */
+  credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
   /** The time at which a login token expires, in seconds of the epoch. */
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
   /** A guard counted in this process, since Redis did not answer. */

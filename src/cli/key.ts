@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { KEY_BYTES as ENCRYPTION_KEY_BYTES } from '../config/encryption.ts';
 import { ID, ID_RULE } from '../config/fields.ts';
 import { parseDuration } from '../config/units.ts';
 import { type Io, say } from './io.ts';
@@ -7,12 +6,9 @@ import { readOptions } from './options.ts';
 
 const HELP = `usage: patchgate key create TENANT [--expires 180d]
        patchgate key hash
-       patchgate key encryption
 
 create   prints a new key once, and the YAML that makes the gateway take it
 hash     reads a key from standard input and prints its SHA-256
-encryption
-         prints a key for redis.encryption.keys, and nothing else: for a file or a secret store
 
   --expires DURATION   the key is refused after this time, such as 180d (default: never)
 `;
@@ -31,10 +27,6 @@ export async function key(args: string[], io: Io): Promise<number> {
   if (action === 'create' && tenant !== undefined && more.length === 0)
     return create(tenant, options.values.expires, io);
   if (action === 'hash' && tenant === undefined) return hash(io);
-  if (action === 'encryption' && tenant === undefined) {
-    say(io.stdout, randomBytes(ENCRYPTION_KEY_BYTES).toString('base64'));
-    return 0;
-  }
   io.stderr.write(HELP);
   return 2;
 }

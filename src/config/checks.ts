@@ -114,14 +114,6 @@ function weakSpots({ settings, input }: Checked): string[] {
     }
   }
   warnings.push(...[...settings.tenants.values()].flatMap((tenant) => weakQuota(tenant, settings)));
-  const loggedIn = [...settings.accounts.values()].find(({ credentials }) =>
-    credentials.some(({ kind }) => kind === 'login'),
-  );
-  if (loggedIn !== undefined && settings.redis !== null && settings.redis.encryption.length === 0) {
-    warnings.push(
-      `redis.encryption has no key: replicas do not share login tokens, each logs in to account "${loggedIn.id}" for itself`,
-    );
-  }
   const { traffic, admin } = settings.listen;
   for (const [port, { tls }] of Object.entries({ traffic, admin })) {
     if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));

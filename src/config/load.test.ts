@@ -156,16 +156,7 @@ describe('every option has an effect on the settings', () => {
         onOutage: 'closed',
         timeoutMs: 200,
         reserveMs: 30_000,
-        encryption: [],
       },
-    ],
-    [
-      `redis: { url: "redis://a", encryption: { keys: [{ id: new, secret: ${'0f'.repeat(32)} }, { id: old, secret: "${'A'.repeat(43)}=" }] } }`,
-      (s) => s.redis?.encryption.map(({ id, secret }) => [id, secret.reveal()]),
-      [
-        ['new', '0f'.repeat(32)],
-        ['old', `${'A'.repeat(43)}=`],
-      ],
     ],
     [
       'redis: { sentinels: ["a:26379", "[::1]:26380"], name: mymaster }',
@@ -373,16 +364,6 @@ tenants:
     [`${MINIMAL}\nredis: { url: "redis://a", onOutage: open }`, 'redis.onOutage: must be local or closed'],
     [`${MINIMAL}\nredis: { url: "redis://a", timeout: 1ms }`, 'redis.timeout: must be from 10ms to 5s'],
     [`${MINIMAL}\nredis: { url: "redis://a", reserve: 1s }`, 'redis.reserve: must be from 10s to 1h'],
-    ...['', 'fake-passphrase', 'A'.repeat(42), '0f'.repeat(33), `${'A'.repeat(42)}B`].map(
-      (secret): [string, string] => [
-        `${MINIMAL}\nredis: { url: "redis://a", encryption: { keys: [{ id: k, secret: "${secret}" }] } }`,
-        'redis.encryption.keys[0].secret: must be 32 random bytes, as base64 or as 64 hexadecimal digits: `patchgate key',
-      ],
-    ),
-    [
-      `${MINIMAL}\nredis: { url: "redis://a", encryption: { keys: [{ id: k, secret: ${'0f'.repeat(32)} }, { id: k, secret: ${'1f'.repeat(32)} }] } }`,
-      'redis.encryption.keys[1].id: this id is there twice',
-    ],
     [`${MINIMAL}\nredis: { urll: "redis://a" }`, 'did you mean "url"?'],
     [`${MINIMAL}\ntenantsFile: tenants.yaml`, 'either tenants or tenantsFile'],
     [`${MINIMAL}\nlisten: { trustedProxies: [10.0.0.1] }`, 'must be a CIDR'],
@@ -499,19 +480,4 @@ describe('a quota that can not do what it says is warned of', () => {
       'accounts.main.quota.burst is above the ceiling: no more than 235 are ever sent at once',
     ]);
   });
-});
-
-test('a login that several replicas may share needs a key for it, or a warning is due', async () => {
-  const login = 'login: { url: "https://id.example.test/login", username: u, password: fake }';
-  const accounts = `accounts: { main: { credentials: [{ id: spare, ${login} }] } }\n${TENANTS}`;
-  const warningsOf = async (more: string) => {
-    const loaded = await load(`${accounts}\n${more}`);
-    return loaded.ok ? loaded.warnings : loaded.problems;
-  };
-  expect(await warningsOf('redis: { url: "redis://a" }')).toEqual([
-    'redis.encryption has no key: replicas do not share login tokens, each logs in to account "main" for itself',
-  ]);
-  const keys = `keys: [{ id: k, secret: ${'0f'.repeat(32)} }]`;
-  expect(await warningsOf(`redis: { url: "redis://a", encryption: { ${keys} } }`)).toEqual([]);
-  expect(await warningsOf('')).toEqual([]);
 });

@@ -110,14 +110,6 @@ export interface RedisSettings {
   readonly timeoutMs: number;
   /** How long a silent replica's share is left to it. */
   readonly reserveMs: number;
-  /** What login tokens in Redis are encrypted with: the first encrypts, all decrypt. None: they are not put there. */
-  readonly encryption: readonly EncryptionKey[];
-}
-
-export interface EncryptionKey {
-  readonly id: string;
-  /** As it is written: see encryption.ts. */
-  readonly secret: Secret;
 }
 
 export interface HostAndPort {

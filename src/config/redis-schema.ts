@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { keyBytes } from './encryption.ts';
-import { doc, duration, id, text } from './fields.ts';
+import { doc, duration, text } from './fields.ts';
 
 /** The shape of `redis` in gateway.yaml: the state that replicas share. */
 const HOUR = 3_600_000;
@@ -31,43 +30,6 @@ const redisUrl = () =>
   });
 
 const pem = (description: string) => doc(text().optional(), { description });
-
-const encryptionKey = z.strictObject({
-  id: doc(id(), {
-    description: 'Name of the key, kept beside what is encrypted with it. A name must not come again with another key.',
-  }),
-  secret: doc(
-    z.string({ error: 'must be a text' }).superRefine((value, context) => {
-      if (keyBytes(value) !== null) return;
-      const message =
-        'must be 32 random bytes, as base64 or as 64 hexadecimal digits: `patchgate key encryption` prints one';
-      context.addIssue({ code: 'custom', message });
-    }),
-    { description: '32 random bytes, as base64 or 64 hexadecimal digits; `patchgate key encryption` prints one.' },
-  ),
-});
-
-const encryption = z
-  .strictObject({
-    keys: doc(
-      z
-        .array(encryptionKey, { error: 'must be a list of keys' })
-        .max(8, { error: 'must be at most 8' })
-        .superRefine((keys, context) => {
-          for (const [index, { id: name }] of keys.entries()) {
-            if (keys.findIndex((each) => each.id === name) === index) continue;
-            context.addIssue({ code: 'custom', path: [index, 'id'], message: 'this id is there twice' });
-          }
-        })
-        .default([]),
-      {
-        description:
-          'What login tokens in Redis are encrypted with (AES-256-GCM): the first encrypts, all decrypt. None: tokens are not put into Redis, and each replica logs in for itself.',
-        shown: '[]',
-      },
-    ),
-  })
-  .prefault({});
 
 export const redisSchema = z
   .strictObject({
@@ -130,7 +92,6 @@ export const redisSchema = z
       unit: 'duration',
       shown: '2m',
     }),
-    encryption,
   })
   .superRefine((redis, context) => {
     const issue = (path: string[], message: string): void => context.addIssue({ code: 'custom', path, message });

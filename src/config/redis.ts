@@ -28,7 +28,6 @@ export function redisOf(input: RedisInput, secret: (value: string) => Secret): R
     onOutage: input.onOutage,
     timeoutMs: input.timeout,
     reserveMs: input.reserve,
-    encryption: input.encryption.keys.map((key) => ({ id: key.id, secret: secret(key.secret) })),
   };
 }
 

@@ -7,7 +7,6 @@ import { openRedis } from '../adapters/redis/connection.ts';
 import { createSharedDrops } from '../adapters/redis/drops.ts';
 import { createSharedFlights } from '../adapters/redis/flights.ts';
 import { openListener } from '../adapters/redis/listener.ts';
-import { createSharedLogins, type SharedLogins } from '../adapters/redis/logins.ts';
 import { createSharedReplays } from '../adapters/redis/replay.ts';
 import { createTiers } from '../adapters/tiers.ts';
 import { ExpiringSet } from '../cache/brief.ts';
@@ -18,7 +17,6 @@ import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { Log, Meter } from '../ports.ts';
-import { sealingKeyOf } from './sealing.ts';
 
 /** What the cache remembers: in this process, and where there is a Redis, with all replicas. */
 export interface OpenCache extends CacheState {
@@ -27,8 +25,6 @@ export interface OpenCache extends CacheState {
   stop(): Promise<void>;
   /** Of writes with an Idempotency-Key: the same connection. */
   readonly replays: IdempotencyStore;
-  /** Of accounts with a login: the same connections. Null without Redis. */
-  readonly logins: SharedLogins | null;
 }
 
 export function openCache(options: {
@@ -44,7 +40,7 @@ export function openCache(options: {
   if (redis === null) {
     const alone = { store: memory, invalidations: createInvalidationLog(), replicas: null };
     const replays = createMemoryIdempotencyStore({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
-    return { ...own, ...alone, replays, logins: null, follow: async () => {}, stop: async () => {} };
+    return { ...own, ...alone, replays, follow: async () => {}, stop: async () => {} };
   }
   // Apart from the ledger's: a large answer on the way must not hold up a decision.
   const connection = openRedis({ settings: redis, log });
@@ -60,9 +56,7 @@ export function openCache(options: {
     connection.close();
   };
   const replays = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.keepMs });
-  const keys = redis.encryption.map(sealingKeyOf);
-  const logins = createSharedLogins({ ...connection, client, bus, prefix, replica, keys, log, meter });
-  const lasting = { ...own, invalidations: drops, replays, logins, follow: drops.follow, stop: close };
+  const lasting = { ...own, invalidations: drops, replays, follow: drops.follow, stop: close };
   if (!settings.cache.shared) {
     return { ...lasting, store: memory, replicas: null };
   }

@@ -7,7 +7,7 @@ import { fitted } from './fixed.ts';
 
 const hash = (digit: string) => digit.repeat(64);
 const BASE = {
-  redis: { url: 'redis://localhost', encryption: { keys: [{ id: 'k1', secret: hash('0') }] } },
+  redis: { url: 'redis://localhost', password: 'fake-canary-password' },
   tracing: { endpoint: 'http://localhost:4318/v1/traces', headers: { 'x-key': 'fake-canary-zero' } },
   accounts: { main: { quota: { ceiling: 200 }, credentials: [{ id: 'first', apiKey: 'fake-canary-one' }] } },
   tenants: {
@@ -84,7 +84,6 @@ describe('what a reload says of itself', () => {
       'tenant reader removed',
       'tenant billing: key b added, key a changed, allow, quota.rate 60 → 120, quota.maxWait 5s → 10s',
       'tenant newcomer added',
-      'redis.encryption.keys changed',
       'cache.rules changed',
       'limits.body changed',
     ]);

@@ -8,7 +8,6 @@ const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => u
   ['listen.admin.tls', ({ listen }) => listen.admin.tls],
   ['listen.admin.token', ({ listen }) => listen.admin.token],
   ['listen.trustedProxies', ({ listen }) => listen.trustedProxies],
-  ['redis.encryption.keys', ({ redis }) => redis?.encryption ?? []],
   ['routes', ({ routes }) => routes],
   ['cache.maxEntry', ({ cache }) => cache.maxEntryBytes],
   ['cache.unheard', ({ cache }) => cache.maxDisconnectedAgeMs],

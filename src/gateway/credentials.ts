@@ -1,14 +1,8 @@
 import type { AccountSettings, CredentialSettings, Settings } from '../config/model.ts';
-import {
-  apiKeyCredential,
-  type Credential,
-  type CredentialPool,
-  createCredentialPool,
-} from '../upstream/credentials.ts';
-import { loginCredential } from '../upstream/login.ts';
-import { callLogin } from '../upstream/login-call.ts';
-import { sharedTokens } from '../upstream/shared-tokens.ts';
-import { ownTokens, type TokenSource } from '../upstream/token-source.ts';
+import { apiKeyCredential } from '../upstream/credentials/api-key.ts';
+import { loginCredential } from '../upstream/credentials/login.ts';
+import { requestLogin } from '../upstream/credentials/login-request.ts';
+import { type Credential, type CredentialPool, createCredentialPool } from '../upstream/credentials/pool.ts';
 import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { same } from './same.ts';
@@ -61,37 +55,25 @@ export function poolsOf(settings: Settings, drawn: readonly AccountCredential[])
 }
 
 function credentialOf(
-  lasting: SharedDependencies,
+  { clock, log, metrics, redactor, ledger, sender }: SharedDependencies,
   account: AccountSettings,
   credential: CredentialSettings,
 ): Credential {
-  const { clock, log, metrics, redactor } = lasting;
   if (credential.kind === 'apiKey') return apiKeyCredential({ ...credential, clock, log });
   return loginCredential({
     id: credential.id,
     account: account.id,
+    logIn: () =>
+      requestLogin({
+        ...credential,
+        sender,
+        clock,
+        charge: () => ledger.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
+        lateArrivalMs: LATE_ARRIVAL_MS,
+      }),
     clock,
     log,
     meter: metrics,
-    source: tokensOf(lasting, account.id, credential),
     onToken: (token) => redactor.addPassing(token),
   });
-}
-
-function tokensOf(
-  { clock, random, ledger, sender, logins }: SharedDependencies,
-  account: string,
-  credential: Extract<CredentialSettings, { kind: 'login' }>,
-): TokenSource {
-  const login = () =>
-    callLogin({
-      ...credential,
-      sender,
-      clock,
-      charge: () => ledger.admit({ account, tenant: null, maxWaitMs: 0 }),
-      lateArrivalMs: LATE_ARRIVAL_MS,
-    });
-  if (logins === null) return ownTokens(login);
-  const shared = logins.of({ ...credential, account, credential: credential.id });
-  return sharedTokens({ shared, login, clock, random });
 }

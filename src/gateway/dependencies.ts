@@ -1,5 +1,4 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { SharedLogins } from '../adapters/redis/logins.ts';
 import type { FailedAuthLimit, FloodLimit } from '../auth/guards.ts';
 import type { KeyStore } from '../auth/key-store.ts';
 import type { CacheState } from '../cache/options.ts';
@@ -11,7 +10,7 @@ import type { WaitingRoom } from '../quota/waiting.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
-import type { CredentialPool } from '../upstream/credentials.ts';
+import type { CredentialPool } from '../upstream/credentials/pool.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuotaBackend } from './quota-backend.ts';
@@ -33,8 +32,6 @@ export interface SharedDependencies {
   readonly memory: MemoryCache;
   readonly cache: CacheState;
   readonly replays: IdempotencyStore;
-  /** Null: nobody shares them. */
-  readonly logins: SharedLogins | null;
 }
 
 /** What a gateway is made of: what lasts, and what follows from the settings in force. */

@@ -11,7 +11,7 @@ export const FIXED: readonly (readonly [option: string, of: (settings: Settings)
   ['listen.traffic.tls.clientAuth', ({ listen }) => listen.traffic.tls?.clientAuth ?? 'none'],
   ['listen.admin.tls', ({ listen }) => listen.admin.tls !== null],
   ['listen.admin.tls.clientAuth', ({ listen }) => listen.admin.tls?.clientAuth ?? 'none'],
-  ['redis', ({ redis }) => (redis === null ? null : { ...redis, encryption: [] })],
+  ['redis', ({ redis }) => redis],
   ['cache.memory', ({ cache }) => cache.memoryBytes],
   ['cache.shared', ({ cache }) => cache.shared],
   ['idempotency.keep', ({ idempotency }) => idempotency.keepMs],
@@ -49,7 +49,7 @@ export function fitted(opened: Settings, next: Settings): Fitted {
         tls: tlsOf(opened.listen.admin.tls, next.listen.admin.tls),
       },
     },
-    redis: redisOf(opened.redis, next.redis),
+    redis: opened.redis,
     upstreams,
     cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes, shared: opened.cache.shared },
     idempotency: { ...opened.idempotency, maxAnswerBytes: next.idempotency.maxAnswerBytes },
@@ -64,11 +64,6 @@ export function fitted(opened: Settings, next: Settings): Fitted {
 function tlsOf(opened: TlsSettings | null, next: TlsSettings | null): TlsSettings | null {
   if (opened === null || next === null) return opened;
   return { ...next, clientAuth: opened.clientAuth, clientCa: next.clientCa ?? opened.clientCa };
-}
-
-/** Keys are no part of the connection: they are rotated while it stands. */
-function redisOf(opened: Settings['redis'], next: Settings['redis']): Settings['redis'] {
-  return opened === null || next === null ? opened : { ...opened, encryption: next.encryption };
 }
 
 /**

@@ -59,7 +59,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   const cache = openCache({ ...common, memory });
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, ledger, room, memory, cache },
-    ...{ replays: cache.replays, logins: cache.logins },
+    replays: cache.replays,
     sender: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
     ...openGuards({ ...common, redis: state.redis }),

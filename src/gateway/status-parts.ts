@@ -17,10 +17,10 @@ export function credentialStatusOf(drawn: readonly AccountCredential[], account:
   return drawn
     .filter((each) => each.account === account)
     .map(({ settings: { id, kind }, credential }) => {
-      const standing = credential.standing();
-      const inUse = !found && standing.restsForMs === 0;
+      const status = credential.status();
+      const inUse = !found && status.restsForMs === 0;
       found ||= inUse;
-      return { id, kind, inUse, failing: credential.failing(), ...standing };
+      return { id, kind, inUse, failing: credential.failing(), ...status };
     });
 }
 

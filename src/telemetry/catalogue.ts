@@ -84,11 +84,11 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
       'Fields of upstream about its limit or about freshness that could not be read, or contradict themselves.',
       ['account', 'field'],
     ),
-    refreshes: counter(
-      'credential_refreshes_total',
-      'Logins for a new token, by outcome; tokens of other replicas that were taken (shared) or could not be read (unreadable).',
-      ['account', 'credential', 'outcome'],
-    ),
+    refreshes: counter('credential_refreshes_total', 'Logins for a new token, by outcome.', [
+      'account',
+      'credential',
+      'outcome',
+    ]),
     idempotency: counter('idempotency_total', 'Writes with an Idempotency-Key, by what came of them.', ['outcome']),
     cacheOperations: counter('cache_operations_total', 'Look-ups and stores of the cache.', ['tier', 'outcome']),
     handshakes: counter('tls_handshakes_total', 'TLS handshakes of callers, by port and how they ended.', [

@@ -11,13 +11,13 @@ import {
   respond,
   type WithWaitTerms,
 } from '../context.ts';
-import { type Log, type Meter, type Span, traced } from '../ports.ts';
+import type { Log, Meter, Span } from '../ports.ts';
 import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
 import type { Admitted } from '../quota/quota.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { rejectBreakerOpen } from './avoid-broken.ts';
 import type { WithPermit } from './concurrency-limit.ts';
-import type { CredentialPool, Grant, Held } from './credentials.ts';
+import type { CredentialPool, CredentialValue, Grant } from './credentials/pool.ts';
 import type { WithPayload } from './request-body.ts';
 import { outboundHeaders } from './request-headers.ts';
 import { inboundHeaders } from './response-headers.ts';
@@ -82,10 +82,15 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
     return sent;
   };
 
-  const attempt = (context: ProxyContext, held: Held, slot: Slot, timeoutMs: number): Promise<TransportResult> => {
+  const attempt = (
+    context: ProxyContext,
+    value: CredentialValue,
+    slot: Slot,
+    timeoutMs: number,
+  ): Promise<TransportResult> => {
     const startedAt = clock.monotonic();
     const connection = context.headers['connection'];
-    const span = context.trace === null ? null : attemptOf(context, held, context.trace);
+    const span = context.trace === null ? null : attemptOf(context, value, context.trace);
     return sender
       .send({
         origin: context.route.upstream.origin,
@@ -94,7 +99,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
         headers: outboundHeaders({
           rawHeaders: context.rawHeaders,
           connection: typeof connection === 'string' ? connection : undefined,
-          authorization: held.authorization,
+          authorization: value.authorization,
           requestId: context.requestId,
           identity: context.route.rewriteLinks,
           trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
@@ -109,11 +114,10 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
   return async (context) => {
     const pool = credentials.get(context.route.upstream.account);
     if (pool === undefined) throw new Error(`no credentials for account ${context.route.upstream.account}`);
-    const tried: Held[] = [];
+    const tried: CredentialValue[] = [];
     let { slot } = context;
     for (;;) {
-      const offered = pool.grant(tried);
-      const grant = offered instanceof Promise ? await traced(context.trace, 'credential', offered) : offered;
+      const grant = await pool.grant(tried, context.trace);
       if (grant.kind === 'none') {
         slot.refund();
         return refuseGrant(grant);
@@ -123,18 +127,18 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
         slot.refund();
         return reject('internal', { internal: 'caller left' });
       }
-      const { held } = grant;
-      const sent = await resend(context, slot, (paid, timeoutMs) => attempt(context, held, paid, timeoutMs));
+      const { value } = grant;
+      const sent = await resend(context, slot, (paid, timeoutMs) => attempt(context, value, paid, timeoutMs));
       if (sent.kind === 'broken') return rejectBreakerOpen(sent.retryAfterMs, options.random);
       if (sent.kind === 'failed') return refuseFailure(sent.reason, sent.internal);
       if (sent.status !== 401) {
-        pool.accepted(held);
+        pool.accepted(value);
         context.permit.holdUntilClosed(sent.body);
         return passOn(sent, () => options.refuseHeld(context.route.upstream.account));
       }
       discard(sent);
-      tried.push(held);
-      pool.rejected(held);
+      tried.push(value);
+      pool.rejected(value);
       if (context.payload instanceof Readable) {
         return reject('upstream_credentials_rejected', {
           detail:
@@ -151,10 +155,10 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
 
 const UNTRACED: HeaderList = [];
 
-function attemptOf({ method, route, record }: ProxyContext, held: Held, trace: Span): Span {
+function attemptOf({ method, route, record }: ProxyContext, value: CredentialValue, trace: Span): Span {
   const { id, account, origin } = route.upstream;
   return trace.start('send', {
-    ...{ method, route: route.template, upstream: id, account, origin, credential: held.credential },
+    ...{ method, route: route.template, upstream: id, account, origin, credential: value.credential },
     ...(record.attempts > 0 && { resends: record.attempts }),
   });
 }

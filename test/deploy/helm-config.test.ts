@@ -57,17 +57,6 @@ describe('what the chart makes of values', () => {
     expect(await loadedFrom(rendered.manifests, OTHERS.ha)).toMatchObject({ ok: true, warnings: [] });
   });
 
-  test('has a key for login tokens in Redis from each key of the Secret that is named for it, in order, beside other options', async () => {
-    const { redis } = await settingsOf(await built.manifests('everything'), 'everything');
-    expect(redis?.encryption.map(({ id, secret }) => [id, secret.reveal().slice(0, 3)])).toEqual([
-      ['tokens.next', 'AAA'],
-      ['tokens.old', '000'],
-    ]);
-    expect(redis?.prefix).toBe('gate');
-    const ha = await settingsOf(await built.manifests('ha'), 'ha');
-    expect([ha.redis?.encryption.map(({ id }) => id), ha.redis?.username]).toEqual([['tokens-2026'], 'patchgate']);
-  });
-
   test('takes the tenants from a ConfigMap of others, and nothing else of it', async () => {
     const settings = await settingsOf(await built.manifests('ingress'), 'ingress');
     expect([...settings.tenants.keys()]).toEqual(['billing']);
@@ -153,8 +142,6 @@ describe('pods are restarted by what they can not take over while they run', () 
     ['limits of bodies', 'minimal', limits({ body: '1MiB', replay: '64KiB' })],
     ['what is kept of an answer', 'minimal', config({ idempotency: { maxAnswer: '64KiB' } })],
     ['whether traces go on upstream', 'minimal', config({ tracing: { propagate: true } })],
-    ['keys of tokens in Redis', 'everything', { secrets: { encryptionKeys: ['tokens.old', 'tokens.next'] } }],
-    ['what such a key is', 'everything', { secrets: { values: { 'tokens.old': '1f'.repeat(32) } } }],
     ['the level of the log', 'minimal', config({ log: { level: 'debug' } })],
   ];
   test.each(reloaded)('and not by %s', async (_, file, values) => {

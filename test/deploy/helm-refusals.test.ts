@@ -180,24 +180,6 @@ describe('what lies between values is refused in words', () => {
       /secrets\.values: give either existingSecret or values/,
     ],
     [
-      'a key for tokens that nobody shares',
-      'minimal',
-      { secrets: { encryptionKeys: ['k'], values: { k: '0f'.repeat(32) } } },
-      /secrets\.encryptionKeys: is for what is in Redis/,
-    ],
-    [
-      'a key for tokens that is not there',
-      'valkey',
-      { secrets: { encryptionKeys: ['k'] } },
-      /secrets\.values: has no key "k", but secrets\.encryptionKeys names it/,
-    ],
-    [
-      'keys for tokens twice',
-      'ha',
-      { config: { redis: { encryption: { keys: [] } } } },
-      /secrets\.encryptionKeys: sets config\.redis\.encryption; give one of them/,
-    ],
-    [
       'a file that no key makes',
       'minimal',
       {

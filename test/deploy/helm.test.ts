@@ -137,16 +137,13 @@ describe('the record', () => {
     expect(said).not.toContain('fake-admin-token');
   });
 
-  test('warn of embedded state, of an open admin port, of logins by each replica and of proxies that are not named, and of nothing else', async () => {
+  test('warn of embedded state, of an open admin port and of proxies that are not named, and of nothing else', async () => {
     const warnings = async (file: CiFile, values?: object) =>
       (await record(file, values)).match(/(?<=WARNING: )[^:.]*/g) ?? [];
     expect(await warnings('minimal')).toEqual(['state is embedded']);
     expect(await warnings('ha')).toEqual([]);
     expect(await warnings('ha', { admin: { auth: false }, networkPolicy: { enabled: false } })).toEqual([
       'the admin port asks for no token, and no NetworkPolicy of this chart guards it',
-    ]);
-    expect(await warnings('ha', { secrets: { encryptionKeys: [] } })).toEqual([
-      'there is no key to encrypt login tokens with',
     ]);
     expect(await warnings('ingress')).toEqual([]);
     expect(await warnings('ingress', { config: { listen: { trustedProxies: [] } } })).toEqual(['config']);

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { FAKE_PRIMARY_KEY } from '../../src/simulator/options.ts';
-import { arrived, codeOf, configuration, loginAt, PRIMARY, run, SPARE } from '../support/gateway.ts';
+import { createSimulator } from '../../src/simulator/simulator.ts';
+import { fastClock } from '../support/fast-clock.ts';
+import { arrived, codeOf, configuration, eventually, loginAt, PRIMARY, run, SPARE } from '../support/gateway.ts';
 
 const withCredentials = (credentials: (upstream: string) => unknown[]) => (upstream: string) =>
   configuration(upstream, { accounts: { main: { quota: { burst: 200 }, credentials: credentials(upstream) } } });
@@ -39,6 +41,26 @@ describe('an account with a login', () => {
     expect(new Set(statuses)).not.toContain(502);
   });
 
+  test('renews its token before it expires, and the old one works until the new one is there', async () => {
+    const clock = fastClock(20);
+    const simulator = await createSimulator({ clock, switches: { tokenLifeSeconds: 60 } });
+    try {
+      const config = withCredentials((upstream) => [loginAt(upstream)]);
+      await using gateway = await run({ clock, upstream: simulator, config });
+      expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+      const old = arrived(gateway.simulator.arrivals()[0]!.headers, 'authorization');
+      await eventually(() => logins(gateway) === 1, 'it is renewed');
+      expect(simulator.credentials.identify(old)?.kind).toBe('token');
+      await eventually(async () => {
+        await gateway.fetch('/api/v1/flow-runs');
+        return arrived(gateway.simulator.arrivals().at(-1)!.headers, 'authorization') !== old;
+      }, 'the new one is used');
+      expect(gateway.simulator.arrivals().map(({ status }) => status)).not.toContain(401);
+    } finally {
+      await simulator.close();
+    }
+  });
+
   test('logs in anew when its token stops working, and the callers notice nothing', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
@@ -69,6 +91,38 @@ describe('an account with a login', () => {
     expect(first.headers.get('retry-after')).toMatch(/^\d+$/);
     for (let i = 0; i < 5; i++) await gateway.fetch('/api/v1/flow-runs');
     expect(logins(gateway)).toBe(1);
+  });
+
+  test('uses a password that was put right by a reload at once, however long it would have waited', async () => {
+    const config = (password: string) =>
+      withCredentials((upstream) => {
+        const { id, login } = loginAt(upstream);
+        return [{ id, login: { ...login, password } }];
+      });
+    await using gateway = await run({ config: config('fake-wrong-password'), cold: true });
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(502);
+    await gateway.reload(withCredentials((upstream) => [loginAt(upstream)]));
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    expect(logins(gateway)).toBe(2);
+  });
+
+  test('answers 502 while the identity host is down, and asks it no more often than its wait allows', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]), cold: true });
+    gateway.simulator.fault({ match: 'POST /fabric/api/login', fault: { kind: 'status', status: 503 } });
+    const answers = await Promise.all(Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flow-runs')));
+    expect(new Set(answers.map(({ status }) => status))).not.toContain(401);
+    const response = await gateway.fetch('/api/v1/flow-runs');
+    expect([response.status, await codeOf(response)]).toEqual([502, 'upstream_unreachable']);
+    expect(logins(gateway)).toBe(1);
+  });
+
+  test('pays for its login like for any other request', async () => {
+    await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
+    const before = await gateway.metric('patchgate_quota_slots_in_use');
+    gateway.simulator.credentials.expireTokens();
+    expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    // The 401, the login and the second attempt.
+    expect((await gateway.metric('patchgate_quota_slots_in_use')) - before).toBe(3);
   });
 });
 

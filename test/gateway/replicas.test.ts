@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { type Fleet, fleet } from '../support/fleet.ts';
 import { codeOf, configuration, READER_KEY, run } from '../support/gateway.ts';
 import { FAIL_OVER_MS, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
 
@@ -68,6 +69,31 @@ describe('replicas that share a Redis', () => {
     const tookSeconds = (performance.now() - begunAt) / 1000;
     // Whatever is asked, a replica says twice a second what it holds, and asks once for the writes of others.
     expect((await calls()) - before).toBeLessThanOrEqual(5 + Math.ceil(3 * tookSeconds));
+  });
+});
+
+describe('replicas whose account has a login', () => {
+  const logins = ({ simulator }: Fleet) =>
+    simulator.arrivals().filter(({ target }) => target === '/fabric/api/login').length;
+  const askAll = (gateways: Fleet, count: number): Promise<number[]> =>
+    Promise.all(
+      Array.from({ length: count }, async (_, n) => {
+        const response = await gateways.at(n).fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
+        await response.arrayBuffer();
+        return response.status;
+      }),
+    );
+
+  test('log in once each, whatever the number of requests, and no token gets into Redis', async () => {
+    await using redis = await redisServer();
+    const simulator = { switches: { answerLatency: { kind: 'fixed', ms: 60 } } } as const;
+    await using gateways = await fleet(redis, 3, { login: true, simulator });
+    expect(await askAll(gateways, 60)).toEqual(Array(60).fill(200));
+    expect(logins(gateways)).toBe(3);
+    gateways.simulator.credentials.expireTokens();
+    expect(await askAll(gateways, 60)).toEqual(Array(60).fill(200));
+    expect(logins(gateways)).toBe(6);
+    expect(await redis.client().keys('*login*')).toEqual([]);
   });
 });
 

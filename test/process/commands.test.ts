@@ -185,23 +185,6 @@ describe('key', () => {
     expect([checked.code, checked.stderr]).toEqual([0, '']);
   });
 
-  test('encryption prints a key that the configuration takes, and nothing else: another one each time', async () => {
-    const made = await Promise.all([outcome(['key', 'encryption']), outcome(['key', 'encryption'])]);
-    expect(new Set(made.map(({ stdout }) => stdout)).size).toBe(2);
-    const login = { url: 'https://id.example.test/login', username: 'u', password: 'fake' };
-    await using files = await folder({
-      'gateway.yaml': JSON.stringify({
-        ...JSON.parse(GOOD),
-        accounts: { main: { credentials: [{ id: 'only', login }] } },
-        redis: { url: 'redis://localhost', encryption: { keys: [{ id: 'k1', secret: '${file:encryption-key}' }] } },
-      }),
-      'encryption-key': made[0]?.stdout ?? '',
-    });
-    const checked = await outcome(['check', '--config', 'gateway.yaml'], { cwd: files.path });
-    expect([checked.code, checked.stderr]).toEqual([0, '']);
-    expect((await outcome(['key', 'encryption', 'more'])).code).toBe(2);
-  });
-
   test('hash refuses nothing and more than one', async () => {
     for (const stdin of ['', 'two words\n']) {
       const { code, stderr } = await outcome(['key', 'hash'], { stdin });

@@ -32,8 +32,6 @@ export interface FleetOptions {
   readonly simulator?: SimulatorOptions;
   /** The account has a login in place of a key, and nobody has used it yet; its buckets are full. */
   readonly login?: boolean;
-  /** More options of `redis`. */
-  readonly redis?: Config;
 }
 
 let fleets = 0;
@@ -46,7 +44,7 @@ const ROOMY = { rate: 900_000, burst: 50_000, maxWait: '5s' };
 export async function fleet(
   redis: RedisServer,
   count: number,
-  { more = {}, simulator: options, login = false, redis: state }: FleetOptions = {},
+  { more = {}, simulator: options, login = false }: FleetOptions = {},
 ): Promise<Fleet> {
   const simulator = await createSimulator({ ...options, switches: { limit: PLENTY.limit, ...options?.switches } });
   const prefix = `fleet${fleets++}`;
@@ -56,7 +54,7 @@ export async function fleet(
     accounts: accountOf(login ? loginAt(simulator.url) : PRIMARY),
     // What is waited for here is a login: a machine that runs other tests too may be slow with everything.
     ...(login && { upstreams: { core: { origin: simulator.url, timeout: '30s' } } }),
-    redis: { url: redis.url, prefix, timeout: login ? '3s' : '1s', ...state },
+    redis: { url: redis.url, prefix, timeout: login ? '3s' : '1s' },
     tenants: {
       billing: { keys: [{ id: 'now', sha256: sha256(BILLING_KEY) }], quota: ROOMY },
       reader: { keys: [{ id: 'now', sha256: sha256(READER_KEY) }], quota: ROOMY },

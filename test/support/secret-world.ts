@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import type { Canary } from './canaries.ts';
@@ -19,13 +18,7 @@ export const WRONG_ADMIN = canary('wrongadmin');
 export const REDIS = canary('redispassword');
 export const TRACING = canary('tracing', '"\\&%?');
 export const NEW = canary('newinfile', '"\\&%?');
-const encryptionKey = createHash('sha256').update('fake').digest();
-export const ENCRYPTION: Canary = { name: 'encryption', value: encryptionKey.toString('base64') };
-const ENCRYPTION_BYTES: Canary = { name: 'encryption, as bytes', value: encryptionKey.toString('hex') };
-export const CANARIES = [
-  ...[APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, ADMIN, WRONG_ADMIN, REDIS, TRACING, NEW],
-  ...[ENCRYPTION, ENCRYPTION_BYTES],
-];
+export const CANARIES = [APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, ADMIN, WRONG_ADMIN, REDIS, TRACING, NEW];
 export const USER = 'integrations@example.test';
 
 /** The built program with a canary in the place of every secret, and with everything it talks to. */
@@ -54,12 +47,7 @@ export async function secretWorld() {
   const settings = (more: Config = {}): Config =>
     configuration(simulator.url, {
       listen: { traffic: local, admin: { ...local, token: '${ADMIN_TOKEN}' }, trustedProxies: [] },
-      redis: {
-        url: `redis://127.0.0.1:${redis.port}`,
-        password: '${file:redis-password}',
-        timeout: '200ms',
-        encryption: { keys: [{ id: 'k1', secret: '${file:encryption-key}' }] },
-      },
+      redis: { url: `redis://127.0.0.1:${redis.port}`, password: '${file:redis-password}', timeout: '200ms' },
       accounts: {
         main: {
           quota,
@@ -101,7 +89,6 @@ export async function secretWorld() {
     'spare-key': `${SPARE.value}\n`,
     password: PASSWORD.value,
     tracing: TRACING.value,
-    'encryption-key': `${ENCRYPTION.value}\n`,
     new: NEW.value,
   });
   const env = { LOG_LEVEL: 'trace', API_KEY: APIKEY.value, ADMIN_TOKEN: ADMIN.value };

@@ -51,18 +51,7 @@
 {{- if and .Values.secrets.existingSecret $values -}}
 {{- fail "secrets.values: give either existingSecret or values, not both" -}}
 {{- end -}}
-{{- if and .Values.secrets.encryptionKeys (not (include "patchgate.hasRedis" .)) -}}
-{{- fail "secrets.encryptionKeys: is for what is in Redis; set config.redis or valkey.enabled, or leave it out" -}}
-{{- end -}}
-{{- if and .Values.secrets.encryptionKeys (default dict .Values.config.redis).encryption -}}
-{{- fail "secrets.encryptionKeys: sets config.redis.encryption; give one of them" -}}
-{{- end -}}
 {{- if not .Values.secrets.existingSecret -}}
-{{- range .Values.secrets.encryptionKeys -}}
-{{- if not (hasKey $values .) -}}
-{{- fail (printf "secrets.values: has no key %q, but secrets.encryptionKeys names it" .) -}}
-{{- end -}}
-{{- end -}}
 {{- if and .Values.admin.auth (not (hasKey $values "admin-token")) -}}
 {{- fail "secrets.values.admin-token: the admin port listens on the pod's network and needs a token. Give one here or in secrets.existingSecret, or set admin.auth: false" -}}
 {{- end -}}

@@ -18,13 +18,6 @@
 {{- $url := printf "redis://%s:6379" (include "patchgate.valkey" .) -}}
 {{- $_ := set $own "redis" (dict "url" $url "password" (printf "${file:%s/redis-password}" .Values.secrets.mountPath)) -}}
 {{- end -}}
-{{- if .Values.secrets.encryptionKeys -}}
-{{- $keys := list -}}
-{{- range .Values.secrets.encryptionKeys -}}
-{{- $keys = append $keys (dict "id" . "secret" (printf "${file:%s/%s}" $.Values.secrets.mountPath .)) -}}
-{{- end -}}
-{{- $_ := set $own "redis" (mergeOverwrite (dict "encryption" (dict "keys" $keys)) (default dict $own.redis)) -}}
-{{- end -}}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}
 {{- end -}}
 
@@ -47,16 +40,6 @@ clientCaFile: {{ include "patchgate.tlsPath" . }}-callers/ca.crt
 {{- if or .Values.valkey.enabled .Values.config.redis -}}true{{- end -}}
 {{- end -}}
 
-{{/* An account that is logged in to, and replicas that can not share the token. */}}
-{{- define "patchgate.unsharedLogin" -}}
-{{- $config := include "patchgate.config" . | fromYaml -}}
-{{- if and $config.redis (not (default dict (default dict $config.redis).encryption).keys) -}}
-{{- range $id, $account := $config.accounts -}}
-{{- range $account.credentials -}}{{- if .login -}}{{ $id }} {{ end -}}{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
 {{- define "patchgate.mayHaveSeveral" -}}
 {{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}true{{- end -}}
 {{- end -}}
@@ -77,7 +60,7 @@ than the longest before is one of them where there is Redis.
 {{- $fixed := dict
   "listen" .Values.listen
   "tls" $tls
-  "redis" (omit (default dict $config.redis) "encryption")
+  "redis" (default dict $config.redis)
   "cache" (pick $cache "memory" "shared")
   "idempotency" (pick $idempotency "keep" "memory")
   "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedKeys" "flood")

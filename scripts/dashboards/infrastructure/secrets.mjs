@@ -39,7 +39,7 @@ export const secrets = [
   timeseries({
     title: 'Logins by outcome',
     description:
-      'ok: a new token. shared: taken from the replica that logged in. rejected: wrong username or password, change the secret. throttled: the account had no slot for it. failed: no answer, or 429; see the log ("login failed"). unreadable: replicas have different keys in redis.encryption, or Redis was tampered with.',
+      'ok: a new token; each replica logs in for itself. rejected: wrong username or password, change the secret. throttled: the account had no slot for it. failed: no answer, or 429; see the log ("login failed").',
     unit: 'short',
     width: 5,
     height: 7,
@@ -52,8 +52,7 @@ export const secrets = [
       ],
     ],
     colours: {
-      ...{ '.* ok': 'green', '.* shared': 'blue', '.* rejected': 'red', '.* failed': 'dark-red' },
-      ...{ '.* throttled': 'orange', '.* unreadable': 'purple' },
+      ...{ '.* ok': 'green', '.* rejected': 'red', '.* failed': 'dark-red', '.* throttled': 'orange' },
     },
   }),
   bars({

@@ -9,9 +9,7 @@ export type Message =
   /** The replica serves nothing any more that a drop up to this one has touched. */
   | { kind: 'dropped'; account: string; base: string; at: number; by: string }
   /** The flight of this name has ended. */
-  | { kind: 'landed'; flight: string; how: string; by: string }
-  /** What all know of the login under this key is another than it was. */
-  | { kind: 'login'; login: string; by: string };
+  | { kind: 'landed'; flight: string; how: string; by: string };
 
 export interface Bus {
   readonly channel: string;
@@ -67,7 +65,6 @@ const FIELDS: Readonly<Record<Message['kind'], Readonly<Record<string, 'string' 
   drop: { account: 'string', base: 'string', at: 'number', drop: 'string', by: 'string' },
   dropped: { account: 'string', base: 'string', at: 'number', by: 'string' },
   landed: { flight: 'string', how: 'string', by: 'string' },
-  login: { login: 'string', by: 'string' },
 };
 
 /** Null for what is not one of ours. */

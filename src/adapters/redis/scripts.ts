@@ -30,11 +30,6 @@ export const scripts = {
   boardFlight: script('flight-board'),
   keepFlight: script('flight-keep'),
   landFlight: script('flight-land'),
-  claimLogin: script('login-prelude', 'login-claim'),
-  keepLogin: script('login-prelude', 'login-keep'),
-  storeLogin: script('login-prelude', 'login-store'),
-  failLogin: script('login-prelude', 'login-fail'),
-  acceptLogin: script('login-accepted'),
   beginReplay: script('replay-begin'),
   endReplay: script('replay-end'),
 } as const;

@@ -1,44 +1,45 @@
 import { Readable } from 'node:stream';
-import { type Clock, elapsed, type MonotonicMs } from '../clock.ts';
-import { headerOf } from '../context.ts';
-import type { Decision } from '../quota/ledger.ts';
-import type { Secret } from '../secret.ts';
-import type { Transport, TransportResult } from './transport.ts';
+import { type Clock, elapsed, type MonotonicMs } from '../../clock.ts';
+import { headerOf } from '../../context.ts';
+import type { Decision } from '../../quota/ledger.ts';
+import type { Secret } from '../../secret.ts';
+import type { Transport, TransportResult } from '../transport.ts';
 
-export type LoginOutcome =
-  | { readonly kind: 'token'; readonly token: string; readonly lifeMs: number }
-  | {
-      readonly kind: 'failed';
-      readonly why: 'rejected' | 'unreachable' | 'throttled';
-      readonly retryAfterMs: number;
-      /** For the log: a status or an error, never the answer's body, which may repeat what was sent. */
-      readonly internal: string;
-    };
+export type LoginOutcome = { readonly kind: 'token'; readonly token: string; readonly lifeMs: number } | FailedLogin;
 
-export interface LoginCallOptions {
+export interface FailedLogin {
+  readonly kind: 'failed';
+  /** `rejected`: the identity host refused the password. `throttled`: no slot of the account, and nothing was sent. */
+  readonly why: 'rejected' | 'unreachable' | 'throttled';
+  readonly retryAfterMs: number;
+  /** For the log: a status or an error, never the body of the response, which may repeat the password. */
+  readonly internal: string;
+}
+
+export interface LoginRequestOptions {
   readonly url: string;
   readonly username: string;
   readonly usernameField: string;
   readonly password: Secret;
   readonly sender: Transport;
   readonly clock: Clock;
-  /** A login is a request of the account like any other, as long as nobody has shown that it is not counted. */
+  /** Asks for a slot. Patchworks is not known to leave logins uncounted, so each takes one. */
   readonly charge: () => Decision | Promise<Decision>;
-  /** Slack added where it is unknown whether the login still arrives. */
+  /** How long after a failure the login may still arrive upstream; its slot is held until then. */
   readonly lateArrivalMs: number;
 }
 
 const TIMEOUT_MS = 15_000;
-/** Those who wait for the login have slots already, so the account is not used up: one more comes soon, or not at all. */
+/** Requests that wait for the login have slots already, so the account is not used up: one more slot comes soon, or not at all. */
 const SLOT_WITHIN_MS = 2_000;
-const LARGEST_ANSWER = 64 * 1024;
-/** The life of a token whose answer does not tell: an hour, far less than the day Patchworks documents. */
-const UNTOLD_LIFE_MS = 3_600_000;
+const LARGEST_RESPONSE_BYTES = 64 * 1024;
+/** The life of a token whose response names none: an hour, far less than the day that Patchworks documents. */
+const DEFAULT_LIFE_MS = 3_600_000;
 
 const noLimits = { limit: null, remaining: null, throttled: null } as const;
 
-/** `POST {username, password}` → `{token, expires_in}`, as the identity host of Patchworks has it. */
-export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome> {
+/** `POST {username, password}` → `{token, expires_in}`, as the identity host of Patchworks defines it. Never throws. */
+export async function requestLogin(options: LoginRequestOptions): Promise<LoginOutcome> {
   const decision = await slotFor(options);
   if (decision.kind === 'refused') {
     return {
@@ -64,7 +65,7 @@ export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome
     else decision.slot.refund();
     return { kind: 'failed', why: 'unreachable', retryAfterMs: 0, internal: `${sent.reason}: ${sent.internal}` };
   }
-  // The identity host keeps counters of its own: what it says of limits is not about the account.
+  // The identity host has limits of its own: its headers say nothing about the account's.
   decision.slot.settle(noLimits);
   const giveUp = options.clock.after(TIMEOUT_MS, () => {
     if (sent.body instanceof Readable) sent.body.destroy();
@@ -72,7 +73,7 @@ export async function callLogin(options: LoginCallOptions): Promise<LoginOutcome
   return read(sent).finally(giveUp);
 }
 
-async function slotFor({ charge, clock }: LoginCallOptions): Promise<Decision> {
+async function slotFor({ charge, clock }: LoginRequestOptions): Promise<Decision> {
   const until = clock.monotonic() + SLOT_WITHIN_MS;
   for (;;) {
     const decision = await charge();
@@ -95,9 +96,9 @@ async function read(sent: Extract<TransportResult, { kind: 'answered' }>): Promi
   }
   if (sent.status >= 500) return failed('unreachable', `status ${sent.status}`);
   if (sent.status < 200 || sent.status >= 300) return failed('rejected', `status ${sent.status}`);
-  if (text === null) return failed('unreachable', 'the answer broke off or is too large');
+  if (text === null) return failed('unreachable', 'the response broke off or is too large');
   const token = parseToken(text);
-  return token ?? failed('rejected', 'the answer holds no token');
+  return token ?? failed('rejected', 'the response has no token');
 }
 
 function parseToken(text: string): LoginOutcome | null {
@@ -113,7 +114,7 @@ function parseToken(text: string): LoginOutcome | null {
   if (typeof token !== 'string' || !/^[\u0021-\u007e]+$/.test(token)) return null;
   const seconds = 'expires_in' in parsed ? parsed.expires_in : null;
   const lifeMs =
-    typeof seconds === 'number' && seconds > 0 && Number.isFinite(seconds) ? seconds * 1000 : UNTOLD_LIFE_MS;
+    typeof seconds === 'number' && seconds > 0 && Number.isFinite(seconds) ? seconds * 1000 : DEFAULT_LIFE_MS;
   return { kind: 'token', token, lifeMs };
 }
 
@@ -126,7 +127,7 @@ async function readText(body: Buffer | Readable | null): Promise<string | null> 
     for await (const chunk of body) {
       chunks.push(chunk);
       bytes += chunk.length;
-      if (bytes > LARGEST_ANSWER) return null;
+      if (bytes > LARGEST_RESPONSE_BYTES) return null;
     }
   } catch {
     return null;

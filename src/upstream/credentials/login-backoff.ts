@@ -1,0 +1,69 @@
+import type { Clock, MonotonicMs } from '../../clock.ts';
+import type { FailedLogin } from './login-request.ts';
+
+/** The wait after a failed login, doubled each time: at most a dozen attempts an hour. */
+const FIRST_WAIT_MS = 2_000;
+const LONGEST_WAIT_MS = 5 * 60_000;
+/** A login without a slot was never sent and shows nothing: it is tried again as soon as there may be a slot, but not in a loop. */
+const NO_SLOT_WAIT_MS = 250;
+
+/** When the next login may be tried. */
+export interface LoginBackoff {
+  /** Milliseconds until then, and the reason; null: now. */
+  waiting(): { readonly ms: number; readonly why: FailedLogin['why'] } | null;
+  /** Returns the wait in milliseconds. */
+  loginFailed(failed: FailedLogin): number;
+  /** The identity host issued a token. */
+  loginSucceeded(): void;
+  /** The upstream rejected the newest token. Returns the wait in milliseconds. */
+  tokenRejected(): number;
+  /** The upstream accepted a token. */
+  tokenAccepted(): void;
+  /** The latest login failed, or more than one token in a row was rejected. */
+  failing(): boolean;
+}
+
+export function createLoginBackoff(clock: Clock): LoginBackoff {
+  let until: { readonly at: MonotonicMs; readonly why: FailedLogin['why'] } | null = null;
+  /** In a row. Logins that were never sent do not count. */
+  let failedLogins = 0;
+  let rejectedTokens = 0;
+  let latestFailed = false;
+
+  const waitFor = (ms: number, why: FailedLogin['why']): number => {
+    until = { at: (clock.monotonic() + ms) as MonotonicMs, why };
+    return ms;
+  };
+
+  return {
+    waiting() {
+      const ms = until === null ? 0 : until.at - clock.monotonic();
+      return until === null || ms <= 0 ? null : { ms, why: until.why };
+    },
+    loginFailed({ why, retryAfterMs }) {
+      latestFailed = true;
+      if (why === 'throttled') return waitFor(Math.max(NO_SLOT_WAIT_MS, retryAfterMs), why);
+      const ms = Math.max(doubled(failedLogins), retryAfterMs);
+      failedLogins += 1;
+      return waitFor(ms, why);
+    },
+    loginSucceeded() {
+      latestFailed = false;
+      failedLogins = 0;
+      until = null;
+    },
+    tokenRejected() {
+      rejectedTokens += 1;
+      // The first is replaced at once. If the new one is rejected too, another login does not help.
+      return rejectedTokens < 2 ? 0 : waitFor(doubled(rejectedTokens - 2), 'rejected');
+    },
+    tokenAccepted() {
+      rejectedTokens = 0;
+    },
+    failing: () => latestFailed || rejectedTokens > 1,
+  };
+}
+
+function doubled(times: number): number {
+  return Math.min(FIRST_WAIT_MS * 2 ** times, LONGEST_WAIT_MS);
+}
