@@ -59,30 +59,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
   const { sender, credentials, clock, meter } = options;
   const resend = createRetry(options);
 
-  /** What an attempt has taught, before anyone goes on. */
-  const learn = (
-    context: ProxyContext,
-    slot: Slot,
-    startedAt: MonotonicMs,
-    span: Span | null,
-    sent: TransportResult,
-  ): TransportResult => {
-    const { upstream } = context.route;
-    span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
-    const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
-    context.record.attempts += 1;
-    context.record.upstreamMs = (context.record.upstreamMs ?? 0) + tookMs;
-    if (sent.kind === 'answered') {
-      context.record.upstreamStatus = sent.status;
-      slot.settle(options.limitOf(upstream.account, sent.status, sent.headers));
-    } else if (sent.mayHaveLeft) slot.lose((clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
-    else slot.refund();
-    const status = sent.kind === 'answered' ? sent.status : sent.reason;
-    meter.upstreamAttempt(upstream.account, upstream.id, context.method, status, tookMs / 1000);
-    return sent;
-  };
-
-  const attempt = (
+  const attempt = async (
     context: ProxyContext,
     value: CredentialValue,
     slot: Slot,
@@ -91,24 +68,25 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
     const startedAt = clock.monotonic();
     const connection = context.headers['connection'];
     const span = context.trace === null ? null : attemptOf(context, value, context.trace);
-    return sender
-      .send({
-        origin: context.route.upstream.origin,
-        method: context.method,
-        target: context.target,
-        headers: outboundHeaders({
-          rawHeaders: context.rawHeaders,
-          connection: typeof connection === 'string' ? connection : undefined,
-          authorization: value.authorization,
-          requestId: context.requestId,
-          identity: context.route.rewriteLinks,
-          trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
-        }),
-        body: context.payload,
-        timeoutMs,
-        disconnect: context.completeAfterDisconnect === true ? null : context.disconnect,
-      })
-      .then((sent) => learn(context, slot, startedAt, span, sent));
+    const sent = await sender.send({
+      origin: context.route.upstream.origin,
+      method: context.method,
+      target: context.target,
+      headers: outboundHeaders({
+        rawHeaders: context.rawHeaders,
+        connection: typeof connection === 'string' ? connection : undefined,
+        authorization: value.authorization,
+        requestId: context.requestId,
+        identity: context.route.rewriteLinks,
+        trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
+      }),
+      body: context.payload,
+      timeoutMs,
+      disconnect: context.completeAfterDisconnect === true ? null : context.disconnect,
+    });
+    span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
+    recordAttempt(options, context, slot, startedAt, sent);
+    return sent;
   };
 
   return async (context) => {
@@ -154,6 +132,26 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
 }
 
 const UNTRACED: HeaderList = [];
+
+/** What the attempt shows: for the slot, the access line and the metrics. */
+function recordAttempt(
+  { clock, meter, limitOf, lateArrivalMs }: ProxyOptions,
+  { route: { upstream }, record, method }: ProxyContext,
+  slot: Slot,
+  startedAt: MonotonicMs,
+  sent: TransportResult,
+): void {
+  const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
+  record.attempts += 1;
+  record.upstreamMs = (record.upstreamMs ?? 0) + tookMs;
+  if (sent.kind === 'answered') {
+    record.upstreamStatus = sent.status;
+    slot.settle(limitOf(upstream.account, sent.status, sent.headers));
+  } else if (sent.mayHaveLeft) slot.lose((clock.monotonic() + lateArrivalMs) as MonotonicMs);
+  else slot.refund();
+  const status = sent.kind === 'answered' ? sent.status : sent.reason;
+  meter.upstreamAttempt(upstream.account, upstream.id, method, status, tookMs / 1000);
+}
 
 function attemptOf({ method, route, record }: ProxyContext, value: CredentialValue, trace: Span): Span {
   const { id, account, origin } = route.upstream;
