@@ -81,6 +81,7 @@ export class AccountState {
       if (tenants.has(id)) continue;
       this.#tenants.delete(id);
       this.#line.forget(id);
+      this.#guarantees.forget(id);
     }
     for (const [id, each] of tenants) {
       const known = this.#tenants.get(id);
@@ -99,6 +100,7 @@ export class AccountState {
     if (asker.tenant !== null && !this.#tenants.has(asker.tenant)) {
       return { ok: false, by: 'tenant', retryAfterMs: REMOVED_RETRY_MS };
     }
+    this.#line.expire(now);
     const tag = asker.tenant === null ? 0 : this.#line.tagOf(asker.tenant, this.#tenant(asker.tenant).quota.weight);
     const refused = this.#refusal(asker, tag, now, reserved);
     if (refused !== null) return refused;

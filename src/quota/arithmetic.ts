@@ -1,4 +1,5 @@
 import type { AccountQuota, TenantQuota } from './ledger.ts';
+import { LEASE_MS } from './window.ts';
 
 /** What follows from the quotas of one account by calculation alone. Requests a minute, unless said otherwise. */
 export interface Arithmetic {
@@ -20,9 +21,8 @@ export function arithmeticOf(quota: AccountQuota, tenants: ReadonlyMap<string, T
   };
 }
 
-/** A slot is held for a window after its answer, and some 0.15 s for rounding (window.ts). */
 export function goodputAt(ceiling: number, latencyMs: number): number {
-  return (ceiling * 60_000) / (60_150 + latencyMs);
+  return (ceiling * 60_000) / (LEASE_MS + latencyMs);
 }
 
 /** What each of several replicas may hold that have lost Redis. */

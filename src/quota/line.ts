@@ -1,5 +1,5 @@
 /** How long after its time a tenant may come to claim a slot before the others are let past. */
-export const GRACE_MS = 250;
+const GRACE_MS = 250;
 /** A slot may be there a little before the time that was told: it is kept for whoever is about to come. */
 const EARLY_MS = 10;
 
@@ -24,6 +24,11 @@ export class Line {
   readonly #next = new Map<string, number>();
   readonly #places = new Map<string, Place>();
 
+  /** Tenants that did not come in time lose their places. */
+  expire(now: number): void {
+    for (const [tenant, place] of this.#places) if (place.dueAt < now - GRACE_MS) this.#places.delete(tenant);
+  }
+
   /** The tag with which this tenant's next request is served. */
   tagOf(tenant: string, weight: number): number {
     return this.#places.get(tenant)?.tag ?? Math.max(this.#next.get(tenant) ?? 0, this.#served - 1 / weight);
@@ -34,7 +39,6 @@ export class Line {
    * tag is no longer lower. A weight above 1 would take more; its tag stays lower, and makes up for it.
    */
   dueAhead(tag: number, now: number): number {
-    for (const [tenant, place] of this.#places) if (place.dueAt < now - GRACE_MS) this.#places.delete(tenant);
     let ahead = 0;
     for (const place of this.#places.values())
       if (place.tag < tag && place.dueAt <= now + EARLY_MS) ahead += Math.ceil(tag - place.tag);

@@ -1,33 +1,27 @@
 /** The window of the account's limit. */
 export const WINDOW_MS = 60_000;
+/** The clock of Redis may be set forward by so little without notice (common.lua). */
+export const CLOCK_SLACK_MS = 100;
+/** A slot is held this long after the response, or after the latest moment at which the request may still arrive. */
+export const LEASE_MS = WINDOW_MS + CLOCK_SLACK_MS;
 
 /**
- * Slots are freed in steps of this length, rounded up: so their number is kept in some 600 counters however high the
- * ceiling is. One step more makes up for a clock of Redis that was set forward by less than can be told from a slow
- * network. A slot lasts 0.15 s longer on average, 0.25 % of a window.
- */
-export const BIN_MS = 100;
-
-/**
- * The leased slots of one account. A slot is held from admission until 60 s after its answer (or after the latest moment
- * at which it may still arrive). Any arrival lies between admission and answer, so the requests that arrive within any
- * 60 s are all held at the end of these 60 s: as long as fewer than `ceiling` are held when one is admitted, no 60 s
- * upstream see more than `ceiling`.
+ * The leased slots of one account. A slot is held from admission until {@link LEASE_MS} after its response. Any arrival lies
+ * between admission and response, so the requests that arrive within any 60 s are all held at the end of these 60 s: as
+ * long as fewer than `ceiling` are held when one is admitted, no 60 s of the upstream see more than `ceiling`.
  *
- * A slot that is neither settled nor given back is held for ever: freeing it by a timer could free it while its request
- * is still on the way. Whoever admits sees to it that each slot ends (quota.ts does, whatever happens).
+ * A slot that is neither completed nor given back is held for ever: a timer could free it while its request is still on the
+ * way. The rate limit (quota.ts) ends each slot, whatever happens.
  *
- * adapters/redis/scripts does the same arithmetic in Lua; a property test holds the two together. Times are whole
- * milliseconds.
+ * The scripts of adapters/redis keep the same in a sorted set; a property test holds the two together. Times are whole
+ * milliseconds and do not go back.
  */
 export class LeasedWindow {
   #inFlight = 0;
-  #answered = 0;
   #everAnswered = 0;
-  /** Answered slots by the step at which they are free. */
-  readonly #bins = new Map<number, number>();
-  /** All steps before it are over. */
-  #head = Number.NEGATIVE_INFINITY;
+  /** When each answered slot is free, in ascending order. Those before `#first` are free already. */
+  #expiries: number[] = [];
+  #first = 0;
 
   /** Slots held now. */
   held(now: number): number {
@@ -39,7 +33,7 @@ export class LeasedWindow {
     return this.#inFlight;
   }
 
-  /** Slots ever answered: the difference between two readings says how many were answered in between. */
+  /** Slots ever answered: the difference between two readings is how many were answered in between. */
   get everAnswered(): number {
     return this.#everAnswered;
   }
@@ -50,17 +44,13 @@ export class LeasedWindow {
   }
 
   /**
-   * Until `count` slots will have become free, as far as it is known: the answers to requests in flight are not here yet,
-   * and each of them is held for a whole window after it.
+   * Until `count` more slots are free, as far as it is known: the responses to requests in flight are not here yet, and each
+   * of them is held for a whole window after it.
    */
   freeInMs(count: number, now: number): number {
     this.#expire(now);
     if (count > this.#answered) return WINDOW_MS;
-    let freed = 0;
-    for (let bin = this.#head; ; bin++) {
-      freed += this.#bins.get(bin) ?? 0;
-      if (freed >= count) return bin * BIN_MS - now;
-    }
+    return (this.#expiries[this.#first + count - 1] as number) - now;
   }
 
   lease(): void {
@@ -72,34 +62,23 @@ export class LeasedWindow {
     this.#inFlight -= 1;
   }
 
-  /** Its request can not arrive any more. */
+  /** Its request cannot arrive any more. */
   settle(now: number): void {
     this.#expire(now);
     this.#inFlight -= 1;
-    this.#answered += 1;
     this.#everAnswered += 1;
-    const bin = binAfterWindow(now);
-    this.#bins.set(bin, (this.#bins.get(bin) ?? 0) + 1);
+    this.#expiries.push(now + LEASE_MS);
+  }
+
+  get #answered(): number {
+    return this.#expiries.length - this.#first;
   }
 
   #expire(now: number): void {
-    const present = binOf(now);
-    if (this.#bins.size === 0) this.#head = Math.max(this.#head, present + 1);
-    for (; this.#head <= present; this.#head++) {
-      const count = this.#bins.get(this.#head);
-      if (count === undefined) continue;
-      this.#answered -= count;
-      this.#bins.delete(this.#head);
-    }
+    while (this.#first < this.#expiries.length && (this.#expiries[this.#first] as number) <= now) this.#first += 1;
+    // A list is cut when half of it is free: not for each slot.
+    if (this.#first * 2 < this.#expiries.length) return;
+    this.#expiries.splice(0, this.#first);
+    this.#first = 0;
   }
-}
-
-/** The step in which what happens now is a window old. */
-export function binAfterWindow(now: number): number {
-  return binOf(now + WINDOW_MS) + 2;
-}
-
-/** The step a moment lies in. What was put into a step is free once the step has begun. */
-export function binOf(atMs: number): number {
-  return Math.floor(atMs / BIN_MS);
 }

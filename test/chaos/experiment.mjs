@@ -85,9 +85,9 @@ async function untilShared({ redis, gateways }) {
   const holder = await redis.holder();
   for (const account of ['plenty', 'tight'])
     await until(`all replicas have a share of ${account}`, async () => {
-      const members = JSON.parse((await holder.client().hget(`patchgate:{${account}}:window`, 'M')) ?? '{}');
+      const members = JSON.parse((await holder.client().hget(`patchgate:{${account}}:quota`, 'members')) ?? '{}');
       const shares = Object.values(members);
-      return shares.length === gateways.length && shares.every(({ a }) => a > 0);
+      return shares.length === gateways.length && shares.every(({ share }) => share > 0);
     });
 }
 

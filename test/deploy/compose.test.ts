@@ -143,9 +143,9 @@ describe('what it describes, run without an engine', () => {
   const warm = async ({ redis, ask }: Topology) => {
     await until('it serves', async () => (await ask('/api/v1/flow-runs')) === 200);
     await until('each has a share', async () => {
-      const members = await redis.client().hget('patchgate:{main}:window', 'M');
-      const shares = Object.values(JSON.parse(members ?? '{}') as Record<string, { a: number }>);
-      return shares.length === 2 && shares.every(({ a }) => a > 0);
+      const members = await redis.client().hget('patchgate:{main}:quota', 'members');
+      const shares = Object.values(JSON.parse(members ?? '{}') as Record<string, { share: number }>);
+      return shares.length === 2 && shares.every(({ share }) => share > 0);
     });
   };
   const accessLines = ({ gateways }: Topology) =>

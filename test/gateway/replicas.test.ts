@@ -162,7 +162,7 @@ test('a gateway by Sentinel goes on after a fail-over', async () => {
   };
   await until('back on the replica', isBack, FAIL_OVER_MS);
   const keys = await set.replica.client().keys('patchgate:{main}:*');
-  expect(keys).toContain('patchgate:{main}:window');
+  expect(keys).toContain('patchgate:{main}:quota');
 }, 90_000);
 
 test('a gateway on a Cluster keeps an account in one slot, and no key lives for ever', async () => {

@@ -152,8 +152,8 @@ test.each(['alone', 'a Cluster'])(
     using opened = await openTo(set);
     const { client } = opened.connection;
     const commands: Record<string, () => Promise<unknown>> = {
-      'a script by its digest': () => runScript(client, scripts.withdraw, ['{a}', '{a}b', '{a}c'], []),
-      'a script in full': () => runWhole(client, scripts.withdraw, ['{a}', '{a}b', '{a}c'], []),
+      'a script by its digest': () => runScript(client, scripts.cancel, ['{a}'], []),
+      'a script in full': () => runWhole(client, scripts.cancel, ['{a}'], []),
       'a script for bytes': () => runForBytes(client, scripts.getAnswer, ['{a}']),
       'a plain one': () => client.get('{a}'),
       'one that publishes': () => client.publish('news', 'x'),

@@ -77,9 +77,9 @@ export async function fleet(
     all,
     shared: () =>
       until('each replica has a share', async () => {
-        const members = await redis.client().hget(`${prefix}:{main}:window`, 'M');
-        const shares = Object.values(JSON.parse(members ?? '{}') as Record<string, { a: number }>);
-        return shares.length === count && shares.every(({ a }) => a > 0);
+        const members = await redis.client().hget(`${prefix}:{main}:quota`, 'members');
+        const shares = Object.values(JSON.parse(members ?? '{}') as Record<string, { share: number }>);
+        return shares.length === count && shares.every(({ share }) => share > 0);
       }),
     at: (n) => all[n % all.length] as Running,
     async [Symbol.asyncDispose]() {

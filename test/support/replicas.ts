@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { createRedisLedger, type RedisLedger } from '../../src/adapters/redis/ledger.ts';
-import type { LedgerConnection } from '../../src/adapters/redis/link.ts';
+import type { QuotaConnection } from '../../src/adapters/redis/quota-client.ts';
 import type { Log, Meter } from '../../src/ports.ts';
 import type { AccountQuota, Ask, Decision, LedgerPlan, TenantQuota, UpstreamLimit } from '../../src/quota/ledger.ts';
 import { ManualClock } from './manual-clock.ts';
@@ -95,7 +95,7 @@ export class World {
       evalsha: (...args: unknown[]) => call('evalsha', args),
     } as unknown as Redis;
     const clock = this.clock;
-    const connection: LedgerConnection & { reconnect(): void; onReady(run: () => void): void } = {
+    const connection: QuotaConnection & { reconnect(): void; onReady(run: () => void): void } = {
       client,
       isCluster: false,
       isReady: () => replica.alive && replica.line !== 'down',
@@ -172,7 +172,7 @@ export class World {
     const { redis, prefix } = this.#options;
     await redis.flushall();
     for (const [key, value] of saved) if (value !== null) await redis.restore(key, 0, value);
-    await redis.hset(`${prefix}:{main}:window`, 'run', 'another');
+    await redis.hset(`${prefix}:{main}:quota`, 'run', 'another');
   }
 
   /** Until all replies are here and have been dealt with. */

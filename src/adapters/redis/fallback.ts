@@ -1,35 +1,43 @@
 import { AccountState } from '../../quota/account.ts';
 import type { AccountQuota, TenantQuota } from '../../quota/ledger.ts';
-import type { OwnSlots } from './own-slots.ts';
-import { ALONE_AFTER_MS, allowance, type Standing } from './standing.ts';
+import { LEASE_MS } from '../../quota/window.ts';
+import type { LocalLeases } from './local-leases.ts';
+import type { AccountSnapshot } from './snapshot.ts';
+
+/** A replica that is silent this long has its share reserved by Redis (roster.lua), at the latest. */
+const SILENT_MS = 2_000;
+/** From then on it may work alone: no sooner than Redis has stopped giving its share to the others. */
+const ALONE_AFTER_MS = 2_500;
+/** Admissions that the account's bucket does not pace: logins. */
+const UNPACED = 5;
 
 /**
- * What a replica works with that has lost Redis: the model, on its share of the ceiling. Starts with an empty bucket;
- * tenants have their share of their own quotas. Foreign use is left out: what the other replicas send looks just like it.
+ * A replica that has lost Redis works with the model, on its share of the ceiling. The bucket starts empty; tenants have
+ * their share of their own quotas. External usage is left out: the other replicas' requests look just like it.
  */
 export class Fallback {
   readonly state: AccountState;
-  readonly #standing: Standing;
+  readonly #snapshot: AccountSnapshot;
   readonly #quota: AccountQuota;
-  readonly #flightMs: number;
-  readonly #own: OwnSlots;
+  readonly #maxInFlightMs: number;
+  readonly #leases: LocalLeases;
 
   constructor(options: {
-    readonly standing: Standing;
+    readonly snapshot: AccountSnapshot;
     readonly quota: AccountQuota;
     readonly tenants: ReadonlyMap<string, TenantQuota>;
-    readonly flightMs: number;
-    readonly own: OwnSlots;
+    readonly maxInFlightMs: number;
+    readonly leases: LocalLeases;
     readonly now: number;
   }) {
-    const { standing, quota } = options;
-    this.#standing = standing;
+    const { snapshot, quota } = options;
+    this.#snapshot = snapshot;
     this.#quota = quota;
-    this.#flightMs = options.flightMs;
-    this.#own = options.own;
-    const parts = Math.max(1, standing.replicas);
+    this.#maxInFlightMs = options.maxInFlightMs;
+    this.#leases = options.leases;
+    const parts = Math.max(1, snapshot.replicas);
     this.state = new AccountState(
-      { limit: quota.limit, ceiling: Math.max(1, standing.share), burst: part(quota.burst, parts) },
+      { limit: quota.limit, ceiling: Math.max(1, snapshot.share), burst: part(quota.burst, parts) },
       new Map([...options.tenants].map(([id, each]) => [id, partOf(each, parts)])),
       options.now,
     );
@@ -37,15 +45,72 @@ export class Fallback {
 
   /** Slots of the share that are not to be given out now. */
   reserved(now: number): number {
-    const { share, askedAt } = this.#standing;
-    const may = allowance(this.#standing, this.#quota, this.#flightMs, now);
-    return Math.max(1, share) - may + this.#own.heldSince(askedAt, now) - this.state.view(now).slotsInUse;
+    const { share, askedAt } = this.#snapshot;
+    const may = allowance(this.#snapshot, this.#quota, this.#maxInFlightMs, now);
+    return Math.max(1, share) - may + this.#leases.heldSince(askedAt, now) - this.state.view(now).slotsInUse;
   }
 }
 
 /** From when on this replica may work alone. */
-export function aloneFrom(standing: Standing): number {
-  return standing.askedAt + ALONE_AFTER_MS;
+export function aloneFrom(snapshot: AccountSnapshot): number {
+  return snapshot.askedAt + ALONE_AFTER_MS;
+}
+
+/**
+ * Slots admitted after the snapshot that a replica without Redis may hold. With all others in the same state, or some of
+ * them still with Redis, the sum stays within the ceiling:
+ *
+ * - S: slots that stood then and may still be held; they run out.
+ * - A: slots that the others may have been given before Redis took this replica for silent: bounded by the bucket and the
+ *   window. Each replica counts what it was given itself after its own snapshot, so only what one of them may have above
+ *   its part has to be left: with (C − R − S) / N each, that is A − (C − R − S) / N, if above 0.
+ * - R: slots left to replicas that were silent already; they are not among the N.
+ * - Redis leaves `share` to it from then on, and takes it as the most it holds.
+ *
+ * docs/decisions/0006 has the proof.
+ */
+function allowance(snapshot: AccountSnapshot, { ceiling }: AccountQuota, maxInFlightMs: number, now: number): number {
+  const { share, receivedAt, reserved } = snapshot;
+  const replicas = snapshot.replicas - snapshot.silent;
+  if (replicas <= 0) return 0;
+  const free = Math.max(0, ceiling - reserved - heldAt(snapshot, maxInFlightMs, now));
+  if (replicas === 1) return Math.min(share, free);
+  const over = now > receivedAt + SILENT_MS + maxInFlightMs + LEASE_MS;
+  const given = over ? 0 : givenAfter(snapshot, ceiling, maxInFlightMs);
+  const each = Math.floor(free / replicas);
+  return Math.min(share, given <= each ? each : Math.max(0, Math.floor((free - given) / (replicas - 1))));
+}
+
+/** Slots of the snapshot that may be held at `now`: ended ones until they are free, those in flight until they cannot be. */
+function heldAt({ receivedAt, inFlight, expiries }: AccountSnapshot, maxInFlightMs: number, now: number): number {
+  let held = now < receivedAt + maxInFlightMs + LEASE_MS ? inFlight : 0;
+  for (const [ms, slots] of expiries) if (now < receivedAt + ms) held += slots;
+  return held;
+}
+
+/** The most that all together can have been admitted between the snapshot and the silence of one. */
+function givenAfter(snapshot: AccountSnapshot, ceiling: number, maxInFlightMs: number): number {
+  const byBucket = snapshot.tokens + Math.ceil((ceiling * SILENT_MS) / 60_000) + UNPACED;
+  const byWindow = ceiling - heldAt(snapshot, maxInFlightMs, snapshot.receivedAt + SILENT_MS);
+  return Math.max(0, Math.min(byBucket, byWindow));
+}
+
+/** Slots that other replicas may hold, with the milliseconds they are held for: news for a Redis that has lost its memory. */
+export function feared(
+  snapshot: AccountSnapshot,
+  quota: AccountQuota,
+  maxInFlightMs: number,
+  now: number,
+): [ms: number, slots: number][] {
+  const { receivedAt, expiries, inFlight, ownInFlight, replicas, silent } = snapshot;
+  const untilMs = receivedAt + maxInFlightMs + LEASE_MS - now;
+  const given = replicas - silent > 1 ? givenAfter(snapshot, quota.ceiling, maxInFlightMs) : 0;
+  const slots: [number, number][] = [
+    ...expiries.map(([ms, count]): [number, number] => [receivedAt + ms - now, count]),
+    [untilMs, inFlight - ownInFlight],
+    [untilMs + SILENT_MS, given],
+  ];
+  return slots.filter(([ms, count]) => ms > 0 && count > 0).map(([ms, count]) => [Math.ceil(ms), count]);
 }
 
 function partOf(quota: TenantQuota, parts: number): TenantQuota {

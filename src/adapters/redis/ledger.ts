@@ -11,8 +11,8 @@ import {
   REMOVED_RETRY_MS,
   type TenantView,
 } from '../../quota/ledger.ts';
-import { type LedgerConnection, Link } from './link.ts';
-import { OwnSlots } from './own-slots.ts';
+import { LocalLeases } from './local-leases.ts';
+import { QuotaClient, type QuotaConnection } from './quota-client.ts';
 import { SharedAccount } from './shared-account.ts';
 
 export interface RedisLedger extends Ledger {
@@ -24,7 +24,7 @@ export interface RedisLedger extends Ledger {
 }
 
 export interface RedisLedgerOptions {
-  readonly connection: LedgerConnection & { reconnect(): void; onReady(run: () => void): void };
+  readonly connection: QuotaConnection & { reconnect(): void; onReady(run: () => void): void };
   readonly clock: Clock;
   readonly plan: LedgerPlan;
   readonly meter: Meter;
@@ -56,15 +56,17 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
   let started = false;
 
   const open = (account: string, plan: LedgerPlan): SharedAccount => {
-    const own = new OwnSlots();
-    const link = new Link({ ...options, account, process, own, replica: () => replica, newTicket: randomUUID });
     const quota = plan.accounts.get(account);
     if (quota === undefined) throw new Error(`the plan has no account ${account}`);
+    const tenants = plan.tenants.get(account) ?? new Map();
+    const leases = new LocalLeases();
+    const of = { ...options, account, process, leases, replica: () => replica, newTicket: randomUUID };
+    const client = new QuotaClient(of, quota, tenants);
     return new SharedAccount(
       {
         account,
-        link,
-        own,
+        client,
+        leases,
         clock,
         meter,
         log,
@@ -80,7 +82,7 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
         },
       },
       quota,
-      plan.tenants.get(account) ?? new Map(),
+      tenants,
     );
   };
   const configure = (plan: LedgerPlan): void => {

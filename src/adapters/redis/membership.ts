@@ -1,14 +1,13 @@
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../ports.ts';
-import type { AccountQuota } from '../../quota/ledger.ts';
-import type { Link } from './link.ts';
-import type { OwnSlots } from './own-slots.ts';
-import type { Standing } from './standing.ts';
+import type { LocalLeases } from './local-leases.ts';
+import type { QuotaClient } from './quota-client.ts';
+import type { AccountSnapshot } from './snapshot.ts';
 
 export interface MembershipOptions {
   readonly account: string;
-  readonly link: Link;
-  readonly own: OwnSlots;
+  readonly client: QuotaClient;
+  readonly leases: LocalLeases;
   readonly clock: Clock;
   readonly log: Log;
   readonly isReady: () => boolean;
@@ -17,135 +16,132 @@ export interface MembershipOptions {
   readonly onNameTaken: () => void;
 }
 
-/** What the account tells its membership. */
-export interface Subject {
-  readonly quota: () => AccountQuota;
-  /** `id=slots …` of the tenants that have one. */
-  readonly guarantees: () => string;
-  readonly heldForMs: () => number;
+/** The account as its membership needs it. */
+export interface MemberAccount {
+  readonly cooldownMs: () => number;
   /** This replica works on its share. */
   readonly isAlone: () => boolean;
   /** Redis can be asked again: from now on nothing is given out alone. */
-  readonly onEntered: () => void;
+  readonly onJoined: () => void;
 }
 
-/** Twice a second; a member that is not heard for 1.75 s counts as silent (roster.lua). */
-const BEAT_MS = 500;
-/** Commands that fail in a row before Redis is left alone but for the beat. */
+/** Twice a second; a member that is not heard for 1.75 s counts as silent (membership.lua). */
+const HEARTBEAT_MS = 500;
+/** So many commands fail in a row before Redis is left alone but for the heartbeat. */
 const FAILURES_TO_PART = 3;
 /** Failures in a row before the connection is given up. */
 const FAILURES_TO_RECONNECT = 8;
-/** A replica that works alone goes back after as many beats at which Redis was there: not at every flicker. */
-const READY_BEATS = 2;
+/** A replica that works alone goes back after so many heartbeats at which Redis was there: not at every flicker. */
+const READY_HEARTBEATS = 2;
 /** To learn what time it is at Redis, and that its clock leapt. */
-const ATTEMPTS_TO_ENTER = 3;
+const JOIN_ATTEMPTS = 3;
 /** A name that another process keeps using this long is left to it. */
-const NAME_TAKEN_BEATS = 8;
+const NAME_TAKEN_HEARTBEATS = 8;
 /** After the time at which a state made anew is open. */
 const OPEN_BY_MS = 5;
 
 /**
- * This replica's place among those that share an account: enters with all it holds, says twice a second that it is there,
- * tells what ended, and knows how the account stood when it last heard.
+ * This replica as one of those that share an account: it joins with all it holds, sends heartbeats, reports completions, and
+ * keeps the latest snapshot of the account.
  */
 export class Membership {
   readonly #options: MembershipOptions;
-  readonly #subject: Subject;
-  #standing: Standing | null = null;
-  #entering: Promise<boolean> | null = null;
+  readonly #account: MemberAccount;
+  #snapshot: AccountSnapshot | null = null;
+  #joining: Promise<boolean> | null = null;
   #failures = 0;
-  #readyBeats = 0;
-  #takenBeats = 0;
-  #settling = false;
+  #readyHeartbeats = 0;
+  #nameTakenHeartbeats = 0;
+  #reporting = false;
   /** The shared state was made anew, and waits for other replicas: what it says of itself is not the whole yet. */
   #recovering = false;
   #openAt = 0;
-  #cancelBeat: () => void = () => {};
+  #cancelHeartbeat: () => void = () => {};
   #closed = false;
 
-  constructor(options: MembershipOptions, subject: Subject) {
+  constructor(options: MembershipOptions, account: MemberAccount) {
     this.#options = options;
-    this.#subject = subject;
+    this.#account = account;
   }
 
-  /** Null until it was heard for the first time. */
-  get standing(): Standing | null {
-    return this.#standing;
+  /** Null until the first one has arrived. */
+  get snapshot(): AccountSnapshot | null {
+    return this.#snapshot;
   }
 
   /** What is held here is on its way to Redis: what is given out meanwhile would not be in it. */
-  get isEntering(): boolean {
-    return this.#entering !== null;
+  get isJoining(): boolean {
+    return this.#joining !== null;
   }
 
   get up(): boolean {
-    return this.#options.link.joined && this.#failures === 0;
+    return this.#options.client.joined && this.#failures === 0;
   }
 
   /** Joins, and from then on goes on. Resolves after the first attempt. */
   async start(): Promise<void> {
-    await this.#beat();
+    await this.#heartbeat();
   }
 
-  /** Redis can be asked (again): no need to wait for the next beat, unless this replica works alone. */
+  /** Redis can be asked (again): no need to wait for the next heartbeat, unless this replica works alone. */
   reachable(): void {
-    if (this.#subject.isAlone() || this.#closed) return;
-    this.enter()
+    if (this.#account.isAlone() || this.#closed) return;
+    this.join()
       .then(() => this.confirm())
       .catch((error: unknown) => this.failed(error));
   }
 
   async stop(leavingMs: number): Promise<void> {
     this.#closed = true;
-    this.#cancelBeat();
-    const { link } = this.#options;
-    if (!link.joined) return;
+    this.#cancelHeartbeat();
+    const { client } = this.#options;
+    if (!client.joined) return;
     try {
-      while (await link.settle(this.#subject.quota())) {}
-      await link.beat(this.#subject.quota(), this.#subject.guarantees(), this.#standing, leavingMs);
+      while (await client.complete()) {}
+      await client.heartbeat(this.#snapshot, leavingMs);
     } catch (error) {
-      // The others hear of it by the silence.
+      // The others find out by the silence.
       this.#options.log.debug(
         { account: this.#options.account, reason: reasonOf(error) },
-        'could not say goodbye to Redis',
+        'leaving was not reported to Redis',
       );
     }
   }
 
   /** @returns whether Redis can be asked now */
-  enter(): Promise<boolean> {
-    this.#entering ??= this.#tryToEnter().finally(() => {
-      this.#entering = null;
+  join(): Promise<boolean> {
+    this.#joining ??= this.#tryToJoin().finally(() => {
+      this.#joining = null;
     });
-    return this.#entering;
+    return this.#joining;
   }
 
-  /** Redis leaves a share to this replica until it says that it has heard the answer. */
+  /** Redis leaves a share to this replica until a heartbeat confirms that the snapshot before has arrived. */
   async confirm(): Promise<void> {
-    const { link, own } = this.#options;
-    if (!link.joined || this.#recovering) return;
-    const standing = await link.beat(this.#subject.quota(), this.#subject.guarantees(), this.#standing);
-    if (standing !== null) this.#standing = standing;
+    const { client, leases } = this.#options;
+    if (!client.joined || this.#recovering) return;
+    const snapshot = await client.heartbeat(this.#snapshot);
+    if (snapshot !== null) this.#snapshot = snapshot;
     this.#failures = 0;
-    if (own.untold(1).endings.length > 0) void this.settle();
+    if (leases.unreported(1).completions.length > 0) void this.reportCompletions();
   }
 
-  /** Tells what ended. One command at a time, so that they arrive in order; what ends meanwhile goes with the next. */
-  async settle(): Promise<void> {
-    const { link } = this.#options;
-    if (this.#settling || !link.joined) return;
-    this.#settling = true;
+  /** One command at a time, so that they arrive in order; a completion meanwhile goes with the next. */
+  async reportCompletions(): Promise<void> {
+    const { client } = this.#options;
+    if (this.#reporting || !client.joined) return;
+    this.#reporting = true;
     try {
-      // What ends in one turn of the event loop is told together.
+      // Completions of one turn of the event loop go in one command.
       await new Promise((resolve) => setImmediate(resolve));
       let more = true;
-      while (more && link.joined) more = await link.settle(this.#subject.quota());
+      while (more && client.joined) more = await client.complete();
       this.#failures = 0;
     } catch (error) {
-      // They are told again with the next, or on entering: until then Redis counts them as in flight.
+      // They go again with the next, or on joining: until then Redis counts them as in flight.
       this.failed(error);
     } finally {
-      this.#settling = false;
+      this.#reporting = false;
     }
   }
 
@@ -154,47 +150,47 @@ export class Membership {
   }
 
   failed(error: unknown): void {
-    const { link, log, account } = this.#options;
+    const { client, log, account } = this.#options;
     this.#failures += 1;
-    this.#readyBeats = 0;
+    this.#readyHeartbeats = 0;
     log.debug({ account, reason: reasonOf(error), failures: this.#failures }, 'a command to Redis failed');
-    if (this.#failures >= FAILURES_TO_PART) link.part();
+    if (this.#failures >= FAILURES_TO_PART) client.part();
     if (this.#failures % FAILURES_TO_RECONNECT === 0) this.#options.reconnect();
   }
 
-  async #beat(): Promise<void> {
-    const { link, clock, isReady } = this.#options;
+  async #heartbeat(): Promise<void> {
+    const { client, clock, isReady } = this.#options;
     try {
-      if (!isReady()) this.#readyBeats = 0;
+      if (!isReady()) this.#readyHeartbeats = 0;
       else {
-        this.#readyBeats += 1;
-        const flickering = this.#subject.isAlone() && this.#readyBeats < READY_BEATS;
-        if ((!link.joined || this.#recovering) && !flickering) await this.enter();
+        this.#readyHeartbeats += 1;
+        const flickering = this.#account.isAlone() && this.#readyHeartbeats < READY_HEARTBEATS;
+        if ((!client.joined || this.#recovering) && !flickering) await this.join();
         await this.confirm();
       }
     } catch (error) {
       this.failed(error);
     } finally {
       const untilOpenMs = Math.max(1, this.#openAt - clock.monotonic());
-      const nextMs = this.#recovering ? Math.min(BEAT_MS, untilOpenMs) : BEAT_MS;
-      if (!this.#closed) this.#cancelBeat = clock.after(nextMs, () => void this.#beat());
+      const nextMs = this.#recovering ? Math.min(HEARTBEAT_MS, untilOpenMs) : HEARTBEAT_MS;
+      if (!this.#closed) this.#cancelHeartbeat = clock.after(nextMs, () => void this.#heartbeat());
     }
   }
 
-  async #tryToEnter(): Promise<boolean> {
-    const { link } = this.#options;
-    const { quota, heldForMs } = this.#subject;
+  async #tryToJoin(): Promise<boolean> {
+    const { client } = this.#options;
+    const { cooldownMs } = this.#account;
     try {
-      let entered: Awaited<ReturnType<Link['enter']>> = 'again';
-      for (let attempt = 0; entered === 'again' && attempt < ATTEMPTS_TO_ENTER; attempt++) {
-        entered = await link.enter(quota(), this.#standing, heldForMs());
+      let joined: Awaited<ReturnType<QuotaClient['join']>> = 'again';
+      for (let attempt = 0; joined === 'again' && attempt < JOIN_ATTEMPTS; attempt++) {
+        joined = await client.join(this.#snapshot, cooldownMs());
       }
-      if (entered === 'taken') {
-        this.#takenBeats += 1;
-        if (this.#takenBeats >= NAME_TAKEN_BEATS) this.#options.onNameTaken();
+      if (joined === 'nameTaken') {
+        this.#nameTakenHeartbeats += 1;
+        if (this.#nameTakenHeartbeats >= NAME_TAKEN_HEARTBEATS) this.#options.onNameTaken();
       }
-      if (entered === 'taken' || entered === 'lost' || entered === 'again') return false;
-      this.#entered(entered);
+      if (joined === 'nameTaken' || joined === 'lost' || joined === 'again') return false;
+      this.#joined(joined);
       return true;
     } catch (error) {
       this.failed(error);
@@ -202,24 +198,24 @@ export class Membership {
     }
   }
 
-  #entered(standing: Standing): void {
+  #joined(snapshot: AccountSnapshot): void {
     const { log, account, clock } = this.#options;
-    const { closedForMs, replicas } = standing;
-    this.#takenBeats = 0;
+    const { closedForMs, replicas } = snapshot;
+    this.#nameTakenHeartbeats = 0;
     this.#failures = 0;
-    if (this.#subject.isAlone())
-      log.info({ account, replicas }, 'Redis answers: back from its share with all slots held');
+    if (this.#account.isAlone())
+      log.info({ account, replicas }, 'Redis answers: the replica has joined again with all slots it holds');
     if (closedForMs > 0 && !this.#recovering) {
       log.info(
         { account, replicas, closedForMs },
-        'the state in Redis is new: other replicas have time to enter what they hold',
+        'the state in Redis is new: other replicas have time to join with what they hold',
       );
     }
     this.#recovering = closedForMs > 0;
     this.#openAt = clock.monotonic() + closedForMs + OPEN_BY_MS;
     // A state that waits for other replicas lacks what they hold: what was known before is worth more.
-    if (!this.#recovering) this.#standing = standing;
-    this.#subject.onEntered();
+    if (!this.#recovering) this.#snapshot = snapshot;
+    this.#account.onJoined();
   }
 }
 

@@ -19,11 +19,11 @@ function script(...names: string[]): Script {
 }
 
 export const scripts = {
-  admit: script('prelude', 'roster', 'admit'),
-  settle: script('prelude', 'settle'),
-  withdraw: script('prelude', 'withdraw'),
-  beat: script('prelude', 'roster', 'beat'),
-  enter: script('prelude', 'roster', 'enter'),
+  admit: script('common', 'membership', 'admit'),
+  complete: script('common', 'complete'),
+  cancel: script('common', 'cancel'),
+  heartbeat: script('common', 'membership', 'heartbeat'),
+  join: script('common', 'membership', 'join'),
   follow: script('drops-prelude', 'drops-follow'),
   drop: script('drops-prelude', 'drops-drop'),
   getAnswer: script('answer-get'),

@@ -11,17 +11,16 @@ import {
   REMOVED_RETRY_MS,
   type RefusedBy,
   type Slot,
-  spareOf,
   type TenantQuota,
   type TenantView,
 } from '../../quota/ledger.ts';
 import { tellOfAnswer } from '../../quota/settled.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
+import type { AdmitResult } from './quota-client.ts';
 import { Refusals } from './refusals.ts';
-import type { Reply } from './replies.ts';
 import { sharedSlot } from './shared-slot.ts';
-import type { Standing } from './standing.ts';
+import type { AccountSnapshot } from './snapshot.ts';
 
 export interface SharedAccountOptions extends MembershipOptions {
   readonly meter: Meter;
@@ -44,7 +43,6 @@ export class SharedAccount {
   readonly #options: SharedAccountOptions;
   #quota: AccountQuota;
   #tenants: ReadonlyMap<string, TenantQuota>;
-  #guarantees = '';
   #fallback: Fallback | null = null;
   #holdUntil = 0;
   #recoveringUntil = 0;
@@ -56,11 +54,9 @@ export class SharedAccount {
     this.#quota = quota;
     this.#tenants = tenants;
     this.membership = new Membership(options, {
-      quota: () => this.#quota,
-      guarantees: () => this.#guarantees,
-      heldForMs: () => this.#heldForMs(this.#now()),
+      cooldownMs: () => this.#heldForMs(this.#now()),
       isAlone: () => this.alone,
-      onEntered: () => {
+      onJoined: () => {
         this.#fallback = null;
         this.#refusals.clear();
         options.onChange();
@@ -72,8 +68,7 @@ export class SharedAccount {
   configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>): void {
     this.#quota = quota;
     this.#tenants = tenants;
-    const guaranteed = [...tenants].filter(([, { guarantee }]) => guarantee > 0);
-    this.#guarantees = guaranteed.map(([id, { guarantee }]) => `${id}=${guarantee}`).join(' ');
+    this.#options.client.configure(quota, tenants);
     const now = this.#now();
     for (const [id, each] of tenants) this.#buckets.get(id)?.configure(each, now);
     for (const id of this.#buckets.keys()) if (!tenants.has(id)) this.#buckets.delete(id);
@@ -87,15 +82,15 @@ export class SharedAccount {
 
   admit(ask: Ask): Decision | Promise<Decision> {
     if (ask.tenant !== null && !this.#tenants.has(ask.tenant)) return this.#refuse(ask, 'tenant', REMOVED_RETRY_MS);
-    if (!this.#options.link.joined) return this.#withoutRedis(ask);
+    if (!this.#options.client.joined) return this.#withoutRedis(ask);
     return this.#refuseFromMemory(ask) ?? this.#askRedis(ask, 2);
   }
 
   withdraw(tenant: string): void {
     this.#refusals.forget(tenant);
-    if (!this.#options.link.joined) this.#fallback?.state.withdraw(tenant);
+    if (!this.#options.client.joined) this.#fallback?.state.withdraw(tenant);
     // Should it not arrive: a place in line that nobody claims lapses by itself.
-    else this.#options.link.withdraw(tenant).catch((error: unknown) => this.membership.failed(error));
+    else this.#options.client.cancel(tenant).catch((error: unknown) => this.membership.failed(error));
   }
 
   peek(tenant: string): TenantView {
@@ -112,17 +107,17 @@ export class SharedAccount {
   view(): AccountView {
     const now = this.#now();
     const { limit, ceiling } = this.#quota;
-    const { standing } = this.membership;
+    const { snapshot } = this.membership;
     const slotsInUse =
-      this.#fallback?.state.view(now).slotsInUse ?? (standing === null ? 0 : standing.inFlight + standing.answered);
-    const slotsForeign = standing !== null && standing.foreignUntil > now ? standing.slotsForeign : 0;
-    // Not `standing.replicas`: that leaves out those that answer 503 without Redis instead of working alone.
-    const replicas = standing === null ? 0 : Object.keys(standing.shares).length;
+      this.#fallback?.state.view(now).slotsInUse ?? (snapshot === null ? 0 : snapshot.inFlight + snapshot.completed);
+    const slotsForeign = snapshot !== null && snapshot.externalUntil > now ? snapshot.external : 0;
+    // Not `snapshot.replicas`: that leaves out those that answer 503 without Redis instead of working alone.
+    const replicas = snapshot === null ? 0 : Object.keys(snapshot.shares).length;
     return { limit, ceiling, slotsInUse, slotsForeign, heldForMs: this.#heldForMs(now), replicas };
   }
 
   #heldForMs(now: number): number {
-    return Math.max(0, Math.max(this.#holdUntil, this.membership.standing?.heldUntil ?? 0) - now);
+    return Math.max(0, Math.max(this.#holdUntil, this.membership.snapshot?.cooldownUntil ?? 0) - now);
   }
 
   /** What is known to be out until a time is refused until then, without asking. */
@@ -136,20 +131,18 @@ export class SharedAccount {
   }
 
   async #askRedis(ask: Ask, attempts: number): Promise<Decision> {
-    const { link, own } = this.#options;
+    const { client, leases } = this.#options;
     const { membership } = this;
-    let reply: Reply;
-    own.asking += 1;
+    let reply: AdmitResult;
+    leases.asking += 1;
     try {
-      const pace = ask.tenant === null ? NO_PACE : (this.#tenants.get(ask.tenant) ?? NO_PACE);
-      const spare = ask.background === true ? spareOf(this.#quota) : 0;
-      reply = await link.admit(ask.tenant ?? '', pace, ask.maxWaitMs, this.#quota, spare);
+      reply = await client.admit(ask);
       membership.answered();
     } catch (error) {
       membership.failed(error);
-      return link.joined ? this.#refuse(ask, 'state', ASK_AGAIN_MS) : this.#withoutRedis(ask);
+      return client.joined ? this.#refuse(ask, 'state', ASK_AGAIN_MS) : this.#withoutRedis(ask);
     } finally {
-      own.asking -= 1;
+      leases.asking -= 1;
     }
     switch (reply.kind) {
       case 'admitted':
@@ -166,18 +159,18 @@ export class SharedAccount {
         if (attempts > 1) await membership.confirm().catch((error: unknown) => membership.failed(error));
         return attempts > 1 ? this.#askRedis(ask, attempts - 1) : this.#refuse(ask, 'state', ASK_AGAIN_MS);
       case 'unknown':
-        if (attempts > 1 && (link.joined || (await membership.enter()))) return this.#askRedis(ask, attempts - 1);
+        if (attempts > 1 && (client.joined || (await membership.join()))) return this.#askRedis(ask, attempts - 1);
         return this.#withoutRedis(ask);
     }
   }
 
-  #admitted(ask: Ask, reply: Extract<Reply, { kind: 'admitted' }>): Decision {
+  #admitted(ask: Ask, reply: Extract<AdmitResult, { kind: 'admitted' }>): Decision {
     const receipt = { admittedAt: reply.admittedAt, answeredBefore: reply.answeredBefore };
     const tenant = ask.tenant === null ? NO_TENANT : this.#learnSpent(ask.tenant, reply.spent);
     return { kind: 'admitted', slot: this.#slot(ask.tenant, receipt, null), tenant };
   }
 
-  #refused(ask: Ask, reply: Extract<Reply, { kind: 'refused' }>): Decision {
+  #refused(ask: Ask, reply: Extract<AdmitResult, { kind: 'refused' }>): Decision {
     const { by, waitMs } = reply;
     const now = this.#now();
     if (by === 'hold') this.#holdUntil = Math.max(this.#holdUntil, now + waitMs);
@@ -197,40 +190,42 @@ export class SharedAccount {
 
   #withoutRedis(ask: Ask): Decision {
     if (this.#options.onOutage === 'closed') return this.#refuse(ask, 'state', CLOSED_AGAIN_MS);
-    const { standing, isEntering } = this.membership;
-    // What is given out while the rest is being entered would not be counted.
-    if (isEntering || standing === null) return this.#refuse(ask, 'state', ASK_AGAIN_MS);
+    const { snapshot, isJoining } = this.membership;
+    // What is given out while this replica joins would not be counted.
+    if (isJoining || snapshot === null) return this.#refuse(ask, 'state', ASK_AGAIN_MS);
     const now = this.#now();
-    const waitMs = aloneFrom(standing) - now;
+    const waitMs = aloneFrom(snapshot) - now;
     if (waitMs > 0) return this.#refuse(ask, 'state', waitMs);
-    const fallback = this.#goAlone(standing, now);
+    const fallback = this.#goAlone(snapshot, now);
     const answer = fallback.state.ask(ask, now, fallback.reserved(now));
     if (!answer.ok) return this.#refuse(ask, answer.by, answer.retryAfterMs);
     const tenant = ask.tenant === null ? NO_TENANT : this.peek(ask.tenant);
     return { kind: 'admitted', slot: this.#slot(ask.tenant, answer, fallback.state), tenant };
   }
 
-  #goAlone(standing: Standing, now: number): Fallback {
+  #goAlone(snapshot: AccountSnapshot, now: number): Fallback {
     if (this.#fallback !== null) return this.#fallback;
-    const { own, flightMs, log, account } = this.#options;
-    const { share, replicas } = standing;
-    this.#fallback = new Fallback({ standing, quota: this.#quota, tenants: this.#tenants, flightMs, own, now });
+    const { leases, flightMs, log, account } = this.#options;
+    const { share, replicas } = snapshot;
+    this.#fallback = new Fallback({
+      ...{ snapshot, leases, now, quota: this.#quota, tenants: this.#tenants, maxInFlightMs: flightMs },
+    });
     log.warn({ account, share, replicas }, 'Redis does not answer: this replica works on its share of the ceiling');
     return this.#fallback;
   }
 
   #slot(tenant: string | null, receipt: Receipt, alone: AccountState | null): Slot {
-    const { own, clock, account, link } = this.#options;
+    const { leases, clock, account, client } = this.#options;
     return sharedSlot({
-      own,
+      leases,
       clock,
       tenant,
       burst: tenant === null ? 0 : (this.#tenants.get(tenant)?.burst ?? 0),
       limit: this.#quota.limit,
       receipt,
       alone,
-      redisNow: () => link.redisNow(),
-      onEnded: () => void this.membership.settle(),
+      redisNow: () => client.redisNow(),
+      onEnded: () => void this.membership.reportCompletions(),
       onAnswer: (seen, ours) => {
         if (seen.throttled !== null) this.#noteHold(seen.throttled.retryAfterMs);
         tellOfAnswer(account, seen, ours, this.#options);
@@ -260,9 +255,6 @@ export class SharedAccount {
     return Math.floor(this.#options.clock.monotonic());
   }
 }
-
-/** The gateway's own calls are not paced. */
-const NO_PACE = { rate: 1, burst: 1, weight: 1 };
 
 function viewOf(quota: TenantQuota, spent: number): TenantView {
   const left = quota.burst * TOKEN - Math.min(spent, quota.burst * TOKEN);

@@ -1,10 +1,10 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { AccountState, Receipt } from '../../quota/account.ts';
 import type { Slot, UpstreamLimit } from '../../quota/ledger.ts';
-import type { Ending, OwnSlots } from './own-slots.ts';
+import type { Completion, LocalLeases } from './local-leases.ts';
 
 export interface SlotOptions {
-  readonly own: OwnSlots;
+  readonly leases: LocalLeases;
   readonly clock: Clock;
   readonly tenant: string | null;
   readonly burst: number;
@@ -22,8 +22,8 @@ export interface SlotOptions {
 
 /** One admitted request; the first word on how it ended counts. */
 export function sharedSlot(options: SlotOptions): Slot {
-  const { own, clock, tenant, receipt, alone, limit } = options;
-  const begun = own.begin(clock.monotonic());
+  const { leases, clock, tenant, receipt, alone, limit } = options;
+  const lease = leases.begin(clock.monotonic());
   const now = (): number => Math.floor(clock.monotonic());
   let ended = false;
   const once = (): boolean => {
@@ -31,8 +31,8 @@ export function sharedSlot(options: SlotOptions): Slot {
     ended = true;
     return first;
   };
-  const end = (ending: Ending): void => {
-    own.end(begun, ending, clock.monotonic());
+  const end = (completion: Completion): void => {
+    leases.complete(lease, completion, clock.monotonic());
     options.onEnded();
   };
   return {
@@ -42,32 +42,36 @@ export function sharedSlot(options: SlotOptions): Slot {
       // Alone, what the other replicas send looks like foreign use.
       alone?.settle(receipt, { ...seen, remaining: null }, now());
       const atRedis = alone === null ? receipt : { admittedAt: Math.floor(options.redisNow()), answeredBefore: 0 };
-      end(endingOf(atRedis, seen, ours && alone === null ? limit : null));
+      end(completionOf(atRedis, seen, ours && alone === null ? limit : null));
       options.onAnswer(seen, ours);
     },
     lose(latestArrival: MonotonicMs) {
       if (!once()) return;
       clock.after(latestArrival - clock.monotonic(), () => {
         alone?.expire(now());
-        end(['x']);
+        end({ kind: 'lost' });
       });
     },
     refund() {
       if (!once()) return;
       alone?.refund(tenant, now());
-      end(['r', tenant ?? '', options.burst]);
+      end({ kind: 'refund', ...(tenant !== null && { tenant }), burst: options.burst });
       options.onRefund();
     },
   };
 }
 
-/** @param limit null: what the answer says of the use is not to be believed */
-function endingOf(
+/** @param limit null: what the response says of the use is not to be believed */
+export function completionOf(
   { admittedAt, answeredBefore }: Receipt,
   { remaining, throttled }: UpstreamLimit,
   limit: number | null,
-): Ending {
-  const used = limit !== null && remaining !== null && remaining <= limit ? limit - remaining : -1;
-  const told = throttled === null ? -1 : (throttled.retryAfterMs ?? -2);
-  return ['s', admittedAt, answeredBefore, used, remaining ?? 0, told];
+): Completion {
+  const believed = limit !== null && remaining !== null && remaining <= limit;
+  const retryAfterMs = throttled?.retryAfterMs ?? null;
+  return {
+    ...{ kind: 'response', admittedAt, completedBefore: answeredBefore },
+    ...(believed && { used: limit - remaining, remaining }),
+    ...(throttled !== null && { throttled: retryAfterMs === null ? {} : { retryAfterMs } }),
+  };
 }

@@ -78,7 +78,7 @@ async function admit(ledger, tenant) {
 /** Until the window of the account is full. @param {Ledgers} world */
 export async function fillUp({ ledgers, shape, client }) {
   // The bucket of a state made anew is nearly empty, and would take a minute to fill.
-  await client.hset('bench:{account-0}:window', 'bs', 0);
+  await client.hset('bench:{account-0}:quota', 'spent', 0);
   let taken = 0;
   let full = false;
   const until = performance.now() + LONGEST_FILL_MS;

@@ -1,0 +1,114 @@
+import { LEASE_MS } from '../../quota/window.ts';
+
+/** How a request ended, as complete.lua reads it. */
+export type Completion =
+  | {
+      readonly kind: 'response';
+      readonly admittedAt: number;
+      readonly completedBefore: number;
+      /** Left out: the response told nothing of the account's use, or nothing that is to be believed. */
+      readonly used?: number;
+      readonly remaining?: number;
+      /** It was a 429; `retryAfterMs` is left out if it did not say. */
+      readonly throttled?: { readonly retryAfterMs?: number };
+    }
+  /** No response, and the request cannot arrive any more. */
+  | { readonly kind: 'lost' }
+  /** It never left. */
+  | { readonly kind: 'refund'; readonly tenant?: string; readonly burst: number };
+
+/** A slot in flight. */
+export interface LocalLease {
+  readonly admittedAt: number;
+}
+
+interface Completed extends LocalLease {
+  /** The slot is held, and its completion remembered, until then. */
+  readonly expiresAt: number;
+  readonly completion: Completion;
+}
+
+/**
+ * The slots of this replica, as it alone knows them for certain: what it reports to a Redis that may have forgotten.
+ * Completions are numbered, so that Redis takes each in once. Those of the last minute are kept, reported or not, so that an
+ * outage does not make them pile up. Times are of this process's monotonic clock.
+ */
+export class LocalLeases {
+  readonly #inFlight = new Set<LocalLease>();
+  /** In the order of their numbers. */
+  readonly #completed: Completed[] = [];
+  #lastNumber = 0;
+  #acknowledged = 0;
+  /** Asks under way: Redis may have admitted them already. */
+  asking = 0;
+
+  begin(admittedAt: number): LocalLease {
+    const lease = { admittedAt };
+    this.#inFlight.add(lease);
+    return lease;
+  }
+
+  /** Later completions of the same lease are ignored. */
+  complete(lease: LocalLease, completion: Completion, now: number): void {
+    if (!this.#inFlight.delete(lease)) return;
+    this.#prune(now);
+    this.#lastNumber += 1;
+    this.#completed.push({ admittedAt: lease.admittedAt, expiresAt: now + LEASE_MS, completion });
+  }
+
+  /** In flight, and what may be by now. */
+  get present(): number {
+    return this.asking + this.#inFlight.size;
+  }
+
+  /** What Redis has to count as in flight: completions it does not know included. */
+  get counted(): number {
+    return this.present + this.#lastNumber - this.#acknowledged;
+  }
+
+  get lastNumber(): number {
+    return this.#lastNumber;
+  }
+
+  /** Completions that Redis does not know yet, at most `most`. */
+  unreported(most: number): { readonly first: number; readonly completions: readonly Completion[] } {
+    const from = this.#completed.length - (this.#lastNumber - this.#acknowledged);
+    const completions = this.#completed.slice(from, from + most).map(({ completion }) => completion);
+    return { first: this.#acknowledged + 1, completions };
+  }
+
+  acknowledge(number: number): void {
+    this.#acknowledged = Math.max(this.#acknowledged, number);
+  }
+
+  /** All completions that are remembered, with the milliseconds for which the slot is held; -1 where it is not. */
+  held(now: number): { readonly first: number; readonly heldForMs: readonly number[] } {
+    this.#prune(now);
+    return {
+      first: this.#lastNumber - this.#completed.length + 1,
+      heldForMs: this.#completed.map(({ completion, expiresAt }) =>
+        completion.kind === 'refund' ? -1 : Math.ceil(expiresAt - now),
+      ),
+    };
+  }
+
+  /** Slots held now that were admitted at `since` or later. */
+  heldSince(since: number, now: number): number {
+    this.#prune(now);
+    let count = 0;
+    for (const { admittedAt } of this.#inFlight) if (admittedAt >= since) count += 1;
+    for (const { admittedAt, completion } of this.#completed) {
+      if (admittedAt >= since && completion.kind !== 'refund') count += 1;
+    }
+    return count;
+  }
+
+  #prune(now: number): void {
+    const kept = this.#completed.findIndex(({ expiresAt }) => expiresAt > now);
+    const over = kept === -1 ? this.#completed.length : kept;
+    if (over === 0) return;
+    this.#completed.splice(0, over);
+    // What is free again need not be reported any more: the number in flight says it.
+    this.acknowledge(this.#lastNumber - this.#completed.length);
+  }
+}

@@ -1,0 +1,303 @@
+import { batch } from '../../batch.ts';
+import type { Clock, MonotonicMs } from '../../clock.ts';
+import { type AccountQuota, type Ask, spareOf, type TenantQuota } from '../../quota/ledger.ts';
+import { feared } from './fallback.ts';
+import type { LocalLeases } from './local-leases.ts';
+import { type Client, runScript, runWhole, scripts } from './scripts.ts';
+import { ServerClock } from './server-clock.ts';
+import { type AccountSnapshot, readSnapshot, type SnapshotReply } from './snapshot.ts';
+
+/** The part of a connection that the quota needs. */
+export interface QuotaConnection {
+  readonly client: Client;
+  readonly isCluster: boolean;
+  isReady(): boolean;
+  /** Grows whenever a connection is lost: from then on it is unknown what the server still has in memory. */
+  epoch(): number;
+}
+
+export interface QuotaClientOptions {
+  readonly connection: QuotaConnection;
+  readonly clock: Clock;
+  /** Overrides the time of the server: for simulations. */
+  readonly serverTime?: () => number;
+  readonly prefix: string;
+  readonly account: string;
+  /** A name that no other living process has: host and port. */
+  readonly replica: () => string;
+  /** Tells this process from one before it that had the same name. */
+  readonly process: string;
+  readonly onOutage: 'local' | 'closed';
+  readonly reserveMs: number;
+  /** How long a request can be under way at most, from admission to the last moment it may arrive. */
+  readonly flightMs: number;
+  readonly leases: LocalLeases;
+  /** 36 random letters are enough for a ticket that is unique. */
+  readonly newTicket: () => string;
+}
+
+export type AdmitRequest = Omit<Ask, 'account'>;
+
+/** Redis' decision, or the reason why it has taken none. */
+export type AdmitResult =
+  | { readonly kind: 'admitted'; readonly admittedAt: number; readonly answeredBefore: number; readonly spent: number }
+  | {
+      readonly kind: 'refused';
+      readonly by: 'tenant' | 'account' | 'hold';
+      readonly waitMs: number;
+      readonly spent: number;
+    }
+  /** Redis does not know this replica any more, or the state was made anew. */
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'late' }
+  | { readonly kind: 'recovering'; readonly waitMs: number };
+
+interface Question {
+  readonly asked: AdmitRequest;
+  readonly resolve: (result: AdmitResult) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** As admit.lua returns it. */
+interface DecisionReply {
+  readonly spent: number;
+  readonly completedBefore?: number;
+  readonly by?: 'tenant' | 'account' | 'hold';
+  readonly waitMs?: number;
+}
+
+/** A reply of any script; `status` says which of the fields are there. */
+interface Reply extends SnapshotReply {
+  readonly status: 'ok' | 'unknown' | 'late' | 'recovering' | 'nameTaken' | 'unfamiliar';
+  readonly now: number;
+  readonly base: string;
+  readonly waitMs: number;
+  readonly decisions: readonly DecisionReply[];
+  readonly last: number;
+}
+
+/** How long a server that has lost its memory waits for the replicas: they send heartbeats twice a second and reconnect as often. */
+const OTHERS_COME_MS = 2_000;
+/** For a tenant that a reload removes while its question is under way. */
+const REMOVED = { rate: 1, burst: 1, weight: 1 };
+/** Completions in one command; the rest follows at once. */
+const MAX_COMPLETIONS = 500;
+
+/** The calls to the scripts for one account: keys, requests, replies, and Redis' time as far as it is known here. */
+export class QuotaClient {
+  readonly #options: QuotaClientOptions;
+  readonly #keys: readonly string[];
+  #quota: AccountQuota;
+  #tenants: ReadonlyMap<string, TenantQuota>;
+  #ticket = '';
+  #joinedIn = -1;
+  /**
+   * Redis' time of the latest snapshot that arrived here. The next heartbeat says so: only then Redis may rely on this
+   * replica not to work alone.
+   */
+  #confirmedAt = 0;
+  /** Name of the state whose time is known. */
+  #base = '';
+  readonly #server: ServerClock;
+  readonly #ask = batch((questions: readonly Question[]) => void this.#admitAll(questions));
+
+  constructor(options: QuotaClientOptions, quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>) {
+    this.#options = options;
+    this.#quota = quota;
+    this.#tenants = tenants;
+    this.#server = new ServerClock(options.clock);
+    // One slot of a Cluster an account: the braces are its hash tag.
+    const base = `${options.prefix}:{${options.account}}`;
+    this.#keys = ['quota', 'slots', 'queue', 'due'].map((name) => `${base}:${name}`);
+  }
+
+  configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>): void {
+    this.#quota = quota;
+    this.#tenants = tenants;
+  }
+
+  /** No connection was lost since this replica joined. */
+  get joined(): boolean {
+    return this.#joinedIn === this.#options.connection.epoch() && this.#options.connection.isReady();
+  }
+
+  /** Redis is asked nothing more before this replica has joined again. */
+  part(): void {
+    this.#joinedIn = -1;
+  }
+
+  /** No earlier than the time at Redis now. */
+  redisNow(): number {
+    return this.#server.now();
+  }
+
+  /** Questions of one turn of the event loop go in one script call, because the call costs more than the decision. */
+  admit(asked: AdmitRequest): Promise<AdmitResult> {
+    return new Promise((resolve, reject) => this.#ask({ asked, resolve, reject }));
+  }
+
+  async #admitAll(questions: readonly Question[]): Promise<void> {
+    const ticket = this.#ticket;
+    const askedAt = this.#options.clock.monotonic();
+    try {
+      const reply = await this.#run('admit', {
+        ...this.#limits(),
+        cluster: this.#options.connection.isCluster,
+        reservations: [...this.#tenants].flatMap(([id, { guarantee }]) => (guarantee > 0 ? [[id, guarantee]] : [])),
+        asks: questions.map(({ asked }) => this.#askOf(asked)),
+      });
+      if (reply.status === 'ok' || reply.status === 'recovering') this.#server.heard(reply.now, askedAt);
+      this.#noteFailure(reply, askedAt, ticket);
+      questions.forEach(({ resolve }, index) => {
+        resolve(resultOf(reply, index));
+      });
+    } catch (error) {
+      for (const { reject } of questions) reject(error);
+    }
+  }
+
+  #askOf({ tenant, maxWaitMs, background }: AdmitRequest) {
+    const { rate, burst, weight } = this.#tenants.get(tenant ?? '') ?? REMOVED;
+    return {
+      // Left out for the gateway's own calls, which no tenant's bucket paces.
+      ...(tenant !== null && { tenant, rate, burst, weight }),
+      // JSON has no infinity.
+      maxWaitMs: Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER)),
+      spare: background === true ? spareOf(this.#quota) : 0,
+    };
+  }
+
+  /** Reports what ended. True: there is more to report. */
+  async complete(): Promise<boolean> {
+    const { leases } = this.#options;
+    const { first, completions } = leases.unreported(MAX_COMPLETIONS);
+    if (completions.length === 0) return false;
+    const ticket = this.#ticket;
+    const askedAt = this.#options.clock.monotonic();
+    const reply = await this.#run('complete', { ...this.#limits(), first, completions });
+    this.#noteFailure(reply, askedAt, ticket);
+    if (reply.status !== 'ok') return false;
+    this.#server.heard(reply.now, askedAt);
+    leases.acknowledge(reply.last);
+    return leases.lastNumber > reply.last;
+  }
+
+  async cancel(tenant: string): Promise<void> {
+    await this.#run('cancel', { tenant });
+  }
+
+  /**
+   * Joins, with all that is held here. `again`: the time of this Redis, or the leap of its clock, was not known and now is.
+   * `lost`: the connection was lost meanwhile. `nameTaken`: another process of this name was heard a moment ago.
+   */
+  async join(
+    snapshot: AccountSnapshot | null,
+    cooldownMs: number,
+  ): Promise<AccountSnapshot | 'again' | 'lost' | 'nameTaken'> {
+    const { leases, clock, connection, onOutage, flightMs } = this.#options;
+    const epoch = connection.epoch();
+    const askedAt = clock.monotonic();
+    const ticket = this.#options.newTicket();
+    const last = leases.lastNumber;
+    const inFlight = leases.present;
+    const news = snapshot !== null && {
+      ageMs: Math.ceil(askedAt - snapshot.askedAt),
+      shares: snapshot.shares,
+      feared: feared(snapshot, this.#quota, flightMs, askedAt),
+      orphans: snapshot.orphans,
+    };
+    const reply = await this.#runWhole('join', '', {
+      ...this.#limits(),
+      ...leases.held(askedAt),
+      ...{ inFlight, last, ticket, process: this.#options.process, base: this.#base, mode: onOutage },
+      share: snapshot?.share ?? 0,
+      cooldownMs: Math.ceil(cooldownMs),
+      ...(news !== false && { news }),
+      maxInFlightMs: flightMs,
+      othersComeMs: OTHERS_COME_MS,
+      cluster: connection.isCluster,
+      adopt: this.#server.leapt,
+    });
+    switch (reply.status) {
+      case 'nameTaken':
+        return 'nameTaken';
+      case 'unfamiliar':
+        this.#server.set(reply.now, askedAt);
+        this.#base = reply.base;
+        return 'again';
+      case 'late':
+        this.#server.late(askedAt);
+        return this.#server.leapt ? 'again' : 'lost';
+      default:
+        if (connection.epoch() !== epoch) return 'lost';
+        leases.acknowledge(last);
+        this.#ticket = ticket;
+        this.#joinedIn = epoch;
+        return this.#snapshot(reply, askedAt, inFlight);
+    }
+  }
+
+  /** Null: Redis does not know this replica. */
+  async heartbeat(snapshot: AccountSnapshot | null, leavingMs = 0): Promise<AccountSnapshot | null> {
+    const { leases, clock, onOutage, flightMs, reserveMs } = this.#options;
+    const askedAt = clock.monotonic();
+    const inFlight = leases.counted;
+    const ticket = this.#ticket;
+    const reply = await this.#runWhole('heartbeat', ticket, {
+      ...this.#limits(),
+      ...{ inFlight, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
+      ...{ maxInFlightMs: flightMs, graceMs: reserveMs, adopt: this.#server.leapt },
+      ...(leavingMs > 0 && { leavingMs }),
+    });
+    this.#noteFailure(reply, askedAt, ticket);
+    return reply.status === 'ok' ? this.#snapshot(reply, askedAt, inFlight) : null;
+  }
+
+  #snapshot(reply: Reply, askedAt: number, ownInFlight: number): AccountSnapshot {
+    this.#base = reply.base;
+    this.#server.heard(reply.now, askedAt);
+    this.#confirmedAt = reply.now;
+    return readSnapshot(reply, { askedAt, receivedAt: this.#options.clock.monotonic(), ownInFlight });
+  }
+
+  #noteFailure({ status }: Reply, askedAt: MonotonicMs, ticket: string): void {
+    if (status === 'late') this.#server.late(askedAt);
+    // Unless this replica has joined anew while the command was under way.
+    if (status === 'unknown' && ticket === this.#ticket) this.part();
+  }
+
+  #limits() {
+    return { ceiling: this.#quota.ceiling, burst: this.#quota.burst };
+  }
+
+  #arguments(ticket: string, request: object): string[] {
+    const { serverTime, replica } = this.#options;
+    const time = serverTime === undefined ? '' : String(serverTime());
+    return [time, replica(), ticket, String(this.#server.latest()), JSON.stringify(request)];
+  }
+
+  async #run(name: 'admit' | 'complete' | 'cancel', request: object): Promise<Reply> {
+    const { client } = this.#options.connection;
+    return parse(await runScript(client, scripts[name], this.#keys, this.#arguments(this.#ticket, request)));
+  }
+
+  /** A second attempt by the text could overtake the next command of these. */
+  async #runWhole(name: 'join' | 'heartbeat', ticket: string, request: object): Promise<Reply> {
+    const { client } = this.#options.connection;
+    return parse(await runWhole(client, scripts[name], this.#keys, this.#arguments(ticket, request)));
+  }
+}
+
+function parse(reply: unknown): Reply {
+  return JSON.parse(String(reply)) as Reply;
+}
+
+function resultOf(reply: Reply, index: number): AdmitResult {
+  if (reply.status === 'late') return { kind: 'late' };
+  if (reply.status === 'recovering') return { kind: 'recovering', waitMs: reply.waitMs };
+  const decision = reply.decisions?.[index];
+  if (decision === undefined) return { kind: 'unknown' };
+  const { spent, completedBefore, by = 'account', waitMs = 0 } = decision;
+  if (completedBefore === undefined) return { kind: 'refused', by, waitMs, spent };
+  return { kind: 'admitted', admittedAt: reply.now, answeredBefore: completedBefore, spent };
+}

@@ -1,0 +1,57 @@
+/** How an account stood when this replica last received it. Times are of this process's monotonic clock. */
+export interface AccountSnapshot {
+  /** When the request was sent: nothing later is known. */
+  readonly askedAt: number;
+  readonly receivedAt: number;
+  /** Slots that this replica may hold on its own, should it lose Redis. */
+  readonly share: number;
+  readonly replicas: number;
+  /** Slots in flight, of all. */
+  readonly inFlight: number;
+  readonly ownInFlight: number;
+  /** Slots held though their request has ended. */
+  readonly completed: number;
+  /** Those, as [milliseconds from `receivedAt`, slots that are free by then]. */
+  readonly expiries: readonly (readonly [ms: number, slots: number])[];
+  /** Tokens in the account's bucket. */
+  readonly tokens: number;
+  /** Of the replicas, by name: how many slots each may hold on its own. */
+  readonly shares: Readonly<Record<string, number>>;
+  /** Slots left to replicas that were silent then, and may hold them on their own; and how many those are. */
+  readonly reserved: number;
+  readonly silent: number;
+  /** Some slots belong to no living replica. */
+  readonly orphans: boolean;
+  /** A state made anew waits this long for the other replicas. Until then not all slots are in it. */
+  readonly closedForMs: number;
+  readonly external: number;
+  readonly externalUntil: number;
+  readonly cooldownUntil: number;
+}
+
+/** As `snapshot` of roster.lua returns it. */
+export interface SnapshotReply
+  extends Omit<
+    AccountSnapshot,
+    'askedAt' | 'receivedAt' | 'ownInFlight' | 'expiries' | 'externalUntil' | 'cooldownUntil'
+  > {
+  /** Absent where there are none. */
+  readonly expiries?: AccountSnapshot['expiries'];
+  readonly externalForMs: number;
+  readonly cooldownMs: number;
+}
+
+export function readSnapshot(
+  { externalForMs, cooldownMs, expiries = [], ...reply }: SnapshotReply,
+  local: Pick<AccountSnapshot, 'askedAt' | 'receivedAt' | 'ownInFlight'>,
+): AccountSnapshot {
+  const { receivedAt } = local;
+  return {
+    ...reply,
+    ...local,
+    expiries,
+    externalUntil: receivedAt + externalForMs,
+    // In whole milliseconds, as the account counts: the cooldown would last for the rest of this one otherwise.
+    cooldownUntil: Math.floor(receivedAt) + cooldownMs,
+  };
+}
