@@ -13,7 +13,7 @@ const NEVER = -1;
 /** Whether it does not say when to come again: upstream that refuses with 0 again and again would be asked as often. */
 const isVague = (retryAfterMs: number | null): boolean => retryAfterMs === null || retryAfterMs < SHORTEST_TOLD_MS;
 
-/** How long a 429 holds an account. `untoldMs`: what one without Retry-After holds it now. As in settle.lua. */
+/** How long a 429 holds an account. `untoldMs`: what one without Retry-After holds it now. As in complete.lua. */
 export function holdAfter(retryAfterMs: number | null, untoldMs = UNTOLD_MS): number {
   if (retryAfterMs === null) return untoldMs;
   return isVague(retryAfterMs) ? untoldMs / VAGUE_PART : Math.min(retryAfterMs, LONGEST_TOLD_MS);

@@ -4,7 +4,7 @@ import { LEASE_MS } from '../../quota/window.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { AccountSnapshot } from './snapshot.ts';
 
-/** A replica that is silent this long has its share reserved by Redis (roster.lua), at the latest. */
+/** A replica that is silent this long has its share reserved by Redis (membership.lua), at the latest. */
 const SILENT_MS = 2_000;
 /** From then on it may work alone: no sooner than Redis has stopped giving its share to the others. */
 const ALONE_AFTER_MS = 2_500;

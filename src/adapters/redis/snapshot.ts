@@ -29,7 +29,7 @@ export interface AccountSnapshot {
   readonly cooldownUntil: number;
 }
 
-/** As `snapshot` of roster.lua returns it. */
+/** As `snapshot` of membership.lua returns it. */
 export interface SnapshotReply
   extends Omit<
     AccountSnapshot,
