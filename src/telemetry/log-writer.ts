@@ -87,7 +87,7 @@ export function openLogWriter(): LogWriter {
       waiting.push(acceptedBytes);
     },
     async close() {
-      await flushed(stream);
+      await ended(stream);
       closed = true;
       // A write that is under way would be repeated for ever, though the stream is destroyed.
       retries = 0;
@@ -99,12 +99,13 @@ export function openLogWriter(): LogWriter {
   };
 }
 
-function flushed(stream: SonicBoom): Promise<void> {
+function ended(stream: SonicBoom): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
-    stream.flush(() => {
+    stream.once('close', () => {
       clearTimeout(timer);
       resolve();
     });
+    stream.end();
   });
 }
