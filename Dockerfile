@@ -11,7 +11,7 @@ FROM ${BUILD_IMAGE} AS source
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 
-# What the process needs. No package of ours has an install script; one that got in would not run here.
+# The packages of the process. None has an install script, and one that slipped in would not run here.
 FROM source AS dependencies
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
@@ -36,12 +36,12 @@ COPY package.json LICENSE ./
 COPY --from=dependencies /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY deploy/image/health.mjs health.mjs
-# By number: Kubernetes can not tell of a name whether it is root.
+# The user is a number, because Kubernetes cannot decide whether a name is root.
 USER 65532:65532
 EXPOSE 8080 9090
 # SIGTERM drains. Give it longer than drain.delay and drain.timeout together before it is killed: docker stop -t 45.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["/nodejs/bin/node", "/app/health.mjs"]
-# No shell in between: Node is process 1 and gets the signals itself.
+# There is no shell in between: Node is process 1 and receives the signals itself.
 ENTRYPOINT ["/nodejs/bin/node", "/app/dist/main.js"]
 CMD ["serve", "--config", "/etc/patchgate/gateway.yaml"]

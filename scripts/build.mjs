@@ -1,4 +1,4 @@
-// Compiles src to dist and copies what tsc leaves behind: Lua scripts, and the page of the admin port, which is served as it is.
+// Compiles src to dist and copies the files that tsc ignores: Lua scripts, and the admin page, which is served as it is.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-// Holds who may read which clock. A wall clock can be set: whoever measures with it what a guarantee rests on opens the window early.
+// Checks which files read which clock. A wall clock can be set: a guarantee that is measured with it would break.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ const src = fileURLToPath(new URL('../src', import.meta.url));
 
 const DATE = 'a date that leaves the process, or comes from outside';
 /**
- * Who may ask what time it is, and what for. All others measure with `Clock.monotonic()`.
+ * Files that may read the wall clock, with the reason. All others measure with `Clock.monotonic()`.
  * @type {Record<string, string>}
  */
 const wall = {
@@ -25,7 +25,7 @@ const wall = {
   'telemetry/log.ts': 'the time of a line',
   'upstream/credentials/login.ts': 'the metric of the expiry of a token is a date',
 };
-/** A stand-in for Patchworks, which deals in dates; no guarantee rests on it. */
+/** The stand-in for Patchworks works with dates; no guarantee depends on it. */
 const OUTSIDE = ['simulator/'];
 /** The clock itself. */
 const own = new Set(['clock.ts']);

@@ -1,4 +1,4 @@
-// Holds the import directions of the layout: main → cli → gateway → edge, adapters → domain → ground. No cycles, no barrels.
+// Checks the import directions of the layout: main → cli → gateway → edge, adapters → domain → ground. No cycles, no barrels.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * What a room may import besides itself and the ground. `ground` is context, problem, clock, secret, ports, batch: they
- * import only each other. Libraries are allowed where a room is their home.
+ * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports, batch: they
+ * import only each other. A library is allowed in its own folder only.
  * @type {Record<string, { rooms: string[], libraries: string[] }>}
  */
 const allowed = {

@@ -1,5 +1,5 @@
-// Writes what is made from the schema (docs/configuration.md, the JSON Schemas and, from those, the chart's), the Grafana
-// dashboards, and the licences of what is installed. Needs a build.
+// Writes the generated files: docs/configuration.md, the JSON Schemas and the chart's schema from the options, the Grafana
+// dashboards, and docs/licences.md from the installed packages. Needs a build.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +21,7 @@ for (const [name, text] of Object.entries(dashboardFiles())) {
   writeFileSync(inRoot(`deploy/grafana/dashboards/${name}`), text);
 }
 
-// After the dashboards: the chart carries them.
+// After the dashboards, because the chart contains them.
 for (const path of leftovers()) rmSync(inRoot(path));
 for (const [path, content] of chartFiles()) {
   mkdirSync(dirname(inRoot(path)), { recursive: true });

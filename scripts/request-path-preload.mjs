@@ -12,5 +12,5 @@ process.on('message', async () => {
   const { result } = await session.post('Profiler.takePreciseCoverage');
   process.send?.(result);
 });
-// A gateway that can not start ends all the same.
+// A gateway that cannot start ends all the same.
 process.channel?.unref();

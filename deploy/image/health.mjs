@@ -1,5 +1,5 @@
-// The image's health check: whether this replica takes requests. Exit 0 or 1. No more than one question, and an answer within
-// two seconds, for the engine kills a check that takes longer and says less about why.
+// The image's health check: exit 0 if this replica is ready, else 1. It asks once and gives up after two seconds, because the
+// engine kills a check that takes longer and reports less about the reason.
 import { get } from 'node:http';
 import { get as getSecurely } from 'node:https';
 
@@ -10,7 +10,7 @@ function ask() {
   return new Promise((resolve, reject) => {
     const options = {
       signal: AbortSignal.timeout(2_000),
-      // Like a kubelet: it asks itself, by an address that no certificate is for, and sends nothing that is worth hiding.
+      // As a kubelet does: the address is in no certificate, and the request has no secret.
       rejectUnauthorized: false,
     };
     const asked = (url.startsWith('https:') ? getSecurely : get)(url, options, (answer) => {

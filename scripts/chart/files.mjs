@@ -1,5 +1,5 @@
-// What is made in helm/patchgate: values.schema.json, the table of values in README.md, and copies of the rules and dashboards,
-// as Helm reads no file outside a chart. `npm run generate` writes them, a test holds them.
+// The generated files of helm/patchgate: values.schema.json, the table of values in README.md, and copies of the rules and dashboards,
+// because Helm reads no file outside a chart. `npm run generate` writes them, and a test compares them.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { documentedValues } from './documented.mjs';
@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const read = (/** @type {string} */ path) => readFileSync(`${root}${path}`, 'utf8');
 const CHART = 'helm/patchgate';
 
-/** Folders whose files the chart carries, by the folder they are copied to. */
+/** Directories whose files the chart copies. */
 export const COPIES = /** @type {const} */ ([
   { from: 'deploy/prometheus/rules', to: `${CHART}/files/rules`, ending: '.yaml' },
   { from: 'deploy/grafana/dashboards', to: `${CHART}/files/dashboards`, ending: '.json' },
@@ -34,7 +34,7 @@ export function chartFiles() {
   return made;
 }
 
-/** Copies whose original is gone. @returns {string[]} */
+/** Copies without an original. @returns {string[]} */
 export function leftovers() {
   return COPIES.flatMap(({ from, to, ending }) => {
     const originals = new Set(filesIn(from, ending));

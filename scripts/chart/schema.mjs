@@ -1,5 +1,5 @@
 // Makes the chart's values.schema.json: types from values.types.yaml, descriptions from values.yaml, and for `config` and
-// `tenants` the gateway's own schemas, so that Helm refuses what the gateway would refuse.
+// `tenants` the gateway's own schemas, so that Helm rejects what the gateway would reject.
 import { parse } from 'yaml';
 
 /** @typedef {{ [key: string]: any }} Json */
@@ -50,7 +50,7 @@ function resolved(type, types) {
   return Object.fromEntries(Object.entries(type).map(([key, each]) => [key, resolved(each, types)]));
 }
 
-/** gateway.yaml without what the chart sets; `accounts` is asked for when the chart is rendered, as its defaults have none. */
+/** gateway.yaml without the settings of the chart; rendering requires `accounts`, because the defaults have none. */
 function configOf(/** @type {Json} */ gateway) {
   const { tenants: _, tenantsFile: __, listen, ...properties } = gateway['properties'];
   const { traffic: ___, admin: ____, ...ours } = listen.properties;
@@ -66,7 +66,7 @@ function tenantsOf(/** @type {Json} */ tenants) {
   return withPlaceholders(map);
 }
 
-/** What is filled in when the gateway loads need not look like what it becomes. @param {any} schema @returns {any} */
+/** A placeholder that the gateway fills in need not look like its value. @param {any} schema @returns {any} */
 function withPlaceholders(schema) {
   if (typeof schema !== 'object' || schema === null) return schema;
   if (Array.isArray(schema)) return schema.map(withPlaceholders);

@@ -1,10 +1,10 @@
-// Which licences a dependency may have. One that is not here fails the tests until somebody has read it.
+// The licences that a dependency may have. Any other fails the tests until a person has read it.
 
-/** May be part of the image: they ask for their text to come along, and for nothing that touches our own source. */
+/** For packages of the image: these licences require their text, and nothing that affects this project's source. */
 export const IN_THE_IMAGE = ['0BSD', 'Apache-2.0', 'BlueOak-1.0.0', 'BSD-2-Clause', 'BSD-3-Clause', 'ISC', 'MIT'];
 
 /**
- * Besides those, for what is only used to build and test and is given to nobody; with the reason. Written as the package writes it.
+ * More licences for packages that only build and test, and are not distributed, with the reason. Written as packages write them.
  * @type {Readonly<Record<string, string>>}
  */
 export const FOR_DEVELOPMENT = {

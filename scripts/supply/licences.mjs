@@ -1,4 +1,4 @@
-// Renders docs/licences.md from what is installed. Without versions: they change every week, and are in the lock file and the SBOM.
+// Renders docs/licences.md from the installed packages, without versions: they change every week, and are in the lock file and SBOM.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

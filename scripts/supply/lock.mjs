@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 /**
- * What npm writes about a package (lockfileVersion 3), as far as it is looked at here.
+ * The fields that npm writes for a package (lockfileVersion 3) and that are used here.
  * @typedef {{
  *   version?: string, license?: string, integrity?: string, resolved?: string, link?: boolean, inBundle?: boolean,
  *   dev?: boolean, optional?: boolean, os?: string[], hasInstallScript?: boolean,
@@ -29,5 +29,5 @@ export const nameAt = (path) => path.slice(path.lastIndexOf('node_modules/') + '
 /** All but the project itself, by path. @param {Lock} lock */
 export const installed = (lock) => Object.entries(lock.packages).filter(([path]) => path !== '');
 
-/** What `npm ci --omit=dev` installs, by npm's own marks. @param {Lock} lock */
+/** The packages that `npm ci --omit=dev` installs, by npm's own marks. @param {Lock} lock */
 export const production = (lock) => installed(lock).filter(([, entry]) => entry.dev !== true);

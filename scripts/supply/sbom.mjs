@@ -1,4 +1,4 @@
-// The software bill of materials of what the image installs, by npm, as CycloneDX. Asks no registry: all of it is in the lock file.
+// The software bill of materials of the image's packages, by npm, as CycloneDX. It uses the lock file and no registry.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { production, readLock, readManifest } from './lock.mjs';
 
 /**
- * npm is shown the project without its development dependencies, for `--omit=dev` leaves out too much: all that the root also
- * has for development, and all that a development dependency asks for as a peer (npm/cli#7909).
+ * npm gets the project without its development dependencies, because `--omit=dev` leaves out too much: packages that the root also
+ * needs for development, and peers of development dependencies (npm/cli#7909).
  * @returns {string} JSON
  */
 export function sbom() {
@@ -17,7 +17,7 @@ export function sbom() {
   const packages = { '': project, ...Object.fromEntries(production(lock)) };
 
   const scratch = mkdtempSync(join(tmpdir(), 'patchgate-sbom-'));
-  // npm calls the component as its folder is called.
+  // npm names the component after its directory.
   const folder = join(scratch, manifest.name);
   try {
     mkdirSync(folder);
