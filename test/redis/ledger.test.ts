@@ -173,6 +173,23 @@ test('an account that nothing holds is not held for the rest of the millisecond 
   }
 });
 
+test('a cooldown ends for all tenants at its time, though one of them has to wait longer for its own bucket', async () => {
+  const tenants = { a: ROOMY, slow: { ...ROOMY, rate: 1, burst: 1 } };
+  const account = { limit: 240, ceiling: 235, burst: 60 };
+  const world = new World({ redis, account, tenants, prefix: `world${worlds++}` });
+  const [one, two] = [await world.join(), await world.join()];
+  await world.pass(3_000);
+  const spent = await world.ask(one, 'slow');
+  if (spent.kind !== 'admitted') throw new Error(`refused by ${spent.by}`);
+  spent.slot.settle({ limit: 240, remaining: 0, throttled: { retryAfterMs: 1_000 } });
+  await world.settle();
+  // The other replica learns of the cooldown from Redis' decision.
+  const refused = await world.ask(two, 'slow');
+  expect(refused).toMatchObject({ kind: 'refused', by: 'hold' });
+  expect(refused.kind === 'refused' && refused.retryAfterMs).toBeGreaterThan(50_000);
+  expect(two.ledger.view('main').heldForMs).toBeLessThanOrEqual(1_000);
+});
+
 describe('whatever happens', () => {
   const seeds = Array.from({ length: Number(process.env['CHAOS_SEEDS'] ?? 12) }, (_, i) => [
     i + Number(process.env['CHAOS_FROM'] ?? 1),

@@ -45,6 +45,8 @@ export type AdmitResult =
       readonly kind: 'refused';
       readonly by: 'tenant' | 'account' | 'hold';
       readonly waitMs: number;
+      /** Of the account; the tenant may have to wait for longer. */
+      readonly cooldownMs: number;
       readonly spent: number;
     }
   /** Redis does not know this replica any more, or the state was made anew. */
@@ -64,6 +66,7 @@ interface DecisionReply {
   readonly completedBefore?: number;
   readonly by?: 'tenant' | 'account' | 'hold';
   readonly waitMs?: number;
+  readonly cooldownMs?: number;
 }
 
 /** A reply of any script; `status` says which of the fields are there. */
@@ -297,7 +300,7 @@ function resultOf(reply: Reply, index: number): AdmitResult {
   if (reply.status === 'recovering') return { kind: 'recovering', waitMs: reply.waitMs };
   const decision = reply.decisions?.[index];
   if (decision === undefined) return { kind: 'unknown' };
-  const { spent, completedBefore, by = 'account', waitMs = 0 } = decision;
-  if (completedBefore === undefined) return { kind: 'refused', by, waitMs, spent };
+  const { spent, completedBefore, by = 'account', waitMs = 0, cooldownMs = 0 } = decision;
+  if (completedBefore === undefined) return { kind: 'refused', by, waitMs, cooldownMs, spent };
   return { kind: 'admitted', admittedAt: reply.now, answeredBefore: completedBefore, spent };
 }

@@ -18,7 +18,6 @@ import { tellOfAnswer } from '../../quota/settled.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
 import type { AdmitResult } from './quota-client.ts';
-import { Refusals } from './refusals.ts';
 import { sharedSlot } from './shared-slot.ts';
 import type { AccountSnapshot } from './snapshot.ts';
 
@@ -36,7 +35,7 @@ const CLOSED_AGAIN_MS = 1_000;
 
 /**
  * One account as this replica sees it: asks Redis while it answers, works on its share while it does not, and comes back
- * with all it holds. What it knows to be out it refuses by itself.
+ * with all it holds.
  */
 export class SharedAccount {
   readonly membership: Membership;
@@ -45,9 +44,8 @@ export class SharedAccount {
   #tenants: ReadonlyMap<string, TenantQuota>;
   #fallback: Fallback | null = null;
   #holdUntil = 0;
-  #recoveringUntil = 0;
+  /** The tenants' buckets, as Redis has last told of them. */
   readonly #buckets = new Map<string, TokenBucket>();
-  readonly #refusals = new Refusals();
 
   constructor(options: SharedAccountOptions, quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>) {
     this.#options = options;
@@ -58,7 +56,6 @@ export class SharedAccount {
       isAlone: () => this.alone,
       onJoined: () => {
         this.#fallback = null;
-        this.#refusals.clear();
         options.onChange();
       },
     });
@@ -72,7 +69,6 @@ export class SharedAccount {
     const now = this.#now();
     for (const [id, each] of tenants) this.#buckets.get(id)?.configure(each, now);
     for (const id of this.#buckets.keys()) if (!tenants.has(id)) this.#buckets.delete(id);
-    this.#refusals.clear();
     this.#fallback = null;
   }
 
@@ -83,11 +79,10 @@ export class SharedAccount {
   admit(ask: Ask): Decision | Promise<Decision> {
     if (ask.tenant !== null && !this.#tenants.has(ask.tenant)) return this.#refuse(ask, 'tenant', REMOVED_RETRY_MS);
     if (!this.#options.client.joined) return this.#withoutRedis(ask);
-    return this.#refuseFromMemory(ask) ?? this.#askRedis(ask, 2);
+    return this.#refuseLocally(ask) ?? this.#askRedis(ask, 2);
   }
 
   withdraw(tenant: string): void {
-    this.#refusals.forget(tenant);
     if (!this.#options.client.joined) this.#fallback?.state.withdraw(tenant);
     // Should it not arrive: a place in line that nobody claims lapses by itself.
     else this.#options.client.cancel(tenant).catch((error: unknown) => this.membership.failed(error));
@@ -120,14 +115,13 @@ export class SharedAccount {
     return Math.max(0, Math.max(this.#holdUntil, this.membership.snapshot?.cooldownUntil ?? 0) - now);
   }
 
-  /** What is known to be out until a time is refused until then, without asking. */
-  #refuseFromMemory(ask: Ask): Decision | null {
+  /** What needs no question: the account is in cooldown, or the tenant's own bucket is empty. A flood stays in this process. */
+  #refuseLocally(ask: Ask): Decision | null {
     const now = this.#now();
-    const holdMs = this.#heldForMs(now);
-    if (holdMs > 0) return this.#refuse(ask, 'hold', holdMs);
-    if (this.#recoveringUntil > now) return this.#refuse(ask, 'state', this.#recoveringUntil - now);
-    const known = ask.tenant === null ? null : this.#refusals.recall(ask.tenant, ask, now);
-    return known === null ? null : this.#refuse(ask, known.by, known.waitMs);
+    const tenantMs = (ask.tenant === null ? undefined : this.#buckets.get(ask.tenant))?.waitMs(1, now) ?? 0;
+    const cooldownMs = this.#heldForMs(now);
+    if (cooldownMs > 0) return this.#refuse(ask, 'hold', Math.max(cooldownMs, tenantMs));
+    return tenantMs > 0 ? this.#refuse(ask, 'tenant', tenantMs) : null;
   }
 
   async #askRedis(ask: Ask, attempts: number): Promise<Decision> {
@@ -149,11 +143,8 @@ export class SharedAccount {
         return this.#admitted(ask, reply);
       case 'refused':
         return this.#refused(ask, reply);
-      case 'recovering': {
-        const waitMs = Math.min(reply.waitMs, ASK_AGAIN_MS);
-        this.#recoveringUntil = this.#now() + waitMs;
-        return this.#refuse(ask, 'state', waitMs);
-      }
+      case 'recovering':
+        return this.#refuse(ask, 'state', Math.min(reply.waitMs, ASK_AGAIN_MS));
       case 'late':
         // If the clock of Redis leapt, the beat takes that out.
         if (attempts > 1) await membership.confirm().catch((error: unknown) => membership.failed(error));
@@ -171,15 +162,9 @@ export class SharedAccount {
   }
 
   #refused(ask: Ask, reply: Extract<AdmitResult, { kind: 'refused' }>): Decision {
-    const { by, waitMs } = reply;
-    const now = this.#now();
-    if (by === 'hold') this.#holdUntil = Math.max(this.#holdUntil, now + waitMs);
-    if (ask.tenant !== null) {
-      // What is refused in the background may be there for those who wait.
-      const holdsForAll = by === 'tenant' || (by === 'account' && ask.background !== true);
-      if (holdsForAll) this.#refusals.note(ask.tenant, by, waitMs, ask.maxWaitMs, now);
-      this.#learnSpent(ask.tenant, reply.spent);
-    }
+    const { by, waitMs, cooldownMs } = reply;
+    this.#holdUntil = Math.max(this.#holdUntil, this.#now() + cooldownMs);
+    if (ask.tenant !== null) this.#learnSpent(ask.tenant, reply.spent);
     return this.#refuse(ask, by, waitMs);
   }
 
@@ -232,7 +217,6 @@ export class SharedAccount {
       },
       onRefund: () => {
         if (tenant !== null) this.#buckets.get(tenant)?.giveBack(this.#now());
-        this.#refusals.clear();
         this.#options.onChange();
       },
     });

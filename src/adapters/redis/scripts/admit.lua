@@ -2,7 +2,8 @@
 -- nothing.
 -- Request  cluster (true: this server is a node of one)   ceiling, burst   reservations: [[tenant, slots], …]
 --          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; spare: slots and tokens left to others
--- Reply    decisions, in the order of the asks: { spent, completedBefore } with a slot, { spent, by, waitMs } without one
+-- Reply    decisions, in the order of the asks: { spent, completedBefore } with a slot, { spent, by, waitMs } without one,
+--          with cooldownMs in a cooldown
 --          | unknown | late | recovering, with waitMs
 --
 -- A tenant may claim its slot this much after the time it was told, and this much before.
@@ -117,14 +118,16 @@ local function decide(ask)
 
   if not tenant then
     local wait = max(cooldownMs, (slots < 1 or crowded) and slotsMs(1 - slots, crowded) or 0)
-    if wait > 0 then return { spent = 0, by = cooldownMs > 0 and 'hold' or 'account', waitMs = wait } end
+    if wait > 0 then return { spent = 0, by = cooldownMs > 0 and 'hold' or 'account', waitMs = wait, cooldownMs = cooldownMs } end
     take(spentByAll)
     return { spent = 0, completedBefore = s.everCompleted }
   end
 
   local spent, nextTag = bucketOf(ask)
   local tenantMs = waitFor(spent, 1, ask.rate, ask.burst)
-  if cooldownMs > 0 then return { spent = spent, by = 'hold', waitMs = max(cooldownMs, tenantMs) } end
+  if cooldownMs > 0 then
+    return { spent = spent, by = 'hold', waitMs = max(cooldownMs, tenantMs), cooldownMs = cooldownMs }
+  end
   if tenantMs > 0 then
     leave(tenant)
     return { spent = spent, by = 'tenant', waitMs = max(tenantMs, accountMs(1)) }
