@@ -120,6 +120,11 @@ export const problems = {
     title: 'Patchworks is failing',
     detail: 'Patchworks has been failing; the gateway lets it recover before it sends more.',
   },
+  client_closed: {
+    status: 499,
+    title: 'Client closed the connection',
+    detail: 'The caller closed its connection before there was a response.',
+  },
   draining: { status: 503, title: 'Shutting down', detail: 'This replica is shutting down. Send the request again.' },
   internal: {
     status: 500,

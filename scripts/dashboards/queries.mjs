@@ -78,8 +78,8 @@ export function ofAccount(name) {
  */
 export function slotsInUse() {
   const slots = metric('quota_slots_in_use', OF_ACCOUNT);
-  const alone = `on (job, instance) group_left () ${metric('state_fallback')}`;
-  return `max by (account) (${slots} * on (job, instance) group_left () (1 - ${metric('state_fallback')})) + ${sum(`${slots} * ${alone}`, 'account')}`;
+  const alone = `on (job, instance) group_left () ${metric('redis_fallback_active')}`;
+  return `max by (account) (${slots} * on (job, instance) group_left () (1 - ${metric('redis_fallback_active')})) + ${sum(`${slots} * ${alone}`, 'account')}`;
 }
 
 /** Scrapes of the jobs that a gateway belongs to: `up` is there for replicas that are not. @param {'up' | 'down'} state */

@@ -27,7 +27,7 @@ const glance = [
     decimals: 1,
     width: 4,
     height: 4,
-    queries: [[share(orZero(sum(rate('refusals_total', OF_TENANT))), REQUESTS), 'refused']],
+    queries: [[share(orZero(sum(rate('rejections_total', OF_TENANT))), REQUESTS), 'refused']],
     steps: [
       [null, 'green'],
       [0.05, 'orange'],
@@ -60,7 +60,7 @@ const glance = [
     decimals: 0,
     width: 4,
     height: 4,
-    queries: [[share(orZero(sum(rate('upstream_calls_saved_total', OF_TENANT))), REQUESTS), 'saved']],
+    queries: [[share(orZero(sum(rate('upstream_requests_avoided_total', OF_TENANT))), REQUESTS), 'saved']],
     sparkline: true,
     noValue: 'no requests',
   }),
@@ -121,7 +121,7 @@ const requests = [
     height: 8,
     stacked: 'sum',
     columns: true,
-    queries: [[perMinute(rate('refusals_total', OF_TENANT), 'code'), '{{code}}']],
+    queries: [[perMinute(rate('rejections_total', OF_TENANT), 'code'), '{{code}}']],
     colours: CODE_COLOURS,
   }),
   timeseries({
@@ -152,7 +152,7 @@ const quota = [
   timeseries({
     title: 'Wait for a slot',
     description:
-      'Of the requests that needed one. Near maxWait: it is refused next. Its rate, its weight, or a guarantee in tenants.yaml changes it.',
+      'Of the requests that needed one. Near maxWait: it is refused next. Its rate, its weight, or a reserved in tenants.yaml changes it.',
     unit: 's',
     width: 8,
     height: 8,
@@ -193,7 +193,7 @@ const details = [
     width: 6,
     height: 9,
     stacked: 'sum',
-    queries: [[perMinute(rate('upstream_calls_saved_total', OF_TENANT), 'by'), '{{by}}']],
+    queries: [[perMinute(rate('upstream_requests_avoided_total', OF_TENANT), 'by'), '{{by}}']],
     colours: CACHE_COLOURS,
   }),
   bars({

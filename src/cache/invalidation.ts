@@ -48,7 +48,7 @@ export function invalidateAfterWrite<E extends CacheableContext>(
 
 /**
  * All but what upstream refused (4xx), and what provably never got there. RFC 9111 asks for 2xx and 3xx; but a 5xx, an
- * answer that never came and a caller who left (`internal`) say nothing about whether the write was carried out.
+ * answer that never came and a caller who left (`client_closed`) say nothing about whether the write was carried out.
  */
 function mayHaveChanged(outcome: Result): boolean {
   if (outcome.kind === 'response') return outcome.status < 400 || outcome.status >= 500;
@@ -56,6 +56,7 @@ function mayHaveChanged(outcome: Result): boolean {
     case 'upstream_timeout':
     case 'upstream_protocol':
     case 'internal':
+    case 'client_closed':
       return true;
     default:
       return false;

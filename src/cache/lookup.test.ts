@@ -335,7 +335,7 @@ function held() {
   const waiting: { readonly context: Sendable; readonly answer: (outcome: Result) => void }[] = [];
   const upstream = (context: Sendable) =>
     new Promise<Result>((resolve) => {
-      const left = () => resolve(reject('internal', { internal: 'caller left' }));
+      const left = () => resolve(reject('client_closed', { internal: 'caller left' }));
       context.disconnect.onDisconnect(left);
       waiting.push({ context, answer: resolve });
     });

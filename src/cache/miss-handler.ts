@@ -121,7 +121,7 @@ export function createMissHandler<E extends CacheableContext>(
     const landing = await waitFor(flight.result, { clock, disconnect: context.disconnect, longestMs });
     span?.end();
     leave();
-    if (landing === 'left') return reject('internal', { internal: 'caller left while another fetched the same' });
+    if (landing === 'left') return reject('client_closed', { internal: 'caller left while another fetched the same' });
     if (landing === 'late') return 'alone';
     return boarded(context, miss, landing);
   };
@@ -189,7 +189,8 @@ export function createMissHandler<E extends CacheableContext>(
         const over = await traced(context.trace, 'wait', behind);
         terms = since(start);
         departed = ahead.fetchStarted;
-        if (over === 'left') return reject('internal', { internal: 'caller left while another asked for the same' });
+        if (over === 'left')
+          return reject('client_closed', { internal: 'caller left while another asked for the same' });
         if (over === 'late') break;
       } else {
         const start = clock.monotonic();

@@ -51,7 +51,7 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
     `  with answers after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
     ...tenants.map(({ id: tenant, quota: own, disabled }) => {
       if (disabled) return `  tenant ${tenant}: disabled`;
-      const guaranteed = own.guarantee > 0 ? `, ${own.guarantee} a minute guaranteed` : '';
+      const guaranteed = own.reserved > 0 ? `, ${own.reserved} a minute reserved` : '';
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
       return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}`;
     }),

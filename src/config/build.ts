@@ -66,16 +66,16 @@ export function buildSettings(input: BuildInput): Built {
     routes: routesOf(gateway, upstreams),
     cache: cacheOf(gateway),
     idempotency: {
-      keepMs: gateway.idempotency.keep,
-      maxAnswerBytes: gateway.idempotency.maxAnswer,
+      ttlMs: gateway.idempotency.ttl,
+      maxResponseBytes: gateway.idempotency.maxResponse,
       memoryBytes: gateway.idempotency.memory,
     },
     limits: {
       bodyBytes: gateway.limits.body,
-      replayBytes: Math.min(gateway.limits.replay, gateway.limits.body),
+      bufferedBodyBytes: Math.min(gateway.limits.bufferedBody, gateway.limits.body),
       headersBytes: gateway.limits.headers,
-      failedKeys: gateway.limits.failedKeys,
-      flood: gateway.limits.flood,
+      failedAuth: gateway.limits.failedAuth,
+      requestsPerSecond: gateway.limits.requestsPerSecond,
       headersTimeoutMs: gateway.limits.headersTimeout,
       idleTimeoutMs: gateway.limits.idleTimeout,
     },
@@ -148,12 +148,12 @@ function upstreamsOf(
 }
 
 function rulesOf({ retries, breaker, maxInFlight }: GatewayInput['upstreams'][string]): UpstreamRules {
-  const { enabled, failures, minimum, window, open, longest } = breaker;
+  const { enabled, failurePercent, minRequests, window, open, maxOpen } = breaker;
   return {
-    retries: { most: retries.most, budgetPercent: retries.budget },
+    retries: { max: retries.max, budgetPercent: retries.budget },
     breaker: {
-      ...{ enabled, failurePercent: failures, minimum, windowMs: window },
-      ...{ openMs: open, longestMs: Math.max(open, longest) },
+      ...{ enabled, failurePercent, minRequests: minRequests, windowMs: window },
+      ...{ openMs: open, maxOpenMs: Math.max(open, maxOpen) },
     },
     maxInFlight,
   };
@@ -195,7 +195,7 @@ function cacheOf({ cache }: GatewayInput): Settings['cache'] {
     memoryBytes: cache.memory,
     maxEntryBytes: cache.maxEntry,
     shared: cache.shared,
-    maxDisconnectedAgeMs: cache.unheard,
+    maxDisconnectedAgeMs: cache.maxDisconnectedAge,
     rules: rules ?? cacheRuleDefaults,
     invalidate: cache.invalidate ?? invalidateDefaults,
   };
@@ -221,7 +221,7 @@ function tenantOf(
   accounts: ReadonlyMap<string, AccountSettings>,
   lists: Map<string, readonly Pattern[]>,
 ): TenantSettings {
-  const { rate, burst, weight, guarantee, maxWait } = input.quota;
+  const { rate, burst, weight, reserved, maxWait } = input.quota;
   return {
     id,
     account,
@@ -232,7 +232,13 @@ function tenantOf(
       expiresAtMs: key.expires === undefined ? null : Date.parse(key.expires),
     })),
     allow: input.allow === undefined ? null : oneOf(input.allow, lists),
-    quota: { rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1, burst, weight, guarantee, maxWaitMs: maxWait },
+    quota: {
+      rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1,
+      burst,
+      weight,
+      reserved: reserved,
+      maxWaitMs: maxWait,
+    },
   };
 }
 

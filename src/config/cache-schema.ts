@@ -69,7 +69,7 @@ export const cacheSchema = z
         'With `redis:`, keep answers there too, so that replicas need not fetch what another one has. Needs room in Redis: each answer is kept for its ttl and its longest stale window, compressed; above 80 % of its `maxmemory` no more are stored. false: each replica has its own; writes still reach all.',
       shown: 'true',
     }),
-    unheard: doc(duration(0, HOUR).default(5_000), {
+    maxDisconnectedAge: doc(duration(0, HOUR).default(5_000), {
       description:
         'With `redis:`, while a replica can not hear of writes through the others, it serves an answer no longer than this. It notices within 3s, during which a write waits for it. 0s: nothing is served from cache meanwhile.',
       unit: 'duration',

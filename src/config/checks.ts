@@ -57,19 +57,19 @@ function checkReferences({ settings, input, report }: Checked): void {
 function checkTenants({ settings, input, report }: Checked): void {
   const source = input.tenantsSource;
   if (settings.tenants.size === 0) report(source, ['tenants'], 'must name at least one tenant');
-  const guaranteed = new Map<string, number>();
+  const reservedByAccount = new Map<string, number>();
   for (const tenant of settings.tenants.values()) {
     const account = settings.accounts.get(tenant.account);
     if (account === undefined) continue;
-    const sum = (guaranteed.get(account.id) ?? 0) + tenant.quota.guarantee;
-    guaranteed.set(account.id, sum);
-    const path = ['tenants', tenant.id, 'quota', 'guarantee'];
+    const sum = (reservedByAccount.get(account.id) ?? 0) + tenant.quota.reserved;
+    reservedByAccount.set(account.id, sum);
+    const path = ['tenants', tenant.id, 'quota', 'reserved'];
     const { ceiling } = account.quota;
-    if (sum > ceiling && sum - tenant.quota.guarantee <= ceiling) {
+    if (sum > ceiling && sum - tenant.quota.reserved <= ceiling) {
       report(
         source,
         path,
-        `brings the guarantees of account "${account.id}" to ${sum}, above its ceiling of ${ceiling}`,
+        `brings the reserved rates of account "${account.id}" to ${sum}, above its ceiling of ${ceiling}`,
       );
     }
   }
@@ -140,15 +140,15 @@ function weakCertificate(option: string, certificate: CertificateFacts, now: num
 }
 
 function weakQuota({ id, account, disabled, quota }: TenantSettings, { accounts }: Settings): string[] {
-  const { rate, burst, guarantee, maxWaitMs } = quota;
+  const { rate, burst, reserved, maxWaitMs } = quota;
   const ceiling = accounts.get(account)?.quota.ceiling ?? Number.POSITIVE_INFINITY;
   const option = `tenants.${id}.quota`;
   const betweenMs = 60_000 / Math.min(rate, ceiling);
   const warnings: string[] = [];
-  if (guarantee > rate) {
-    warnings.push(`${option}.guarantee is above its rate: no more than ${rate} a minute can be used`);
+  if (reserved > rate) {
+    warnings.push(`${option}.reserved is above its rate: no more than ${rate} a minute can be used`);
   }
-  if (disabled && guarantee > 0) warnings.push(`${option}.guarantee is not kept while the tenant is disabled`);
+  if (disabled && reserved > 0) warnings.push(`${option}.reserved is not kept while the tenant is disabled`);
   if (burst > ceiling) {
     warnings.push(`${option}.burst is above the ceiling: no more than ${ceiling} are ever sent at once`);
   }

@@ -43,12 +43,12 @@ describe('a minimal configuration', () => {
       account: 'main',
       origin: 'https://core.wearepatchworks.com',
       timeoutMs: 30_000,
-      retries: { most: 2, budgetPercent: 10 },
+      retries: { max: 2, budgetPercent: 10 },
       maxInFlight: 128,
     });
     expect(settings.upstreams.get('start')?.breaker).toEqual({
-      ...{ enabled: true, failurePercent: 50, minimum: 10 },
-      ...{ windowMs: 30_000, openMs: 5_000, longestMs: 60_000 },
+      ...{ enabled: true, failurePercent: 50, minRequests: 10 },
+      ...{ windowMs: 30_000, openMs: 5_000, maxOpenMs: 60_000 },
     });
     expect(settings.routes.map((route) => `${route.match.text} → ${route.upstream}`)).toEqual([
       'POST /api/v1/flows/*/start/** → start',
@@ -63,9 +63,9 @@ describe('a minimal configuration', () => {
     });
     expect(settings.limits).toEqual({
       bodyBytes: 10485760,
-      replayBytes: 1048576,
-      failedKeys: 20,
-      flood: 2000,
+      bufferedBodyBytes: 1048576,
+      failedAuth: 20,
+      requestsPerSecond: 2000,
       headersBytes: 32768,
       headersTimeoutMs: 10_000,
       idleTimeoutMs: 75_000,
@@ -101,14 +101,14 @@ describe('every option has an effect on the settings', () => {
     ['listen: { trustedProxies: [10.0.0.0/8] }', (s) => s.listen.trustedProxies, ['10.0.0.0/8']],
     ['cache: { memory: 1MiB, maxEntry: 4KiB }', (s) => [s.cache.memoryBytes, s.cache.maxEntryBytes], [1048576, 4096]],
     [
-      'limits: { body: 2MiB, replay: 8KiB, headers: 16KiB, failedKeys: 3, flood: 9, headersTimeout: 3s, idleTimeout: 9s }',
+      'limits: { body: 2MiB, bufferedBody: 8KiB, headers: 16KiB, failedAuth: 3, requestsPerSecond: 9, headersTimeout: 3s, idleTimeout: 9s }',
       (s) => s.limits,
       {
         bodyBytes: 2097152,
-        replayBytes: 8192,
+        bufferedBodyBytes: 8192,
         headersBytes: 16384,
-        failedKeys: 3,
-        flood: 9,
+        failedAuth: 3,
+        requestsPerSecond: 9,
         headersTimeoutMs: 3000,
         idleTimeoutMs: 9000,
       },
@@ -144,7 +144,7 @@ describe('every option has an effect on the settings', () => {
       ],
     ],
     [
-      'redis: { url: "redis://redis:6380/3", timeout: 200ms, reserve: 30s, onOutage: closed, prefix: p }',
+      'redis: { url: "redis://redis:6380/3", timeout: 200ms, replicaGrace: 30s, onOutage: closed, prefix: p }',
       (s) => s.redis,
       {
         servers: { kind: 'alone', host: 'redis', port: 6380, db: 3 },
@@ -155,7 +155,7 @@ describe('every option has an effect on the settings', () => {
         prefix: 'p',
         onOutage: 'closed',
         timeoutMs: 200,
-        reserveMs: 30_000,
+        replicaGraceMs: 30_000,
       },
     ],
     [
@@ -201,14 +201,14 @@ describe('every option has an effect on the settings', () => {
       ['main', 'http://127.0.0.1:9', 1000],
     ],
     [
-      'upstreams: { core: { retries: { most: 1, budget: 5 }, maxInFlight: 7 } }',
+      'upstreams: { core: { retries: { max: 1, budget: 5 }, maxInFlight: 7 } }',
       (s) => [s.upstreams.get('core')?.retries, s.upstreams.get('core')?.maxInFlight],
-      [{ most: 1, budgetPercent: 5 }, 7],
+      [{ max: 1, budgetPercent: 5 }, 7],
     ],
     [
-      'upstreams: { core: { breaker: { enabled: false, failures: 20, minimum: 5, window: 1m, open: 2s, longest: 1s } } }',
+      'upstreams: { core: { breaker: { enabled: false, failurePercent: 20, minRequests: 5, window: 1m, open: 2s, maxOpen: 1s } } }',
       (s) => s.upstreams.get('core')?.breaker,
-      { enabled: false, failurePercent: 20, minimum: 5, windowMs: 60_000, openMs: 2_000, longestMs: 2_000 },
+      { enabled: false, failurePercent: 20, minRequests: 5, windowMs: 60_000, openMs: 2_000, maxOpenMs: 2_000 },
     ],
     [
       'routes: [{ match: "GET /x", upstream: core, rewriteLinks: false }]',
@@ -329,8 +329,8 @@ tenants:
     [`${ACCOUNTS}\ntenants: { a: { quota: { rate: -5 } } }`, 'rate: must be above 0'],
     [`${ACCOUNTS}\ntenants: { a: { quota: { burst: 0 } } }`, 'must be at least 1'],
     [
-      `${ACCOUNTS}\ntenants: { a: { quota: { guarantee: 200 } }, b: { quota: { guarantee: 36 } } }`,
-      'tenants.b.quota.guarantee: brings the guarantees of account "main" to 236, above its ceiling of 235',
+      `${ACCOUNTS}\ntenants: { a: { quota: { reserved: 200 } }, b: { quota: { reserved: 36 } } }`,
+      'tenants.b.quota.reserved: brings the reserved rates of account "main" to 236, above its ceiling of 235',
     ],
     [`${ACCOUNTS}\ntenants: { a: { account: other } }`, 'there is no such account; known are main'],
     [`${ACCOUNTS}\ntenants: { A b: {} }`, 'must be a name: lower-case'],
@@ -344,9 +344,12 @@ tenants:
       'tenants.b.keys[0].sha256: is the key of "a" as well',
     ],
     [`${MINIMAL}\nroutes: [{ match: "GET /x", upstream: cor }]`, 'there is no such upstream; known are core, start'],
-    [`${MINIMAL}\nupstreams: { core: { retries: { most: 3 } } }`, 'upstreams.core.retries.most: must be at most 2'],
+    [`${MINIMAL}\nupstreams: { core: { retries: { max: 3 } } }`, 'upstreams.core.retries.max: must be at most 2'],
     [`${MINIMAL}\nupstreams: { core: { maxInFlight: 0 } }`, 'upstreams.core.maxInFlight: must be at least 1'],
-    [`${MINIMAL}\nupstreams: { core: { breaker: { failures: 0 } } }`, 'breaker.failures: must be at least 1'],
+    [
+      `${MINIMAL}\nupstreams: { core: { breaker: { failurePercent: 0 } } }`,
+      'breaker.failurePercent: must be at least 1',
+    ],
     [`${MINIMAL}\nupstreams: { core: { breaker: { open: 0s } } }`, 'breaker.open: must be from 10ms to 1h'],
     [`${MINIMAL}\nupstreams: { other: {} }`, 'upstreams.other: needs an origin'],
     [`${MINIMAL}\nredis: {}`, 'redis: needs exactly one of url, sentinels and cluster'],
@@ -363,7 +366,7 @@ tenants:
     [`${MINIMAL}\nredis: { url: "redis://a", prefix: "{x}" }`, 'redis.prefix: must be 1 to 64'],
     [`${MINIMAL}\nredis: { url: "redis://a", onOutage: open }`, 'redis.onOutage: must be local or closed'],
     [`${MINIMAL}\nredis: { url: "redis://a", timeout: 1ms }`, 'redis.timeout: must be from 10ms to 5s'],
-    [`${MINIMAL}\nredis: { url: "redis://a", reserve: 1s }`, 'redis.reserve: must be from 10s to 1h'],
+    [`${MINIMAL}\nredis: { url: "redis://a", replicaGrace: 1s }`, 'redis.replicaGrace: must be from 10s to 1h'],
     [`${MINIMAL}\nredis: { urll: "redis://a" }`, 'did you mean "url"?'],
     [`${MINIMAL}\ntenantsFile: tenants.yaml`, 'either tenants or tenantsFile'],
     [`${MINIMAL}\nlisten: { trustedProxies: [10.0.0.1] }`, 'must be a CIDR'],
@@ -465,8 +468,8 @@ describe('a quota that can not do what it says is warned of', () => {
     ['{ rate: 2, burst: 1, maxWait: 30s }', []],
     ['{ rate: 2, burst: 1, maxWait: 0s }', []],
     ['{ burst: 500 }', ['burst is above the ceiling: no more than 235 are ever sent at once']],
-    ['{ rate: 20, guarantee: 30 }', ['guarantee is above its rate: no more than 20 a minute can be used']],
-    ['{ guarantee: 30 }, disabled: true', ['guarantee is not kept while the tenant is disabled']],
+    ['{ rate: 20, reserved: 30 }', ['reserved is above its rate: no more than 20 a minute can be used']],
+    ['{ reserved: 30 }, disabled: true', ['reserved is not kept while the tenant is disabled']],
   ])('%s', async (quota, expected) => {
     const loaded = await load(`${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA} }], quota: ${quota} } }`);
     const warnings = loaded.ok ? loaded.warnings : [];

@@ -28,16 +28,16 @@ export interface Settings {
   readonly routes: readonly RouteSettings[];
   readonly cache: CacheSettings;
   /** Of writes with an Idempotency-Key. */
-  readonly idempotency: { readonly keepMs: number; readonly maxAnswerBytes: number; readonly memoryBytes: number };
+  readonly idempotency: { readonly ttlMs: number; readonly maxResponseBytes: number; readonly memoryBytes: number };
   readonly limits: {
     readonly bodyBytes: number;
     /** Bodies up to this size are read before they are sent, so that they can be sent again after a 401. */
-    readonly replayBytes: number;
+    readonly bufferedBodyBytes: number;
     readonly headersBytes: number;
     /** Keys that open nothing, from one address in 60 s. */
-    readonly failedKeys: number;
+    readonly failedAuth: number;
     /** Requests of one tenant in a second, of all kinds. */
-    readonly flood: number;
+    readonly requestsPerSecond: number;
     readonly headersTimeoutMs: number;
     readonly idleTimeoutMs: number;
   };
@@ -109,7 +109,7 @@ export interface RedisSettings {
   /** Deadline of every command. */
   readonly timeoutMs: number;
   /** How long a silent replica's share is left to it. */
-  readonly reserveMs: number;
+  readonly replicaGraceMs: number;
 }
 
 export interface HostAndPort {

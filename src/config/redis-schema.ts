@@ -86,7 +86,7 @@ export const redisSchema = z
       unit: 'duration',
       shown: '100ms',
     }),
-    reserve: doc(duration(10_000, HOUR).default(120_000), {
+    replicaGrace: doc(duration(10_000, HOUR).default(120_000), {
       description:
         'How long the others leave a silent replica its share of the ceiling, as it may be alive and have lost Redis alone. Shorter: a replica that crashed costs less. Longer: one that is cut off stays within the ceiling together with the others for longer. With `closed` nothing is reserved.',
       unit: 'duration',

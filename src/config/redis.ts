@@ -27,7 +27,7 @@ export function redisOf(input: RedisInput, secret: (value: string) => Secret): R
     prefix: input.prefix,
     onOutage: input.onOutage,
     timeoutMs: input.timeout,
-    reserveMs: input.reserve,
+    replicaGraceMs: input.replicaGrace,
   };
 }
 

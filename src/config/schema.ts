@@ -87,13 +87,13 @@ const route = z.strictObject({
 
 const idempotency = z
   .strictObject({
-    keep: doc(duration(1_000, 30 * DAY).default(DAY), {
+    ttl: doc(duration(1_000, 30 * DAY).default(DAY), {
       description:
         'How long the first answer to a write with an `Idempotency-Key` is kept, and given to whoever repeats it. A repeat that comes later is a new write.',
       unit: 'duration',
       shown: '24h',
     }),
-    maxAnswer: doc(size(0, 64 * 1024 ** 2).default(1024 ** 2), {
+    maxResponse: doc(size(0, 64 * 1024 ** 2).default(1024 ** 2), {
       description:
         'A larger answer to such a write goes out whole and is not kept: a repeat is answered 409 and told the status of the first.',
       unit: 'size',
@@ -115,7 +115,7 @@ const limits = z
       unit: 'size',
       shown: '10MiB',
     }),
-    replay: doc(size(0, 1024 ** 3).default(1024 ** 2), {
+    bufferedBody: doc(size(0, 1024 ** 3).default(1024 ** 2), {
       description:
         'Bodies up to this size are read before they are sent: they can be sent again after a 401, and a slow upload holds no slot. Held in memory while in flight.',
       unit: 'size',
@@ -126,13 +126,13 @@ const limits = z
       unit: 'size',
       shown: '32KiB',
     }),
-    failedKeys: doc(whole(1, 1_000_000).default(20), {
+    failedAuth: doc(whole(1, 1_000_000).default(20), {
       description:
         'Keys that open nothing, from one address in 60 s: from then on all its requests are answered 429 until the 60 s are over. Callers behind one address share it: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count.',
       unit: 'requests per 60 s and address',
       shown: '20',
     }),
-    flood: doc(whole(1, 10_000_000).default(2_000), {
+    requestsPerSecond: doc(whole(1, 10_000_000).default(2_000), {
       description:
         'Requests of all kinds, cached and refused ones too, that one tenant may make in a second over all replicas; above it 429 for the rest of the second. Protects the gateway, not Patchworks: that is what the quotas do.',
       unit: 'requests per second and tenant',

@@ -24,7 +24,7 @@ const tenantQuota = z
         shown: '1',
       },
     ),
-    guarantee: doc(whole(0, 10_000_000).default(0), {
+    reserved: doc(whole(0, 10_000_000).default(0), {
       description:
         'Requests a minute that are kept for it, whether it uses them or not: the others never get at them. All of an account together at most its ceiling.',
       unit: 'requests per minute',

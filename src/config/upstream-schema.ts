@@ -5,7 +5,7 @@ const HOUR = 3_600_000;
 
 const retries = z
   .strictObject({
-    most: doc(whole(0, 2).default(2), {
+    max: doc(whole(0, 2).default(2), {
       description:
         'How often a request is sent again: GET and HEAD that found no connection, lost it before an answer, or were answered 502, 503 or 504; any other method only where no byte can have left. Each needs a slot of its own, all of them together stay within `timeout`, and without a slot the first failure is the answer. 0 turns it off.',
       unit: 'times',
@@ -26,13 +26,13 @@ const breaker = z
       description: 'false: requests are sent however many have failed, and callers wait for each to fail.',
       shown: 'true',
     }),
-    failures: doc(whole(1, 100).default(50), {
+    failurePercent: doc(whole(1, 100).default(50), {
       description:
         'At this share of failed attempts (no connection, no answer in time, no HTTP, 5xx; not 429 or any other 4xx) the replica stops sending: 503 `breaker_open`, or what is stale where `staleIfError` allows it. Too low, and errors of a single call stop all others.',
       unit: 'percent',
       shown: '50',
     }),
-    minimum: doc(whole(1, 1_000_000).default(10), {
+    minRequests: doc(whole(1, 1_000_000).default(10), {
       description: 'With fewer attempts in `window` it stays closed: two failures out of three mean little.',
       unit: 'attempts',
       shown: '10',
@@ -48,7 +48,7 @@ const breaker = z
       unit: 'duration',
       shown: '5s',
     }),
-    longest: doc(duration(10, HOUR).default(60_000), {
+    maxOpen: doc(duration(10, HOUR).default(60_000), {
       description:
         'The pause is doubled up to this: an upstream that is back is noticed that late. Never less than `open`.',
       unit: 'duration',

@@ -55,7 +55,7 @@ export function openCache(options: {
     bus.close();
     connection.close();
   };
-  const replays = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.keepMs });
+  const replays = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.ttlMs });
   const lasting = { ...own, invalidations: drops, replays, follow: drops.follow, stop: close };
   if (!settings.cache.shared) {
     return { ...lasting, store: memory, replicas: null };

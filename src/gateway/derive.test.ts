@@ -12,10 +12,13 @@ async function settingsOf(tenants: Record<string, unknown>, account = 'main') {
 
 test('no slots are kept for a tenant that can not call', async () => {
   const settings = await settingsOf({
-    on: { quota: { guarantee: 10 } },
-    off: { disabled: true, quota: { guarantee: 20 } },
+    on: { quota: { reserved: 10 } },
+    off: { disabled: true, quota: { reserved: 20 } },
   });
-  const guarantees = [...(planOf(settings).tenants.get('main') ?? [])].map(([id, { guarantee }]) => [id, guarantee]);
+  const guarantees = [...(planOf(settings).tenants.get('main') ?? [])].map(([id, { reserved: guarantee }]) => [
+    id,
+    guarantee,
+  ]);
   expect(guarantees).toEqual([
     ['on', 10],
     ['off', 0],
@@ -30,12 +33,12 @@ test('nobody is told when the keys of a tenant expire that can not call', async 
 });
 
 test('what older settings had is known still, but the new quotas count and nothing old is kept', async () => {
-  const older = await settingsOf({ gone: { quota: { guarantee: 5, burst: 7 } }, stays: { quota: { burst: 1 } } });
+  const older = await settingsOf({ gone: { quota: { reserved: 5, burst: 7 } }, stays: { quota: { burst: 1 } } });
   const newer = await settingsOf({ stays: { quota: { burst: 2 } } });
   const other = await settingsOf({ stays: {} }, 'other');
   const plan = planOf(newer, [older, other]);
   expect([...plan.accounts.keys()]).toEqual(['main', 'other']);
-  expect(plan.tenants.get('main')?.get('gone')).toMatchObject({ guarantee: 0, burst: 7 });
+  expect(plan.tenants.get('main')?.get('gone')).toMatchObject({ reserved: 0, burst: 7 });
   expect(plan.tenants.get('main')?.get('stays')).toMatchObject({ burst: 2 });
   expect([...(plan.tenants.get('other')?.keys() ?? [])]).toEqual(['stays']);
 });

@@ -29,8 +29,8 @@ export function planOf(settings: Settings, older: readonly Settings[] = []): Led
     for (const { id, account, disabled, quota } of each.tenants.values()) {
       const known = tenants.get(account);
       // Slots kept for a tenant that can not call would be nobody's.
-      const guarantee = each === settings && !disabled ? quota.guarantee : 0;
-      if (known?.has(id) === false) known.set(id, { ...quota, guarantee });
+      const guarantee = each === settings && !disabled ? quota.reserved : 0;
+      if (known?.has(id) === false) known.set(id, { ...quota, reserved: guarantee });
     }
   }
   return { accounts, tenants };

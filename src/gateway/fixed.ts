@@ -14,7 +14,7 @@ export const FIXED: readonly (readonly [option: string, of: (settings: Settings)
   ['redis', ({ redis }) => redis],
   ['cache.memory', ({ cache }) => cache.memoryBytes],
   ['cache.shared', ({ cache }) => cache.shared],
-  ['idempotency.keep', ({ idempotency }) => idempotency.keepMs],
+  ['idempotency.ttl', ({ idempotency }) => idempotency.ttlMs],
   ['idempotency.memory', ({ idempotency }) => idempotency.memoryBytes],
   ['tracing.endpoint', ({ tracing }) => tracing.exporter?.endpoint],
   ['tracing.headers', ({ tracing }) => tracing.exporter?.headers],
@@ -23,8 +23,8 @@ export const FIXED: readonly (readonly [option: string, of: (settings: Settings)
   ['limits.headers', ({ limits }) => limits.headersBytes],
   ['limits.headersTimeout', ({ limits }) => limits.headersTimeoutMs],
   ['limits.idleTimeout', ({ limits }) => limits.idleTimeoutMs],
-  ['limits.failedKeys', ({ limits }) => limits.failedKeys],
-  ['limits.flood', ({ limits }) => limits.flood],
+  ['limits.failedAuth', ({ limits }) => limits.failedAuth],
+  ['limits.requestsPerSecond', ({ limits }) => limits.requestsPerSecond],
 ];
 
 export interface Fitted {
@@ -37,7 +37,13 @@ export interface Fitted {
 /** New settings as far as a process that was opened with others can take them over. */
 export function fitted(opened: Settings, next: Settings): Fitted {
   const { upstreams, kept } = upstreamsOf(opened, next);
-  const { headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood } = opened.limits;
+  const {
+    headersBytes,
+    headersTimeoutMs,
+    idleTimeoutMs,
+    failedAuth: failedKeys,
+    requestsPerSecond: flood,
+  } = opened.limits;
   const settings: Settings = {
     ...next,
     listen: {
@@ -52,9 +58,16 @@ export function fitted(opened: Settings, next: Settings): Fitted {
     redis: opened.redis,
     upstreams,
     cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes, shared: opened.cache.shared },
-    idempotency: { ...opened.idempotency, maxAnswerBytes: next.idempotency.maxAnswerBytes },
+    idempotency: { ...opened.idempotency, maxResponseBytes: next.idempotency.maxResponseBytes },
     tracing: { ...next.tracing, exporter: opened.tracing.exporter },
-    limits: { ...next.limits, headersBytes, headersTimeoutMs, idleTimeoutMs, failedKeys, flood },
+    limits: {
+      ...next.limits,
+      headersBytes,
+      headersTimeoutMs,
+      idleTimeoutMs,
+      failedAuth: failedKeys,
+      requestsPerSecond: flood,
+    },
   };
   const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);
   return { settings, kept: [...fixed, ...kept] };

@@ -15,7 +15,7 @@ export function openGuards(options: {
   readonly redis: QuotaBackend['redis'];
 }): { readonly guesses: FailedAuthLimit; readonly floods: FloodLimit } {
   const { settings, clock, meter, redis } = options;
-  const { failedKeys, flood } = settings.limits;
+  const { failedAuth: failedKeys, requestsPerSecond: flood } = settings.limits;
   const counter = (name: 'guess' | 'flood', limit: number, windowSeconds: number) =>
     createCounter({ name, limit, windowSeconds, redis, onFallback: () => meter.guardFallback(name) });
   return {

@@ -99,7 +99,7 @@ export function createPipeline(parts: Dependencies, background: CacheOptions['ba
   const cache = cacheLookup<Allowed>(caching)(unbroken);
   const replay = idempotency<Allowed>({
     store: parts.replays,
-    maxAnswerBytes: settings.idempotency.maxAnswerBytes,
+    maxAnswerBytes: settings.idempotency.maxResponseBytes,
     clock,
     meter: metrics,
     log,

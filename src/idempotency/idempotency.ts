@@ -62,7 +62,7 @@ export function idempotency<E extends Replayable>(options: IdempotencyOptions): 
     }
     if (outcome.kind === 'rejection') {
       const sent =
-        !NEVER_CARRIED_OUT.has(outcome.code) && !(outcome.code === 'internal' && context.record.attempts === 0);
+        !NEVER_CARRIED_OUT.has(outcome.code) && !(MAYBE_SENT.has(outcome.code) && context.record.attempts === 0);
       await end(claim, { kind: sent ? 'lost' : 'released' });
       return outcome;
     }
@@ -153,6 +153,9 @@ function repeated(begun: Exclude<BeginResult, { kind: 'go' }>): Result {
 function bodiless(status: number): boolean {
   return status === 204 || status === 304;
 }
+
+/** Codes that say nothing about whether the request was sent: the number of attempts does. */
+const MAYBE_SENT: ReadonlySet<ProblemCode> = new Set(['client_closed', 'internal']);
 
 /** Refusals of requests that were not sent, or that upstream has refused without carrying them out. */
 const NEVER_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([

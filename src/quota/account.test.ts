@@ -7,7 +7,7 @@ import type { Log, Meter } from '../ports.ts';
 import type { AccountQuota, Decision, LedgerPlan, Slot, TenantQuota, UpstreamLimit } from './ledger.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
-const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
+const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, reserved: 0, maxWaitMs: 0 };
 const NOTHING_SEEN: UpstreamLimit = { limit: null, remaining: null, throttled: null };
 const seen = (remaining: number, limit = 240): UpstreamLimit => ({ limit, remaining, throttled: null });
 const refusedUpstream = (retryAfterMs: number | null): UpstreamLimit => ({

@@ -91,8 +91,8 @@ export class AccountState {
         known.bucket.configure(each, now);
       }
     }
-    const guaranteed = [...tenants].filter(([, each]) => each.guarantee > 0);
-    this.#guarantees.configure(new Map(guaranteed.map(([id, each]) => [id, each.guarantee])));
+    const guaranteed = [...tenants].filter(([, each]) => each.reserved > 0);
+    this.#guarantees.configure(new Map(guaranteed.map(([id, each]) => [id, each.reserved])));
   }
 
   /** @param reserved slots of the ceiling that are not to be given out now */

@@ -7,7 +7,7 @@ const quota = (more: Partial<TenantQuota> = {}): TenantQuota => ({
   rate: 235,
   burst: 20,
   weight: 1,
-  guarantee: 0,
+  reserved: 0,
   maxWaitMs: 0,
   ...more,
 });
@@ -26,14 +26,14 @@ describe('the share of each when all want more than there is', () => {
     expect(shares({ a: quota({ rate: 30 }), b: quota(), c: quota() })).toEqual({ a: 30, b: 105, c: 105 });
   });
   test('is never less than the guarantee', () => {
-    expect(shares({ a: quota({ guarantee: 120 }), b: quota(), c: quota() })).toEqual({ a: 120, b: 60, c: 60 });
+    expect(shares({ a: quota({ reserved: 120 }), b: quota(), c: quota() })).toEqual({ a: 120, b: 60, c: 60 });
   });
   test('adds up to no more than the ceiling, and wastes nothing', () => {
     const tenant = fc.record({
       rate: fc.integer({ min: 1, max: 400 }),
       burst: fc.constant(1),
       weight: fc.integer({ min: 1, max: 9 }),
-      guarantee: fc.integer({ min: 0, max: 40 }),
+      reserved: fc.integer({ min: 0, max: 40 }),
       maxWaitMs: fc.constant(0),
     });
     fc.assert(

@@ -15,7 +15,7 @@ export function arithmeticOf(quota: AccountQuota, tenants: ReadonlyMap<string, T
   const sum = (pick: (quota: TenantQuota) => number): number =>
     [...tenants.values()].reduce((total, each) => total + pick(each), 0);
   return {
-    unguaranteed: quota.ceiling - sum(({ guarantee }) => guarantee),
+    unguaranteed: quota.ceiling - sum(({ reserved: guarantee }) => guarantee),
     rates: sum(({ rate }) => rate),
     shares: sharesOf(quota.ceiling, tenants),
   };
@@ -37,7 +37,7 @@ export function shareAlone(ceiling: number, replicas: number): number {
 function sharesOf(ceiling: number, tenants: ReadonlyMap<string, TenantQuota>): Map<string, number> {
   const at = (level: number): Map<string, number> =>
     new Map(
-      [...tenants].map(([id, { rate, weight, guarantee }]) => [
+      [...tenants].map(([id, { rate, weight, reserved: guarantee }]) => [
         id,
         Math.min(rate, Math.max(guarantee, level * weight)),
       ]),

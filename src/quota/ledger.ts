@@ -108,7 +108,7 @@ export interface TenantQuota {
   readonly rate: number;
   readonly burst: number;
   readonly weight: number;
-  readonly guarantee: number;
+  readonly reserved: number;
   readonly maxWaitMs: number;
 }
 

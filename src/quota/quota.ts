@@ -136,7 +136,7 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Middlew
 export function refuseVisit(visit: Exclude<Visit, { kind: 'admitted' }>, random: () => number): Rejection {
   switch (visit.kind) {
     case 'left':
-      return reject('internal', { internal: 'caller left while waiting' });
+      return reject('client_closed', { internal: 'caller left while waiting' });
     case 'dismissed':
       return reject(DISMISSED[visit.because], { internal: 'by a reload, before it was sent' });
     case 'closed':

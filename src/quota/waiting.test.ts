@@ -8,7 +8,7 @@ import { preferredWaitMs } from './prefer.ts';
 import { createWaitingRoom, type Standing, type Visit } from './waiting.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
-const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
+const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, reserved: 0, maxWaitMs: 0 };
 const settled = async () => {
   for (let i = 0; i < 20; i++) await Promise.resolve();
 };

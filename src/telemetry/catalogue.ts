@@ -41,7 +41,7 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
       ['tenant', 'route', 'cache'],
       REQUEST_SECONDS,
     ),
-    refusals: counter('refusals_total', 'Requests that the gateway itself refused, by the code of the problem.', [
+    refusals: counter('rejections_total', 'Requests that the gateway itself refused, by the code of the problem.', [
       'tenant',
       'code',
     ]),
@@ -57,7 +57,7 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
       UPSTREAM_SECONDS,
     ),
     retries: counter('upstream_retries_total', 'Requests sent again, after a 401 or a failure that is safe to repeat.'),
-    saved: counter('upstream_calls_saved_total', 'Answers that needed no request of their own upstream.', [
+    saved: counter('upstream_requests_avoided_total', 'Answers that needed no request of their own upstream.', [
       'tenant',
       'by',
     ]),
@@ -80,7 +80,7 @@ export function catalogue(registry: Registry, accounts: () => readonly string[])
       () => accounts().map((account) => ({ account })),
     ),
     malformed: counter(
-      'upstream_fields_malformed_total',
+      'upstream_invalid_headers_total',
       'Fields of upstream about its limit or about freshness that could not be read, or contradict themselves.',
       ['account', 'field'],
     ),

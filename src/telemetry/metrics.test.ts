@@ -70,16 +70,16 @@ describe('the metrics of the contract', () => {
       http_requests_total: 'counter{tenant,route,cache,method,status}',
       http_request_duration_seconds: 'histogram{tenant,route,cache}',
       http_requests_in_flight: 'gauge{}',
-      refusals_total: 'counter{tenant,code}',
+      rejections_total: 'counter{tenant,code}',
       upstream_requests_total: 'counter{account,upstream,method,status}',
       upstream_request_duration_seconds: 'histogram{upstream}',
       upstream_retries_total: 'counter{}',
       trace_spans_total: 'counter{outcome}',
-      upstream_calls_saved_total: 'counter{tenant,by}',
+      upstream_requests_avoided_total: 'counter{tenant,by}',
       quota_limit: 'gauge{account}',
       quota_ceiling: 'gauge{account}',
       quota_slots_in_use: 'gauge{account}',
-      quota_slots_foreign: 'gauge{account}',
+      quota_external_usage: 'gauge{account}',
       quota_decisions_total: 'counter{account,tenant,decision}',
       guard_fallbacks_total: 'counter{guard}',
       idempotency_total: 'counter{outcome}',
@@ -90,7 +90,7 @@ describe('the metrics of the contract', () => {
       upstream_in_flight: 'gauge{upstream}',
       upstream_waiting: 'gauge{upstream}',
       upstream_throttled_total: 'counter{account}',
-      upstream_fields_malformed_total: 'counter{account,field}',
+      upstream_invalid_headers_total: 'counter{account,field}',
       credential_refreshes_total: 'counter{account,credential,outcome}',
       credential_expiry_timestamp_seconds: 'gauge{account,credential}',
       credential_up: 'gauge{account,credential}',
@@ -100,8 +100,8 @@ describe('the metrics of the contract', () => {
       cache_entries: 'gauge{}',
       cache_bytes: 'gauge{}',
       cache_operations_total: 'counter{tier,outcome}',
-      state_up: 'gauge{}',
-      state_fallback: 'gauge{}',
+      redis_up: 'gauge{}',
+      redis_fallback_active: 'gauge{}',
       config_reloads_total: 'counter{outcome}',
       config_last_success_timestamp_seconds: 'gauge{}',
       config_last_reload_successful: 'gauge{}',
@@ -137,7 +137,7 @@ describe('counting', () => {
     const base = { tenant: 'billing', route: '/api/v1/**', method: 'GET', status: '200' };
     expect(value('patchgate_http_requests_total', { ...base, cache: 'miss' })).toBe(2);
     expect(value('patchgate_http_requests_total', { ...base, cache: 'hit' })).toBe(1);
-    expect(value('patchgate_refusals_total', { tenant: 'none', code: 'key_missing' })).toBe(1);
+    expect(value('patchgate_rejections_total', { tenant: 'none', code: 'key_missing' })).toBe(1);
   });
 
   it('puts a duration into every bucket that holds it, the bound included', async () => {
@@ -209,7 +209,7 @@ describe('what is read at the scrape', () => {
     });
     const before = await scrape();
     expect(before.value('patchgate_quota_slots_in_use', { account: 'other' })).toBe(7);
-    expect(before.value('patchgate_state_up')).toBe(1);
+    expect(before.value('patchgate_redis_up')).toBe(1);
     expect(before.value('patchgate_log_lines_dropped_total')).toBe(5);
     accounts = [{ ...account, slotsInUse: 9 }];
     expiries = [{ tenant: 'billing', key: 'new', epochSeconds: 2 }];
@@ -217,7 +217,7 @@ describe('what is read at the scrape', () => {
     const after = await scrape();
     expect(after.named('patchgate_quota_slots_in_use')).toMatchObject([{ labels: { account: 'main' }, value: 9 }]);
     expect(after.named('patchgate_tenant_key_expiry_timestamp_seconds')).toMatchObject([{ labels: { key: 'new' } }]);
-    expect([after.value('patchgate_state_up'), after.value('patchgate_state_fallback')]).toEqual([0, 1]);
+    expect([after.value('patchgate_redis_up'), after.value('patchgate_redis_fallback_active')]).toEqual([0, 1]);
     expect(after.value('patchgate_log_lines_dropped_total')).toBe(5);
   });
 });
@@ -277,16 +277,16 @@ describe('series', () => {
     metrics.keepTenants(new Set(['billing', 'leaving']));
     all('leaving');
     const { value } = await scrape();
-    expect(value('patchgate_refusals_total', { tenant: 'leaving', code: 'tenant_quota' })).toBe(1);
-    expect(value('patchgate_refusals_total', { tenant: 'billing', code: 'tenant_quota' })).toBe(2);
-    expect(value('patchgate_refusals_total', { tenant: 'none', code: 'tenant_quota' })).toBe(2);
+    expect(value('patchgate_rejections_total', { tenant: 'leaving', code: 'tenant_quota' })).toBe(1);
+    expect(value('patchgate_rejections_total', { tenant: 'billing', code: 'tenant_quota' })).toBe(2);
+    expect(value('patchgate_rejections_total', { tenant: 'none', code: 'tenant_quota' })).toBe(2);
   });
 });
 
 it('a label value cannot break out of its quotes', async () => {
   const { metrics, scrape } = metering();
   metrics.invalidUpstreamHeader('main', 'a"b\\c\nd{}');
-  expect((await scrape()).named('patchgate_upstream_fields_malformed_total')).toMatchObject([
+  expect((await scrape()).named('patchgate_upstream_invalid_headers_total')).toMatchObject([
     { labels: { field: 'a"b\\c\nd{}' }, value: 1 },
   ]);
 });

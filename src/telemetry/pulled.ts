@@ -85,7 +85,7 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
   perAccount('quota_ceiling', 'Requests that the gateway sends at most in any minute.', (each) => each.ceiling);
   perAccount('quota_slots_in_use', 'Slots of the window held by the gateway.', (each) => each.slotsInUse);
   perAccount(
-    'quota_slots_foreign',
+    'quota_external_usage',
     'Slots taken by others on the account, as far as seen.',
     (each) => each.slotsForeign,
   );
@@ -108,8 +108,12 @@ export function registerPulled(registry: Registry, sources: MetricSources): void
   perUpstream('upstream_waiting', 'Requests waiting until fewer are under way.', (each) => each.waiting);
   single('cache_entries', 'Answers kept in memory.', () => sources.cache()?.entries ?? 0);
   single('cache_bytes', 'Size of the answers kept in memory.', () => sources.cache()?.bytes ?? 0);
-  single('state_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
-  single('state_fallback', 'Whether this replica works on its own share of the ceiling.', () => +state().fallback);
+  single('redis_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
+  single(
+    'redis_fallback_active',
+    'Whether this replica works on its own share of the ceiling.',
+    () => +state().fallback,
+  );
   pulled('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
     sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
   );

@@ -11,8 +11,8 @@ import {
 } from './circuit-breaker.ts';
 
 const RULES: BreakerRules = {
-  ...{ enabled: true, failurePercent: 50, minimum: 4 },
-  ...{ windowMs: 10_000, openMs: 1_000, longestMs: 8_000 },
+  ...{ enabled: true, failurePercent: 50, minRequests: 4 },
+  ...{ windowMs: 10_000, openMs: 1_000, maxOpenMs: 8_000 },
 };
 
 function breaking(rules: Partial<BreakerRules> = {}, random: () => number = () => 0) {

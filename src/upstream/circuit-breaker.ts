@@ -7,11 +7,11 @@ export interface BreakerRules {
   /** It opens when this share of the attempts in the window has failed. */
   readonly failurePercent: number;
   /** Fewer attempts in the window say nothing. */
-  readonly minimum: number;
+  readonly minRequests: number;
   readonly windowMs: number;
   /** The first pause; each that follows without a recovery is twice as long. */
   readonly openMs: number;
-  readonly longestMs: number;
+  readonly maxOpenMs: number;
 }
 
 export type BreakerState =
@@ -117,7 +117,7 @@ export class CircuitBreaker {
     this.#counts.add(failed, now);
     if (!failed) return;
     const { total, failures } = this.#counts.read(now);
-    const { minimum, failurePercent, windowMs } = this.#rules;
+    const { minRequests: minimum, failurePercent, windowMs } = this.#rules;
     if (total < minimum || failures * 100 < total * failurePercent) return;
     // Closed by luck and open again at once: it goes on where it was.
     if (now - this.#closedAt > windowMs) this.#openings = 0;
@@ -125,7 +125,7 @@ export class CircuitBreaker {
   }
 
   #open(now: MonotonicMs): void {
-    const { openMs, longestMs } = this.#rules;
+    const { openMs, maxOpenMs: longestMs } = this.#rules;
     const pauseMs = Math.min(longestMs, openMs * 2 ** Math.min(this.#openings, 30));
     this.#openings += 1;
     this.#enter({ kind: 'open', until: (now + pauseMs * (1 - JITTER * this.#random())) as MonotonicMs });

@@ -87,7 +87,7 @@ async function inTurn(
 function refuseTurn(why: 'left' | 'late' | 'closed', random: () => number): Rejection {
   switch (why) {
     case 'left':
-      return reject('internal', { internal: 'caller left while waiting' });
+      return reject('client_closed', { internal: 'caller left while waiting' });
     case 'closed':
       return reject('draining', { retryAfterSeconds: 1 });
     case 'late':

@@ -103,7 +103,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       // One that is to be carried through goes on with the next credential.
       if (context.disconnect.happened && !(context.completeAfterDisconnect === true && tried.length > 0)) {
         slot.refund();
-        return reject('internal', { internal: 'caller left' });
+        return reject('client_closed', { internal: 'caller left' });
       }
       const { value } = grant;
       const sent = await resend(context, slot, (paid, timeoutMs) => attempt(context, value, paid, timeoutMs));
@@ -199,7 +199,7 @@ function refuseFailure(reason: TransportFailure, internal: string): Rejection {
     case 'body_broken':
       return reject('bad_request', { detail: 'The request body broke off.', internal });
     case 'client_closed':
-      return reject('internal', { internal: 'caller left' });
+      return reject('client_closed', { internal: 'caller left' });
   }
 }
 

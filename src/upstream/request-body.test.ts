@@ -8,7 +8,7 @@ test('a caller who left before its body is read is refused, and nothing is sent'
   const caller = new Caller();
   caller.leave();
   const body = { declaredBytes: 2, open: () => Readable.from([]) };
-  const stage = bufferBody<RequestContext>({ replayBytes: 10 });
+  const stage = bufferBody<RequestContext>({ bufferedBodyBytes: 10 });
   let sent = 0;
   const handler = stage(() => {
     sent += 1;

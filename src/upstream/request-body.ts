@@ -19,13 +19,13 @@ export interface WithPayload {
  * sent again after a 401. Larger ones, and those of unknown size, stream with back-pressure.
  */
 export function bufferBody<E extends RequestContext>(options: {
-  readonly replayBytes: number;
+  readonly bufferedBodyBytes: number;
 }): Middleware<E, E & WithPayload> {
   return (next) => (context) => {
     const { body } = context;
     if (body === null) return next(extend(context, { payload: null }));
     if (body.bytes !== undefined) return next(extend(context, { payload: body.bytes }));
-    if (body.declaredBytes === null || body.declaredBytes > options.replayBytes) {
+    if (body.declaredBytes === null || body.declaredBytes > options.bufferedBodyBytes) {
       return next(extend(context, { payload: body.open() }));
     }
     return collect(body, context.disconnect).then((collected) => {

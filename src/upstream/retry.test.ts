@@ -9,8 +9,8 @@ import { createUpstreams } from './upstreams.ts';
 
 const RULES = {
   origin: 'http://core.test',
-  retries: { most: 2, budgetPercent: 100 },
-  breaker: { enabled: true, failurePercent: 50, minimum: 3, windowMs: 10_000, openMs: 1_000, longestMs: 1_000 },
+  retries: { max: 2, budgetPercent: 100 },
+  breaker: { enabled: true, failurePercent: 50, minRequests: 3, windowMs: 10_000, openMs: 1_000, maxOpenMs: 1_000 },
   maxInFlight: 10,
 };
 const LOST: TransportResult = { kind: 'failed', reason: 'protocol', mayHaveLeft: true, internal: '' };

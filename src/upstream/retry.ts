@@ -82,7 +82,7 @@ export function createRetry(options: RetryOptions) {
     const until = (clock.monotonic() + timeoutMs) as MonotonicMs;
     let result = await observed(state, context, first, attempt, timeoutMs);
     state.retryBudget.deposit();
-    for (let repeats = 0; repeats < state.rules.retries.most; repeats += 1) {
+    for (let repeats = 0; repeats < state.rules.retries.max; repeats += 1) {
       if (result.kind === 'broken' || !isRetryable(context, result)) return result;
       const pauseMs = retryDelayMs(repeats, result, random);
       if (clock.monotonic() + pauseMs >= until) return result;

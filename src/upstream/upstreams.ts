@@ -8,7 +8,7 @@ import { RetryBudget } from './retry-budget.ts';
 export interface UpstreamRules {
   readonly retries: {
     /** Of one request. */
-    readonly most: number;
+    readonly max: number;
     readonly budgetPercent: number;
   };
   readonly breaker: BreakerRules;
@@ -127,7 +127,7 @@ export function createUpstreams(options: {
 
 /** For a request whose upstream a reload has taken away: it is sent once, and says nothing of an upstream to come. */
 const OVERTAKEN: UpstreamRules = {
-  retries: { most: 0, budgetPercent: 0 },
-  breaker: { enabled: false, failurePercent: 100, minimum: 1, windowMs: 1_000, openMs: 1_000, longestMs: 1_000 },
+  retries: { max: 0, budgetPercent: 0 },
+  breaker: { enabled: false, failurePercent: 100, minRequests: 1, windowMs: 1_000, openMs: 1_000, maxOpenMs: 1_000 },
   maxInFlight: Number.POSITIVE_INFINITY,
 };

@@ -20,7 +20,7 @@ if (!FAULTS.includes(values.fault)) throw new Error(`--fault must be one of ${FA
 const seconds = Number(values.seconds);
 /** How long the fault lasts. */
 const FAULT_MS = 6_000;
-/** What is stated: a replica notices within 3 s that it hears nothing, and serves what it has for `cache.unheard` more. */
+/** What is stated: a replica notices within 3 s that it hears nothing, and serves what it has for `cache.maxDisconnectedAge` more. */
 const UNHEARD_MS = 2_000;
 const STATED_MS = 3_000 + UNHEARD_MS;
 const KEY = 'fake-chaos-key';
@@ -36,7 +36,7 @@ function configuration({ port, upstreamPort, redis }) {
     accounts: { main: { quota: PLENTY, credentials: [{ id: 'primary', apiKey: 'fake-patchworks-key-primary' }] } },
     upstreams: { core: { origin }, start: { origin } },
     cache: {
-      unheard: `${UNHEARD_MS}ms`,
+      maxDisconnectedAge: `${UNHEARD_MS}ms`,
       rules: [{ match: 'GET /api/v1/scripts', ttl: '5m' }],
     },
     log: { level: 'info' },

@@ -51,7 +51,7 @@ function configuration({ port, upstreamPort, redis }) {
         id,
         {
           keys: [{ id: 'only', sha256: hash(keyOf(id)) }],
-          quota: { burst: 100, ...(values.fault === 'guarantee' && id === 't0' && { guarantee: 100 }) },
+          quota: { burst: 100, ...(values.fault === 'guarantee' && id === 't0' && { reserved: 100 }) },
         },
       ]),
     ),

@@ -28,10 +28,10 @@ const configuration = (origin) => ({
     },
   },
   // A cache alone: what fails is passed on, not asked for again or held back.
-  upstreams: { core: { origin, retries: { most: 0 }, breaker: { enabled: false } }, start: { origin } },
+  upstreams: { core: { origin, retries: { max: 0 }, breaker: { enabled: false } }, start: { origin } },
   routes: [{ match: '* /**', upstream: 'core', rewriteLinks: false }],
   cache: { rules: [], invalidate: [] },
-  limits: { flood: 10_000_000, failedKeys: 1_000_000 },
+  limits: { requestsPerSecond: 10_000_000, failedAuth: 1_000_000 },
   log: { level: 'fatal' },
   tenants: {
     suite: {

@@ -124,16 +124,16 @@ describe('with two replicas', () => {
     expect(await most(find(QUOTA, 'A'))).toBe(QUOTAS.wide.account.limit);
     expect(await most(find(QUOTA, 'B'))).toBe(QUOTAS.wide.account.ceiling);
     // While Redis answers to both. Of a replica on its own share the slots are added to what the others say, who may know of them still.
-    const shared = (query: string) => `(${query}) and on () (max(patchgate_state_fallback) == 0)`;
+    const shared = (query: string) => `(${query}) and on () (max(patchgate_redis_fallback_active) == 0)`;
     const slots = await most(shared(find(QUOTA, 'C')));
     expect(slots).toBeGreaterThan(60);
     expect(slots).toBe(await most(shared('max(patchgate_quota_slots_in_use{account="main"})')));
-    const alone = (query: string) => `(${query}) and on () (max(patchgate_state_fallback) == 1)`;
+    const alone = (query: string) => `(${query}) and on () (max(patchgate_redis_fallback_active) == 1)`;
     const seenAlone = await most(
-      alone('max(patchgate_quota_slots_in_use{account="main"} * on (instance) patchgate_state_fallback)'),
+      alone('max(patchgate_quota_slots_in_use{account="main"} * on (instance) patchgate_redis_fallback_active)'),
     );
     expect(await most(alone(find(QUOTA, 'C')))).toBeGreaterThanOrEqual(seenAlone);
-    const foreign = await most('max(patchgate_quota_slots_foreign{account="main"})');
+    const foreign = await most('max(patchgate_quota_external_usage{account="main"})');
     expect(await most(find('Foreign use', 'A'))).toBe(foreign);
   });
 

@@ -18,15 +18,15 @@ const CONTRACT = `
 http_requests_total counter tenant,route,method,status,cache
 http_request_duration_seconds histogram tenant,route,cache
 http_requests_in_flight gauge
-refusals_total counter tenant,code
+rejections_total counter tenant,code
 upstream_requests_total counter account,upstream,method,status
 upstream_request_duration_seconds histogram upstream
 upstream_retries_total counter
-upstream_calls_saved_total counter tenant,by
+upstream_requests_avoided_total counter tenant,by
 quota_limit gauge account
 quota_ceiling gauge account
 quota_slots_in_use gauge account
-quota_slots_foreign gauge account
+quota_external_usage gauge account
 quota_decisions_total counter account,tenant,decision
 quota_wait_seconds histogram tenant
 quota_waiting gauge account
@@ -39,8 +39,8 @@ tls_handshakes_total counter port,outcome
 cache_entries gauge
 cache_bytes gauge
 cache_operations_total counter tier,outcome
-state_up gauge
-state_fallback gauge
+redis_up gauge
+redis_fallback_active gauge
 config_reloads_total counter outcome
 config_last_success_timestamp_seconds gauge
 build_info gauge version,node
@@ -50,7 +50,12 @@ nodejs_eventloop_lag_p99_seconds gauge`
   .split('\n')
   .map((line) => line.split(' '));
 
-const MOMENTARY = new Set(['http_requests_in_flight', 'quota_waiting', 'quota_slots_foreign', 'state_fallback']);
+const MOMENTARY = new Set([
+  'http_requests_in_flight',
+  'quota_waiting',
+  'quota_external_usage',
+  'redis_fallback_active',
+]);
 
 describe('the metrics of a gateway to which everything has happened', () => {
   test('are all of the contract, under its names, types and labels, and have moved', async () => {
@@ -75,8 +80,8 @@ describe('the metrics of a gateway to which everything has happened', () => {
     const counts = (name: string, labels: Record<string, string>) => sum(`patchgate_${name}`, labels);
     expect(counts('quota_decisions_total', { tenant: 'reader', decision: 'admitted' })).toBe(2);
     expect(counts('quota_decisions_total', { tenant: 'reader', decision: 'tenant' })).toBe(1);
-    expect(counts('refusals_total', { tenant: 'reader', code: 'tenant_quota' })).toBe(1);
-    expect(counts('refusals_total', { tenant: 'none', code: 'key_unknown' })).toBe(1);
+    expect(counts('rejections_total', { tenant: 'reader', code: 'tenant_quota' })).toBe(1);
+    expect(counts('rejections_total', { tenant: 'none', code: 'key_unknown' })).toBe(1);
     expect(counts('upstream_retries_total', {})).toBe(1);
     expect(counts('upstream_throttled_total', { account: 'main' })).toBe(1);
     expect(counts('credential_refreshes_total', { credential: 'login', outcome: 'ok' })).toBe(1);
@@ -159,7 +164,7 @@ function openHanded(upstream: string): Config {
       },
     },
     // The guards are not what this is about.
-    limits: { failedKeys: 1_000_000, flood: 1_000_000 },
+    limits: { failedAuth: 1_000_000, requestsPerSecond: 1_000_000 },
     tenants: {
       billing: { ...TENANTS.billing, quota: plenty },
       reader: { ...TENANTS.reader, quota: plenty },

@@ -10,11 +10,11 @@ const guess = (i: number) => ({ headers: { Authorization: `Bearer fake-guess-${i
 const limits = (more: Record<string, unknown>) => (upstream: string) => configuration(upstream, { limits: more });
 
 describe('guessing keys', () => {
-  test('blocks the address after limits.failedKeys, right keys too, and no other address', async () => {
+  test('blocks the address after limits.failedAuth, right keys too, and no other address', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, {
-          limits: { failedKeys: 5 },
+          limits: { failedAuth: 5 },
           listen: {
             traffic: { host: '127.0.0.1', port: 0 },
             admin: { host: '127.0.0.1', port: 0 },
@@ -32,14 +32,14 @@ describe('guessing keys', () => {
     expect(Number(blocked.headers.get('retry-after'))).toBeGreaterThanOrEqual(55);
     expect(Number(blocked.headers.get('retry-after'))).toBeLessThanOrEqual(60);
     expect((await from('192.0.2.2', BILLING_KEY)).status).toBe(200);
-    expect(await gateway.metric('patchgate_refusals_total', { code: 'address_blocked' })).toBe(1);
+    expect(await gateway.metric('patchgate_rejections_total', { code: 'address_blocked' })).toBe(1);
     expect(gateway.logText()).not.toContain('fake-guess');
   });
 
   test('of an address counts over replicas that share a Redis', async () => {
     await using redis = await redisServer();
     const config = (upstream: string) =>
-      configuration(upstream, { redis: { url: redis.url }, limits: { failedKeys: 6 } });
+      configuration(upstream, { redis: { url: redis.url }, limits: { failedAuth: 6 } });
     await using one = await run({ config });
     await using two = await run({ config });
     for (let i = 0; i < 3; i++) {
@@ -54,7 +54,7 @@ describe('guessing keys', () => {
   });
 
   test('a missing key is no guess', async () => {
-    await using gateway = await run({ config: limits({ failedKeys: 2 }) });
+    await using gateway = await run({ config: limits({ failedAuth: 2 }) });
     for (let i = 0; i < 5; i++) {
       const response = await fetch(`${gateway.url}/api/v1/flows`);
       expect(await codeOf(response)).toBe('key_missing');
@@ -65,7 +65,7 @@ describe('guessing keys', () => {
   test('goes on being counted here while Redis is away, and that is told', async () => {
     await using redis = await redisServer();
     await using gateway = await run({
-      config: (upstream) => configuration(upstream, { redis: { url: redis.url }, limits: { failedKeys: 3 } }),
+      config: (upstream) => configuration(upstream, { redis: { url: redis.url }, limits: { failedAuth: 3 } }),
     });
     redis.stop();
     for (let i = 0; i < 3; i++) await gateway.fetch('/_gateway/whoami', guess(i));
@@ -87,8 +87,8 @@ describe('guessing keys', () => {
 });
 
 describe('a flood', () => {
-  test('of one tenant is refused above limits.flood, and no other tenant notices', async () => {
-    await using gateway = await run({ config: limits({ flood: 20 }) });
+  test('of one tenant is refused above limits.requestsPerSecond, and no other tenant notices', async () => {
+    await using gateway = await run({ config: limits({ requestsPerSecond: 20 }) });
     const responses = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/_gateway/whoami')));
     expect(responses.filter(({ status }) => status === 200)).toHaveLength(60);
     const refused = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/api/v1/flows')));

@@ -25,7 +25,7 @@ describe('a repeated GET', () => {
     expect(await second.text()).toBe(await first.text());
     expect(second.headers.get('x-request-id')).not.toBe(first.headers.get('x-request-id'));
     expect(gateway.simulator.arrivals()).toHaveLength(1);
-    expect(await gateway.metric('patchgate_upstream_calls_saved_total', { tenant: 'reader', by: 'hit' })).toBe(1);
+    expect(await gateway.metric('patchgate_upstream_requests_avoided_total', { tenant: 'reader', by: 'hit' })).toBe(1);
     expect(await gateway.metric('patchgate_cache_entries')).toBe(1);
   });
 
@@ -163,7 +163,7 @@ describe('an answer', () => {
       ]);
     }
     expect(gateway.simulator.arrivals()).toHaveLength(2);
-    const counted = (field: string) => gateway.metric('patchgate_upstream_fields_malformed_total', { field });
+    const counted = (field: string) => gateway.metric('patchgate_upstream_invalid_headers_total', { field });
     expect([await counted('cache-control'), await counted('age'), await counted('expires')]).toEqual([2, 2, 2]);
     expect(await counted('date')).toBe(0);
   });
@@ -177,7 +177,7 @@ describe('an answer', () => {
     const both = [await gateway.fetch('/api/v1/scripts'), await gateway.fetch('/api/v1/scripts')];
     expect(both.map(({ status }) => status)).toEqual([200, 200]);
     expect(gateway.simulator.arrivals().map(({ status }) => status)).toEqual([200, 304]);
-    expect(await gateway.metric('patchgate_upstream_fields_malformed_total', { field: 'last-modified' })).toBe(1);
+    expect(await gateway.metric('patchgate_upstream_invalid_headers_total', { field: 'last-modified' })).toBe(1);
   });
 
   test('may be asked for anew, or only from cache', async () => {
@@ -242,7 +242,9 @@ describe('a stale answer', () => {
     await gateway.fetch('/api/v1/systems', mine);
     const stale = await gateway.fetch('/api/v1/flows', mine);
     expect([stale.status, statusOf(stale)]).toEqual([200, 'patchgate; hit; ttl=-61; detail=stale-if-throttled']);
-    expect(await gateway.metric('patchgate_upstream_calls_saved_total', { tenant: 'reader', by: 'stale' })).toBe(1);
+    expect(await gateway.metric('patchgate_upstream_requests_avoided_total', { tenant: 'reader', by: 'stale' })).toBe(
+      1,
+    );
     expect(await gateway.metric('patchgate_http_requests_total', { tenant: 'reader', cache: 'stale' })).toBe(1);
     clock.advance(10 * 60_000 - 61_000);
     // What has come meanwhile is spent on something else.
@@ -303,7 +305,7 @@ describe('many callers of one answer', () => {
     const answers = await Promise.all(others);
     expect(answers.map((each) => [each.status, /collapsed/.test(statusOf(each))])).toEqual(Array(10).fill([200, true]));
     expect(gateway.simulator.arrivals()).toHaveLength(1);
-    expect(await gateway.metric('patchgate_upstream_calls_saved_total', { by: 'collapsed' })).toBe(10);
+    expect(await gateway.metric('patchgate_upstream_requests_avoided_total', { by: 'collapsed' })).toBe(10);
   });
 
   test('read the whole of it though the first reads slowly', async () => {

@@ -14,7 +14,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 const READ = '/api/v1/flow-runs';
 const CACHED = '/api/v1/flows';
 const REFRESHED = '/api/v1/flows/1';
-const BREAKER = { failures: 50, minimum: 4, window: '30s', open: '10s', longest: '40s' };
+const BREAKER = { failurePercent: 50, minRequests: 4, window: '30s', open: '10s', maxOpen: '40s' };
 const broken = { match: '* /api/v1/**', fault: { kind: 'status', status: 500 } } as const;
 
 const guarded =
@@ -22,7 +22,7 @@ const guarded =
   (upstream: string) =>
     configuration(upstream, {
       upstreams: {
-        core: { origin: upstream, timeout: '2s', retries: { most: 0 }, breaker: { ...BREAKER, ...more } },
+        core: { origin: upstream, timeout: '2s', retries: { max: 0 }, breaker: { ...BREAKER, ...more } },
         start: { origin: upstream },
       },
       cache: {

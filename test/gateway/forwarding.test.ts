@@ -219,7 +219,7 @@ describe('request bodies', () => {
 
   test('above the limit are refused with 413 and reach nobody, declared or not', async () => {
     await using gateway = await run({
-      config: (upstream) => configuration(upstream, { limits: { body: '64KiB', replay: '1KiB' } }),
+      config: (upstream) => configuration(upstream, { limits: { body: '64KiB', bufferedBody: '1KiB' } }),
     });
     const head = ['Content-Length: 104857600', AUTH];
     const declared = await sendRaw(gateway.port, rawRequest('POST /api/v1/data-pool', head, 'x'.repeat(200_000)));

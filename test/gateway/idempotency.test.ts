@@ -82,7 +82,7 @@ describe('replicas that share a Redis', () => {
     }
     expect(writes(three.first)).toHaveLength(1);
     expect(
-      await three.first.metric('patchgate_upstream_calls_saved_total', { tenant: 'billing', by: 'replay' }),
+      await three.first.metric('patchgate_upstream_requests_avoided_total', { tenant: 'billing', by: 'replay' }),
     ).toBeGreaterThan(0);
   });
 
@@ -115,7 +115,7 @@ describe('replicas that share a Redis', () => {
 
   test('keep no more than hashes of tenant and key as names, and all of it for the time given', async () => {
     await using redis = await redisServer();
-    await using two = await replicas(1, redis.url, { idempotency: { keep: '2h' } });
+    await using two = await replicas(1, redis.url, { idempotency: { ttl: '2h' } });
     const first = await two.first.fetch(START, startWith('order-4711'));
     expect([first.status, await first.text()]).toEqual([200, expect.anything()]);
     const client = redis.client();
@@ -170,7 +170,7 @@ describe('replicas that share a Redis', () => {
     expect(writes(gateway)).toHaveLength(1);
     expect(await gateway.metric('patchgate_idempotency_total', { outcome: 'unavailable' })).toBe(1);
     await redis.start();
-    await until('it is back', async () => (await gateway.metric('patchgate_state_up')) === 1);
+    await until('it is back', async () => (await gateway.metric('patchgate_redis_up')) === 1);
     expect((await gateway.fetch(START, startWith('away', { headers: wait }))).status).toBe(200);
   });
 
@@ -367,7 +367,7 @@ describe('a key', () => {
 
 describe('a body', () => {
   test('of unknown size is sent to the byte, and known again; too large a one frees the key', async () => {
-    await using gateway = await alone({ limits: { body: '3MiB', replay: '1KiB' } });
+    await using gateway = await alone({ limits: { body: '3MiB', bufferedBody: '1KiB' } });
     const large = Buffer.alloc(2_000_000, 'large');
     const upload = (body: Buffer) =>
       gateway.fetch('/api/v1/data-pool', {
@@ -387,7 +387,7 @@ describe('a body', () => {
   });
 
   test('of any size can be sent again after a 401', async () => {
-    await using gateway = await alone({ limits: { replay: '1KiB' } });
+    await using gateway = await alone({ limits: { bufferedBody: '1KiB' } });
     gateway.simulator.credentials.revokeKey('primary');
     const body = JSON.stringify({ payload: 'x'.repeat(100_000) });
     expect((await gateway.fetch(START, startWith('large', { body }))).status).toBe(200);
@@ -398,7 +398,7 @@ describe('a body', () => {
   });
 
   test('of an answer too large to keep goes to the first caller whole; a repeat hears that it was carried out', async () => {
-    await using gateway = await alone({ idempotency: { maxAnswer: '1KiB' } });
+    await using gateway = await alone({ idempotency: { maxResponse: '1KiB' } });
     const body = 'x'.repeat(300_000);
     gateway.simulator.fault({ match: 'POST /api/v1/**', times: 1, fault: { kind: 'status', status: 202, body } });
     const first = await gateway.fetch(START, startWith('large'));

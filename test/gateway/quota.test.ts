@@ -102,7 +102,7 @@ describe('the account', () => {
     expect(await codeOf(other)).toBe('upstream_cooldown');
     expect(gateway.simulator.arrivals()).toHaveLength(1);
     expect(await gateway.metric('patchgate_upstream_throttled_total', { account: 'main' })).toBe(1);
-    expect(await gateway.metric('patchgate_refusals_total', { code: 'upstream_cooldown' })).toBe(2);
+    expect(await gateway.metric('patchgate_rejections_total', { code: 'upstream_cooldown' })).toBe(2);
   });
 
   test('is not asked again and again of an upstream that refuses with Retry-After: 0', async () => {
@@ -124,7 +124,7 @@ describe('the account', () => {
     await using gateway = await run();
     gateway.simulator.useForeign(230);
     await gateway.fetch('/api/v1/flow-runs');
-    expect(await gateway.metric('patchgate_quota_slots_foreign', { account: 'main' })).toBe(230);
+    expect(await gateway.metric('patchgate_quota_external_usage', { account: 'main' })).toBe(230);
     const statuses = await Promise.all(
       Array.from({ length: 20 }, async () => (await gateway.fetch('/api/v1/flow-runs')).status),
     );
@@ -146,8 +146,8 @@ describe('the account', () => {
       },
     });
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
-    expect(await gateway.metric('patchgate_upstream_fields_malformed_total')).toBe(2);
-    expect(await gateway.metric('patchgate_quota_slots_foreign')).toBe(0);
+    expect(await gateway.metric('patchgate_upstream_invalid_headers_total')).toBe(2);
+    expect(await gateway.metric('patchgate_quota_external_usage')).toBe(0);
   });
 });
 

@@ -43,7 +43,7 @@ describe('a request that is refused is answered with a problem document, and rea
     });
     if (answer.status === 401) expect(answer.headers['www-authenticate']).toMatch(/^Bearer realm="patchgate"/);
     expect(gateway.simulator.arrivals()).toEqual([]);
-    expect(await gateway.metric('patchgate_refusals_total', { code })).toBe(1);
+    expect(await gateway.metric('patchgate_rejections_total', { code })).toBe(1);
   });
 
   test.each([

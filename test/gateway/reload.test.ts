@@ -195,10 +195,10 @@ describe('what can not change while it runs', () => {
         listen: { traffic: { host: '127.0.0.1', port: 1 }, admin: { host: '127.0.0.1', port: 0 } },
         redis: { url: 'redis://127.0.0.1:1', password: 'fake-redis-password' },
         cache: { memory: '1MiB' },
-        limits: { headers: '64KiB', flood: 5, body: '1KiB' },
+        limits: { headers: '64KiB', requestsPerSecond: 5, body: '1KiB' },
       }),
     );
-    const kept = ['listen.traffic.port', 'redis', 'cache.memory', 'limits.headers', 'limits.flood'];
+    const kept = ['listen.traffic.port', 'redis', 'cache.memory', 'limits.headers', 'limits.requestsPerSecond'];
     const warned = gateway.logs().filter((line) => line['level'] === 'warn');
     expect(warned.map((line) => line['option'])).toEqual(kept);
     const read = async (path: string) => (await (await fetch(`${gateway.adminUrl}${path}`)).json()) as Config;
@@ -316,7 +316,7 @@ describe('a request in flight during a reload', () => {
       expect(statuses.filter((each) => each !== 200 && each !== 429)).toEqual([]);
       expect(statuses.filter((each) => each === 200)).toHaveLength(gateway.simulator.stats().counted);
       expect(gateway.simulator.stats().accounts['main']!.greatestCountedIn60s).toBeLessThanOrEqual(235);
-      expect(await gateway.metric('patchgate_refusals_total', { code: 'internal' })).toBe(0);
+      expect(await gateway.metric('patchgate_rejections_total', { code: 'internal' })).toBe(0);
       expect(gateway.logs().filter((line) => line['level'] === 'error')).toEqual([]);
     },
   );

@@ -18,7 +18,7 @@ describe('replicas that share a Redis', () => {
     }
     expect(statuses.filter((status) => status === 200)).toHaveLength(5);
     expect(one.simulator.stats().arrived + two.simulator.stats().arrived).toBe(5);
-    expect(await one.metric('patchgate_state_up')).toBe(1);
+    expect(await one.metric('patchgate_redis_up')).toBe(1);
     const status = (await (await fetch(`${one.adminUrl}/status`)).json()) as { state: unknown };
     expect(status.state).toEqual({ kind: 'redis', up: true, fallback: false });
   });
@@ -112,14 +112,14 @@ describe('a gateway that loses Redis', () => {
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
     const waited = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
     expect(waited.status).toBe(200);
-    expect(await gateway.metric('patchgate_state_up')).toBe(0);
-    expect(await gateway.metric('patchgate_state_fallback')).toBe(1);
+    expect(await gateway.metric('patchgate_redis_up')).toBe(0);
+    expect(await gateway.metric('patchgate_redis_fallback_active')).toBe(1);
     expect((await fetch(`${gateway.adminUrl}/readyz`)).status).toBe(200);
     await redis.start();
-    await until('it is back', async () => (await gateway.metric('patchgate_state_up')) === 1);
+    await until('it is back', async () => (await gateway.metric('patchgate_redis_up')) === 1);
     const back = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
     expect(back.status).toBe(200);
-    expect(await gateway.metric('patchgate_state_fallback')).toBe(0);
+    expect(await gateway.metric('patchgate_redis_fallback_active')).toBe(0);
     expect(gateway.logText()).toContain('this replica works on its share of the ceiling');
   });
 
@@ -158,7 +158,7 @@ test('a gateway by Sentinel goes on after a fail-over', async () => {
   await set.master.kill();
   const isBack = async () => {
     const { status } = await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=5' } });
-    return status === 200 && (await gateway.metric('patchgate_state_up')) === 1;
+    return status === 200 && (await gateway.metric('patchgate_redis_up')) === 1;
   };
   await until('back on the replica', isBack, FAIL_OVER_MS);
   const keys = await set.replica.client().keys('patchgate:{main}:*');

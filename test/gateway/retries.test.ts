@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { type Config, codeOf, configuration, eventually, PRIMARY, type Running, run } from '../support/gateway.ts';
 
-const RETRIES = { most: 2, budget: 100 };
+const RETRIES = { max: 2, budget: 100 };
 /** What fails in these tests fails on purpose: no breaker comes in between. */
 const core =
   (more: Config = {}) =>
@@ -135,7 +135,7 @@ describe('a write to a port that refuses connections', () => {
 
   test('whose body is not in memory is not sent again', async () => {
     await using port = await closedPort();
-    const config = { ...core()(port.origin), limits: { replay: '1KiB' } };
+    const config = { ...core()(port.origin), limits: { bufferedBody: '1KiB' } };
     await using gateway = await run({ config: () => config, cold: true });
     const large = await gateway.fetch(WRITE, { method: 'POST', body: 'x'.repeat(2_000) });
     expect(await codeOf(large)).toBe('upstream_unreachable');
@@ -174,7 +174,7 @@ describe('a retry', () => {
   });
 
   test('is a tenth of the requests at most, besides the two that a quiet gateway has', async () => {
-    await using gateway = await run({ config: core({ retries: { most: 2, budget: 10 } }) });
+    await using gateway = await run({ config: core({ retries: { max: 2, budget: 10 } }) });
     gateway.simulator.fault(reset);
     for (let i = 0; i < 40; i += 1) await ended(gateway.fetch(READ));
     const { arrived } = gateway.simulator.stats();
@@ -214,7 +214,7 @@ describe('a retry', () => {
 test('a reload changes what is sent again at once', async () => {
   await using gateway = await run({ config: core() });
   gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'reset', when: 'before' } });
-  await gateway.reload(core({ retries: { most: 0 } }));
+  await gateway.reload(core({ retries: { max: 0 } }));
   await ended(gateway.fetch(READ));
   expect(gateway.simulator.arrivals()).toHaveLength(1);
 });

@@ -36,7 +36,9 @@ describe('replicas that share a cache', () => {
     // Who comes when it has landed finds it stored.
     expect([told(/stored/), told(/collapsed|; hit;/)]).toEqual([1, 199]);
     expect(told(/collapsed/)).toBeGreaterThan(0);
-    const counted = await Promise.all(world.all.map((each) => each.metric('patchgate_upstream_calls_saved_total')));
+    const counted = await Promise.all(
+      world.all.map((each) => each.metric('patchgate_upstream_requests_avoided_total')),
+    );
     expect(counted.reduce((sum, each) => sum + each, 0)).toBe(199);
   });
 
@@ -81,7 +83,7 @@ describe('replicas that share a cache', () => {
     }
     expect([reads, missed]).toEqual([1_000, 0]);
     // It was a cache that was read from.
-    const hits = await Promise.all(world.all.map((each) => each.metric('patchgate_upstream_calls_saved_total')));
+    const hits = await Promise.all(world.all.map((each) => each.metric('patchgate_upstream_requests_avoided_total')));
     expect(hits.reduce((sum, each) => sum + each, 0)).toBeGreaterThan(250);
   }, 120_000);
 
@@ -129,13 +131,13 @@ const ORDINARY = {
 describe('when Redis goes', () => {
   test('memory alone goes on, for as long as is stated; and nothing old is served when it is back', async () => {
     await using own = await redisServer();
-    await using world = await fleet(own, 2, { more: { cache: { unheard: '1s' }, accounts: ORDINARY } });
+    await using world = await fleet(own, 2, { more: { cache: { maxDisconnectedAge: '1s' }, accounts: ORDINARY } });
     await (await world.at(0).fetch(LIST)).arrayBuffer();
     await (await world.at(1).fetch(LIST)).arrayBuffer();
     await world.shared();
     await own.kill();
     expect(cacheStatus(await world.at(1).fetch(LIST))).toMatch(/hit/);
-    // A write through one of them is not heard of by the other, but no longer than its lease and `unheard`.
+    // A write through one of them is not heard of by the other, but no longer than its lease and `maxDisconnectedAge`.
     const wait = { headers: { Prefer: 'wait=20' } };
     const made = await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"unheard of"}', ...wait });
     expect(made.status).toBe(201);
@@ -153,7 +155,7 @@ describe('when Redis goes', () => {
     expect(performance.now() - answeredAt).toBeLessThan(8_000);
     await own.start();
     for (const each of world.all) {
-      await until('it is back', async () => (await each.metric('patchgate_state_up')) === 1);
+      await until('it is back', async () => (await each.metric('patchgate_redis_up')) === 1);
     }
     for (let i = 0; i < 10; i++) {
       const name = `after ${i}`;

@@ -62,13 +62,13 @@ describe('/status tells', () => {
 
   test('of each upstream whether it is left alone, for how long, and what is under way', async () => {
     const clock = new ManualClock();
-    const broken = { minimum: 2, failures: 50, open: '5s' };
+    const broken = { minRequests: 2, failurePercent: 50, open: '5s' };
     await using gateway = await run({
       clock,
       config: (upstream) =>
         configuration(upstream, {
           upstreams: {
-            core: { origin: upstream, timeout: '2s', retries: { most: 0 }, breaker: broken },
+            core: { origin: upstream, timeout: '2s', retries: { max: 0 }, breaker: broken },
             start: { origin: upstream, timeout: '2s' },
           },
         }),

@@ -137,8 +137,8 @@ describe('the proof of check', () => {
       await proofOf({
         redis: { url: 'redis://127.0.0.1:1' },
         tenants: {
-          billing: { quota: { rate: 100, weight: 2, guarantee: 60 } },
-          gone: { disabled: true, quota: { guarantee: 50 } },
+          billing: { quota: { rate: 100, weight: 2, reserved: 60 } },
+          gone: { disabled: true, quota: { reserved: 50 } },
           reports: { quota: { rate: 30, burst: 5 } },
           sync: {},
         },
@@ -150,11 +150,11 @@ describe('the proof of check', () => {
       '  Patchworks allows 240: 5 are left for others on the account',
       '  at most 60 at once after a pause, then one every 255 ms',
       '  with answers after 0.2 s it sends up to 233.6 a minute, after 5 s 216.4',
-      '  tenant billing: 100 a minute, 20 at once, 60 a minute guaranteed; 100 when all compete (weight 2)',
+      '  tenant billing: 100 a minute, 20 at once, 60 a minute reserved; 100 when all compete (weight 2)',
       '  tenant gone: disabled',
       '  tenant reports: 30 a minute, 5 at once; 30 when all compete (weight 1)',
       '  tenant sync: 235 a minute, 20 at once; 105 when all compete (weight 1)',
-      '  guaranteed together 60 of 235; 175 are left to share',
+      '  reserved together 60 of 235; 175 are left to share',
       "  the tenants' own rates together are 365, more than the ceiling: at times they compete",
       '  without Redis each replica goes on with an equal share a minute: 235 with 1, 117 with 2, 78 with 3, 47 with 5',
     ]);

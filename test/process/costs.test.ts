@@ -55,7 +55,7 @@ const configured = (origin: string, more: Record<string, unknown> = {}) => ({
       { match: 'GET /api/v1/flows/**', ttl: '1h' },
     ],
   },
-  limits: { flood: 10_000_000, failedKeys: 1_000_000 },
+  limits: { requestsPerSecond: 10_000_000, failedAuth: 1_000_000 },
   tenants: {
     billing: {
       keys: [{ id: 'only', sha256: sha256(BILLING_KEY) }],

@@ -57,7 +57,10 @@ async function keepAliveClient(url: string, told: { answered: number; closes: nu
 describe('a drain', () => {
   test('under load from kept connections answers every request, and asks each caller to go elsewhere', async () => {
     // On a busy machine a caller may be silent for a second, and the delay has to be longer than that.
-    await using gateway = await served({ drain: { delay: '3s', timeout: '10s' }, limits: { flood: 1_000_000 } });
+    await using gateway = await served({
+      drain: { delay: '3s', timeout: '10s' },
+      limits: { requestsPerSecond: 1_000_000 },
+    });
     const told = { answered: 0, closes: 0, lost: [] as string[] };
     const clients = Array.from({ length: 16 }, () => keepAliveClient(gateway.url, told));
     await eventually(() => told.answered > 200, 'load');

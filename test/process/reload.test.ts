@@ -276,13 +276,13 @@ describe('POST /reload', () => {
 
   test('of a bad configuration is 422 with all problems, and the old one stays', async () => {
     await using running = await served(more);
-    await change(running, { ...more, limits: { bdy: '1KiB', flood: 0 } });
+    await change(running, { ...more, limits: { bdy: '1KiB', requestsPerSecond: 0 } });
     const response = await post(running);
     expect([response.status, response.headers.get('content-type')]).toEqual([422, 'application/problem+json']);
     expect(await response.json()).toMatchObject({
       code: 'config_refused',
       problems: [
-        'gateway.yaml:1: limits.flood: must be at least 1',
+        'gateway.yaml:1: limits.requestsPerSecond: must be at least 1',
         'gateway.yaml:1: limits.bdy: unknown option; did you mean "body"?',
       ],
     });

@@ -126,7 +126,7 @@ describe('a certificate is exchanged', () => {
 
 test('a drain under load answers every request over TLS, on kept connections and on new ones', async () => {
   const drain = { delay: '3s', timeout: '10s' };
-  await using gate = await serving({ ...WATCHED, drain, limits: { flood: 1_000_000 } });
+  await using gate = await serving({ ...WATCHED, drain, limits: { requestsPerSecond: 1_000_000 } });
   const { ca, traffic: port } = gate;
   const told = { answered: 0, closes: 0, lost: [] as string[] };
   const clients = Array.from({ length: 6 }, async () => {

@@ -15,7 +15,7 @@ import { type RedisServer, redisServer } from '../support/redis.ts';
 import { World } from '../support/replicas.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
-const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, guarantee: 0, maxWaitMs: 0 };
+const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, reserved: 0, maxWaitMs: 0 };
 const ACCOUNT: AccountQuota = { limit: 240, ceiling: 235, burst: 240 };
 const seen = (remaining: number): UpstreamLimit => ({ limit: 240, remaining, throttled: null });
 const NOTHING: UpstreamLimit = { limit: null, remaining: null, throttled: null };
@@ -220,7 +220,7 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
   });
 
   test('keeps a guarantee for its tenant, whatever the others take', async () => {
-    const { ask, pass } = await start({ ceiling: 100, burst: 100 }, { a: ROOMY, g: { ...ROOMY, guarantee: 30 } });
+    const { ask, pass } = await start({ ceiling: 100, burst: 100 }, { a: ROOMY, g: { ...ROOMY, reserved: 30 } });
     await pass(600);
     let taken = 0;
     while ((await ask('a')).kind === 'admitted') taken++;

@@ -15,12 +15,12 @@ test('a heartbeat counts the completed slots of an account at most once a second
   const clock = new ManualClock();
   const leases = new LocalLeases();
   const quota = { limit: 240, ceiling: 235, burst: 60 };
-  const tenants = new Map([['a', { rate: 60, burst: 20, weight: 1, guarantee: 0, maxWaitMs: 0 }]]);
+  const tenants = new Map([['a', { rate: 60, burst: 20, weight: 1, reserved: 0, maxWaitMs: 0 }]]);
   const redis = new QuotaClient(
     {
       ...{ connection: { client, isCluster: false, isReady: () => true, epoch: () => 1 }, clock, leases },
       ...{ serverTime: () => 1_760_000_000_000 + clock.monotonic(), prefix: 'test', account: 'idle', process: 'p' },
-      ...{ replica: () => 'one', onOutage: 'local', reserveMs: 120_000, flightMs: 400_000, newTicket: () => 'ticket' },
+      ...{ replica: () => 'one', onOutage: 'local', replicaGraceMs: 120_000, flightMs: 400_000, newTicket: () => 'ticket' },
     },
     quota,
     tenants,

@@ -32,7 +32,7 @@ interface Course {
 const kinds: Record<string, () => Course> = {
   memory: () => {
     const clock = new ManualClock();
-    const store = createMemoryIdempotencyStore({ maxBytes: 1_000_000, keepMs: DAY, clock });
+    const store = createMemoryIdempotencyStore({ maxBytes: 1_000_000, ttlMs: DAY, clock });
     return { store, pass: async (ms) => clock.advance(ms) };
   },
   Redis: () => {
@@ -208,7 +208,7 @@ describe('in Redis', () => {
 
 test('in memory those that ended longest ago make room, those under way never do', async () => {
   const clock = new ManualClock();
-  const store = createMemoryIdempotencyStore({ maxBytes: 10_000, keepMs: DAY, clock });
+  const store = createMemoryIdempotencyStore({ maxBytes: 10_000, ttlMs: DAY, clock });
   await store.begin(claim({ id: 'under way' }));
   for (let i = 0; i < 50; i++) {
     const each = claim({ id: `ended ${i}` });

@@ -35,7 +35,7 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     replica: () => 'one',
     process: 'p',
     onOutage: 'local',
-    reserveMs: 120_000,
+    replicaGraceMs: 120_000,
     flightMs: 400_000,
     leases,
     newTicket: () => `ticket${runs++}`,
@@ -102,7 +102,7 @@ const tenantQuota = fc.record({
   rate: fc.oneof(fc.integer({ min: 1, max: 600 }), fc.constant(60_000)),
   burst: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.constant(1_000)),
   weight: fc.constantFrom(1, 2, 3),
-  guarantee: fc.constantFrom(0, 0, 2),
+  reserved: fc.constantFrom(0, 0, 2),
   maxWaitMs: fc.constant(0),
 });
 const LIMIT = 13;

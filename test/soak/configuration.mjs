@@ -62,7 +62,7 @@ export function configuration({ upstream, redis, rate, revision }) {
     },
     cache: { rules: [definitions('systems'), definitions('scripts'), definitions('connectors')] },
     // A day's keys would be a day's growth of Redis, and no leak.
-    idempotency: { keep: '1m' },
+    idempotency: { ttl: '1m' },
     drain: { delay: '0s', timeout: '20s' },
     tenants: {
       ...Object.fromEntries(TENANTS.map((id) => [id, tenant(id, ample)])),

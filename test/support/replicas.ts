@@ -119,7 +119,7 @@ export class World {
       prefix,
       replica: id,
       onOutage,
-      reserveMs: 120_000,
+      replicaGraceMs: 120_000,
       flightMs,
       lateArrivalMs: 15_000,
       onChange: () => {},

@@ -69,7 +69,7 @@ export async function secretWorld() {
         { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
       ],
       cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '10m' }] },
-      limits: { failedKeys: 1_000, body: '4KiB' },
+      limits: { failedAuth: 1_000, body: '4KiB' },
       tracing: {
         endpoint: `http://127.0.0.1:${collectorPort}/v1/traces`,
         headers: { 'X-Collector-Key': '${file:tracing}' },

@@ -12,7 +12,7 @@ const withListen =
     configuration(upstream, { listen: { traffic: local, admin: local, ...listen }, ...more });
 
 describe('an address that guesses keys', () => {
-  const limits = { failedKeys: 4 };
+  const limits = { failedAuth: 4 };
   const guessing = (forwarded: string, key = `fake-guess-${Math.random()}`) => ({
     headers: { Authorization: key, ...(forwarded !== '' && { 'X-Forwarded-For': forwarded }) },
   });

@@ -23,7 +23,7 @@ function open(): Promise<Running> {
         accounts: { main: { quota, credentials: [PRIMARY] } },
         routes: [{ match: '* /**', upstream: 'core' }],
         cache: { memory: '0B' },
-        limits: { flood: 1_000_000 },
+        limits: { requestsPerSecond: 1_000_000 },
         log: { level: 'error' },
         tenants: { billing: { keys, allow: ['* /api/v1/flows/**'], quota: { rate: 900_000, burst: 900_000 } } },
       }),

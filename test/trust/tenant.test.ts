@@ -59,7 +59,7 @@ describe('what is denied to every tenant stays denied', () => {
         configuration(upstream, {
           routes: [{ match: '* /**', upstream: 'core' }],
           tenants: { billing: { keys, quota: { burst: 200 }, ...more } },
-          limits: { flood: 100_000 },
+          limits: { requestsPerSecond: 100_000 },
         }),
     });
     for (const path of denied.flatMap(spellings)) {

@@ -34,7 +34,7 @@ async function behind(answer: string | ((socket: Socket) => void), closing = tru
       configuration(upstream.url, {
         // What one answer does: a read that failed would be sent again.
         upstreams: {
-          core: { origin: upstream.url, timeout: '500ms', retries: { most: 0 } },
+          core: { origin: upstream.url, timeout: '500ms', retries: { max: 0 } },
           start: { origin: upstream.url },
         },
         cache: { rules: [] },

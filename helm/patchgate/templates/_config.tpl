@@ -63,7 +63,7 @@ than the longest before is one of them where there is Redis.
   "redis" (default dict $config.redis)
   "cache" (pick $cache "memory" "shared")
   "idempotency" (pick $idempotency "keep" "memory")
-  "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedKeys" "flood")
+  "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedAuth" "requestsPerSecond")
   "tracing" (pick (default dict $config.tracing) "endpoint" "headers" "sample" "serviceName") -}}
 {{- if $config.redis -}}
 {{- $timeouts := dict -}}

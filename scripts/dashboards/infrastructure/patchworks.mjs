@@ -37,7 +37,7 @@ export const upstream = [
     queries: [
       [sum(`increase(${metric('upstream_retries_total')}[$__rate_interval])`), 'sent again'],
       [
-        sum(`increase(${metric('upstream_fields_malformed_total', OF_ACCOUNT)}[$__rate_interval])`, 'field'),
+        sum(`increase(${metric('upstream_invalid_headers_total', OF_ACCOUNT)}[$__rate_interval])`, 'field'),
         '{{field}} not understood',
       ],
     ],

@@ -76,7 +76,7 @@ export const redis = [
     unit: 'short',
     width: 6,
     height: 6,
-    queries: [[metric('state_up'), perReplica]],
+    queries: [[metric('redis_up'), perReplica]],
     values: { 1: ['up', 'green'], 0: ['down', 'red'] },
   }),
   states({
@@ -86,7 +86,7 @@ export const redis = [
     unit: 'short',
     width: 6,
     height: 6,
-    queries: [[metric('state_fallback'), perReplica]],
+    queries: [[metric('redis_fallback_active'), perReplica]],
     values: { 1: ['own share', 'red'], 0: ['shared', 'green'] },
   }),
   timeseries({

@@ -2,7 +2,7 @@
 import { stat } from '../panels.mjs';
 import { inRange, metric, OF_ACCOUNT, ofAccount, orZero, perMinute, rate, replicas, share, sum } from '../queries.mjs';
 
-const ONLY_IF_CACHED = sum(rate('refusals_total', 'code="only_if_cached"'));
+const ONLY_IF_CACHED = sum(rate('rejections_total', 'code="only_if_cached"'));
 const SERVER_ERRORS = `clamp_min(${orZero(sum(rate('http_requests_total', 'status=~"5.."')))} - ${orZero(ONLY_IF_CACHED)}, 0)`;
 
 export const health = [
@@ -97,8 +97,8 @@ export const health = [
     width: 3,
     height: 4,
     queries: [
-      [sum(`1 - ${metric('state_up')}`), 'away'],
-      [sum(metric('state_fallback')), 'own share'],
+      [sum(`1 - ${metric('redis_up')}`), 'away'],
+      [sum(metric('redis_fallback_active')), 'own share'],
     ],
     steps: [
       [null, 'green'],
@@ -127,7 +127,7 @@ export const health = [
     unit: 'short',
     width: 3,
     height: 4,
-    queries: [[sum(ofAccount('quota_slots_foreign')), 'foreign']],
+    queries: [[sum(ofAccount('quota_external_usage')), 'foreign']],
     steps: [
       [null, 'green'],
       [1, 'orange'],

@@ -16,7 +16,7 @@ export const quota = [
       [ofAccount('quota_limit'), '{{account}} limit'],
       [ofAccount('quota_ceiling'), '{{account}} ceiling'],
       [slotsInUse(), '{{account}} in use'],
-      [ofAccount('quota_slots_foreign'), '{{account}} taken by others'],
+      [ofAccount('quota_external_usage'), '{{account}} taken by others'],
     ],
     lines: ['.* limit', '.* ceiling'],
     colours: { '.* limit': 'red', '.* ceiling': 'orange', '.* taken by others': 'purple' },
@@ -30,7 +30,7 @@ export const quota = [
     width: 4,
     height: 9,
     queries: [
-      [`(${slotsInUse()} + ${ofAccount('quota_slots_foreign')}) / ${ofAccount('quota_ceiling')}`, '{{account}}'],
+      [`(${slotsInUse()} + ${ofAccount('quota_external_usage')}) / ${ofAccount('quota_ceiling')}`, '{{account}}'],
     ],
     steps: [
       [null, 'green'],
@@ -60,7 +60,7 @@ export const others = [
     unit: 'short',
     width: 8,
     height: 8,
-    queries: [[ofAccount('quota_slots_foreign'), '{{account}}']],
+    queries: [[ofAccount('quota_external_usage'), '{{account}}']],
     colours: { '.*': 'purple' },
   }),
   timeseries({

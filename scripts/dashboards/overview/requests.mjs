@@ -35,7 +35,7 @@ export const requests = [
     height: 8,
     stacked: 'sum',
     columns: true,
-    queries: [[perMinute(rate('refusals_total'), 'code'), '{{code}}']],
+    queries: [[perMinute(rate('rejections_total'), 'code'), '{{code}}']],
     colours: CODE_COLOURS,
   }),
 ];

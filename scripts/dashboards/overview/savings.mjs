@@ -4,7 +4,7 @@ import { CACHE_COLOURS, stat, timeseries } from '../panels.mjs';
 import { inRange, orZero, perMinute, rate, share, sum } from '../queries.mjs';
 import { TENANT_LINK } from './link.mjs';
 
-const SAVED = sum(inRange('upstream_calls_saved_total'));
+const SAVED = sum(inRange('upstream_requests_avoided_total'));
 const SENT = sum(inRange('upstream_requests_total'));
 
 export const savings = [
@@ -37,7 +37,7 @@ export const savings = [
     width: 8,
     height: 8,
     stacked: 'sum',
-    queries: [[perMinute(rate('upstream_calls_saved_total'), 'by'), '{{by}}']],
+    queries: [[perMinute(rate('upstream_requests_avoided_total'), 'by'), '{{by}}']],
     colours: CACHE_COLOURS,
   }),
   timeseries({
@@ -50,7 +50,7 @@ export const savings = [
     height: 8,
     queries: [
       [
-        share(sum(rate('upstream_calls_saved_total'), 'tenant'), sum(rate('http_requests_total'), 'tenant')),
+        share(sum(rate('upstream_requests_avoided_total'), 'tenant'), sum(rate('http_requests_total'), 'tenant')),
         '{{tenant}}',
       ],
     ],

@@ -23,10 +23,10 @@ interface Ended {
  */
 export function createMemoryIdempotencyStore(options: {
   readonly maxBytes: number;
-  readonly keepMs: number;
+  readonly ttlMs: number;
   readonly clock: Clock;
 }): IdempotencyStore {
-  const { clock, keepMs } = options;
+  const { clock, ttlMs: keepMs } = options;
   const flying = new Map<string, Flying>();
   const ended = new LRUCache<string, Ended>({ maxSize: Math.max(1, options.maxBytes) });
   const nameOf = ({ account, id }: KeyedWrite): string => `${account}\n${id}`;

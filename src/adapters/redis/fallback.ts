@@ -118,7 +118,7 @@ function partOf(quota: TenantQuota, parts: number): TenantQuota {
     ...quota,
     rate: quota.rate / parts,
     burst: part(quota.burst, parts),
-    guarantee: Math.floor(quota.guarantee / parts),
+    reserved: Math.floor(quota.reserved / parts),
   };
 }
 

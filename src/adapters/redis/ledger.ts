@@ -33,7 +33,7 @@ export interface RedisLedgerOptions {
   /** A name no other living replica has: host and port. */
   readonly replica: string;
   readonly onOutage: 'local' | 'closed';
-  readonly reserveMs: number;
+  readonly replicaGraceMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
   readonly flightMs: number;
   /** How long what is cut off at the end may still arrive. */

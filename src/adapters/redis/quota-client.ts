@@ -28,7 +28,7 @@ export interface QuotaClientOptions {
   /** Tells this process from one before it that had the same name. */
   readonly process: string;
   readonly onOutage: 'local' | 'closed';
-  readonly reserveMs: number;
+  readonly replicaGraceMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
   readonly flightMs: number;
   readonly leases: LocalLeases;
@@ -146,7 +146,7 @@ export class QuotaClient {
       const reply = await this.#run('admit', {
         ...this.#limits(),
         cluster: this.#options.connection.isCluster,
-        reservations: [...this.#tenants].flatMap(([id, { guarantee }]) => (guarantee > 0 ? [[id, guarantee]] : [])),
+        reservations: [...this.#tenants].flatMap(([id, { reserved }]) => (reserved > 0 ? [[id, reserved]] : [])),
         asks: questions.map(({ asked }) => this.#askOf(asked)),
       });
       if (reply.status === 'ok' || reply.status === 'recovering') this.#server.heard(reply.now, askedAt);
@@ -242,14 +242,14 @@ export class QuotaClient {
 
   /** Null: Redis does not know this replica. */
   async heartbeat(snapshot: AccountSnapshot | null, leavingMs = 0): Promise<AccountSnapshot | null> {
-    const { leases, clock, onOutage, flightMs, reserveMs } = this.#options;
+    const { leases, clock, onOutage, flightMs, replicaGraceMs } = this.#options;
     const askedAt = clock.monotonic();
     const inFlight = leases.counted;
     const ticket = this.#ticket;
     const reply = await this.#runWhole('heartbeat', ticket, {
       ...this.#limits(),
       ...{ inFlight, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
-      ...{ maxInFlightMs: flightMs, graceMs: reserveMs, adopt: this.#server.leapt },
+      ...{ maxInFlightMs: flightMs, graceMs: replicaGraceMs, adopt: this.#server.leapt },
       ...(leavingMs > 0 && { leavingMs }),
     });
     this.#noteFailure(reply, askedAt, ticket);

@@ -22,7 +22,7 @@ let courses = 0;
 
 /** @param {Course} course @param {number} ceiling */
 function planOf({ tenants, limit }, ceiling) {
-  const quota = { rate: ceiling, burst: 20, weight: 1, guarantee: 0, maxWaitMs: MAX_WAIT_MS };
+  const quota = { rate: ceiling, burst: 20, weight: 1, reserved: 0, maxWaitMs: MAX_WAIT_MS };
   return {
     accounts: new Map([['main', { limit, ceiling, burst: 60 }]]),
     tenants: new Map([['main', new Map(tenants.map((id) => [id, quota]))]]),
@@ -99,7 +99,7 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
       prefix,
       replica: `r${i}`,
       onOutage: 'local',
-      reserveMs: 120_000,
+      replicaGraceMs: 120_000,
       flightMs: 345_000,
       lateArrivalMs: 15_000,
       onChange: () => door?.room.reconsider(),

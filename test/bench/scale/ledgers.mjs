@@ -23,7 +23,7 @@ const LONGEST_FILL_MS = 25_000;
 /** @param {Shape} shape */
 function planOf({ tenants, ceiling, accounts = 1 }) {
   const quota = { limit: ceiling + 5, ceiling, burst: ceiling };
-  const tenant = { rate: ceiling, burst: ceiling, weight: 1, guarantee: 0, maxWaitMs: 0 };
+  const tenant = { rate: ceiling, burst: ceiling, weight: 1, reserved: 0, maxWaitMs: 0 };
   const ids = Array.from({ length: accounts }, (_, i) => `account-${i}`);
   const all = new Map(Array.from({ length: tenants }, (_, i) => [`tenant-${i}`, tenant]));
   return { accounts: new Map(ids.map((id) => [id, quota])), tenants: new Map(ids.map((id) => [id, all])) };
@@ -42,7 +42,7 @@ export async function openLedgers(shape) {
     /** @type {RedisLedger} */
     const ledger = createRedisLedger({
       ...{ connection, plan, clock: systemClock, meter: quiet, log: quiet, prefix: 'bench', replica: `replica-${i}` },
-      ...{ onOutage: 'local', reserveMs: 120_000, flightMs: 335_000, lateArrivalMs: 5_000, onChange: () => {} },
+      ...{ onOutage: 'local', replicaGraceMs: 120_000, flightMs: 335_000, lateArrivalMs: 5_000, onChange: () => {} },
     });
     return { connection, ledger };
   });

@@ -30,7 +30,7 @@ export const rollingConfiguration = (upstream, redisUrl) => ({
   },
   upstreams: { core: { origin: upstream }, start: { origin: upstream } },
   drain: { delay: '1s', timeout: '20s' },
-  limits: { flood: 1_000_000 },
+  limits: { requestsPerSecond: 1_000_000 },
   log: { level: 'info' },
   tenants: {
     busy: { keys: [{ id: 'only', sha256: hash(BUSY_KEY) }], quota: { rate: 900_000, burst: 50_000, maxWait: '10s' } },

@@ -21,7 +21,7 @@ const TENANTS = {
     quota: { burst: 15, maxWait: '2s' },
   },
   storefront: { keys: [key('storefront', 88)], allow: ['GET /api/v1/**'], quota: { burst: 30, maxWait: '3s' } },
-  billing: { keys: [key('billing', 10)], quota: { rate: 90, burst: 20, weight: 2, guarantee: 20, maxWait: '5s' } },
+  billing: { keys: [key('billing', 10)], quota: { rate: 90, burst: 20, weight: 2, reserved: 20, maxWait: '5s' } },
   reports: { keys: [key('reports', 240)], allow: ['GET /api/v1/**'], quota: { rate: 120, burst: 20, maxWait: '4s' } },
   // Its bucket is small, and it does not wait: what a service looks like that has outgrown its share.
   legacy: { keys: [key('legacy', 5)], allow: ['GET /api/v1/**'], quota: { rate: 24, burst: 4, maxWait: '0s' } },
@@ -84,7 +84,7 @@ export function configuration({ upstream, redis, quota, secondAccount }) {
         { match: 'GET /api/v1/scripts/**', ttl: '20s', staleIfThrottled: '1m' },
       ],
     },
-    limits: { failedKeys: 1_000 },
+    limits: { failedAuth: 1_000 },
     tenants: {
       ...tenants,
       ...(secondAccount && {

@@ -103,7 +103,7 @@ async function changeCredential(stage) {
 /** Callers of other replicas meet what was meant for this one, too. @param {Stage} stage */
 async function stumble(stage) {
   const [first] = stage.gateways;
-  await untilCounted(stage, `patchgate_upstream_fields_malformed_total{instance="${first?.admin}"}`, async () => {
+  await untilCounted(stage, `patchgate_upstream_invalid_headers_total{instance="${first?.admin}"}`, async () => {
     falter(stage);
     for (let i = 0; i < 6; i++) await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
     stage.simulator.clearFaults();
@@ -115,7 +115,7 @@ async function foreignUse(stage) {
   await until('foreign use is seen', async () => {
     stage.simulator.useForeign(20);
     await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
-    return shows(stage, 'patchgate_quota_slots_foreign');
+    return shows(stage, 'patchgate_quota_external_usage');
   });
 }
 
@@ -133,12 +133,12 @@ async function loseRedis(stage) {
   await stage.redis.stop();
   await until('a replica works on its own share', async () => {
     await askWrongly(stage);
-    return shows(stage, 'patchgate_state_fallback');
+    return shows(stage, 'patchgate_redis_fallback_active');
   });
   stage.redis.start();
   await until(
     'the replicas are back',
-    async () => !(await shows(stage, 'patchgate_state_fallback or (patchgate_state_up == bool 0)')),
+    async () => !(await shows(stage, 'patchgate_redis_fallback_active or (patchgate_redis_up == bool 0)')),
   );
 }
 

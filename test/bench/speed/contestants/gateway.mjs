@@ -9,7 +9,7 @@ import { ACCOUNT_KEY, sha256, TENANT_KEY } from '../work.mjs';
 
 export const HERE = fileURLToPath(new URL('../../../../', import.meta.url));
 /** Guards as wide as they go, for all load comes from one address and one tenant. They stay on, and count. */
-const WIDE = { flood: 10_000_000, failedKeys: 1_000_000 };
+const WIDE = { requestsPerSecond: 10_000_000, failedAuth: 1_000_000 };
 
 /**
  * @param {{ port: number, admin: number, upstream: string, redis: number | null, logLevel: string }} options
@@ -60,7 +60,9 @@ export function gateway({ id, name, does, checkout = HERE, redis, logLevel = 'in
       /** A replica that has lost Redis goes on by itself, which is another row of the table. */
       const pretends = async () => {
         const { body } = await ask(admin, { ...question, path: '/metrics' });
-        return /^patchgate_state_fallback 0$/m.test(body.toString()) ? null : 'it has lost Redis and goes on alone';
+        return /^patchgate_redis_fallback_active 0$/m.test(body.toString())
+          ? null
+          : 'it has lost Redis and goes on alone';
       };
       return { ...running, port, ready, pretends };
     },
