@@ -20,7 +20,13 @@ test('a heartbeat counts the completed slots of an account at most once a second
     {
       ...{ connection: { client, isCluster: false, isReady: () => true, epoch: () => 1 }, clock, leases },
       ...{ serverTime: () => 1_760_000_000_000 + clock.monotonic(), prefix: 'test', account: 'idle', process: 'p' },
-      ...{ replica: () => 'one', onOutage: 'local', replicaGraceMs: 120_000, flightMs: 400_000, newTicket: () => 'ticket' },
+      ...{
+        replica: () => 'one',
+        onOutage: 'local',
+        replicaGraceMs: 120_000,
+        flightMs: 400_000,
+        newTicket: () => 'ticket',
+      },
     },
     quota,
     tenants,
