@@ -1,55 +1,46 @@
-// Runs the whole suite and closes with counts that come from the runner itself: a run that executed nothing fails.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+// Runs one of the two suites, `quick` or `full`; further arguments go to the runner. The last line has the counts of the runner
+// itself, and a run that executed nothing fails.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { withTools } from './tools.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+const [suite = 'quick', ...rest] = process.argv.slice(2);
 const scratch = mkdtempSync(join(tmpdir(), 'patchgate-test-'));
 const report = join(scratch, 'report.json');
 
-/** @returns {number} exit code */
-function test() {
-  const env = withTools([
-    'redis-server',
-    'redis-cli',
-    'openssl',
-    'prometheus',
-    'promtool',
-    'chromium',
-    'helm',
-    'kubectl',
-    'haproxy',
-    'docker-compose',
-  ]);
-  // Tests of the process run what the image runs.
-  const build = spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { cwd: root, stdio: 'inherit' });
-  if (build.status !== 0) return build.status ?? 1;
-
-  const run = spawnSync(
-    process.execPath,
-    [
-      join(root, 'node_modules/vitest/vitest.mjs'),
-      'run',
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${report}`,
-      ...process.argv.slice(2),
-    ],
-    { cwd: root, stdio: 'inherit', env },
-  );
-  /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, success: boolean }} */
-  const counts = JSON.parse(readFileSync(report, 'utf8'));
-  const skipped = counts.numPendingTests + counts.numTodoTests;
-  const failed = counts.numFailedTests;
-  console.log(`\n${counts.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
-  return run.status !== 0 || !counts.success || counts.numPassedTests === 0 ? 1 : 0;
+/** In a process group of its own, so that a process which a test left running ends with the run. @returns {Promise<boolean>} */
+async function passes() {
+  const vitest = join(root, 'node_modules/vitest/vitest.mjs');
+  const args = ['run', '--project', suite, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const runner = spawn(process.execPath, [vitest, ...args, ...rest], { cwd: root, stdio: 'inherit', detached: true });
+  const end = (/** @type {NodeJS.Signals} */ signal) => {
+    try {
+      if (runner.pid !== undefined) process.kill(-runner.pid, signal);
+    } catch {
+      // Nothing of it is left.
+    }
+  };
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(signal, end);
+  const [code] = await once(runner, 'exit');
+  end('SIGKILL');
+  return code === 0;
 }
 
 try {
-  process.exitCode = test();
+  const passed = await passes();
+  /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, success: boolean }} */
+  const counts = existsSync(report)
+    ? JSON.parse(readFileSync(report, 'utf8'))
+    : { numPassedTests: 0, numFailedTests: 0, numPendingTests: 0, numTodoTests: 0, success: false };
+  const skipped = counts.numPendingTests + counts.numTodoTests;
+  console.log(
+    `\n${counts.numPassedTests} passed, ${counts.numFailedTests} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`,
+  );
+  process.exitCode = passed && counts.success && counts.numPassedTests > 0 ? 0 : 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
