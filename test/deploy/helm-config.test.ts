@@ -54,7 +54,7 @@ describe('what the chart makes of values', () => {
     const values = parse(example.replace('<64 hexadecimal digits>', 'a'.repeat(64))) as object;
     const rendered = await built.render(null, values);
     if (!rendered.ok) throw new Error(rendered.error);
-    expect(await loadedFrom(rendered.manifests, OTHERS.ha)).toMatchObject({ ok: true, warnings: [] });
+    expect(await loadedFrom(rendered.manifests(), OTHERS.ha)).toMatchObject({ ok: true, warnings: [] });
   });
 
   test('takes the tenants from a ConfigMap of others, and nothing else of it', async () => {

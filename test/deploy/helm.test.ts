@@ -4,7 +4,6 @@ import type { Deployment } from 'kubernetes-types/apps/v1.d.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import packageJson from '../../package.json' with { type: 'json' };
-import { documentedValues } from '../../scripts/chart/documented.mjs';
 import {
   type Chart,
   CI,
@@ -58,28 +57,6 @@ describe('helm template', () => {
     const [pod] = podsOf(await built.manifests('minimal', { podSecurityContext: { runAsNonRot: true } }));
     expect(await asKubectlReads(pod!.owner)).not.toEqual(pod!.spec);
   });
-
-  test('each value has an effect', async () => {
-    const defaults = parse(await readChart('values.yaml')) as Values;
-    const bases = await Promise.all(CI.map(async (file) => parse(await readChart(`ci/${file}.yaml`)) as Values));
-    const documented = documentedValues(await readChart('values.yaml')).map(({ path }) => path);
-    const before = new Map(
-      await Promise.all(CI.map(async (file, n) => [file, await built.render(null, bases[n])] as const)),
-    );
-    const idle: string[] = [];
-    for (const path of documented) {
-      const other = OTHERS[path];
-      let effect = false;
-      for (const file of other === undefined ? CI : [other.file]) {
-        const base = bases[CI.indexOf(file)] ?? {};
-        const changed = withValue(base, path, other === undefined ? at(defaults, path) : other.value);
-        if (effect || JSON.stringify(changed) === JSON.stringify(base)) continue;
-        effect = JSON.stringify(await built.render(null, changed)) !== JSON.stringify(before.get(file));
-      }
-      if (!effect) idle.push(path);
-    }
-    expect(idle).toEqual([]);
-  }, 240_000);
 });
 
 test('rules and dashboards arrive as they are, templates of their own included', async () => {
@@ -156,30 +133,6 @@ test('chart and program carry one version', async () => {
   const { version, appVersion } = parse(await readChart('Chart.yaml')) as { version: string; appVersion: string };
   expect([version, appVersion]).toEqual([packageJson.version, packageJson.version]);
 });
-
-type Values = { [key: string]: unknown };
-
-/** Values that the value files leave at their default: one of the files, and another value in it. */
-const OTHERS: Readonly<Record<string, { readonly file: CiFile; readonly value: unknown }>> = {
-  'serviceAccount.create': { file: 'minimal', value: false },
-  'admin.auth': { file: 'minimal', value: false },
-  'podDisruptionBudget.enabled': { file: 'ha', value: false },
-  'networkPolicy.egress.redisPorts': { file: 'ingress', value: [7000] },
-  'httpRoute.annotations': { file: 'valkey', value: { 'example.com/team': 'integrations' } },
-  'valkey.image.digest': { file: 'valkey', value: `sha256:${'0'.repeat(64)}` },
-  podSecurityContext: { file: 'minimal', value: { runAsUser: 1000 } },
-  securityContext: { file: 'minimal', value: { privileged: true } },
-};
-
-const at = (values: Values, path: string): unknown =>
-  path.split('.').reduce<unknown>((value, step) => (value as Values | undefined)?.[step], values);
-
-/** A copy with another value. */
-function withValue(values: Values, path: string, value: unknown): Values {
-  const [step = '', ...rest] = path.split('.');
-  const below = (values[step] ?? {}) as Values;
-  return { ...values, [step]: rest.length === 0 ? value : withValue(below, rest.join('.'), value) };
-}
 
 /** `set` is one of the commands that read an object into its type. The variable it sets is taken away again. */
 async function asKubectlReads(owner: Manifest): Promise<unknown> {

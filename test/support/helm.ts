@@ -20,7 +20,7 @@ export interface Manifest {
 }
 
 export type Rendered =
-  | { readonly ok: true; readonly manifests: readonly Manifest[]; readonly text: string }
+  | { readonly ok: true; readonly text: string; manifests(): readonly Manifest[] }
   | { readonly ok: false; readonly error: string };
 
 export interface Chart {
@@ -47,31 +47,42 @@ export const SAMPLE_RULES = `groups:
 `;
 
 /**
- * A copy of the chart with a rule and a dashboard more than it carries, so that what is made of them can be looked at whatever
- * they are at the time.
+ * A copy of the chart with one dashboard in place of its own, and a rule more than it carries: what becomes of them can be looked
+ * at whatever they are at the time, and dashboards are most of what a rendering has to be parsed for. What was rendered once is kept.
  */
 export async function chart(): Promise<Chart> {
   const home = await mkdtemp(join(tmpdir(), 'patchgate-chart-'));
   const path = join(home, 'patchgate');
   await cp(CHART, path, { recursive: true });
+  await rm(join(path, 'files/dashboards'), { recursive: true });
   for (const folder of ['rules', 'dashboards']) await mkdir(join(path, 'files', folder), { recursive: true });
   await writeFile(join(path, 'files/rules/sample.yaml'), SAMPLE_RULES);
   await writeFile(join(path, 'files/dashboards/sample.json'), '{ "title": "{{sample}}", "uid": "sample" }\n');
   const helm: Chart['helm'] = (args, stdin) => run('helm', args, { home, ...(stdin !== undefined && { stdin }) });
-  const render: Chart['render'] = async (file, values = {}) => {
+  const template = async (file: CiFile | null, values: string): Promise<Rendered> => {
     const files = file === null ? [] : ['--values', join(path, 'ci', `${file}.yaml`)];
     const args = ['template', 'pg', path, '--namespace', 'gateways', ...files, '--values', '-'];
-    const { ok, stdout, stderr } = await helm(args, JSON.stringify(values));
-    return ok ? { ok, text: stdout, manifests: manifestsIn(stdout) } : { ok, error: stderr };
+    const { ok, stdout, stderr } = await helm(args, values);
+    let parsed: Manifest[] | null = null;
+    const manifests = () => (parsed ??= manifestsIn(stdout));
+    return ok ? { ok, text: stdout, manifests } : { ok, error: stderr };
+  };
+  const rendered = new Map<string, Promise<Rendered>>();
+  const render: Chart['render'] = (file, values = {}) => {
+    const text = JSON.stringify(values);
+    const key = `${file} ${text}`;
+    const made = rendered.get(key) ?? template(file, text);
+    rendered.set(key, made);
+    return made;
   };
   return {
     path,
     helm,
     render,
     async manifests(file, values) {
-      const rendered = await render(file, values);
-      if (!rendered.ok) throw new Error(rendered.error);
-      return rendered.manifests;
+      const made = await render(file, values);
+      if (!made.ok) throw new Error(made.error);
+      return made.manifests();
     },
     [Symbol.asyncDispose]: () => rm(home, { recursive: true, force: true }),
   };

@@ -275,7 +275,7 @@ describe('under load', () => {
 
   /**
    * With `pictures`: leaves them in that folder. docs/page.png is one of them:
-   * `PAGE_PICTURES=/tmp node scripts/test.mjs test/deploy/page.test.ts -t 'under load'`
+   * `PAGE_PICTURES=/tmp npx vitest run test/deploy/page.full.test.ts -t 'under load'`
    */
   async function lookAt(page: Page, pictures: string | undefined): Promise<void> {
     for (const colorScheme of ['light', 'dark'] as const)

@@ -5,7 +5,7 @@ import { cleanUp } from './rig.mjs';
 
 afterAll(cleanUp);
 
-test.each(short.others.map((each) => ({ ...each, name: each.fault.name })))(
+test.each(short.map((each) => ({ ...each, name: each.fault.name })))(
   'under load, $name ($state): the ceiling holds, no write arrives twice, no answer is lost or another’s, nothing is left behind',
   async ({ fault, state }) => {
     const row = await experiment(fault, state, { short: true });
