@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import type { MetricSources } from './gauges.ts';
 import { createMetrics, type FinishedRequest } from './metrics.ts';
-import type { MetricSources } from './pulled.ts';
 
 const nothing: MetricSources = {
   accounts: () => [],
@@ -22,12 +22,17 @@ const request: FinishedRequest = {
 };
 
 function metering(sources: Partial<MetricSources> = {}) {
-  const metrics = createMetrics({ version: '1.2.3', sources: { ...nothing, ...sources }, onUnreadable: () => {} });
+  const unreadable: string[] = [];
+  const metrics = createMetrics({
+    version: '1.2.3',
+    sources: { ...nothing, ...sources },
+    onUnreadable: (metric, error) => unreadable.push(`${metric}: ${String(error)}`),
+  });
   const finish = (more: Partial<FinishedRequest> = {}): void => {
     metrics.requestStarted();
     metrics.requestFinished({ ...request, ...more });
   };
-  return { metrics, finish, scrape: async () => parse(await metrics.render()) };
+  return { metrics, finish, unreadable, scrape: async () => parse(await metrics.render()) };
 }
 
 describe('the metrics of the contract', () => {
@@ -67,7 +72,7 @@ describe('the metrics of the contract', () => {
         }),
     );
     expect(shapes).toEqual({
-      http_requests_total: 'counter{tenant,route,cache,method,status}',
+      http_requests_total: 'counter{tenant,route,method,status,cache}',
       http_request_duration_seconds: 'histogram{tenant,route,cache}',
       http_requests_in_flight: 'gauge{}',
       rejections_total: 'counter{tenant,code}',
@@ -219,6 +224,56 @@ describe('what is read at the scrape', () => {
     expect(after.named('patchgate_tenant_key_expiry_timestamp_seconds')).toMatchObject([{ labels: { key: 'new' } }]);
     expect([after.value('patchgate_redis_up'), after.value('patchgate_redis_fallback_active')]).toEqual([0, 1]);
     expect(after.value('patchgate_log_lines_dropped_total')).toBe(5);
+  });
+});
+
+describe('a source that cannot be read', () => {
+  const fails = () => {
+    throw new Error('no such account');
+  };
+
+  it('costs its own values only, and is counted in the same scrape', async () => {
+    const { metrics, scrape, unreadable } = metering({
+      keyExpiries: fails,
+      state: fails,
+      logLinesDropped: fails,
+      cache: () => ({ entries: 4, bytes: 4096 }),
+    });
+    metrics.upstreamRetry('core', 'credential');
+    const { value, named } = await scrape();
+    expect(value('patchgate_cache_entries')).toBe(4);
+    expect(value('patchgate_upstream_retries_total')).toBe(1);
+    expect(value('process_resident_memory_bytes')).toBeGreaterThan(0);
+    for (const name of [
+      'tenant_key_expiry_timestamp_seconds',
+      'redis_up',
+      'redis_fallback_active',
+      'log_lines_dropped_total',
+    ])
+      expect(named(`patchgate_${name}`)).toEqual([]);
+    expect(value('patchgate_metrics_unreadable_total')).toBe(4);
+    expect(unreadable).toContain('patchgate_tenant_key_expiry_timestamp_seconds: Error: no such account');
+  });
+
+  it('is reported once while it goes on failing, and again after it has worked', async () => {
+    let works = false;
+    const { scrape, unreadable } = metering({ revision: () => (works ? 'abc' : fails()) });
+    for (const now of [false, false, true, false]) {
+      works = now;
+      expect((await scrape()).named('patchgate_config_info').length).toBe(now ? 1 : 0);
+    }
+    expect(unreadable).toHaveLength(2);
+    expect((await scrape()).value('patchgate_metrics_unreadable_total')).toBe(4);
+  });
+
+  it('costs the counters nothing, though accounts are what fails', async () => {
+    const { metrics, scrape, unreadable } = metering({ accounts: fails });
+    metrics.quotaDecision('main', 'billing', 'admitted');
+    const { value, named } = await scrape();
+    const labels = { account: 'main', tenant: 'billing', decision: 'admitted' };
+    expect(value('patchgate_quota_decisions_total', labels)).toBe(1);
+    expect(named('patchgate_quota_ceiling')).toEqual([]);
+    expect(unreadable.length).toBeGreaterThan(0);
   });
 });
 

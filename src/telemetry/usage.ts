@@ -1,37 +1,46 @@
-import type { Catalogue } from './catalogue.ts';
-
-/** What was counted of a tenant since the process began. */
+/** Counts of a tenant since the process began. */
 export interface Usage {
   requests: number;
   refused: number;
   saved: number;
-  /** Requests that the cache may answer, and those it did. */
+  /** Requests that the cache may serve, and those it did. */
   reads: number;
   hits: number;
 }
 
-/** What `cache` says of a request that was answered without one of its own upstream. */
-const HITS: ReadonlySet<string | undefined> = new Set(['hit', 'stale', 'collapsed']);
+/** Counts what each tenant uses, for the admin page. */
+export interface UsageCount {
+  finished(tenant: string, cache: string, rejected: boolean): void;
+  avoided(tenant: string): void;
+  /** Forgets a tenant that is no longer configured. */
+  forget(gone: (tenant: string) => boolean): void;
+  read(): ReadonlyMap<string, Usage>;
+}
 
-/** By tenant, from the counters that are there anyway: one pass over their series, which are bounded. */
-export function usageOf({ requests, refusals, saved }: Catalogue): Map<string, Usage> {
+/** Cache statuses of a request that was served without an upstream request of its own. */
+const HITS: ReadonlySet<string> = new Set(['hit', 'stale', 'collapsed']);
+
+export function createUsageCount(): UsageCount {
   const usages = new Map<string, Usage>();
-  const of = (tenant = ''): Usage => {
-    let usage = usages.get(tenant);
-    if (usage === undefined) {
-      usage = { requests: 0, refused: 0, saved: 0, reads: 0, hits: 0 };
-      usages.set(tenant, usage);
-    }
-    return usage;
+  const of = (tenant: string): Usage => {
+    const found = usages.get(tenant) ?? { requests: 0, refused: 0, saved: 0, reads: 0, hits: 0 };
+    usages.set(tenant, found);
+    return found;
   };
-  for (const { labels, value } of requests.all()) {
-    const usage = of(labels['tenant']);
-    usage.requests += value;
-    const hit = HITS.has(labels['cache']);
-    if (hit) usage.hits += value;
-    if (hit || labels['cache'] === 'miss') usage.reads += value;
-  }
-  for (const { labels, value } of refusals.all()) of(labels['tenant']).refused += value;
-  for (const { labels, value } of saved.all()) of(labels['tenant']).saved += value;
-  return usages;
+  return {
+    finished(tenant, cache, rejected) {
+      const usage = of(tenant);
+      usage.requests += 1;
+      if (rejected) usage.refused += 1;
+      if (HITS.has(cache)) usage.hits += 1;
+      if (HITS.has(cache) || cache === 'miss') usage.reads += 1;
+    },
+    avoided(tenant) {
+      of(tenant).saved += 1;
+    },
+    forget(gone) {
+      for (const tenant of usages.keys()) if (gone(tenant)) usages.delete(tenant);
+    },
+    read: () => new Map([...usages].map(([tenant, usage]) => [tenant, { ...usage }])),
+  };
 }

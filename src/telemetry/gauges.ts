@@ -1,0 +1,180 @@
+import { Counter, Gauge, type Registry } from 'prom-client';
+import { type Collect, PREFIX } from './counters.ts';
+
+/** Values that are read when Prometheus asks, instead of being kept up to date. */
+export interface MetricSources {
+  readonly accounts: () => readonly AccountReading[];
+  /** Null for a store that cannot tell. */
+  readonly cache: () => { readonly entries: number; readonly bytes: number } | null;
+  readonly upstreams: () => readonly UpstreamReading[];
+  /** Keys that never expire are left out. */
+  readonly keyExpiries: () => readonly KeyExpiry[];
+  readonly credentials: () => readonly CredentialReading[];
+  /** Revision of the configuration in use. */
+  readonly revision: () => string;
+  /** Default: embedded state, which is always up and never a fallback. */
+  readonly state?: () => { readonly up: boolean; readonly fallback: boolean };
+  /** Certificates of the ports that speak TLS; left out where none can. */
+  readonly certificates?: () => readonly CertificateExpiry[];
+  /** Log lines lost so far; without it the metric is left out. */
+  readonly logLinesDropped?: () => number;
+}
+
+export interface AccountReading {
+  readonly id: string;
+  readonly limit: number;
+  readonly ceiling: number;
+  readonly slotsInUse: number;
+  readonly slotsForeign: number;
+  readonly waiting: number;
+  readonly replicas: number;
+}
+
+export interface UpstreamReading {
+  readonly id: string;
+  readonly breaker: keyof typeof BREAKER;
+  readonly inFlight: number;
+  readonly waiting: number;
+}
+
+/** Ordered by how much is rejected, so that the greatest of several replicas has a meaning. */
+const BREAKER = { closed: 0, 'half-open': 1, open: 2 } as const;
+
+export interface CredentialReading {
+  readonly account: string;
+  readonly id: string;
+  /** From a rejection or a login that failed until it works again. */
+  readonly failing: boolean;
+}
+
+export interface KeyExpiry {
+  readonly tenant: string;
+  readonly key: string;
+  readonly epochSeconds: number;
+}
+
+export interface CertificateExpiry {
+  readonly port: string;
+  readonly epochSeconds: number;
+}
+
+export interface GaugesOptions {
+  readonly registry: Registry;
+  readonly collect: Collect;
+  readonly version: string;
+  readonly sources: MetricSources;
+}
+
+export type Gauges = ReturnType<typeof createGauges>;
+
+/** The gauges of the contract (design, section 5). Those that are set by an event are returned. */
+export function createGauges({ registry, collect, version, sources }: GaugesOptions) {
+  const kept = (name: string, help: string, labelNames: string[] = []) =>
+    new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
+  registerSources(readGaugeIn(registry, collect), sources);
+  if (sources.logLinesDropped) registerDroppedLines(registry, collect, sources.logLinesDropped);
+  kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
+  return {
+    inFlight: kept('http_requests_in_flight', 'Requests whose response has not ended yet.'),
+    credentialExpiry: kept('credential_expiry_timestamp_seconds', 'When the login token in use expires.', [
+      'account',
+      'credential',
+    ]),
+    lastLoad: kept('config_last_success_timestamp_seconds', 'When the configuration in use was loaded.'),
+    lastReload: kept(
+      'config_last_reload_successful',
+      'Whether the last load of the configuration took effect; 0: it was refused, and the one before is in use.',
+    ),
+  };
+}
+
+type Values = Iterable<readonly [labels: Record<string, string>, value: number]>;
+type ReadGauge = (name: string, help: string, labelNames: string[], read: () => Values) => void;
+
+/** Makes gauges whose series are exactly those of their source at the scrape: a series that it no longer names is gone. */
+function readGaugeIn(registry: Registry, collect: Collect): ReadGauge {
+  return (name, help, labelNames, read) => {
+    const gauge: Gauge = new Gauge({
+      ...{ name: PREFIX + name, help, labelNames, registers: [registry] },
+      collect() {
+        gauge.reset();
+        // Without labels, reset leaves a 0, which would be wrong if the source cannot be read.
+        gauge.remove({});
+        collect(PREFIX + name, () => {
+          for (const [labels, value] of read()) gauge.set(labels, value);
+        });
+      },
+    });
+  };
+}
+
+function registerSources(gauge: ReadGauge, sources: MetricSources): void {
+  const perAccount = (name: string, help: string, read: (account: AccountReading) => number): void =>
+    gauge(name, help, ['account'], () => sources.accounts().map((each) => [{ account: each.id }, read(each)]));
+  const perUpstream = (name: string, help: string, read: (upstream: UpstreamReading) => number): void =>
+    gauge(name, help, ['upstream'], () => sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]));
+  const single = (name: string, help: string, read: () => number): void => gauge(name, help, [], () => [[{}, read()]]);
+  const state = sources.state ?? (() => ({ up: true, fallback: false }));
+
+  perAccount('quota_limit', 'Requests a minute that Patchworks allows the account.', ({ limit }) => limit);
+  perAccount('quota_ceiling', 'Most requests that the gateway sends in any minute.', ({ ceiling }) => ceiling);
+  perAccount('quota_slots_in_use', 'Slots of the window held by the gateway.', ({ slotsInUse }) => slotsInUse);
+  perAccount(
+    'quota_external_usage',
+    'Slots taken by external usage of the account, as far as seen.',
+    ({ slotsForeign }) => slotsForeign,
+  );
+  perAccount('quota_waiting', 'Requests waiting for a slot.', ({ waiting }) => waiting);
+  perAccount(
+    'quota_replicas',
+    'Replicas that count the account together, this one included; 0 until it has joined the others.',
+    ({ replicas }) => replicas,
+  );
+  perUpstream(
+    'upstream_breaker_state',
+    'Circuit breaker of this replica: 0 closed, 1 half-open (a few requests probe the upstream), 2 open (nothing is sent).',
+    ({ breaker }) => BREAKER[breaker],
+  );
+  perUpstream(
+    'upstream_in_flight',
+    'Requests under way, to the end of their responses; maxInFlight at most.',
+    ({ inFlight }) => inFlight,
+  );
+  perUpstream('upstream_waiting', 'Requests waiting until fewer are under way.', ({ waiting }) => waiting);
+  single('cache_entries', 'Responses kept in memory.', () => sources.cache()?.entries ?? 0);
+  single('cache_bytes', 'Size of the responses kept in memory.', () => sources.cache()?.bytes ?? 0);
+  single('redis_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
+  single(
+    'redis_fallback_active',
+    'Whether this replica works on its own share of the ceiling.',
+    () => +state().fallback,
+  );
+  gauge('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
+    sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
+  );
+  gauge(
+    'tls_certificate_expiry_timestamp_seconds',
+    'When the certificate of a port expires, or one of its chain, whichever is first.',
+    ['port'],
+    () => (sources.certificates?.() ?? []).map(({ port, epochSeconds }) => [{ port }, epochSeconds]),
+  );
+  gauge('credential_up', 'Whether a credential worked at its last use; 1 before.', ['account', 'credential'], () =>
+    sources.credentials().map(({ account, id, failing }) => [{ account, credential: id }, failing ? 0 : 1]),
+  );
+  gauge('config_info', 'The configuration in use: 1, with its revision.', ['revision'], () => [
+    [{ revision: sources.revision() }, 1],
+  ]);
+}
+
+/** The log counts what it loses; the value only ever grows. */
+function registerDroppedLines(registry: Registry, collect: Collect, read: () => number): void {
+  const name = `${PREFIX}log_lines_dropped_total`;
+  const counter: Counter = new Counter({
+    ...{ name, help: 'Log lines lost.', registers: [registry] },
+    collect() {
+      counter.reset();
+      counter.remove({});
+      collect(name, () => counter.inc(read()));
+    },
+  });
+}
