@@ -63,7 +63,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     bodyBytes: () => settings().limits.bodyBytes,
     clientAddress: (incoming) => current().clientAddress(incoming),
     scheme: (incoming) => current().scheme(incoming),
-    handler: () => current().pipeline,
+    pipeline: () => current().pipeline,
     whoami: () => current().whoami,
     observer: requestTelemetry(shared),
     tracer: tracing.tracer,

@@ -20,24 +20,17 @@ export interface ReceiveOptions {
 export interface Reception {
   readonly context: RequestContext;
   readonly caller: Caller;
-  /** Set for what the stages should not see; the request is complete enough for the log. */
-  readonly refusal: Rejection | null;
+  /** Set for what no route may see; the context is complete enough for the log. */
+  readonly rejection: Rejection | null;
+  readonly malformed: boolean;
 }
 
 /** A request id of the caller's that may go into logs and headers as it is. */
 const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 /** RFC 3986 host and port, loosely: it goes into links that are sent to the same caller. */
 const SANE_HOST = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
-/** What needs no closer look: not an address in figures, no port, no Punycode. */
-const NAME_ALONE = /^(?!.*xn--)(?:[a-z0-9-]+\.)*[a-z][a-z-]*$/i;
-
-/** Turns what Node parsed into the request that travels through the stack. */
-export function receive(
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-  fault: string | null,
-  options: ReceiveOptions,
-): Reception {
+/** Turns what Node parsed into the context that travels through the stack. */
+export function receive(incoming: IncomingMessage, outgoing: ServerResponse, options: ReceiveOptions): Reception {
   const method = incoming.method ?? '';
   const target = incoming.url ?? '';
   const body = requestBodyOf(incoming, outgoing, options.bodyBytes());
@@ -60,8 +53,11 @@ export function receive(
   };
   // A body that breaks off has an owner who hears of it, or none who cares; it must never end the process.
   if (context.body !== null) incoming.on('error', () => {});
-  if (fault !== null) return { context, caller, refusal: reject('bad_request', { internal: fault }) };
-  return { context, caller, refusal: body.kind === 'too_large' ? reject('body_too_large') : null };
+  const fault = faultOf(incoming);
+  if (fault !== null) {
+    return { context, caller, rejection: reject('bad_request', { internal: fault }), malformed: true };
+  }
+  return { context, caller, rejection: body.kind === 'too_large' ? reject('body_too_large') : null, malformed: false };
 }
 
 /**
@@ -88,15 +84,13 @@ export function faultOf(incoming: IncomingMessage): string | null {
   return null;
 }
 
-/** Callers name the gateway by few names, again and again. */
-let latestGoodHost: string | null = null;
-
+/**
+ * A name or an address, spelled as a URL spells it: the Host goes into links, and another spelling (`127.1`, `[0:0::1]`) would be
+ * refused by Hono's adapter in its own words.
+ */
 function isHost(host: string): boolean {
-  if (host === latestGoodHost) return true;
-  // It goes into links as a part of a URL; Hono, too, makes a URL of it, and would refuse in its own words what is none.
-  const good = NAME_ALONE.test(host) || (SANE_HOST.test(host) && URL.canParse(`http://${host}`));
-  if (good) latestGoodHost = host;
-  return good;
+  if (!SANE_HOST.test(host) || !URL.canParse(`http://${host}`)) return false;
+  return new URL(`http://${host}`).hostname === host.replace(/:\d+$/, '').toLowerCase();
 }
 
 function hasSeveralHosts(rawHeaders: readonly string[]): boolean {

@@ -1,5 +1,5 @@
 import type { RequestContext } from '../context.ts';
-import type { TrafficObserver } from '../edge/traffic.ts';
+import type { TrafficObserver } from '../edge/active-requests.ts';
 import type { SpanAttributes } from '../ports.ts';
 import type { SharedDependencies } from './dependencies.ts';
 

@@ -57,7 +57,7 @@ describe('a slow caller', () => {
       clientAddress: () => '192.0.2.1',
       scheme: () => 'http',
       ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
-      handler: () => async (context) => {
+      pipeline: () => async (context) => {
         for await (const _ of context.body!.open());
         return respond(200, [], null);
       },

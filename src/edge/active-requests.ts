@@ -1,0 +1,128 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Clock } from '../clock.ts';
+import { type Rejection, type RequestContext, type Result, reject } from '../context.ts';
+import type { Log } from '../ports.ts';
+import type { ProblemCode } from '../problem.ts';
+import type { Connections } from './connections.ts';
+import { renderProblem } from './problem-json.ts';
+import { type ReceiveOptions, receive } from './receive.ts';
+import { respond } from './respond.ts';
+
+/** What is reported of a request when it is over. */
+export interface Finished {
+  readonly context: RequestContext;
+  /** 499 where the caller disconnected before there was a response. */
+  readonly status: number;
+  readonly code: ProblemCode | null;
+  readonly bytes: number;
+  /** The connection closed before the response was complete. */
+  readonly aborted: boolean;
+  readonly durationMs: number;
+  /** For the log only. */
+  readonly internal: string | null;
+}
+
+export interface TrafficObserver {
+  started(): void;
+  finished(request: Finished): void;
+}
+
+export interface ActiveRequestsOptions extends ReceiveOptions {
+  readonly observer: TrafficObserver;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/** One request, from its reception until its response has ended or its connection is gone. */
+export interface ActiveRequest {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  readonly context: RequestContext;
+  /** Set for what no route may see: malformed requests, and bodies above the limit. */
+  readonly rejection: Rejection | null;
+  /** The next request on the connection cannot be found: the connection ends with the response. */
+  readonly malformed: boolean;
+  /** Once only. */
+  respond(result: Result): void;
+  /** Logs an unexpected error; responds with 500 if nothing has been sent, else breaks the connection off. */
+  fail(error: unknown): void;
+}
+
+export interface ActiveRequests {
+  begin(incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest;
+  count(): number;
+  /** From now on every response asks its caller to open a new connection. */
+  closeConnections(): void;
+  /** Resolves when none is active. */
+  idle(): Promise<void>;
+}
+
+/** The requests of the traffic port that are under way. Each is reported when it begins, and once when it is over. */
+export function trackRequests(options: ActiveRequestsOptions, connections: Connections): ActiveRequests {
+  const { observer, log, clock } = options;
+  let count = 0;
+  let closing = false;
+  const whenIdle: (() => void)[] = [];
+
+  const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest => {
+    const { context, caller, rejection, malformed } = receive(incoming, outgoing, options);
+    const { socket } = incoming;
+    const sentBefore = socket.bytesWritten;
+    let result: Result | null = null;
+    let isOver = false;
+
+    const onClose = (): void => {
+      if (isOver) return;
+      isOver = true;
+      connections.ended(socket, onClose);
+      const aborted = !outgoing.writableFinished;
+      if (aborted) caller.leave();
+      const refused = result?.kind === 'rejection' ? result : null;
+      observer.finished({
+        context,
+        status: outgoing.headersSent ? outgoing.statusCode : 499,
+        code: refused !== null && (!aborted || outgoing.headersSent) ? refused.code : null,
+        bytes: bodyBytesOf(result) ?? socket.bytesWritten - sentBefore,
+        aborted,
+        durationMs: clock.monotonic() - context.startedAt,
+        internal: refused?.internal ?? null,
+      });
+      count -= 1;
+      if (count === 0) for (const resolve of whenIdle.splice(0)) resolve();
+    };
+    const send = (next: Result): void => {
+      result = next;
+      const response = next.kind === 'response' ? next : renderProblem(next, context.requestId);
+      respond({ incoming, outgoing, context }, response, closing || malformed);
+    };
+
+    count += 1;
+    observer.started();
+    connections.began(socket, onClose);
+    outgoing.on('close', onClose);
+    return {
+      ...{ incoming, outgoing, context, rejection, malformed },
+      respond: send,
+      fail(error) {
+        const { requestId, trace } = context;
+        log.error({ requestId, ...(trace && { trace_id: trace.traceId }), err: error }, 'request failed');
+        if (outgoing.headersSent) outgoing.destroy();
+        else send(reject('internal'));
+      },
+    };
+  };
+
+  return {
+    begin,
+    count: () => count,
+    closeConnections: () => {
+      closing = true;
+    },
+    idle: () => (count === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
+  };
+}
+
+/** Size of a response's body if it was in memory; null for a stream, of which only the connection knows the size. */
+function bodyBytesOf(result: Result | null): number | null {
+  return result?.kind === 'response' && Buffer.isBuffer(result.body) ? result.body.length : null;
+}
