@@ -81,25 +81,25 @@ let latestPage = 1_000;
 const paths: Record<string, Path> = {
   'a cached hit': {
     call: () => ({ path: LIST, headers: auth, status: 200 }),
-    bytes: 18_200,
+    bytes: 25_500,
     upstreamCalls: 0,
     commands: 0,
   },
   'a hit that the caller has already (304)': {
     call: () => ({ path: LIST, headers: { ...auth, 'If-None-Match': '"fixed"' }, status: 304 }),
-    bytes: 17_900,
+    bytes: 25_200,
     upstreamCalls: 0,
     commands: 0,
   },
   'a miss, stored for all replicas': {
     call: () => ({ path: `/api/v1/flows?page=${++latestPage}`, headers: auth, status: 200 }),
-    bytes: 64_500,
+    bytes: 71_500,
     upstreamCalls: 1,
     commands: 6,
   },
   'a GET that is passed on': {
     call: () => ({ path: RUNS, headers: auth, status: 200 }),
-    bytes: 38_000,
+    bytes: 45_000,
     upstreamCalls: 1,
     commands: 2,
   },
@@ -111,19 +111,19 @@ const paths: Record<string, Path> = {
       body: '{"a":1}',
       status: 200,
     }),
-    bytes: 42_500,
+    bytes: 49_500,
     upstreamCalls: 1,
     commands: 3,
   },
   'a tenant that has used up its quota': {
     call: () => ({ path: RUNS, headers: { 'X-API-Key': READER_KEY }, status: 429 }),
-    bytes: 19_700,
+    bytes: 27_200,
     upstreamCalls: 0,
     commands: 0,
   },
   'an unknown key': {
     call: () => ({ path: LIST, headers: { 'X-API-Key': 'pgk_unknown_fake-key' }, status: 401 }),
-    bytes: 17_100,
+    bytes: 25_000,
     upstreamCalls: 0,
     // Each counts until its address is blocked, over all replicas; here that never happens.
     commands: 1,
