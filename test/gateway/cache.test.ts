@@ -294,7 +294,7 @@ describe('a stale answer', () => {
 
 describe('many callers of one answer', () => {
   test('are one request, and keep it when the first hangs up', async () => {
-    await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 150 } } } });
+    await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 900 } } } });
     const abort = new AbortController();
     const first = gateway.fetch('/api/v1/flows', { signal: abort.signal }).catch(() => null);
     await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');
