@@ -43,7 +43,7 @@ export type TransportResult =
 
 /**
  * `unreachable`: no connection. `timeout`: no answer in time. `protocol`: broken connection or not HTTP.
- * `hung_up`: the caller left. `body_too_large`, `body_broken`: the caller's body.
+ * `client_closed`: the caller left. `body_too_large`, `body_broken`: the caller's body.
  */
 export type TransportFailure =
   | 'unreachable'

@@ -127,8 +127,8 @@ describe('a port with TLS', () => {
       this.destroy();
     });
     await eventually(async () => {
-      const { distrusted, hung_up } = outcomes(await gate.metrics(), 'traffic');
-      return distrusted === 1 && hung_up === 1;
+      const { distrusted, client_closed } = outcomes(await gate.metrics(), 'traffic');
+      return distrusted === 1 && client_closed === 1;
     }, 'both are counted');
   });
 });

@@ -105,7 +105,7 @@ export const secrets = [
   timeseries({
     title: 'TLS handshakes',
     description:
-      'By how they ended. distrusted: callers do not know the authority of our certificate, or it has expired. certificate_missing, certificate_rejected: callers without a valid certificate of their own. plain: http:// where https:// belongs. timeout, hung_up: checks of a balancer, scans.',
+      'By how they ended. distrusted: callers do not know the authority of our certificate, or it has expired. certificate_missing, certificate_rejected: callers without a valid certificate of their own. plain: http:// where https:// belongs. timeout, client_closed: checks of a balancer, scans.',
     unit: 'short',
     width: 16,
     height: 7,
@@ -116,7 +116,7 @@ export const secrets = [
     ],
     colours: {
       '.* (ok|certified)': 'green',
-      '.* (timeout|hung_up)': 'orange',
+      '.* (timeout|client_closed)': 'orange',
       '.* (distrusted|certificate_.*)': 'red',
     },
   }),
