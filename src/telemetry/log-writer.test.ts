@@ -48,6 +48,9 @@ async function linesOf({ child, read }: { child: ChildProcess; read: () => strin
   return read().split('\n').slice(0, -1);
 }
 
+/** A process takes a while to start on a busy machine. */
+const eventually = (check: () => void) => vi.waitFor(check, { timeout: 20_000 });
+
 const numbered = (count: number, from = 0) =>
   Array.from({ length: count }, (_, i) => `line ${from + i} ${'x'.repeat(100)}`);
 
@@ -79,7 +82,7 @@ describe('a reader that is slow', () => {
       process.child.stdout?.pause();
       setTimeout(() => process.child.stdout?.resume(), 20);
     }, 40);
-    await vi.waitFor(() => expect(process.read()).toMatch(/line 29999 x{100}\n$/), { timeout: 20_000 });
+    await eventually(() => expect(process.read()).toMatch(/line 29999 x{100}\n$/));
     clearInterval(pausing);
     expect(process.read()).toBe(`${numbered(30_000).join('\n')}\n`);
     expect(process.reported()).toBe('0\n');
@@ -102,7 +105,7 @@ describe('a reader that is slow', () => {
       await told();
     `);
     const report = async (line: number): Promise<string> => {
-      await vi.waitFor(() => expect(process.reported().split('\n').length).toBeGreaterThan(line + 1), 20_000);
+      await eventually(() => expect(process.reported().split('\n').length).toBeGreaterThan(line + 1));
       return process.reported().split('\n')[line]!;
     };
     const { lost, longest, grown } = JSON.parse(await report(0)) as Record<string, number>;
@@ -123,7 +126,7 @@ describe('a reader that is slow', () => {
   for (const [how, end] of Object.entries({ closes: 'await writer.close()', exits: 'process.exit(0)' })) {
     it(`or does not read holds up a process that ${how} for little more than a second`, async () => {
       const process = writing(`many(10000); report('full'); await told(); ${end}`);
-      await vi.waitFor(() => expect(process.reported()).toContain('full'));
+      await eventually(() => expect(process.reported()).toContain('full'));
       const began = performance.now();
       process.tell();
       expect(await process.exit()).toBe(0);
@@ -145,16 +148,16 @@ describe('an output that is broken', () => {
       process.exit(7);
     `);
     process.read();
-    await vi.waitFor(() => expect(process.read()).toBe(`${numbered(1_000).join('\n')}\n`));
+    await eventually(() => expect(process.read()).toBe(`${numbered(1_000).join('\n')}\n`));
     process.child.stdout?.destroy();
     process.tell();
     expect(await process.exit()).toBe(7);
-    await vi.waitFor(() => expect(process.reported()).toBe('2000\n'));
+    await eventually(() => expect(process.reported()).toBe('2000\n'));
   });
 
   it('and is first written to when the process exits does not keep it from ending', async () => {
     const process = writing("report('ready'); await told(); many(10); process.exit(7)");
-    await vi.waitFor(() => expect(process.reported()).toContain('ready'));
+    await eventually(() => expect(process.reported()).toContain('ready'));
     process.child.stdout?.destroy();
     process.tell();
     expect(await process.exit()).toBe(7);
@@ -166,7 +169,7 @@ describe('an output that is broken', () => {
       const process = writing(`many(500); ${end}`, full);
       closeSync(full);
       expect(await process.exit()).toBe(7);
-      await vi.waitFor(() => expect(process.reported()).toBe(end.includes('report') ? '500\n' : ''));
+      await eventually(() => expect(process.reported()).toBe(end.includes('report') ? '500\n' : ''));
     });
   }
 
@@ -183,14 +186,14 @@ describe('an output that is broken', () => {
     closeSync(end);
     closeSync(reader);
     process.tell();
-    await vi.waitFor(() => expect(process.reported()).toBe('10\n'), { timeout: 5_000 });
+    await eventually(() => expect(process.reported()).toBe('10\n'));
     const again = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
     process.tell();
     expect(await process.exit()).toBe(0);
     const buffer = Buffer.alloc(64 * 1024);
     expect(buffer.toString('utf8', 0, readSync(again, buffer))).toBe(`${numbered(10, 10).join('\n')}\n`);
     closeSync(again);
-    await vi.waitFor(() => expect(process.reported()).toBe('10\n10\n'));
+    await eventually(() => expect(process.reported()).toBe('10\n10\n'));
   });
 });
 

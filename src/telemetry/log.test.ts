@@ -193,7 +193,7 @@ describe('an access line', () => {
     });
   });
 
-  it('says of a refusal its code and why, of a retry how often, of a caller who left that it did', () => {
+  it('has the code and the cause of a rejection, the attempts of a retry, and the abort of a client disconnect', () => {
     const { log, parsed } = logging('info');
     log.access({ ...access, code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true });
     expect(parsed()[0]).toMatchObject({ code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true });

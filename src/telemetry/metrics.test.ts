@@ -132,7 +132,7 @@ describe('the metrics of the contract', () => {
 });
 
 describe('counting', () => {
-  it('adds up requests by their labels, and refusals by their code', async () => {
+  it('adds up requests by their labels, and rejections by their code', async () => {
     const { finish, scrape } = metering();
     finish();
     finish();
@@ -278,7 +278,7 @@ describe('a source that cannot be read', () => {
 });
 
 describe('series', () => {
-  it('do not grow with methods, statuses and cache record nobody knows', async () => {
+  it('do not grow with methods, statuses and cache statuses that are unknown', async () => {
     const { metrics, finish, scrape } = metering();
     for (let i = 0; i < 20_000; i++) {
       finish({ method: `X${i}`, status: 600 + i, cache: `c${i}` });

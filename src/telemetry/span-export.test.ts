@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { collector } from '../../test/support/collector.ts';
-import { MOST_PENDING } from './span-export.ts';
+import { MAX_PENDING } from './span-export.ts';
 import { createTracer } from './tracing.ts';
 
 test('more spans than are kept are dropped and counted, and those that are kept are sent', async () => {
@@ -16,9 +16,9 @@ test('more spans than are kept are dropped and counted, and those that are kept 
     log: { info: () => {}, warn: () => {} },
   });
   // Within one turn of the event loop: none can have been delivered meanwhile.
-  for (let i = 0; i < MOST_PENDING + 1_000; i++) tracer.request({})?.end();
+  for (let i = 0; i < MAX_PENDING + 1_000; i++) tracer.request({})?.end();
   expect(counted).toEqual({ exported: 0, failed: 0, dropped: 1_000 });
   await tracer.stop();
-  expect(counted).toEqual({ exported: MOST_PENDING, failed: 0, dropped: 1_000 });
-  expect(receiver.spans()).toHaveLength(MOST_PENDING);
+  expect(counted).toEqual({ exported: MAX_PENDING, failed: 0, dropped: 1_000 });
+  expect(receiver.spans()).toHaveLength(MAX_PENDING);
 });

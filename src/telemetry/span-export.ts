@@ -15,14 +15,14 @@ export interface SpanExportOptions {
   readonly log: Pick<Log, 'info' | 'warn'>;
 }
 
-/** Spans that have ended and are not delivered yet: some megabytes at most. What comes on top is dropped and counted. */
-export const MOST_PENDING = 2_048;
+/** Spans that have ended and are not delivered yet: some megabytes at most. Further spans are dropped and counted. */
+export const MAX_PENDING = 2_048;
 const BATCH = 512;
 const BATCH_MS = 1_000;
-/** Of an export, with what is tried again within it. The end of the process waits for no more than one. */
+/** The time of one export, its retries included. The end of the process waits for no more than one. */
 export const EXPORT_TIMEOUT_MS = 3_000;
 
-/** Where spans go: kept in a bounded queue, sent in batches, given up when the collector does not take them in time. */
+/** Keeps spans in a bounded queue, sends them in batches, and gives up when the collector does not take them in time. */
 export function openExport(options: SpanExportOptions): SpanProcessor {
   const { endpoint: url, headers } = options;
   const otlp = new OTLPTraceExporter({ url, headers: { ...headers }, timeoutMillis: EXPORT_TIMEOUT_MS });
@@ -30,7 +30,7 @@ export function openExport(options: SpanExportOptions): SpanProcessor {
   for (const outcome of ['exported', 'failed', 'dropped'] as const) options.meter.spans(outcome, 0);
   const exporter = new WatchedExporter(otlp, options);
   const batches = new BatchSpanProcessor(exporter, {
-    maxQueueSize: MOST_PENDING,
+    maxQueueSize: MAX_PENDING,
     maxExportBatchSize: BATCH,
     scheduledDelayMillis: BATCH_MS,
     exportTimeoutMillis: EXPORT_TIMEOUT_MS + 1_000,
@@ -38,7 +38,7 @@ export function openExport(options: SpanExportOptions): SpanProcessor {
   return new BoundedProcessor(batches, exporter, options.meter);
 }
 
-/** Counts what is delivered and what is not, and says once when that changes: a line a batch would be noise of its own. */
+/** Counts spans that are delivered and those that are not, and logs the change only: a line for each batch would be noise. */
 class WatchedExporter implements SpanExporter {
   readonly #inner: SpanExporter;
   readonly #meter: SpanExportOptions['meter'];
@@ -57,7 +57,7 @@ class WatchedExporter implements SpanExporter {
       this.settled += spans.length;
       const delivered = result.code === ExportResultCode.SUCCESS;
       this.#meter.spans(delivered ? 'exported' : 'failed', spans.length);
-      if (delivered === this.#failing) this.#turn(delivered, result.error);
+      if (delivered === this.#failing) this.#report(delivered, result.error);
       done(result);
     });
   }
@@ -66,14 +66,14 @@ class WatchedExporter implements SpanExporter {
     return this.#inner.shutdown();
   }
 
-  #turn(delivered: boolean, error: Error | undefined): void {
+  #report(delivered: boolean, error: Error | undefined): void {
     this.#failing = !delivered;
     if (delivered) this.#log.info({}, 'traces are delivered again');
-    else this.#log.warn({ reason: error?.message }, 'traces can not be delivered: spans are lost until they can');
+    else this.#log.warn({ reason: error?.message }, 'traces cannot be delivered: spans are lost until they can');
   }
 }
 
-/** Counts what the batches would drop without a word. */
+/** Counts the spans that the SDK's batches would drop uncounted. */
 class BoundedProcessor implements SpanProcessor {
   readonly #batches: SpanProcessor;
   readonly #exporter: WatchedExporter;
@@ -89,7 +89,7 @@ class BoundedProcessor implements SpanProcessor {
   onStart(): void {}
 
   onEnd(span: ReadableSpan): void {
-    if (this.#taken - this.#exporter.settled >= MOST_PENDING) {
+    if (this.#taken - this.#exporter.settled >= MAX_PENDING) {
       this.#meter.spans('dropped', 1);
       return;
     }

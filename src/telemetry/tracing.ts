@@ -30,7 +30,7 @@ export interface TracingOptions {
 }
 
 export interface OpenTracer extends Tracer {
-  /** Sends what is left; rejects if it can not. Takes no longer than an export may. */
+  /** Sends the spans that are left, in the time of one export at most; rejects if that fails. */
   stop(): Promise<void>;
 }
 
@@ -127,28 +127,28 @@ class OpenSpan implements Span {
   }
 
   start(work: SpanName, facts?: SpanAttributes, linked?: Span | null): Span {
-    // What is within it will not be recorded either, and costs nothing.
+    // Spans within it are not recorded either, and cost nothing.
     if (!this.#isSampled()) return this;
     const { name, kind, attributes } = WORKS[work];
     const links = linked instanceof OpenSpan ? [{ context: linked.#span.spanContext() }] : [];
     const child = this.#tracer.startSpan(name, { kind, attributes, links }, this.#context());
     const span = new OpenSpan(this.#tracer, child, work);
-    if (facts !== undefined) span.#tell(facts);
+    if (facts !== undefined) span.#set(facts);
     return span;
   }
 
   end(facts?: SpanAttributes): void {
     if (!this.#isSampled()) return;
-    if (facts !== undefined) this.#tell(facts);
+    if (facts !== undefined) this.#set(facts);
     this.#span.end();
   }
 
-  #tell(facts: SpanAttributes): void {
+  #set(facts: SpanAttributes): void {
     const { method, route, origin, ...named } = facts;
     for (const [fact, value] of Object.entries(named)) {
       if (value !== '') this.#span.setAttribute(ATTRIBUTES[fact as Named], value);
     }
-    if (method !== undefined) this.#tellRequest(methodLabel(method), route ?? '');
+    if (method !== undefined) this.#setRequest(methodLabel(method), route ?? '');
     if (origin !== undefined) this.#span.setAttributes(addressOf(origin));
     const failed = this.#work === 'send' && facts.status !== undefined && facts.status >= 400;
     if (failed) this.#span.setAttribute('error.type', String(facts.status));
@@ -156,7 +156,7 @@ class OpenSpan implements Span {
   }
 
   /** Named by the template: a name with a path in it would be one of its own for each record that is asked for. */
-  #tellRequest(method: string, route: string): void {
+  #setRequest(method: string, route: string): void {
     const known = method === OTHER ? '_OTHER' : method;
     const name = method === OTHER ? 'HTTP' : method;
     this.#span.updateName(route === '' ? name : `${name} ${route}`);

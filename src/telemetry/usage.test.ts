@@ -16,12 +16,12 @@ const metrics = () =>
   });
 const ended = { route: '/api/v1/flows', method: 'GET', status: 200, cache: 'none', code: null, seconds: 0.01 };
 
-it('use is what the counters say, by tenant, whatever else their series are told apart by', () => {
-  const { requestFinished, requestAvoided: callSaved, usage } = metrics();
+it('use is counted by tenant, whatever the route, method and status', () => {
+  const { requestFinished, requestAvoided, usage } = metrics();
   for (const cache of ['miss', 'hit', 'hit', 'stale', 'collapsed', 'bypass'])
     requestFinished({ ...ended, tenant: 'billing', cache });
-  callSaved('billing', 'hit');
-  callSaved('billing', 'replay');
+  requestAvoided('billing', 'hit');
+  requestAvoided('billing', 'replay');
   requestFinished({ ...ended, tenant: 'billing', method: 'POST', status: 429, code: 'tenant_quota' });
   requestFinished({ ...ended, tenant: '', route: '', status: 401, code: 'key_unknown' });
   expect(Object.fromEntries(usage())).toEqual({
@@ -30,7 +30,7 @@ it('use is what the counters say, by tenant, whatever else their series are told
   });
 });
 
-it('a tenant that is gone is gone from it', () => {
+it('a tenant that is no longer configured is gone from it', () => {
   const { requestFinished, keepTenants, usage } = metrics();
   requestFinished({ ...ended, tenant: 'billing' });
   keepTenants(new Set(['reader']));

@@ -387,7 +387,7 @@ describe('the collector', () => {
       expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
       await soon(async () => (await lost()) >= before + 2);
     }
-    expect(told('traces can not be delivered')).toBe(1);
+    expect(told('traces cannot be delivered')).toBe(1);
     receiver.answer = 200;
     const { id, headers } = begun();
     await gateway.fetch('/api/v1/flow-runs', { headers });

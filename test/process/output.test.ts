@@ -60,7 +60,7 @@ test.each(['whose disk is full', 'that is closed', 'that is not read'])(
         return Number(/^patchgate_log_lines_dropped_total (\d+)$/m.exec(exposition)?.[1]);
       };
       if (how === 'that is not read') expect(await lost()).toBe(0);
-      else await vi.waitFor(async () => expect(await lost()).toBeGreaterThan(500));
+      else await vi.waitFor(async () => expect(await lost()).toBeGreaterThan(500), { timeout: 10_000 });
       gateway.kill('SIGTERM');
       expect(await exited).toEqual([0, null]);
     } finally {
