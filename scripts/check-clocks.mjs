@@ -18,10 +18,10 @@ const wall = {
   'config/load.ts': 'keys and certificates that have expired',
   'edge/receive.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
-  'gateway/loads.ts': DATE,
   'gateway/pipeline.ts': 'a Retry-After that is a date',
   'gateway/status.ts': DATE,
   'quota/fields.ts': 'X-RateLimit-Reset is a date',
+  'reload/reporter.ts': DATE,
   'telemetry/log.ts': 'the time of a line',
   'upstream/credentials/login.ts': 'the metric of the expiry of a token is a date',
 };

@@ -38,13 +38,17 @@ const allowed = {
     libraries: ['hono', '@hono/node-server', 'ipaddr.js'],
   },
   config: { rooms: ['routing', 'quota', 'upstream'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
+  reload: { rooms: ['config', 'edge'], libraries: [] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {
-    rooms: ['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream', 'adapters', 'telemetry', 'edge', 'config'],
+    rooms: [
+      ...['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream'],
+      ...['adapters', 'telemetry', 'edge', 'config', 'reload'],
+    ],
     libraries: [],
   },
   cli: {
-    rooms: ['gateway', 'edge', 'config', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
+    rooms: ['gateway', 'edge', 'config', 'reload', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
     libraries: [],
   },
   main: { rooms: ['cli'], libraries: [] },

@@ -7,11 +7,11 @@ import { createTraffic } from './edge/traffic.ts';
 import { openAdminPort } from './gateway/admin-port.ts';
 import { createConfigSnapshots } from './gateway/config-snapshots.ts';
 import type { SharedDependencies } from './gateway/dependencies.ts';
-import { fitted } from './gateway/fixed.ts';
 import { listenerOptions } from './gateway/listener-options.ts';
 import { openDependencies } from './gateway/open-dependencies.ts';
 import { requestTelemetry } from './gateway/request-telemetry.ts';
 import { packageVersion } from './gateway/version.ts';
+import { applicable } from './reload/restart-only.ts';
 import type { Logger } from './telemetry/log.ts';
 
 export interface GatewayOptions {
@@ -96,20 +96,20 @@ export function createGateway(options: GatewayOptions): Gateway {
       const onAdmin = await listen(admin.server, opened.listen.admin, 'admin');
       if (!onAdmin.ok) return onAdmin;
       const addresses = { traffic: onTraffic.address, admin: onAdmin.address };
-      admin.loads.listening(opened, addresses);
+      admin.reloads.listening(opened, addresses);
       return { ok: true, ...addresses };
     },
     reload(next) {
-      const fit = fitted(opened, next);
+      const applied = applicable(opened, next);
       const before = settings();
-      traffic.renew(fit.settings.listen.traffic.tls);
-      admin.renew(fit.settings.listen.admin.tls);
-      snapshots.replace(fit.settings);
-      void cache.follow([...fit.settings.accounts.keys()]);
+      traffic.renew(applied.settings.listen.traffic.tls);
+      admin.renew(applied.settings.listen.admin.tls);
+      snapshots.replace(applied.settings);
+      void cache.follow([...applied.settings.accounts.keys()]);
       admin.renewToken();
-      return admin.loads.took(next, fit, before);
+      return admin.reloads.accepted(next, applied, before);
     },
-    refuseReload: admin.loads.refused,
+    refuseReload: admin.reloads.refused,
     async drain({ signal, withDelay }) {
       draining = true;
       admin.push();

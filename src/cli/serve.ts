@@ -1,12 +1,11 @@
 import { systemClock } from '../clock.ts';
-import { renderProblems } from '../config/load.ts';
-import { readConfiguration } from '../config/reading.ts';
-import { type FileWatch, watchFiles } from '../config/watch.ts';
+import { loadSettings, renderProblems } from '../config/load.ts';
 import type { Gateway } from '../gateway.ts';
+import { createReloader, type Reloader } from '../reload/reloader.ts';
+import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import { logConsole } from '../telemetry/console.ts';
 import { type Io, say } from './io.ts';
 import { readOptions, refusePositionals } from './options.ts';
-import { createReloader, type Reloader } from './reload.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
 
@@ -26,7 +25,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
   if (!options.ok) return options.code;
   if (refusePositionals('serve', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
-  const reloader = createReloader((before) => readConfiguration({ path, env: io.env }, before));
+  const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }));
   // Before the first load: by default SIGHUP ends a process, and who edits the files early sends it early.
   process.on('SIGHUP', () => void reloader.reload());
   const loaded = await reloader.first();
@@ -56,7 +55,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
 
 function watchLoaded(reloader: Reloader, { log }: Pick<Gateway, 'log'>): FileWatch {
   return watchFiles({
-    seen: reloader.seen,
+    files: reloader.files,
     pollMs: () => {
       const settings = reloader.latest();
       return settings?.reload.watch ? settings.reload.pollMs : null;

@@ -415,6 +415,16 @@ tenants:
   });
 });
 
+test('tenants with the same permissions share one object: 10,000 tenants need no more memory for them than one', async () => {
+  const tenants = Array.from(
+    { length: 100 },
+    (_, i) => `  t${i}: { allow: ["GET /api/v1/**", "POST /api/v1/pool/**"] }`,
+  );
+  const loaded = await load(`${ACCOUNTS}\ntenants:\n${tenants.join('\n')}`);
+  const lists = loaded.ok ? [...loaded.settings.tenants.values()].map(({ allow }) => allow) : [];
+  expect([lists.length, new Set(lists).size]).toEqual([100, 1]);
+});
+
 describe('secrets', () => {
   const text = `
 listen: { admin: { token: "\${file:token}" } }

@@ -6,9 +6,9 @@ import { composePage } from '../edge/page/page.ts';
 import type { EdgeTls, PortTls } from '../edge/port-server.ts';
 import { closeServer } from '../edge/ports.ts';
 import type { ReloadOutcome } from '../edge/reload.ts';
+import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
-import { createLoads, type Loads } from './loads.ts';
 import { purgeCache } from './purge.ts';
 import { createStatus } from './status.ts';
 
@@ -26,8 +26,7 @@ export interface AdminPortOptions {
 
 export interface AdminPort {
   readonly server: Server;
-  /** Reports each load of the configuration. */
-  readonly loads: Loads;
+  readonly reloads: ReloadReporter;
   /** Begins to sample for the history. */
   start(): void;
   /** Sends the present state to every open page now. */
@@ -51,10 +50,10 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
       Object.fromEntries(
         [...settings().accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
       ),
-    needsRestart: () => loads.needsRestart(),
+    needsRestart: () => reloads.needsRestart(),
   });
   const events = createEvents({ frames: status.frames, clock, log });
-  const loads = createLoads({ clock, log, redactor, meter: metrics, status, events });
+  const reloads = createReloadReporter({ clock, log, redactor, meter: metrics, status, events });
   const page = composePage();
   const createApp = () =>
     createAdminApp({
@@ -71,7 +70,7 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
   const port = createAdminServer({ fetch: (request, env) => app.fetch(request, env) }, options.tls);
   return {
     server: port.server,
-    loads,
+    reloads,
     start: status.start,
     push: events.push,
     renew: port.renew,

@@ -1,10 +1,10 @@
+import { deepEqual } from '../config/deep-equal.ts';
 import type { Settings } from '../config/model.ts';
 import type { LedgerPlan } from '../quota/ledger.ts';
 import { type ConfigSnapshot, createSnapshot } from './config-snapshot.ts';
 import type { AccountCredential } from './credentials.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { planOf } from './derive.ts';
-import { same } from './same.ts';
 
 export interface ConfigSnapshots {
   /** The one in force. */
@@ -35,7 +35,7 @@ export function createConfigSnapshots(lasting: SharedDependencies, first: Settin
   let older: readonly ConfigSnapshot[] = [];
 
   const configure = (next: LedgerPlan): void => {
-    if (same(next, plan)) return;
+    if (deepEqual(next, plan)) return;
     plan = next;
     ledger.configure(next);
     // Who waits was told a time that may no longer hold.

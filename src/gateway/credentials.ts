@@ -1,3 +1,4 @@
+import { deepEqual } from '../config/deep-equal.ts';
 import type { AccountSettings, CredentialSettings, Settings } from '../config/model.ts';
 import { apiKeyCredential } from '../upstream/credentials/api-key.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
@@ -5,7 +6,6 @@ import { requestLogin } from '../upstream/credentials/login-request.ts';
 import { type Credential, type CredentialPool, createCredentialPool } from '../upstream/credentials/pool.ts';
 import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { SharedDependencies } from './dependencies.ts';
-import { same } from './same.ts';
 
 /** A credential of an account with the settings it was made from. */
 export interface AccountCredential {
@@ -26,7 +26,7 @@ export function createCredentials(
   return [...settings.accounts.values()].flatMap((account) =>
     account.credentials.map(
       (each) =>
-        known.find((other) => other.account === account.id && same(other.settings, each)) ?? {
+        known.find((other) => other.account === account.id && deepEqual(other.settings, each)) ?? {
           account: account.id,
           settings: each,
           credential: credentialOf(lasting, account, each),

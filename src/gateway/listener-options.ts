@@ -2,7 +2,6 @@ import type { Settings } from '../config/model.ts';
 import type { EdgeTls } from '../edge/port-server.ts';
 import type { Log } from '../ports.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { same } from './same.ts';
 
 const PORTS = ['traffic', 'admin'] as const;
 
@@ -26,14 +25,4 @@ export function listenerOptions(parts: {
     },
   });
   return { traffic: of('traffic'), admin: of('admin') };
-}
-
-/** Which certificates are in use from now on, where they are others than before. */
-export function tellCertificates(log: Log, before: Settings | null, now: Settings): void {
-  for (const port of PORTS) {
-    const certificate = now.listen[port].tls?.certificate;
-    if (certificate === undefined || same(certificate, before?.listen[port].tls?.certificate)) continue;
-    const { names, notAfterMs, fingerprint } = certificate;
-    log.info({ port, names, until: new Date(notAfterMs).toISOString(), fingerprint }, 'certificate in use');
-  }
 }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { renderProblems } from '../../src/config/load.ts';
 import type { Settings } from '../../src/config/model.ts';
-import { FIXED, fitted } from '../../src/gateway/fixed.ts';
+import { applicable, RESTART_ONLY } from '../../src/reload/restart-only.ts';
 import { type Chart, CI, type CiFile, chart, type Manifest, readChart } from '../support/helm.ts';
 import { gatewayPod, loadedFrom, OTHERS } from '../support/releases.ts';
 
@@ -124,8 +124,8 @@ describe('pods are restarted by what they can not take over while they run', () 
   test.each(fixed)('%s', async (options, file, values) => {
     const before = await built.manifests(file);
     const after = await built.manifests(file, values);
-    const { kept } = fitted(await settingsOf(before, file), await settingsOf(after, file));
-    expect(kept).toEqual(options.split(' '));
+    const { needsRestart } = applicable(await settingsOf(before, file), await settingsOf(after, file));
+    expect(needsRestart).toEqual(options.split(' '));
     expect(gatewayPod(after).meta.annotations).not.toEqual(gatewayPod(before).meta.annotations);
   });
 
@@ -147,7 +147,7 @@ describe('pods are restarted by what they can not take over while they run', () 
   test.each(reloaded)('and not by %s', async (_, file, values) => {
     const before = await built.manifests(file);
     const after = await built.manifests(file, values);
-    expect(fitted(await settingsOf(before, file), await settingsOf(after, file)).kept).toEqual([]);
+    expect(applicable(await settingsOf(before, file), await settingsOf(after, file)).needsRestart).toEqual([]);
     expect(gatewayPod(after).spec).toEqual(gatewayPod(before).spec);
     expect(gatewayPod(after).meta).toEqual(gatewayPod(before).meta);
     expect(after).not.toEqual(before);
@@ -161,6 +161,6 @@ describe('pods are restarted by what they can not take over while they run', () 
 
   test('none of the options that the gateway keeps is left out above', () => {
     const covered = new Set(fixed.flatMap(([options]) => options.split(' ')));
-    expect(FIXED.map(([option]) => option).filter((option) => !covered.has(option))).toEqual([]);
+    expect(RESTART_ONLY.map(([option]) => option).filter((option) => !covered.has(option))).toEqual([]);
   });
 });

@@ -161,27 +161,6 @@ describe('a change of the files is taken over by itself', () => {
     expect(await running.status(BILLING_KEY)).toBe(200);
   });
 
-  test('also where there are so many tenants that a thread of its own loads them; a bad one is refused there too', async () => {
-    const crowd = (keys: readonly string[]) => ({
-      ...WATCHED,
-      tenants: {
-        ...Object.fromEntries(
-          Array.from({ length: 600 }, (_, i) => [`t${i}`, { keys: [{ id: 'k', sha256: sha256(`${i}`) }] }]),
-        ),
-        billing: { ...TENANTS.billing, keys: keys.map((key) => ({ id: key.slice(-5), sha256: sha256(key) })) },
-      },
-    });
-    await using running = await served(crowd([BILLING_KEY]));
-    await change(running, crowd([NEW_KEY]));
-    await counts(running, { ok: 2, refused: 0 });
-    expect([await running.status(BILLING_KEY), await running.status(NEW_KEY)]).toEqual([401, 200]);
-    await change(running, { ...crowd([BILLING_KEY]), limits: { bdy: '1KiB' } });
-    await counts(running, { ok: 2, refused: 1 });
-    expect(await running.status(NEW_KEY)).toBe(200);
-    const [refusal] = await logged(running, 'the new configuration is refused; the old one stays');
-    expect(refusal!['problems']).toEqual(['gateway.yaml:1: limits.bdy: unknown option; did you mean "body"?']);
-  });
-
   test('a credential in a file of its own is changed with the file', async () => {
     const credentials = [{ id: 'primary', apiKey: '${file:secret}' }];
     const more = { ...WATCHED, accounts: { main: { quota: { burst: 200 }, credentials } } };

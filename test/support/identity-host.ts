@@ -7,7 +7,7 @@ import type { Credential, CredentialValue, Grant } from '../../src/upstream/cred
 export const quiet = new Proxy({}, { get: () => () => {} }) as Log & Meter;
 
 export interface IdentityHost {
-  /** One for each login that was sent; a test calls it with the response. */
+  /** Has a function for each login that was sent; a test calls it with the response. */
   readonly logins: ((outcome: LoginOutcome) => void)[];
   readonly credential: Credential;
   /** Asks for a value, and responds to the login that this needs. */

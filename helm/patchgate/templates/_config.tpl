@@ -45,7 +45,7 @@ clientCaFile: {{ include "patchgate.tlsPath" . }}-callers/ca.crt
 {{- end -}}
 
 {{/*
-What a running gateway keeps until it is restarted: FIXED in src/gateway/fixed.ts; a test holds the two together. A longer timeout
+Options that only a restart can change: RESTART_ONLY in src/reload/restart-only.ts; a test compares the two. A longer timeout
 than the longest before is one of them where there is Redis.
 */}}
 {{- define "patchgate.fixed" -}}

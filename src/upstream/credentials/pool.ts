@@ -61,7 +61,7 @@ export function createCredentialPool(credentials: readonly Credential[]): Creden
         if (used.length >= 2) continue;
         const grant = await traced(trace, 'credential', credential.grant());
         if (grant.kind === 'none') {
-          // `throttled` and `unreachable` pass by themselves, so the caller is told of these rather than of `rejected`.
+          // `throttled` and `unreachable` pass by themselves, so they are better reasons for the caller than `rejected`.
           if (refusal.why === 'rejected') refusal = grant;
         } else if (used.every(({ generation }) => generation !== grant.value.generation)) return grant;
       }

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/model.ts';
 import { Secret } from '../secret.ts';
-import { bounded, changesBetween } from './changes.ts';
-import { fitted } from './fixed.ts';
+import { applicable } from './restart-only.ts';
+import { bounded, settingsDiff } from './settings-diff.ts';
 
 const hash = (digit: string) => digit.repeat(64);
 const BASE = {
@@ -50,7 +50,7 @@ function leaves(value: unknown, path: readonly string[] = []): string[][] {
   return entries.flatMap(([key, each]) => leaves(each, [...path, String(key)]));
 }
 
-describe('what a reload says of itself', () => {
+describe('the report of a reload', () => {
   test('names tenants, keys, permissions and quotas, accounts and credentials, and options; and no secret', async () => {
     const before = await settingsOf(BASE);
     const after = await settingsOf({
@@ -78,7 +78,7 @@ describe('what a reload says of itself', () => {
         newcomer: { disabled: true },
       },
     });
-    const changed = changesBetween(before, after);
+    const changed = settingsDiff(before, after);
     expect(changed).toEqual([
       'account main: quota.ceiling 200 → 190, credential first changed, credential spare added',
       'tenant reader removed',
@@ -88,10 +88,10 @@ describe('what a reload says of itself', () => {
       'limits.body changed',
     ]);
     expect(changed.join()).not.toMatch(/canary|aaaa|dddd/);
-    expect(changesBetween(before, await settingsOf(BASE))).toEqual([]);
+    expect(settingsDiff(before, await settingsOf(BASE))).toEqual([]);
   });
 
-  test('whatever is another value is named, as changed or as waiting for a restart', async () => {
+  test('names every value that is another one, as changed or as waiting for a restart', async () => {
     const loaded = await settingsOf(BASE);
     const { traffic, admin, ...listen } = loaded.listen;
     const settings: Settings = {
@@ -102,8 +102,8 @@ describe('what a reload says of itself', () => {
     expect(named.length).toBeGreaterThan(60);
     const unnamed = named.filter((path) => {
       const next = altered(settings, path) as Settings;
-      const { kept, settings: inForce } = fitted(settings, next);
-      return kept.length === 0 && changesBetween(settings, inForce).length === 0;
+      const { needsRestart, settings: inForce } = applicable(settings, next);
+      return needsRestart.length === 0 && settingsDiff(settings, inForce).length === 0;
     });
     expect(unnamed).toEqual([]);
   });

@@ -5,9 +5,8 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { writeConfigMap } from '../../test/support/config-map.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { type Clock, systemClock } from '../clock.ts';
-import type { WatchDirectory } from './directories.ts';
-import { lookAgain, recordingReader, type Seen } from './seen.ts';
-import { watchFiles } from './watch.ts';
+import { contentsNow, type FileContents, recordingReader } from './reloader.ts';
+import { type WatchDirectory, watchFiles } from './watch.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -17,7 +16,7 @@ afterEach(async () => {
 interface Options {
   readonly paths: (folder: string) => string[];
   readonly prepare: (folder: string) => Promise<unknown>;
-  /** Long by default: what is seen within a test has been told by an event. */
+  /** Long by default: a change that is found within a test was found by an event. */
   readonly pollMs?: number | null;
   readonly watchDirectory?: WatchDirectory;
   readonly clock?: Clock;
@@ -33,18 +32,18 @@ async function watching(options: Options) {
   const paths = options.paths(folder);
   const loads: string[] = [];
   const warnings: { fields: Record<string, unknown>; message: string }[] = [];
-  let seen: Seen = new Map();
+  let files: FileContents = new Map();
   let pollMs = options.pollMs === undefined ? 3_600_000 : options.pollMs;
   const read = async (): Promise<string> => {
     const reader = recordingReader();
     const texts = await Promise.all(paths.map((path) => reader.readFile(path).catch(() => 'missing')));
-    seen = reader.seen;
+    files = reader.files;
     return texts.join(' ');
   };
   await read();
   const note = (fields: Record<string, unknown>, message: string) => void warnings.push({ fields, message });
   const watch = watchFiles({
-    seen: () => seen,
+    files: () => files,
     pollMs: () => pollMs,
     reload: async () => void loads.push(await read()),
     clock: options.clock ?? systemClock,
@@ -59,7 +58,6 @@ async function watching(options: Options) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   };
-  // Nothing is told before the kernel watches: a change that is loaded proves that it does.
   return {
     ...{ folder, loads, warnings, watch, loaded },
     at: (name: string) => join(folder, name),
@@ -197,12 +195,12 @@ describe('nothing is loaded', () => {
   });
 });
 
-describe('where the kernel can not watch', () => {
+describe('where the kernel cannot watch', () => {
   const refuse: WatchDirectory = () => {
     throw Object.assign(new Error('no watches left'), { code: 'ENOSPC' });
   };
 
-  test('the log says so once, with the reason, and the files are looked at every poll', async () => {
+  test('the log says so once, with the reason, and each poll reads the files', async () => {
     const { at, loaded, warnings, folder } = await single({ watchDirectory: refuse, pollMs: 50 });
     for (const text of ['two', 'three']) {
       await writeFile(at('gateway.yaml'), text);
@@ -211,12 +209,12 @@ describe('where the kernel can not watch', () => {
     expect(warnings).toEqual([
       {
         fields: { directory: folder, reason: 'ENOSPC' },
-        message: 'can not be watched: its files are looked at every reload.poll instead',
+        message: 'directory cannot be watched; reload.poll finds its changes',
       },
     ]);
   });
 
-  test('or tells of nothing, as a network file system, the poll finds out', async () => {
+  test('or reports nothing, as a network file system, the poll finds the change', async () => {
     const silent: WatchDirectory = () => ({ close: () => {} });
     const { at, loaded, warnings } = await single({ watchDirectory: silent, pollMs: 50 });
     await writeFile(at('gateway.yaml'), 'two');
@@ -242,7 +240,7 @@ describe('where the kernel can not watch', () => {
 
 test('a pipe that was read once is not read again', async () => {
   expect(
-    await lookAgain(
+    await contentsNow(
       new Map([
         ['/dev/stdin', 'as it was'],
         ['/nowhere/at/all', 'x'],

@@ -1,8 +1,8 @@
+import { deepEqual } from '../config/deep-equal.ts';
 import { showDuration } from '../config/fields.ts';
 import type { AccountSettings, Settings, TenantSettings } from '../config/model.ts';
-import { same } from './same.ts';
 
-/** Options that can change while the gateway runs, besides accounts, upstreams and tenants. */
+/** Options that a reload can change, besides accounts, upstreams and tenants. */
 const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
   ['listen.traffic.tls', ({ listen }) => listen.traffic.tls],
   ['listen.admin.tls', ({ listen }) => listen.admin.tls],
@@ -24,28 +24,28 @@ const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => u
   ['log.level', ({ log }) => log.level],
 ];
 
-/** What a person reads at night, and no more; the rest is counted. */
-const MOST_LINES = 30;
-const LONGEST_LINE = 300;
+/** As much as a person reads; further lines are counted. */
+const MAX_LINES = 30;
+const MAX_LINE_LENGTH = 300;
 
 /**
- * What is different between two settings, a line for each tenant, account, upstream and option, for the log and for whoever
- * asked. Names and the numbers of quotas, and no other value: whatever else is there may be a secret, or as long as it likes.
+ * The differences between two settings, a line for each tenant, account, upstream and option. Lines have names and the numbers
+ * of quotas. They have no other value, because any other may be a secret or very long.
  */
-export function changesBetween(before: Settings, after: Settings): string[] {
+export function settingsDiff(before: Settings, after: Settings): string[] {
   return [
     ...ofEach('account', before.accounts, after.accounts, accountChanges),
     ...ofEach('upstream', before.upstreams, after.upstreams, () => []),
     ...ofEach('tenant', before.tenants, after.tenants, tenantChanges),
-    ...OPTIONS.filter(([, of]) => !same(of(before), of(after))).map(([option]) => `${option} changed`),
+    ...OPTIONS.filter(([, of]) => !deepEqual(of(before), of(after))).map(([option]) => `${option} changed`),
   ];
 }
 
-/** As many lines, and as much of each, as a log line or an answer should carry. */
+/** At most 30 lines of 300 characters, and a last one that counts the others. */
 export function bounded(lines: readonly string[]): string[] {
   const shown = lines
-    .slice(0, MOST_LINES)
-    .map((line) => (line.length > LONGEST_LINE ? `${line.slice(0, LONGEST_LINE - 1)}…` : line));
+    .slice(0, MAX_LINES)
+    .map((line) => (line.length > MAX_LINE_LENGTH ? `${line.slice(0, MAX_LINE_LENGTH - 1)}…` : line));
   const left = lines.length - shown.length;
   return left === 0 ? shown : [...shown, `and ${left} more`];
 }
@@ -61,7 +61,7 @@ function ofEach<T>(
   for (const [id, is] of after) {
     const was = before.get(id);
     if (was === undefined) lines.push(`${kind} ${id} added`);
-    else if (!same(was, is)) {
+    else if (!deepEqual(was, is)) {
       const what = changes(was, is);
       lines.push(what.length > 0 ? `${kind} ${id}: ${what.join(', ')}` : `${kind} ${id} changed`);
     }
@@ -74,7 +74,7 @@ function tenantChanges(was: TenantSettings, is: TenantSettings): string[] {
     ...(was.account === is.account ? [] : [`account ${was.account} → ${is.account}`]),
     ...(was.disabled === is.disabled ? [] : [is.disabled ? 'disabled' : 'enabled']),
     ...listChanges('key', was.keys, is.keys),
-    ...(same(was.allow, is.allow) ? [] : ['allow']),
+    ...(deepEqual(was.allow, is.allow) ? [] : ['allow']),
     ...numberChanges(was.quota, is.quota),
   ];
 }
@@ -86,7 +86,7 @@ function accountChanges(was: AccountSettings, is: AccountSettings): string[] {
 function listChanges<T extends { readonly id: string }>(kind: string, was: readonly T[], is: readonly T[]): string[] {
   const byId = (list: readonly T[]) => new Map(list.map((each) => [each.id, each]));
   const lines = ofEach(kind, byId(was), byId(is), () => []);
-  return lines.length === 0 && !same(was, is) ? [`order of ${kind}s`] : lines;
+  return lines.length === 0 && !deepEqual(was, is) ? [`order of ${kind}s`] : lines;
 }
 
 function numberChanges(was: object, is: object): string[] {

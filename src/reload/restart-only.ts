@@ -1,8 +1,11 @@
+import { deepEqual } from '../config/deep-equal.ts';
 import type { Settings, TlsSettings, UpstreamSettings } from '../config/model.ts';
-import { same } from './same.ts';
 
-/** What was opened at the start and holds connections, counts or answers: it can not be another one while they last. */
-export const FIXED: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
+/**
+ * Options of what is opened at the start and holds connections, counts or cached responses. The chart replaces pods for these:
+ * `patchgate.fixed` in helm/patchgate/templates/_config.tpl, held together with this list by test/deploy/helm-config.test.ts.
+ */
+export const RESTART_ONLY: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
   ['listen.traffic.host', ({ listen }) => listen.traffic.host],
   ['listen.traffic.port', ({ listen }) => listen.traffic.port],
   ['listen.admin.host', ({ listen }) => listen.admin.host],
@@ -27,23 +30,17 @@ export const FIXED: readonly (readonly [option: string, of: (settings: Settings)
   ['limits.requestsPerSecond', ({ limits }) => limits.requestsPerSecond],
 ];
 
-export interface Fitted {
-  /** What can be in force now. */
+export interface Applicable {
+  /** New settings, with the old value of each option that only a restart can change. */
   readonly settings: Settings;
-  /** Options that keep their old value until a restart. */
-  readonly kept: readonly string[];
+  /** The names of options that keep their old value for that reason. */
+  readonly needsRestart: readonly string[];
 }
 
-/** New settings as far as a process that was opened with others can take them over. */
-export function fitted(opened: Settings, next: Settings): Fitted {
-  const { upstreams, kept } = upstreamsOf(opened, next);
-  const {
-    headersBytes,
-    headersTimeoutMs,
-    idleTimeoutMs,
-    failedAuth: failedKeys,
-    requestsPerSecond: flood,
-  } = opened.limits;
+/** New settings, as far as a process that was opened with other ones can apply them. */
+export function applicable(opened: Settings, next: Settings): Applicable {
+  const { upstreams, tooLong } = upstreamsOf(opened, next);
+  const { headersBytes, headersTimeoutMs, idleTimeoutMs, failedAuth, requestsPerSecond } = opened.limits;
   const settings: Settings = {
     ...next,
     listen: {
@@ -60,37 +57,30 @@ export function fitted(opened: Settings, next: Settings): Fitted {
     cache: { ...next.cache, memoryBytes: opened.cache.memoryBytes, shared: opened.cache.shared },
     idempotency: { ...opened.idempotency, maxResponseBytes: next.idempotency.maxResponseBytes },
     tracing: { ...next.tracing, exporter: opened.tracing.exporter },
-    limits: {
-      ...next.limits,
-      headersBytes,
-      headersTimeoutMs,
-      idleTimeoutMs,
-      failedAuth: failedKeys,
-      requestsPerSecond: flood,
-    },
+    limits: { ...next.limits, headersBytes, headersTimeoutMs, idleTimeoutMs, failedAuth, requestsPerSecond },
   };
-  const fixed = FIXED.filter(([, of]) => !same(of(opened), of(next))).map(([option]) => option);
-  return { settings, kept: [...fixed, ...kept] };
+  const changed = RESTART_ONLY.filter(([, of]) => !deepEqual(of(opened), of(next))).map(([option]) => option);
+  return { settings, needsRestart: [...changed, ...tooLong] };
 }
 
-/** Certificates can be exchanged on a port that is open; what it asks of callers, and whether it speaks TLS, can not. */
+/** An open port can get another certificate. Whether it speaks TLS, and asks for client certificates, stays. */
 function tlsOf(opened: TlsSettings | null, next: TlsSettings | null): TlsSettings | null {
   if (opened === null || next === null) return opened;
   return { ...next, clientAuth: opened.clientAuth, clientCa: next.clientCa ?? opened.clientCa };
 }
 
 /**
- * The other replicas were told how long a request of this one can be under way, and count on it when this one falls silent:
- * a longer timeout would let requests arrive that they no longer reckon with.
+ * Other replicas know how long a request of this one can be under way, and rely on it when this one falls silent. With a
+ * longer timeout, requests could arrive after they have stopped counting them.
  */
 function upstreamsOf(opened: Settings, next: Settings) {
-  if (opened.redis === null) return { upstreams: next.upstreams, kept: [] };
+  if (opened.redis === null) return { upstreams: next.upstreams, tooLong: [] };
   const longestMs = Math.max(...[...opened.upstreams.values()].map(({ timeoutMs }) => timeoutMs));
-  const kept: string[] = [];
+  const tooLong: string[] = [];
   const upstreams = new Map<string, UpstreamSettings>();
   for (const [id, upstream] of next.upstreams) {
-    if (upstream.timeoutMs > longestMs) kept.push(`upstreams.${id}.timeout`);
+    if (upstream.timeoutMs > longestMs) tooLong.push(`upstreams.${id}.timeout`);
     upstreams.set(id, { ...upstream, timeoutMs: Math.min(upstream.timeoutMs, longestMs) });
   }
-  return { upstreams, kept };
+  return { upstreams, tooLong };
 }

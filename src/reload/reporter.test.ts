@@ -3,7 +3,7 @@ import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Log } from '../ports.ts';
 import { createRedactor } from '../telemetry/redact.ts';
-import { createLoads } from './loads.ts';
+import { createReloadReporter } from './reporter.ts';
 
 const settings = (revision: string): Settings =>
   ({
@@ -12,7 +12,7 @@ const settings = (revision: string): Settings =>
     ...{ cache: {}, idempotency: {}, limits: {}, drain: {}, reload: {}, tracing: {}, log: {} },
   }) as unknown as Settings;
 
-function teller() {
+function reporting() {
   const told: string[] = [];
   const note =
     (level: string) =>
@@ -21,25 +21,25 @@ function teller() {
   const log: Log = { debug: note('debug'), info: note('info'), warn: note('warn'), error: note('error') };
   const redactor = createRedactor();
   redactor.add('fake-secret');
-  const loads = createLoads({
+  const reporter = createReloadReporter({
     ...{ clock: new ManualClock(0), log, redactor },
     meter: { configLoaded: (outcome, at) => void told.push(`counted ${outcome} ${at}`) },
     status: { loaded: (problems) => void told.push(`status ${problems?.join() ?? 'ok'}`) },
     events: { push: () => void told.push('page'), restart: () => void told.push('page anew') },
   });
-  return { loads, told };
+  return { reporter, told };
 }
 
 describe('a load', () => {
   const [before, next] = [settings('one'), settings('two')];
 
   test('that took effect is counted, shown, logged with what changed and what waits, and answered', () => {
-    const { loads, told } = teller();
-    expect(loads.needsRestart()).toEqual([]);
-    const outcome = loads.took(next, { settings: next, kept: ['redis'] }, before);
+    const { reporter, told } = reporting();
+    expect(reporter.needsRestart()).toEqual([]);
+    const outcome = reporter.accepted(next, { settings: next, needsRestart: ['redis'] }, before);
     const changed = ['listen.admin.token changed'];
     expect(outcome).toEqual({ ok: true, revision: 'two', changed, needsRestart: ['redis'] });
-    expect(loads.needsRestart()).toEqual(['redis']);
+    expect(reporter.needsRestart()).toEqual(['redis']);
     expect(told).toEqual([
       'counted ok 0',
       'counted ok 0',
@@ -51,17 +51,17 @@ describe('a load', () => {
   });
 
   test('that was refused is counted, shown, logged and answered, bounded and without secrets; what waits goes on waiting', () => {
-    const { loads, told } = teller();
-    loads.took(next, { settings: next, kept: ['redis'] }, before);
+    const { reporter, told } = reporting();
+    reporter.accepted(next, { settings: next, needsRestart: ['redis'] }, before);
     told.length = 0;
     const problems = ['line 3: fake-secret is no port', ...Array.from({ length: 99 }, (_, i) => `line ${i + 4}`)];
-    const outcome = loads.refused(problems);
+    const outcome = reporter.refused(problems);
     if (outcome.ok) throw new Error('taken');
     expect(outcome.problems).toHaveLength(31);
     expect(outcome.problems[0]).not.toContain('fake-secret');
     expect(told.slice(0, 1)).toEqual(['counted refused 0']);
     expect(told).toContain('page');
     expect(told.filter((line) => line.startsWith('error'))).toHaveLength(1);
-    expect(loads.needsRestart()).toEqual(['redis']);
+    expect(reporter.needsRestart()).toEqual(['redis']);
   });
 });

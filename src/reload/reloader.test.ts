@@ -2,9 +2,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type Reading, readHere } from '../config/reading.ts';
+import { type Loaded, loadSettings } from '../config/load.ts';
+import type { ReadFile } from '../config/substitute.ts';
 import { createGateway } from '../gateway.ts';
-import { createReloader } from './reload.ts';
+import { createReloader } from './reloader.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -29,11 +30,11 @@ async function reloading() {
   let gated = false;
   let loads = 0;
   let fails = false;
-  const load = async (): Promise<Reading> => {
+  const load = async (readFile: ReadFile): Promise<Loaded> => {
     loads += 1;
     if (gated) await new Promise<void>((resolve) => gates.push(resolve));
     if (fails) throw new Error('a fault of our own');
-    return readHere({ path, env: {} });
+    return loadSettings({ path, env: {}, readFile });
   };
   const reloader = createReloader(load);
   const first = await reloader.first();
@@ -59,7 +60,7 @@ async function reloading() {
 }
 
 describe('a reload', () => {
-  test('is one at a time, and whoever asks meanwhile hears of one that began after', async () => {
+  test('is one at a time, and all calls meanwhile get the outcome of one that began after them', async () => {
     const { reloader, gateway, write, open, gate, loads } = await reloading();
     await reloader.attach(gateway, () => {});
     gate();
@@ -105,11 +106,11 @@ describe('a reload', () => {
 test('files that are swapped while they are read are read again', async () => {
   const { path } = await reloading();
   let swaps = 0;
-  const reloader = createReloader(async () => {
-    const reading = await readHere({ path, env: {} });
+  const reloader = createReloader(async (readFile) => {
+    const loaded = await loadSettings({ path, env: {}, readFile });
     swaps += 1;
     if (swaps === 1) await writeFile(path, config('3s'));
-    return reading;
+    return loaded;
   });
   const loaded = await reloader.first();
   expect([swaps, loaded.ok && loaded.settings.drain.delayMs]).toEqual([2, 3_000]);

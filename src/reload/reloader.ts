@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto';
+import { readFile as readFromDisk, stat } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { type Loaded, renderProblems } from '../config/load.ts';
+import type { Settings } from '../config/model.ts';
+import { type ReadFile, reasonOf } from '../config/substitute.ts';
+import type { ReloadOutcome } from '../edge/reload.ts';
+import type { Log } from '../ports.ts';
+
+/** The part of a gateway that takes the settings of a load. */
+export interface Reloadable {
+  readonly log: Log;
+  reload(settings: Settings): ReloadOutcome;
+  refuseReload(problems: readonly string[]): ReloadOutcome;
+}
+
+export interface Reloader {
+  /** The first load, from which the gateway is made. */
+  first(): Promise<Loaded>;
+  /** Reloads go to this gateway from now on; one that was asked for earlier happens now. `after` is called after each. */
+  attach(gateway: Reloadable, after: () => void): Promise<void>;
+  /** Loads again. The outcome is that of a load which began after the call. Never throws. */
+  reload(): Promise<ReloadOutcome>;
+  /** The files that the latest load has read, whether it was accepted or not. */
+  files(): FileContents;
+  /** The result of the latest accepted load. */
+  latest(): Settings | null;
+}
+
+/** By path: a digest of the content, or the reason why the file could not be read. No secret can be derived from it. */
+export type FileContents = ReadonlyMap<string, string>;
+
+/** A file that is replaced while it is read is read again, but not for ever: the watch finds later changes. */
+const MAX_READS = 3;
+
+/**
+ * Loads run one at a time. All calls during a load share the next one.
+ *
+ * @param load loads the configuration, and reads every file by the function it is given
+ */
+export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>): Reloader {
+  let files: FileContents = new Map();
+  let latest: Settings | null = null;
+  let target: { readonly gateway: Reloadable; readonly after: () => void } | null = null;
+  let attached: () => void = () => {};
+  /** The load under way. Until a gateway is attached, none is. */
+  let running: Promise<unknown> = new Promise<void>((resolve) => {
+    attached = resolve;
+  });
+  let next: Promise<ReloadOutcome> | null = null;
+
+  /** All files as they were at one moment, as far as that can be had. */
+  const loadConsistent = async (): Promise<Loaded> => {
+    for (let reads = 1; ; reads++) {
+      const reader = recordingReader();
+      const loaded = await load(reader.readFile).catch(async (error: unknown) => {
+        // Without this the watch would take the state of the files for a change, and load it again and again.
+        files = await contentsNow(files);
+        throw error;
+      });
+      if (reads < MAX_READS && !isDeepStrictEqual(reader.files, await contentsNow(reader.files))) continue;
+      files = reader.files;
+      if (loaded.ok) latest = loaded.settings;
+      return loaded;
+    }
+  };
+
+  const once = async (): Promise<ReloadOutcome> => {
+    if (target === null) throw new Error('no gateway to reload');
+    const { gateway, after } = target;
+    try {
+      return apply(gateway, await loadConsistent());
+    } catch (error) {
+      // A fault of the gateway itself must not end a process that serves.
+      gateway.log.error({ err: error }, 'reload failed');
+      return gateway.refuseReload(['the gateway itself failed at it: see its log']);
+    } finally {
+      after();
+    }
+  };
+
+  return {
+    first: loadConsistent,
+    reload() {
+      next ??= running.then(() => {
+        next = null;
+        const outcome = once();
+        running = outcome;
+        return outcome;
+      });
+      return next;
+    },
+    async attach(gateway, after) {
+      target = { gateway, after };
+      attached();
+      await next;
+    },
+    files: () => files,
+    latest: () => latest,
+  };
+}
+
+function apply(gateway: Reloadable, loaded: Loaded): ReloadOutcome {
+  // Without the last line, which counts the problems.
+  if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1));
+  for (const warning of loaded.warnings) gateway.log.warn({}, warning);
+  return gateway.reload(loaded.settings);
+}
+
+/** Reads each file once, so that one load sees it in one state, and records its content. */
+export function recordingReader(): { readonly readFile: ReadFile; readonly files: FileContents } {
+  const files = new Map<string, string>();
+  const texts = new Map<string, Promise<string>>();
+  const read = async (path: string): Promise<string> => {
+    try {
+      const text = await readFromDisk(path, 'utf8');
+      files.set(path, digestOf(text));
+      return text;
+    } catch (error) {
+      files.set(path, reasonOf(error));
+      throw error;
+    }
+  };
+  return {
+    files,
+    readFile(path) {
+      const text = texts.get(path) ?? read(path);
+      texts.set(path, text);
+      return text;
+    },
+  };
+}
+
+/** The same files as they are now. A pipe can be read only once, so what is no plain file counts as unchanged. */
+export async function contentsNow(before: FileContents): Promise<FileContents> {
+  const contents = [...before].map(async ([path, content]) => {
+    try {
+      return [path, (await stat(path)).isFile() ? digestOf(await readFromDisk(path, 'utf8')) : content] as const;
+    } catch (error) {
+      return [path, reasonOf(error)] as const;
+    }
+  });
+  return new Map(await Promise.all(contents));
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64url');
+}
