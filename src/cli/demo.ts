@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { loadSettings, renderProblems } from '../config/load.ts';
-import { createGateway } from '../gateway.ts';
+import { createGateway } from '../gateway/gateway.ts';
 import { createSimulator } from '../simulator/simulator.ts';
 import { type Io, say } from './io.ts';
 import { readOptions, refusePositionals } from './options.ts';

@@ -1,6 +1,6 @@
 import { systemClock } from '../clock.ts';
 import { loadSettings, renderProblems } from '../config/load.ts';
-import type { Gateway } from '../gateway.ts';
+import type { Gateway } from '../gateway/gateway.ts';
 import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import { logConsole } from '../telemetry/console.ts';
@@ -34,7 +34,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
     return 1;
   }
   // Only now: it takes most of the time of a start, in which SIGHUP would end the process and a mistake in a file would wait.
-  const { createGateway } = await import('../gateway.ts');
+  const { createGateway } = await import('../gateway/gateway.ts');
   const gateway = createGateway({ settings: loaded.settings, reload: reloader.reload });
   logConsole(gateway.log);
   for (const warning of loaded.warnings) gateway.log.warn({}, warning);

@@ -7,9 +7,9 @@ import type { EdgeTls, PortTls } from '../edge/port-server.ts';
 import { closeServer } from '../edge/ports.ts';
 import type { ReloadOutcome } from '../edge/reload.ts';
 import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
+import { purgeCache } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
-import { purgeCache } from './purge.ts';
 import { createStatus } from './status.ts';
 
 export interface AdminPortOptions {

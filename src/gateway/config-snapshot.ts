@@ -1,15 +1,18 @@
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
+import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.ts';
+import { deepEqual } from '../config/deep-equal.ts';
 import type { Settings } from '../config/model.ts';
 import type { Handler, RequestContext } from '../context.ts';
 import { clientAddressOf, schemeOf } from '../edge/client-address.ts';
 import { whoami } from '../edge/whoami.ts';
 import { announceQuota } from '../quota/fields.ts';
+import type { LedgerPlan } from '../quota/ledger.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
 import type { Dependencies, SharedDependencies } from './dependencies.ts';
-import { keyStoreOf } from './derive.ts';
 import { createPipeline } from './pipeline.ts';
+import { planOf } from './quota-backend.ts';
 
-/** All that follows from one configuration. A reload draws a new one; requests in flight end with the one they began with. */
+/** The settings in force and everything built from them. A request ends with the snapshot it began with. */
 export interface ConfigSnapshot {
   readonly dependencies: Dependencies;
   readonly pipeline: Handler<RequestContext>;
@@ -17,52 +20,135 @@ export interface ConfigSnapshot {
   readonly clientAddress: ReturnType<typeof clientAddressOf>;
   readonly scheme: ReturnType<typeof schemeOf>;
   readonly credentials: readonly AccountCredential[];
-  /** Requests, and work in the background, whose outcome is not there yet. What is streamed after that needs nothing of the generation. */
+  /** Requests without a result, and background work. A response that is still being streamed needs no snapshot. */
   inUse(): number;
 }
 
-/** @param onIdle nothing is in use any more, for now */
-export function createSnapshot(
-  lasting: SharedDependencies,
+export interface ConfigSnapshots {
+  /** The snapshot in force. */
+  current(): ConfigSnapshot;
+  /** Puts settings in force for all requests from now on. Nothing has changed if it throws. */
+  replace(settings: Settings): void;
+  /** Resolves when no request is without a result, including writes whose caller has disconnected. */
+  idle(): Promise<void>;
+  /** Ends the credentials of all snapshots. */
+  close(): void;
+}
+
+/**
+ * Holds the snapshot in force, and older ones while requests use them. Tenants, accounts and credentials that a reload
+ * removed are released when the last request that may need them has ended.
+ */
+export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
+  const { ledger, metrics, redactor, log, room, upstreams } = shared;
+  let plan: LedgerPlan = planOf(first);
+  const whenIdle: (() => void)[] = [];
+  const create = (settings: Settings, before: readonly AccountCredential[]): ConfigSnapshot =>
+    createSnapshot(shared, settings, before, () => {
+      releaseUnused();
+      if (!inUse()) for (const resolve of whenIdle.splice(0)) resolve();
+    });
+  let current = create(first, []);
+  let older: readonly ConfigSnapshot[] = [];
+  const inUse = (): boolean => [current, ...older].some((each) => each.inUse() > 0);
+
+  const configureQuota = (next: LedgerPlan): void => {
+    if (deepEqual(next, plan)) return;
+    plan = next;
+    ledger.configure(next);
+    // The waiting times given to requests in the queue may no longer be right.
+    room.reconsider();
+  };
+  const releaseUnused = (): void => {
+    const unused = older.filter((each) => each.inUse() === 0);
+    if (unused.length === 0) return;
+    older = older.filter((each) => !unused.includes(each));
+    const kept = new Set([current, ...older].flatMap(({ credentials }) => credentials));
+    for (const each of new Set(unused.flatMap(({ credentials }) => credentials))) {
+      if (kept.has(each)) continue;
+      each.credential.close();
+      if (!isConfigured(current, each)) metrics.credentialGone(each.account, each.settings.id);
+    }
+    configureQuota(planOf(current.dependencies.settings, settingsOf(older)));
+  };
+
+  return {
+    current: () => current,
+    replace(settings) {
+      // First, because building the snapshot may already write to the log.
+      for (const secret of settings.secrets) redactor.add(secret.reveal());
+      const next = create(settings, current.credentials);
+      const stillUsed = [...older, current];
+      // The quota comes before the snapshot: no request may ask for a tenant that the quota does not know.
+      configureQuota(planOf(settings, settingsOf(stillUsed)));
+      upstreams.configure(settings.upstreams);
+      older = stillUsed;
+      current = next;
+      // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
+      room.dismiss();
+      log.setLevel(settings.log.level);
+      metrics.keepTenants(new Set(settings.tenants.keys()));
+      releaseUnused();
+    },
+    idle: () => (inUse() ? new Promise((resolve) => whenIdle.push(resolve)) : Promise.resolve()),
+    close() {
+      for (const { credentials } of [current, ...older]) for (const { credential } of credentials) credential.close();
+    },
+  };
+}
+
+/** @param onIdle called when the last use of the snapshot has ended, for now */
+function createSnapshot(
+  shared: SharedDependencies,
   settings: Settings,
   before: readonly AccountCredential[],
   onIdle: () => void,
 ): ConfigSnapshot {
-  const credentials = createCredentials(lasting, settings, before);
-  const parts: Dependencies = {
-    ...lasting,
+  const credentials = createCredentials(shared, settings, before);
+  const dependencies: Dependencies = {
+    ...shared,
     settings,
     keys: keyStoreOf(settings),
     credentials: poolsOf(settings, credentials),
   };
   let inUse = 0;
-  const leave = (): void => {
-    inUse -= 1;
-    if (inUse === 0) onIdle();
-  };
-  const counted =
-    (handler: Handler<RequestContext>): Handler<RequestContext> =>
-    (context) => {
-      const outcome = handler(context);
-      // What is answered at once was never in flight.
-      if (outcome instanceof Promise) {
-        inUse += 1;
-        outcome.then(leave, leave);
-      }
-      return outcome;
-    };
-  const inBackground = (work: Promise<unknown>): void => {
+  const track = <T>(work: Promise<T>): Promise<T> => {
     inUse += 1;
-    work.catch((error: unknown) => lasting.log.error({ err: error }, 'work in the background failed')).finally(leave);
+    return work.finally(() => {
+      inUse -= 1;
+      if (inUse === 0) onIdle();
+    });
   };
-  const own = announceQuota<RequestContext & Authenticated>(parts)(whoami(parts));
+  const background = (work: Promise<unknown>): void => {
+    track(work).catch((error: unknown) => shared.log.error({ err: error }, 'background work failed'));
+  };
+  const pipeline = createPipeline(dependencies, background);
   return {
-    dependencies: parts,
-    pipeline: counted(createPipeline(parts, inBackground)),
-    whoami: authenticate<RequestContext>(parts)(own),
+    dependencies,
+    pipeline: (context) => track(Promise.resolve(pipeline(context))),
+    whoami: authenticate<RequestContext>(dependencies)(
+      announceQuota<RequestContext & Authenticated>(dependencies)(whoami(dependencies)),
+    ),
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
     scheme: schemeOf(settings.listen.trustedProxies),
     credentials,
     inUse: () => inUse,
   };
+}
+
+function keyStoreOf(settings: Settings): KeyStore {
+  const entries = new Map<string, KeyEntry>();
+  for (const { id, account, disabled, allow, keys } of settings.tenants.values()) {
+    const tenant = { id, account, disabled, allow };
+    for (const key of keys) entries.set(key.sha256, { id: key.id, expiresAtMs: key.expiresAtMs, tenant });
+  }
+  return createKeyStore(entries);
+}
+
+function settingsOf(snapshots: readonly ConfigSnapshot[]): Settings[] {
+  return snapshots.map(({ dependencies }) => dependencies.settings);
+}
+
+function isConfigured({ credentials }: ConfigSnapshot, gone: AccountCredential): boolean {
+  return credentials.some(({ account, settings }) => account === gone.account && settings.id === gone.settings.id);
 }

@@ -7,7 +7,7 @@ import { type Credential, type CredentialPool, createCredentialPool } from '../u
 import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { SharedDependencies } from './dependencies.ts';
 
-/** A credential of an account with the settings it was made from. */
+/** A credential of an account, with the settings it was created from. */
 export interface AccountCredential {
   readonly account: string;
   readonly settings: CredentialSettings;
@@ -15,11 +15,11 @@ export interface AccountCredential {
 }
 
 /**
- * The credentials of all accounts. One of `known` with the same settings is taken over as it is: its login token lives on,
- * and so does the rest of a key that was rejected.
+ * The credentials of all accounts. A known credential with the same settings is reused: it keeps its login token, and the
+ * backoff of a rejected key goes on.
  */
 export function createCredentials(
-  lasting: SharedDependencies,
+  shared: SharedDependencies,
   settings: Settings,
   known: readonly AccountCredential[],
 ): readonly AccountCredential[] {
@@ -29,26 +29,20 @@ export function createCredentials(
         known.find((other) => other.account === account.id && deepEqual(other.settings, each)) ?? {
           account: account.id,
           settings: each,
-          credential: credentialOf(lasting, account, each),
+          credential: credentialOf(shared, account, each),
         },
     ),
   );
 }
 
-/** How they do, for metrics. */
-export function credentialsOf({ credentials }: { readonly credentials: readonly AccountCredential[] }) {
-  return credentials.map(({ account, settings, credential }) => ({
-    account,
-    id: settings.id,
-    failing: credential.failing(),
-  }));
-}
-
 /** By account, in order of preference. */
-export function poolsOf(settings: Settings, drawn: readonly AccountCredential[]): ReadonlyMap<string, CredentialPool> {
+export function poolsOf(
+  settings: Settings,
+  credentials: readonly AccountCredential[],
+): ReadonlyMap<string, CredentialPool> {
   return new Map(
     [...settings.accounts.keys()].map((id) => {
-      const own = drawn.filter(({ account }) => account === id);
+      const own = credentials.filter(({ account }) => account === id);
       return [id, createCredentialPool(own.map(({ credential }) => credential))];
     }),
   );

@@ -3,18 +3,16 @@ import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import { createWaitingRoom, type WaitingRoom } from '../quota/waiting.ts';
-import type { MetricSources } from '../telemetry/gauges.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
 import { createUpstreams } from '../upstream/upstreams.ts';
-import { type OpenCache, openCache } from './cache.ts';
+import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
-import { credentialsOf } from './credentials.ts';
 import type { SharedDependencies } from './dependencies.ts';
-import { certificatesOf, keyExpiriesOf, standingOf } from './derive.ts';
 import { openGuards } from './guards.ts';
-import { openQuotaBackend } from './quota-backend.ts';
+import { metricSources } from './metric-sources.ts';
+import { openQuotaBackend, standingOf } from './quota-backend.ts';
 import { openTracing, type Tracing } from './tracing.ts';
 
 export interface OpenDependenciesOptions {
@@ -31,7 +29,7 @@ export interface OpenDependenciesOptions {
 
 export interface OpenDependencies {
   readonly shared: SharedDependencies;
-  readonly cache: OpenCache;
+  readonly cache: CacheBackend;
   readonly tracing: Tracing;
 }
 
@@ -56,7 +54,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     standing: (tenant) => standingOf(current().dependencies.settings, tenant),
   });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
-  const cache = openCache({ ...common, memory });
+  const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, ledger, room, memory, cache },
     replays: cache.replays,
@@ -65,23 +63,4 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     ...openGuards({ ...common, redis: state.redis }),
   };
   return { shared, cache, tracing: openTracing({ ...common, version }) };
-}
-
-function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
-  const dependencies = () => current().dependencies;
-  const settings = () => dependencies().settings;
-  return {
-    accounts() {
-      const { ledger, room } = dependencies();
-      return [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) }));
-    },
-    cache: () => dependencies().memory.size(),
-    upstreams: () => dependencies().upstreams.statuses(),
-    keyExpiries: () => keyExpiriesOf(settings()),
-    credentials: () => credentialsOf(current()),
-    revision: () => settings().revision,
-    state: () => dependencies().state.status(),
-    certificates: () => certificatesOf(settings()),
-    logLinesDropped,
-  };
 }

@@ -16,7 +16,7 @@ import { concurrencyLimit, type WithPermit } from '../upstream/concurrency-limit
 import { proxy } from '../upstream/proxy.ts';
 import { bufferBody, type WithPayload } from '../upstream/request-body.ts';
 import { rewriteLinks } from '../upstream/rewrite-links.ts';
-import { cacheNamespace } from './cache-namespace.ts';
+import { cacheNamespace } from './cache-backend.ts';
 import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { Dependencies } from './dependencies.ts';
 

@@ -6,24 +6,24 @@ import { createRedisLedger } from '../adapters/redis/ledger.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Log, Meter } from '../ports.ts';
-import type { Ledger } from '../quota/ledger.ts';
+import type { AccountQuota, Ledger, LedgerPlan, TenantQuota } from '../quota/ledger.ts';
+import type { Standing } from '../quota/waiting.ts';
 import { LATE_ARRIVAL_MS } from './constants.ts';
-import { planOf } from './derive.ts';
 
-/** Where slots and tokens are counted: in this process, or in Redis for all replicas. */
+/** Slots and tokens are counted in this process, or in Redis for all replicas. */
 export interface QuotaBackend {
   readonly kind: 'embedded' | 'redis';
   readonly ledger: Ledger;
-  /** For the guards. */
+  /** For the abuse limits, which count in the same Redis. */
   readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;
-  /** Resolves when the first attempt to join the others is over; it goes on trying. */
+  /** Resolves when the first attempt to join the other replicas has ended; further attempts follow by themselves. */
   start(): Promise<void>;
-  /** Tells the others that this replica is gone, and closes. Bounded by the deadline of a command. */
+  /** Leaves the other replicas and closes. Bounded by the deadline of a command. */
   stop(): Promise<void>;
   status(): { readonly up: boolean; readonly fallback: boolean };
 }
 
-/** A request may take this long to be uploaded before it counts upstream. */
+/** Longest upload of a request body: the slot of a request without a response is freed after it. */
 const LONGEST_UPLOAD_MS = 300_000;
 
 export function openQuotaBackend(options: {
@@ -31,7 +31,7 @@ export function openQuotaBackend(options: {
   readonly clock: Clock;
   readonly meter: Meter;
   readonly log: Log;
-  /** What those who wait were told no longer holds. */
+  /** The waiting times given to requests in the queue may no longer be right. */
   readonly onChange: () => void;
 }): QuotaBackend {
   const { settings, clock, meter, log } = options;
@@ -75,8 +75,40 @@ export function openQuotaBackend(options: {
 }
 
 /**
- * The same after a restart, and no other's at the same time: a process that holds the port proves that the one before it is
- * gone, and takes over its place among the replicas.
+ * The quotas of all accounts and tenants.
+ *
+ * @param older settings that requests in flight still use. Their accounts and tenants stay known until those requests have
+ *   ended; no slots are reserved for them.
+ */
+export function planOf(settings: Settings, older: readonly Settings[] = []): LedgerPlan {
+  const accounts = new Map<string, AccountQuota>();
+  const tenants = new Map<string, Map<string, TenantQuota>>();
+  for (const each of [settings, ...older]) {
+    for (const { id, quota } of each.accounts.values()) {
+      if (accounts.has(id)) continue;
+      accounts.set(id, quota);
+      tenants.set(id, new Map());
+    }
+    for (const { id, account, disabled, quota } of each.tenants.values()) {
+      const known = tenants.get(account);
+      // A disabled tenant cannot use the slots that are reserved for it.
+      const reserved = each === settings && !disabled ? quota.reserved : 0;
+      if (known?.has(id) === false) known.set(id, { ...quota, reserved });
+    }
+  }
+  return { accounts, tenants };
+}
+
+/** The tenant by the settings in force, which may be newer than those its request began with. */
+export function standingOf({ tenants }: Settings, id: string): Standing {
+  const tenant = tenants.get(id);
+  if (tenant === undefined) return 'removed';
+  return tenant.disabled ? 'disabled' : 'welcome';
+}
+
+/**
+ * Stable over restarts and unique among running replicas: the process that holds the port proves that the one before it
+ * has ended, and continues as the same replica.
  */
 function replicaName({ listen }: Settings): string {
   const { port } = listen.traffic;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Loaded, loadSettings } from '../config/load.ts';
 import type { ReadFile } from '../config/substitute.ts';
-import { createGateway } from '../gateway.ts';
+import { createGateway } from '../gateway/gateway.ts';
 import { createReloader } from './reloader.ts';
 
 const closers: (() => unknown)[] = [];

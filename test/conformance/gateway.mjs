@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 // The built product: by paths that the type checker does not follow.
 const { loadSettings, renderProblems } = await import(inRoot('dist/config/load.js'));
-const { createGateway } = await import(inRoot('dist/gateway.js'));
+const { createGateway } = await import(inRoot('dist/gateway/gateway.js'));
 
 /**
  * Key of the tenant and credential of the account alike. Four tests send `Authorization: FOO` and want to see it at the

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
 import type { Settings } from '../../src/config/model.ts';
-import { createGateway, type Gateway } from '../../src/gateway.ts';
+import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Simulator } from '../../src/simulator/api.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { type Authority, authority } from './authority.ts';

@@ -1,18 +1,18 @@
 import type { AddressInfo } from 'node:net';
-import { type Clock, elapsed, systemClock } from './clock.ts';
-import type { Settings } from './config/model.ts';
-import { closeServer, listen } from './edge/ports.ts';
-import type { ReloadOutcome } from './edge/reload.ts';
-import { createTraffic } from './edge/traffic.ts';
-import { openAdminPort } from './gateway/admin-port.ts';
-import { createConfigSnapshots } from './gateway/config-snapshots.ts';
-import type { SharedDependencies } from './gateway/dependencies.ts';
-import { listenerOptions } from './gateway/listener-options.ts';
-import { openDependencies } from './gateway/open-dependencies.ts';
-import { requestTelemetry } from './gateway/request-telemetry.ts';
-import { packageVersion } from './gateway/version.ts';
-import { applicable } from './reload/restart-only.ts';
-import type { Logger } from './telemetry/log.ts';
+import { type Clock, elapsed, systemClock } from '../clock.ts';
+import type { Settings } from '../config/model.ts';
+import { closeServer, listen } from '../edge/ports.ts';
+import type { ReloadOutcome } from '../edge/reload.ts';
+import { createTraffic } from '../edge/traffic.ts';
+import { applicable } from '../reload/restart-only.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { openAdminPort } from './admin-port.ts';
+import { createConfigSnapshots } from './config-snapshot.ts';
+import type { SharedDependencies } from './dependencies.ts';
+import { listenerOptions } from './listener-options.ts';
+import { openDependencies } from './open-dependencies.ts';
+import { requestTelemetry } from './request-telemetry.ts';
+import { packageVersion } from './version.ts';
 
 export interface GatewayOptions {
   readonly settings: Settings;

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
 import { createMemoryIdempotencyStore } from '../adapters/memory/idempotency.ts';
 import { createSharedAnswers } from '../adapters/redis/answers.ts';
@@ -11,29 +11,30 @@ import { createSharedReplays } from '../adapters/redis/replay.ts';
 import { createTiers } from '../adapters/tiers.ts';
 import { ExpiringSet } from '../cache/brief.ts';
 import { Coalescing } from '../cache/coalescing.ts';
-import { createInvalidationLog } from '../cache/invalidation-log.ts';
+import { createInvalidationLog, EVERYTHING } from '../cache/invalidation-log.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
+import type { Purge } from '../edge/purge.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { Log, Meter } from '../ports.ts';
+import type { Dependencies } from './dependencies.ts';
 
-/** What the cache remembers: in this process, and where there is a Redis, with all replicas. */
-export interface OpenCache extends CacheState {
-  /** Hears of the writes of all replicas to these accounts from now on. Resolves when each was asked for once. */
+/** Cache and idempotency records, in this process or shared with all replicas through Redis. */
+export interface CacheBackend extends CacheState {
+  /** Follows the invalidations of these accounts by all replicas. Resolves when each account was asked for once. */
   follow(accounts: readonly string[]): Promise<void>;
   stop(): Promise<void>;
-  /** Of writes with an Idempotency-Key: the same connection. */
   readonly replays: IdempotencyStore;
 }
 
-export function openCache(options: {
+export function openCacheBackend(options: {
   readonly settings: Settings;
   readonly memory: MemoryCache;
   readonly clock: Clock;
   readonly meter: Meter;
   readonly log: Log;
-}): OpenCache {
+}): CacheBackend {
   const { settings, memory, clock, meter, log } = options;
   const own = { coalescing: new Coalescing(), notShareable: new ExpiringSet(clock), failing: new ExpiringSet(clock) };
   const { redis, idempotency } = settings;
@@ -42,7 +43,7 @@ export function openCache(options: {
     const replays = createMemoryIdempotencyStore({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
     return { ...own, ...alone, replays, follow: async () => {}, stop: async () => {} };
   }
-  // Apart from the ledger's: a large answer on the way must not hold up a decision.
+  // A connection of its own: a large response in transfer must not delay an admission.
   const connection = openRedis({ settings: redis, log });
   const { client, isReady } = connection;
   const { prefix } = redis;
@@ -63,4 +64,32 @@ export function openCache(options: {
   const answers = createSharedAnswers({ client, isReady, drops, prefix, clock, meter });
   const others = createSharedFlights({ client, isReady, answers, bus, drops, prefix, replica, clock });
   return { ...lasting, store: createTiers(memory, answers), replicas: others };
+}
+
+/** Part of every cache key: it changes with the cache rules and the origins, so that no response of older settings is found. */
+export function cacheNamespace({ cache, upstreams }: Settings): string {
+  const origins = [...upstreams].map(([id, { account, origin }]) => [id, account, origin]).sort();
+  const relevant = JSON.stringify([cache.rules, cache.maxEntryBytes, origins]);
+  return createHash('sha256').update(relevant).digest('base64url').slice(0, 8);
+}
+
+export type Purged =
+  | { readonly ok: true; readonly purged: { readonly accounts: readonly string[] } }
+  | { readonly ok: false; readonly detail: string };
+
+/** Purges the cache of one account or all. Resolves when no replica serves a purged response any more. */
+export async function purgeCache({ settings, cache, log }: Dependencies, purge: Purge): Promise<Purged> {
+  const known = [...settings.accounts.keys()];
+  const { account, path, tag } = purge;
+  if (account !== null && !known.includes(account)) {
+    return { ok: false, detail: `There is no account "${account}"; known are ${known.join(', ')}.` };
+  }
+  const accounts = account === null ? known : [account];
+  const everything = path === null && tag === null;
+  const invalidation = everything
+    ? EVERYTHING
+    : { patterns: path === null ? [] : [path], tags: tag === null ? [] : [tag] };
+  await Promise.all(accounts.map((each) => cache.invalidations.invalidate(each, invalidation)));
+  log.info({ accounts, path: path === null ? null : `/${path.join('/')}`, tag }, 'cache purged');
+  return { ok: true, purged: { accounts } };
 }

@@ -1,0 +1,45 @@
+import type { Settings } from '../config/model.ts';
+import type { MetricSources } from '../telemetry/gauges.ts';
+import type { ConfigSnapshot } from './config-snapshot.ts';
+
+/** What the gauges read at each scrape, from the snapshot in force. */
+export function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
+  const dependencies = () => current().dependencies;
+  const settings = () => dependencies().settings;
+  return {
+    accounts() {
+      const { ledger, room } = dependencies();
+      return [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) }));
+    },
+    cache: () => dependencies().memory.size(),
+    upstreams: () => dependencies().upstreams.statuses(),
+    keyExpiries: () => keyExpiriesOf(settings()),
+    credentials: () =>
+      current().credentials.map(({ account, settings: { id }, credential }) => ({
+        account,
+        id,
+        failing: credential.failing(),
+      })),
+    revision: () => settings().revision,
+    state: () => dependencies().state.status(),
+    certificates: () => certificatesOf(settings()),
+    logLinesDropped,
+  };
+}
+
+/** Without disabled tenants: their keys are rejected anyway, and need no warning. */
+export function keyExpiriesOf(settings: Settings) {
+  const enabled = [...settings.tenants.values()].filter(({ disabled }) => !disabled);
+  return enabled.flatMap((tenant) =>
+    tenant.keys.flatMap(({ id, expiresAtMs }) =>
+      expiresAtMs === null ? [] : [{ tenant: tenant.id, key: id, epochSeconds: expiresAtMs / 1000 }],
+    ),
+  );
+}
+
+/** A port without TLS has no certificate. */
+function certificatesOf({ listen: { traffic, admin } }: Settings) {
+  return Object.entries({ traffic, admin }).flatMap(([port, { tls }]) =>
+    tls === null ? [] : [{ port, epochSeconds: tls.certificate.notAfterMs / 1000 }],
+  );
+}
