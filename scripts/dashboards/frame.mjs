@@ -1,4 +1,4 @@
-// What all dashboards have around their panels: variables, marks of what happened, links to each other.
+// The frame of all dashboards: variables, annotations of events, links to each other.
 import {
   AnnotationQueryBuilder,
   DashboardBuilder,
@@ -17,10 +17,10 @@ import { DEPLOYMENT, metric, processMetric } from './queries.mjs';
 /** @typedef {{ title: string, panels: import('./panels.mjs').Recipe[] }} Row */
 
 const TAG = 'patchgate';
-/** Also replicas that come later, unlike a list of those that are there now. */
+/** Matches replicas that start later too, unlike a list of the present ones. */
 const EVERY = '.*';
 
-/** What stands in each variable at first. */
+/** The variables, with their first value. */
 const VARIABLES = {
   datasource: () => new DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'),
   namespace: () =>
@@ -28,21 +28,21 @@ const VARIABLES = {
       'namespace',
       'Namespace',
       'label_values(patchgate_build_info, namespace)',
-      'Of Kubernetes; elsewhere there is none.',
+      'The namespace in Kubernetes; elsewhere there is none.',
     ),
   job: () =>
     many(
       'job',
       'Deployment',
       'label_values(patchgate_build_info{namespace=~"$namespace"}, job)',
-      'Scrape job. Two deployments have nothing in common: choose one, or an account of the same name is taken for one.',
+      'Scrape job. If several deployments have an account of the same name, choose one of them.',
     ),
   account: () =>
     many(
       'account',
       'Account',
       `label_values(patchgate_quota_limit{${DEPLOYMENT}}, account)`,
-      'Patchworks account. Requests and refusals are not parted by account: they are shown for all.',
+      'Patchworks account. Requests and rejections are not divided by account: they are shown for all.',
     ),
   instance: () =>
     many(
@@ -51,7 +51,7 @@ const VARIABLES = {
       `label_values(patchgate_build_info{${DEPLOYMENT}}, instance)`,
       'All: the gateway as a whole.',
     ),
-  // One that has sent nothing yet is known by its keys, and one whose keys never expire by what it has sent.
+  // A tenant without requests appears by its keys, and one whose keys never expire by its requests.
   tenant: () =>
     query(
       'tenant',
@@ -83,8 +83,7 @@ function many(name, label, text, description) {
 }
 
 /**
- * Marks at times that are themselves the values of a metric, in milliseconds: nothing that happens between two scrapes is
- * missed.
+ * Annotations at times that are the values of a metric, in milliseconds: no event between two scrapes is missed.
  * @param {string} name @param {string} colour @param {string} expression @param {string} text
  */
 function marks(name, colour, expression, text) {

@@ -1,4 +1,4 @@
-// What the gateway runs on and with: replicas, shared state, Patchworks, credentials, configuration, cache tiers, process.
+// The surroundings of the gateway: replicas, shared state, Patchworks, credentials, configuration, cache tiers, process.
 import { dashboard } from './frame.mjs';
 import { cache } from './infrastructure/cache.mjs';
 import { upstream } from './infrastructure/patchworks.mjs';
@@ -17,7 +17,7 @@ export function infrastructure() {
       { title: 'Redis', panels: redis },
       { title: 'Patchworks', panels: upstream },
       { title: 'Credentials, keys, certificates, configuration', panels: secrets },
-      { title: 'Cache and replays', panels: cache },
+      { title: 'Cache and idempotency', panels: cache },
       { title: 'Processes', panels: processes },
     ],
   });

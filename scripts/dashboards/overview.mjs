@@ -1,4 +1,4 @@
-// Is it well, how much of the quota is used and by whom, who is refused and why, where time goes, what the cache saves.
+// Health, use of the quota by tenant, rejections by code, latency by part, requests avoided by the cache.
 import { dashboard } from './frame.mjs';
 import { health } from './overview/health.mjs';
 import { latency } from './overview/latency.mjs';
@@ -10,15 +10,15 @@ export function overview() {
   return dashboard({
     uid: 'patchgate-overview',
     title: 'patchgate / Overview',
-    description: 'Is the gateway well, how much of the Patchworks quota is used, by whom, and who is refused.',
+    description: 'Health of the gateway, use of the Patchworks quota by tenant, and rejections.',
     variables: ['datasource', 'namespace', 'job', 'account', 'instance'],
     rows: [
-      { title: 'Is it well?', panels: health },
+      { title: 'Health', panels: health },
       { title: 'Quota', panels: quota },
-      { title: 'Requests and refusals', panels: requests },
+      { title: 'Requests and rejections', panels: requests },
       { title: 'Latency', panels: latency },
-      { title: 'What the cache saves', panels: savings },
-      { title: 'Others on the account, and the line', panels: others },
+      { title: 'Cache', panels: savings },
+      { title: 'External usage and queue', panels: others },
     ],
   });
 }

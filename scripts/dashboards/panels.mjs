@@ -76,7 +76,7 @@ const PLAIN = /** @type {Step[]} */ ([[null, 'green']]);
 const REF_IDS = 'ABCDEFGHIJKLMNOP';
 
 /**
- * What all kinds have.
+ * The settings that all kinds of panels share.
  * @template {StatBuilder | BarGaugeBuilder | TimeseriesBuilder | TableBuilder | StatesBuilder} B
  * @param {B} builder @param {Common} spec @param {boolean} instant
  * @returns {B}
@@ -110,7 +110,7 @@ function thresholds(steps) {
 const last = () => new ReduceDataOptionsBuilder().calcs(['lastNotNull']).fields('').values(false);
 
 /**
- * One number, or one of each query.
+ * Shows one number, or one for each query.
  * @param {Common & { sparkline?: boolean }} spec a sparkline is drawn of a query over time
  */
 export const stat = (spec) => () => {

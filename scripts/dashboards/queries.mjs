@@ -1,10 +1,10 @@
-// PromQL as the panels need it. `$namespace`, `$job` and `$instance` choose replicas everywhere; what is one number for all
-// replicas and what is one of each is decided here, once.
+// The PromQL of the panels. `$namespace`, `$job` and `$instance` select replicas everywhere. This file alone decides which metric
+// is one number for all replicas and which is one for each.
 //
-// - Counters and histograms count what one replica did: the sum is the whole.
-// - quota_limit, _ceiling, _slots_foreign and, while Redis answers, _slots_in_use are the account as each replica last heard
-//   of it: all say the same, and a sum would count each slot once a replica. The greatest is the newest.
-// - quota_waiting, http_requests_in_flight, cache_entries and cache_bytes are of one replica: the sum.
+// - Counters and histograms belong to one replica: the sum is the whole.
+// - quota_limit, _ceiling, _external_usage and, while Redis responds, _slots_in_use are the account's state as each replica last
+//   received it. All are the same, and a sum would count each slot once for each replica. The greatest is the newest.
+// - quota_waiting, http_requests_in_flight, cache_entries and cache_bytes belong to one replica: the sum.
 
 /** Without Kubernetes there is no namespace: `.*` matches that, too. */
 export const DEPLOYMENT = 'namespace=~"$namespace",job=~"$job"';
@@ -17,9 +17,9 @@ export function metric(name, ...matchers) {
   return `patchgate_${name}{${[REPLICAS, ...matchers].join(',')}}`;
 }
 
-/** Of Node and the process: without a prefix. @param {string} name @param {...string} matchers */
+/** A metric of Node and the process, which has no prefix. @param {string} name @param {...string} matchers */
 export function processMetric(name, ...matchers) {
-  // Other programs of Node may run under the same job; only a gateway says what it is.
+  // Other Node programs may run under the same job; only a gateway has build_info.
   return `${name}{${[REPLICAS, ...matchers].join(',')}} and on (job, instance) ${metric('build_info')}`;
 }
 
@@ -48,18 +48,18 @@ export function sum(expression, by) {
   return `sum${by === undefined ? ' ' : ` by (${by}) `}(${expression})`;
 }
 
-/** 0 where nothing was counted yet: a series begins with the first of its kind. @param {string} expression */
+/** 0 before the first count: a series begins with the first of its kind. @param {string} expression */
 export function orZero(expression) {
   return `(${expression} or vector(0))`;
 }
 
-/** Nothing where there was nothing: 0 / 0 is not a number, and no alarm. @param {string} part @param {string} whole */
+/** Empty without requests: 0 / 0 is not a number, and no alarm. @param {string} part @param {string} whole */
 export function share(part, whole) {
   return `${part} / (${whole} > 0)`;
 }
 
 /**
- * Nothing while there was nothing to observe, instead of NaN.
+ * Empty instead of NaN while there are no observations.
  * @param {number} q @param {string} name of the histogram @param {string} by labels besides the bucket's @param {...string} matchers
  */
 export function quantile(q, name, by, ...matchers) {
@@ -67,14 +67,14 @@ export function quantile(q, name, by, ...matchers) {
   return `histogram_quantile(${q}, ${sum(rate(`${name}_bucket`, ...matchers), labels)}) >= 0`;
 }
 
-/** What every replica says of the account alike. @param {string} name */
+/** A value of the account that every replica reports alike. @param {string} name */
 export function ofAccount(name) {
   return `max by (account) (${metric(name, OF_ACCOUNT)})`;
 }
 
 /**
- * Slots held. A replica without Redis counts only those it gave out of its own share: these come on top of what the others
- * see in Redis.
+ * Slots in use. A replica without Redis counts only the slots of its own share: these are added to those that the others see
+ * in Redis.
  */
 export function slotsInUse() {
   const slots = metric('quota_slots_in_use', OF_ACCOUNT);
@@ -82,7 +82,7 @@ export function slotsInUse() {
   return `max by (account) (${slots} * on (job, instance) group_left () (1 - ${metric('redis_fallback_active')})) + ${sum(`${slots} * ${alone}`, 'account')}`;
 }
 
-/** Scrapes of the jobs that a gateway belongs to: `up` is there for replicas that are not. @param {'up' | 'down'} state */
+/** Scrapes of the gateway's jobs: `up` exists for missing replicas too. @param {'up' | 'down'} state */
 export function replicas(state) {
   const up = `up{${REPLICAS}}`;
   return sum(

@@ -1,5 +1,5 @@
-// The dashboards as the files that Grafana reads. They are generated: twenty panels of a kind differ in their query, title
-// and advice, and the hundred lines of JSON around each are for a program to write.
+// Renders the files that Grafana reads. They are generated, because panels of a kind differ only in query, title and advice, and
+// each has a hundred lines of JSON around that.
 import { infrastructure } from './infrastructure.mjs';
 import { overview } from './overview.mjs';
 import { tenant } from './tenant.mjs';

@@ -1,4 +1,4 @@
-// One tenant: what it sends, what it gets, what it waits for, what it is refused, and until when its keys hold.
+// The dashboard of one tenant: its requests, rejections, waits, cache use, and the expiry of its keys.
 import { dashboard } from './frame.mjs';
 import { bars, CACHE_COLOURS, CODE_COLOURS, STATUS_COLOURS, stat, table, timeseries } from './panels.mjs';
 import { inRange, metric, OF_TENANT, orZero, perMinute, quantile, rate, share, sum } from './queries.mjs';
@@ -11,7 +11,7 @@ const glance = [
   stat({
     title: 'Requests',
     description:
-      'A minute, answered from cache or not. Nothing: the tenant does not call, or with a key of another tenant.',
+      'Requests a minute, cached or not. Nothing: the tenant does not call, or calls with a key of another tenant.',
     unit: 'reqpm',
     decimals: 0,
     width: 4,
@@ -20,14 +20,14 @@ const glance = [
     sparkline: true,
   }),
   stat({
-    title: 'Refused',
+    title: 'Rejected',
     description:
-      'Share of its requests that the gateway refused. Above 5 %: the panel "Refusals by code" says why, docs/failure-modes.md what to do.',
+      'Share of its requests that the gateway rejected. Above 5 %: "Rejections by code" shows the reason, docs/failure-modes.md what to do.',
     unit: 'percentunit',
     decimals: 1,
     width: 4,
     height: 4,
-    queries: [[share(orZero(sum(rate('rejections_total', OF_TENANT))), REQUESTS), 'refused']],
+    queries: [[share(orZero(sum(rate('rejections_total', OF_TENANT))), REQUESTS), 'rejected']],
     steps: [
       [null, 'green'],
       [0.05, 'orange'],
@@ -39,7 +39,7 @@ const glance = [
   stat({
     title: 'Latency, p95',
     description:
-      'To the end of the answer, the wait for a slot included. High: compare with "Wait for a slot"; what is left is Patchworks.',
+      'To the end of the response, the wait for a slot included. High: compare with "Wait for a slot"; the rest is Patchworks.',
     unit: 's',
     width: 4,
     height: 4,
@@ -53,21 +53,21 @@ const glance = [
     noValue: 'no requests',
   }),
   stat({
-    title: 'Answered without Patchworks',
+    title: 'Served without Patchworks',
     description:
-      'Share of its requests that cost no quota: from cache, joined, replayed. Low for a tenant that reads the same again and again: see "Routes" for what misses.',
+      'Share of its requests that cost no quota: cached, joined, replayed. Low for a tenant that reads the same again and again: look at "Routes" for misses.',
     unit: 'percentunit',
     decimals: 0,
     width: 4,
     height: 4,
-    queries: [[share(orZero(sum(rate('upstream_requests_avoided_total', OF_TENANT))), REQUESTS), 'saved']],
+    queries: [[share(orZero(sum(rate('upstream_requests_avoided_total', OF_TENANT))), REQUESTS), 'avoided']],
     sparkline: true,
     noValue: 'no requests',
   }),
   stat({
     title: 'Share of the account',
     description:
-      'What it was admitted, of all that was admitted in the time shown. Far above the others while they wait: lower its rate or its weight.',
+      'Its admitted requests, as a part of all admitted requests in the time shown. Far above the others while they wait: lower its rate or its weight.',
     unit: 'percentunit',
     decimals: 0,
     width: 4,
@@ -86,7 +86,7 @@ const glance = [
   stat({
     title: 'First key to expire',
     description:
-      'Until the first of its keys that still hold expires; a minus: none holds any more, since then. Below 14 days: make a new key, hand it over, take the old one out when it is no longer used (docs/operations.md).',
+      'Time until the first of its valid keys expires. A negative value: no key is valid any more, since then. Below 14 days: create a new key, hand it over, and remove the old one when it is no longer used (docs/operations.md).',
     unit: 'dtdurations',
     width: 4,
     height: 4,
@@ -102,9 +102,9 @@ const glance = [
 
 const requests = [
   timeseries({
-    title: 'Answers by status',
+    title: 'Responses by status',
     description:
-      'As the tenant sees them. 401 never appears here: without a valid key nobody is known. 499: it left first, so its own timeout is shorter than the wait.',
+      'Responses as the tenant sees them. 401 never appears here: without a valid key the tenant is unknown. 499: it disconnected first, so its own timeout is shorter than the wait.',
     unit: 'reqpm',
     width: 8,
     height: 8,
@@ -113,9 +113,9 @@ const requests = [
     colours: STATUS_COLOURS,
   }),
   timeseries({
-    title: 'Refusals by code',
+    title: 'Rejections by code',
     description:
-      'tenant_quota: its own rate is used up. account_quota, queue_timeout: the account is full. route_forbidden: its allow list. docs/failure-modes.md has all.',
+      'tenant_quota: its own rate is used up. account_quota, queue_timeout: the account is full. route_forbidden: its allow list. docs/failure-modes.md has all codes.',
     unit: 'reqpm',
     width: 8,
     height: 8,
@@ -125,9 +125,9 @@ const requests = [
     colours: CODE_COLOURS,
   }),
   timeseries({
-    title: 'Answers by cache',
+    title: 'Responses by cache',
     description:
-      'none: not looked up, as for a write or a refusal. miss and bypass cost quota. Much bypass: it sends Cache-Control: no-cache, or no rule stores what it asks.',
+      'none: no lookup, as for a write or a rejection. miss and bypass cost quota. Much bypass: it sends Cache-Control: no-cache, or no rule stores these resources.',
     unit: 'reqpm',
     width: 8,
     height: 8,
@@ -141,7 +141,7 @@ const quota = [
   timeseries({
     title: 'Decisions of the quota',
     description:
-      'admitted, or by what it was refused: tenant (its own bucket), account (others were first), hold (Patchworks said 429), state (Redis could not be asked).',
+      'admitted, or the reason of a rejection: tenant (its own bucket), account (others were first), hold (cooldown after a 429 of Patchworks), state (Redis did not respond).',
     unit: 'reqpm',
     width: 8,
     height: 8,
@@ -152,7 +152,7 @@ const quota = [
   timeseries({
     title: 'Wait for a slot',
     description:
-      'Of the requests that needed one. Near maxWait: it is refused next. Its rate, its weight, or a reserved in tenants.yaml changes it.',
+      'Waits of the requests that needed a slot. Near maxWait: rejections come next. Its rate, weight or reserved rate in tenants.yaml changes it.',
     unit: 's',
     width: 8,
     height: 8,
@@ -165,7 +165,7 @@ const quota = [
   timeseries({
     title: 'Latency by cache, p95',
     description:
-      'hit is the gateway alone; miss is the wait and Patchworks besides. A slow hit: look at event loop lag in Infrastructure.',
+      'hit is the gateway alone; miss also has the wait and Patchworks. A slow hit: look at event loop lag in Infrastructure.',
     unit: 's',
     width: 8,
     height: 8,
@@ -178,7 +178,7 @@ const details = [
   table({
     title: 'Routes',
     description:
-      'Requests in the time shown by route, method and cache, and how long they took on average. What misses often and changes seldom wants a ttl in cache.rules.',
+      'Requests in the time shown by route, method and cache. A route that misses often and changes seldom should get a ttl in cache.rules.',
     unit: 'short',
     decimals: 0,
     width: 12,
@@ -186,9 +186,9 @@ const details = [
     queries: [[sum(inRange('http_requests_total', OF_TENANT), 'route, method, cache'), 'requests']],
   }),
   timeseries({
-    title: 'Calls saved by what',
+    title: 'Requests avoided, by reason',
     description:
-      'hit, stale, collapsed, replay: requests that Patchworks did not see. stale: Patchworks fails, or there is no slot to ask it.',
+      'hit, stale, collapsed, replay: requests that Patchworks did not receive. stale: Patchworks fails, or there is no slot to ask it.',
     unit: 'reqpm',
     width: 6,
     height: 9,
@@ -199,7 +199,7 @@ const details = [
   bars({
     title: 'Keys until they expire',
     description:
-      'By the id of the key; those that never expire are left out. Red: make a new one now, both work at the same time.',
+      'By the id of the key, without those that never expire. Red: create a new one now; both work at the same time.',
     unit: 'dtdurations',
     width: 6,
     height: 9,
@@ -217,7 +217,7 @@ export function tenant() {
   return dashboard({
     uid: 'patchgate-tenant',
     title: 'patchgate / Tenant',
-    description: 'One tenant: its requests, its refusals and why, its waits, what the cache spares it, and its keys.',
+    description: 'One tenant: its requests, rejections by code, waits, cache use, and keys.',
     variables: ['datasource', 'namespace', 'job', 'tenant', 'instance'],
     rows: [
       { title: 'At a glance', panels: glance },

@@ -134,7 +134,7 @@ describe('with two replicas', () => {
     );
     expect(await most(alone(find(QUOTA, 'C')))).toBeGreaterThanOrEqual(seenAlone);
     const foreign = await most('max(patchgate_quota_external_usage{account="main"})');
-    expect(await most(find('Foreign use', 'A'))).toBe(foreign);
+    expect(await most(find('External usage', 'A'))).toBe(foreign);
   });
 
   it('what each replica has done is added up', async () => {
@@ -142,7 +142,7 @@ describe('with two replicas', () => {
     const each = await stage.prometheus.overTime(query, range);
     expect(each).toHaveLength(2);
     const last = each.map(({ values }) => values.at(-1)?.[1] ?? 0);
-    const panel = find('Answers by status', 'A')
+    const panel = find('Responses by status', 'A')
       .replace(/^60 \* sum by \(status\)/, 'sum')
       .replace(/rate\((.*)\[.*\]\)/, '$1');
     expect(await most(panel)).toBeGreaterThan(Math.max(...last));

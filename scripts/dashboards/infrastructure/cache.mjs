@@ -1,4 +1,4 @@
-// The two tiers of the cache, and repeated writes.
+// The two tiers of the cache, and idempotent writes.
 import { timeseries } from '../panels.mjs';
 import { metric, perMinute, rate, share, sum } from '../queries.mjs';
 
@@ -8,7 +8,7 @@ export const cache = [
   timeseries({
     title: 'Cache by tier',
     description:
-      'Look-ups and stores. redis failed: answers can not be shared, see "Shared state". skip: not stored, for its size or for want of room. evict: memory is too small for what is asked, raise cache.memory.',
+      'Lookups and stores. redis failed: responses cannot be shared, look at "Shared state". skip: not stored, because of its size or for lack of memory. evict: memory is too small, raise cache.memory.',
     unit: 'ops',
     width: 8,
     height: 8,
@@ -18,7 +18,7 @@ export const cache = [
   timeseries({
     title: 'Hit ratio by tier',
     description:
-      'Of the look-ups in that tier. Memory low and Redis high: many replicas, or a memory that is too small. Both low: see "Routes" of the tenants.',
+      'Hits of the lookups in that tier. Memory low and Redis high: many replicas, or too little memory. Both low: look at "Routes" of the tenants.',
     unit: 'percentunit',
     max: 1,
     width: 5,
@@ -34,8 +34,8 @@ export const cache = [
     ],
   }),
   timeseries({
-    title: 'Answers in memory',
-    description: 'Entries of each replica. Falls at once: a purge, or a write that dropped a whole collection.',
+    title: 'Entries in memory',
+    description: 'Entries of each replica. A sudden fall: a purge, or a write that invalidated a whole collection.',
     unit: 'short',
     width: 4,
     height: 8,
@@ -44,7 +44,7 @@ export const cache = [
   timeseries({
     title: 'Size in memory',
     description:
-      'Of each replica, at most cache.memory. At the limit and evicting: raise it, together with the memory limit of the container.',
+      "Size of each replica's cache, at most cache.memory. At the limit and evicting: raise it, together with the memory limit of the container.",
     unit: 'bytes',
     width: 4,
     height: 8,
@@ -53,7 +53,7 @@ export const cache = [
   timeseries({
     title: 'Idempotent writes',
     description:
-      'By what came of the key. replayed: sent twice, done once. mismatch: a client uses one key for different writes. unknown: nobody knows whether the first was done, a person has to look. unavailable: Redis.',
+      'By result. replayed: sent twice, done once. mismatch: a client uses one key for different writes. unknown: the result of the first is not known, a person has to look. unavailable: Redis.',
     unit: 'reqpm',
     width: 3,
     height: 8,

@@ -8,7 +8,7 @@ export const processes = [
   timeseries({
     title: 'Event loop lag, p99',
     description:
-      'How late timers come; every request waits as long. Above 100 ms: the CPU is short, or garbage collection is long, see beside.',
+      'Delay of timers; every request waits as long. Above 100 ms: the CPU is short, or garbage collection is long, see beside.',
     unit: 's',
     width: 8,
     height: 8,
@@ -21,7 +21,7 @@ export const processes = [
   timeseries({
     title: 'CPU',
     description:
-      'Of one core; a replica uses little more than one. Above 80 %: more replicas (a CPU limit below 1 throttles it, and the event loop lags).',
+      'Part of one core; a replica uses little more than one. Above 80 %: add replicas. A CPU limit below 1 throttles the process, and the event loop lags.',
     unit: 'percentunit',
     width: 8,
     height: 8,
@@ -39,7 +39,7 @@ export const processes = [
   timeseries({
     title: 'Resident memory',
     description:
-      'What the container limit counts. Grows for days under even load: a leak, keep a heap snapshot before the restart.',
+      'The memory that the container limit counts. If it grows for days under even load, it is a leak: keep a heap snapshot before the restart.',
     unit: 'bytes',
     width: 8,
     height: 8,
@@ -48,16 +48,16 @@ export const processes = [
   timeseries({
     title: 'Heap used',
     description:
-      'Of JavaScript; the cache lives outside of it in part. The saw-tooth is normal, its lower edge should be level.',
+      'The JavaScript heap; a part of the cache is outside of it. The saw-tooth is normal, and its lower edge should be level.',
     unit: 'bytes',
     width: 8,
     height: 8,
     queries: [[processMetric('nodejs_heap_size_used_bytes'), perReplica]],
   }),
   timeseries({
-    title: 'Open files, of those allowed',
+    title: 'Open files, part of the limit',
     description:
-      'Connections of callers, of Patchworks and of Redis. Above 80 %: raise the limit of open files, or find who leaves connections open.',
+      'Connections of callers, of Patchworks and of Redis. Above 80 %: raise the limit of open files, or find the client that leaves connections open.',
     unit: 'percentunit',
     max: 1,
     width: 8,

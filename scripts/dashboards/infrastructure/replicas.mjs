@@ -1,4 +1,4 @@
-// Which replicas run, with what, and whether they share their state.
+// Running replicas, their versions, and their shared state.
 import { stat, states, table, timeseries } from '../panels.mjs';
 import { inRange, metric, processMetric, replicas, sum } from '../queries.mjs';
 
@@ -8,7 +8,7 @@ export const running = [
   stat({
     title: 'Replicas',
     description:
-      'Reached by Prometheus, and not. Down while its pod runs: the admin port, its token, or a NetworkPolicy.',
+      'Replicas that Prometheus reaches, and those it does not. Down while its pod runs: the admin port, its token, or a NetworkPolicy.',
     unit: 'short',
     width: 4,
     height: 6,
@@ -24,9 +24,9 @@ export const running = [
     noValue: '0',
   }),
   table({
-    title: 'What runs',
+    title: 'Running versions',
     description:
-      'Version, Node, start and configuration of each replica. Different versions for longer than a rollout, or another revision than the rest: that replica missed a change, restart it. Last load refused: the log of that replica says which line is wrong.',
+      'Version, Node, start and configuration of each replica. Different versions for longer than a rollout, or another revision than the rest: that replica missed a change, restart it. Last load refused: the log of that replica names the line.',
     unit: 'short',
     width: 14,
     height: 6,
@@ -44,7 +44,7 @@ export const running = [
   stat({
     title: 'Log lines lost',
     description:
-      'In the time shown, because whoever reads standard output did not keep up. Above 0: look at the log collector of the node; the access log has gaps.',
+      'Lost lines in the time shown, because the reader of standard output was too slow. Above 0: look at the log collector of the node; the access log has gaps.',
     unit: 'short',
     decimals: 0,
     width: 3,
@@ -59,7 +59,7 @@ export const running = [
   stat({
     title: 'In flight',
     description:
-      'Requests whose answer has not ended, on all replicas. Rises without end: Patchworks hangs, see its latency below.',
+      'Requests whose response has not ended, on all replicas. A rise without end: Patchworks hangs, look at its latency below.',
     unit: 'short',
     width: 3,
     height: 6,
@@ -72,7 +72,7 @@ export const redis = [
   states({
     title: 'Shared state',
     description:
-      'Whether each replica reaches Redis. Red: it answers from its own share of the ceiling, or 503 where onOutage is closed. All red: Redis is down. One red: its network.',
+      'Whether each replica reaches Redis. Red: it works on its own share of the ceiling, or answers 503 where onOutage is closed. All red: Redis is down. One red: its network.',
     unit: 'short',
     width: 6,
     height: 6,
@@ -82,7 +82,7 @@ export const redis = [
   states({
     title: 'Own share of the ceiling',
     description:
-      'Replicas that work without Redis on an equal part of the ceiling. They come back by themselves a second after Redis does; none together send more than the ceiling.',
+      'Replicas that work without Redis on an equal part of the ceiling. They return by themselves a second after Redis does. Together they never send more than the ceiling.',
     unit: 'short',
     width: 6,
     height: 6,
@@ -92,7 +92,7 @@ export const redis = [
   timeseries({
     title: 'Replicas that count together',
     description:
-      'As each replica says, by account. Fewer than there are: that replica does not share its count with the others, and together they may send more than the ceiling. Look for another Redis, or another prefix, in its configuration.',
+      'As each replica reports, by account. Fewer than all: that replica does not count with the others, and together they may send more than the ceiling. Look for another Redis, or another prefix, in its configuration.',
     unit: 'short',
     decimals: 0,
     width: 6,
@@ -100,9 +100,9 @@ export const redis = [
     queries: [[metric('quota_replicas'), '{{account}} {{instance}}']],
   }),
   timeseries({
-    title: 'Guards without Redis',
+    title: 'Abuse limits without Redis',
     description:
-      'Times that a guard (against guessing keys, against floods) counted in one process alone. It goes on, with a limit for each replica; what to look at is Redis.',
+      'Times that an abuse limit (failed keys, floods) counted in one process alone. It goes on, with a limit for each replica. Look at Redis.',
     unit: 'short',
     width: 6,
     height: 6,

@@ -1,4 +1,4 @@
-// What expires, what is configured, and how callers get in.
+// Expiry of secrets and certificates, reloads, and TLS handshakes.
 import { bars, states, timeseries } from '../panels.mjs';
 import { metric, OF_ACCOUNT, sum } from '../queries.mjs';
 
@@ -9,7 +9,7 @@ export const secrets = [
   states({
     title: 'Credentials',
     description:
-      'Whether each credential of the account works on all replicas, by its last use. Failing: the next one is used meanwhile; change the secret, or see "Logins by outcome". All of an account failing: callers get 502.',
+      'Whether each credential of the account works on all replicas, by its last use. Failing: the next one is used meanwhile; change the secret, or look at "Logins by outcome". All of an account failing: callers get 502.',
     unit: 'short',
     width: 5,
     height: 7,
@@ -19,7 +19,7 @@ export const secrets = [
   bars({
     title: 'Login tokens until they expire',
     description:
-      'Renewed when a fifth of their life is left. Longest over the replicas, each of which logs in by itself or takes the token of another. Near 0: renewal fails, see beside.',
+      'A token is renewed when a fifth of its life is left. Longest over the replicas, each of which logs in for itself. Near 0: renewal fails, see beside.',
     unit: 'dtdurations',
     width: 5,
     height: 7,
@@ -39,7 +39,7 @@ export const secrets = [
   timeseries({
     title: 'Logins by outcome',
     description:
-      'ok: a new token; each replica logs in for itself. rejected: wrong username or password, change the secret. throttled: the account had no slot for it. failed: no answer, or 429; see the log ("login failed").',
+      'ok: a new token; each replica logs in for itself. rejected: wrong username or password, change the secret. throttled: the account had no slot for it. failed: no response, or 429; look in the log for "login failed".',
     unit: 'short',
     width: 5,
     height: 7,
@@ -58,7 +58,7 @@ export const secrets = [
   bars({
     title: 'Tenant keys, first to expire',
     description:
-      'The ten that expire first; those that expired more than a week ago are left out. Write to the tenant in time: both keys work while it changes over (docs/operations.md).',
+      'The ten keys that expire first, without those that expired more than a week ago. Notify the tenant in time: both keys work during the change (docs/operations.md).',
     unit: 'dtdurations',
     width: 5,
     height: 7,
@@ -78,7 +78,7 @@ export const secrets = [
   timeseries({
     title: 'Reloads of the configuration',
     description:
-      'The first load counts too. refused: the files have a mistake, the old configuration stays in force; the log names file, line and what is wrong.',
+      'The first load counts too. refused: the files have a mistake, and the old configuration stays in force; the log names file, line and mistake.',
     unit: 'short',
     width: 4,
     height: 7,
@@ -90,7 +90,7 @@ export const secrets = [
   bars({
     title: 'Certificates until they expire',
     description:
-      'Of the ports that speak TLS, shortest over the replicas. Below two weeks: whatever renews them has not, or the new files do not reach a replica (docs/operations.md). At 0 callers refuse the port.',
+      'Certificates of the ports that speak TLS, shortest over the replicas. Below two weeks: they were not renewed, or the new files do not reach a replica (docs/operations.md). At 0 callers reject the port.',
     unit: 'dtdurations',
     width: 8,
     height: 7,
@@ -105,7 +105,7 @@ export const secrets = [
   timeseries({
     title: 'TLS handshakes',
     description:
-      'By how they ended. distrusted: callers do not know the authority of our certificate, or it has expired. certificate_missing, certificate_rejected: callers without a valid certificate of their own. plain: http:// where https:// belongs. timeout, client_closed: checks of a balancer, scans.',
+      'By result. distrusted: callers do not know the authority of the certificate, or it has expired. certificate_missing, certificate_rejected: callers without a valid certificate of their own. plain: http:// in place of https://. timeout, client_closed: checks of a balancer, scans.',
     unit: 'short',
     width: 16,
     height: 7,

@@ -1,4 +1,4 @@
-// Is it well? One number each; all green, and there is nothing to read further down.
+// Each panel is one number: if all are green, the rest of the dashboard needs no look.
 import { stat } from '../panels.mjs';
 import { inRange, metric, OF_ACCOUNT, ofAccount, orZero, perMinute, rate, replicas, share, sum } from '../queries.mjs';
 
@@ -9,7 +9,7 @@ export const health = [
   stat({
     title: 'Replicas',
     description:
-      'Replicas that Prometheus reaches, and those it does not. Down: see what the orchestrator says of the pod; the others go on, with the same ceiling.',
+      'Replicas that Prometheus reaches, and those it does not. Down: look at the state of the pod in the orchestrator. The others go on, with the same ceiling.',
     unit: 'short',
     width: 3,
     height: 4,
@@ -27,7 +27,7 @@ export const health = [
   stat({
     title: 'Server errors',
     description:
-      'Share of answers with 5xx, of Patchworks and of the gateway; what a caller got for only-if-cached is left out. Above 1 %: "Refusals by code" says whether the gateway made them (docs/failure-modes.md), "Upstream requests by status" in Infrastructure whether Patchworks did.',
+      'Share of responses with 5xx, of Patchworks and of the gateway, without those to only-if-cached. Above 1 %: "Rejections by code" shows whether the gateway made them (docs/failure-modes.md), "Upstream requests by status" in Infrastructure whether Patchworks did.',
     unit: 'percentunit',
     decimals: 2,
     width: 3,
@@ -42,9 +42,9 @@ export const health = [
     noValue: 'no requests',
   }),
   stat({
-    title: 'Answered 429',
+    title: 'Responses with 429',
     description:
-      'Share of requests that got 429. A few are the quota at work. Many: "Refusals by code" says whether a tenant has used its own share (tenant_quota) or the account is full (account_quota, queue_timeout).',
+      'Share of requests that got 429. A few are the quota at work. Many: "Rejections by code" shows whether a tenant has used its own share (tenant_quota) or the account is full (account_quota, queue_timeout).',
     unit: 'percentunit',
     decimals: 1,
     width: 3,
@@ -61,14 +61,14 @@ export const health = [
     noValue: 'no requests',
   }),
   stat({
-    title: 'Held back',
+    title: 'In cooldown',
     description:
-      'Requests a minute that were refused because Patchworks has asked the account to wait. Above 0: see "Others on the account" for who else uses it; the hold ends by itself.',
+      'Requests a minute that were rejected because Patchworks has asked the account to wait. Above 0: look at "External usage and queue" for other users of the account. The cooldown ends by itself.',
     unit: 'reqpm',
     decimals: 0,
     width: 3,
     height: 4,
-    queries: [[orZero(perMinute(rate('quota_decisions_total', OF_ACCOUNT, 'decision="hold"'))), 'held']],
+    queries: [[orZero(perMinute(rate('quota_decisions_total', OF_ACCOUNT, 'decision="hold"'))), 'rejected']],
     steps: [
       [null, 'green'],
       [0.01, 'red'],
@@ -78,7 +78,7 @@ export const health = [
   stat({
     title: 'Upstream 429s',
     description:
-      'In the time shown. The ceiling keeps this at 0: any is foreign use, a limit set higher than the truth, or a fault.',
+      '429s of Patchworks in the time shown. The ceiling keeps this at 0. Any is external usage, a limit that is set too high, or a fault.',
     unit: 'short',
     decimals: 0,
     width: 3,
@@ -92,7 +92,7 @@ export const health = [
   stat({
     title: 'Without Redis',
     description:
-      'Replicas that do not reach Redis, and those that work on their own share of the ceiling meanwhile. Above 0: look at Redis. Requests are still answered, but a busy replica can not use what an idle one leaves.',
+      'Replicas that do not reach Redis, and those that work on their own share of the ceiling meanwhile. Above 0: look at Redis. Requests are still served, but a busy replica cannot use the share of an idle one.',
     unit: 'short',
     width: 3,
     height: 4,
@@ -108,7 +108,7 @@ export const health = [
   stat({
     title: 'Waiting for a slot',
     description:
-      'Requests that wait now, on all replicas. Now and then is the burst at work; all the time means that the account is too small for its tenants.',
+      'Requests that wait now, on all replicas. Short waits are bursts. Constant waits mean that the account is too small for its tenants.',
     unit: 'short',
     width: 3,
     height: 4,
@@ -121,13 +121,13 @@ export const health = [
     sparkline: true,
   }),
   stat({
-    title: 'Foreign use',
+    title: 'External usage',
     description:
-      'Slots of the minute that others than the gateway have taken, as far as X-RateLimit-Remaining shows. Above 0: find who still calls Patchworks past the gateway.',
+      'Slots of the minute that were used without the gateway, as far as X-RateLimit-Remaining shows. Above 0: find the users that still call Patchworks directly.',
     unit: 'short',
     width: 3,
     height: 4,
-    queries: [[sum(ofAccount('quota_external_usage')), 'foreign']],
+    queries: [[sum(ofAccount('quota_external_usage')), 'external']],
     steps: [
       [null, 'green'],
       [1, 'orange'],

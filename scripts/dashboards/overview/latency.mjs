@@ -1,10 +1,10 @@
-// How long answers take, and where the time goes.
+// Latency of responses, and its parts.
 
 import { timeseries } from '../panels.mjs';
 import { quantile, rate, sum } from '../queries.mjs';
 import { TENANT_LINK } from './link.mjs';
 
-/** Seconds that requests spent, a second. Those that joined another one's request spent its time, and are left out. */
+/** Seconds that requests spent, for each second. Requests that joined an in-flight fetch spent its time, and are left out. */
 const TOTAL = sum(rate('http_request_duration_seconds_sum', 'cache!="collapsed"'));
 const WAITED = sum(rate('quota_wait_seconds_sum'));
 const UPSTREAM = sum(rate('upstream_request_duration_seconds_sum'));
@@ -12,9 +12,9 @@ const COUNT = `(${sum(rate('http_request_duration_seconds_count', 'cache!="colla
 
 export const latency = [
   timeseries({
-    title: 'Latency of answers',
+    title: 'Latency',
     description:
-      'From the arrival of a request to the end of its answer, the wait for a slot included. If it rises, the panel beside says where.',
+      'From the arrival of a request to the end of its response, the wait for a slot included. If it rises, the panel beside shows the cause.',
     unit: 's',
     width: 8,
     height: 8,
@@ -27,7 +27,7 @@ export const latency = [
   timeseries({
     title: 'Where the time goes',
     description:
-      'Shares of the time of an average request: wait for a slot, Patchworks up to its headers, and the rest, which is the gateway itself and passing the body on. Wait: too little quota. Patchworks: its latency is in Infrastructure. Gateway: look at event loop and CPU there.',
+      'Parts of the time of an average request: wait for a slot, Patchworks up to its headers, and the rest, which is the gateway itself and the transfer of the body. Wait: too little quota. Patchworks: its latency is in Infrastructure. Gateway: look at event loop and CPU there.',
     unit: 's',
     width: 8,
     height: 8,
@@ -42,7 +42,7 @@ export const latency = [
   timeseries({
     title: 'Wait for a slot, p95',
     description:
-      'Of the requests that needed one; at most maxWait of the tenant, or what the request asked for. One tenant alone: its rate is too low, or it sends in bursts. All: the account is full.',
+      'Waits of the requests that needed a slot; at most maxWait of the tenant, or the wait that the request asked for. One tenant only: its rate is too low, or it sends in bursts. All tenants: the account is full.',
     unit: 's',
     width: 8,
     height: 8,

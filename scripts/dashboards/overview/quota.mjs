@@ -1,4 +1,4 @@
-// How much of the account is used, by whom, and whether others are on it.
+// Use of the account by tenant, and external usage.
 
 import { bars, timeseries } from '../panels.mjs';
 import { metric, OF_ACCOUNT, ofAccount, perMinute, rate, slotsInUse, sum } from '../queries.mjs';
@@ -8,7 +8,7 @@ export const quota = [
   timeseries({
     title: 'Quota: used, ceiling and limit',
     description:
-      'Slots held in the window of 60 s, and what others hold, against what the gateway sends at most (ceiling) and what Patchworks allows (limit). A slot is held from admission until 60 s after the answer. Long at the ceiling: give tenants less, cache more, or buy a larger limit.',
+      'Slots in the window of 60 s, in use and external, beside the most that the gateway sends (ceiling) and that Patchworks allows (limit). A slot is held from admission until 60 s after the response. Long at the ceiling: give tenants less, cache more, or buy a higher limit.',
     unit: 'short',
     width: 12,
     height: 9,
@@ -16,15 +16,15 @@ export const quota = [
       [ofAccount('quota_limit'), '{{account}} limit'],
       [ofAccount('quota_ceiling'), '{{account}} ceiling'],
       [slotsInUse(), '{{account}} in use'],
-      [ofAccount('quota_external_usage'), '{{account}} taken by others'],
+      [ofAccount('quota_external_usage'), '{{account}} external'],
     ],
     lines: ['.* limit', '.* ceiling'],
-    colours: { '.* limit': 'red', '.* ceiling': 'orange', '.* taken by others': 'purple' },
+    colours: { '.* limit': 'red', '.* ceiling': 'orange', '.* external': 'purple' },
   }),
   bars({
-    title: 'Used of the ceiling',
+    title: 'Used part of the ceiling',
     description:
-      'Slots in use and taken by others, by account. Above 90 % new requests begin to wait; an alert tells of it after 10 minutes. "Who uses it" shows whose they are.',
+      'Slots in use and external usage, by account. Above 90 % new requests begin to wait, and an alert fires after 10 minutes. "Admitted requests by tenant" shows the tenants.',
     unit: 'percentunit',
     max: 1,
     width: 4,
@@ -39,9 +39,9 @@ export const quota = [
     ],
   }),
   timeseries({
-    title: 'Who uses it',
+    title: 'Admitted requests by tenant',
     description:
-      'Requests admitted to the account by tenant: what costs quota. A click leads to the tenant. One that crowds out others: lower its rate, or give the others a weight or a guarantee.',
+      'Requests admitted to the account, which cost quota. A click leads to the tenant. If one crowds out others: lower its rate, or give the others a weight or a reserved rate.',
     unit: 'reqpm',
     width: 8,
     height: 9,
@@ -54,9 +54,9 @@ export const quota = [
 
 export const others = [
   timeseries({
-    title: 'Slots taken by others',
+    title: 'External usage over time',
     description:
-      'What X-RateLimit-Remaining shows to be used past the gateway. The gateway leaves it to them and sends less. Find them by the time: a script, a person in the dashboard, a service that was not moved.',
+      'Usage without the gateway, as X-RateLimit-Remaining shows it. The gateway sends that much less. Find the users by the time: a script, a person in the dashboard, a service that was not moved.',
     unit: 'short',
     width: 8,
     height: 8,
@@ -66,7 +66,7 @@ export const others = [
   timeseries({
     title: '429s of Patchworks',
     description:
-      'Each holds the account on all replicas until its Retry-After. With foreign use beside: others took the slots. Without: the limit in the configuration is higher than the truth.',
+      'Each starts a cooldown on all replicas, until its Retry-After. With external usage beside it: others used the slots. Without: the configured limit is too high.',
     unit: 'short',
     width: 8,
     height: 8,
@@ -77,9 +77,9 @@ export const others = [
     colours: { '.*': 'red' },
   }),
   timeseries({
-    title: 'Waiting for a slot',
+    title: 'Admission queue',
     description:
-      'Requests in line, on all replicas. A line that never empties is demand above the ceiling: they will be refused with queue_timeout after maxWait.',
+      'Waiting requests, on all replicas. A queue that never empties is demand above the ceiling: requests are rejected with queue_timeout after maxWait.',
     unit: 'short',
     width: 8,
     height: 8,

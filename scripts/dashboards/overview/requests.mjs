@@ -1,4 +1,4 @@
-// What is asked, by whom, and what is refused.
+// Requests by tenant, responses by status, rejections by code.
 
 import { CODE_COLOURS, STATUS_COLOURS, timeseries } from '../panels.mjs';
 import { perMinute, rate } from '../queries.mjs';
@@ -7,7 +7,7 @@ import { TENANT_LINK } from './link.mjs';
 export const requests = [
   timeseries({
     title: 'Requests by tenant',
-    description: 'All requests, answered from cache or not, of all accounts. "none": no valid key.',
+    description: 'All requests, cached or not, of all accounts. "none" are requests without a valid key.',
     unit: 'reqpm',
     width: 8,
     height: 8,
@@ -16,9 +16,9 @@ export const requests = [
     link: TENANT_LINK,
   }),
   timeseries({
-    title: 'Answers by status',
+    title: 'Responses by status',
     description:
-      'As callers see them. 499: the caller left first. 5xx of Patchworks pass through unchanged; those of the gateway have a code beside.',
+      'Responses as callers see them. 499: the caller disconnected first. 5xx of Patchworks pass through unchanged; those of the gateway have a code in the panel beside.',
     unit: 'reqpm',
     width: 8,
     height: 8,
@@ -27,9 +27,9 @@ export const requests = [
     colours: STATUS_COLOURS,
   }),
   timeseries({
-    title: 'Refusals by code',
+    title: 'Rejections by code',
     description:
-      'What the gateway itself refused. docs/failure-modes.md says of each code who sees it, why, and what to do.',
+      'Requests that the gateway itself rejected. docs/failure-modes.md has the cause of each code, and what to do.',
     unit: 'reqpm',
     width: 8,
     height: 8,
