@@ -1,35 +1,33 @@
 import type { Clock } from '../clock.ts';
 import { extend, type Middleware, type RequestContext, type Result, reject } from '../context.ts';
-import { extractKey } from './extract-key.ts';
-import type { FailedAuthLimit } from './guards.ts';
-import type { KeyStore } from './key-store.ts';
-import type { Tenant, TenantKey } from './tenant.ts';
+import type { FailedAuthLimit } from './abuse-limits.ts';
+import type { KeyStore, Tenant, TenantKey } from './key-store.ts';
 
 export interface Authenticated {
   readonly tenant: Tenant;
   readonly key: TenantKey;
 }
 
-/** Key → tenant. From here on the caller's key is never looked at again. */
+/** Finds the tenant of the caller's key. No later middleware reads the key. */
 export function authenticate<E extends RequestContext>(options: {
   readonly keys: KeyStore;
-  readonly guesses: FailedAuthLimit;
+  readonly failedAuthLimit: FailedAuthLimit;
   readonly clock: Clock;
 }): Middleware<E, E & Authenticated> {
-  const { keys, guesses, clock } = options;
-  // A missing key is no guess: probes of balancers come without one, from the address of all callers behind them.
+  const { keys, failedAuthLimit, clock } = options;
+  // A missing key is not counted: the probes of a load balancer have none, and share an address with its callers.
   const fail = (context: E, code: 'key_unknown' | 'tenant_disabled' | 'key_expired'): Result => {
-    guesses.failed(context.clientAddress);
+    failedAuthLimit.failed(context.clientAddress);
     return reject(code);
   };
-  return (next) => (context) => {
-    const blockedMs = guesses.blockedForMs(context.clientAddress);
-    // Whatever key it has now: the right one would tell that it was found.
+  return (next) => async (context) => {
+    const blockedMs = failedAuthLimit.blockedForMs(context.clientAddress);
+    // A valid key is rejected too: otherwise a guesser would learn that it is valid.
     if (blockedMs > 0) return reject('address_blocked', { retryAfterSeconds: Math.ceil(blockedMs / 1000) });
-    const presented = extractKey(context.rawHeaders);
-    if (presented.kind === 'none') return reject('key_missing');
-    if (presented.kind === 'conflict') return reject('key_conflict');
-    const entry = keys.find(presented.key);
+    const extracted = extractKey(context.rawHeaders);
+    if (extracted.kind === 'none') return reject('key_missing');
+    if (extracted.kind === 'conflict') return reject('key_conflict');
+    const entry = keys.find(extracted.key);
     if (entry === undefined) return fail(context, 'key_unknown');
     context.record.tenant = entry.tenant.id;
     context.record.key = entry.id;
@@ -37,4 +35,32 @@ export function authenticate<E extends RequestContext>(options: {
     if (entry.expiresAtMs !== null && entry.expiresAtMs <= clock.now()) return fail(context, 'key_expired');
     return next(extend(context, { tenant: entry.tenant, key: entry }));
   };
+}
+
+export type ExtractedKey =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'conflict' }
+  | { readonly kind: 'key'; readonly key: string };
+
+/**
+ * Reads `Authorization: Bearer <key>`, `Authorization: <key>` (as Patchworks clients send it) and `X-API-Key: <key>`. A request
+ * may repeat the same key. Two different keys are a conflict: a proxy in front of the gateway may have checked the other one.
+ * Reads raw headers, because Node's parsed form drops the second of two `Authorization` fields.
+ */
+export function extractKey(rawHeaders: readonly string[]): ExtractedKey {
+  let key: string | null = null;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = (rawHeaders[i] as string).toLowerCase();
+    if (name !== 'authorization' && name !== 'x-api-key') continue;
+    const field = (rawHeaders[i + 1] as string).trim();
+    const value = name === 'authorization' ? withoutScheme(field) : field;
+    if (value === '') continue;
+    if (key !== null && key !== value) return { kind: 'conflict' };
+    key = value;
+  }
+  return key === null ? { kind: 'none' } : { kind: 'key', key };
+}
+
+function withoutScheme(credentials: string): string {
+  return /^bearer(?:[ \t]|$)/i.test(credentials) ? credentials.slice('bearer'.length).trim() : credentials;
 }

@@ -1,9 +1,8 @@
 import { matchesPath, type Pattern } from '../routing/pattern.ts';
 
 /**
- * What no tenant may call unless its `allow` names it: calls that act on the shared credential or on people.
- * `companies/{id}/manage` switches the company a token acts for, on the server: with a shared credential one caller
- * would switch every caller.
+ * Paths that no tenant may call unless its `allow` names them: calls that act on the shared credential or on people.
+ * `companies/{id}/manage` switches the company of a token on the server: with a shared credential, one caller would switch all.
  */
 export const denylist: readonly string[] = [
   '/api/*/login/**',
@@ -20,42 +19,42 @@ export const denylist: readonly string[] = [
 const denied = denylist.map((path) => path.slice(1).split('/'));
 
 /**
- * Hosts that serve more than one application put its name in front: `/fabric/api/login`, `/core-main/api/v1/…`; and PHP's
- * front controller answers under its own name too.
+ * Prefixes of applications that share a host: `/fabric/api/login`, `/core-main/api/v1/…`. PHP's front controller also responds
+ * under its own name.
  */
-const FRONTS = new Set(['fabric', 'core-main', 'core-start', 'index.php']);
+const PREFIXES = new Set(['fabric', 'core-main', 'core-start', 'index.php']);
 
 /**
- * The denied pattern that covers a path, or null. Compared as the most forgiving server might read it: a path that is denied
- * for no reason is a 403 for its caller, one that slips through is everybody's account.
+ * The denied pattern that covers a path, or null. The comparison reads the path as the most lenient server might: a path that is
+ * denied by mistake is a 403 for one caller, a path that passes by mistake is the whole account.
  */
 export function denylistEntryFor(segments: readonly string[]): readonly string[] | null {
   if (segments.length < 2) return null;
   const path = segments
-    .slice(frontsOf(segments))
-    .map(plainest)
+    .slice(prefixLength(segments))
+    .map(simplify)
     .filter((segment) => segment !== '');
   return denied.find((pattern) => matchesPath(pattern, path)) ?? null;
 }
 
-/** Whether a pattern writes out every literal segment of the denied one, instead of covering it by a wildcard. */
+/** True if the pattern has every literal segment of the denied one, instead of covering it by a wildcard. */
 export function namesLiterally(pattern: Pattern, deniedPattern: readonly string[]): boolean {
-  const offset = frontsOf(pattern.segments);
+  const offset = prefixLength(pattern.segments);
   return deniedPattern.every(
     (segment, index) => segment === '*' || segment === '**' || pattern.segments[index + offset] === segment,
   );
 }
 
-function frontsOf(segments: readonly string[]): number {
+function prefixLength(segments: readonly string[]): number {
   let count = 0;
-  while (FRONTS.has(segments[count]?.toLowerCase() ?? '')) count += 1;
+  while (PREFIXES.has(segments[count]?.toLowerCase() ?? '')) count += 1;
   return count;
 }
 
 const PLAIN = /^[a-z0-9-]*$/;
 
-/** Without case, compatibility forms (`ſ`, full width), what can not be seen, path parameters (`;x`) and a suffix (`.json`). */
-function plainest(segment: string): string {
+/** Without case, compatibility forms (`ſ`, full width), invisible characters, path parameters (`;x`) and a suffix (`.json`). */
+function simplify(segment: string): string {
   const lower = segment.toLowerCase();
   if (PLAIN.test(lower)) return lower;
   return lower

@@ -1,24 +1,37 @@
 import { createHash } from 'node:crypto';
-import type { Tenant, TenantKey } from './tenant.ts';
+import type { Pattern } from '../routing/pattern.ts';
 
-/** One key of one tenant, under its digest. */
+export interface Tenant {
+  readonly id: string;
+  readonly account: string;
+  readonly disabled: boolean;
+  /** Null: everything except the denylist. */
+  readonly allow: readonly Pattern[] | null;
+}
+
+/** The key that a tenant used: its id and expiry, never the key itself. */
+export interface TenantKey {
+  readonly id: string;
+  readonly expiresAtMs: number | null;
+}
+
 export interface KeyEntry extends TenantKey {
   readonly tenant: Tenant;
 }
 
-/** Finds whose key it is. Only digests are compared, so a timing difference tells nothing about a key. */
+/** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */
 export interface KeyStore {
   find(key: string): KeyEntry | undefined;
 }
 
-/** How many digests of valid keys are remembered: enough for every key of a large team, little memory. */
-const REMEMBERED = 10_000;
+/** Enough for every key of a large team, in little memory. */
+const MAX_REMEMBERED_KEYS = 10_000;
 
 /**
- * @param entries by lower-case hex of the SHA-256 of the key
+ * @param entries by the SHA-256 of the key, in lower-case hex
  *
- * Known keys are remembered with their entry, so a busy tenant's key is hashed once. Unknown ones are hashed each time
- * and never remembered: a guesser must not be able to push the good ones out.
+ * Valid keys are remembered in the clear, so a busy tenant's key is hashed once. Unknown keys are hashed each time and not
+ * remembered: a guesser must not be able to evict the valid ones.
  */
 export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore {
   const remembered = new Map<string, KeyEntry>();
@@ -28,14 +41,14 @@ export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore
       if (known !== undefined) return known;
       const entry = entries.get(sha256(key));
       if (entry === undefined) return undefined;
-      if (remembered.size >= REMEMBERED) remembered.clear();
+      if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
       remembered.set(key, entry);
       return entry;
     },
   };
 }
 
-/** Header values arrive as latin1; a key is hashed as the bytes the caller sent. */
+/** Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
 function sha256(key: string): string {
   return createHash('sha256').update(key, 'latin1').digest('hex');
 }

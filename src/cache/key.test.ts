@@ -5,7 +5,7 @@ const CORE = { id: 'core', account: 'main', origin: 'http://core.test', timeoutM
 const request = (more: Partial<Keyed> = {}): Keyed => ({
   headers: { accept: 'application/json' },
   path: '/api/v1/flows',
-  query: '',
+  canonicalQuery: '',
   route: { upstream: CORE },
   ...more,
 });
@@ -15,7 +15,7 @@ describe('the key', () => {
     ['account', { route: { upstream: { ...CORE, account: 'other' } } }],
     ['upstream', { route: { upstream: { ...CORE, id: 'start' } } }],
     ['path', { path: '/api/v1/flows/1' }],
-    ['query', { query: 'page=2' }],
+    ['query', { canonicalQuery: 'page=2' }],
     ['Accept', { headers: { accept: 'text/csv' } }],
   ])('tells %s apart', (_name, more) => expect(primaryKey(request(more), 's')).not.toBe(primaryKey(request(), 's')));
 

@@ -1,12 +1,10 @@
 import type { RequestContext } from '../context.ts';
-import { canonicalQuery } from '../routing/canonical-query.ts';
 
 /** What the key is made of; routing provides all but what the edge has received. */
 export interface Keyed extends Pick<RequestContext, 'headers'> {
   /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
   readonly path: string;
-  /** Raw, without the question mark. */
-  readonly query: string;
+  readonly canonicalQuery: string;
   readonly route: {
     readonly upstream: {
       readonly id: string;
@@ -50,7 +48,7 @@ export function primaryKey(context: Keyed, scope: string, vary: readonly string[
     SEPARATOR +
     context.path +
     SEPARATOR +
-    canonicalQuery(context.query) +
+    context.canonicalQuery +
     SEPARATOR +
     accept;
   return vary.length === 0 ? key : variantKey(key, vary, context.headers);

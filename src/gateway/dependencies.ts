@@ -1,5 +1,5 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { FailedAuthLimit, FloodLimit } from '../auth/guards.ts';
+import type { FailedAuthLimit, FloodLimit } from '../auth/abuse-limits.ts';
 import type { KeyStore } from '../auth/key-store.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
@@ -27,8 +27,8 @@ export interface SharedDependencies {
   readonly room: WaitingRoom;
   readonly sender: Transport;
   readonly upstreams: Upstreams;
-  readonly guesses: FailedAuthLimit;
-  readonly floods: FloodLimit;
+  readonly failedAuthLimit: FailedAuthLimit;
+  readonly floodLimit: FloodLimit;
   readonly memory: MemoryCache;
   readonly cache: CacheState;
   readonly replays: IdempotencyStore;

@@ -1,3 +1,4 @@
+import { createAbuseLimits } from '../adapters/abuse-limits.ts';
 import { createMemoryCache } from '../adapters/memory/cache.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import type { Clock } from '../clock.ts';
@@ -10,7 +11,6 @@ import { createUpstreams } from '../upstream/upstreams.ts';
 import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
-import { openGuards } from './guards.ts';
 import { metricSources } from './metric-sources.ts';
 import { openQuotaBackend, standingOf } from './quota-backend.ts';
 import { openTracing, type Tracing } from './tracing.ts';
@@ -60,7 +60,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     replays: cache.replays,
     sender: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
-    ...openGuards({ ...common, redis: state.redis }),
+    ...createAbuseLimits({ ...common, limits: opened.limits, redis: state.redis }),
   };
   return { shared, cache, tracing: openTracing({ ...common, version }) };
 }

@@ -1,6 +1,6 @@
+import { floodProtection } from '../auth/abuse-limits.ts';
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { type Authorised, authorise } from '../auth/authorise.ts';
-import { floodProtection } from '../auth/flood.ts';
 import { cacheFill } from '../cache/fill.ts';
 import { cacheLookup } from '../cache/lookup.ts';
 import type { CacheOptions, WithFetchPlan } from '../cache/options.ts';

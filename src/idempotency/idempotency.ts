@@ -16,7 +16,6 @@ import {
 } from '../context.ts';
 import { type Log, type Meter, traced } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
-import { canonicalQuery } from '../routing/canonical-query.ts';
 import { captureBody } from './capture-body.ts';
 import { readIdempotencyKey } from './idempotency-key.ts';
 import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse, WriteOutcome } from './store.ts';
@@ -25,7 +24,7 @@ interface Replayable extends RequestContext {
   readonly tenant: { readonly id: string };
   /** Canonical. */
   readonly path: string;
-  readonly query: string;
+  readonly canonicalQuery: string;
   readonly route: { readonly upstream: { readonly account: string; readonly timeoutMs: number } };
 }
 
@@ -238,10 +237,9 @@ function inMemory(bytes: Buffer | null): RequestBody | null {
   return { declaredBytes: bytes.length, bytes, open: () => Readable.from([bytes]) };
 }
 
-function fingerprintOf({ method, path, query, headers }: Replayable, body: Buffer | null): string {
+function fingerprintOf({ method, path, canonicalQuery, headers }: Replayable, body: Buffer | null): string {
   const hash = createHash('sha256');
-  for (const part of [method, path, canonicalQuery(query), String(headers['content-type'] ?? '')])
-    hash.update(`${part}\n`);
+  for (const part of [method, path, canonicalQuery, String(headers['content-type'] ?? '')]) hash.update(`${part}\n`);
   return hash.update(body ?? '').digest('base64url');
 }
 

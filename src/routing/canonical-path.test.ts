@@ -47,6 +47,14 @@ describe('a target with two readings is refused', () => {
   });
 });
 
+// A pattern with two adjoining repetitions would need some 10¹¹ steps for this, and the test would never end.
+test('a path of a million escaped spaces is decided in one pass', () => {
+  const spaces = '%20'.repeat(1_000_000);
+  expect(pathOf(`/${spaces}`)).toBe('refused: the path has an empty segment');
+  expect(pathOf(`/${spaces}..${spaces}`)).toBe('refused: the path has a dot segment');
+  expect(pathOf(`/${spaces}x`)).toBe(`/${spaces}x`);
+});
+
 describe('one path has one spelling', () => {
   test.each([
     ['/api/v1/flows', '/api/v1/flows'],

@@ -1,9 +1,8 @@
 import { splitPath } from './pattern.ts';
 
 /**
- * One reading of a request target, or none. Permission checks, cache keys and routes all work on what is returned
- * here, and the target is forwarded byte for byte: that is only safe if no server behind the gateway can read the same
- * bytes as another path. So whatever has two readings is refused, never repaired:
+ * A request target that every server reads as the same path. Permission checks, cache keys and routes use this form, while the
+ * target is forwarded byte for byte. So a target with two readings is rejected, never repaired:
  *
  * - dot segments, plain or escaped (RFC 3986 section 5.2.4: a server may resolve them)
  * - escaped slashes and backslashes (some servers decode before they split)
@@ -12,9 +11,9 @@ import { splitPath } from './pattern.ts';
  * - empty segments, `//` (many servers merge them)
  */
 export interface CanonicalTarget {
-  /** Decoded and encoded again in one way; no trailing slash, but for `/` itself. */
+  /** Decoded and encoded again; without a trailing slash, except `/` itself. */
   readonly path: string;
-  /** The path's segments, decoded. */
+  /** Segments of the path, decoded. */
   readonly segments: readonly string[];
   /** Raw, without the `?`; '' if there is none. */
   readonly query: string;
@@ -22,10 +21,10 @@ export interface CanonicalTarget {
 
 export type Canonicalised = { ok: true; target: CanonicalTarget } | { ok: false; reason: string };
 
-// Most paths have no escape at all: pchar of RFC 3986 section 3.3 without the percent sign.
+/** The `pchar` of RFC 3986 section 3.3 without the percent sign. Most paths have no escape. */
 const PLAIN_PATH = /^\/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*$/;
 const ESCAPED_TWICE = /%25[0-9a-f]{2}/i;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for control characters.
 const FORBIDDEN_DECODED = /[\u0000-\u001f\u007f-\u009f/\\]/;
 
 export function canonicalise(target: string): Canonicalised {
@@ -48,7 +47,7 @@ function fromPlain(rawPath: string, query: string): Canonicalised {
 function fromEscaped(rawPath: string, query: string): Canonicalised {
   if (!rawPath.startsWith('/')) return { ok: false, reason: 'the path does not begin with /' };
   if (rawPath.includes('\\')) return { ok: false, reason: 'the path has a backslash' };
-  // Anything else outside printable ASCII would be re-encoded by one server and refused or mangled by the next.
+  // Servers differ on other characters: some re-encode them, others reject or corrupt them.
   if (!/^[\u0021-\u007e]*$/.test(rawPath)) return { ok: false, reason: 'the path has characters that must be escaped' };
   if (ESCAPED_TWICE.test(rawPath)) return { ok: false, reason: 'the path is escaped twice' };
   const segments: string[] = [];
@@ -65,21 +64,18 @@ function fromEscaped(rawPath: string, query: string): Canonicalised {
   return { ok: true, target: { path: `/${segments.map(encodeSegment).join('/')}`, segments, query } };
 }
 
-/**
- * Nothing, or dots alone, for a server that cuts off path parameters (`/..;x=1/`) or drops spaces at the ends of a segment
- * (`/..%20/`) before it resolves dots.
- */
-const NOTHING_OR_DOTS = /^\s*(\.{0,2})\s*(?:;|$)/;
-
+/** Some servers cut off path parameters (`/..;x=1/`) or trim spaces (`/..%20/`) before they resolve dots. */
 function faultOf(segments: readonly string[]): string | null {
   for (const segment of segments) {
-    const dots = NOTHING_OR_DOTS.exec(segment)?.[1];
-    if (dots !== undefined) return dots === '' ? 'the path has an empty segment' : 'the path has a dot segment';
+    const [name = ''] = segment.split(';', 1);
+    const trimmed = name.trim();
+    if (trimmed === '') return 'the path has an empty segment';
+    if (trimmed === '.' || trimmed === '..') return 'the path has a dot segment';
   }
   return null;
 }
 
-/** Leaves the characters of a segment bare that {@link PLAIN_PATH} leaves bare: one spelling for each path. */
+/** Leaves the characters of {@link PLAIN_PATH} unescaped, so that each path has one spelling. */
 function encodeSegment(segment: string): string {
   return encodeURIComponent(segment).replace(/%(?:24|26|2B|2C|3A|3B|3D|40)/g, decodeURIComponent);
 }

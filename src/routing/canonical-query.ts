@@ -1,11 +1,11 @@
 /**
- * One spelling for queries that mean the same: order is kept, escapes are resolved where that cannot change the meaning.
+ * Gives queries that mean the same one spelling. It keeps the order, and resolves escapes where that cannot change the meaning.
  *
- * Patchworks reads `application/x-www-form-urlencoded`: PHP splits at `&` and `=` first and decodes names and values
- * after that, so for every other printable character the escape and the character are the same (`%5B` and `[`, `%2C`
- * and `,`). Kept as escapes, in capitals (RFC 3986 section 6.2.2.1): the characters with a role in that format, `& = + ; %`
- * and `#`, and what is not printable ASCII. `+` and `%20` stay apart: only form decoding makes both a space, and a
- * request too many is cheaper than a wrong answer. A query with a malformed escape stays as it is, since servers differ.
+ * Patchworks reads `application/x-www-form-urlencoded`: PHP splits at `&` and `=`, then decodes names and values. For every other
+ * printable character the escape and the character are therefore the same (`%5B` and `[`). These stay escaped, in capitals (RFC
+ * 3986 section 6.2.2.1): `& = + ; % #`, which have a role in that format, and everything that is not printable ASCII. `+` and
+ * `%20` stay apart: only form decoding makes both a space, and one request too many is better than a wrong response. A query with
+ * a malformed escape stays as it is, because servers differ.
  */
 export function canonicalQuery(query: string): string {
   let mark = query.indexOf('%');
@@ -22,7 +22,7 @@ export function canonicalQuery(query: string): string {
   return canonical + query.slice(done);
 }
 
-/** How each byte that came as an escape is spelled in the key. */
+/** The canonical spelling of each byte that was escaped. */
 const SPELLING: readonly string[] = Array.from({ length: 256 }, (_, byte) => {
   const character = String.fromCharCode(byte);
   return byte > 0x20 && byte < 0x7f && !'&=+;%#'.includes(character)
@@ -30,7 +30,7 @@ const SPELLING: readonly string[] = Array.from({ length: 256 }, (_, byte) => {
     : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
 });
 
-/** The byte that two hexadecimal digits stand for, or -1. */
+/** The byte of two hexadecimal digits, or -1. */
 function hexByte(high: number, low: number): number {
   const a = hexDigit(high);
   const b = hexDigit(low);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type RequestContext, type Result, reject } from '../context.ts';
+import { type RequestContext, reject } from '../context.ts';
 import { matchRoute, type Route, type Routed } from './match-route.ts';
 import { parsePattern } from './pattern.ts';
 
@@ -10,50 +10,49 @@ const route = (text: string, account = 'main'): Route => {
   return { match: parsed.pattern, template: text.slice(text.indexOf(' ') + 1), upstream, rewriteLinks: false };
 };
 
-/** What a request is read as, from a stage that lives as long as a configuration. */
-function reader(routes: readonly Route[]) {
-  const seen: Routed[] = [];
+/** Resolves targets with one middleware, as a configuration does for its whole life. */
+function resolver(routes: readonly Route[]) {
+  let routed: Routed | undefined;
   const handler = matchRoute(routes)((context) => {
-    seen.push(context);
+    routed = context;
     return reject('internal');
   });
-  return (method: string, target: string): { outcome: Result; routed: Routed | undefined } => {
-    seen.length = 0;
-    const context = { method, target, record: { route: '' } } as unknown as RequestContext;
-    const outcome = handler(context) as Result;
-    return { outcome, routed: seen[0] };
+  return async (method: string, target: string) => {
+    routed = undefined;
+    const result = await handler({ method, target, record: { route: '' } } as unknown as RequestContext);
+    return { code: result.kind === 'rejection' ? result.code : null, routed: routed as Routed | undefined };
   };
 }
 
-const codeOf = ({ outcome }: { outcome: Result }) => (outcome.kind === 'rejection' ? outcome.code : null);
-
-test('what is remembered of a target is no other target’s and no other method’s', () => {
-  const read = reader([route('GET /a/*'), route('POST /a/**')]);
+test('a remembered target is used for no other target and no other method', async () => {
+  const resolve = resolver([route('GET /a/*'), route('POST /a/**')]);
+  const routed = async (method: string, target: string) => (await resolve(method, target)).routed;
   for (let round = 0; round < 2; round++) {
-    expect(read('GET', '/a/1?x=1').routed).toMatchObject({ path: '/a/1', query: 'x=1', segments: ['a', '1'] });
-    expect(read('GET', '/a/1?x=2').routed).toMatchObject({ query: 'x=2', candidates: [{ template: '/a/*' }] });
-    expect(read('POST', '/a/1?x=1').routed).toMatchObject({ candidates: [{ template: '/a/**' }] });
-    expect(codeOf(read('DELETE', '/a/1?x=1'))).toBe('route_unknown');
+    expect(await routed('GET', '/a/1?x=1')).toMatchObject({ path: '/a/1', query: 'x=1', segments: ['a', '1'] });
+    expect(await routed('GET', '/a/1?x=2')).toMatchObject({ query: 'x=2', candidates: [{ template: '/a/*' }] });
+    expect(await routed('GET', '/a/1?x=%41%2c')).toMatchObject({ query: 'x=%41%2c', canonicalQuery: 'x=A,' });
+    expect(await routed('POST', '/a/1?x=1')).toMatchObject({ candidates: [{ template: '/a/**' }] });
+    expect((await resolve('DELETE', '/a/1?x=1')).code).toBe('route_unknown');
   }
 });
 
-test('what is refused is refused each time', () => {
-  const read = reader([route('* /**')]);
+test('a rejected target is rejected each time', async () => {
+  const resolve = resolver([route('* /**')]);
   for (let round = 0; round < 2; round++) {
-    expect(codeOf(read('GET', '/a/../b'))).toBe('path_not_canonical');
-    expect(codeOf(read('POST', '/a?_method=DELETE'))).toBe('bad_request');
-    expect(codeOf(read('GET', '/_gateway/x'))).toBe('route_unknown');
+    expect((await resolve('GET', '/a/../b')).code).toBe('path_not_canonical');
+    expect((await resolve('POST', '/a?_method=DELETE')).code).toBe('bad_request');
+    expect((await resolve('GET', '/_gateway/x')).code).toBe('route_unknown');
   }
 });
 
-test('a target that is asked for again is not read again; one that is very long is, and so is the oldest of very many', () => {
-  const read = reader([route('GET /**')]);
-  const segmentsOf = (target: string) => read('GET', target).routed?.segments;
-  const first = segmentsOf('/a/b');
-  expect(segmentsOf('/a/b')).toBe(first);
+test('a repeated target is resolved once; a very long one is not remembered, nor is any number of them', async () => {
+  const resolve = resolver([route('GET /**')]);
+  const segmentsOf = async (target: string) => (await resolve('GET', target)).routed?.segments;
+  const first = await segmentsOf('/a/b');
+  expect(await segmentsOf('/a/b')).toBe(first);
   const long = `/${'x'.repeat(600)}`;
-  expect(segmentsOf(long)).not.toBe(segmentsOf(long));
-  for (let i = 0; i < 3_000; i++) segmentsOf(`/a/${i}`);
-  expect(segmentsOf('/a/b')).not.toBe(first);
-  expect(segmentsOf('/a/b')).toEqual(first);
+  expect(await segmentsOf(long)).not.toBe(await segmentsOf(long));
+  for (let i = 0; i < 3_000; i++) await segmentsOf(`/a/${i}`);
+  expect(await segmentsOf('/a/b')).not.toBe(first);
+  expect(await segmentsOf('/a/b')).toEqual(first);
 });

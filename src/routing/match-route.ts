@@ -1,11 +1,11 @@
 import { extend, type Middleware, type Rejection, type RequestContext, reject } from '../context.ts';
 import { type CanonicalTarget, canonicalise } from './canonical-path.ts';
+import { canonicalQuery } from './canonical-query.ts';
 import { matches, type Pattern } from './pattern.ts';
 
-/** Where a request goes. */
 export interface Route {
   readonly match: Pattern;
-  /** The label of metrics and logs: the pattern's path, never a request's. */
+  /** The label in metrics and logs: the path of the pattern, never that of a request. */
   readonly template: string;
   readonly upstream: Upstream;
   readonly rewriteLinks: boolean;
@@ -19,56 +19,49 @@ export interface Upstream {
   readonly timeoutMs: number;
 }
 
-export interface Routed extends RequestContext, CanonicalTarget {
-  /**
-   * The first matching route of each account. Which of them it is depends on the tenant, who is not known yet; with
-   * one account there is exactly one.
-   */
+export interface Routed extends RequestContext, ResolvedTarget {}
+
+/** Everything that follows from method and target alone. */
+export interface ResolvedTarget extends CanonicalTarget {
+  /** The query in its canonical spelling: see {@link canonicalQuery}. */
+  readonly canonicalQuery: string;
+  /** The first matching route of each account: authorisation selects the one of the tenant's account. */
   readonly candidates: readonly Route[];
 }
 
-/** What follows from method and target alone. */
-interface ResolvedTarget extends CanonicalTarget {
-  readonly candidates: readonly Route[];
-}
-
-/** Readings that are kept, and the longest target one is kept of: some megabytes at most. */
-const MOST_READINGS = 2_048;
-const LONGEST_KEPT = 512;
+/** Both bound the memory for resolved targets to some megabytes. */
+const MAX_REMEMBERED = 2_048;
+const MAX_REMEMBERED_LENGTH = 512;
 
 /**
- * Finds the canonical path and the routes it matches. A path with two readings is refused here, before anything has
- * been decided by it. Callers ask for few things many times: what was read once is remembered, by every byte of it.
+ * Finds the canonical path and the routes that match it. A target that servers may read in two ways is rejected here, before
+ * anything is decided by it. Callers repeat the same few targets, so each resolved target is remembered by all of its bytes.
  */
 export function matchRoute(routes: readonly Route[]): Middleware<RequestContext, Routed> {
-  const byMethod = new Map<string, Map<string, ResolvedTarget>>();
-  let kept = 0;
-  const keep = (method: string, target: string, reading: ResolvedTarget): void => {
-    if (target.length > LONGEST_KEPT) return;
-    if (kept >= MOST_READINGS) {
-      byMethod.clear();
-      kept = 0;
-    }
-    const readings = byMethod.get(method);
-    if (readings === undefined) byMethod.set(method, new Map([[target, reading]]));
-    else readings.set(target, reading);
-    kept += 1;
+  const remembered = new Map<string, ResolvedTarget>();
+  const remember = (name: string, resolved: ResolvedTarget): void => {
+    if (name.length > MAX_REMEMBERED_LENGTH) return;
+    if (remembered.size >= MAX_REMEMBERED) remembered.clear();
+    remembered.set(name, resolved);
   };
-  return (next) => (context) => {
-    const { method, target } = context;
-    let reading = byMethod.get(method)?.get(target);
-    if (reading === undefined) {
-      const read = readTarget(routes, method, target);
-      if ('kind' in read) return read;
-      reading = read;
-      keep(method, target, reading);
+  return (next) => async (context) => {
+    const name = `${context.method} ${context.target}`;
+    let resolved = remembered.get(name);
+    if (resolved === undefined) {
+      const result = resolveTarget(routes, context);
+      if ('kind' in result) return result;
+      resolved = result;
+      remember(name, resolved);
     }
-    context.record.route = reading.candidates[0]?.template ?? '';
-    return next(extend(context, reading));
+    context.record.route = resolved.candidates[0]?.template ?? '';
+    return next(extend(context, resolved));
   };
 }
 
-function readTarget(routes: readonly Route[], method: string, target: string): ResolvedTarget | Rejection {
+function resolveTarget(
+  routes: readonly Route[],
+  { method, target }: Pick<RequestContext, 'method' | 'target'>,
+): ResolvedTarget | Rejection {
   const canonical = canonicalise(target);
   if (!canonical.ok) return reject('path_not_canonical', { internal: canonical.reason });
   const { path, segments, query } = canonical.target;
@@ -77,10 +70,11 @@ function readTarget(routes: readonly Route[], method: string, target: string): R
       detail: 'The query parameter `_method` is not accepted: send the method itself.',
     });
   }
-  // Own endpoints live here; a catch-all route must not send what is meant for the gateway upstream.
+  // The gateway's own endpoints are below this path: a catch-all route must not send them upstream.
   if (segments[0] === '_gateway') return reject('route_unknown');
   const candidates = firstOfEachAccount(routes, method, segments);
-  return candidates.length === 0 ? reject('route_unknown') : { path, segments, query, candidates };
+  if (candidates.length === 0) return reject('route_unknown');
+  return { path, segments, query, canonicalQuery: canonicalQuery(query), candidates };
 }
 
 function firstOfEachAccount(routes: readonly Route[], method: string, segments: readonly string[]): Route[] {
@@ -94,8 +88,8 @@ function firstOfEachAccount(routes: readonly Route[], method: string, segments: 
 }
 
 /**
- * Laravel takes the method of a POST from `_method`: without this check a tenant allowed to POST could DELETE.
- * (The header forms of the same trick are stripped with the other request headers.)
+ * Laravel reads the method of a POST from `_method`: without this check a tenant that may POST could DELETE. The header forms of
+ * the same override are stripped with the other request headers.
  */
 function carriesMethodOverride(method: string, query: string): boolean {
   if (method !== 'POST' || query === '') return false;
@@ -107,8 +101,8 @@ function carriesMethodOverride(method: string, query: string): boolean {
 }
 
 /**
- * The name under which PHP finds a parameter (`php_register_variable_ex`): spaces before it are dropped, it ends at a NUL, and dots
- * and spaces within are underscores.
+ * The name under which PHP finds a parameter (`php_register_variable_ex`): without leading spaces, cut at a NUL, with dots and
+ * spaces as underscores.
  */
 function variableOf(name: string): string {
   const [beforeNul = ''] = name.split('\0');

@@ -2,11 +2,11 @@
  * `METHOD /path` patterns of routes, permissions and cache rules.
  *
  * - method: a token, or `*` for all; `GET` covers HEAD
- * - `*` matches one segment, `**` the rest, including nothing: `/a/**` matches `/a` and all below it
+ * - `*` matches one segment, `**` any number of them at the end, also none: `/a/**` matches `/a` and all below it
  * - a trailing slash changes nothing
  */
 export interface Pattern {
-  /** As written, normalised to one space: what logs and labels say. */
+  /** As written, with one space: the form for logs and labels. */
   readonly text: string;
   /** Null for all methods. */
   readonly method: string | null;
@@ -62,7 +62,7 @@ export function matchesMethod(pattern: Pattern, method: string): boolean {
   return pattern.method === null || pattern.method === method || (pattern.method === 'GET' && method === 'HEAD');
 }
 
-/** `segments` are those of a canonical path, decoded: see canonical.ts. */
+/** `segments` are those of a canonical path, decoded: see canonical-path.ts. */
 export function matchesPath(pattern: readonly string[], segments: readonly string[]): boolean {
   const rest = pattern.at(-1) === '**';
   const fixed = rest ? pattern.length - 1 : pattern.length;

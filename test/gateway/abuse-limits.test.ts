@@ -1,7 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createCounter } from '../../src/adapters/guards/counter.ts';
-import { createFloodLimit } from '../../src/adapters/guards/flood.ts';
-import { createFailedAuthLimit } from '../../src/adapters/guards/guess.ts';
+import { createCounter, createFailedAuthLimit, createFloodLimit } from '../../src/adapters/abuse-limits.ts';
 import { BILLING_KEY, codeOf, configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { redisServer, until } from '../support/redis.ts';
@@ -10,7 +8,7 @@ const guess = (i: number) => ({ headers: { Authorization: `Bearer fake-guess-${i
 const limits = (more: Record<string, unknown>) => (upstream: string) => configuration(upstream, { limits: more });
 
 describe('guessing keys', () => {
-  test('blocks the address after limits.failedAuth, right keys too, and no other address', async () => {
+  test('blocks the address after limits.failedAuth, valid keys too, and no other address', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, {
@@ -36,7 +34,7 @@ describe('guessing keys', () => {
     expect(gateway.logText()).not.toContain('fake-guess');
   });
 
-  test('of an address counts over replicas that share a Redis', async () => {
+  test('counts for an address over all replicas that share a Redis', async () => {
     await using redis = await redisServer();
     const config = (upstream: string) =>
       configuration(upstream, { redis: { url: redis.url }, limits: { failedAuth: 6 } });
@@ -46,10 +44,13 @@ describe('guessing keys', () => {
       await one.fetch('/_gateway/whoami', guess(i));
       await two.fetch('/_gateway/whoami', guess(i));
     }
-    // The sixth was seen by the second; the first hears of it with the next.
-    await eventually(async () => (await two.fetch('/_gateway/whoami')).status === 429, 'blocked where it was counted');
+    // The second replica counted the sixth failure; the first one learns of the block with its next failure.
+    await eventually(
+      async () => (await two.fetch('/_gateway/whoami')).status === 429,
+      'blocked where the sixth failed',
+    );
     await one.fetch('/_gateway/whoami', guess(9));
-    await eventually(async () => (await one.fetch('/_gateway/whoami')).status === 429, 'blocked on the other');
+    await eventually(async () => (await one.fetch('/_gateway/whoami')).status === 429, 'blocked on the other replica');
     expect(await one.metric('patchgate_guard_fallbacks_total')).toBe(0);
   });
 
@@ -62,7 +63,7 @@ describe('guessing keys', () => {
     expect((await gateway.fetch('/_gateway/whoami')).status).toBe(200);
   });
 
-  test('goes on being counted here while Redis is away, and that is told', async () => {
+  test('is counted in the process while Redis is away, and the metrics show it', async () => {
     await using redis = await redisServer();
     await using gateway = await run({
       config: (upstream) => configuration(upstream, { redis: { url: redis.url }, limits: { failedAuth: 3 } }),
@@ -76,23 +77,23 @@ describe('guessing keys', () => {
   test('from one IPv6 network counts together, whatever the address', async () => {
     const clock = new ManualClock();
     const counter = createCounter({ name: 'guess', limit: 2, windowSeconds: 60, redis: null, onFallback: () => {} });
-    const guard = createFailedAuthLimit({ counter, clock });
-    guard.failed('2001:db8:0:1::a');
-    guard.failed('2001:db8:0:1:ffff::b');
-    await until('counted', async () => guard.blockedForMs('2001:db8:0:1::c') > 0);
-    expect(guard.blockedForMs('2001:db8:0:2::a')).toBe(0);
+    const limit = createFailedAuthLimit({ counter, clock });
+    limit.failed('2001:db8:0:1::a');
+    limit.failed('2001:db8:0:1:ffff::b');
+    await until('counted', async () => limit.blockedForMs('2001:db8:0:1::c') > 0);
+    expect(limit.blockedForMs('2001:db8:0:2::a')).toBe(0);
     clock.advance(60_001);
-    expect(guard.blockedForMs('2001:db8:0:1::c')).toBe(0);
+    expect(limit.blockedForMs('2001:db8:0:1::c')).toBe(0);
   });
 });
 
 describe('a flood', () => {
-  test('of one tenant is refused above limits.requestsPerSecond, and no other tenant notices', async () => {
+  test('of one tenant is rejected above limits.requestsPerSecond, and other tenants are not affected', async () => {
     await using gateway = await run({ config: limits({ requestsPerSecond: 20 }) });
     const responses = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/_gateway/whoami')));
     expect(responses.filter(({ status }) => status === 200)).toHaveLength(60);
-    const refused = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/api/v1/flows')));
-    const floods = refused.filter(({ status }) => status === 429);
+    const rejected = await Promise.all(Array.from({ length: 60 }, () => gateway.fetch('/api/v1/flows')));
+    const floods = rejected.filter(({ status }) => status === 429);
     expect(floods.length).toBeGreaterThanOrEqual(30);
     expect(await codeOf(floods[0] as Response)).toBe('flood');
     expect(floods[0]?.headers.get('retry-after')).toBe('1');
@@ -101,24 +102,24 @@ describe('a flood', () => {
     expect(other.status).toBe(200);
   });
 
-  test('is counted over replicas in bundles, not one command a request', async () => {
+  test('is counted over replicas in batches, not with one command for each request', async () => {
     await using redis = await redisServer();
     const client = redis.client();
     const clock = new ManualClock();
     const shared = { client, prefix: 'test' };
-    const guardOf = () =>
+    const newLimit = () =>
       createFloodLimit({
         counter: createCounter({ name: 'flood', limit: 100, windowSeconds: 1, redis: shared, onFallback: () => {} }),
         clock,
         limit: 100,
       });
-    const [one, two] = [guardOf(), guardOf()];
+    const [one, two] = [newLimit(), newLimit()];
     const before = Number(/total_commands_processed:(\d+)/.exec(await client.info('stats'))?.[1]);
     for (let i = 0; i < 70; i++) expect([one.blockedForMs('a'), two.blockedForMs('a')]).toEqual([0, 0]);
     clock.advance(200);
-    await until('the bundles are counted', async () => one.blockedForMs('a') > 0 || two.blockedForMs('a') > 0);
+    await until('the batches are counted', async () => one.blockedForMs('a') > 0 || two.blockedForMs('a') > 0);
     const commands = Number(/total_commands_processed:(\d+)/.exec(await client.info('stats'))?.[1]) - before;
-    // Two bundles of a script with three commands in it, and what asked for the count.
+    // Two batches of a script with three commands, and the command that reads the count.
     expect(commands).toBeLessThanOrEqual(14);
     clock.advance(1_001);
     expect(one.blockedForMs('b')).toBe(0);

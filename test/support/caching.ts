@@ -97,7 +97,7 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
       target: path,
       headers,
       rawHeaders: Object.entries(headers).flatMap(([name, value]) => [name, String(value)]),
-      query: '',
+      canonicalQuery: '',
       segments: splitPath(path),
       body: null,
       disconnect,

@@ -50,23 +50,23 @@ describe('an address that guesses keys', () => {
   });
 });
 
-test('a key is found by the digest of all of it and by nothing else: no comparison ends early, for a known or an unknown one', () => {
+test('a key is found by the digest of the whole key and by nothing else: no comparison ends early, for a known or an unknown one', () => {
   const asked: string[] = [];
   const entry = { id: 'k', expiresAtMs: null, tenant: {} } as KeyEntry;
   const entries = new Map([[sha256('right-key'), entry]]);
-  // Whatever else a key ring might do with its entries, such as going through them, throws here.
+  // Any other use of the entries, such as an iteration, throws here.
   const watchedEntries = new Proxy(entries, {
     get(target, name) {
-      if (name !== 'get') throw new Error(`looked at by ${String(name)}`);
+      if (name !== 'get') throw new Error(`read by ${String(name)}`);
       return (digest: string) => {
         asked.push(digest);
         return target.get(digest);
       };
     },
   });
-  const ring = createKeyStore(watchedEntries);
+  const keys = createKeyStore(watchedEntries);
   for (const key of ['right-ke', 'right-keyy', 'wrong', 'right-key'])
-    expect(ring.find(key)).toBe(key === 'right-key' ? entry : undefined);
+    expect(keys.find(key)).toBe(key === 'right-key' ? entry : undefined);
   expect(asked).toEqual(['right-ke', 'right-keyy', 'wrong', 'right-key'].map(sha256));
 });
 

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
-import { extractKey } from './extract-key.ts';
-import { createKeyStore } from './key-store.ts';
-import { isAllowed, type Tenant } from './tenant.ts';
+import { extractKey } from './authenticate.ts';
+import { isAllowed } from './authorise.ts';
+import { createKeyStore, type Tenant } from './key-store.ts';
 
 const pattern = (text: string): Pattern => {
   const parsed = parsePattern(text);
@@ -26,15 +26,20 @@ describe('the key of a request', () => {
     [['Authorization', 'Bearer abc', 'X-API-Key', 'abc']],
     [['Authorization', 'abc', 'Authorization', 'Bearer abc']],
     [['Authorization', '', 'X-API-Key', 'abc']],
+    [['Authorization', 'Bearer\tabc']],
   ])('is found in %j', (headers) => {
     expect(extractKey(headers)).toEqual({ kind: 'key', key: 'abc' });
+  });
+
+  test('that begins with the word bearer is not cut', () => {
+    expect(extractKey(['Authorization', 'bearerabc'])).toEqual({ kind: 'key', key: 'bearerabc' });
   });
 
   test.each([
     [['Authorization', 'Bearer abc', 'X-API-Key', 'abd']],
     [['X-API-Key', 'abc', 'X-API-Key', 'abd']],
     [['Authorization', 'abc', 'Authorization', 'abd']],
-  ])('two that disagree are a conflict: %j', (headers) => {
+  ])('is a conflict where two differ: %j', (headers) => {
     expect(extractKey(headers).kind).toBe('conflict');
   });
 
@@ -46,18 +51,18 @@ describe('the key of a request', () => {
   );
 });
 
-describe('a key ring', () => {
+describe('a key store', () => {
   const entry = { id: 'k1', expiresAtMs: null, tenant: tenant(null) };
-  const ring = createKeyStore(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
+  const keys = createKeyStore(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
 
-  test('knows a key by its digest, the first time and the next', () => {
-    expect(ring.find('right')).toBe(entry);
-    expect(ring.find('right')).toBe(entry);
+  test('finds a key by its digest, the first time and the next', () => {
+    expect(keys.find('right')).toBe(entry);
+    expect(keys.find('right')).toBe(entry);
   });
 
-  test('does not take the digest itself for a key', () => {
-    expect(ring.find(createHash('sha256').update('right').digest('hex'))).toBeUndefined();
-    expect(ring.find('wrong')).toBeUndefined();
+  test('does not accept the digest itself as a key', () => {
+    expect(keys.find(createHash('sha256').update('right').digest('hex'))).toBeUndefined();
+    expect(keys.find('wrong')).toBeUndefined();
   });
 });
 
