@@ -96,7 +96,7 @@ export interface Rejection {
 
 export type Result = ProxyResponse | Rejection;
 
-export type Handler<In> = (context: In) => Result | Promise<Result>;
+export type Handler<In> = (context: In) => Promise<Result>;
 
 /** A stage turns the handler of a richer request into the handler of a poorer one. */
 export type Middleware<In, Out extends In> = (next: Handler<Out>) => Handler<In>;
@@ -154,20 +154,6 @@ export function newAccessRecord(): AccessRecord {
 /** Grows the request in place: the result is the same object under a richer type. */
 export function extend<Base extends object, Added extends object>(base: Base, added: Added): Base & Added {
   return Object.assign(base, added);
-}
-
-/** Runs something once an outcome is there, or failed: `finally`, for a third of its price. */
-export function afterwards(outcome: Promise<Result>, run: () => void): Promise<Result> {
-  return outcome.then(
-    (there) => {
-      run();
-      return there;
-    },
-    (error: unknown) => {
-      run();
-      throw error;
-    },
-  );
 }
 
 export function respond(status: number, headers: HeaderList, body: ResponseBody): ProxyResponse {

@@ -96,18 +96,16 @@ export interface Tracer {
   request(headers: Readonly<Record<string, string | string[] | undefined>>): Span | null;
 }
 
-/** Shows in the trace what did not answer at once. */
-export function traced<T>(trace: Span | null, work: SpanName, result: T | Promise<T>): T | Promise<T> {
+/** Records a span for work that is still pending; a result that is there at once gets none. */
+export async function traced<T>(trace: Span | null, work: SpanName, result: T | Promise<T>): Promise<T> {
   if (trace === null || !(result instanceof Promise)) return result;
   const span = trace.start(work);
-  return result.then(
-    (value) => {
-      span.end();
-      return value;
-    },
-    (error: unknown) => {
-      span.end({ error: 'failed' });
-      throw error;
-    },
-  );
+  try {
+    const value = await result;
+    span.end();
+    return value;
+  } catch (error) {
+    span.end({ error: 'failed' });
+    throw error;
+  }
 }

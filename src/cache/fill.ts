@@ -25,15 +25,12 @@ const LONE_MS = 120_000;
  * the answer on its way up.
  */
 export function cacheFill<E extends Sendable>(options: CacheOptions): Middleware<E, E> {
-  return (next) => (context) => {
+  return (next) => async (context) => {
     const { storeAs: into, shared } = context.fetch;
     if (into === null) return next(context);
     if (shared) return lead(options, context, into.fetchKey, next);
     const asked = askedNow(options, context, null);
-    const outcome = next(context);
-    return outcome instanceof Promise
-      ? outcome.then((arrived) => settle(options, context, asked, arrived))
-      : settle(options, context, asked, outcome);
+    return settle(options, context, asked, await next(context));
   };
 }
 

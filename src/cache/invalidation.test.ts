@@ -27,7 +27,7 @@ function writing(invalidate: InvalidationRule[] = []) {
         target: path,
         route: { upstream: { id: 'start', account: 'main', origin: 'http://start.test' } },
       } as unknown as CacheableContext,
-      next,
+      async () => next(),
     );
   const untouched = (path: string, since = 0) =>
     drops.isValidSince('main', { segments: splitPath(path), tags: [] }, since);
@@ -51,13 +51,13 @@ describe('a write', () => {
     expect(outcome.kind === 'response' && headerOf(outcome.headers, 'cache-status')).toBe('patchgate; fwd=method');
   });
 
-  test('drops what every matching rule names, and nothing that a rule for another write names', () => {
+  test('drops what every matching rule names, and nothing that a rule for another write names', async () => {
     const { send, untouched } = writing([
       ruleAfter('* /api/v1/flows/**', ['/api/v1/flow-versions/**']),
       ruleAfter('POST /api/v1/**', ['/api/v1/caches/*']),
       ruleAfter('DELETE /api/v1/**', ['/api/v1/systems/**']),
     ]);
-    void send('POST', '/api/v1/flows/1', () => respond(201, [], null));
+    await send('POST', '/api/v1/flows/1', () => respond(201, [], null));
     expect([
       untouched('/api/v1/flow-versions/7/steps'),
       untouched('/api/v1/caches/1'),
@@ -70,15 +70,15 @@ describe('a write', () => {
     expect(() => writing([ruleAfter('* /a', ['no-slash'])])).toThrow('must begin with /');
   });
 
-  test.each([200, 201, 204, 302, 303, 500, 502, 504])('answered %i drops', (status) => {
+  test.each([200, 201, 204, 302, 303, 500, 502, 504])('answered %i drops', async (status) => {
     const { send, untouched } = writing();
-    void send('PUT', '/a/1', () => respond(status, [], null));
+    await send('PUT', '/a/1', () => respond(status, [], null));
     expect(untouched('/a/1')).toBe(false);
   });
 
-  test.each([400, 403, 404, 409, 422])('answered %i leaves the cache alone', (status) => {
+  test.each([400, 403, 404, 409, 422])('answered %i leaves the cache alone', async (status) => {
     const { send, untouched } = writing();
-    void send('PUT', '/a/1', () => respond(status, [], null));
+    await send('PUT', '/a/1', () => respond(status, [], null));
     expect(untouched('/a/1')).toBe(true);
   });
 
@@ -92,15 +92,15 @@ describe('a write', () => {
     ['queue_timeout', false],
     ['body_too_large', false],
     ['breaker_open', false],
-  ])('refused as %s: dropped %s', (code, dropped) => {
+  ])('refused as %s: dropped %s', async (code, dropped) => {
     const { send, untouched } = writing();
-    void send('PUT', '/a/1', () => reject(code as ProblemCode));
+    await send('PUT', '/a/1', () => reject(code as ProblemCode));
     expect(untouched('/a/1')).toBe(!dropped);
   });
 
-  test('that may still be carried out later drops once more by then', () => {
+  test('that may still be carried out later drops once more by then', async () => {
     const { send, untouched, clock, latest } = writing();
-    void send('PUT', '/a/1', () => reject('upstream_timeout'));
+    await send('PUT', '/a/1', () => reject('upstream_timeout'));
     const then = latest();
     clock.advance(14_999);
     expect(untouched('/a/1', then)).toBe(true);
@@ -108,24 +108,18 @@ describe('a write', () => {
     expect(untouched('/a/1', then)).toBe(false);
   });
 
-  test.each(['Location', 'Content-Location'])('drops what its %s names on the same upstream', (name) => {
+  test.each(['Location', 'Content-Location'])('drops what its %s names on the same upstream', async (name) => {
     const { send, untouched } = writing();
-    void send('POST', '/a/1', () => respond(201, [name, 'http://start.test/b/2?x=1'], null));
-    void send('POST', '/a/1', () => respond(201, [name, '/c/3'], null));
-    void send('POST', '/a/1', () => respond(201, [name, 'http://other.test/d/4'], null));
-    void send('POST', '/a/1', () => respond(201, [name, 'http://[', 'Content-Location', '/%ff'], null));
+    await send('POST', '/a/1', () => respond(201, [name, 'http://start.test/b/2?x=1'], null));
+    await send('POST', '/a/1', () => respond(201, [name, '/c/3'], null));
+    await send('POST', '/a/1', () => respond(201, [name, 'http://other.test/d/4'], null));
+    await send('POST', '/a/1', () => respond(201, [name, 'http://[', 'Content-Location', '/%ff'], null));
     expect(['/b/2', '/b/3', '/c/3', '/d/4'].map((path) => untouched(path))).toEqual([false, true, false, true]);
   });
 
   test('that fails in our own hands drops, and the failure goes on', async () => {
-    const later = writing();
-    await expect(later.send('PUT', '/a/1', () => Promise.reject(new Error('fault')))).rejects.toThrow('fault');
-    const atOnce = writing();
-    expect(() =>
-      atOnce.send('PUT', '/a/1', () => {
-        throw new Error('fault');
-      }),
-    ).toThrow('fault');
-    expect([later.untouched('/a/1'), atOnce.untouched('/a/1')]).toEqual([false, false]);
+    const { send, untouched } = writing();
+    await expect(send('PUT', '/a/1', () => Promise.reject(new Error('fault')))).rejects.toThrow('fault');
+    expect(untouched('/a/1')).toBe(false);
   });
 });

@@ -13,36 +13,29 @@ import { withCacheStatus } from './status.ts';
  */
 export function invalidateAfterWrite<E extends CacheableContext>(
   options: CacheOptions,
-): (context: E, next: Handler<E>) => Result | Promise<Result> {
+): (context: E, next: Handler<E>) => Promise<Result> {
   const rules = (options.invalidate ?? []).map(({ after, drop }) => ({ after, drop: drop.map(segmentsOf) }));
 
-  return function passWrite(context, next) {
+  return async function passWrite(context, next) {
     const dropWritten = (outcome: Result | null): void | Promise<void> => {
       const named = rules.filter((rule) => matches(rule.after, context.method, context.segments));
       const patterns = [writtenCollection(context.segments), ...named.flatMap((rule) => rule.drop)];
       if (outcome?.kind === 'response') patterns.push(...ledTo(context, outcome));
       return options.invalidations.invalidate(context.route.upstream.account, { patterns });
     };
-    const settle = (outcome: Result): Result | Promise<Result> => {
-      const passed = outcome.kind === 'response' ? withCacheStatus(outcome, 'method', false) : outcome;
-      if (!mayHaveChanged(outcome)) return passed;
-      if (outcome.kind === 'rejection') options.clock.after(options.lateArrivalMs, () => void dropWritten(null));
-      const dropped = traced(context.trace, 'drop', dropWritten(outcome));
-      return dropped instanceof Promise ? dropped.then(() => passed) : passed;
-    };
-    // A fault of our own, at a moment nobody can name: the write may be out.
-    const fail = async (error: unknown): Promise<never> => {
+    let outcome: Result;
+    try {
+      outcome = await next(context);
+    } catch (error) {
+      // An internal error at an unknown moment: the write may have been sent.
       await dropWritten(null);
       throw error;
-    };
-    try {
-      const outcome = next(context);
-      return outcome instanceof Promise ? outcome.then(settle, fail) : settle(outcome);
-    } catch (error) {
-      const dropped = dropWritten(null);
-      if (dropped instanceof Promise) return dropped.then(() => Promise.reject(error));
-      throw error;
     }
+    const passed = outcome.kind === 'response' ? withCacheStatus(outcome, 'method', false) : outcome;
+    if (!mayHaveChanged(outcome)) return passed;
+    if (outcome.kind === 'rejection') options.clock.after(options.lateArrivalMs, () => void dropWritten(null));
+    await traced(context.trace, 'drop', dropWritten(outcome));
+    return passed;
   };
 }
 

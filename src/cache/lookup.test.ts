@@ -158,12 +158,6 @@ describe('an answer from cache', () => {
     await cache.ask();
     expect(await cache.ask()).toMatchObject({ status: 204, body: null });
   });
-
-  test('is given synchronously: nothing waits on the way of a hit', async () => {
-    const cache = caching(ok());
-    await cache.ask();
-    expect(cache.askNow()).toMatchObject({ kind: 'response' });
-  });
 });
 
 describe('without a rule, as RFC 9111 has it for a shared cache', () => {

@@ -41,14 +41,12 @@ export function cacheLookup<E extends CacheableContext>(
     const passOn: Handler<E> = (context) =>
       next(extend(context, { fetch: fetchPlan(null), waitTerms: DEFAULT_WAIT_TERMS }));
 
-    const passMarked = (context: E, why: ForwardReason): Result | Promise<Result> => {
-      const mark = (outcome: Result): Result =>
-        outcome.kind === 'response' ? withCacheStatus(outcome, why, false) : outcome;
-      const outcome = passOn(context);
-      return outcome instanceof Promise ? outcome.then(mark) : mark(outcome);
+    const passMarked = async (context: E, why: ForwardReason): Promise<Result> => {
+      const outcome = await passOn(context);
+      return outcome.kind === 'response' ? withCacheStatus(outcome, why, false) : outcome;
     };
 
-    return function answerFromCache(context) {
+    return async function answerFromCache(context) {
       if (context.method !== 'GET' && context.method !== 'HEAD') {
         return context.method === 'OPTIONS' ? passMarked(context, 'method') : afterWrite(context, passOn);
       }

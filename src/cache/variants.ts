@@ -17,9 +17,9 @@ export function findStored(
   context: CacheableContext,
   key: string,
 ): Selection | Promise<Selection> {
-  const found = traced(context.trace, 'look up', options.store.get(key));
+  const found = options.store.get(key);
   return found instanceof Promise
-    ? found.then((entry) => select(options, context, key, entry))
+    ? traced(context.trace, 'look up', found).then((entry) => select(options, context, key, entry))
     : select(options, context, key, found);
 }
 
@@ -40,7 +40,7 @@ function select(
 function newer(options: CacheOptions, context: CacheableContext, key: string): Selection | Promise<Selection> {
   const beyond = options.store.getShared(key);
   if (beyond === null) return { key, entry: null };
-  return Promise.resolve(traced(context.trace, 'look up', beyond)).then((entry) => {
+  return traced(context.trace, 'look up', beyond).then((entry) => {
     const usable = entry?.kind === 'response' && isStillValid(options, context, entry);
     return { key, entry: usable ? entry : null };
   });

@@ -9,7 +9,7 @@ import { createTraffic } from './traffic.ts';
 
 const echo =
   (name: string): Handler<RequestContext> =>
-  ({ method, target }) =>
+  async ({ method, target }) =>
     respond(200, [], Buffer.from(`${name} ${method} ${target}`));
 
 /** A traffic port whose routes say who they are. */

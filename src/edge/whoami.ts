@@ -5,7 +5,7 @@ import type { Ledger } from '../quota/ledger.ts';
 
 /** `GET /_gateway/whoami`: tells a tenant what the gateway knows of it. Costs nothing of its quota. */
 export function whoami(options: { readonly ledger: Ledger }): Handler<RequestContext & Authenticated> {
-  return ({ tenant, key }) => {
+  return async ({ tenant, key }) => {
     const quota = options.ledger.peek(tenant.account, tenant.id);
     const body = {
       tenant: tenant.id,

@@ -125,7 +125,7 @@ function createSnapshot(
   const pipeline = createPipeline(dependencies, background);
   return {
     dependencies,
-    pipeline: (context) => track(Promise.resolve(pipeline(context))),
+    pipeline: (context) => track(pipeline(context)),
     whoami: authenticate<RequestContext>(dependencies)(
       announceQuota<RequestContext & Authenticated>(dependencies)(whoami(dependencies)),
     ),

@@ -87,7 +87,7 @@ export function idempotency<E extends Replayable>(options: IdempotencyOptions): 
     });
   };
 
-  return (next) => (context) => {
+  return (next) => async (context) => {
     const given = readIdempotencyKey(context);
     if (given.kind === 'none') return next(context);
     if (given.kind === 'malformed') return reject('bad_request', { detail: given.detail });

@@ -42,8 +42,5 @@ export function announceQuota<E extends OfTenant>(options: {
     outcome.headers.push(...fields);
     return outcome;
   };
-  return (next) => (context) => {
-    const outcome = next(context);
-    return outcome instanceof Promise ? outcome.then((later) => announce(context, later)) : announce(context, outcome);
-  };
+  return (next) => async (context) => announce(context, await next(context));
 }

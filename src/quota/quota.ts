@@ -1,6 +1,5 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import {
-  afterwards,
   extend,
   type Middleware,
   type Rejection,
@@ -18,9 +17,9 @@ import type { Visit, WaitingRoom } from './waiting.ts';
 /** What a request has that may be sent: a paid slot, and a way to pay for another attempt. */
 export interface Admitted {
   readonly slot: Slot;
-  readonly admitAgain: () => Decision | Promise<Decision>;
+  readonly admitAgain: () => Promise<Decision>;
   /** For one that gave its slot back unused: asks for another, and may wait for it like at first. */
-  readonly admitLater: (maxWaitMs: number) => Visit | Promise<Visit>;
+  readonly admitLater: (maxWaitMs: number) => Promise<Visit>;
   /** The end of its patience, for all waits together. */
   readonly patientUntil: MonotonicMs;
 }
@@ -60,44 +59,40 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Middlew
   const { ledger, meter, clock } = options;
 
   return (next) => {
-    const goOn = (context: E, visit: Visit, patientUntil: MonotonicMs): Result | Promise<Result> => {
+    const goOn = async (context: E, visit: Visit, patientUntil: MonotonicMs): Promise<Result> => {
       note(context, visit);
       if (visit.kind !== 'admitted') return refuseVisit(visit, options.random);
       const { tenant, trace } = context;
       const { slot } = visit.decision;
       // Every slot this request is given ends with it: one that nobody ended would be held for ever.
       const slots = [slot];
-      const admitAgain = (): Decision | Promise<Decision> => {
+      const admitAgain = async (): Promise<Decision> => {
         const asked = ledger.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0 });
-        const again = traced(trace, 'decide', asked);
-        const noted = (decided: Decision): Decision => {
-          if (decided.kind === 'admitted') slots.push(decided.slot);
-          meter.quotaDecision(tenant.account, tenant.id, decided.kind === 'admitted' ? 'admitted' : decided.by);
-          return decided;
-        };
-        return again instanceof Promise ? again.then(noted) : noted(again);
+        const again = await traced(trace, 'decide', asked);
+        if (again.kind === 'admitted') slots.push(again.slot);
+        meter.quotaDecision(tenant.account, tenant.id, again.kind === 'admitted' ? 'admitted' : again.by);
+        return again;
       };
-      const admitLater = (maxWaitMs: number): Visit | Promise<Visit> => {
-        const noted = (later: Visit): Visit => {
-          if (later.kind === 'admitted') slots.push(later.decision.slot);
-          note(context, later);
-          return later;
-        };
-        const later = enter(context, maxWaitMs);
-        return later instanceof Promise ? later.then(noted) : noted(later);
+      const admitLater = async (maxWaitMs: number): Promise<Visit> => {
+        const later = await enter(context, maxWaitMs);
+        if (later.kind === 'admitted') slots.push(later.decision.slot);
+        note(context, later);
+        return later;
       };
-      return ended(() => next(extend(context, { slot, admitAgain, admitLater, patientUntil })), slots);
+      try {
+        return await next(extend(context, { slot, admitAgain, admitLater, patientUntil }));
+      } finally {
+        const latest = (clock.monotonic() + options.lateArrivalMs) as MonotonicMs;
+        for (const each of slots) each.lose(latest);
+      }
     };
 
-    return (context) => {
+    return async (context) => {
       const { tenant, headers, waitTerms: terms } = context;
       const allowedMs = preferredWaitMs(headers['prefer']) ?? options.maxWaitMs(tenant.id);
       const maxWaitMs = Math.max(0, Math.min(allowedMs, terms.maxWaitMs) - terms.waitedMs);
       const until = (clock.monotonic() + maxWaitMs) as MonotonicMs;
-      const visit = enter(context, maxWaitMs);
-      return visit instanceof Promise
-        ? visit.then((later) => goOn(context, later, until))
-        : goOn(context, visit, until);
+      return goOn(context, await enter(context, maxWaitMs), until);
     };
   };
 
@@ -112,23 +107,6 @@ export function limitByQuota<E extends OfTenant>(options: QuotaOptions): Middlew
     record.waitMs += waitedMs;
     meter.quotaWait(tenant.id, waitedMs / 1000);
     meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
-  }
-
-  function ended(run: () => Result | Promise<Result>, slots: readonly Slot[]): Result | Promise<Result> {
-    const end = (): void => {
-      const latest = (clock.monotonic() + options.lateArrivalMs) as MonotonicMs;
-      for (const slot of slots) slot.lose(latest);
-    };
-    let outcome: Result | Promise<Result>;
-    try {
-      outcome = run();
-    } catch (error) {
-      end();
-      throw error;
-    }
-    if (outcome instanceof Promise) return afterwards(outcome, end);
-    end();
-    return outcome;
   }
 }
 

@@ -94,8 +94,10 @@ export function createWaitingRoom(options: {
       const told = rooms.get(visitor.account)?.toldTo(visitor.tenant);
       if (told !== undefined) return settle(visitor, told);
       const { account, tenant, maxWaitMs, background = false, trace = null } = visitor;
-      const decision = traced(trace, 'decide', options.ledger.admit({ account, tenant, maxWaitMs, background }));
-      return decision instanceof Promise ? decision.then((later) => settle(visitor, later)) : settle(visitor, decision);
+      const decision = options.ledger.admit({ account, tenant, maxWaitMs, background });
+      return decision instanceof Promise
+        ? traced(trace, 'decide', decision).then((later) => settle(visitor, later))
+        : settle(visitor, decision);
     },
     waiting: (account, tenant) => rooms.get(account)?.waiting(tenant) ?? 0,
     reconsider() {

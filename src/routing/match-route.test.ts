@@ -13,7 +13,7 @@ const route = (text: string, account = 'main'): Route => {
 /** Resolves targets with one middleware, as a configuration does for its whole life. */
 function resolver(routes: readonly Route[]) {
   let routed: Routed | undefined;
-  const handler = matchRoute(routes)((context) => {
+  const handler = matchRoute(routes)(async (context) => {
     routed = context;
     return reject('internal');
   });

@@ -19,7 +19,7 @@ export function circuitBreaker<E extends Bound>(options: {
   readonly random: () => number;
 }): Middleware<E, E> {
   const { upstreams, clock, random } = options;
-  return (next) => (context) => {
+  return (next) => async (context) => {
     const { breaker } = upstreams.of(context.route.upstream.id);
     const retryAfterMs = breaker.retryAfterMs(riskOf(context), clock.monotonic());
     return retryAfterMs === null ? next(context) : rejectBreakerOpen(retryAfterMs, random);

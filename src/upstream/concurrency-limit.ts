@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import { afterwards, extend, type Handler, type Middleware, type Rejection, type Result, reject } from '../context.ts';
+import { extend, type Handler, type Middleware, type Rejection, type Result, reject } from '../context.ts';
 import type { Slot } from '../quota/ledger.ts';
 import { type Admitted, refuseVisit, retryAfterSeconds } from '../quota/quota.ts';
 import type { Routed } from '../routing/match-route.ts';
@@ -29,33 +29,27 @@ type Acquired = { readonly kind: 'turn'; readonly place: Permit; readonly slot: 
  * account, and a tenant without tokens would hold all places.
  */
 export function concurrencyLimit<E extends Bound>(options: ConcurrencyLimitOptions): Middleware<E, E & WithPermit> {
-  return (next) => (context) => {
+  return (next) => async (context) => {
     const { concurrency: places } = options.upstreams.of(context.route.upstream.id);
     const place = places.tryAcquire();
     if (place !== null) return seated(next, context, place, context.slot);
     context.slot.refund();
-    return inTurn(options, context, places).then((turn) =>
-      turn.kind === 'rejection' ? turn : seated(next, context, turn.place, turn.slot),
-    );
+    const turn = await inTurn(options, context, places);
+    return turn.kind === 'rejection' ? turn : seated(next, context, turn.place, turn.slot);
   };
 }
 
-function seated<E extends Bound>(
+async function seated<E extends Bound>(
   next: Handler<E & WithPermit>,
   context: E,
   place: Permit,
   slot: Slot,
-): Result | Promise<Result> {
-  let outcome: Result | Promise<Result>;
+): Promise<Result> {
   try {
-    outcome = next(extend(context, { permit: place, slot }));
-  } catch (error) {
+    return await next(extend(context, { permit: place, slot }));
+  } finally {
     place.releaseUnlessHeld();
-    throw error;
   }
-  if (outcome instanceof Promise) return afterwards(outcome, () => place.releaseUnlessHeld());
-  place.releaseUnlessHeld();
-  return outcome;
 }
 
 async function inTurn(

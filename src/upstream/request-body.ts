@@ -21,19 +21,18 @@ export interface WithPayload {
 export function bufferBody<E extends RequestContext>(options: {
   readonly bufferedBodyBytes: number;
 }): Middleware<E, E & WithPayload> {
-  return (next) => (context) => {
+  return (next) => async (context) => {
     const { body } = context;
     if (body === null) return next(extend(context, { payload: null }));
     if (body.bytes !== undefined) return next(extend(context, { payload: body.bytes }));
     if (body.declaredBytes === null || body.declaredBytes > options.bufferedBodyBytes) {
       return next(extend(context, { payload: body.open() }));
     }
-    return collect(body, context.disconnect).then((collected) => {
-      if (collected.kind === 'failed') {
-        return collected.tooLarge ? reject('body_too_large') : reject('bad_request', { internal: collected.internal });
-      }
-      return next(extend(context, { payload: collected.bytes }));
-    });
+    const collected = await collect(body, context.disconnect);
+    if (collected.kind === 'failed') {
+      return collected.tooLarge ? reject('body_too_large') : reject('bad_request', { internal: collected.internal });
+    }
+    return next(extend(context, { payload: collected.bytes }));
   };
 }
 

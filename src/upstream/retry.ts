@@ -36,34 +36,26 @@ interface Resendable extends Routed, WithWaitTerms, WithPayload, Admitted {
 export function createRetry(options: RetryOptions) {
   const { upstreams, clock, random, meter } = options;
 
-  const observed = (
+  const observed = async (
     { breaker }: UpstreamState,
     context: Resendable,
     slot: Slot,
     attempt: SendAttempt,
     timeoutMs: number,
-  ): RetryResult | Promise<RetryResult> => {
+  ): Promise<RetryResult> => {
     const passage = breaker.pass(riskOf(context), clock.monotonic());
     if (passage.kind === 'refused') {
       slot.refund();
       return { kind: 'broken', retryAfterMs: passage.retryAfterMs };
     }
     // Reported whatever happens: a probe that never ended would keep the breaker half-open for ever.
-    const report = (verdict: AttemptResult): void => breaker.report(passage, verdict, clock.monotonic());
+    let verdict: AttemptResult = 'void';
     try {
-      return attempt(slot, timeoutMs).then(
-        (sent) => {
-          report(attemptResultOf(sent));
-          return sent;
-        },
-        (error: unknown) => {
-          report('void');
-          throw error;
-        },
-      );
-    } catch (error) {
-      report('void');
-      throw error;
+      const sent = await attempt(slot, timeoutMs);
+      verdict = attemptResultOf(sent);
+      return sent;
+    } finally {
+      breaker.report(passage, verdict, clock.monotonic());
     }
   };
 

@@ -45,10 +45,7 @@ export function rewriteLinks<E extends Rewritable>(options: { readonly origins: 
     return respond(outcome.status, without(headers, 'content-length'), rewriteStream(body, bases));
   };
 
-  return (next) => (context) => {
-    const outcome = next(context);
-    return outcome instanceof Promise ? outcome.then((later) => rewrite(context, later)) : rewrite(context, outcome);
-  };
+  return (next) => async (context) => rewrite(context, await next(context));
 }
 
 /** Whether there is anything that {@link rewriteUrl} would look at, written plainly or as JSON may escape it: most answers have none. */

@@ -183,8 +183,8 @@ describe('a retry', () => {
   });
 
   test.each([
-    ['most', { most: 0 }, 1],
-    ['most', { most: 1, budget: 100 }, 2],
+    ['max', { max: 0 }, 1],
+    ['max', { max: 1, budget: 100 }, 2],
     ['budget', { budget: 0 }, 1],
   ])('is not made beyond retries.%s: %j', async (_option, retries, arrivals) => {
     await using gateway = await run({ config: core({ retries }) });

@@ -79,17 +79,17 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
   };
   const fetched: Sendable[] = [];
   let refunded = 0;
-  const lower = cacheFill<Sendable>(full)((context) => {
+  const lower = cacheFill<Sendable>(full)(async (context) => {
     fetched.push(context);
     return upstream(context);
   });
-  const handler = cacheLookup<CacheableContext>(full)((context) => {
+  const handler = cacheLookup<CacheableContext>(full)(async (context) => {
     const slot = { refund: () => void refunded++ };
-    const pass = (refusal: Rejection | null) => refusal ?? lower(extend(context, { slot }));
     const asked = gate(context, (context as CacheableContext & WithWaitTerms).waitTerms);
-    return asked instanceof Promise ? asked.then(pass) : pass(asked);
+    const refusal = asked instanceof Promise ? await asked : asked;
+    return refusal ?? lower(extend(context, { slot }));
   });
-  const askNow = (asked: Asked = {}) => {
+  const ask = async (asked: Asked = {}) => {
     const { method = 'GET', path = '/a', headers = {}, account = 'main', disconnect = NEVER_DISCONNECTS } = asked;
     const context = {
       method,
@@ -105,16 +105,14 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
       trace: null,
       route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 } },
     } as unknown as CacheableContext;
-    return handler(context);
+    return (await handler(context)) as ProxyResponse;
   };
-  const ask = async (asked?: Asked) => (await askNow(asked)) as ProxyResponse;
   const status = async (asked?: Asked) => headerOf((await ask(asked)).headers ?? [], 'cache-status');
   return {
     clock,
     memory,
     drops: full.invalidations,
     ask,
-    askNow,
     status,
     /** How often upstream was asked. */
     fetched: () => fetched.length,

@@ -61,7 +61,7 @@ describe('a slow caller', () => {
         for await (const _ of context.body!.open());
         return respond(200, [], null);
       },
-      whoami: () => () => respond(200, [], null),
+      whoami: () => async () => respond(200, [], null),
       observer: { started() {}, finished() {} },
       tracer: null,
     });
