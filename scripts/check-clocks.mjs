@@ -16,7 +16,7 @@ const wall = {
   'cache/http-date.ts': 'the century of a date of two digits',
   'cli/key.ts': DATE,
   'config/load.ts': 'keys and certificates that have expired',
-  'edge/receive.ts': 'the time in the access line',
+  'server/request-context.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
   'gateway/pipeline.ts': 'a Retry-After that is a date',
   'gateway/status.ts': DATE,

@@ -1,4 +1,4 @@
-// Checks the import directions of the layout: main → cli → gateway → edge, adapters → domain → ground. No cycles, no barrels.
+// Checks the import directions of the layout: main → cli → gateway → server, admin, adapters → domain → ground. No cycles, no barrels.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,22 +33,21 @@ const allowed = {
       ),
     ],
   },
-  edge: {
-    rooms: ['routing', 'auth', 'quota', 'cache', 'upstream'],
-    libraries: ['hono', '@hono/node-server', 'ipaddr.js'],
-  },
+  server: { rooms: ['auth', 'quota'], libraries: ['hono', '@hono/node-server', 'ipaddr.js'] },
+  // Both ports have the same listener.
+  admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
   config: { rooms: ['routing', 'quota', 'upstream'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
-  reload: { rooms: ['config', 'edge'], libraries: [] },
+  reload: { rooms: ['config', 'admin'], libraries: [] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {
     rooms: [
       ...['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream'],
-      ...['adapters', 'telemetry', 'edge', 'config', 'reload'],
+      ...['adapters', 'telemetry', 'server', 'admin', 'config', 'reload'],
     ],
     libraries: [],
   },
   cli: {
-    rooms: ['gateway', 'edge', 'config', 'reload', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
+    rooms: ['gateway', 'admin', 'config', 'reload', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
     libraries: [],
   },
   main: { rooms: ['cli'], libraries: [] },

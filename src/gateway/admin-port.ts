@@ -1,12 +1,12 @@
 import type { Server } from 'node:http';
+import { createAdminApp, createAdminServer } from '../admin/app.ts';
+import { createEvents } from '../admin/live.ts';
+import type { ReloadOutcome } from '../admin/reload.ts';
+import { composePage } from '../admin/ui/page.ts';
 import { redactedSettings } from '../config/redacted.ts';
-import { createAdminApp, createAdminServer } from '../edge/admin.ts';
-import { createEvents } from '../edge/events.ts';
-import { composePage } from '../edge/page/page.ts';
-import type { EdgeTls, PortTls } from '../edge/port-server.ts';
-import { closeServer } from '../edge/ports.ts';
-import type { ReloadOutcome } from '../edge/reload.ts';
 import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
+import type { EdgeTls, PortTls } from '../server/listener.ts';
+import { closeServer } from '../server/listener.ts';
 import { purgeCache } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';

@@ -3,10 +3,10 @@ import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.
 import { deepEqual } from '../config/deep-equal.ts';
 import type { Settings } from '../config/model.ts';
 import type { Handler, RequestContext } from '../context.ts';
-import { clientAddressOf, schemeOf } from '../edge/client-address.ts';
-import { whoami } from '../edge/whoami.ts';
 import { announceQuota } from '../quota/fields.ts';
 import type { LedgerPlan } from '../quota/ledger.ts';
+import { clientAddressOf, schemeOf } from '../server/client-address.ts';
+import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
 import type { Dependencies, SharedDependencies } from './dependencies.ts';
 import { createPipeline } from './pipeline.ts';

@@ -1,10 +1,10 @@
 import type { AddressInfo } from 'node:net';
+import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Clock, elapsed, systemClock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
-import { closeServer, listen } from '../edge/ports.ts';
-import type { ReloadOutcome } from '../edge/reload.ts';
-import { createTraffic } from '../edge/traffic.ts';
 import { applicable } from '../reload/restart-only.ts';
+import { closeServer, listen } from '../server/listener.ts';
+import { createTraffic } from '../server/traffic-server.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { openAdminPort } from './admin-port.ts';
 import { createConfigSnapshots } from './config-snapshot.ts';

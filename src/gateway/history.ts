@@ -1,5 +1,5 @@
+import type { AccountHistory, HistoryStatus } from '../admin/status/document.ts';
 import { type Clock, every } from '../clock.ts';
-import type { AccountHistory, HistoryStatus } from '../edge/status-document.ts';
 
 /** What is known of an account at one moment. */
 export interface AccountSample {

@@ -1,6 +1,6 @@
 import type { Settings } from '../config/model.ts';
-import type { EdgeTls } from '../edge/port-server.ts';
 import type { Log } from '../ports.ts';
+import type { EdgeTls } from '../server/listener.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
 const PORTS = ['traffic', 'admin'] as const;

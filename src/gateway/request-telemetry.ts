@@ -1,6 +1,6 @@
 import type { RequestContext } from '../context.ts';
-import type { TrafficObserver } from '../edge/active-requests.ts';
 import type { SpanAttributes } from '../ports.ts';
+import type { TrafficObserver } from '../server/active-requests.ts';
 import type { SharedDependencies } from './dependencies.ts';
 
 /** Tells the metrics, the access log and the trace of each request. */

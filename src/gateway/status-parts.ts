@@ -5,7 +5,7 @@ import type {
   TenantStatus,
   UpstreamStatus,
   Use,
-} from '../edge/status-document.ts';
+} from '../admin/status/document.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { Usage } from '../telemetry/usage.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';

@@ -1,4 +1,3 @@
-import type { Clock } from '../clock.ts';
 import type {
   AccountStatus,
   Frame,
@@ -6,7 +5,8 @@ import type {
   Standing,
   StatusDocument,
   TenantStatus,
-} from '../edge/status-document.ts';
+} from '../admin/status/document.ts';
+import type { Clock } from '../clock.ts';
 import type { Usage } from '../telemetry/usage.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';

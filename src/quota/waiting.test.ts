@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryLedger } from '../adapters/memory/ledger.ts';
-import { Caller } from '../edge/caller.ts';
 import type { Log, Meter } from '../ports.ts';
+import { Caller } from '../server/request-context.ts';
 import type { Ledger, TenantQuota } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
 import { createWaitingRoom, type Standing, type Visit } from './waiting.ts';

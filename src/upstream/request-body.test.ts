@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import type { RequestContext } from '../context.ts';
-import { Caller } from '../edge/caller.ts';
+import { Caller } from '../server/request-context.ts';
 import { bufferBody } from './request-body.ts';
 
 test('a caller who left before its body is read is refused, and nothing is sent', async () => {

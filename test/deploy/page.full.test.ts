@@ -1,6 +1,6 @@
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { StatusDocument } from '../../src/edge/status-document.ts';
+import type { StatusDocument } from '../../src/admin/status/document.ts';
 import { complaintsOf, openBrowser } from '../support/browser.ts';
 import { contrastOf } from '../support/contrast.ts';
 import { type Config, configuration, type Running, run, sha256, TENANTS } from '../support/gateway.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { StatusDocument } from '../../src/edge/status-document.ts';
+import type { StatusDocument } from '../../src/admin/status/document.ts';
 import { FAKE_PASSWORD } from '../../src/simulator/options.ts';
 import { listenTo } from '../support/events.ts';
 import {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { StatusDocument } from '../../src/edge/status-document.ts';
+import type { StatusDocument } from '../../src/admin/status/document.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { BILLING_KEY, configuration } from '../support/gateway.ts';
 import { folder, patchgate } from '../support/process.ts';

@@ -18,9 +18,9 @@ import {
   type WaitTerms,
   type WithWaitTerms,
 } from '../../src/context.ts';
-import { Caller } from '../../src/edge/caller.ts';
 import type { Meter } from '../../src/ports.ts';
 import { parsePattern, splitPath } from '../../src/routing/pattern.ts';
+import { Caller } from '../../src/server/request-context.ts';
 import { ManualClock } from './manual-clock.ts';
 
 export const HIT = /^patchgate; hit; ttl=\d+$/;

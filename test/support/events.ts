@@ -1,4 +1,4 @@
-import type { Frame } from '../../src/edge/status-document.ts';
+import type { Frame } from '../../src/admin/status/document.ts';
 
 export interface Listening {
   readonly status: number;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { respond } from '../../src/context.ts';
-import { createTraffic } from '../../src/edge/traffic.ts';
+import { createTraffic } from '../../src/server/traffic-server.ts';
 import { watched } from '../support/aftermath.ts';
 import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
 import { dial } from '../support/raw-socket.ts';

@@ -1,7 +1,7 @@
 import { byId, element, listIn, look, say } from './dom.js';
-import { count, plural, roughly } from './words.js';
+import { count, plural, roughly } from './format.js';
 
-/** @typedef {import('../../status-document.ts').Frame} Frame */
+/** @typedef {import('../../status/document.ts').Frame} Frame */
 /**
  * A line of the table. `share`: of the requests of the busiest, 0 to 1.
  * @typedef {{ note: string, requests: number, refused: number, waiting: number | null, saved: number, left: string, share: number }} Line

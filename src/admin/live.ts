@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { type Clock, every, type MonotonicMs } from '../clock.ts';
 import type { Log } from '../ports.ts';
-import { ADMIN_HEADERS } from './admin-problem.ts';
+import { ADMIN_HEADERS } from './problem-response.ts';
 
 /** What a listener is told next, and how far that brings it. */
 export type Frames = (seen: number) => { readonly text: string; readonly seen: number };

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { ADMIN_HEADERS } from '../admin-problem.ts';
+import { ADMIN_HEADERS } from '../problem-response.ts';
 
 /** The page on the admin port: one document, the same for everybody and with no data in it. */
 export interface Page {
@@ -10,15 +10,15 @@ export interface Page {
 
 /** In an order in which each stands below what it uses. */
 const MODULES = [
-  'words',
+  'format',
   'frames',
-  'findings',
-  'curve',
+  'alerts',
+  'sparkline',
   'dom',
   'chart',
   'accounts',
   'tenants',
-  'facts',
+  'summary',
   'stream',
   'main',
 ];

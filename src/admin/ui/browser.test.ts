@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { AccountStatus, Frame } from '../status-document.ts';
-import { curvesOf } from './browser/curve.js';
-import { findingsOf } from './browser/findings.js';
+import type { AccountStatus, Frame } from '../status/document.ts';
+import { findingsOf } from './browser/alerts.js';
+import { bytes, duration, percent, roughly } from './browser/format.js';
 import { eventReader } from './browser/frames.js';
-import { bytes, duration, percent, roughly } from './browser/words.js';
+import { curvesOf } from './browser/sparkline.js';
 
 describe('words', () => {
   it.each([

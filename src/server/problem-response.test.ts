@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { headerOf, type Rejection, reject } from '../context.ts';
 import { type ProblemCode, problems } from '../problem.ts';
-import { renderProblem } from './problem-json.ts';
+import { renderProblem } from './problem-response.ts';
 
 const codes = Object.keys(problems) as ProblemCode[];
 

@@ -1,7 +1,7 @@
-import { curvesOf } from './curve.js';
-import { count } from './words.js';
+import { count } from './format.js';
+import { curvesOf } from './sparkline.js';
 
-/** @typedef {import('./curve.js').Sample} Sample */
+/** @typedef {import('./sparkline.js').Sample} Sample */
 
 const SVG = 'http://www.w3.org/2000/svg';
 const HEIGHT = 120;

@@ -1,5 +1,5 @@
-/** @typedef {import('../../status-document.ts').Frame} Frame */
-/** @typedef {import('../../status-document.ts').AccountStatus} AccountStatus */
+/** @typedef {import('../../status/document.ts').Frame} Frame */
+/** @typedef {import('../../status/document.ts').AccountStatus} AccountStatus */
 /** @typedef {{ level: 'bad' | 'warn' | 'good', text: string }} Finding */
 
 /** From this share of the ceiling on requests may have to wait. */

@@ -3,7 +3,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { eventually } from '../../test/support/gateway.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import { createEvents, type Frames } from './events.ts';
+import { createEvents, type Frames } from './live.ts';
 
 const closers: (() => void)[] = [];
 afterEach(() => {

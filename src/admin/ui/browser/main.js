@@ -1,12 +1,12 @@
 import { showAccounts } from './accounts.js';
 import { byId, say } from './dom.js';
-import { showConnection, showFacts, showFindings } from './facts.js';
+import { duration } from './format.js';
 import { listen } from './stream.js';
+import { showConnection, showFacts, showFindings } from './summary.js';
 import { showTenants } from './tenants.js';
-import { duration } from './words.js';
 
-/** @typedef {import('../../status-document.ts').Frame} Frame */
-/** @typedef {import('./curve.js').Sample} Sample */
+/** @typedef {import('../../status/document.ts').Frame} Frame */
+/** @typedef {import('./sparkline.js').Sample} Sample */
 
 /** Of this tab alone, and gone with it; a phone that reloads the tab does not ask again. */
 const TOKEN = 'patchgate-admin-token';

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { expect, test } from 'vitest';
-import { faultOf } from './receive.ts';
+import { faultOf } from './request-context.ts';
 
 const asked = (host: string) =>
   faultOf({

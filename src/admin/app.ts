@@ -4,11 +4,11 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import type { Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
-import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
-import type { Page } from './page/page.ts';
-import { createPortServer, type EdgeTls, type PortServer } from './port-server.ts';
+import { createPortServer, type EdgeTls, type PortServer } from '../server/listener.ts';
+import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
 import { type Purge, readPurge } from './purge.ts';
 import { type ReloadOutcome, reloadAnswer } from './reload.ts';
+import type { Page } from './ui/page.ts';
 
 export interface AdminOptions {
   /**

@@ -5,8 +5,8 @@ import { type Rejection, reject } from '../context.ts';
 import type { Log } from '../ports.ts';
 import { type ActiveRequestsOptions, trackRequests } from './active-requests.ts';
 import { Connections } from './connections.ts';
-import { renderMalformed } from './malformed.ts';
-import { createPortServer, type EdgeTls, type PortServer } from './port-server.ts';
+import { createPortServer, type EdgeTls, type PortServer } from './listener.ts';
+import { renderRawProblem } from './problem-response.ts';
 import { createTrafficApp, dispatchTo, type TrafficRoutes } from './traffic-app.ts';
 
 export interface TrafficOptions extends ActiveRequestsOptions, TrafficRoutes, EdgeTls {
@@ -90,6 +90,6 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log)
     error.code === 'HPE_HEADER_OVERFLOW'
       ? reject('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
       : reject('bad_request');
-  socket.end(renderMalformed(refusal));
+  socket.end(renderRawProblem(refusal));
   socket.setTimeout(2_000, () => socket.destroy());
 }

@@ -1,4 +1,4 @@
-import { ADMIN_HEADERS, adminProblem } from './admin-problem.ts';
+import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
 
 /** What came of loading the configuration again. */
 export type ReloadOutcome =

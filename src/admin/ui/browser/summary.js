@@ -1,9 +1,9 @@
+import { findingsOf } from './alerts.js';
 import { byId, element, factsIn, listIn, look, say } from './dom.js';
-import { findingsOf } from './findings.js';
-import { bytes, count, duration, percent, roughly } from './words.js';
+import { bytes, count, duration, percent, roughly } from './format.js';
 
-/** @typedef {import('../../status-document.ts').Frame} Frame */
-/** @typedef {import('../../status-document.ts').Standing} Standing */
+/** @typedef {import('../../status/document.ts').Frame} Frame */
+/** @typedef {import('../../status/document.ts').Standing} Standing */
 
 const updateCache = factsIn(byId('cache'));
 const updateState = factsIn(byId('state'));

@@ -5,7 +5,7 @@ import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { systemClock } from '../clock.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
 import type { Finished } from './active-requests.ts';
-import { createTraffic } from './traffic.ts';
+import { createTraffic } from './traffic-server.ts';
 
 const echo =
   (name: string): Handler<RequestContext> =>

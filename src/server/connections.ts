@@ -1,7 +1,7 @@
 import type { Server as HttpServer } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
-import type { PortServer } from './port-server.ts';
+import type { PortServer } from './listener.ts';
 
 /** A connection that was opened a moment ago has its first request under way. */
 const FIRST_REQUEST_MS = 1_000;

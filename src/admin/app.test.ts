@@ -2,9 +2,9 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { Secret } from '../secret.ts';
-import { type AdminOptions, createAdminApp, createAdminServer } from './admin.ts';
-import { ADMIN_HEADERS } from './admin-problem.ts';
-import { composePage } from './page/page.ts';
+import { type AdminOptions, createAdminApp, createAdminServer } from './app.ts';
+import { ADMIN_HEADERS } from './problem-response.ts';
+import { composePage } from './ui/page.ts';
 
 const closers: (() => void)[] = [];
 afterEach(() => {

@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { expect, test, vi } from 'vitest';
 import { type RequestContext, respond as response } from '../context.ts';
-import { respond } from './respond.ts';
+import { respond } from './response-writer.ts';
 
 /** A server whose answers wait for `held[n]()`; `ends` says of each whether it was written in full. */
 async function answering() {

@@ -4,9 +4,9 @@ import { type Rejection, type RequestContext, type Result, reject } from '../con
 import type { Log } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Connections } from './connections.ts';
-import { renderProblem } from './problem-json.ts';
-import { type ReceiveOptions, receive } from './receive.ts';
-import { respond } from './respond.ts';
+import { renderProblem } from './problem-response.ts';
+import { type ReceiveOptions, receive } from './request-context.ts';
+import { respond } from './response-writer.ts';
 
 /** What is reported of a request when it is over. */
 export interface Finished {

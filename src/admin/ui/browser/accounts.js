@@ -1,10 +1,10 @@
 import { chart } from './chart.js';
 import { byId, element, factsIn, listIn, look, say } from './dom.js';
-import { count, duration, percent } from './words.js';
+import { count, duration, percent } from './format.js';
 
-/** @typedef {import('../../status-document.ts').AccountStatus} AccountStatus */
-/** @typedef {import('../../status-document.ts').CredentialStatus} CredentialStatus */
-/** @typedef {import('./curve.js').Sample} Sample */
+/** @typedef {import('../../status/document.ts').AccountStatus} AccountStatus */
+/** @typedef {import('../../status/document.ts').CredentialStatus} CredentialStatus */
+/** @typedef {import('./sparkline.js').Sample} Sample */
 /** @typedef {{ now: number, keepMs: number, everyMs: number }} Time */
 /** @typedef {{ account: AccountStatus, samples: readonly Sample[], time: Time }} AccountItem */
 

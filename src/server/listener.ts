@@ -1,0 +1,240 @@
+import { constants } from 'node:crypto';
+import { createServer, type Server, type ServerOptions } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
+import { reject } from '../context.ts';
+import type { Secret } from '../secret.ts';
+import { renderRawProblem } from './problem-response.ts';
+
+/** What a port shows, and what it asks of callers. */
+export interface PortTls {
+  /** PEM: the port's own, then those that vouch for it. */
+  readonly cert: string;
+  readonly key: Secret;
+  readonly clientAuth: 'none' | 'optional' | 'required';
+  /** PEM. */
+  readonly clientCa: string | null;
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
+}
+
+export interface EdgeTls {
+  /** Null: plain HTTP. */
+  readonly tls: PortTls | null;
+  readonly handshakeTimeoutMs: number;
+  readonly onHandshake: OnHandshake;
+}
+
+export interface PortServer {
+  readonly server: Server;
+  /** Null on a port that speaks plain HTTP. */
+  readonly handshakes: Handshakes | null;
+  /** From now on new connections are shown this; those that are open go on. Does nothing on a port that speaks plain HTTP. */
+  renew(tls: PortTls | null): void;
+  /** Ends all connections, those in their handshake too. */
+  destroyConnections(): void;
+}
+
+/** For TLS 1.2: forward secrecy and AEAD alone, RFC 9325 section 4.2. All suites of TLS 1.3 are like that. */
+const CIPHERS = [
+  ...['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'],
+  ...['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256'],
+  ...['ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-RSA-AES256-GCM-SHA384'],
+  ...['ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305'],
+].join(':');
+
+/** A server for one port, not listening yet; over TLS or not, it is the same to whatever answers its requests. */
+export function createPortServer(options: ServerOptions, { tls, ...edge }: EdgeTls): PortServer {
+  if (tls === null) {
+    const server = createServer(options);
+    return { server, handshakes: null, renew: () => {}, destroyConnections: () => server.closeAllConnections() };
+  }
+  const server: TlsServer = createTlsServer({
+    ...options,
+    ...contextOf(tls),
+    ALPNProtocols: ['http/1.1'],
+    handshakeTimeout: edge.handshakeTimeoutMs,
+    requestCert: tls.clientAuth !== 'none',
+    // Where they are optional, a bad one is refused in Handshakes: Node would refuse those who have none as well.
+    rejectUnauthorized: tls.clientAuth === 'required',
+  });
+  const handshakes = new Handshakes(server, edge.onHandshake);
+  return {
+    server,
+    handshakes,
+    renew: (next) => {
+      if (next !== null) server.setSecureContext(contextOf(next));
+    },
+    destroyConnections() {
+      server.closeAllConnections();
+      for (const socket of handshakes.pending()) socket.destroy();
+    },
+  };
+}
+
+function contextOf({ cert, key, clientAuth, clientCa, minVersion }: PortTls): SecureContextOptions {
+  return {
+    ...{ cert, key: key.reveal(), minVersion, ciphers: CIPHERS },
+    ...(clientAuth !== 'none' && clientCa !== null && { ca: clientCa }),
+    // No session is taken up again: each connection is shown the certificate of the day and has its own looked at, and no key of
+    // tickets is there that would open what was recorded.
+    secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+  };
+}
+
+/** How a handshake ended. */
+export type HandshakeOutcome =
+  | 'ok'
+  /** As ok, and the caller has shown a certificate. */
+  | 'certified'
+  /** What came was no TLS: plain HTTP, as a rule. */
+  | 'plain'
+  | 'timeout'
+  /** No version, no cipher in common; or the caller speaks HTTP/2 alone. */
+  | 'version'
+  | 'cipher'
+  | 'protocol'
+  /** One is required. */
+  | 'certificate_missing'
+  /** Not by an authority of ours, or it has expired. */
+  | 'certificate_rejected'
+  /** The caller does not trust ours. */
+  | 'distrusted'
+  | 'client_closed'
+  | 'other';
+
+/** By code of Node and OpenSSL. */
+const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
+  ERR_SSL_HTTP_REQUEST: 'plain',
+  ERR_SSL_HTTPS_PROXY_REQUEST: 'plain',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'plain',
+  ERR_TLS_HANDSHAKE_TIMEOUT: 'timeout',
+  ERR_SSL_UNSUPPORTED_PROTOCOL: 'version',
+  ERR_SSL_NO_SHARED_CIPHER: 'cipher',
+  ERR_SSL_NO_APPLICATION_PROTOCOL: 'protocol',
+  ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 'certificate_missing',
+};
+/** Alerts of a caller about our certificate: RFC 8446 section 6.2. */
+const DISTRUST = /^ERR_SSL_\w*ALERT_(?:UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_\w+)$/;
+
+export type OnHandshake = (outcome: HandshakeOutcome, caller: { address: string; code: string | null }) => void;
+
+/**
+ * The connections of a TLS port that are not encrypted yet. Node hands out a second socket when they are, and speaks of no
+ * connection before.
+ */
+export class Handshakes {
+  /** By the address they come from, which is all that the two sockets of a connection have in common. */
+  readonly #pending = new Map<string, Socket>();
+  readonly #onHandshake: OnHandshake;
+
+  /** @param server one that speaks TLS */
+  constructor(server: Server, onHandshake: OnHandshake) {
+    this.#onHandshake = onHandshake;
+    server.on('connection', (socket: Socket) => {
+      const name = nameOf(socket);
+      this.#pending.set(name, socket);
+      socket.once('close', () => {
+        if (this.#pending.get(name) === socket) this.#pending.delete(name);
+      });
+    });
+    // Before Node's own listeners: those would read requests from the one, and close the other unanswered.
+    server.prependListener('secureConnection', (socket: TLSSocket) => this.#succeeded(socket));
+    server.prependListener('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) =>
+      this.#failed(error, socket),
+    );
+  }
+
+  pending(): Socket[] {
+    return [...this.#pending.values()];
+  }
+
+  isPending(socket: Socket): boolean {
+    return this.#pending.get(nameOf(socket)) === socket;
+  }
+
+  #succeeded(socket: TLSSocket): void {
+    this.#pending.delete(nameOf(socket));
+    const certified = socket.getPeerX509Certificate() !== undefined;
+    // Where certificates are optional, Node leaves it to us to refuse one that is not valid.
+    const rejected = certified && !socket.authorized;
+    this.#tell(rejected ? 'certificate_rejected' : certified ? 'certified' : 'ok', socket, null);
+    if (rejected) socket.destroy();
+  }
+
+  #failed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
+    const code = error.code ?? '';
+    const outcome = failureOf(code, socket);
+    this.#tell(outcome, socket, code);
+    const raw = this.#pending.get(nameOf(socket));
+    // In the words that whoever sent it understands; the connection is ended by Node, or right below.
+    if (outcome === 'plain' && raw !== undefined && raw.writable) raw.write(SPEAK_TLS);
+    socket.destroy();
+  }
+
+  #tell(outcome: HandshakeOutcome, socket: TLSSocket, code: string | null): void {
+    this.#onHandshake(outcome, { address: socket.remoteAddress ?? '', code });
+  }
+}
+
+const SPEAK_TLS = renderRawProblem(
+  reject('bad_request', { detail: 'This port speaks TLS: begin the URL with https://. What was sent was not read.' }),
+);
+
+function failureOf(code: string, socket: TLSSocket): HandshakeOutcome {
+  const known = FAILURES[code];
+  if (known !== undefined) return known;
+  if (DISTRUST.test(code)) return 'distrusted';
+  if (code !== 'ECONNRESET') return 'other';
+  // Node tells of a certificate that it has not taken like of a caller that has left.
+  return socket.authorizationError ? 'certificate_rejected' : 'client_closed';
+}
+
+function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress}`;
+}
+
+export type Listening =
+  | { readonly ok: true; readonly address: AddressInfo }
+  | { readonly ok: false; readonly reason: string };
+
+/** Binds a server; a port that can not be had is an outcome, in words for whoever started the process. */
+export function listen(
+  server: NetServer,
+  where: { readonly host: string; readonly port: number },
+  what: string,
+): Promise<Listening> {
+  return new Promise((resolve) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      resolve({ ok: false, reason: `the ${what} port ${where.host}:${where.port} ${reasonOf(error)}` });
+    });
+    server.listen(where.port, where.host, () => {
+      resolve({ ok: true, address: server.address() as AddressInfo });
+    });
+  });
+}
+
+/** Stops accepting; resolves when the last connection is gone. */
+export function closeServer(server: NetServer): Promise<void> {
+  return new Promise((resolve) => {
+    if (!server.listening) {
+      resolve();
+      return;
+    }
+    server.close(() => resolve());
+  });
+}
+
+function reasonOf(error: NodeJS.ErrnoException): string {
+  switch (error.code) {
+    case 'EADDRINUSE':
+      return 'is taken by another process';
+    case 'EACCES':
+      return 'may not be used by this user';
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return 'is no address of this machine';
+    default:
+      return `can not be used (${error.code ?? 'unknown error'})`;
+  }
+}
