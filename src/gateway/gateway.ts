@@ -6,12 +6,12 @@ import { applicable } from '../reload/restart-only.ts';
 import { closeServer, listen } from '../server/listener.ts';
 import { createTraffic } from '../server/traffic-server.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { requestTelemetry } from '../telemetry/request-telemetry.ts';
 import { openAdminPort } from './admin-port.ts';
 import { createConfigSnapshots } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { listenerOptions } from './listener-options.ts';
 import { openDependencies } from './open-dependencies.ts';
-import { requestTelemetry } from './request-telemetry.ts';
 import { packageVersion } from './version.ts';
 
 export interface GatewayOptions {

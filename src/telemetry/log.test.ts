@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Secret } from '../secret.ts';
-import type { AccessLine } from './access-log.ts';
 import { createLogger } from './log.ts';
 import { createRedactor } from './redact.ts';
+import type { AccessLine } from './request-telemetry.ts';
 
 const CANARY = 'cnry-4f9A/x+7"q';
 const UNKNOWN = 'pg_key-the-gateway-does-not-know';

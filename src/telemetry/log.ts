@@ -1,9 +1,9 @@
 import { type Logger as Pino, pino } from 'pino';
 import type { Log } from '../ports.ts';
-import { type AccessLine, accessFields } from './access-log.ts';
 import { type LogWriter, openLogWriter } from './log-writer.ts';
 import type { Redactor } from './redact.ts';
 import { withoutCredentials, withoutSecretFields } from './redact-fields.ts';
+import { type AccessLine, accessFields } from './request-telemetry.ts';
 
 export interface Logger extends Log {
   /** Writes a line for each request, at `info`. */

@@ -1,8 +1,18 @@
 import { Counter, collectDefaultMetrics, Registry } from 'prom-client';
 import type { Meter } from '../ports.ts';
-import { type Collect, type Counters, createCounters, PREFIX } from './counters.ts';
+import {
+  type Collect,
+  type Counters,
+  cacheLabel,
+  createCounters,
+  type Labels,
+  methodLabel,
+  NONE,
+  OTHER,
+  PREFIX,
+  statusLabel,
+} from './counters.ts';
 import { createGauges, type MetricSources } from './gauges.ts';
-import { cacheLabel, type Labels, methodLabel, NONE, OTHER, statusLabel } from './labels.ts';
 import { createUsageCount, type Usage, type UsageCount } from './usage.ts';
 
 export interface MetricsOptions {

@@ -15,7 +15,7 @@ import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, ParentBasedSampler, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-base';
 import type { Log, Meter, Span, SpanAttributes, SpanName, Tracer } from '../ports.ts';
-import { methodLabel, OTHER } from './labels.ts';
+import { methodLabel, OTHER } from './counters.ts';
 import { openExport } from './span-export.ts';
 
 export interface TracingOptions {

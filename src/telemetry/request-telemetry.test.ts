@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { AccessLine } from './access-log.ts';
 import { createLogger } from './log.ts';
 import { createRedactor } from './redact.ts';
+import type { AccessLine } from './request-telemetry.ts';
 
 const text = fc.oneof(
   fc.string(),

@@ -1,3 +1,78 @@
+import type { RequestContext } from '../context.ts';
+import type { SpanAttributes } from '../ports.ts';
+import type { Metrics } from './metrics.ts';
+
+/** A request whose response has ended, or whose caller has disconnected. */
+export interface EndedRequest {
+  readonly context: RequestContext;
+  readonly status: number;
+  /** Problem code of a rejection; null for a response. */
+  readonly code: string | null;
+  /** Size of the response's body. */
+  readonly bytes: number;
+  /** The connection closed before the response was complete. */
+  readonly aborted: boolean;
+  readonly durationMs: number;
+  /** The cause of a rejection that only the log may name. */
+  readonly internal: string | null;
+}
+
+/** Reports each request to the metrics, the access log and the trace. */
+export function requestTelemetry({
+  metrics,
+  log,
+}: {
+  readonly metrics: Pick<Metrics, 'requestStarted' | 'requestFinished'>;
+  readonly log: { access(line: AccessLine): void };
+}) {
+  return {
+    started: () => metrics.requestStarted(),
+    finished: ({ context, status, code, bytes, aborted, durationMs, internal }: EndedRequest): void => {
+      const { method, target, record, trace } = context;
+      const { tenant, route, cache } = record;
+      metrics.requestFinished({ tenant, route, method, status, cache, code, seconds: durationMs / 1000 });
+      if (trace !== null) trace.end(spanAttributes(context, status, code));
+      const mark = target.indexOf('?');
+      log.access({
+        requestId: context.requestId,
+        traceId: trace === null ? null : trace.traceId,
+        method,
+        route,
+        path: mark === -1 ? target : target.slice(0, mark),
+        status,
+        tenant,
+        key: record.key,
+        code,
+        cache,
+        waitMs: record.waitMs,
+        upstreamMs: record.upstreamMs,
+        upstreamStatus: record.upstreamStatus,
+        attempts: record.attempts,
+        durationMs,
+        bytes,
+        client: context.clientAddress,
+        aborted,
+        internal,
+      });
+    },
+  };
+}
+
+function spanAttributes(
+  { method, baseUrl, record }: RequestContext,
+  status: number,
+  code: string | null,
+): SpanAttributes {
+  return {
+    ...{ method, status, route: record.route, tenant: record.tenant, cache: record.cache },
+    scheme: baseUrl.startsWith('https:') ? 'https' : 'http',
+    waitSeconds: record.waitMs / 1000,
+    ...(code !== null && { code }),
+    // An error of the caller is not an error of the server's span (OpenTelemetry, HTTP server spans).
+    ...(status >= 500 && { error: code ?? String(status) }),
+  };
+}
+
 /** A request, as its access line reports it. */
 export interface AccessLine {
   readonly requestId: string;
