@@ -60,7 +60,7 @@ test('a gateway started from what the chart mounts serves a tenant, and takes a 
       cwd: home.path,
     },
   );
-  await gateway.waitFor(/"msg":"listening"/);
+  await gateway.listening();
 
   for (const probe of [container.startupProbe, container.readinessProbe, container.livenessProbe])
     expect((await at(probe?.httpGet?.path ?? '', adminPort)).status).toBe(200);

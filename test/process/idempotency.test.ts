@@ -12,9 +12,8 @@ test('a write whose replica was killed is in flight for its lease, then of unkno
   });
   const serve = async () => {
     const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
-    const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-    const { traffic } = JSON.parse(line) as { traffic: { port: number } };
-    return { process, url: `http://127.0.0.1:${traffic.port}` };
+    const { traffic } = await process.listening();
+    return { process, url: `http://127.0.0.1:${traffic}` };
   };
   const auth = { Authorization: `Bearer ${BILLING_KEY}`, Prefer: 'wait=10' };
   const start = (url: string) =>

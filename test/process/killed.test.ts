@@ -24,7 +24,7 @@ test('a gateway that is killed and starts again on its port is the same replica,
   };
   const start = async () => {
     const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
-    await process.waitFor(/"msg":"listening"/);
+    await process.listening();
     await until('it has joined and answers', async () => (await ask()) === 200);
     return process;
   };

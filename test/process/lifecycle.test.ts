@@ -1,38 +1,15 @@
 import { execFile } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { createSimulator } from '../../src/simulator/simulator.ts';
-import { BILLING_KEY, configuration, loginAt, PRIMARY } from '../support/gateway.ts';
-import { folder, patchgate } from '../support/process.ts';
+import { BILLING_KEY, loginAt, PRIMARY } from '../support/gateway.ts';
+import { patchgate } from '../support/process.ts';
+import { served } from '../support/served.ts';
 
 const auth = { Authorization: `Bearer ${BILLING_KEY}` };
 
-async function serve(more: Record<string, unknown> = {}, env: Record<string, string> = {}) {
-  const simulator = await createSimulator();
-  const files = await folder({ 'gateway.yaml': JSON.stringify(configuration(simulator.url, more)) });
-  const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
-  const url = `http://127.0.0.1:${traffic.port}`;
-  // The first answer fills the bucket: see the cold start of embedded state.
-  await (await fetch(`${url}/api/v1/notifications`, { headers: auth })).text();
-  return {
-    simulator,
-    process,
-    url,
-    adminUrl: `http://127.0.0.1:${admin.port}`,
-    async [Symbol.asyncDispose]() {
-      await process[Symbol.asyncDispose]();
-      await files[Symbol.asyncDispose]();
-      await simulator.close();
-    },
-  };
-}
-
 describe('SIGTERM', () => {
   test('loses no request: not ready at once, still accepting, in flight finished, exit 0', async () => {
-    await using running = await serve({ drain: { delay: '500ms', timeout: '5s' } });
+    await using running = await served({ drain: { delay: '500ms', timeout: '5s' } });
     running.simulator.switches.answerLatency = { kind: 'fixed', ms: 800 };
     const inFlight = fetch(`${running.url}/api/v1/flow-runs`, { headers: auth });
     const arrived = running.simulator.stats().arrived;
@@ -51,9 +28,7 @@ describe('SIGTERM', () => {
   });
 
   test('waits no longer than drain.timeout', async () => {
-    await using running = await serve({ drain: { delay: '0ms', timeout: '300ms' }, upstreams: undefined });
-    await running.process[Symbol.asyncDispose]();
-    await using stuck = await serve({ drain: { delay: '0ms', timeout: '300ms' } });
+    await using stuck = await served({ drain: { delay: '0ms', timeout: '300ms' } });
     stuck.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     const lost = fetch(`${stuck.url}/api/v1/flow-runs`, { headers: auth }).catch((error) => error);
     const arrived = stuck.simulator.stats().arrived;
@@ -66,10 +41,10 @@ describe('SIGTERM', () => {
 });
 
 test('Ctrl-C ends without the delay, a second signal at once', async () => {
-  await using running = await serve({ drain: { delay: '1h', timeout: '1h' } });
+  await using running = await served({ drain: { delay: '1h', timeout: '1h' } });
   running.process.child.kill('SIGINT');
   expect((await running.process.exited).code).toBe(0);
-  await using stuck = await serve({ drain: { delay: '1h', timeout: '1h' } });
+  await using stuck = await served({ drain: { delay: '1h', timeout: '1h' } });
   stuck.process.child.kill('SIGTERM');
   await stuck.process.waitFor(/"msg":"draining"/);
   stuck.process.child.kill('SIGTERM');
@@ -77,14 +52,14 @@ test('Ctrl-C ends without the delay, a second signal at once', async () => {
 });
 
 test('no secret is in anything the process writes, at the most talkative level', async () => {
-  await using running = await serve(
+  await using running = await served(
     {
       accounts: {
         main: { quota: { burst: 200 }, credentials: [{ ...PRIMARY, apiKey: '${KEY}' }, loginAt('http://127.0.0.1:1')] },
       },
       listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0, token: '${ADMIN}' } },
     },
-    { LOG_LEVEL: 'trace', KEY: PRIMARY.apiKey, ADMIN: 'admin-token-canary' },
+    { env: { LOG_LEVEL: 'trace', KEY: PRIMARY.apiKey, ADMIN: 'admin-token-canary' } },
   );
   const shown: string[] = [];
   const see = async (url: string, headers: Record<string, string>) => {
@@ -133,28 +108,8 @@ test('the demo runs as it says: every line it suggests works, and Ctrl-C ends it
   expect((await process.exited).code).toBe(0);
 });
 
-test('a 1 GiB download passes in constant memory', async () => {
-  await using running = await serve();
-  const highestRssMiB = async () => {
-    const status = await readFile(`/proc/${running.process.child.pid}/status`, 'utf8');
-    return Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;
-  };
-  const download = async (size: number) => {
-    const response = await fetch(`${running.url}/api/v1/payload-metadata/1/download?bytes=${size}`, { headers: auth });
-    let bytes = 0;
-    for await (const chunk of response.body!) bytes += chunk.length;
-    expect(bytes).toBe(size);
-  };
-  // The first hundreds of megabytes grow the heap of a young process, whatever comes after them: how far is up to the garbage
-  // collector, and on a busy machine that is late.
-  await download(256 * 2 ** 20);
-  const before = await highestRssMiB();
-  await download(2 ** 30);
-  expect((await highestRssMiB()) - before).toBeLessThan(40);
-});
-
 test('lost log lines would show: the count is exported by the running process, and is 0 while its reader keeps up', async () => {
-  await using running = await serve();
+  await using running = await served();
   for (let i = 0; i < 200; i++) await (await fetch(`${running.url}/api/v1/flows`, { headers: auth })).arrayBuffer();
   const exposition = await (await fetch(`${running.adminUrl}/metrics`)).text();
   expect(exposition).toMatch(/^patchgate_log_lines_dropped_total 0$/m);
@@ -162,29 +117,4 @@ test('lost log lines would show: the count is exported by the running process, a
   await running.process.exited;
   const lines = running.process.stdout().trimEnd().split('\n');
   expect(lines.filter((line) => JSON.parse(line).msg === 'request').length).toBe(201);
-});
-
-describe('SIGHUP', () => {
-  test('loads the configuration again; a bad one is refused, and the old one stays', async () => {
-    const simulator = await createSimulator();
-    const config = (more: Record<string, unknown>) => JSON.stringify(configuration(simulator.url, more));
-    await using files = await folder({ 'gateway.yaml': config({}) });
-    await using process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
-    const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-    const { traffic } = JSON.parse(line) as Record<'traffic', { port: number }>;
-    const whoami = () => fetch(`http://127.0.0.1:${traffic.port}/_gateway/whoami`, { headers: auth });
-    expect((await whoami()).status).toBe(200);
-    await writeFile(
-      `${files.path}/gateway.yaml`,
-      config({ tenants: { billing: { disabled: true } } }).replace('"burst"', '"bust"'),
-    );
-    process.child.kill('SIGHUP');
-    await process.waitFor(/the new configuration is refused/);
-    expect((await whoami()).status).toBe(200);
-    await writeFile(`${files.path}/gateway.yaml`, config({ tenants: { other: {} } }));
-    process.child.kill('SIGHUP');
-    await process.waitFor(/configuration reloaded/);
-    expect((await whoami()).status).toBe(401);
-    await simulator.close();
-  });
 });

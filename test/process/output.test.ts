@@ -16,7 +16,7 @@ test('all that a gateway writes while a Sentinel goes away is JSON, a line each,
     'gateway.yaml': JSON.stringify(configuration(simulator.url, { redis, log: { level: 'debug' } })),
   });
   await using gateway = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
-  await gateway.waitFor(/"msg":"listening"/);
+  await gateway.listening();
   await set.loseSentinel();
   // Whoever connects anew listens to all Sentinels, also to the one that is gone.
   await set.master.client().call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');

@@ -16,13 +16,12 @@ test('three replicas that share a Redis are replaced one by one under load, and 
   const boot = async () => {
     const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
     processes.push(process);
-    const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-    const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
+    const { traffic, admin } = await process.listening();
     const stop = async () => {
       process.child.kill('SIGTERM');
       return (await process.exited).code;
     };
-    return { port: traffic.port, adminPort: admin.port, stop };
+    return { port: traffic, adminPort: admin, stop };
   };
   try {
     const result = await rollingReplacement({ boot, replicas: 3, rounds: 1, callers: 24 });

@@ -43,9 +43,7 @@ async function serving(more: Config = WATCHED): Promise<Serving> {
   const config = configuration(simulator.url, { ...listening(MOUNTED, MOUNTED), ...more });
   await writeFile(join(home.path, 'gateway.yaml'), JSON.stringify(config));
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: home.path });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const ports = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
-  const [traffic, admin] = [ports.traffic.port, ports.admin.port];
+  const { traffic, admin } = await process.listening();
   // The first answer fills the bucket of embedded state.
   await call(traffic, LIST, { ca: ca.cert });
   return {

@@ -20,11 +20,10 @@ async function loadedBy(tracing: Config | undefined): Promise<{ ofTracing: numbe
   await using files = await folder({ 'gateway.yaml': JSON.stringify(config), 'tell.mjs': TELL });
   const env = { NODE_OPTIONS: `--import=file://${files.path}/tell.mjs` };
   await using process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const { traffic } = JSON.parse(line) as Record<'traffic', { port: number }>;
+  const { traffic } = await process.listening();
   const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
   const headers = { Authorization: `Bearer ${BILLING_KEY}`, traceparent };
-  expect((await fetch(`http://127.0.0.1:${traffic.port}/api/v1/flow-runs`, { headers })).status).toBe(200);
+  expect((await fetch(`http://127.0.0.1:${traffic}/api/v1/flow-runs`, { headers })).status).toBe(200);
   process.child.kill('SIGTERM');
   expect(await process.exited).toEqual({ code: 0, signal: null });
   await simulator.close();

@@ -139,9 +139,8 @@ async function member(
   await writeFile(join(files.path, `gateway-${number}.yaml`), `${text}\ndrain: { delay: ${drain} }\n`);
   const env = { CORE_ORIGIN: simulator.url, START_ORIGIN: simulator.url, FRONT_SUBNET: '127.0.0.1/32' };
   const process = patchgate(['serve', '--config', `gateway-${number}.yaml`], { cwd: files.path, env });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
-  return { process, traffic: traffic.port, admin: admin.port, adminUrl: `http://127.0.0.1:${admin.port}` };
+  const { traffic, admin } = await process.listening();
+  return { process, traffic, admin, adminUrl: `http://127.0.0.1:${admin}` };
 }
 
 interface Balancer {

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -13,19 +13,22 @@ export interface Spawned {
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   /** Resolves when the pattern has appeared on standard output; fails after thirty seconds or when the process ends. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray>;
+  /** The ports of a gateway, when it listens. */
+  listening(): Promise<{ readonly traffic: number; readonly admin: number }>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** The built program, as the image runs it. Killed with the test, by its own process id. */
 export function patchgate(
   args: string[],
-  options: { env?: Record<string, string>; cwd?: string; stdin?: string } = {},
+  options: { env?: Record<string, string>; cwd?: string; stdin?: string; nodeArgs?: string[] } = {},
 ): Spawned {
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const child = spawn(process.execPath, [...(options.nodeArgs ?? []), MAIN, ...args], {
     cwd: options.cwd ?? tmpdir(),
     env: { PATH: process.env['PATH'], ...options.env },
-    stdio: 'pipe',
-  });
+    // What is loaded before the program talks to the test.
+    stdio: ['pipe', 'pipe', 'pipe', ...(options.nodeArgs === undefined ? [] : (['ipc'] as const))],
+  }) as ChildProcessWithoutNullStreams;
   let stdout = '';
   let stderr = '';
   const watchers = new Set<() => void>();
@@ -40,29 +43,35 @@ export function patchgate(
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.once('close', (code, signal) => resolve({ code, signal }));
   });
+  const waitFor = (pattern: RegExp): Promise<RegExpExecArray> =>
+    new Promise((resolve, reject) => {
+      const fail = (why: string) => reject(new Error(`${why}; looked for ${pattern} in:\n${stdout}\n${stderr}`));
+      const timer = setTimeout(() => fail('thirty seconds are over'), 30_000);
+      const look = () => {
+        const match = pattern.exec(stdout);
+        if (match === null) return;
+        clearTimeout(timer);
+        watchers.delete(look);
+        resolve(match);
+      };
+      watchers.add(look);
+      void exited.then(() => {
+        clearTimeout(timer);
+        fail('the process ended');
+      });
+      look();
+    });
   return {
     child,
     stdout: () => stdout,
     stderr: () => stderr,
     exited,
-    waitFor: (pattern) =>
-      new Promise((resolve, reject) => {
-        const fail = (why: string) => reject(new Error(`${why}; looked for ${pattern} in:\n${stdout}\n${stderr}`));
-        const timer = setTimeout(() => fail('thirty seconds are over'), 30_000);
-        const look = () => {
-          const match = pattern.exec(stdout);
-          if (match === null) return;
-          clearTimeout(timer);
-          watchers.delete(look);
-          resolve(match);
-        };
-        watchers.add(look);
-        void exited.then(() => {
-          clearTimeout(timer);
-          fail('the process ended');
-        });
-        look();
-      }),
+    waitFor,
+    async listening() {
+      const [, line = ''] = await waitFor(/(\{.*"msg":"listening"\})/);
+      const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
+      return { traffic: traffic.port, admin: admin.port };
+    },
     async [Symbol.asyncDispose]() {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await exited;

@@ -93,8 +93,7 @@ export async function secretWorld() {
   });
   const env = { LOG_LEVEL: 'trace', API_KEY: APIKEY.value, ADMIN_TOKEN: ADMIN.value };
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const ports = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
+  const ports = await process.listening();
   /** Everything that anybody was told. */
   const shown: string[] = [];
   const ask = async (port: number, path: string, init: RequestInit): Promise<number> => {
@@ -115,12 +114,12 @@ export async function secretWorld() {
   return {
     ...{ redis, simulator, settings, loginAlone, files, env, process, shown },
     traffic: (path: string, init: RequestInit = {}) =>
-      ask(ports.traffic.port, path, {
+      ask(ports.traffic, path, {
         ...init,
         headers: { Authorization: `Bearer ${TENANT.value}`, ...(init.headers as Record<string, string>) },
       }),
     admin: (path: string, init: RequestInit = {}) =>
-      ask(ports.admin.port, path, {
+      ask(ports.admin, path, {
         ...init,
         headers: { Authorization: `Bearer ${ADMIN.value}`, ...(init.headers as Record<string, string>) },
       }),

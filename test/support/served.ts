@@ -45,10 +45,9 @@ export async function served(
       : writeFile(join(files.path, 'gateway.yaml'), changed);
   await write(text);
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env: options.env ?? {} });
-  const [, line = ''] = await process.waitFor(/(\{.*"msg":"listening"\})/);
-  const { traffic, admin } = JSON.parse(line) as Record<'traffic' | 'admin', { port: number }>;
-  const url = `http://127.0.0.1:${traffic.port}`;
-  const adminUrl = `http://127.0.0.1:${admin.port}`;
+  const { traffic: port, admin } = await process.listening();
+  const url = `http://127.0.0.1:${port}`;
+  const adminUrl = `http://127.0.0.1:${admin}`;
   const status = async (key: string): Promise<number> => {
     const response = await fetch(`${url}/api/v1/flow-runs`, { headers: { Authorization: key } });
     await response.arrayBuffer();
@@ -57,7 +56,7 @@ export async function served(
   // The first answer fills the bucket of embedded state.
   await status(BILLING_KEY);
   return {
-    ...{ simulator, process, path: files.path, url, adminUrl, port: traffic.port, status },
+    ...{ simulator, process, path: files.path, url, adminUrl, port, status },
     write,
     async reloads() {
       const exposition = await (await fetch(`${adminUrl}/metrics`)).text();
