@@ -55,7 +55,7 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
       return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}`;
     }),
-    `  guaranteed together ${ceiling - unguaranteed} of ${ceiling}; ${unguaranteed} are left to share`,
+    `  reserved together ${ceiling - unguaranteed} of ${ceiling}; ${unguaranteed} are left to share`,
     rates > ceiling
       ? `  the tenants' own rates together are ${round(rates)}, more than the ceiling: at times they compete`
       : `  the tenants' own rates together are ${round(rates)}, within the ceiling: they never compete for long`,

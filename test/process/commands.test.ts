@@ -149,7 +149,7 @@ describe('the proof of check', () => {
       '    a slot is held from admission until 60 s after the answer, and at most 235 are held at once',
       '  Patchworks allows 240: 5 are left for others on the account',
       '  at most 60 at once after a pause, then one every 255 ms',
-      '  with answers after 0.2 s it sends up to 233.6 a minute, after 5 s 216.4',
+      '  with answers after 0.2 s it sends up to 233.8 a minute, after 5 s 216.6',
       '  tenant billing: 100 a minute, 20 at once, 60 a minute reserved; 100 when all compete (weight 2)',
       '  tenant gone: disabled',
       '  tenant reports: 30 a minute, 5 at once; 30 when all compete (weight 1)',
