@@ -62,7 +62,7 @@ than the longest before is one of them where there is Redis.
   "tls" $tls
   "redis" (default dict $config.redis)
   "cache" (pick $cache "memory" "shared")
-  "idempotency" (pick $idempotency "keep" "memory")
+  "idempotency" (pick $idempotency "ttl" "memory")
   "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedAuth" "requestsPerSecond")
   "tracing" (pick (default dict $config.tracing) "endpoint" "headers" "sample" "serviceName") -}}
 {{- if $config.redis -}}
