@@ -21,28 +21,28 @@ const cacheRule = z
     match: doc(pattern(), { description: 'Method and path.' }),
     ttl: doc(duration(0, 365 * DAY).optional(), {
       description:
-        'How long an answer 200 is served from cache, whatever Patchworks says about it. Writes by others than the gateway stay unseen that long.',
+        'How long a 200 response is fresh, regardless of its Cache-Control. Writes that bypass the gateway stay unseen that long.',
       unit: 'duration',
     }),
     store: doc(z.literal(false, { error: 'can only be false' }).optional(), {
       description: 'false: never store. In place of `ttl`.',
     }),
     staleWhileRevalidate: stale(
-      'How long after its ttl an answer is served at once while it is fetched anew in the background, which takes none of the last slots of the account. Callers see data that much older.',
+      "How long after its ttl a response is served at once while a refresh runs in the background. The refresh takes none of the account's last slots. Callers see data that much older.",
     ),
     staleIfError: stale(
-      'How long after its ttl an answer is served when Patchworks fails: 5xx, no answer in time, no connection, credentials rejected. After a failure it is tried again in the background every 10 s.',
+      'How long after its ttl a response is served when Patchworks fails: 5xx, no response in time, no connection, credentials rejected. After a failure a refresh is tried in the background every 10 s.',
     ),
     staleIfThrottled: stale(
-      'How long after its ttl an answer is served when there is no slot to ask Patchworks: after a wait of 1 s at most, in place of a 429.',
+      'How long after its ttl a response is served when there is no slot: after a wait of 1 s at most, instead of a 429.',
     ),
     vary: doc(z.array(fieldName()).default([]), {
       description:
-        'Request header fields whose values part the answers, besides those that Patchworks names in Vary and Accept. Each value is fetched and stored by itself.',
+        'Request headers whose values are part of the cache key, besides Accept and those that Patchworks names in Vary. Each value is fetched and stored separately.',
       shown: '[]',
     }),
     tags: doc(z.array(id()).default([]), {
-      description: 'Names under which `POST /cache/purge` drops what was stored by this rule.',
+      description: 'Names for `POST /cache/purge`, which removes the entries of this rule by them.',
       shown: '[]',
     }),
   })
@@ -55,42 +55,46 @@ const cacheRule = z
 export const cacheSchema = z
   .strictObject({
     memory: doc(size(0, 1024 ** 4).default(128 * 1024 ** 2), {
-      description: 'Room for answers in this process; the least recently used go first. `0B` turns the cache off.',
+      description:
+        'Memory for responses in this process; the least recently used are evicted first. `0B` turns the cache off.',
       unit: 'size',
       shown: '128MiB',
     }),
     maxEntry: doc(size(0, 1024 ** 3).default(2 * 1024 ** 2), {
-      description: 'Larger answers are passed on and not stored.',
+      description: 'Largest stored response. Larger ones are passed on only.',
       unit: 'size',
       shown: '2MiB',
     }),
     shared: doc(flag().default(true), {
       description:
-        'With `redis:`, keep answers there too, so that replicas need not fetch what another one has. Needs room in Redis: each answer is kept for its ttl and its longest stale window, compressed; above 80 % of its `maxmemory` no more are stored. false: each replica has its own; writes still reach all.',
+        'true, with `redis:`: responses are stored in Redis too, and shared by replicas. Redis keeps each for its ttl and its longest stale window, compressed; above 80 % of its `maxmemory` no more are stored. false: each replica has its own cache; invalidation still reaches all.',
       shown: 'true',
     }),
     maxDisconnectedAge: doc(duration(0, HOUR).default(5_000), {
       description:
-        'With `redis:`, while a replica can not hear of writes through the others, it serves an answer no longer than this. It notices within 3s, during which a write waits for it. 0s: nothing is served from cache meanwhile.',
+        'With `redis:`, longest time that a replica without contact to Redis serves a cached response, because it cannot receive invalidations of the others. It notices the loss within 3s, during which writes wait for it. 0s: it serves no cached responses meanwhile.',
       unit: 'duration',
       shown: '5s',
     }),
     rules: doc(z.array(cacheRule).optional(), {
       description:
-        'First match wins; each has `match` and either `ttl` or `store: false`. Without a match an answer is stored as RFC 9111 allows a shared cache, which for Patchworks means never. Default: see "Defaults for Patchworks".',
+        'Cache rules; the first match wins. Each has `match` and either `ttl` or `store: false`. Without a match, RFC 9111 decides as for a shared cache, which for Patchworks means never. Default: see "Defaults for Patchworks".',
     }),
     invalidate: doc(
       z
         .array(
           z.strictObject({
-            after: doc(pattern(), { description: 'A write that succeeded.' }),
+            after: doc(pattern(), { description: 'Method and path of the write.' }),
             drop: doc(z.array(pathPattern()), {
-              description: 'Paths whose answers are dropped, besides the collection that was written to.',
+              description: 'Paths whose entries are invalidated, besides the written collection.',
             }),
           }),
         )
         .optional(),
-      { description: 'What a write drops besides its own collection. Default: see "Defaults for Patchworks".' },
+      {
+        description:
+          'Entries that a write invalidates besides its own collection. Default: see "Defaults for Patchworks".',
+      },
     ),
   })
   .prefault({});

@@ -7,7 +7,7 @@ import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults 
 import { gatewaySchema } from './schema.ts';
 import { tenantsFileSchema } from './tenant-schema.ts';
 
-/** docs/configuration.md and the JSON Schemas, made from the schema: what is not there is not an option. */
+/** Renders docs/configuration.md and the JSON Schemas from the schema, so that they have exactly the existing options. */
 
 interface Option {
   readonly path: string;
@@ -17,20 +17,24 @@ interface Option {
 
 const INTRO = `# Configuration
 
-<!-- Made from src/config/schema.ts by \`npm run generate\`. Change it there. -->
+<!-- Generated from src/config/schema.ts by \`npm run generate\`. Change it there. -->
 
-The gateway reads \`config/gateway.yaml\`, or the file given with \`--config\`. Only credentials and tenants are needed; the rest
-has defaults for Patchworks. \`patchgate check\` validates a configuration and says what each account can send at most.
+For an operator who looks up an option. The gateway reads \`config/gateway.yaml\`, or the file given
+with \`--config\`. Only credentials and tenants are required; all other options have defaults for
+Patchworks. \`patchgate check\` validates a configuration and prints how much each account can send.
 
-- **Strict.** An unknown option is an error, with file, line and a suggestion. All errors are reported at once, and on any
-  of them nothing is started.
-- **YAML 1.2**, so JSON is accepted. Tenants stand in \`tenants.yaml\` beside the file, or under \`tenants\` in it.
-- **Filled in at load**, in any text: \`\${NAME}\` from the environment, \`\${NAME:-default}\` with a default for unset or empty,
-  \`\${file:/path}\` from a file (relative to this one; one trailing newline is cut off). \`$\${\` is a plain \`\${\`. Values can not
-  become structure: a password may contain any character.
-- **Durations** \`250ms 30s 5m 24h 180d\`, **sizes** \`64KiB 10MiB\`. Plain numbers are refused for both.
-- **Patterns** \`METHOD /path\`: \`*\` is one segment or all methods, \`**\` the rest: \`/a/**\` matches \`/a\` and all below it. \`GET\`
-  covers HEAD. A trailing slash changes nothing.
+- **Strict.** An unknown option is an error, with file, line and a suggestion. All errors are
+  reported at once, and with any of them the gateway does not start.
+- **YAML 1.2**, so JSON is accepted. Tenants are in \`tenants.yaml\` beside the file, or under
+  \`tenants\` in it.
+- **Placeholders** are filled in at load, in any text: \`\${NAME}\` from the environment,
+  \`\${NAME:-default}\` with a default for unset or empty, \`\${file:/path}\` from a file (relative to
+  this one; one trailing newline is removed). \`$\${\` is a plain \`\${\`. A value cannot become
+  structure: a password may contain any character.
+- **Durations** are written \`250ms 30s 5m 24h 180d\`, **sizes** \`64KiB 10MiB\`. Plain numbers are
+  rejected for both.
+- **Patterns** are \`METHOD /path\`: \`*\` is one segment or all methods, and \`**\` the rest.
+  \`/a/**\` matches \`/a\` and all below it. \`GET\` covers HEAD. A trailing slash changes nothing.
 `;
 
 export function configurationPage(): string {
@@ -44,7 +48,7 @@ export function configurationPage(): string {
     '| variable | what it does |\n| --- | --- |',
     '| `LOG_LEVEL` | Overrides `log.level`. |',
     '\n## Defaults for Patchworks\n',
-    'What is in force where `upstreams`, `routes`, `cache.rules` or `cache.invalidate` are left out. A list that is given replaces its default.\n',
+    'These values are in force where `upstreams`, `routes`, `cache.rules` or `cache.invalidate` are not\nset. A list that is set replaces its default.\n',
     '```yaml',
     ...defaultsAsYaml(),
     '```\n',

@@ -25,22 +25,22 @@ const tlsSchema = z
   .strictObject({
     certFile: doc(path(), {
       description:
-        'File with the certificate of this port, then those that vouch for it, PEM; relative to this file. Watched like this file: a new one shows to new connections, and cuts none.',
+        'File with the certificate of this port, followed by the intermediate certificates, PEM; relative to this file. It is watched like this file: new connections get a new certificate, and open ones stay.',
     }),
     keyFile: doc(path(), {
       description:
-        'File with its private key, PEM, without passphrase. A pair that does not match is refused, and the old one stays until the other file has arrived.',
+        'File with its private key, PEM, without passphrase. A pair that does not match is rejected, and the old one stays until the other file has arrived.',
     }),
     clientCaFile: doc(path().optional(), {
       description:
-        'File with the authorities whose certificates callers may show, PEM. Left out: callers are asked for none.',
+        'File with the authorities for certificates of callers, PEM. Without it, callers need no certificate.',
     }),
     clientAuth: doc(z.enum(CLIENT_AUTH, { error: `must be one of ${CLIENT_AUTH.join(', ')}` }).optional(), {
       description:
-        '`required`: without a certificate of `clientCaFile` a connection ends in its handshake, probes included. `optional`: one that is shown must be valid. `none`: nobody is asked. The certificate opens the connection and names nobody: key and token are needed all the same. Default: `required` with `clientCaFile`, else `none`. Changing it needs a restart.',
+        '`required`: without a certificate of `clientCaFile` a connection ends in its handshake, also that of a probe. `optional`: a certificate must be valid if there is one. `none`: none is asked for. The certificate opens the connection and identifies no tenant: key and token are required as well. Default: `required` with `clientCaFile`, else `none`. A change needs a restart.',
     }),
     minVersion: doc(z.enum(VERSIONS, { error: `must be one of ${VERSIONS.join(', ')}` }).default('TLSv1.2'), {
-      description: 'Oldest version that is spoken. TLS 1.2 with ECDHE and AEAD alone; older callers are refused.',
+      description: 'Oldest accepted version. TLS 1.2 is accepted with ECDHE and AEAD only.',
       shown: 'TLSv1.2',
     }),
   })
@@ -56,31 +56,31 @@ const tlsSchema = z
 
 const tls = (whose: string) =>
   doc(tlsSchema.optional(), {
-    description: `TLS on the port ${whose}, HTTP/1.1 only. Left out: plain HTTP. Turning it on or off needs a restart.`,
+    description: `TLS on the port ${whose}, HTTP/1.1 only. Without it, plain HTTP. Turning it on or off needs a restart.`,
   });
 
 export const listenSchema = z
   .strictObject({
     traffic: z
       .strictObject({
-        host: doc(text().default('0.0.0.0'), { description: 'Address the traffic port listens on.', shown: '0.0.0.0' }),
-        port: doc(port().default(8080), { description: 'Port for tenants. 0 takes any free one.', shown: '8080' }),
+        host: doc(text().default('0.0.0.0'), { description: 'Address of the traffic port.', shown: '0.0.0.0' }),
+        port: doc(port().default(8080), { description: 'Port for tenants. 0 means any free port.', shown: '8080' }),
         tls: tls('for tenants'),
       })
       .prefault({}),
     admin: z
       .strictObject({
         host: doc(text().default('127.0.0.1'), {
-          description: 'Address the admin port listens on. On anything but loopback set a token.',
+          description: 'Address of the admin port. On any other than loopback set a token.',
           shown: '127.0.0.1',
         }),
         port: doc(port().default(9090), {
-          description: 'Port for probes, Prometheus and people. 0 takes any free one.',
+          description: 'Port for probes, Prometheus and people. 0 means any free port.',
           shown: '9090',
         }),
         token: doc(z.string({ error: 'must be a text' }).default(''), {
           description:
-            'Set: `Authorization: Bearer <token>` is needed for all but /livez and /readyz. Empty: whoever reaches the port may read it.',
+            'If set, `Authorization: Bearer <token>` is required for all endpoints but /livez and /readyz. If empty, every client that reaches the port may read, purge and reload.',
           shown: '""',
         }),
         tls: tls('for probes, Prometheus and people'),
@@ -88,7 +88,7 @@ export const listenSchema = z
       .prefault({}),
     trustedProxies: doc(z.array(cidr()).default([]), {
       description:
-        'CIDRs whose `X-Forwarded-For` is believed, and whose `X-Forwarded-Proto` says whether links in answers begin with https. Too wide a range lets callers choose the address they are known by.',
+        "CIDRs of proxies in front. Their `X-Forwarded-For` is trusted for the caller's address, and their `X-Forwarded-Proto` for the scheme of links. If the range is too wide, callers can choose their address.",
       shown: '[]',
     }),
   })

@@ -38,9 +38,9 @@ export const redisSchema = z
         'A single server, such as `redis://localhost:6379`; `rediss://` for TLS. One of `url`, `sentinels` and `cluster`.',
     }),
     sentinels: doc(servers().optional(), {
-      description: 'Sentinels that know the server, as host:port; together with `name`.',
+      description: 'Sentinels, as host:port; together with `name`.',
     }),
-    name: doc(text().optional(), { description: 'What the Sentinels call the server, such as `mymaster`.' }),
+    name: doc(text().optional(), { description: "The Sentinels' name for the server, such as `mymaster`." }),
     cluster: doc(servers().optional(), {
       description:
         'Some nodes of a Cluster, as host:port; the others are learned from them. All state of an account is in one slot.',
@@ -51,7 +51,7 @@ export const redisSchema = z
     tls: doc(
       z
         .strictObject({
-          ca: pem('Certificates that are trusted, PEM. Default: those of the system.'),
+          ca: pem('Trusted certificates, PEM. Default: those of the system.'),
           cert: pem('Certificate of this client, PEM.'),
           key: pem('Its key, PEM.'),
           servername: doc(text().optional(), {
@@ -61,7 +61,7 @@ export const redisSchema = z
         .optional(),
       {
         description:
-          'Talk TLS to the servers; `{}` with the certificates of the system. PEM texts are best read from a file: `${file:/path}`.',
+          'TLS to the servers; `{}` uses the certificates of the system. Read PEM texts from a file: `${file:/path}`.',
       },
     ),
     prefix: doc(
@@ -71,24 +71,24 @@ export const redisSchema = z
         .default('patchgate'),
       {
         description:
-          'All keys begin with it. Gateways that share an account must share it; two that must not know of each other need two.',
+          'Prefix of all keys. Gateways that share an account need the same prefix; separate gateways need different ones.',
         shown: 'patchgate',
       },
     ),
     onOutage: doc(z.enum(['local', 'closed'], { error: 'must be local or closed' }).default('local'), {
       description:
-        'What a replica does that has lost Redis. `local`: after 2.5 s it goes on with an equal share of the ceiling. `closed`: 503 until Redis is back.',
+        'Behaviour of a replica that has lost Redis. `local`: after 2.5 s it goes on with an equal share of the ceiling. `closed`: it answers 503 until Redis is back.',
       shown: 'local',
     }),
     timeout: doc(duration(10, 5_000).default(100), {
       description:
-        'A command that takes longer has failed, and has no effect should it still be carried out. Longer: a slow Redis is waited for, and so are its callers.',
+        'Deadline of a command. A late command has no effect, even if Redis executes it. A longer deadline makes callers wait for a slow Redis.',
       unit: 'duration',
       shown: '100ms',
     }),
     replicaGrace: doc(duration(10_000, HOUR).default(120_000), {
       description:
-        'How long the others leave a silent replica its share of the ceiling, as it may be alive and have lost Redis alone. Shorter: a replica that crashed costs less. Longer: one that is cut off stays within the ceiling together with the others for longer. With `closed` nothing is reserved.',
+        'How long a silent replica keeps its share of the ceiling, because it may be alive and only cut off from Redis. Shorter: a crashed replica costs less. Longer: a replica that is cut off stays within the common ceiling for longer. With `closed` no share is reserved.',
       unit: 'duration',
       shown: '2m',
     }),

@@ -20,8 +20,8 @@ const apiKeyCredential = z.strictObject({
 const loginCredential = z.strictObject({
   id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
   login: z.strictObject({
-    url: doc(httpUrl(), { description: 'Where to log in, such as https://app.wearepatchworks.com/fabric/api/login.' }),
-    username: doc(text(), { description: "User the gateway logs in as. The token carries this user's rights." }),
+    url: doc(httpUrl(), { description: 'URL of the login, such as https://app.wearepatchworks.com/fabric/api/login.' }),
+    username: doc(text(), { description: "User for the login. The token has this user's rights." }),
     password: doc(text(), { description: 'Its password.' }),
     usernameField: doc(
       z
@@ -29,7 +29,7 @@ const loginCredential = z.strictObject({
         .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'must be the name of a JSON field' })
         .default('username'),
       {
-        description: 'JSON field that carries the username; `email` for the older form of the call.',
+        description: 'JSON field of the username; `email` for the older form of the login.',
         shown: 'username',
       },
     ),
@@ -41,18 +41,18 @@ const account = z.strictObject({
     .strictObject({
       limit: doc(whole(2, 10_000_000).default(240), {
         description:
-          'What Patchworks allows this account in 60 s. Set it higher than the truth and Patchworks answers 429.',
+          'Requests that Patchworks allows this account in 60 s. If it is set too high, Patchworks answers 429.',
         unit: 'requests per 60 s',
         shown: '240',
       }),
       ceiling: doc(whole(1, 10_000_000).default(235), {
         description:
-          'What the gateway sends at most in any 60 s. Must be below `limit`: the difference is left to people in the dashboard.',
+          'Most requests that the gateway sends in any 60 s. It must be below `limit`: the difference is for people in the dashboard.',
         unit: 'requests per 60 s',
         shown: '235',
       }),
       burst: doc(whole(1, 10_000_000).default(60), {
-        description: 'How many may be sent at once after a pause. The bucket is refilled at `ceiling` a minute.',
+        description: 'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute.',
         unit: 'requests',
         shown: '60',
       }),
@@ -71,17 +71,17 @@ const account = z.strictObject({
       .min(1, { error: 'must hold at least one credential' }),
     {
       description:
-        'In order of preference: the first is used, the next when Patchworks answers 401. Each has an `id` and either `apiKey` or `login`.',
+        'Credentials in order of preference: the first is used, and the next one after a 401 of Patchworks. Each has an `id` and either `apiKey` or `login`.',
     },
   ),
 });
 
 const route = z.strictObject({
   match: doc(pattern(), { description: 'Method and path: `*` is one segment, `**` the rest. `GET` covers HEAD.' }),
-  upstream: doc(id(), { description: 'Where matching requests go.' }),
+  upstream: doc(id(), { description: 'Upstream for matching requests.' }),
   rewriteLinks: doc(flag().optional(), {
     description:
-      'Lead pagination links in JSON back through the gateway. Costs the compression of answers from upstream. Default: true if the upstream is a Patchworks host.',
+      'true: pagination links in JSON lead back to the gateway. The upstream is then asked for uncompressed responses. Default: true if the upstream is a Patchworks host.',
   }),
 });
 
@@ -89,19 +89,19 @@ const idempotency = z
   .strictObject({
     ttl: doc(duration(1_000, 30 * DAY).default(DAY), {
       description:
-        'How long the first answer to a write with an `Idempotency-Key` is kept, and given to whoever repeats it. A repeat that comes later is a new write.',
+        'How long the first response to a write with an `Idempotency-Key` is kept and replayed. A later repeat is a new write.',
       unit: 'duration',
       shown: '24h',
     }),
     maxResponse: doc(size(0, 64 * 1024 ** 2).default(1024 ** 2), {
       description:
-        'A larger answer to such a write goes out whole and is not kept: a repeat is answered 409 and told the status of the first.',
+        'Largest kept response. A larger one goes out whole and is not kept: a repeat gets 409 with the status of the first.',
       unit: 'size',
       shown: '1MiB',
     }),
     memory: doc(size(64 * 1024, 1024 ** 4).default(32 * 1024 ** 2), {
       description:
-        'Without `redis:`, room for such answers in this process. When it is full the least recently used are forgotten before their time, and a repeat of theirs is a new write.',
+        'Without `redis:`, memory for these responses in this process. When it is full, the least recently used are removed early, and a repeat of such a write is a new write.',
       unit: 'size',
       shown: '32MiB',
     }),
@@ -111,40 +111,41 @@ const idempotency = z
 const limits = z
   .strictObject({
     body: doc(size(0, 1024 ** 4).default(10 * 1024 ** 2), {
-      description: 'Largest request body; above it 413.',
+      description: 'Largest request body; larger ones get 413.',
       unit: 'size',
       shown: '10MiB',
     }),
     bufferedBody: doc(size(0, 1024 ** 3).default(1024 ** 2), {
       description:
-        'Bodies up to this size are read before they are sent: they can be sent again after a 401, and a slow upload holds no slot. Held in memory while in flight.',
+        'Bodies up to this size are read before they are sent. So they can be sent again after a 401, and a slow upload holds no slot. They are in memory while in flight.',
       unit: 'size',
       shown: '1MiB',
     }),
     headers: doc(size(1024, 1024 ** 2).default(32 * 1024), {
-      description: 'All request headers together; above it 400, as for more than 100 of them.',
+      description: 'Size of all request headers together; above it 400, as for more than 100 header lines.',
       unit: 'size',
       shown: '32KiB',
     }),
     failedAuth: doc(whole(1, 1_000_000).default(20), {
       description:
-        'Keys that open nothing, from one address in 60 s: from then on all its requests are answered 429 until the 60 s are over. Callers behind one address share it: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count.',
+        'Failed authentications from one address in 60 s. Above it, all its requests get 429 until the 60 s are over. Callers behind one address share the count: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count.',
       unit: 'requests per 60 s and address',
       shown: '20',
     }),
     requestsPerSecond: doc(whole(1, 10_000_000).default(2_000), {
       description:
-        'Requests of all kinds, cached and refused ones too, that one tenant may make in a second over all replicas; above it 429 for the rest of the second. Protects the gateway, not Patchworks: that is what the quotas do.',
+        'Requests of one tenant in a second over all replicas, cached and rejected ones included; above it 429 for the rest of the second. It protects the gateway; the quotas protect Patchworks.',
       unit: 'requests per second and tenant',
       shown: '2000',
     }),
     headersTimeout: doc(duration(100, HOUR).default(10_000), {
-      description: 'A caller has this long to send its headers.',
+      description: 'Longest time in which a caller sends its headers.',
       unit: 'duration',
       shown: '10s',
     }),
     idleTimeout: doc(duration(100, HOUR).default(75_000), {
-      description: 'An idle connection is kept this long. Keep it above the idle timeout of a balancer in front.',
+      description:
+        'Longest time without a request on a connection. Keep it above the idle timeout of a balancer in front.',
       unit: 'duration',
       shown: '75s',
     }),
@@ -155,12 +156,12 @@ const drain = z
   .strictObject({
     delay: doc(duration(0, HOUR).default(5_000), {
       description:
-        'After SIGTERM the gateway says it is not ready but goes on accepting for this long, until balancers have noticed. Its answers say `Connection: close` meanwhile: callers that keep connections silent for longer may lose a request that is on its way when their connection ends.',
+        'After SIGTERM the gateway reports not ready and goes on accepting for this long, until balancers have noticed. Its responses have `Connection: close` meanwhile. A caller whose connection is silent for longer may lose a request that is on its way when the connection ends.',
       unit: 'duration',
       shown: '5s',
     }),
     timeout: doc(duration(0, HOUR).default(30_000), {
-      description: 'Then what is in flight may take this long, and is cut off.',
+      description: 'Time for requests in flight after `delay`; then they are cut off.',
       unit: 'duration',
       shown: '30s',
     }),
@@ -171,12 +172,12 @@ const reload = z
   .strictObject({
     watch: doc(flag().default(true), {
       description:
-        'Load again when this file, the tenants file or a file of a `${file:…}` has changed and been left alone for 150ms. false: only on SIGHUP and `POST /reload`.',
+        'true: the configuration is loaded when this file, the tenants file or a file of a `${file:…}` has changed and then stayed the same for 150ms. false: only on SIGHUP and `POST /reload`.',
       shown: 'true',
     }),
     poll: doc(duration(1_000, HOUR).default(5_000), {
       description:
-        'With `watch`, the files are also looked at this often: a network file system does not tell of changes made elsewhere, and a system may have no watches left.',
+        'With `watch`, interval at which the files are compared as well: a network file system reports no changes made elsewhere, and a system may have no watches left.',
       unit: 'duration',
       shown: '5s',
     }),
@@ -188,16 +189,17 @@ export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'sile
 export const gatewaySchema = z.strictObject({
   listen: listenSchema,
   redis: doc(redisSchema.optional(), {
-    description: 'State shared by several replicas. Left out: embedded state, for one process alone.',
+    description: 'State shared by several replicas. Without it, state is embedded, for one process only.',
   }),
   accounts: doc(z.record(id(), account, { error: 'must be a map of accounts' }), {
     description: 'Patchworks accounts, by name.',
   }),
   upstreams: doc(z.record(id(), upstreamSchema).default({}), {
-    description: 'Hosts, by name. `core` and `start` are there by default.',
+    description: 'Upstream hosts, by name. `core` and `start` exist by default.',
   }),
   routes: doc(z.array(route).optional(), {
-    description: 'First match wins; what matches none is answered 404. Default: see "Defaults for Patchworks".',
+    description:
+      'Routes; the first match wins, and a request without a match gets 404. Default: see "Defaults for Patchworks".',
   }),
   cache: cacheSchema,
   idempotency,
@@ -211,16 +213,16 @@ export const gatewaySchema = z.strictObject({
     .strictObject({
       level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {
         description:
-          'Least important line that is written; access lines are `info`. The environment variable LOG_LEVEL overrides it.',
+          'Lowest level that is logged; access lines are `info`. The environment variable LOG_LEVEL overrides it.',
         shown: 'info',
       }),
     })
     .prefault({}),
   tenantsFile: doc(text().optional(), {
-    description: 'File with `tenants:`, relative to this one. Default: tenants.yaml, unless `tenants` is given here.',
+    description: 'File with `tenants:`, relative to this one. Default: tenants.yaml, unless `tenants` is set here.',
     shown: 'tenants.yaml',
   }),
-  tenants: doc(tenantMap.optional(), { description: 'The tenants, if they are not in a file of their own.' }),
+  tenants: doc(tenantMap.optional(), { description: 'The tenants, if they are not in a separate file.' }),
 });
 
 export type GatewayInput = z.output<typeof gatewaySchema>;

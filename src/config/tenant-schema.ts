@@ -12,7 +12,7 @@ const tenantQuota = z
       },
     ),
     burst: doc(whole(1, 10_000_000).default(20), {
-      description: 'How many it may send at once after a pause.',
+      description: 'Requests that it may send at once after a pause.',
       unit: 'requests',
       shown: '20',
     }),
@@ -20,19 +20,19 @@ const tenantQuota = z
       z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(1000).default(1),
       {
         description:
-          'Its share when tenants compete for slots: twice the weight, twice the slots. What one does not use the others get.',
+          'Its share when tenants compete for slots: twice the weight means twice the slots. Unused shares are lent to others.',
         shown: '1',
       },
     ),
     reserved: doc(whole(0, 10_000_000).default(0), {
       description:
-        'Requests a minute that are kept for it, whether it uses them or not: the others never get at them. All of an account together at most its ceiling.',
+        'Requests a minute that are kept for it, used or not; other tenants never get them. The sum over an account is at most its ceiling.',
       unit: 'requests per minute',
       shown: '0',
     }),
     maxWait: doc(duration(0, 30_000).default(5_000), {
       description:
-        'How long a request may wait for a slot before it is refused with 429; in order, and free of charge for whoever leaves. A caller sets less or more with `Prefer: wait=N` (seconds, at most 30). `0s`: refuse at once.',
+        'Longest wait for a slot before a 429. A caller that disconnects has spent nothing. A request sets less or more with `Prefer: wait=N` (seconds, at most 30). `0s`: reject at once.',
       unit: 'duration',
       shown: '5s',
     }),
@@ -40,7 +40,7 @@ const tenantQuota = z
   .prefault({});
 
 const tenantKey = z.strictObject({
-  id: doc(id(), { description: 'Name of the key in logs and metrics, such as the month it was made.' }),
+  id: doc(id(), { description: 'Name of the key in logs and metrics, such as the month of its creation.' }),
   sha256: doc(
     z
       .string({ error: 'must be 64 hexadecimal digits' })
@@ -51,30 +51,30 @@ const tenantKey = z.strictObject({
     z.iso
       .datetime({ offset: true, error: 'must be a date and time with zone, such as 2027-05-31T00:00:00Z' })
       .optional(),
-    { description: 'From then on the key is refused. Default: never.' },
+    { description: 'Time from which the key is rejected. Default: never.' },
   ),
 });
 
 export const tenantSchema = z.strictObject({
-  account: doc(id().optional(), { description: 'Account it uses. Needed only where there are several.' }),
+  account: doc(id().optional(), { description: 'Account of the tenant. Required only if there are several accounts.' }),
   disabled: doc(flag().default(false), {
-    description: 'true: all its keys are refused with `tenant_disabled`.',
+    description: 'true: all its keys are rejected with `tenant_disabled`.',
     shown: 'false',
   }),
   keys: doc(z.array(tenantKey).default([]), {
-    description: 'Any of them will do: give out the new one, then remove the old.',
+    description: 'Valid keys. To rotate, add the new key, hand it over, then remove the old one.',
     shown: '[]',
   }),
   allow: doc(z.array(pattern()).optional(), {
     description:
-      'What it may call. Default: all but logins, API keys, users and `companies/*/manage`, which must be named literally to be allowed.',
+      'Permissions. Default: everything but logins, API keys, users and `companies/*/manage`, which must be named literally.',
   }),
   quota: tenantQuota,
 });
 
 export const tenantMap = z.record(id(), tenantSchema, { error: 'must be a map of tenants' });
 export const tenantsFileSchema = z.strictObject({
-  tenants: doc(tenantMap, { description: 'Tenants, by name: who may call, with which keys, how much and what.' }),
+  tenants: doc(tenantMap, { description: 'Tenants, by name, with their keys, permissions and quotas.' }),
 });
 
 export type TenantInput = z.output<typeof tenantSchema>;

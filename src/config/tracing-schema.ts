@@ -9,7 +9,7 @@ export const tracingSchema = z
   .strictObject({
     endpoint: doc(httpUrl().optional(), {
       description:
-        'Where spans are sent, OTLP over HTTP as JSON, such as `http://otel-collector:4318/v1/traces`. Left out: there are none, and nothing of OpenTelemetry is loaded. The environment variables `OTEL_EXPORTER_OTLP_*` fill in what is not given here, such as a certificate.',
+        'Collector for spans, OTLP over HTTP as JSON, such as `http://otel-collector:4318/v1/traces`. Without it there are no spans, and OpenTelemetry is not loaded. The environment variables `OTEL_EXPORTER_OTLP_*` set what is not set here, such as a certificate.',
     }),
     headers: doc(
       z
@@ -22,7 +22,7 @@ export const tracingSchema = z
           { error: 'must be a map of header fields' },
         )
         .default({}),
-      { description: 'Sent along with them, such as the key of a collector. Their values are secrets.', shown: '{}' },
+      { description: 'Headers for the collector, such as its key. Their values are secrets.', shown: '{}' },
     ),
     sample: doc(
       z
@@ -32,18 +32,18 @@ export const tracingSchema = z
         .default(0.1),
       {
         description:
-          'Share of the requests that are recorded, where the caller has not decided: one whose `traceparent` says sampled is recorded, one whose says not is not.',
+          "Share of recorded requests, if the caller has not decided. The sampled flag of a caller's `traceparent` has priority.",
         unit: 'share from 0 to 1',
         shown: '0.1',
       },
     ),
     serviceName: doc(text().default('patchgate'), {
-      description: 'What the gateway calls itself in the traces (`service.name`).',
+      description: 'Name of the gateway in traces (`service.name`).',
       shown: 'patchgate',
     }),
     propagate: doc(flag().default(false), {
       description:
-        "true: Patchworks gets `traceparent`, of the gateway's own span where there is an endpoint, and the caller's `tracestate`. false: `traceparent`, `tracestate` and `baggage` end at the gateway. Without a `tracing` section they pass as they come.",
+        "true: Patchworks gets `traceparent` (the gateway's own span, if there is an endpoint) and the caller's `tracestate`. false: `traceparent`, `tracestate` and `baggage` are not sent. Without a `tracing` section they pass unchanged.",
       shown: 'false',
     }),
   })
