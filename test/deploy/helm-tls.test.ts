@@ -88,7 +88,7 @@ describe('the chart refuses', () => {
     [
       'an authority that nobody is asked about',
       { traffic: { ...PAIR, clientCaSecretName: 'callers' } },
-      'tls.traffic.clientAuth: none asks nobody',
+      'tls.traffic.clientAuth: none asks for no certificate',
     ],
     ['a version of old', { traffic: { ...PAIR, minVersion: 'TLSv1.1' } }, "at '/tls/traffic/minVersion'"],
   ];

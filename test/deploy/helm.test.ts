@@ -120,7 +120,7 @@ describe('the record', () => {
     expect(await warnings('minimal')).toEqual(['state is embedded']);
     expect(await warnings('ha')).toEqual([]);
     expect(await warnings('ha', { admin: { auth: false }, networkPolicy: { enabled: false } })).toEqual([
-      'the admin port asks for no token, and no NetworkPolicy of this chart guards it',
+      'the admin port requires no token, and no NetworkPolicy of this chart protects it',
     ]);
     expect(await warnings('ingress')).toEqual([]);
     expect(await warnings('ingress', { config: { listen: { trustedProxies: [] } } })).toEqual(['config']);

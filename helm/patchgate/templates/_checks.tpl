@@ -1,4 +1,4 @@
-{{/* What values.schema.json can not say, as it lies between values. Each refusal names the value and what to do. */}}
+{{/* Rules that involve several values, which values.schema.json cannot express. Each error names the value and what to do. */}}
 {{- define "patchgate.checks" -}}
 {{- if not .Values.image.repository -}}
 {{- fail "image.repository: say where your build of the image is kept" -}}
@@ -45,7 +45,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A file that is not there keeps new pods from starting: better said before there are any. */}}
+{{/* A missing file keeps new pods from starting, so it is reported before there are any. */}}
 {{- define "patchgate.checkSecrets" -}}
 {{- $values := default dict .Values.secrets.values -}}
 {{- if and .Values.secrets.existingSecret $values -}}
@@ -67,7 +67,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The same for variables, unless some come from ConfigMaps or Secrets the chart can not read. */}}
+{{/* The same for variables, unless some come from ConfigMaps or Secrets that the chart cannot read. */}}
 {{- define "patchgate.checkVariables" -}}
 {{- $known := list "HOSTNAME" "HOME" "PATH" -}}
 {{- range .Values.extraEnv -}}
@@ -84,7 +84,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Otherwise the cache is filled until the kernel ends the process, again and again. */}}
+{{/* Otherwise the cache would fill until the kernel kills the process, again and again. */}}
 {{- define "patchgate.checkMemory" -}}
 {{- $limit := (default dict (.Values.resources).limits).memory -}}
 {{- $room := default "128MiB" (default dict .Values.config.cache).memory -}}
@@ -102,7 +102,7 @@
 {{- fail (printf "tls.%s.secretName: client certificates are asked for only where the port speaks TLS; name the Secret with its own certificate" $port) -}}
 {{- end -}}
 {{- if and $tls.clientCaSecretName (eq $tls.clientAuth "none") -}}
-{{- fail (printf "tls.%s.clientAuth: none asks nobody, but clientCaSecretName says who vouches for callers" $port) -}}
+{{- fail (printf "tls.%s.clientAuth: none asks for no certificate, but clientCaSecretName names an authority for callers" $port) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .Values.tls.admin.clientAuth "required" -}}

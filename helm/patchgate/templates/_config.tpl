@@ -1,6 +1,6 @@
-{{/* gateway.yaml, and what of the chart follows from it. */}}
+{{/* gateway.yaml, and values that follow from it. */}}
 
-{{/* What the chart sets goes over what is given. */}}
+{{/* The chart's own settings have priority over the given ones. */}}
 {{- define "patchgate.config" -}}
 {{- $listen := dict "traffic" (dict "host" .Values.listen.host "port" (int .Values.listen.trafficPort)) -}}
 {{- $admin := dict "host" .Values.listen.host "port" (int .Values.listen.adminPort) -}}
@@ -21,7 +21,7 @@
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}
 {{- end -}}
 
-{{/* Of a dict with `port` and its values: files of the Secrets that _pod.tpl mounts. */}}
+{{/* Files of the Secrets that _pod.tpl mounts, from a dict with `port` and its values. */}}
 {{- define "patchgate.tls" -}}
 certFile: {{ include "patchgate.tlsPath" . }}/tls.crt
 keyFile: {{ include "patchgate.tlsPath" . }}/tls.key
@@ -72,7 +72,7 @@ than the longest before is one of them where there is Redis.
 {{- end -}}
 {{- $_ := set $fixed "timeouts" $timeouts -}}
 {{- end -}}
-{{- /* What they and variables read from the Secret: a new password restarts the pods, if the chart can see it. */ -}}
+{{- /* The secrets that these options and variables read: a new password replaces the pods, if the chart has it. */ -}}
 {{- $files := dict -}}
 {{- range include "patchgate.filesIn" (dict "text" (toYaml $fixed) "path" .Values.secrets.mountPath) | fromJsonArray -}}
 {{- $_ := set $files . (default "" (get (default dict $.Values.secrets.values) .)) -}}
@@ -97,7 +97,7 @@ than the longest before is one of them where there is Redis.
 {{- $keys | uniq | toJson -}}
 {{- end -}}
 
-{{/* Milliseconds of `250ms 30s 5m 24h 1d`: of a dict with `text` and `option`, its name. */}}
+{{/* Milliseconds of `250ms 30s 5m 24h 1d`, from a dict with `text` and `option`, its name. */}}
 {{- define "patchgate.milliseconds" -}}
 {{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 -}}
 {{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?(ms|s|m|h|d)$" .text) -}}
@@ -107,7 +107,7 @@ than the longest before is one of them where there is Redis.
 {{- mulf (trimSuffix $unit .text | float64) (get $units $unit) | ceil | int64 -}}
 {{- end -}}
 
-{{/* The gateway's delay and timeout, and what it may need after them. */}}
+{{/* The gateway's delay and timeout, and a margin for closing. */}}
 {{- define "patchgate.gracePeriod" -}}
 {{- $drain := default dict .Values.config.drain -}}
 {{- $delay := include "patchgate.milliseconds" (dict "text" (default "5s" $drain.delay) "option" "config.drain.delay") -}}
@@ -122,7 +122,7 @@ than the longest before is one of them where there is Redis.
 {{- mulf (trimSuffix $unit . | float64) (default 0 (get $units $unit)) | ceil | int64 -}}
 {{- end -}}
 
-{{/* Ports that config.redis names, as a JSON list of numbers. Texts only: a URL with a placeholder in it can not be parsed. */}}
+{{/* Ports in config.redis, as a JSON list of numbers. They are found by text: a URL with a placeholder cannot be parsed. */}}
 {{- define "patchgate.redisPorts" -}}
 {{- $redis := default dict .Values.config.redis -}}
 {{- $ports := .Values.networkPolicy.egress.redisPorts -}}

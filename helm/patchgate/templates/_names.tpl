@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 47 at most: what is added to it (`-dashboard-…` apart, which is cut by itself) must fit into 63. */}}
+{{/* 47 characters at most: with its suffixes (`-dashboard-…` apart, which is cut separately) a name must fit into 63. */}}
 {{- define "patchgate.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 47 | trimSuffix "-" -}}
@@ -27,7 +27,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: valkey
 {{- end -}}
 
-{{/* What is the same on all objects; not part of a selector, as a version changes. */}}
+{{/* Labels of all objects; not part of a selector, because the version changes. */}}
 {{- define "patchgate.commonLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -53,7 +53,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* The Secret whose keys are files: the chart's own, or one that is there already. */}}
+{{/* The Secret whose keys are files: the chart's own, or an existing one. */}}
 {{- define "patchgate.secret" -}}
 {{- default (include "patchgate.fullname" .) .Values.secrets.existingSecret -}}
 {{- end -}}
@@ -62,7 +62,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- printf "%s-valkey" (include "patchgate.fullname" .) -}}
 {{- end -}}
 
-{{/* repository:tag, or repository@digest. Of a dict with `image` and the `tag` to fall back on. */}}
+{{/* repository:tag, or repository@digest, from a dict with `image` and the default `tag`. */}}
 {{- define "patchgate.image" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}

@@ -1,9 +1,9 @@
-{{/* The pod of the gateway. No preStop hook: it goes on accepting for config.drain.delay after SIGTERM, until it is in no list any more. */}}
+{{/* The pod of the gateway. It needs no preStop hook: after SIGTERM it goes on accepting for config.drain.delay, until it is in no list of endpoints. */}}
 {{- define "patchgate.pod" -}}
 {{- $probeScheme := ternary ", scheme: HTTPS" "" (not (empty .Values.tls.admin.secretName)) -}}
 serviceAccountName: {{ include "patchgate.serviceAccount" . }}
 automountServiceAccountToken: false
-# The variables Kubernetes makes of every Service could fill in a placeholder that was meant for another.
+# The variables that Kubernetes derives from Services could fill in a placeholder for another variable.
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "patchgate.gracePeriod" . }}
 {{- with .Values.imagePullSecrets }}
@@ -50,7 +50,7 @@ containers:
     resources:
       {{- toYaml .Values.resources | nindent 6 }}
     volumeMounts:
-      # Folders, never subPath: the kubelet does not update a file that is mounted by itself.
+      # Directories, never subPath: the kubelet does not update a file that is mounted by itself.
       - { name: config, mountPath: /etc/patchgate, readOnly: true }
       - { name: secrets, mountPath: {{ .Values.secrets.mountPath }}, readOnly: true }
       {{- range $port, $tls := .Values.tls }}
@@ -88,7 +88,7 @@ volumes:
       defaultMode: 288
       items: [{ key: tls.crt, path: tls.crt }, { key: tls.key, path: tls.key }]
   {{- if ne $tls.clientAuth "none" }}
-  # By itself: who vouches for callers need not be in the same Secret.
+  # A volume of its own: the authorities for callers need not be in the same Secret.
   - name: tls-{{ $port }}-callers
     secret:
       secretName: {{ default $tls.secretName $tls.clientCaSecretName }}
