@@ -87,8 +87,9 @@ export function openLogWriter(): LogWriter {
       waiting.push(acceptedBytes);
     },
     async close() {
-      await ended(stream);
+      // Before the stream ends: it throws at a line that comes while it does.
       closed = true;
+      await ended(stream);
       // A write that is under way would be repeated for ever, though the stream is destroyed.
       retries = 0;
       process.removeListener('exit', flushAtExit);
