@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { rule } from '../../test/support/caching.ts';
+import { rule } from '../../test/support/cache-harness.ts';
 import type { EpochMs } from '../clock.ts';
 import { freshnessOf } from './freshness.ts';
 import { NEVER_STALE, ruleFor } from './rules.ts';

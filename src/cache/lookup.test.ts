@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { caching, caller, type Gate, HIT, rule, type Upstream } from '../../test/support/caching.ts';
+import { cacheHarness, caller, type Gate, HIT, rule, type Upstream } from '../../test/support/cache-harness.ts';
 import {
   headerOf,
   type ProxyResponse,
@@ -22,7 +22,7 @@ const ok =
 
 describe('with a rule', () => {
   test('the ttl of the rule counts, whatever upstream says', async () => {
-    const cache = caching(ok(['Cache-Control', 'no-cache, private']));
+    const cache = cacheHarness(ok(['Cache-Control', 'no-cache, private']));
     expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
     cache.clock.advance(29_999);
     expect(await cache.status()).toBe('patchgate; hit; ttl=1');
@@ -31,7 +31,7 @@ describe('with a rule', () => {
   });
 
   test('a stepped wall clock neither ends nor lengthens it', async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     await cache.ask();
     cache.clock.stepWall(-3_600_000);
     cache.clock.advance(29_000);
@@ -41,18 +41,18 @@ describe('with a rule', () => {
   });
 
   test.each([301, 404, 500, 206, 201])('an answer %i is not stored', async (code) => {
-    const cache = caching(ok([], 'x', code));
+    const cache = cacheHarness(ok([], 'x', code));
     expect([await cache.status(), await cache.status()]).toEqual(['patchgate; fwd=miss', 'patchgate; fwd=miss']);
   });
 
   test("accounts never see each other's answers", async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     await cache.ask({ account: 'main' });
     expect(await cache.status({ account: 'other' })).toBe('patchgate; fwd=miss; stored');
   });
 
   test('HEAD is answered from what GET has stored, without the body', async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     await cache.ask();
     // The edge sends no body to a HEAD; it needs it for the length.
     const head = await cache.ask({ method: 'HEAD' });
@@ -60,20 +60,20 @@ describe('with a rule', () => {
   });
 
   test('a HEAD fetches what a GET can be answered with', async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     expect(await cache.status({ method: 'HEAD' })).toBe('patchgate; fwd=miss; stored');
     expect(await cache.status()).toMatch(HIT);
     expect(cache.requests.map(({ method }) => method)).toEqual(['GET']);
   });
 
   test('without a rule the answer to a HEAD is never given to a GET', async () => {
-    const cache = caching(() => respond(200, ['Cache-Control', 'public, max-age=9'], null), { rules: [] });
+    const cache = cacheHarness(() => respond(200, ['Cache-Control', 'public, max-age=9'], null), { rules: [] });
     expect(await cache.status({ method: 'HEAD' })).toBe('patchgate; fwd=miss');
     expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
   });
 
   test('a kept body holds its own bytes, not the pool it came in', async () => {
-    const cache = caching(() => respond(200, [], Buffer.alloc(64 * 1024).subarray(0, 4)));
+    const cache = cacheHarness(() => respond(200, [], Buffer.alloc(64 * 1024).subarray(0, 4)));
     await cache.ask();
     expect(((await cache.ask()).body as Buffer).buffer.byteLength).toBe(4);
   });
@@ -95,31 +95,31 @@ describe('with a rule', () => {
       'WWW-Authenticate',
       'w',
     ];
-    const cache = caching(ok([...own, 'X-Kept', 'yes']));
+    const cache = cacheHarness(ok([...own, 'X-Kept', 'yes']));
     await cache.ask();
     const { headers } = await cache.ask();
     expect(headers.filter((_, index) => index % 2 === 0)).toEqual(['X-Kept', 'ETag', 'Age', 'Cache-Status']);
   });
 
   test('answers that vary are kept apart, and Vary: * is not kept', async () => {
-    const cache = caching(ok(['Vary', 'Accept-Language']));
+    const cache = cacheHarness(ok(['Vary', 'Accept-Language']));
     for (const language of ['de', 'en'])
       expect(await cache.status({ headers: { 'accept-language': language } })).toBe('patchgate; fwd=miss; stored');
     for (const language of ['de', 'en'])
       expect(await cache.status({ headers: { 'accept-language': language } })).toMatch(HIT);
     expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
-    const star = caching(ok(['Vary', 'Accept, *']));
+    const star = cacheHarness(ok(['Vary', 'Accept, *']));
     expect([await star.status(), await star.status()]).toEqual(['patchgate; fwd=miss', 'patchgate; fwd=miss']);
   });
 
   test('store: false is never stored, also before a rule that would', async () => {
-    const cache = caching(ok(), { rules: [rule('GET /a', false), rule('GET /**', 1000)] });
+    const cache = cacheHarness(ok(), { rules: [rule('GET /a', false), rule('GET /**', 1000)] });
     expect([await cache.status(), await cache.status()]).toEqual(['patchgate; fwd=bypass', 'patchgate; fwd=bypass']);
     expect(await cache.status({ path: '/b' })).toBe('patchgate; fwd=miss; stored');
   });
 
   test('a part is answered in full from what is stored, or passed on and not stored', async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     const headers = { range: 'bytes=0-1' };
     expect(await cache.status({ headers })).toBe('patchgate; fwd=bypass');
     expect(await cache.status()).toBe('patchgate; fwd=miss; stored');
@@ -132,7 +132,7 @@ describe('with a rule', () => {
   });
 
   test('refusals pass and are not stored', async () => {
-    const cache = caching(() => reject('account_quota'));
+    const cache = cacheHarness(() => reject('account_quota'));
     expect([await cache.ask(), await cache.ask()]).toMatchObject([{ kind: 'rejection' }, { kind: 'rejection' }]);
     expect(cache.fetched()).toBe(2);
   });
@@ -140,21 +140,21 @@ describe('with a rule', () => {
 
 describe('an answer from cache', () => {
   test('has headers of its own: what is added to one is in no other', async () => {
-    const cache = caching(ok(['X-Kept', 'yes']));
+    const cache = cacheHarness(ok(['X-Kept', 'yes']));
     await cache.ask();
     (await cache.ask()).headers.push('RateLimit', 'of one tenant');
     expect(headerOf((await cache.ask()).headers, 'ratelimit')).toBeUndefined();
   });
 
   test('says how old it is, counted from when upstream made it', async () => {
-    const cache = caching(ok(['Age', '7']));
+    const cache = cacheHarness(ok(['Age', '7']));
     await cache.ask();
     cache.clock.advance(2_999);
     expect(headerOf((await cache.ask()).headers, 'age')).toBe('9');
   });
 
   test('with nothing in it stays without body and length', async () => {
-    const cache = caching(() => respond(204, ['Cache-Control', 'public, max-age=60'], null), { rules: [] });
+    const cache = cacheHarness(() => respond(204, ['Cache-Control', 'public, max-age=60'], null), { rules: [] });
     await cache.ask();
     expect(await cache.ask()).toMatchObject({ status: 204, body: null });
   });
@@ -172,7 +172,7 @@ describe('without a rule, as RFC 9111 has it for a shared cache', () => {
     [['Cache-Control', 'public, max-age=60', 'Age', '60'], false],
     [[], false],
   ])('%j: stored %s', async (headers, stored) => {
-    const cache = caching(ok(headers), { rules: [] });
+    const cache = cacheHarness(ok(headers), { rules: [] });
     await cache.ask();
     expect(HIT.test((await cache.status()) ?? '')).toBe(stored);
   });
@@ -189,20 +189,20 @@ describe('a request may ask', () => {
     [{ 'cache-control': 'min-fresh=60' }, 'patchgate; fwd=request; stored'],
     [{ 'cache-control': 'only-if-cached' }, 'patchgate; hit; ttl=20'],
   ])('%j', async (headers, expected) => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     await cache.ask();
     cache.clock.advance(10_000);
     expect(await cache.status({ headers: headers as unknown as Record<string, string> })).toBe(expected);
   });
 
   test('with max-age=0 for a new one, also in the moment it was stored', async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     await cache.ask();
     expect(await cache.status({ headers: { 'cache-control': 'max-age=0' } })).toBe('patchgate; fwd=request; stored');
   });
 
   test('for nothing but what is there: 504 if it is not', async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     expect(await cache.ask({ headers: { 'cache-control': 'only-if-cached' } })).toMatchObject({
       code: 'only_if_cached',
     });
@@ -231,21 +231,21 @@ describe('a body that streams', () => {
   };
 
   test('is stored once it is whole', async () => {
-    const cache = caching(streaming(['one ', 'two']));
+    const cache = cacheHarness(streaming(['one ', 'two']));
     expect(await read(await cache.ask())).toBe('one two');
     expect(String((await cache.ask()).body)).toBe('one two');
   });
 
   test('is not stored if it breaks off, grows too large, or is not read to its end', async () => {
-    const broken = caching(streaming(['one'], true));
+    const broken = cacheHarness(streaming(['one'], true));
     await expect(read(await broken.ask())).rejects.toThrow('broken off');
-    const large = caching(streaming(['x'.repeat(600), 'x'.repeat(600)]));
+    const large = cacheHarness(streaming(['x'.repeat(600), 'x'.repeat(600)]));
     expect((await read(await large.ask())).length).toBe(1200);
-    const left = caching(streaming(['one', 'two', 'three']));
+    const left = cacheHarness(streaming(['one', 'two', 'three']));
     const who = caller();
     ((await left.ask({ disconnect: who })).body as Readable).destroy();
     who.leave();
-    const short = caching(streaming(['one'], false, ['Content-Length', '4']));
+    const short = cacheHarness(streaming(['one'], false, ['Content-Length', '4']));
     await read(await short.ask());
     for (const cache of [broken, large, left, short]) {
       await cache.ask();
@@ -256,7 +256,7 @@ describe('a body that streams', () => {
 
 test('a body that took longer than its answer is fresh is not stored', async () => {
   const body = new Readable({ read() {} });
-  const cache = caching(() => respond(200, [], body));
+  const cache = cacheHarness(() => respond(200, [], body));
   const reply = await cache.ask();
   cache.clock.advance(30_000);
   body.push('late');
@@ -267,10 +267,10 @@ test('a body that took longer than its answer is fresh is not stored', async () 
 
 test('a body that streams is said to be stored only where its size is known to fit', async () => {
   const body = () => Readable.from([Buffer.from('1234')]);
-  const declared = (bytes: string) => caching(() => respond(200, ['Content-Length', bytes], body())).status();
+  const declared = (bytes: string) => cacheHarness(() => respond(200, ['Content-Length', bytes], body())).status();
   expect(await declared('4')).toBe('patchgate; fwd=miss; stored');
   expect(await declared('1001')).toBe('patchgate; fwd=miss');
-  expect(await caching(() => respond(200, [], body())).status()).toBe('patchgate; fwd=miss');
+  expect(await cacheHarness(() => respond(200, [], body())).status()).toBe('patchgate; fwd=miss');
 });
 
 describe('a write', () => {
@@ -282,7 +282,7 @@ describe('a write', () => {
     ['POST', '/api/v1/flows', '/api/v1/scripts', false],
     ['OPTIONS', '/api/v1/flows', '/api/v1/flows', false],
   ])('%s %s drops what is kept of %s: %s', async (method, written, path, dropped) => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     await cache.ask({ path });
     await cache.ask({ method, path: written });
     expect(HIT.test((await cache.status({ path })) ?? '')).toBe(!dropped);
@@ -290,7 +290,7 @@ describe('a write', () => {
 
   test('that may have been carried out drops, and one that upstream refused does not', async () => {
     let outcome: Result = ok()();
-    const cache = caching(() => outcome);
+    const cache = cacheHarness(() => outcome);
     for (const [result, dropped] of [
       [reject('upstream_timeout'), true],
       [respond(500, [], null), true],
@@ -315,7 +315,7 @@ describe('a write', () => {
       ok()(),
       ok()(),
     ];
-    const cache = caching(() => answers.shift() as Result | Promise<Result>);
+    const cache = cacheHarness(() => answers.shift() as Result | Promise<Result>);
     const reading = cache.status();
     await cache.ask({ method: 'POST' });
     release(ok()());
@@ -341,7 +341,7 @@ const statusOf = (outcome: ProxyResponse) => headerOf(outcome.headers ?? [], 'ca
 describe('requests for the same, at the same time', () => {
   test('are one request upstream, for callers of all tenants, and each has an answer of its own', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const asked = Array.from({ length: 20 }, (_, i) => cache.ask({ tenant: `t${i % 4}` }));
     await turn();
     expect(waiting).toHaveLength(1);
@@ -355,7 +355,7 @@ describe('requests for the same, at the same time', () => {
 
   test('do not lose the answer with the one who asked first, also in the middle of its body', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const [early, late] = [caller(), caller()];
     const asked = [early, late, caller()].map((disconnect) => cache.ask({ disconnect }));
     await turn();
@@ -377,7 +377,7 @@ describe('requests for the same, at the same time', () => {
   test('free what feeds an answer that comes when the last of them has just left', async () => {
     const who = caller();
     const body = new Readable({ read() {} });
-    const cache = caching(async () => {
+    const cache = cacheHarness(async () => {
       who.leave();
       return respond(200, [], body);
     });
@@ -387,7 +387,7 @@ describe('requests for the same, at the same time', () => {
 
   test('are given up upstream when the last of them has left', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const callers = [caller(), caller()];
     const asked = callers.map((disconnect) => cache.ask({ disconnect }));
     await turn();
@@ -401,7 +401,7 @@ describe('requests for the same, at the same time', () => {
 
   test('go by themselves, all at once, when the answer is of use to nobody else; and then no longer wait', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const asked = Array.from({ length: 5 }, () => cache.ask());
     await turn();
     waiting[0]?.answer(ok([], 'none', 404)());
@@ -417,7 +417,7 @@ describe('requests for the same, at the same time', () => {
 
   test('go by themselves, all at once, when the first fails', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const asked = Array.from({ length: 3 }, () => cache.ask());
     await turn();
     waiting[0]?.answer(reject('upstream_timeout'));
@@ -432,7 +432,7 @@ describe('requests for the same, at the same time', () => {
       letGo = resolve;
     });
     const { upstream, waiting } = held();
-    const cache = caching(upstream, { gate: ({ record }) => (record.tenant === 'poor' ? poor : null) });
+    const cache = cacheHarness(upstream, { gate: ({ record }) => (record.tenant === 'poor' ? poor : null) });
     const asked = [cache.ask({ tenant: 'poor' }), cache.ask({ tenant: 'poor' }), cache.ask({ tenant: 'rich' })];
     await turn();
     // The rich one has its slot: it is the one who fetches, and the others wait for it.
@@ -446,7 +446,7 @@ describe('requests for the same, at the same time', () => {
   test('wait for a slot behind one of their own tenant, and the time counts against their own wait', async () => {
     const patience: WaitTerms[] = [];
     const answers: ((refusal: Rejection) => void)[] = [];
-    const cache = caching(ok(), {
+    const cache = cacheHarness(ok(), {
       gate: (_, terms) => {
         patience.push(terms);
         return new Promise((resolve) => answers.push(resolve));
@@ -467,7 +467,7 @@ describe('requests for the same, at the same time', () => {
 
   test('wait no longer than upstream may take', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const asked = [cache.ask(), cache.ask()];
     await turn();
     cache.clock.advance(30_000);
@@ -481,7 +481,7 @@ describe('requests for the same, at the same time', () => {
 
   test('do not hold up one who comes after a write: it fetches for itself', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const before = cache.ask();
     await turn();
     void cache.drops.invalidate('main', EVERYTHING);
@@ -496,7 +496,7 @@ describe('requests for the same, at the same time', () => {
 
   test('that want variants which turn out to differ are not given the wrong one', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream);
+    const cache = cacheHarness(upstream);
     const inLanguage = (language: string) => cache.ask({ headers: { 'accept-language': language } });
     const asked = [inLanguage('de'), inLanguage('de'), inLanguage('en')];
     await turn();
@@ -509,7 +509,7 @@ describe('requests for the same, at the same time', () => {
 
   test('that are known to vary are one request for each variant', async () => {
     const { upstream, waiting } = held();
-    const cache = caching(upstream, { rules: [rule('GET /**', 1_000)] });
+    const cache = cacheHarness(upstream, { rules: [rule('GET /**', 1_000)] });
     const inLanguage = (language: string, tenant: string) =>
       cache.ask({ headers: { 'accept-language': language }, tenant });
     const first = inLanguage('de', 'one');
@@ -528,7 +528,7 @@ describe('requests for the same, at the same time', () => {
 
   test('with a fault of our own in the first go on by themselves', async () => {
     let calls = 0;
-    const cache = caching(async () => {
+    const cache = cacheHarness(async () => {
       if (calls++ === 0) throw new Error('fault');
       return ok()();
     });
@@ -547,7 +547,7 @@ describe('requests for the same, at the same time', () => {
         return { kind: 'ours', stored: false };
       },
     };
-    const cache = caching(ok(), { replicas: others });
+    const cache = cacheHarness(ok(), { replicas: others });
     const asked = [cache.ask(), cache.ask({ tenant: 'two' })];
     await turn();
     expect([cache.fetched(), cache.refunded()]).toEqual([0, 1]);
@@ -562,7 +562,7 @@ describe('requests for the same, at the same time', () => {
 describe('a stale answer', () => {
   const WINDOWS = { staleWhileRevalidateMs: 60_000, staleIfErrorMs: 3_600_000, staleIfThrottledMs: 600_000 };
   const lasting = (upstream: Upstream, windows: Partial<typeof WINDOWS>, gate?: Gate) =>
-    caching(upstream, { rules: [rule('GET /**', 30_000, windows)], ...(gate && { gate }) });
+    cacheHarness(upstream, { rules: [rule('GET /**', 30_000, windows)], ...(gate && { gate }) });
 
   test('is served at once while it is fetched anew, once for all who ask, in the background', async () => {
     const { upstream, waiting } = held();
@@ -699,7 +699,7 @@ describe('a stale answer', () => {
 
 describe('validation', () => {
   test("a caller's own tag is compared with the gateway's, also on the way of a miss", async () => {
-    const cache = caching(ok());
+    const cache = cacheHarness(ok());
     const first = await cache.ask();
     const tag = headerOf(first.headers, 'etag') ?? '';
     expect(tag).toMatch(/^"pg-[\w-]{22}"$/);
@@ -715,7 +715,7 @@ describe('validation', () => {
 
   test('a tag of upstream stays, and goes up again when the answer is stale: a 304 freshens what is stored', async () => {
     let outcome: Result = ok(['ETag', '"theirs"', 'X-A', 'old', 'X-B', 'kept'])();
-    const cache = caching(() => outcome);
+    const cache = cacheHarness(() => outcome);
     await cache.ask();
     cache.clock.advance(31_000);
     outcome = respond(304, ['ETag', '"theirs"', 'X-A', 'new', 'Content-Length', '0'], null);
@@ -732,7 +732,7 @@ describe('validation', () => {
   });
 
   test("without a rule and with nothing stored, a caller's condition goes upstream as it is", async () => {
-    const cache = caching(() => respond(304, ['ETag', '"a"'], null), { rules: [] });
+    const cache = cacheHarness(() => respond(304, ['ETag', '"a"'], null), { rules: [] });
     const reply = await cache.ask({ headers: { 'if-none-match': '"a"' } });
     expect([reply.status, statusOf(reply)]).toEqual([304, 'patchgate; fwd=miss']);
     expect(cache.requests[0]?.rawHeaders).toEqual(['if-none-match', '"a"']);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Authority, authority, type Pair } from '../../test/support/authority.ts';
+import { type Authority, authority, type Pair } from '../../test/support/certificate-authority.ts';
 import { folder } from '../../test/support/process.ts';
 import { loadSettings, renderProblems } from './load.ts';
 import { redactedSettings } from './redacted.ts';

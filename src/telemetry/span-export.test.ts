@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { collector } from '../../test/support/collector.ts';
+import { collector } from '../../test/support/otlp-collector.ts';
 import { MAX_PENDING } from './span-export.ts';
 import { createTracer } from './tracing.ts';
 

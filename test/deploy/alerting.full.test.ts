@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { eventful } from '../support/eventful.ts';
 import { configuration, type Running, run } from '../support/gateway.ts';
+import { runWithAllMetrics } from '../support/metrics-gateway.ts';
 import { type Prometheus, prometheus } from '../support/prometheus.ts';
 import { until } from '../support/redis.ts';
 
@@ -36,7 +36,7 @@ async function alertsIn(server: Prometheus): Promise<string[]> {
 }
 
 test('Prometheus as shipped evaluates every rule on real gateways, and alerts on what is wrong, where it is, and on nothing else', async () => {
-  await using platform = await eventful();
+  await using platform = await runWithAllMetrics();
   await using staging = await run();
   await using server = await prometheus(scraping({ platform, staging }));
   const wrong = ['platform PatchgateCredentialFailing', 'platform PatchgateReloadFailed'];

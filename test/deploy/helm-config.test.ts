@@ -4,7 +4,7 @@ import { renderProblems } from '../../src/config/load.ts';
 import type { Settings } from '../../src/config/model.ts';
 import { applicable, RESTART_ONLY } from '../../src/reload/restart-only.ts';
 import { type Chart, CI, type CiFile, chart, type Manifest, readChart } from '../support/helm.ts';
-import { gatewayPod, loadedFrom, OTHERS } from '../support/releases.ts';
+import { gatewayPod, loadedFrom, OTHERS } from '../support/helm-release.ts';
 
 let built: Chart;
 beforeAll(async () => {

@@ -4,9 +4,9 @@ import type { Ingress, NetworkPolicy } from 'kubernetes-types/networking/v1.d.ts
 import type { PodDisruptionBudget } from 'kubernetes-types/policy/v1.d.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Chart, CI, type CiFile, chart, type Manifest, ofKind, only, podsOf } from '../support/helm.ts';
+import { gatewayPod, OTHERS } from '../support/helm-release.ts';
 import { mountsOf, variablesOf } from '../support/kubelet.ts';
 import type { HTTPRoute, ServiceMonitor } from '../support/operator-types.ts';
-import { gatewayPod, OTHERS } from '../support/releases.ts';
 
 let built: Chart;
 const releases = new Map<CiFile, readonly Manifest[]>();

@@ -6,10 +6,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { BILLING_KEY, READER_KEY, sha256 } from '../support/gateway.ts';
 import { type Chart, chart, type Manifest, podsOf } from '../support/helm.ts';
+import { gatewayPod } from '../support/helm-release.ts';
 import { mountsOf, variablesOf, writeVersion } from '../support/kubelet.ts';
 import { type Folder, folder, patchgate } from '../support/process.ts';
 import { freePort, until } from '../support/redis.ts';
-import { gatewayPod } from '../support/releases.ts';
 
 let built: Chart;
 beforeAll(async () => {

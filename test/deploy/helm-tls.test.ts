@@ -2,8 +2,8 @@ import type { Service } from 'kubernetes-types/core/v1.d.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { renderProblems } from '../../src/config/load.ts';
 import { type Chart, chart, ofKind, only } from '../support/helm.ts';
+import { gatewayPod, loadedFrom, OTHERS } from '../support/helm-release.ts';
 import type { ServiceMonitor } from '../support/operator-types.ts';
-import { gatewayPod, loadedFrom, OTHERS } from '../support/releases.ts';
 
 let built: Chart;
 beforeAll(async () => {

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { BILLING_KEY, configuration } from '../support/gateway.ts';
-import { buildImage, type Image, NOBODY, REPOSITORY, seal, start } from '../support/image.ts';
+import { buildImage, IMAGE_UID, type Image, REPOSITORY, seal, start } from '../support/image.ts';
 
 describe('the image, its steps carried out in a clean folder', () => {
   let scratch = '';
@@ -56,7 +56,7 @@ describe('the image, its steps carried out in a clean folder', () => {
   });
 
   test('runs as a user by number that is not root, and may write nowhere', async () => {
-    expect(image.user).toBe(`${NOBODY}:${NOBODY}`);
+    expect(image.user).toBe(`${IMAGE_UID}:${IMAGE_UID}`);
     const tries = `
       const { writeFileSync } = require('node:fs');
       const tried = ['/app/x', '/tmp/x', '/etc/x', '/var/tmp/x'].map((path) => {
@@ -67,7 +67,7 @@ describe('the image, its steps carried out in a clean folder', () => {
     const { uid, tried } = JSON.parse(await text(child.stdout!)) as { uid: number; tried: string[] };
     // A test that is not root can neither become another user nor take its own file systems away.
     const asRoot = process.getuid?.() === 0;
-    expect(uid).toBe(asRoot ? NOBODY : process.getuid?.());
+    expect(uid).toBe(asRoot ? IMAGE_UID : process.getuid?.());
     expect(tried[0]).toMatch(/EROFS|EACCES/);
     if (asRoot) expect(tried).toEqual(['EROFS', 'EROFS', 'EROFS', 'EROFS']);
   });

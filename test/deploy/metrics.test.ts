@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventful } from '../support/eventful.ts';
 import { promtool, scrape } from '../support/exposition.ts';
 import { type Config, configuration, READER_KEY, type Running, run, sha256, TENANTS } from '../support/gateway.ts';
+import { runWithAllMetrics } from '../support/metrics-gateway.ts';
 
 /** Design, section 5, and what has come to it since: name, type, labels. */
 const CONTRACT = `
@@ -50,7 +50,7 @@ const MOMENTARY = new Set([
 describe('the metrics of a gateway to which everything has happened', () => {
   let gateway: Running;
   beforeAll(async () => {
-    gateway = await eventful();
+    gateway = await runWithAllMetrics();
   });
   afterAll(() => gateway[Symbol.asyncDispose]());
 

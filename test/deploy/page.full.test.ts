@@ -4,9 +4,9 @@ import type { StatusDocument } from '../../src/admin/status/document.ts';
 import { complaintsOf, openBrowser } from '../support/browser.ts';
 import { contrastOf } from '../support/contrast.ts';
 import { type Config, configuration, type Running, run, sha256, TENANTS } from '../support/gateway.ts';
-import { office } from '../support/office.ts';
 import { folder, patchgate } from '../support/process.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';
+import { runWorkload } from '../support/workload.ts';
 
 const TOKEN = 'fake-admin-token-of-the-page';
 const keyOf = (tenant: string) => `fake-key-${tenant}`;
@@ -240,7 +240,7 @@ describe('under load', () => {
   test('the numbers move with it, and are those of /status when it rests; it can be read by day and by night, at a desk and on a phone', async () => {
     const pictures = process.env['PAGE_PICTURES'];
     // For a picture slower: every stall of the machine is a gap in the curve.
-    await using team = await office(pictures ? 12 : 60);
+    await using team = await runWorkload(pictures ? 12 : 60);
     const { gateway } = team;
     await using shown = await open(gateway.adminUrl);
     const { page } = shown;
@@ -248,7 +248,7 @@ describe('under load', () => {
     const seen = new Set<string>();
     const look = setInterval(() => void textOf(page, '.used').then((used) => seen.add(used)), 100);
     await team.work(7);
-    team.useForeign(20);
+    team.useExternally(20);
     await team.work(3);
     team.throttle(40);
     await team.work(5);

@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { problems } from '../../src/problem.ts';
-import { eventful } from '../support/eventful.ts';
 import { promtool, scrape } from '../support/exposition.ts';
+import { runWithAllMetrics } from '../support/metrics-gateway.ts';
 
 const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const read = (path: string) => readFileSync(at(path), 'utf8');
@@ -74,7 +74,7 @@ test('no runbook stands for an alert that is no more', () => {
 });
 
 test('what the rules and runbooks ask for is in the exposition of a real gateway, labels and buckets included', async () => {
-  await using gateway = await eventful();
+  await using gateway = await runWithAllMetrics();
   const { series } = await scrape(gateway.adminUrl);
   const recorded = new Set(rules.flatMap(({ record }) => (record === undefined ? [] : [record])));
   const runbooks = [...read('docs/operations.md').matchAll(/```promql\n(.*?)```/gs)].map(([, text]) => text!);

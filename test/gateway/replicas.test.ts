@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type Fleet, fleet } from '../support/fleet.ts';
 import { codeOf, configuration, READER_KEY, run } from '../support/gateway.ts';
+import { type GatewayReplicas, runReplicas } from '../support/gateway-replicas.ts';
 import { FAIL_OVER_MS, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
 
 const reader = { headers: { Authorization: READER_KEY } };
@@ -73,9 +73,9 @@ describe('replicas that share a Redis', () => {
 });
 
 describe('replicas whose account has a login', () => {
-  const logins = ({ simulator }: Fleet) =>
+  const logins = ({ simulator }: GatewayReplicas) =>
     simulator.arrivals().filter(({ target }) => target === '/fabric/api/login').length;
-  const askAll = (gateways: Fleet, count: number): Promise<number[]> =>
+  const askAll = (gateways: GatewayReplicas, count: number): Promise<number[]> =>
     Promise.all(
       Array.from({ length: count }, async (_, n) => {
         const response = await gateways.at(n).fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
@@ -87,7 +87,7 @@ describe('replicas whose account has a login', () => {
   test('log in once each, whatever the number of requests, and no token gets into Redis', async () => {
     await using redis = await redisServer();
     const simulator = { switches: { answerLatency: { kind: 'fixed', ms: 60 } } } as const;
-    await using gateways = await fleet(redis, 3, { login: true, simulator });
+    await using gateways = await runReplicas(redis, 3, { login: true, simulator });
     expect(await askAll(gateways, 60)).toEqual(Array(60).fill(200));
     expect(logins(gateways)).toBe(3);
     gateways.simulator.credentials.expireTokens();

@@ -1,8 +1,8 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FAKE_PRIMARY_KEY } from '../../src/simulator/options.ts';
-import { fleet } from '../support/fleet.ts';
 import { BILLING_KEY, eventually, READER_KEY, type Running } from '../support/gateway.ts';
+import { runReplicas } from '../support/gateway-replicas.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';
 
 let redis: RedisServer;
@@ -21,7 +21,7 @@ const LIST = '/api/v1/scripts?per_page=100&sort=-id';
 
 describe('replicas that share a cache', () => {
   test('ask upstream once for 200 equal GETs at the same time', async () => {
-    await using world = await fleet(redis, 3, {
+    await using world = await runReplicas(redis, 3, {
       simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
     });
     const asked = Array.from({ length: 200 }, (_, i) =>
@@ -43,7 +43,7 @@ describe('replicas that share a cache', () => {
   });
 
   test('answer from what another has fetched, with its age', async () => {
-    await using world = await fleet(redis, 2);
+    await using world = await runReplicas(redis, 2);
     const first = await world.at(0).fetch('/api/v1/flows');
     await until('it is in Redis', async () => {
       const keys = await redis.client().keys('*:cache:a:*');
@@ -60,7 +60,7 @@ describe('replicas that share a cache', () => {
   });
 
   test('see a write on every other replica once it is answered, 1,000 times of 1,000, also during flights', async () => {
-    await using world = await fleet(redis, 3);
+    await using world = await runReplicas(redis, 3);
     let missed = 0;
     let reads = 0;
     for (let i = 0; i < 250; i++) {
@@ -88,7 +88,7 @@ describe('replicas that share a cache', () => {
   }, 120_000);
 
   test('fetch for a caller on another replica what its first caller has left', async () => {
-    await using world = await fleet(redis, 2, {
+    await using world = await runReplicas(redis, 2, {
       simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
     });
     const leaving = leave(world.at(0), '/api/v1/systems');
@@ -100,14 +100,14 @@ describe('replicas that share a cache', () => {
   });
 
   test('keep no answers in Redis where that is not wanted, and hear of writes all the same', async () => {
-    await using world = await fleet(redis, 2, { more: { cache: { shared: false } } });
+    await using world = await runReplicas(redis, 2, { more: { cache: { shared: false } } });
     for (const n of [0, 1]) expect(cacheStatus(await world.at(n).fetch(LIST))).toBe('patchgate; fwd=miss; stored');
     await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"heard of"}' });
     expect(await namesOf(await world.at(1).fetch(LIST))).toContain('heard of');
   });
 
   test('a purge of one replica empties all', async () => {
-    await using world = await fleet(redis, 2);
+    await using world = await runReplicas(redis, 2);
     for (const n of [0, 1]) await (await world.at(n).fetch('/api/v1/flows')).arrayBuffer();
     const purged = await fetch(`${world.at(0).adminUrl}/cache/purge`, {
       method: 'POST',
@@ -131,7 +131,9 @@ const ORDINARY = {
 describe('when Redis goes', () => {
   test('memory alone goes on, for as long as is stated; and nothing old is served when it is back', async () => {
     await using own = await redisServer();
-    await using world = await fleet(own, 2, { more: { cache: { maxDisconnectedAge: '1s' }, accounts: ORDINARY } });
+    await using world = await runReplicas(own, 2, {
+      more: { cache: { maxDisconnectedAge: '1s' }, accounts: ORDINARY },
+    });
     await (await world.at(0).fetch(LIST)).arrayBuffer();
     await (await world.at(1).fetch(LIST)).arrayBuffer();
     await world.shared();

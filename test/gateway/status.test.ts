@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { StatusDocument } from '../../src/admin/status/document.ts';
 import { FAKE_PASSWORD } from '../../src/simulator/options.ts';
-import { listenTo } from '../support/events.ts';
+import { openEventStream } from '../support/event-stream.ts';
 import {
   BILLING_KEY,
   configuration,
@@ -160,7 +160,7 @@ describe('/status tells', () => {
   test('no key, no token, no password', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream), SPARE]) });
     await gateway.fetch('/api/v1/flow-runs');
-    const listening = await listenTo(gateway.adminUrl);
+    const listening = await openEventStream(gateway.adminUrl);
     const told = JSON.stringify(await listening.next()) + (await textOf(gateway));
     listening.stop();
     for (const secret of [SPARE.apiKey, FAKE_PASSWORD, BILLING_KEY, sha256(BILLING_KEY), 'Bearer', 'eyJ'])
@@ -185,7 +185,7 @@ describe('/events', () => {
     };
     await ask('tenant-150', 4);
     await ask('tenant-7', 3);
-    const listening = await listenTo(gateway.adminUrl);
+    const listening = await openEventStream(gateway.adminUrl);
     const frame = await listening.next();
     listening.stop();
     const status = await statusOf(gateway);
@@ -205,18 +205,18 @@ describe('/events', () => {
 
   test('need the token, and end when another one comes into force', async () => {
     await using gateway = await run({ config: (upstream) => withToken(upstream, ADMIN_TOKEN) });
-    expect((await listenTo(gateway.adminUrl)).status).toBe(401);
-    expect((await listenTo(gateway.adminUrl, 'wrong')).status).toBe(401);
-    const listening = await listenTo(gateway.adminUrl, ADMIN_TOKEN);
+    expect((await openEventStream(gateway.adminUrl)).status).toBe(401);
+    expect((await openEventStream(gateway.adminUrl, 'wrong')).status).toBe(401);
+    const listening = await openEventStream(gateway.adminUrl, ADMIN_TOKEN);
     expect((await listening.next()).status.draining).toBe(false);
     await gateway.reload((upstream) => withToken(upstream, 'fake-admin-token-after-it'));
     expect(await listening.ended()).toBe('restart');
-    expect((await listenTo(gateway.adminUrl, ADMIN_TOKEN)).status).toBe(401);
+    expect((await openEventStream(gateway.adminUrl, ADMIN_TOKEN)).status).toBe(401);
   });
 
   test('tell of a drain at once, and end with it: nobody who looks keeps the gateway from ending', async () => {
     await using gateway = await run({ config: (upstream) => configuration(upstream, { drain: { delay: '0s' } }) });
-    const listening = await listenTo(gateway.adminUrl);
+    const listening = await openEventStream(gateway.adminUrl);
     await listening.next();
     const drained = gateway.drain();
     expect((await listening.next()).status.draining).toBe(true);

@@ -3,14 +3,14 @@ import { Agent, request } from 'node:https';
 import { connect } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import { BILLING_KEY, configuration } from '../support/gateway.ts';
-import { call, listening, plain, secured, shake, TLS } from '../support/secured.ts';
+import { call, handshake, listening, plain, runTlsGateway, TLS } from '../support/tls-gateway.ts';
 
 const LIST = '/api/v1/flows?per_page=1';
 const asking = (clientAuth: string) => ({ ...TLS, clientCaFile: 'ca.crt', clientAuth });
 
 describe('a reload of a port that speaks TLS', () => {
   test('shows new connections the new certificate, and goes on with those that are open', async () => {
-    await using gate = await secured((upstream) => configuration(upstream, listening(TLS, TLS)));
+    await using gate = await runTlsGateway((upstream) => configuration(upstream, listening(TLS, TLS)));
     const { traffic: port, ca } = gate;
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     const kept = { ca: ca.cert, agent };
@@ -35,7 +35,7 @@ describe('a reload of a port that speaks TLS', () => {
   });
 
   test('of half a pair is refused and counted, and the old certificate goes on; the other half brings it in', async () => {
-    await using gate = await secured(plain);
+    await using gate = await runTlsGateway(plain);
     const { traffic: port, ca } = gate;
     const next = await ca.issue('gate');
     const before = await call(port, LIST, { ca: ca.cert });
@@ -51,12 +51,12 @@ describe('a reload of a port that speaks TLS', () => {
   });
 
   test('that turns TLS on or off, or asks callers for something else, waits for a restart, and nothing is opened', async () => {
-    await using gate = await secured((upstream) => configuration(upstream, listening(asking('required'))));
+    await using gate = await runTlsGateway((upstream) => configuration(upstream, listening(asking('required'))));
     const { ca, traffic: port } = gate;
     const caller = { ca: ca.cert, ...(await ca.issue('caller')) };
     for (const tls of [undefined, TLS, asking('none'), asking('optional')]) {
       expect(await gate.reload((upstream) => configuration(upstream, listening(tls)))).toEqual([]);
-      expect(await shake(port, {})).not.toBe('open');
+      expect(await handshake(port, {})).not.toBe('open');
       expect((await call(port, LIST, caller)).status).toBe(200);
     }
     const warned = gate.logs().filter(({ msg }) => msg === 'changed, but takes effect only after a restart');
@@ -66,7 +66,7 @@ describe('a reload of a port that speaks TLS', () => {
   });
 
   test('with an expired certificate is taken over: who may call must not depend on it', async () => {
-    await using gate = await secured(plain);
+    await using gate = await runTlsGateway(plain);
     const late = await gate.ca.issue('late', { days: -1 });
     await gate.write({ 'tls.crt': late.cert, 'tls.key': late.key });
     expect(await gate.reload((upstream) => plain(upstream, { tenants: { other: { keys: [] } } }))).toEqual([]);
@@ -102,17 +102,17 @@ test('links lead back by https where the caller came by it, and no further than 
   };
   const https = { 'X-Forwarded-Proto': 'https' };
   {
-    await using gate = await secured(trusting([], TLS));
+    await using gate = await runTlsGateway(trusting([], TLS));
     expect(await first(gate.traffic, {}, gate.ca.cert)).toBe('https://gate.example.test');
     expect(await first(gate.traffic, { 'X-Forwarded-Proto': 'http' }, gate.ca.cert)).toBe('https://gate.example.test');
   }
   {
-    await using gate = await secured(trusting(['10.0.0.0/8', '::1/128']));
+    await using gate = await runTlsGateway(trusting(['10.0.0.0/8', '::1/128']));
     expect(await first(gate.traffic, https)).toBe('http://gate.example.test');
     expect(await gate.reload(trusting([]))).toEqual([]);
     expect(await first(gate.traffic, https)).toBe('http://gate.example.test');
   }
-  await using gate = await secured(trusting(['127.0.0.0/8']));
+  await using gate = await runTlsGateway(trusting(['127.0.0.0/8']));
   const { traffic: port } = gate;
   expect(await first(port, https)).toBe('https://gate.example.test');
   expect(await first(port, { 'X-Forwarded-Proto': 'HTTPS , http' })).toBe('https://gate.example.test');

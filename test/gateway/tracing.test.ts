@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { collector, type Received } from '../support/collector.ts';
 import {
   arrived,
   BILLING_KEY,
@@ -15,6 +14,7 @@ import {
   SPARE,
   TENANTS,
 } from '../support/gateway.ts';
+import { collector, type ReceivedSpan } from '../support/otlp-collector.ts';
 import { redisServer } from '../support/redis.ts';
 
 const CALLER = '00f067aa0ba902b7';
@@ -46,7 +46,7 @@ async function traced(
     gateway,
     receiver,
     /** The spans of a trace; all have come by then. */
-    async spansOf(id: string): Promise<readonly Received[]> {
+    async spansOf(id: string): Promise<readonly ReceivedSpan[]> {
       await gateway.drain();
       return receiver.of(id);
     },
@@ -57,14 +57,14 @@ async function traced(
   };
 }
 
-const named = (spans: readonly Received[], name: string) => spans.filter((each) => each.name === name);
-const only = (spans: readonly Received[], name: string): Received => {
+const named = (spans: readonly ReceivedSpan[], name: string) => spans.filter((each) => each.name === name);
+const only = (spans: readonly ReceivedSpan[], name: string): ReceivedSpan => {
   const found = named(spans, name);
   expect(found, `${name} among ${spans.map((each) => each.name).join(', ')}`).toHaveLength(1);
   return found[0]!;
 };
 const SERVER = 'GET /api/v1/**';
-const isServer = ({ kind }: Received) => kind === 'server';
+const isServer = ({ kind }: ReceivedSpan) => kind === 'server';
 
 describe('a request that is fetched', () => {
   test('is a server span, in the trace of its caller, with one client span in it', async () => {
@@ -73,7 +73,7 @@ describe('a request that is fetched', () => {
     await tracing.gateway.fetch('/api/v1/flows/1', { headers });
     const spans = await tracing.spansOf(id);
     expect(spans).toHaveLength(2);
-    const [server, client] = spans as [Received, Received];
+    const [server, client] = spans as [ReceivedSpan, ReceivedSpan];
     expect(server).toMatchObject({ name: SERVER, kind: 'server', parent: CALLER, failed: false });
     expect(server.attributes).toEqual({
       'http.request.method': 'GET',
@@ -379,7 +379,7 @@ describe('the collector', () => {
   test('that is away costs no request: what is lost is counted, and told once, and once when it is back', async () => {
     await using tracing = await traced();
     const { gateway, receiver } = tracing;
-    receiver.answer = 400;
+    receiver.status = 400;
     const lost = () => gateway.metric('patchgate_trace_spans_total', { outcome: 'failed' });
     const told = (message: string) => gateway.logs().filter((line) => String(line['msg']).startsWith(message)).length;
     for (let batch = 1; batch <= 2; batch++) {
@@ -388,7 +388,7 @@ describe('the collector', () => {
       await soon(async () => (await lost()) >= before + 2);
     }
     expect(told('traces cannot be delivered')).toBe(1);
-    receiver.answer = 200;
+    receiver.status = 200;
     const { id, headers } = begun();
     await gateway.fetch('/api/v1/flow-runs', { headers });
     await soon(async () => receiver.of(id).length === 2);
@@ -398,7 +398,7 @@ describe('the collector', () => {
 
   test.each(['hangs', 'is not there'])('that %s holds up neither a request nor a drain', async (how) => {
     await using tracing = await traced(how === 'hangs' ? {} : { endpoint: 'http://127.0.0.1:1/v1/traces' });
-    tracing.receiver.answer = null;
+    tracing.receiver.status = null;
     expect((await tracing.gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
     await tracing.gateway.drain();
     expect(tracing.receiver.spans()).toEqual([]);

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { BILLING_KEY } from '../support/gateway.ts';
-import { served } from '../support/served.ts';
+import { startGateway } from '../support/gateway-process.ts';
 
 test('a 1 GiB download passes in constant memory', async () => {
-  await using running = await served();
+  await using running = await startGateway();
   const highestRssMiB = async () => {
     const status = await readFile(`/proc/${running.process.child.pid}/status`, 'utf8');
     return Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;

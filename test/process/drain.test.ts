@@ -3,7 +3,7 @@ import { Agent, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { BILLING_KEY, eventually, sha256 } from '../support/gateway.ts';
-import { type Served, served } from '../support/served.ts';
+import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { wasLost } from '../support/unsent.ts';
 
 /** A drain that ends within the test has not waited for its timeout. */
@@ -23,11 +23,11 @@ async function connection(port: number) {
   return { socket, closed, text: () => text, answers: () => text.split('HTTP/1.1 ').length - 1 };
 }
 
-const drains = async ({ process }: Served) => {
+const drains = async ({ process }: GatewayProcess) => {
   process.child.kill('SIGTERM');
   await process.waitFor(/"msg":"draining"/);
 };
-const ends = async ({ process }: Served) => {
+const ends = async ({ process }: GatewayProcess) => {
   expect(await process.exited).toEqual({ code: 0, signal: null });
   expect(process.stdout()).toContain('"msg":"drained"');
 };
@@ -57,7 +57,7 @@ async function keepAliveClient(url: string, told: { answered: number; closes: nu
 describe('a drain', () => {
   test('under load from kept connections answers every request, and asks each caller to go elsewhere', async () => {
     // On a busy machine a caller may be silent for a second, and the delay has to be longer than that.
-    await using gateway = await served({
+    await using gateway = await startGateway({
       drain: { delay: '3s', timeout: '10s' },
       limits: { requestsPerSecond: 1_000_000 },
     });
@@ -73,7 +73,7 @@ describe('a drain', () => {
   });
 
   test('waits for a request whose first half has arrived, and answers it', async () => {
-    await using gateway = await served(PATIENT);
+    await using gateway = await startGateway(PATIENT);
     const kept = await connection(gateway.port);
     kept.socket.write(WHOAMI);
     await eventually(() => kept.answers() === 1, 'the first answer');
@@ -92,7 +92,7 @@ describe('a drain', () => {
   });
 
   test('is not held up by connections that were opened in advance, or kept', async () => {
-    await using gateway = await served(PATIENT);
+    await using gateway = await startGateway(PATIENT);
     const idle: { socket: Socket; closed: Promise<unknown> }[] = [];
     for (let i = 0; i < 5; i++) idle.push(await connection(gateway.port));
     const kept = await connection(gateway.port);
@@ -104,7 +104,7 @@ describe('a drain', () => {
   });
 
   test('ends a connection whose answer had begun before it, when that is complete', async () => {
-    await using gateway = await served(PATIENT);
+    await using gateway = await startGateway(PATIENT);
     const slow = await connection(gateway.port);
     const path = '/api/v1/payload-metadata/1/download?bytes=50000000';
     slow.socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`);
@@ -121,7 +121,7 @@ describe('a drain', () => {
     const tenants = {
       billing: { keys: [{ id: 'k', sha256: sha256(BILLING_KEY) }], quota: { rate: 60, burst: 2, maxWait: '10s' } },
     };
-    await using gateway = await served({ drain: { delay: '0ms', timeout: '20s' }, tenants });
+    await using gateway = await startGateway({ drain: { delay: '0ms', timeout: '20s' }, tenants });
     // The first has gone into the start.
     const asked = [1, 2, 3].map(() => gateway.status(BILLING_KEY));
     await eventually(async () => {

@@ -2,14 +2,14 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { BILLING_KEY, loginAt, PRIMARY } from '../support/gateway.ts';
+import { startGateway } from '../support/gateway-process.ts';
 import { patchgate } from '../support/process.ts';
-import { served } from '../support/served.ts';
 
 const auth = { Authorization: `Bearer ${BILLING_KEY}` };
 
 describe('SIGTERM', () => {
   test('loses no request: not ready at once, still accepting, in flight finished, exit 0', async () => {
-    await using running = await served({ drain: { delay: '500ms', timeout: '5s' } });
+    await using running = await startGateway({ drain: { delay: '500ms', timeout: '5s' } });
     running.simulator.switches.answerLatency = { kind: 'fixed', ms: 800 };
     const inFlight = fetch(`${running.url}/api/v1/flow-runs`, { headers: auth });
     const arrived = running.simulator.stats().arrived;
@@ -28,7 +28,7 @@ describe('SIGTERM', () => {
   });
 
   test('waits no longer than drain.timeout', async () => {
-    await using stuck = await served({ drain: { delay: '0ms', timeout: '300ms' } });
+    await using stuck = await startGateway({ drain: { delay: '0ms', timeout: '300ms' } });
     stuck.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     const lost = fetch(`${stuck.url}/api/v1/flow-runs`, { headers: auth }).catch((error) => error);
     const arrived = stuck.simulator.stats().arrived;
@@ -41,10 +41,10 @@ describe('SIGTERM', () => {
 });
 
 test('Ctrl-C ends without the delay, a second signal at once', async () => {
-  await using running = await served({ drain: { delay: '1h', timeout: '1h' } });
+  await using running = await startGateway({ drain: { delay: '1h', timeout: '1h' } });
   running.process.child.kill('SIGINT');
   expect((await running.process.exited).code).toBe(0);
-  await using stuck = await served({ drain: { delay: '1h', timeout: '1h' } });
+  await using stuck = await startGateway({ drain: { delay: '1h', timeout: '1h' } });
   stuck.process.child.kill('SIGTERM');
   await stuck.process.waitFor(/"msg":"draining"/);
   stuck.process.child.kill('SIGTERM');
@@ -52,7 +52,7 @@ test('Ctrl-C ends without the delay, a second signal at once', async () => {
 });
 
 test('no secret is in anything the process writes, at the most talkative level', async () => {
-  await using running = await served(
+  await using running = await startGateway(
     {
       accounts: {
         main: { quota: { burst: 200 }, credentials: [{ ...PRIMARY, apiKey: '${KEY}' }, loginAt('http://127.0.0.1:1')] },
@@ -109,7 +109,7 @@ test('the demo runs as it says: every line it suggests works, and Ctrl-C ends it
 });
 
 test('lost log lines would show: the count is exported by the running process, and is 0 while its reader keeps up', async () => {
-  await using running = await served();
+  await using running = await startGateway();
   for (let i = 0; i < 200; i++) await (await fetch(`${running.url}/api/v1/flows`, { headers: auth })).arrayBuffer();
   const exposition = await (await fetch(`${running.adminUrl}/metrics`)).text();
   expect(exposition).toMatch(/^patchgate_log_lines_dropped_total 0$/m);

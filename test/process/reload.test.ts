@@ -10,9 +10,9 @@ import {
   sha256,
   TENANTS,
 } from '../support/gateway.ts';
+import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { folder, patchgate } from '../support/process.ts';
 import { until } from '../support/redis.ts';
-import { type Served, served } from '../support/served.ts';
 
 const NEW_KEY = 'pgk_billing_fake-new-key';
 const UNWATCHED = { reload: { watch: false } };
@@ -23,17 +23,17 @@ const withKeys = (keys: readonly string[], more: Config = {}) => ({
   tenants: { billing: { ...TENANTS.billing, keys: keys.map((key) => ({ id: key.slice(-5), sha256: sha256(key) })) } },
   ...more,
 });
-const change = ({ simulator, write }: Served, more: Config) =>
+const change = ({ simulator, write }: GatewayProcess, more: Config) =>
   write(JSON.stringify(configuration(simulator.url, more)));
-const disconnect = ({ process }: Served) => process.child.kill('SIGHUP');
+const disconnect = ({ process }: GatewayProcess) => process.child.kill('SIGHUP');
 /** Waits for loads that are good, or refused. */
-const counts = (running: Served, reloads: { ok: number; refused: number }) =>
+const counts = (running: GatewayProcess, reloads: { ok: number; refused: number }) =>
   until(`reloads: ${JSON.stringify(reloads)}`, async () => {
     const now = await running.reloads();
     return now.ok === reloads.ok && now.refused === reloads.refused;
   });
 /** All lines with a message, once the process has ended: it writes them in batches. */
-async function logged({ process }: Served, message: string): Promise<Record<string, unknown>[]> {
+async function logged({ process }: GatewayProcess, message: string): Promise<Record<string, unknown>[]> {
   process.child.kill('SIGINT');
   await process.exited;
   const lines = process.stdout().trimEnd().split('\n');
@@ -41,7 +41,7 @@ async function logged({ process }: Served, message: string): Promise<Record<stri
 }
 
 /** Requests from four callers until it is stopped. */
-function load(running: Served) {
+function load(running: GatewayProcess) {
   let going = true;
   const statuses: number[] = [];
   const callers = Array.from({ length: 4 }, async () => {
@@ -58,7 +58,7 @@ function load(running: Served) {
 
 describe('SIGHUP', () => {
   test('takes over the edited file; refuses a bad one with its problems, counts it, and goes on with the old', async () => {
-    await using running = await served(UNWATCHED);
+    await using running = await startGateway(UNWATCHED);
     expect([await running.status(BILLING_KEY), await running.status(NEW_KEY)]).toEqual([200, 401]);
     await change(running, withKeys([NEW_KEY], { ...UNWATCHED, log: { level: 'debug' } }));
     disconnect(running);
@@ -82,7 +82,7 @@ describe('SIGHUP', () => {
   });
 
   test('ten times under load loses no request, and the last file counts', async () => {
-    await using running = await served(UNWATCHED);
+    await using running = await startGateway(UNWATCHED);
     const { statuses, stop } = load(running);
     for (let i = 1; i <= 10; i++) {
       const before = statuses.length;
@@ -117,7 +117,7 @@ describe('a change of the files is taken over by itself', () => {
   test('ten times under load, as Kubernetes does it: no request is lost, no bucket refilled, and each change loads once', async () => {
     const slow = { keys: TENANTS.reader.keys, quota: { rate: 0.5, burst: 5, maxWait: '0s' } };
     const tenants = { billing: TENANTS.billing, reader: slow };
-    await using running = await served({ ...WATCHED, tenants }, { configMap: true });
+    await using running = await startGateway({ ...WATCHED, tenants }, { configMap: true });
     for (let i = 0; i < 3; i++) expect(await running.status(READER_KEY)).toBe(200);
     const { statuses, stop } = load(running);
     for (let i = 1; i <= 10; i++) {
@@ -137,7 +137,7 @@ describe('a change of the files is taken over by itself', () => {
   });
 
   test('a key is rotated with overlap: the old one, both, the new one', async () => {
-    await using running = await served({ ...WATCHED, ...withKeys([BILLING_KEY]) });
+    await using running = await startGateway({ ...WATCHED, ...withKeys([BILLING_KEY]) });
     const both = async () => [await running.status(BILLING_KEY), await running.status(NEW_KEY)];
     expect(await both()).toEqual([200, 401]);
     await change(running, { ...WATCHED, ...withKeys([BILLING_KEY, NEW_KEY]) });
@@ -154,7 +154,7 @@ describe('a change of the files is taken over by itself', () => {
   });
 
   test('a removed tenant is refused: 401, also on a connection that it kept', async () => {
-    await using running = await served(WATCHED);
+    await using running = await startGateway(WATCHED);
     expect(await running.status(READER_KEY)).toBe(200);
     await change(running, { ...WATCHED, tenants: { billing: TENANTS.billing } });
     await eventually(async () => (await running.status(READER_KEY)) === 401, 'the tenant is refused');
@@ -164,7 +164,7 @@ describe('a change of the files is taken over by itself', () => {
   test('a credential in a file of its own is changed with the file', async () => {
     const credentials = [{ id: 'primary', apiKey: '${file:secret}' }];
     const more = { ...WATCHED, accounts: { main: { quota: { burst: 200 }, credentials } } };
-    await using running = await served(more, { files: { secret: 'fake-patchworks-key-primary\n' } });
+    await using running = await startGateway(more, { files: { secret: 'fake-patchworks-key-primary\n' } });
     running.simulator.credentials.revokeKey('primary');
     running.simulator.credentials.restoreKey('renewed', 'fake-patchworks-key-renewed');
     expect(await running.status(BILLING_KEY)).toBe(502);
@@ -181,7 +181,7 @@ describe('a change of the files is taken over by itself', () => {
 describe('what is wrong with the files', () => {
   const SECRET = { id: 'primary', apiKey: '${file:secrets/key}' };
   const more = { ...WATCHED, accounts: { main: { quota: { burst: 200 }, credentials: [SECRET] } } };
-  const wrongs: [string, (running: Served, good: string) => Promise<unknown>, RegExp][] = [
+  const wrongs: [string, (running: GatewayProcess, good: string) => Promise<unknown>, RegExp][] = [
     ['YAML cut in the middle', ({ write }, good) => write(good.slice(0, good.length / 2)), /is no valid YAML/],
     ['an empty file', ({ write }) => write(''), /is empty/],
     [
@@ -197,7 +197,7 @@ describe('what is wrong with the files', () => {
   test.each(wrongs)(
     '%s: refused once with the reason, the old stays, and right files are taken over',
     async (_, spoil, reason) => {
-      await using running = await served(more, { files: { 'secrets/key': 'fake-patchworks-key-primary' } });
+      await using running = await startGateway(more, { files: { 'secrets/key': 'fake-patchworks-key-primary' } });
       const good = JSON.stringify(configuration(running.simulator.url, more));
       const lastLoad = async () =>
         ((await (await fetch(`${running.adminUrl}/status`)).json()) as { lastLoad: unknown }).lastLoad;
@@ -229,15 +229,15 @@ describe('POST /reload', () => {
     listen: { traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0, token } },
   };
   const bearer = { Authorization: `Bearer ${token}` };
-  const post = (running: Served, headers: Record<string, string> = bearer) =>
+  const post = (running: GatewayProcess, headers: Record<string, string> = bearer) =>
     fetch(`${running.adminUrl}/reload`, { method: 'POST', headers });
-  const loads = async (running: Served) =>
+  const loads = async (running: GatewayProcess) =>
     /^patchgate_config_reloads_total{outcome="ok"} (\d+)$/m.exec(
       await (await fetch(`${running.adminUrl}/metrics`, { headers: bearer })).text(),
     )?.[1];
 
   test('answers what is in force now, what changed and what needs a restart', async () => {
-    await using running = await served(more);
+    await using running = await startGateway(more);
     const tenants = { billing: TENANTS.billing };
     await change(running, { ...more, cache: { memory: '1MiB' }, limits: { body: '2MiB' }, tenants });
     const response = await post(running);
@@ -254,7 +254,7 @@ describe('POST /reload', () => {
   });
 
   test('of a bad configuration is 422 with all problems, and the old one stays', async () => {
-    await using running = await served(more);
+    await using running = await startGateway(more);
     await change(running, { ...more, limits: { bdy: '1KiB', requestsPerSecond: 0 } });
     const response = await post(running);
     expect([response.status, response.headers.get('content-type')]).toEqual([422, 'application/problem+json']);
@@ -269,7 +269,7 @@ describe('POST /reload', () => {
   });
 
   test('without the token, or from a page of another site, loads nothing', async () => {
-    await using running = await served(more);
+    await using running = await startGateway(more);
     expect((await post(running, {})).status).toBe(401);
     expect((await post(running, { ...bearer, Origin: 'https://elsewhere.example' })).status).toBe(403);
     expect((await fetch(`${running.adminUrl}/reload`, { headers: bearer })).status).toBe(405);

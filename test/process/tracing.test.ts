@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { createSimulator } from '../../src/simulator/simulator.ts';
-import { collector } from '../support/collector.ts';
 import { BILLING_KEY, type Config, configuration } from '../support/gateway.ts';
+import { collector } from '../support/otlp-collector.ts';
 import { folder, patchgate } from '../support/process.ts';
 
 /** Says at the end which modules of OpenTelemetry the process has loaded; prom-client brings its `api` along, which does nothing. */

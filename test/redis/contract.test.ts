@@ -11,8 +11,8 @@ import type {
   UpstreamLimit,
 } from '../../src/quota/ledger.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { QuotaSimulation } from '../support/quota-simulation.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
-import { World } from '../support/replicas.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
 const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, reserved: 0, maxWaitMs: 0 };
@@ -53,7 +53,7 @@ const kinds: Record<string, (account: AccountQuota, tenants: Record<string, Tena
     };
   },
   Redis: async (account, tenants) => {
-    const world = new World({ redis: server.client(), account, tenants, prefix: `contract${runs++}` });
+    const world = new QuotaSimulation({ redis: server.client(), account, tenants, prefix: `contract${runs++}` });
     const { ledger } = await world.join();
     await world.pass(2_600);
     return {

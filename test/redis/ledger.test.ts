@@ -2,8 +2,15 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { MonotonicMs } from '../../src/clock.ts';
 import type { TenantQuota } from '../../src/quota/ledger.ts';
+import {
+  QuotaSimulation,
+  type Replica,
+  type Saved,
+  seededRandom,
+  sendTo,
+  Upstream,
+} from '../support/quota-simulation.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
-import { type Replica, type Saved, seededRandom, sendTo, Upstream, World } from '../support/replicas.ts';
 
 let server: RedisServer;
 let redis: Redis;
@@ -21,14 +28,20 @@ async function worldOf(
   account = { limit: 240, ceiling: 235, burst: 60 },
   onOutage: 'local' | 'closed' = 'local',
 ) {
-  const world = new World({ redis, account, tenants: { a: ROOMY, b: ROOMY }, prefix: `world${worlds++}`, onOutage });
+  const world = new QuotaSimulation({
+    redis,
+    account,
+    tenants: { a: ROOMY, b: ROOMY },
+    prefix: `world${worlds++}`,
+    onOutage,
+  });
   for (let i = 0; i < replicas; i++) await world.join();
   await world.pass(3_000);
   return world;
 }
 
 /** All replicas ask as fast as they are served, every 50 ms. */
-async function saturate(world: World, upstream: Upstream, random: () => number, ms: number): Promise<void> {
+async function saturate(world: QuotaSimulation, upstream: Upstream, random: () => number, ms: number): Promise<void> {
   const latency = () => 5 - Math.log(1 - random()) * 120;
   for (let at = 0; at < ms; at += 50) {
     for (const replica of world.replicas) {
@@ -85,7 +98,7 @@ describe('three replicas on one Redis', () => {
 
   test('go on with an equal share each while Redis is away, and with all of it when it is back', async () => {
     const { world, upstream, random } = await calm();
-    for (const replica of world.replicas) replica.line = 'down';
+    for (const replica of world.replicas) replica.connection = 'down';
     await saturate(world, upstream, random, 90_000);
     const from = world.clock.monotonic();
     await saturate(world, upstream, random, 60_000);
@@ -94,7 +107,7 @@ describe('three replicas on one Redis', () => {
     expect(alone).toBeGreaterThanOrEqual(234 * 0.95);
     for (const { ledger } of world.replicas) expect(ledger.state()).toEqual({ up: false, fallback: true });
     await redis.flushall();
-    for (const replica of world.replicas) replica.line = 'up';
+    for (const replica of world.replicas) replica.connection = 'up';
     await saturate(world, upstream, random, 10_000);
     const back = world.clock.monotonic();
     await saturate(world, upstream, random, 120_000);
@@ -107,10 +120,10 @@ describe('three replicas on one Redis', () => {
     const { world, upstream, random } = await calm();
     const [cut] = world.replicas as [Replica];
     for (const line of ['down', 'hung', 'mute'] as const) {
-      cut.line = line;
+      cut.connection = line;
       await saturate(world, upstream, random, 70_000);
       expect(cut.ledger.state().fallback).toBe(true);
-      cut.line = 'up';
+      cut.connection = 'up';
       await saturate(world, upstream, random, 30_000);
       expect(cut.ledger.state()).toEqual({ up: true, fallback: false });
     }
@@ -144,21 +157,21 @@ describe('three replicas on one Redis', () => {
     const upstream = new Upstream(240);
     const random = seededRandom(3);
     await saturate(world, upstream, random, 5_000);
-    for (const replica of world.replicas) replica.line = 'down';
+    for (const replica of world.replicas) replica.connection = 'down';
     await world.pass(1_000);
     const before = upstream.arrivals.length;
     await saturate(world, upstream, random, 60_000);
     expect(upstream.arrivals.length).toBe(before);
     const decision = await world.ask(world.replicas[0] as Replica);
     expect(decision).toMatchObject({ kind: 'refused', by: 'state' });
-    for (const replica of world.replicas) replica.line = 'up';
+    for (const replica of world.replicas) replica.connection = 'up';
     await saturate(world, upstream, random, 5_000);
     expect(upstream.arrivals.length).toBeGreaterThan(before);
   });
 });
 
 test('an account that nothing holds is not held for the rest of the millisecond in which that was heard', async () => {
-  const world = new World({
+  const world = new QuotaSimulation({
     redis,
     account: { limit: 240, ceiling: 235, burst: 60 },
     tenants: { a: ROOMY },
@@ -176,7 +189,7 @@ test('an account that nothing holds is not held for the rest of the millisecond 
 test('a cooldown ends for all tenants at its time, though one of them has to wait longer for its own bucket', async () => {
   const tenants = { a: ROOMY, slow: { ...ROOMY, rate: 1, burst: 1 } };
   const account = { limit: 240, ceiling: 235, burst: 60 };
-  const world = new World({ redis, account, tenants, prefix: `world${worlds++}` });
+  const world = new QuotaSimulation({ redis, account, tenants, prefix: `world${worlds++}` });
   const [one, two] = [await world.join(), await world.join()];
   await world.pass(3_000);
   const spent = await world.ask(one, 'slow');
@@ -225,28 +238,30 @@ describe('whatever happens', () => {
         'idle',
       ]);
       told.push(`${Math.round(world.clock.monotonic() / 100) / 10}s ${event}`);
-      if (event === 'flush' && !living.some(({ line }) => line !== 'up')) await redis.flushall();
+      if (event === 'flush' && !living.some(({ connection: line }) => line !== 'up')) await redis.flushall();
       if (event === 'save') saved = await world.dump();
-      if (event === 'stale' && saved.length > 0 && living.every(({ line }) => line === 'up')) {
+      if (event === 'stale' && saved.length > 0 && living.every(({ connection: line }) => line === 'up')) {
         // Redis is killed and comes back with what it had on its disk.
-        for (const each of living) each.line = 'down';
+        for (const each of living) each.connection = 'down';
         await world.pass(random() * 8_000);
         await world.restore(saved);
-        for (const each of living) each.line = 'up';
+        for (const each of living) each.connection = 'up';
       }
       if (event === 'outage') {
         outage = true;
         const line = pick(['down', 'hung', 'mute'] as const);
-        for (const each of living) each.line = line;
+        for (const each of living) each.connection = line;
         if (random() < 0.5) await redis.flushall();
       }
       if (event === 'heal') {
         outage = false;
-        for (const each of living) each.line = 'up';
+        for (const each of living) each.connection = 'up';
       }
       // One alone; not together with a crash within the time reserved: see the decision record.
-      if (event === 'cut' && !outage && living.length > 1) pick(living).line = pick(['down', 'hung', 'mute'] as const);
-      if (event === 'crash' && living.length > 1 && living.every(({ line }) => line === 'up')) pick(living).crash();
+      if (event === 'cut' && !outage && living.length > 1)
+        pick(living).connection = pick(['down', 'hung', 'mute'] as const);
+      if (event === 'crash' && living.length > 1 && living.every(({ connection: line }) => line === 'up'))
+        pick(living).crash();
       if (event === 'join' && living.length < 5 && !outage) await world.join();
       if (event === 'step') world.stepMs += Math.round((random() - 0.5) * 7_200_000);
       if (event === 'configure') world.configure({ ...account, burst: pick([5, 20, ceiling]) }, { a: ROOMY, b: ROOMY });
@@ -271,7 +286,7 @@ describe('whatever happens', () => {
         await world.pass(100);
       }
       // A cut-off replica is only provided for as long as its share is reserved.
-      for (const each of living) if (each.line !== 'up' && !outage && random() < 0.7) each.line = 'up';
+      for (const each of living) if (each.connection !== 'up' && !outage && random() < 0.7) each.connection = 'up';
       expect(upstream.greatestInAnyMinute(), told.join('\n')).toBeLessThanOrEqual(ceiling);
     }
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { seededRandom } from '../support/replicas.ts';
+import { seededRandom } from '../support/quota-simulation.ts';
 import { isCalm, scheduleOf } from './faults.mjs';
 import { Latencies } from './latencies.mjs';
 import { createLog } from './log.mjs';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { installed, type Lock, nameAt, production, readLock, readManifest } from '../../scripts/supply/lock.mjs';
-import { problemsOf, reachable } from '../support/lock.ts';
+import { problemsOf, reachable } from '../support/package-lock.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const manifest = readManifest();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { problemsOf, read, stepsOf } from '../support/workflows.ts';
+import { problemsOf, read, stepsOf } from '../support/github-workflows.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const text = (path: string): string => readFileSync(join(ROOT, path), 'utf8');

@@ -11,7 +11,7 @@ import {
   type SimulatorOptions,
 } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
-import type { Door } from './door.ts';
+import type { TlsTunnel } from './tls-tunnel.ts';
 
 export const BILLING_KEY = 'pgk_billing_fake-key-for-tests';
 export const READER_KEY = 'pgk_reader_fake-key-for-tests';
@@ -49,7 +49,7 @@ export interface RunOptions {
   readonly random?: () => number;
   readonly env?: Record<string, string>;
   /** Callers go through it, to a traffic port that speaks TLS. */
-  readonly door?: Door;
+  readonly tlsTunnel?: TlsTunnel;
   /**
    * Embedded state starts with an empty bucket and one request, whose answer fills it. Unless a test is about that, the
    * one request is sent before it begins, and forgotten by the simulator's record.
@@ -108,7 +108,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
   const loaded = await loadSettings({
     path: 'test.yaml',
     env: options.env ?? {},
-    readFile: async (path) => options.door?.file(path) ?? text,
+    readFile: async (path) => options.tlsTunnel?.file(path) ?? text,
   });
   if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
   const lines: string[] = [];
@@ -120,7 +120,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
   });
   const started = await gateway.start();
   if (!started.ok) throw new Error(started.reason);
-  const url = (await options.door?.open(started.traffic.port)) ?? `http://127.0.0.1:${started.traffic.port}`;
+  const url = (await options.tlsTunnel?.open(started.traffic.port)) ?? `http://127.0.0.1:${started.traffic.port}`;
   const adminUrl = `http://127.0.0.1:${started.admin.port}`;
   if (!options.cold) {
     // A Redis that was empty waits for other replicas first.
@@ -149,7 +149,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
     metric: async (name, labels = {}) => sumOf(await (await fetch(`${adminUrl}/metrics`)).text(), name, labels),
     reload: async (config) => {
       const changed = JSON.stringify(config(simulator.url));
-      const readFile = async (path: string) => options.door?.file(path) ?? changed;
+      const readFile = async (path: string) => options.tlsTunnel?.file(path) ?? changed;
       const next = await loadSettings({ path: 'test.yaml', env: {}, readFile });
       if (next.ok) gateway.reload(next.settings);
       else gateway.refuseReload(renderProblems(next.problems).split('\n'));

@@ -10,7 +10,7 @@ const run = promisify(execFile);
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 /** The user of the image. */
-export const NOBODY = 65_532;
+export const IMAGE_UID = 65_532;
 const isRoot = process.getuid?.() === 0;
 
 /** What the last stage says of the container, with the paths of the image. */
@@ -160,7 +160,7 @@ async function copy(
 async function runIn(stage: Stage, command: string, scratch: string): Promise<void> {
   const home = join(scratch, 'home');
   await mkdir(home, { recursive: true });
-  if (isRoot) for (const path of [home, stage.root]) await run('chown', ['-R', `${NOBODY}:${NOBODY}`, path]);
+  if (isRoot) for (const path of [home, stage.root]) await run('chown', ['-R', `${IMAGE_UID}:${IMAGE_UID}`, path]);
   const cache = await npmCache(scratch);
   await run('sh', ['-c', command], {
     cwd: join(stage.root, stage.workdir),
@@ -174,7 +174,7 @@ async function runIn(stage: Stage, command: string, scratch: string): Promise<vo
       npm_config_prefer_offline: 'true',
     },
     maxBuffer: 16 * 1024 ** 2,
-    ...(isRoot && { uid: NOBODY, gid: NOBODY }),
+    ...(isRoot && { uid: IMAGE_UID, gid: IMAGE_UID }),
   });
   // As after a build: what is in the image belongs to root, whoever runs it.
   if (isRoot) await run('chown', ['-R', '0:0', stage.root]);
@@ -191,7 +191,7 @@ async function npmCache(scratch: string): Promise<string> {
   // What another npm is fetching at the moment comes and goes in `tmp`.
   const filter = (path: string) => path !== join(packages, 'tmp');
   if (await isThere(packages)) await cp(packages, join(copied, '_cacache'), { recursive: true, filter });
-  await run('chown', ['-R', `${NOBODY}:${NOBODY}`, copied]);
+  await run('chown', ['-R', `${IMAGE_UID}:${IMAGE_UID}`, copied]);
   return copied;
 }
 

@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 
-export interface RawAnswer {
+export interface RawResponse {
   readonly status: number;
   /** Lower-case names; repeated ones joined with a comma. */
   readonly headers: Readonly<Record<string, string>>;
@@ -10,7 +10,7 @@ export interface RawAnswer {
 }
 
 /** Sends bytes on a fresh connection and reads until the server closes it, or until `deadlineMs`. */
-export function sendRaw(port: number, bytes: string | Buffer, deadlineMs = 5_000): Promise<RawAnswer> {
+export function sendRaw(port: number, bytes: string | Buffer, deadlineMs = 5_000): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1');
     const chunks: Buffer[] = [];
@@ -37,12 +37,12 @@ export function rawRequest(line: string, headers: readonly string[] = [], body =
   return [`${line} HTTP/1.1`, 'Host: gateway.test', 'Connection: close', ...headers, '', body].join('\r\n');
 }
 
-function isComplete(answer: RawAnswer): boolean {
+function isComplete(answer: RawResponse): boolean {
   const length = answer.headers['content-length'];
   return answer.headers['connection'] === 'close' && length !== undefined && answer.body.length >= Number(length);
 }
 
-function parse(text: string): RawAnswer {
+function parse(text: string): RawResponse {
   const end = text.indexOf('\r\n\r\n');
   const [statusLine = '', ...lines] = text.slice(0, end === -1 ? undefined : end).split('\r\n');
   const headers: Record<string, string> = {};

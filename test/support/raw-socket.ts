@@ -11,7 +11,7 @@ export interface RawSocket {
   isClosed(): boolean;
   write(bytes: string | Buffer): void;
   /** Waits for a number of final answers. */
-  answers(count: number): Promise<void>;
+  responses(count: number): Promise<void>;
   closed(): Promise<void>;
   [Symbol.dispose](): void;
 }
@@ -37,7 +37,7 @@ export async function dial(port: number): Promise<RawSocket> {
     statuses,
     isClosed: () => ended,
     write: (bytes) => void socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes),
-    answers: (count) => eventually(() => statuses().filter((status) => status >= 200).length >= count, 'answers'),
+    responses: (count) => eventually(() => statuses().filter((status) => status >= 200).length >= count, 'answers'),
     closed: () => eventually(() => ended, 'the end of the connection'),
     [Symbol.dispose]: () => void socket.destroy(),
   };

@@ -127,7 +127,7 @@ describe('a connection', () => {
     using pipeline = await dial(gateway.port);
     const marks = Array.from({ length: 100 }, (_, i) => `mark-${i}`);
     pipeline.write(marks.map((mark) => get('/api/v1/flow-runs', `X-Request-Id: ${mark}\r\n`)).join(''));
-    await pipeline.answers(100);
+    await pipeline.responses(100);
     expect([...pipeline.received().matchAll(/^x-request-id: (\S+)/gim)].map(([, mark]) => mark)).toEqual(marks);
     await gateway.unharmed();
   });
@@ -182,7 +182,7 @@ describe('a connection', () => {
     try {
       // Half of them have had an answer, and are kept; the others have not said anything yet.
       for (const kept of idle.slice(0, 500)) kept.write(get('/_gateway/whoami'));
-      await Promise.all(idle.slice(0, 500).map((kept) => kept.answers(1)));
+      await Promise.all(idle.slice(0, 500).map((kept) => kept.responses(1)));
       expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
       await eventually(() => idle.every((each) => each.isClosed()), 'all have ended');
     } finally {

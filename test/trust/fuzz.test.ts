@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FAKE_PRIMARY_KEY } from '../../src/simulator/options.ts';
 import { BILLING_KEY, configuration, PRIMARY, type Running, run, sha256 } from '../support/gateway.ts';
+import { pathParsers } from '../support/path-parsers.ts';
 import { rawRequest, sendRaw } from '../support/raw-http.ts';
-import { readings } from '../support/readings.ts';
 
 /** A failure names seed and path. */
 const SEEDS = [20261126, 7, 4711];
@@ -142,7 +142,7 @@ describe('what the permission check saw is what upstream got, for every target',
         // To the byte: nothing was repaired on the way.
         expect(arrivals.map((each) => [each.method, each.target])).toEqual([[method, raw]]);
         const [path = ''] = raw.split('?');
-        for (const [server, read] of Object.entries(readings)) {
+        for (const [server, read] of Object.entries(pathParsers)) {
           expect([server, ...read(path).slice(0, 3)]).toEqual([server, ...MAY]);
         }
       }),

@@ -4,26 +4,26 @@ import { describe, expect, test } from 'vitest';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { type Canary, sightings, writtenForms } from '../support/canaries.ts';
-import type { Config } from '../support/gateway.ts';
-import { patchgate } from '../support/process.ts';
-import { until } from '../support/redis.ts';
-import { contentsOf } from '../support/redis-contents.ts';
 import {
   ADMIN,
   APIKEY,
   CANARIES,
+  type CanaryGateway,
+  canaryGateway,
   GUESS,
   NEW,
   OTHER,
   PASSWORD,
   REDIS,
-  type SecretWorld,
   SPARE,
-  secretWorld,
   TENANT,
   TRACING,
   WRONG_ADMIN,
-} from '../support/secret-world.ts';
+} from '../support/canary-gateway.ts';
+import type { Config } from '../support/gateway.ts';
+import { patchgate } from '../support/process.ts';
+import { until } from '../support/redis.ts';
+import { contentsOf } from '../support/redis-contents.ts';
 
 const FAULTS: readonly Fault[] = [
   { kind: 'status', status: 500, body: '{"message":"Server Error"}' },
@@ -60,7 +60,7 @@ test('a search that would find nothing is worth nothing: each form of each canar
   expect(sightings('Canary-', CANARIES)).toEqual([]);
 });
 
-async function everyRoute({ traffic }: SecretWorld): Promise<void> {
+async function everyRoute({ traffic }: CanaryGateway): Promise<void> {
   for (const path of [
     '/api/v1/flows',
     '/api/v1/flows/1',
@@ -108,7 +108,7 @@ async function everyRoute({ traffic }: SecretWorld): Promise<void> {
 /** A 429 holds the account for a while. */
 const PATIENT = { headers: { Prefer: 'wait=10' } };
 
-async function everyFault({ simulator, traffic, admin, settings, loginAlone, files }: SecretWorld): Promise<void> {
+async function everyFault({ simulator, traffic, admin, settings, loginAlone, files }: CanaryGateway): Promise<void> {
   for (const fault of FAULTS) {
     // What a read is sent again for, fails again. A second 401 would lay the spare to rest, too.
     simulator.fault({ match: 'GET /api/v1/scripts', fault, ...(fault.kind === 'status' && { times: 1 }) });
@@ -130,7 +130,7 @@ async function everyFault({ simulator, traffic, admin, settings, loginAlone, fil
   expect(await admin('/reload', { method: 'POST' })).toBe(200);
 }
 
-async function everyAdminPath({ admin, process }: SecretWorld): Promise<void> {
+async function everyAdminPath({ admin, process }: CanaryGateway): Promise<void> {
   const paths = ['/', '/metrics', '/status', '/config', '/livez', '/readyz', '/nothing'];
   for (const path of paths) {
     await admin(path);
@@ -178,7 +178,7 @@ const MISPLACED: readonly Config[] = [
   { listen: { [APIKEY.value]: 1 } },
 ];
 
-async function everyRefusedLoad({ files, settings, admin, env, shown }: SecretWorld): Promise<void> {
+async function everyRefusedLoad({ files, settings, admin, env, shown }: CanaryGateway): Promise<void> {
   const path = join(files.path, 'gateway.yaml');
   const good = JSON.stringify(settings());
   const texts = [
@@ -228,7 +228,7 @@ describe('no secret is told to anybody', () => {
   test('on any route, error, fault, refused load or outage of Redis, at the most talkative level, in any form', {
     timeout: 120_000,
   }, async () => {
-    await using everything = await secretWorld();
+    await using everything = await canaryGateway();
     const { redis, simulator, process, shown, traffic, admin } = everything;
     const client = redis.client();
     const commands: string[] = [];

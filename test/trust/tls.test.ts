@@ -2,11 +2,11 @@ import { execFile } from 'node:child_process';
 import { connect as connectPlain, type Socket } from 'node:net';
 import { connect } from 'node:tls';
 import { describe, expect, test } from 'vitest';
-import { authority } from '../support/authority.ts';
+import { authority } from '../support/certificate-authority.ts';
 import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
 import { folder } from '../support/process.ts';
 import { dial } from '../support/raw-socket.ts';
-import { call, listening, plain, secured, shake, TLS } from '../support/secured.ts';
+import { call, handshake, listening, plain, runTlsGateway, TLS } from '../support/tls-gateway.ts';
 
 const LIST = '/api/v1/flows?per_page=1';
 const asking = (clientAuth: string) => ({ ...TLS, clientCaFile: 'ca.crt', clientAuth });
@@ -19,33 +19,33 @@ const outcomes = (text: string, port: string): Record<string, number> =>
 
 describe('a port with TLS', () => {
   test('shows its certificate, speaks TLS 1.3 and 1.2 and nothing older, and HTTP/1.1 alone', async () => {
-    await using gate = await secured(plain);
+    await using gate = await runTlsGateway(plain);
     const { traffic: port, ca } = gate;
     const newest = await call(port, LIST, { ca: ca.cert });
     expect([newest.status, newest.version]).toEqual([200, 'TLSv1.3']);
     expect((await call(port, LIST, { ca: ca.cert, maxVersion: 'TLSv1.2' })).version).toBe('TLSv1.2');
     const old = { maxVersion: 'TLSv1.1', minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
-    expect(await shake(port, old)).toBe('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
-    expect(await shake(port, { ALPNProtocols: ['h2'] })).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL');
-    expect(await shake(port, { ALPNProtocols: ['h2', 'http/1.1'] })).toBe('open');
+    expect(await handshake(port, old)).toBe('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
+    expect(await handshake(port, { ALPNProtocols: ['h2'] })).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL');
+    expect(await handshake(port, { ALPNProtocols: ['h2', 'http/1.1'] })).toBe('open');
     // No forward secrecy, no authenticated encryption.
     for (const ciphers of ['AES128-GCM-SHA256', 'ECDHE-ECDSA-AES128-SHA'])
-      expect(await shake(port, { maxVersion: 'TLSv1.2', ciphers })).toBe('ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE');
+      expect(await handshake(port, { maxVersion: 'TLSv1.2', ciphers })).toBe('ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE');
     expect(outcomes(await gate.metrics(), 'traffic')).toEqual({ ok: 3, version: 1, protocol: 1, cipher: 2 });
   });
 
   test('with minVersion TLSv1.3 speaks nothing older, from a reload on', async () => {
-    await using gate = await secured(plain);
+    await using gate = await runTlsGateway(plain);
     const { traffic: port, ca } = gate;
     expect((await call(port, LIST, { ca: ca.cert, maxVersion: 'TLSv1.2' })).status).toBe(200);
     const strict = (upstream: string) => configuration(upstream, listening({ ...TLS, minVersion: 'TLSv1.3' }));
     expect(await gate.reload(strict)).toEqual([]);
-    expect(await shake(port, { maxVersion: 'TLSv1.2' })).toBe('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
+    expect(await handshake(port, { maxVersion: 'TLSv1.2' })).toBe('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
     expect((await call(port, LIST, { ca: ca.cert })).version).toBe('TLSv1.3');
   });
 
   test('answers plain HTTP in plain words, and reads nothing of it', async () => {
-    await using gate = await secured((upstream) => configuration(upstream, listening(TLS, TLS)));
+    await using gate = await runTlsGateway((upstream) => configuration(upstream, listening(TLS, TLS)));
     for (const [name, port] of [
       ['traffic', gate.traffic],
       ['admin', gate.admin],
@@ -64,7 +64,7 @@ describe('a port with TLS', () => {
   });
 
   test('gives a handshake limits.headersTimeout, stalled or dripping, and is none the worse for hundreds of them', async () => {
-    await using gate = await secured((upstream) => plain(upstream, { limits: { headersTimeout: '400ms' } }));
+    await using gate = await runTlsGateway((upstream) => plain(upstream, { limits: { headersTimeout: '400ms' } }));
     const hello = Buffer.from('16030102000100', 'hex');
     using dripping = await dial(gate.traffic);
     let at = 0;
@@ -89,7 +89,7 @@ describe('a port with TLS', () => {
   });
 
   test('takes up no session again, and does not renegotiate', async () => {
-    await using gate = await secured(plain);
+    await using gate = await runTlsGateway(plain);
     for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
       const sessions: Buffer[] = [];
       for (let round = 0; round < 2; round++) {
@@ -117,7 +117,7 @@ describe('a port with TLS', () => {
   });
 
   test('counts callers that do not trust it, and those that hang up', async () => {
-    await using gate = await secured(plain);
+    await using gate = await runTlsGateway(plain);
     await using stranger = await authority('Other');
     // Other clients than Node look at the certificate within the handshake, and say what they think of it.
     await openssl(['s_client', '-connect', `127.0.0.1:${gate.traffic}`, '-CAfile', 'ca.crt', '-verify_return_error'], {
@@ -137,7 +137,7 @@ describe('client certificates', () => {
   const modes = (mode: string) => (upstream: string) => configuration(upstream, listening(asking(mode)));
 
   test('required: without one, with one of somebody else, or an expired one, a connection ends in its handshake', async () => {
-    await using gate = await secured(modes('required'));
+    await using gate = await runTlsGateway(modes('required'));
     await using stranger = await authority(`Stranger`);
     const { traffic: port, ca } = gate;
     const shown = await ca.issue('caller', { usage: 'clientAuth' });
@@ -145,7 +145,7 @@ describe('client certificates', () => {
     expect(answered.status).toBe(200);
     for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
       for (const bad of [{}, await stranger.issue('caller'), await ca.issue('late', { days: -1 })])
-        expect(await shake(port, { maxVersion, ...bad })).not.toBe('open');
+        expect(await handshake(port, { maxVersion, ...bad })).not.toBe('open');
     }
     expect(outcomes(await gate.metrics(), 'traffic')).toEqual({
       certified: 1,
@@ -156,7 +156,7 @@ describe('client certificates', () => {
   });
 
   test('a certificate is no key: whoever shows one needs the key of a tenant, or the admin token, all the same', async () => {
-    await using gate = await secured((upstream) => {
+    await using gate = await runTlsGateway((upstream) => {
       const config = configuration(upstream, listening(asking('required'), asking('required')));
       Object.assign((config['listen'] as { admin: object }).admin, { token: 'fake-admin-token' });
       return config;
@@ -173,39 +173,39 @@ describe('client certificates', () => {
   });
 
   test('optional: without one a caller is served, with a bad one it is not', async () => {
-    await using gate = await secured(modes('optional'));
+    await using gate = await runTlsGateway(modes('optional'));
     await using stranger = await authority('Stranger');
     const { traffic: port, ca } = gate;
     expect((await call(port, LIST, { ca: ca.cert })).status).toBe(200);
     expect((await call(port, LIST, { ca: ca.cert, ...(await ca.issue('caller')) })).status).toBe(200);
     for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
       for (const bad of [await stranger.issue('caller'), await ca.issue('late', { days: -1 })])
-        expect(await shake(port, { maxVersion, ...bad })).not.toBe('open');
+        expect(await handshake(port, { maxVersion, ...bad })).not.toBe('open');
     }
     expect(outcomes(await gate.metrics(), 'traffic')).toEqual({ ok: 1, certified: 1, certificate_rejected: 4 });
   });
 
   test('none: nobody is asked, whoever is named as authority', async () => {
-    await using gate = await secured(modes('none'));
+    await using gate = await runTlsGateway(modes('none'));
     await using stranger = await authority('Stranger');
-    expect(await shake(gate.traffic, await stranger.issue('caller'))).toBe('open');
+    expect(await handshake(gate.traffic, await stranger.issue('caller'))).toBe('open');
     expect(outcomes(await gate.metrics(), 'traffic')).toEqual({ ok: 1 });
   });
 
   test('of an authority that was exchanged open nothing from then on', async () => {
-    await using gate = await secured(modes('required'));
+    await using gate = await runTlsGateway(modes('required'));
     await using next = await authority('Next');
     const { traffic: port, ca } = gate;
     const [old, fresh] = [await ca.issue('caller'), await next.issue('caller')];
-    expect([await shake(port, old), await shake(port, fresh)]).toEqual(['open', 'closed']);
+    expect([await handshake(port, old), await handshake(port, fresh)]).toEqual(['open', 'closed']);
     await gate.write({ 'ca.crt': next.cert });
     expect(await gate.reload()).toEqual([]);
-    expect([await shake(port, old), await shake(port, fresh)]).toEqual(['closed', 'open']);
+    expect([await handshake(port, old), await handshake(port, fresh)]).toEqual(['closed', 'open']);
   });
 });
 
 test('no key of a certificate is in a log, an answer or a metric, at the most talkative level', async () => {
-  await using gate = await secured((upstream) =>
+  await using gate = await runTlsGateway((upstream) =>
     configuration(upstream, { ...listening(TLS, asking('optional')), log: { level: 'trace' } }),
   );
   const { ca } = gate;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { failure, granted, identityHost, quiet, token } from '../../../test/support/identity-host.ts';
+import { failure, granted, loginServer, quiet, token } from '../../../test/support/login-server.ts';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
 import type { Meter } from '../../ports.ts';
 
@@ -7,7 +7,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('a login', () => {
   test('is made once for all who wait for it', async () => {
-    const { logins, credential } = identityHost(new ManualClock());
+    const { logins, credential } = loginServer(new ManualClock());
     const waiting = Promise.all([credential.grant(), credential.grant(), credential.grant()]);
     expect(logins).toHaveLength(1);
     logins[0]!(token('t1'));
@@ -17,7 +17,7 @@ describe('a login', () => {
   });
 
   test('that fails fails once for all who wait for it', async () => {
-    const { logins, credential } = identityHost(new ManualClock());
+    const { logins, credential } = loginServer(new ManualClock());
     const waiting = Promise.all([credential.grant(), credential.grant(), credential.grant()]);
     logins[0]!(failure('rejected'));
     expect(await waiting).toEqual(Array(3).fill({ kind: 'none', why: 'rejected', retryAfterMs: 2_000 }));
@@ -26,7 +26,7 @@ describe('a login', () => {
 
   test('is renewed before its token expires, while requests go on with the old one', async () => {
     const clock = new ManualClock();
-    const { logins, credential, grantWith } = identityHost(clock);
+    const { logins, credential, grantWith } = loginServer(clock);
     await grantWith(token('t1', 100_000));
     clock.advance(79_000);
     expect(logins).toHaveLength(1);
@@ -40,7 +40,7 @@ describe('a login', () => {
 
   test('that fails to renew is tried again while the old token lives, and waits after it died', async () => {
     const clock = new ManualClock();
-    const { logins, credential, grantWith } = identityHost(clock);
+    const { logins, credential, grantWith } = loginServer(clock);
     await grantWith(token('t1', 100_000));
     clock.advance(80_000);
     logins[1]!(failure('unreachable'));
@@ -60,7 +60,7 @@ describe('a login', () => {
 
   test('that fails again and again is tried after 2 s, 4 s, 8 s and so on, and every 5 minutes at last', async () => {
     const clock = new ManualClock();
-    const { credential, grantWith } = identityHost(clock);
+    const { credential, grantWith } = loginServer(clock);
     const waits: number[] = [];
     for (let i = 0; i < 10; i++) {
       const grant = await grantWith(failure('unreachable'));
@@ -77,12 +77,12 @@ describe('a login', () => {
   });
 
   test('is tried no sooner than the identity host has asked for', async () => {
-    const { grantWith } = identityHost(new ManualClock());
+    const { grantWith } = loginServer(new ManualClock());
     expect(await grantWith(failure('unreachable', 60_000))).toMatchObject({ kind: 'none', retryAfterMs: 60_000 });
   });
 
   test('is made anew after a 401, once for each generation', async () => {
-    const { logins, credential, grantWith } = identityHost(new ManualClock());
+    const { logins, credential, grantWith } = loginServer(new ManualClock());
     const old = granted(await grantWith(token('t1')));
     credential.rejected(old.generation);
     const fresh = granted(await grantWith(token('t2')));
@@ -94,7 +94,7 @@ describe('a login', () => {
 
   test('whose fresh tokens are refused too is not made for every request', async () => {
     const clock = new ManualClock();
-    const { logins, credential, grantWith } = identityHost(clock);
+    const { logins, credential, grantWith } = loginServer(clock);
     for (const name of ['t1', 't2']) credential.rejected(granted(await grantWith(token(name))).generation);
     expect(credential.grant()).toMatchObject({ kind: 'none', why: 'rejected' });
     expect(logins).toHaveLength(2);
@@ -108,7 +108,7 @@ describe('a login', () => {
 
   test('that got no slot is tried again as soon as there may be one, and does not lengthen the wait', async () => {
     const clock = new ManualClock();
-    const { logins, credential, grantWith } = identityHost(clock);
+    const { logins, credential, grantWith } = loginServer(clock);
     for (let turn = 1; turn <= 5; turn++) {
       const grant = await grantWith(failure('throttled', 700));
       expect(grant).toMatchObject({ kind: 'none', why: 'throttled', retryAfterMs: 700 });
@@ -125,7 +125,7 @@ describe('a login', () => {
 
   test('is failing from the second refused token or a failed login until one works, not at the first', async () => {
     const clock = new ManualClock();
-    const { credential, grantWith } = identityHost(clock);
+    const { credential, grantWith } = loginServer(clock);
     expect(credential.failing()).toBe(false);
     for (const refused of [1, 2]) {
       credential.rejected(granted(await grantWith(token(`t${refused}`))).generation);
@@ -142,7 +142,7 @@ describe('a login', () => {
 
   test('shows how long its token lives, and while it has none how long it waits and why', async () => {
     const clock = new ManualClock();
-    const { credential, grantWith } = identityHost(clock);
+    const { credential, grantWith } = loginServer(clock);
     expect(credential.status()).toEqual({ restsForMs: 0, why: null, expiresInMs: null });
     await grantWith(failure('rejected'));
     expect(credential.status()).toEqual({ restsForMs: 2_000, why: 'rejected', expiresInMs: null });
@@ -160,7 +160,7 @@ describe('a login', () => {
       credentialRefresh: (_account, _credential, outcome) => void measured.push(outcome),
       credentialExpiry: () => void measured.push('expiry'),
     };
-    const { logins, credential, grantWith } = identityHost(clock, meter);
+    const { logins, credential, grantWith } = loginServer(clock, meter);
     await grantWith(token('t1', 100_000));
     expect([clock.pending, measured]).toEqual([1, ['ok', 'expiry']]);
     clock.advance(80_000);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { failure, granted, identityHost, quiet, token } from '../../../test/support/identity-host.ts';
+import { failure, granted, loginServer, quiet, token } from '../../../test/support/login-server.ts';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
 import { Secret } from '../../secret.ts';
 import { apiKeyCredential } from './api-key.ts';
@@ -41,7 +41,7 @@ test('one request never gets the same value twice', async () => {
 
 test('a request gets a fresh token after the old one, and then the next credential', async () => {
   const clock = new ManualClock();
-  const { logins, credential } = identityHost(clock);
+  const { logins, credential } = loginServer(clock);
   const pool = createCredentialPool([credential, key('fallback', clock)]);
   const tried: CredentialValue[] = [];
   for (const name of ['t1', 't2']) {
@@ -58,7 +58,7 @@ test('a request gets a fresh token after the old one, and then the next credenti
 
 test('a login that fails gives way to the next credential, and the reason that passes by itself is given when all fail', async () => {
   const clock = new ManualClock();
-  const { logins, credential } = identityHost(clock);
+  const { logins, credential } = loginServer(clock);
   const pool = createCredentialPool([credential, key('fallback', clock)]);
   const grant = pool.grant([], null);
   logins[0]!(failure('unreachable'));

@@ -36,7 +36,7 @@ export function rule(
   return { match: parsed.pattern, store: true, ttlMs, ...NEVER_STALE, vary: [], tags: [], ...more };
 }
 
-export interface Asked {
+export interface AskOptions {
   readonly method?: string;
   readonly path?: string;
   readonly headers?: RequestContext['headers'];
@@ -52,7 +52,7 @@ export type Upstream = (context: Sendable) => Result | Promise<Result>;
 export type Gate = (context: CacheableContext, terms: WaitTerms) => Rejection | null | Promise<Rejection | null>;
 
 /** Both halves of the cache, with a quota between them and an upstream below, that a test stands in for. */
-export function caching(upstream: Upstream, options: Partial<CacheOptions> & { readonly gate?: Gate } = {}) {
+export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> & { readonly gate?: Gate } = {}) {
   const { gate = () => null, ...more } = options;
   const clock = new ManualClock();
   const saved: string[] = [];
@@ -89,7 +89,7 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
     const refusal = asked instanceof Promise ? await asked : asked;
     return refusal ?? lower(extend(context, { slot }));
   });
-  const ask = async (asked: Asked = {}) => {
+  const ask = async (asked: AskOptions = {}) => {
     const { method = 'GET', path = '/a', headers = {}, account = 'main', disconnect = NEVER_DISCONNECTS } = asked;
     const context = {
       method,
@@ -107,7 +107,7 @@ export function caching(upstream: Upstream, options: Partial<CacheOptions> & { r
     } as unknown as CacheableContext;
     return (await handler(context)) as ProxyResponse;
   };
-  const status = async (asked?: Asked) => headerOf((await ask(asked)).headers ?? [], 'cache-status');
+  const status = async (asked?: AskOptions) => headerOf((await ask(asked)).headers ?? [], 'cache-status');
   return {
     clock,
     memory,

@@ -2,7 +2,7 @@
 const CONTROLS = /[\0-\x1f\x7f]/g;
 
 /** A request target as servers that differ from each other would split it into segments. */
-export type Reading = (path: string) => string[];
+export type PathParser = (path: string) => string[];
 
 function decoded(text: string): string {
   try {
@@ -22,7 +22,7 @@ function resolved(segments: readonly string[]): string[] {
   return path;
 }
 
-export const readings: Readonly<Record<string, Reading>> = {
+export const pathParsers: Readonly<Record<string, PathParser>> = {
   'splits, then decodes': (path) => path.split('/').slice(1).map(decoded),
   'decodes, splits, resolves dots (nginx)': (path) => resolved(decoded(path).split('/')),
   'resolves dots, also escaped ones, then decodes (WHATWG)': (path) =>

@@ -6,7 +6,7 @@ import type { Credential, CredentialValue, Grant } from '../../src/upstream/cred
 
 export const quiet = new Proxy({}, { get: () => () => {} }) as Log & Meter;
 
-export interface IdentityHost {
+export interface LoginServer {
   /** Has a function for each login that was sent; a test calls it with the response. */
   readonly logins: ((outcome: LoginOutcome) => void)[];
   readonly credential: Credential;
@@ -15,7 +15,7 @@ export interface IdentityHost {
 }
 
 /** A login credential, and the identity host behind it. */
-export function identityHost(clock: Clock, meter: Meter = quiet): IdentityHost {
+export function loginServer(clock: Clock, meter: Meter = quiet): LoginServer {
   const logins: ((outcome: LoginOutcome) => void)[] = [];
   const credential = loginCredential({
     id: 'login',

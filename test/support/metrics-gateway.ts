@@ -1,13 +1,13 @@
-import { type Door, door } from './door.ts';
 import { type Config, configuration, loginAt, PRIMARY, READER_KEY, type Running, run, TENANTS } from './gateway.ts';
 import { redisServer, until } from './redis.ts';
-import { listening } from './secured.ts';
+import { listening } from './tls-gateway.ts';
+import { type TlsTunnel, tlsTunnel } from './tls-tunnel.ts';
 
 const LIST = '/api/v1/flow-runs';
 const CACHED = '/api/v1/flows';
 
 /** A certificate and keys that expire, a bucket of two that is refilled within minutes, and a pool whose second credential logs in. */
-function eventfulConfig(upstream: string, redis: string, { tls }: Door): Config {
+function eventfulConfig(upstream: string, redis: string, { tls }: TlsTunnel): Config {
   return configuration(upstream, {
     ...listening(tls),
     redis: { url: redis, prefix: 'eventful' },
@@ -28,10 +28,10 @@ function eventfulConfig(upstream: string, redis: string, { tls }: Door): Config 
  * A gateway to which everything has happened that its metrics tell of: hits, refusals, a rejected key and the login that
  * takes over, a 429 of upstream that speaks of another limit, a repeated write, a good reload and a bad one. What shows only for a moment (in flight, waiting) is at zero again.
  */
-export async function eventful(): Promise<Running> {
-  const [redis, tls] = await Promise.all([redisServer(), door()]);
+export async function runWithAllMetrics(): Promise<Running> {
+  const [redis, tls] = await Promise.all([redisServer(), tlsTunnel()]);
   const config = (upstream: string) => eventfulConfig(upstream, redis.url, tls);
-  const gateway = await run({ config, door: tls });
+  const gateway = await run({ config, tlsTunnel: tls });
   const ask = async (path: string, init: RequestInit = {}): Promise<void> => {
     await (await gateway.fetch(path, init)).arrayBuffer();
   };

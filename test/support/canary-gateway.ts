@@ -22,7 +22,7 @@ export const CANARIES = [APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, ADMIN, W
 export const USER = 'integrations@example.test';
 
 /** The built program with a canary in the place of every secret, and with everything it talks to. */
-export async function secretWorld() {
+export async function canaryGateway() {
   const redis = await redisServer({ args: ['--requirepass', REDIS.value], password: REDIS.value });
   const quota = { limit: 100_000, ceiling: 90_000, burst: 90_000 };
   const simulator = await createSimulator({
@@ -133,4 +133,4 @@ export async function secretWorld() {
     },
   };
 }
-export type SecretWorld = Awaited<ReturnType<typeof secretWorld>>;
+export type CanaryGateway = Awaited<ReturnType<typeof canaryGateway>>;

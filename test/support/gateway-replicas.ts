@@ -14,7 +14,7 @@ import {
 } from './gateway.ts';
 import { type RedisServer, until } from './redis.ts';
 
-export interface Fleet {
+export interface GatewayReplicas {
   readonly simulator: Simulator;
   readonly prefix: string;
   /** What each replica was started with. */
@@ -27,7 +27,7 @@ export interface Fleet {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-export interface FleetOptions {
+export interface GatewayReplicasOptions {
   readonly more?: Config;
   readonly simulator?: SimulatorOptions;
   /** The account has a login in place of a key, and nobody has used it yet; its buckets are full. */
@@ -41,11 +41,11 @@ const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 const ROOMY = { rate: 900_000, burst: 50_000, maxWait: '5s' };
 
 /** Replicas that share a Redis and an upstream. */
-export async function fleet(
+export async function runReplicas(
   redis: RedisServer,
   count: number,
-  { more = {}, simulator: options, login = false }: FleetOptions = {},
-): Promise<Fleet> {
+  { more = {}, simulator: options, login = false }: GatewayReplicasOptions = {},
+): Promise<GatewayReplicas> {
   const simulator = await createSimulator({ ...options, switches: { limit: PLENTY.limit, ...options?.switches } });
   const prefix = `fleet${fleets++}`;
   const accountOf = (credential: Config): Config => ({ main: { quota: PLENTY, credentials: [credential] } });

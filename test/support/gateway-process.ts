@@ -7,7 +7,7 @@ import { writeConfigMap } from './config-map.ts';
 import { BILLING_KEY, type Config, configuration } from './gateway.ts';
 import { folder, patchgate, type Spawned } from './process.ts';
 
-export interface Served {
+export interface GatewayProcess {
   readonly simulator: Simulator;
   readonly process: Spawned;
   /** Folder of the configuration. */
@@ -25,7 +25,7 @@ export interface Served {
 }
 
 /** The built program with a configuration in a folder of its own, in front of a simulator in this process. */
-export async function served(
+export async function startGateway(
   more: Config = {},
   options: {
     readonly env?: Record<string, string>;
@@ -35,7 +35,7 @@ export async function served(
     readonly configMap?: boolean;
     readonly simulator?: SimulatorOptions;
   } = {},
-): Promise<Served> {
+): Promise<GatewayProcess> {
   const simulator = await createSimulator(options.simulator);
   const text = JSON.stringify(configuration(simulator.url, more));
   const files = await folder({ ...options.files });

@@ -7,11 +7,11 @@ import type { Settings } from '../../src/config/model.ts';
 import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Simulator } from '../../src/simulator/api.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
-import { type Authority, authority } from './authority.ts';
+import { type Authority, authority } from './certificate-authority.ts';
 import { BILLING_KEY, type Config, configuration } from './gateway.ts';
 import { folder } from './process.ts';
 
-export interface SecureAnswer {
+export interface TlsResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly text: string;
@@ -28,7 +28,7 @@ export interface CallOptions extends Pick<ConnectionOptions, 'ca' | 'cert' | 'ke
 }
 
 /** Over TLS, to 127.0.0.1, with the key of `billing`; the certificate is checked. */
-export function call(port: number, path: string, options: CallOptions): Promise<SecureAnswer> {
+export function call(port: number, path: string, options: CallOptions): Promise<TlsResponse> {
   const { headers, agent = new Agent({ keepAlive: false }), ...more } = options;
   return new Promise((resolve, reject) => {
     const asked = request(
@@ -57,7 +57,7 @@ export function call(port: number, path: string, options: CallOptions): Promise<
 }
 
 /** What a handshake, or the first read after it, ends with: `open`, or the code of the error. */
-export function shake(port: number, options: ConnectionOptions): Promise<string> {
+export function handshake(port: number, options: ConnectionOptions): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ...options });
     const end = (outcome: string): void => {
@@ -72,7 +72,7 @@ export function shake(port: number, options: ConnectionOptions): Promise<string>
   });
 }
 
-export interface Secured {
+export interface TlsGateway {
   readonly ca: Authority;
   readonly gateway: Gateway;
   readonly simulator: Simulator;
@@ -100,7 +100,7 @@ export const listening = (traffic: object | undefined, admin?: object, more: obj
 });
 
 /** A gateway in this process whose files are in a folder: `tls.crt`, `tls.key` and `ca.crt` of an authority of its own. */
-export async function secured(config: (upstream: string) => Config): Promise<Secured> {
+export async function runTlsGateway(config: (upstream: string) => Config): Promise<TlsGateway> {
   const [ca, simulator, home] = await Promise.all([authority(), createSimulator(), folder({})]);
   const write = async (files: Record<string, string>): Promise<void> => {
     for (const [name, text] of Object.entries(files)) await writeFile(join(home.path, name), text);

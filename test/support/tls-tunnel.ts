@@ -1,11 +1,11 @@
 import { createServer, type Socket } from 'node:net';
 import { basename } from 'node:path';
 import { connect } from 'node:tls';
-import { authority } from './authority.ts';
-import { TLS } from './secured.ts';
+import { authority } from './certificate-authority.ts';
+import { TLS } from './tls-gateway.ts';
 
 /** Lets a test whose client knows no TLS call a gateway that does: what comes in plain goes on in TLS. */
-export interface Door {
+export interface TlsTunnel {
   /** For `listen.traffic.tls`. */
   readonly tls: object;
   /** What `tls` names; undefined for other files. */
@@ -15,7 +15,7 @@ export interface Door {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-export async function door(): Promise<Door> {
+export async function tlsTunnel(): Promise<TlsTunnel> {
   const ca = await authority();
   const { cert, key } = await ca.issue('gate', { days: 100 });
   const files: Record<string, string> = { [TLS.certFile]: cert, [TLS.keyFile]: key };

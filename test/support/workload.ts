@@ -5,12 +5,12 @@ import { configuration, type Running, run, sha256 } from './gateway.ts';
 /** Requests a minute that each tenant wants on the average. */
 const WANTED = { 'order-sync': 120, 'stock-levels': 85, billing: 65, reporting: 40, webshop: 45, returns: 10 };
 
-export interface Office {
+export interface Workload {
   readonly gateway: Running;
   /** Patchworks answers one request with 429. */
   throttle(seconds: number): void;
   /** Somebody else uses the account. */
-  useForeign(count: number): void;
+  useExternally(count: number): void;
   /** Lets this many minutes of the office's time pass, with all of it at work. */
   work(minutes: number): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -20,7 +20,7 @@ export interface Office {
  * A team at work: six services of different appetite behind one gateway and a simulated Patchworks, on a clock on which
  * minutes pass in seconds. What they want comes in waves; part of it can be cached.
  */
-export async function office(factor: number): Promise<Office> {
+export async function runWorkload(factor: number): Promise<Workload> {
   const clock = fastClock(factor);
   const simulator = await createSimulator({ clock });
   const keyOf = (id: string) => `fake-key-${id}`;
@@ -59,7 +59,7 @@ export async function office(factor: number): Promise<Office> {
       const fault = { kind: 'status', status: 429, headers: { 'Retry-After': String(seconds) }, body: '' } as const;
       simulator.fault({ match: 'GET /api/v1/**', times: 1, fault });
     },
-    useForeign: (count) => void simulator.useForeign(count),
+    useExternally: (count) => void simulator.useForeign(count),
     async work(minutes) {
       const until = clock.monotonic() + minutes * 60_000;
       const keepAwake = setInterval(() => {}, 1_000);

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 type Value = string | number | boolean;
 
 /** A span as it came over the wire, flattened. */
-export interface Received {
+export interface ReceivedSpan {
   readonly name: string;
   readonly kind: 'inside' | 'server' | 'client';
   readonly traceId: string;
@@ -24,12 +24,12 @@ export interface Received {
 export interface Collector {
   readonly endpoint: string;
   /** All that has come. */
-  spans(): readonly Received[];
+  spans(): readonly ReceivedSpan[];
   /** Those of one trace: the server's first, then as they began. */
-  of(traceId: string): readonly Received[];
+  of(traceId: string): readonly ReceivedSpan[];
   readonly requests: readonly { readonly url: string; readonly headers: IncomingMessage['headers'] }[];
   /** What is answered from now on; null: nothing at all. */
-  answer: number | null;
+  status: number | null;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -51,14 +51,14 @@ interface Export {
 
 /** Takes OTLP over HTTP, as JSON, as a collector does. */
 export async function collector(): Promise<Collector> {
-  const spans: Received[] = [];
+  const spans: ReceivedSpan[] = [];
   const requests: { url: string; headers: IncomingMessage['headers'] }[] = [];
   const take = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
     const body = await text(incoming);
     requests.push({ url: incoming.url ?? '', headers: incoming.headers });
-    if (made.answer === null) return;
-    if (made.answer === 200) spans.push(...flattened(JSON.parse(body) as Export));
-    outgoing.writeHead(made.answer, { 'Content-Type': 'application/json' }).end('{}');
+    if (made.status === null) return;
+    if (made.status === 200) spans.push(...flattened(JSON.parse(body) as Export));
+    outgoing.writeHead(made.status, { 'Content-Type': 'application/json' }).end('{}');
   };
   const server = createServer((incoming, outgoing) => void take(incoming, outgoing));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -68,7 +68,7 @@ export async function collector(): Promise<Collector> {
     spans: () => spans,
     of: (traceId) => spans.filter((each) => each.traceId === traceId).sort(asBegun),
     requests,
-    answer: 200,
+    status: 200,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
@@ -78,7 +78,7 @@ export async function collector(): Promise<Collector> {
 }
 
 /** Starts are whole milliseconds, and what is within another often begins in the same. */
-function asBegun(a: Received, b: Received): number {
+function asBegun(a: ReceivedSpan, b: ReceivedSpan): number {
   return Number(b.kind === 'server') - Number(a.kind === 'server') || a.startMs - b.startMs;
 }
 
@@ -86,7 +86,7 @@ const millis = (nanos: unknown): number => Number(BigInt(String(nanos)) / 1000n)
 
 const KINDS = { 1: 'inside', 2: 'server', 3: 'client' } as const;
 
-function flattened({ resourceSpans }: Export): Received[] {
+function flattened({ resourceSpans }: Export): ReceivedSpan[] {
   return resourceSpans.flatMap(({ resource, scopeSpans }) =>
     scopeSpans.flatMap((scope) =>
       scope.spans.map((span) => ({
@@ -98,7 +98,7 @@ function flattened({ resourceSpans }: Export): Received[] {
         state: span['traceState'] === undefined ? null : String(span['traceState']),
         attributes: valuesOf(span['attributes'] as Attribute[]),
         failed: (span['status'] as { code: number }).code === 2,
-        links: span['links'] as Received['links'],
+        links: span['links'] as ReceivedSpan['links'],
         startMs: millis(span['startTimeUnixNano']),
         tookMs: millis(span['endTimeUnixNano']) - millis(span['startTimeUnixNano']),
         resource: valuesOf(resource.attributes),

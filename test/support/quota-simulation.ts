@@ -8,7 +8,7 @@ import { ManualClock } from './manual-clock.ts';
 const quiet = new Proxy({}, { get: () => () => {} });
 
 /** What happens to the commands of one replica on their way. */
-export type Line =
+export type ConnectionState =
   | 'up'
   /** Refused at once, and the connection is gone. */
   | 'down'
@@ -20,7 +20,7 @@ export type Line =
 export interface Replica {
   readonly id: string;
   readonly ledger: RedisLedger;
-  line: Line;
+  connection: ConnectionState;
   /** kill -9: its timers and its connection are gone; what it had sent is still on its way. */
   crash(): void;
   alive: boolean;
@@ -40,7 +40,7 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-export interface WorldOptions {
+export interface QuotaSimulationOptions {
   readonly redis: Redis;
   readonly account: AccountQuota;
   readonly tenants: Readonly<Record<string, TenantQuota>>;
@@ -53,17 +53,17 @@ export interface WorldOptions {
  * Replicas of the ledger on one real Redis, in a time that the test moves: that of the replicas, of the scripts and of the
  * upstream alike. Nothing waits for real time but the replies of Redis.
  */
-export class World {
+export class QuotaSimulation {
   readonly clock = new ManualClock();
   /** How far the server's wall clock is off. */
   stepMs = 0;
   readonly replicas: Replica[] = [];
-  readonly #options: WorldOptions;
+  readonly #options: QuotaSimulationOptions;
   plan: LedgerPlan;
   #pending = 0;
   #named = 0;
 
-  constructor(options: WorldOptions) {
+  constructor(options: QuotaSimulationOptions) {
     this.#options = options;
     this.plan = {
       accounts: new Map([['main', options.account]]),
@@ -77,7 +77,7 @@ export class World {
     const id = name ?? `r${this.#named}`;
     let epoch = 1;
     const ready = new Set<() => void>();
-    const replica: { line: Line; alive: boolean } = { line: 'up', alive: true };
+    const replica: { line: ConnectionState; alive: boolean } = { line: 'up', alive: true };
     const call = async (method: 'eval' | 'evalsha', args: unknown[]): Promise<unknown> => {
       if (!replica.alive || replica.line === 'down') throw new Error('Connection is closed.');
       if (replica.line === 'hung') throw new Error('Command timed out');
@@ -127,10 +127,10 @@ export class World {
     const made: Replica = {
       id,
       ledger,
-      get line() {
+      get connection() {
         return replica.line;
       },
-      set line(next: Line) {
+      set connection(next: ConnectionState) {
         if (replica.line === next) return;
         // A connection that was cut is another one when it is back.
         if (next === 'down' || replica.line === 'down') epoch += 1;
@@ -239,7 +239,7 @@ export class Upstream {
 }
 
 /** Sends each admitted request to the upstream, with a latency on both ways. */
-export function sendTo(upstream: Upstream, world: World, latency: () => number, decision: Decision): boolean {
+export function sendTo(upstream: Upstream, world: QuotaSimulation, latency: () => number, decision: Decision): boolean {
   if (decision.kind === 'refused') return false;
   const { clock } = world;
   clock.after(latency(), () => {

@@ -1,6 +1,6 @@
 import type { Frame } from '../../src/admin/status/document.ts';
 
-export interface Listening {
+export interface EventStream {
   readonly status: number;
   /** The next message; fails after ten seconds, or when the stream ends. */
   next(): Promise<Frame>;
@@ -10,7 +10,7 @@ export interface Listening {
 }
 
 /** GET /events, as the page reads it. */
-export async function listenTo(adminUrl: string, token?: string): Promise<Listening> {
+export async function openEventStream(adminUrl: string, token?: string): Promise<EventStream> {
   const abort = new AbortController();
   const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` };
   const response = await fetch(`${adminUrl}/events`, { headers, signal: abort.signal });
