@@ -1,6 +1,6 @@
 /**
- * Every refusal of the gateway's own: the one table of code, status and public text.
- * The codes and statuses are a contract with callers; docs/failure-modes.md is keyed by them.
+ * Every rejection of the gateway: code, status and public text.
+ * Codes and statuses are a contract with callers; docs/failure-modes.md has a section for each code.
  */
 export const problems = {
   key_missing: {
@@ -29,7 +29,7 @@ export const problems = {
   },
   key_conflict: {
     status: 400,
-    title: 'Two keys that disagree',
+    title: 'Two different keys',
     detail: 'The request carries two different gateway keys. Send one.',
   },
   bad_request: {
@@ -45,7 +45,7 @@ export const problems = {
   idempotency_conflict: {
     status: 409,
     title: 'Still in flight',
-    detail: 'A request with this Idempotency-Key is still in flight. Ask again later.',
+    detail: 'A request with this Idempotency-Key is still in flight. Retry with the same key after the time given.',
   },
   idempotency_mismatch: {
     status: 422,
@@ -65,12 +65,12 @@ export const problems = {
   queue_timeout: {
     status: 429,
     title: 'Waited too long',
-    detail: 'No slot became free within the wait allowed. Retry after the time given.',
+    detail: 'No slot became free within the allowed wait. Retry after the time given.',
   },
   upstream_cooldown: {
     status: 429,
     title: 'Upstream asked to wait',
-    detail: 'Patchworks refused the account for a while. Retry after the time given.',
+    detail: 'Patchworks has rejected the account for a while. Retry after the time given.',
   },
   address_blocked: {
     status: 429,
@@ -85,7 +85,7 @@ export const problems = {
   only_if_cached: {
     status: 504,
     title: 'Not in cache',
-    detail: 'The request said only-if-cached, and the gateway holds no fresh answer.',
+    detail: 'The request has only-if-cached, and the cache has no response for it.',
   },
   upstream_unreachable: {
     status: 502,
@@ -94,31 +94,29 @@ export const problems = {
   },
   upstream_protocol: {
     status: 502,
-    title: 'Broken answer from Patchworks',
+    title: 'Broken response from Patchworks',
     detail:
-      'Patchworks broke the connection or sent an answer that is not HTTP. The request may have been carried out.',
+      'Patchworks closed the connection early or sent a response that is not HTTP. The request may have been carried out.',
   },
   upstream_credentials_rejected: {
     status: 502,
     title: 'Credentials rejected by Patchworks',
-    detail:
-      'Patchworks accepted none of the credentials the gateway holds. Your own key is fine; the platform team has to act.',
+    detail: 'Patchworks accepted none of the gateway credentials. Your own key is fine; the platform team has to act.',
   },
   upstream_timeout: {
     status: 504,
     title: 'Patchworks took too long',
-    detail: 'Patchworks did not answer in time. The request may have been carried out.',
+    detail: 'Patchworks did not respond in time. The request may have been carried out.',
   },
   state_unavailable: {
     status: 503,
     title: 'State unavailable',
-    detail:
-      'The gateway cannot reach the state it shares with its replicas. It goes on by itself in a moment, if it is set to; retry after the time given.',
+    detail: 'The gateway cannot reach the state that its replicas share. Retry after the time given.',
   },
   breaker_open: {
     status: 503,
     title: 'Patchworks is failing',
-    detail: 'Patchworks has been failing; the gateway lets it recover before it sends more.',
+    detail: 'Patchworks has been failing, and the gateway sends nothing until it recovers. Retry after the time given.',
   },
   client_closed: {
     status: 499,

@@ -86,13 +86,13 @@ function wordsIn(start, part) {
   return findings;
 }
 
-/** Tables and code keep their lines, and a link cannot be broken. @param {string} text @returns {Finding[]} */
+/** Tables, headings and code keep their lines, and a link cannot be broken. @param {string} text @returns {Finding[]} */
 function longLinesIn(text) {
   const findings = [];
   let fenced = false;
   for (const [index, line] of text.split('\n').entries()) {
     if (/^\s*(```|~~~)/.test(line)) fenced = !fenced;
-    else if (fenced || /^\s*(\||<!--|!\[)/.test(line)) continue;
+    else if (fenced || /^\s*(\||#|<!--|!\[)/.test(line)) continue;
     else if ([...line.replaceAll(/\]\([^)]*\)/g, ']').replaceAll(/https?:\S+/g, '')].length > DOCUMENT_WIDTH) {
       findings.push({ line: index + 1, rule: `longer than ${DOCUMENT_WIDTH} characters`, text: firstWords(line) });
     }

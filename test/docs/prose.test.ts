@@ -60,6 +60,7 @@ describe('a line of a document above 100 characters', () => {
 
   test.each([
     ['a table', `| ${long} |\n`],
+    ['a heading', `## ${long}\n`],
     ['code', `\`\`\`text\n${long}\n\`\`\`\n`],
     ['the target of a link', `[text](${'x'.repeat(120)})\n`],
     ['an address', `See https://example.test/${'x'.repeat(120)}\n`],

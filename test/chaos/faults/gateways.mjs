@@ -1,4 +1,4 @@
-// What happens to a gateway itself, or to the machine below it.
+// Faults of a gateway itself, or of its machine.
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { request } from 'node:http';
@@ -11,7 +11,7 @@ import { BLOCKABLE, clock } from '../preloads.mjs';
 /** @typedef {import('../types.ts').Gateway} Gateway */
 
 const ALONE = /** @type {const} */ (['alone']);
-/** One that was away for a while has lost its place among the replicas, and waits for its share. */
+/** A gateway that was away for a while has lost its place among the replicas, and waits for its share. */
 const BACK = ['state_unavailable'];
 const HOUR_S = 3_600;
 
@@ -121,7 +121,7 @@ const logs = [
   {
     states: ALONE,
     name: 'gateway-log-unread',
-    about: 'nobody reads the logs of the gateways: the pipes are full',
+    about: 'the logs of the gateways are not read: the pipes are full',
     may: [],
     inject: ({ gateways }) => gateways.forEach((each) => void each.child().stdout?.pause()),
     lift: ({ gateways }) => gateways.forEach((each) => void each.child().stdout?.resume()),
@@ -146,14 +146,14 @@ function fewFiles() {
     // No connection to upstream or Redis; what was waiting for one goes on later or not at all.
     may: [...BACK, 'upstream_unreachable', 'upstream_timeout', 'upstream_protocol', 'breaker_open'],
     mayBreak: true,
-    // The files of the configuration are looked at now and then, and can not be read either.
+    // The files of the configuration are looked at now and then, and cannot be read either.
     logs: /^the new configuration is refused/,
     inject: (fleet) => {
       const pid = victim(fleet).child().pid ?? 0;
       before = softLimit(pid);
       limit(pid, readdirSync(`/proc/${pid}/fd`).length + FILES_LEFT);
       idle = Array.from({ length: CONNECTIONS }, () => connect(victim(fleet).port, '127.0.0.1').on('error', () => {}));
-      // Those that it kept are of no use: it must open new ones.
+      // The connections that it kept are of no use: it must open new ones.
       victim(fleet).toUpstream.cut('close');
       victim(fleet).toRedis.cut('reset');
     },
@@ -193,11 +193,11 @@ function littleMemory() {
       const statuses = await Promise.all(uploads);
       refused = statuses.filter((status) => status === 0).length;
     },
-    check: () => (refused > 0 ? [`${refused} of ${UPLOADS} large bodies were cut off without an answer`] : []),
+    check: () => (refused > 0 ? [`${refused} of ${UPLOADS} large bodies were cut off without a response`] : []),
   };
 }
 
-/** @param {Gateway} gateway @param {number} index @returns {Promise<number>} status; 0 without an answer */
+/** @param {Gateway} gateway @param {number} index @returns {Promise<number>} status; 0 without a response */
 function upload({ port }, index) {
   return new Promise((resolve) => {
     const headers = {

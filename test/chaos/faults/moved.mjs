@@ -38,7 +38,7 @@ function moved(fault, leave) {
       const before = sent(fleet);
       await pause(WATCHED_MS);
       stillAsked = sent(fleet) - before;
-      // What is closed at the end of a run is all that leads to upstream.
+      // Every connection to the upstream is closed at the end of a run.
       for (const [index, { toUpstream }] of gateways.entries()) {
         const { cut } = toUpstream;
         toUpstream.cut = (...how) => {
@@ -69,7 +69,7 @@ export const movedFaults = [
       name: 'upstream-moved',
       about: 'its name leads to another address, and the old one is closed',
       lastsMs: 0,
-      // What was under way on the old connections.
+      // Requests on the old connections fail.
       may: ['upstream_protocol', 'upstream_unreachable'],
     },
     async ({ gateways }) => gateways.forEach(({ toUpstream }) => void toUpstream.refuse()),
@@ -77,7 +77,7 @@ export const movedFaults = [
   moved(
     {
       name: 'upstream-moved-quietly',
-      about: 'its name leads to another address, and the old one goes on answering on connections in use',
+      about: 'its name leads to another address, and the old one goes on responding on connections in use',
       lastsMs: 0,
       may: [],
     },

@@ -1,4 +1,4 @@
-// What happens between the gateways and Redis.
+// Faults between the gateways and Redis.
 
 /** @typedef {import('../types.ts').Fault} Fault */
 
@@ -46,7 +46,7 @@ const refused = {
 /** @type {Fault} */
 const deaf = {
   name: 'redis-replies-lost',
-  about: 'what one replica says reaches Redis, and no reply comes back',
+  about: 'commands of one replica reach Redis, and no reply comes back',
   states: ['alone'],
   longMs: 8_000,
   may: AWAY,

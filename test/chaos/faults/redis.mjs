@@ -1,4 +1,4 @@
-// What happens to Redis itself.
+// Faults of Redis itself.
 import { pause } from '../rig.mjs';
 
 /** @typedef {import('../types.ts').Fault} Fault */
@@ -6,7 +6,7 @@ import { pause } from '../rig.mjs';
 
 const ALL = /** @type {const} */ (['alone', 'sentinel', 'cluster']);
 const SEVERAL = /** @type {const} */ (['sentinel', 'cluster']);
-/** Nobody may be admitted for some seconds, and writes with a key not until Redis is back. */
+/** No request may be admitted for some seconds, and no write with a key until Redis is back. */
 const AWAY = ['state_unavailable'];
 /** The server is there again before anybody has looked for another. */
 const AT_ONCE_MS = 300;
@@ -30,7 +30,7 @@ const hung = {
   lastsMs: 6_000,
   longMs: 8_000,
   may: AWAY,
-  // What the old one had not yet told its replica is lost.
+  // Writes that the old master had not yet replicated are lost.
   forgetsKeys: true,
   inject: async (fleet) => {
     const holder = await holderOf(fleet);
@@ -113,7 +113,7 @@ const readOnly = {
   may: AWAY,
   inject: async (fleet) => {
     const holder = await holderOf(fleet);
-    // Port 1: nobody listens there.
+    // No process listens on port 1.
     await holder.client().replicaof('127.0.0.1', 1);
     return holder;
   },
@@ -163,7 +163,7 @@ const crowded = {
   states: ['alone'],
   may: AWAY,
   inject: async (fleet) => {
-    // That one is the run's own.
+    // This connection belongs to the run.
     const holder = await configure(fleet, 'maxclients', 1);
     await hangUp(holder);
     return holder;

@@ -7,7 +7,7 @@ const EVERY_MS = 80;
 /** @type {Fault} */
 const flaky = {
   name: 'upstream-flaky',
-  about: 'some twelve reads a second are counted and answered 503; the rest is well',
+  about: 'some twelve reads a second are counted and answered 503; the rest succeeds',
   states: ['alone'],
   may: ['upstream 503'],
   inject: ({ simulator }) =>

@@ -1,5 +1,5 @@
-// What Patchworks, or the way to it, does wrong. Played by the simulator where the answer itself is at fault, so that its record says what
-// was counted and carried out, and by the wire of each gateway where bytes or connections are.
+// Faults of Patchworks, or of the network to it. The simulator injects faulty responses, so that its record says which requests were
+// counted and carried out. The TCP proxy of each gateway injects faults of bytes and connections.
 import { pause } from '../rig.mjs';
 import { AUTHORITY, tlsFront } from '../tls.mjs';
 
@@ -22,7 +22,7 @@ const onWires = async ({ gateways }, change) => {
 const healWires = (/** @type {Fleet} */ fleet) => onWires(fleet, (wire) => wire.heal());
 
 /**
- * Each request is carried out before its answer goes wrong: what is sent twice then would be done twice.
+ * Each request is carried out before its response fails: a request that is sent twice would be done twice.
  * @param {string} name @param {string} about @param {Inflicted} fault @param {Partial<Fault>} more
  * @returns {Fault}
  */
@@ -38,17 +38,17 @@ const answer = (name, about, fault, more) => ({
 /** Headers go out with the first bytes of the body: where those are held back for a link in them, the caller sees neither. */
 const BREAKS = { mayBreakOff: true, mayBreak: true };
 const TIMES_OUT = { may: ['upstream_timeout', CLOSED_OFF], lastsMs: 6_000 };
-/** The answer to a keyed write is gathered before it goes out: its caller hears that it broke off. */
+/** The response to a keyed write is buffered before it goes out, so its caller is notified that it broke off. */
 const BROKE_OFF = { may: ['upstream_timeout', 'upstream_protocol', CLOSED_OFF], ...BREAKS };
 const answers = [
-  answer('upstream-reset', 'connections are reset before the answer', { kind: 'reset', when: 'before' }, {}),
+  answer('upstream-reset', 'connections are reset before the response', { kind: 'reset', when: 'before' }, {}),
   answer(
     'upstream-reset-in-body',
     'connections are reset in the middle of a body',
     { kind: 'reset', when: 'after' },
     BREAKS,
   ),
-  answer('upstream-stalled-headers', 'no answer ever comes', { kind: 'stall', when: 'before' }, TIMES_OUT),
+  answer('upstream-stalled-headers', 'no response ever comes', { kind: 'stall', when: 'before' }, TIMES_OUT),
   answer(
     'upstream-stalled-body',
     'answers stop in the middle of their body',
@@ -145,7 +145,7 @@ const onEachWire = (name, about, change, more) => ({
 const wires = [
   onEachWire(
     'upstream-cut-in-headers',
-    'connections are reset in the middle of the headers of an answer',
+    'connections are reset in the middle of the headers of a response',
     (wire) => wire.set({ cut: { afterBytes: 60, how: 'reset' } }, { direction: 'down' }),
     { may: ['upstream_protocol', CLOSED_OFF] },
   ),
@@ -164,7 +164,7 @@ const wires = [
     },
     { may: [] },
   ),
-  onEachWire('upstream-closed', 'connections are reset, and nobody listens', (wire) => wire.refuse(), {}),
+  onEachWire('upstream-closed', 'connections are reset, and new ones are refused', (wire) => wire.refuse(), {}),
   onEachWire(
     'upstream-swallowed',
     'connections are made, and what is sent on them vanishes',
@@ -199,7 +199,7 @@ function tls(name, about, how) {
       if (how === 'stalled')
         await onWires(fleet, (wire) => wire.set({ stall: true }, { direction: 'down', connections: 'new' }));
       else front?.use(how);
-      // Those that live have shown their certificate already.
+      // Open connections have presented their certificate already.
       await onWires(fleet, (wire) => wire.cut('close'));
       await pause(ON_THE_WAY_MS);
       arrived = -fleet.simulator.arrivals().length;
@@ -209,10 +209,10 @@ function tls(name, about, how) {
       front?.use('good');
       await healWires(fleet);
     },
-    check: () => (arrived > 0 ? [`${arrived} requests were sent to somebody who is not upstream`] : []),
+    check: () => (arrived > 0 ? [`${arrived} requests were sent to a server that is not the upstream`] : []),
   };
 }
-/** What had been sent before. */
+/** Requests that were sent before. */
 const ON_THE_WAY_MS = 300;
 
 /** @param {Record<string, unknown>} config @param {(origin: string) => string} change */
