@@ -38,7 +38,7 @@ export interface Meter {
   ): void;
 }
 
-/** What takes time within a request. `decide` to `drop` ask the state that replicas share. */
+/** What takes time within a request. `decide` to `invalidate` ask the state that replicas share. */
 export type SpanName =
   /** For a slot. */
   | 'wait'
@@ -51,10 +51,10 @@ export type SpanName =
   /** One attempt upstream. */
   | 'send'
   | 'decide'
-  | 'look up'
-  | 'board'
-  | 'claim'
-  | 'drop';
+  | 'cache lookup'
+  | 'cache announce'
+  | 'idempotency begin'
+  | 'invalidate';
 
 /** What a span tells. All of it comes from bounded sets: no path, no query, no header, no message of anybody's. */
 export interface SpanAttributes {

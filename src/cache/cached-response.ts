@@ -1,64 +1,138 @@
-import { type CacheResult, type HeaderList, type ProxyResponse, respond } from '../context.ts';
+import {
+  type CacheResult,
+  type HeaderList,
+  headerOf,
+  type ProxyResponse,
+  type RequestContext,
+  respond,
+} from '../context.ts';
+import { parseHttpDate } from './http-date.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
-import { type ForwardReason, forwardStatus, type StaleReason } from './status.ts';
-import { ageOf, type StoredResponse } from './store.ts';
-import { isNotModified, notModifiedHeaders } from './validators.ts';
+import type { StoredResponse } from './store.ts';
+import { ageOf } from './variants.ts';
 
-/** Answers from what is stored. */
+/** Why a request went to the upstream (RFC 9211 section 2.2). */
+export type ForwardReason = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
+
+/** The window in which a stale response is served. */
+export type StaleReason = 'stale-while-revalidate' | 'stale-if-error' | 'stale-if-throttled';
+
+/** Adds the Cache-Status of a response that came from the upstream. */
+export function withCacheStatus(response: ProxyResponse, reason: ForwardReason, stored: boolean): ProxyResponse {
+  response.headers.push('Cache-Status', forwardStatus(reason, stored));
+  return response;
+}
+
+function forwardStatus(reason: ForwardReason, stored: boolean): string {
+  return stored ? `patchgate; fwd=${reason}; stored` : `patchgate; fwd=${reason}`;
+}
+
+/** Renders stored responses; a 304 where the caller has the response already. */
 export interface CachedResponses {
-  hit(context: CacheableContext, found: StoredResponse): ProxyResponse;
-  stale(context: CacheableContext, found: StoredResponse, reason: StaleReason): ProxyResponse;
-  /** For one who waited for another's request. */
-  collapsed(context: CacheableContext, found: StoredResponse, why: ForwardReason): ProxyResponse;
-  /** For one whose request upstream has confirmed what is stored, or brought it a moment ago. */
+  hit(context: CacheableContext, entry: StoredResponse): ProxyResponse;
+  stale(context: CacheableContext, entry: StoredResponse, reason: StaleReason): ProxyResponse;
+  /** For a request that waited for the fetch of another one. */
+  collapsed(context: CacheableContext, entry: StoredResponse, reason: ForwardReason): ProxyResponse;
+  /** For the request whose fetch brought the entry, or confirmed it. */
   forwarded(
     context: CacheableContext,
-    found: StoredResponse,
-    why: ForwardReason,
-    stored: boolean,
-    status: number | null,
+    entry: StoredResponse,
+    forward: { readonly reason: ForwardReason; readonly stored: boolean; readonly upstreamStatus: number | null },
   ): ProxyResponse;
 }
 
 export function createCachedResponses({ clock, meter }: Pick<CacheOptions, 'clock' | 'meter'>): CachedResponses {
-  const saved = (context: CacheableContext, note: CacheResult & ('hit' | 'stale' | 'collapsed')): void => {
-    context.record.cache = note;
-    meter.requestAvoided(context.record.tenant, note);
+  const countAvoided = (context: CacheableContext, result: CacheResult & ('hit' | 'stale' | 'collapsed')): void => {
+    context.record.cache = result;
+    meter.requestAvoided(context.record.tenant, result);
   };
-  const render = (context: CacheableContext, found: StoredResponse, ageMs: number, status: string): ProxyResponse => {
-    const unchanged = isNotModified(context.headers, found);
-    // A list of its own for each answer: stages further out add fields of the tenant to it.
-    const headers: HeaderList = unchanged ? notModifiedHeaders(found.headers) : found.headers.slice();
-    if (found.generatedEtag !== null) headers.push('ETag', found.generatedEtag);
-    // Age is rounded down and ttl up, so that together they are the lifetime.
+  const render = (context: CacheableContext, entry: StoredResponse, ageMs: number, status: string): ProxyResponse => {
+    const unchanged = isNotModified(context.headers, entry);
+    // Each response needs its own list: outer middleware adds fields of the tenant to it.
+    const headers: HeaderList = unchanged ? notModifiedHeaders(entry.headers) : entry.headers.slice();
+    if (entry.generatedEtag !== null) headers.push('ETag', entry.generatedEtag);
+    // Age is rounded down and ttl up, so that their sum is the lifetime.
     headers.push('Age', String(Math.floor(ageMs / 1000)), 'Cache-Status', status);
     if (unchanged) return respond(304, headers, null);
-    // A 204 has neither a body nor a length (RFC 9110 section 8.6): an empty Buffer would get one. A HEAD has the length.
-    return respond(found.status, headers, found.status === 204 ? null : found.body);
+    // A 204 has neither body nor length (RFC 9110 section 8.6), and an empty Buffer would get a length. A HEAD has the length.
+    return respond(entry.status, headers, entry.status === 204 ? null : entry.body);
   };
-  const ttl = (found: StoredResponse, ageMs: number): number => Math.ceil((found.freshForMs - ageMs) / 1000);
+  const ttlSeconds = (entry: StoredResponse, ageMs: number): number => Math.ceil((entry.freshForMs - ageMs) / 1000);
 
   return {
-    hit(context, found) {
-      saved(context, 'hit');
-      const ageMs = ageOf(found, clock.monotonic());
-      return render(context, found, ageMs, `patchgate; hit; ttl=${ttl(found, ageMs)}`);
+    hit(context, entry) {
+      countAvoided(context, 'hit');
+      const ageMs = ageOf(entry, clock.monotonic());
+      return render(context, entry, ageMs, `patchgate; hit; ttl=${ttlSeconds(entry, ageMs)}`);
     },
-    stale(context, found, reason) {
-      saved(context, 'stale');
-      const ageMs = ageOf(found, clock.monotonic());
-      // -0 is no number of a structured field.
-      return render(context, found, ageMs, `patchgate; hit; ttl=${ttl(found, ageMs) || 0}; detail=${reason}`);
+    stale(context, entry, reason) {
+      countAvoided(context, 'stale');
+      const ageMs = ageOf(entry, clock.monotonic());
+      // -0 is not a number of a structured field.
+      return render(context, entry, ageMs, `patchgate; hit; ttl=${ttlSeconds(entry, ageMs) || 0}; detail=${reason}`);
     },
-    collapsed(context, found, why) {
-      saved(context, 'collapsed');
-      const ageMs = ageOf(found, clock.monotonic());
-      return render(context, found, ageMs, `patchgate; fwd=${why}; collapsed; ttl=${ttl(found, ageMs) || 0}`);
+    collapsed(context, entry, reason) {
+      countAvoided(context, 'collapsed');
+      const ageMs = ageOf(entry, clock.monotonic());
+      const status = `patchgate; fwd=${reason}; collapsed; ttl=${ttlSeconds(entry, ageMs) || 0}`;
+      return render(context, entry, ageMs, status);
     },
-    forwarded(context, found, why, stored, status) {
-      const ageMs = ageOf(found, clock.monotonic());
-      const how = forwardStatus(why, stored);
-      return render(context, found, ageMs, status === null ? how : `${how}; fwd-status=${status}`);
+    forwarded(context, entry, { reason, stored, upstreamStatus }) {
+      const ageMs = ageOf(entry, clock.monotonic());
+      const status = forwardStatus(reason, stored);
+      return render(
+        context,
+        entry,
+        ageMs,
+        upstreamStatus === null ? status : `${status}; fwd-status=${upstreamStatus}`,
+      );
     },
   };
+}
+
+const ENTITY_TAGS = /(?:W\/)?"([^"]*)"|([^\s,"]+)/gi;
+
+/**
+ * Whether the caller has the stored response already (RFC 9110 section 13.2.2): If-None-Match by weak comparison, and
+ * If-Modified-Since only without it.
+ */
+export function isNotModified(headers: RequestContext['headers'], entry: StoredResponse): boolean {
+  if (entry.status !== 200) return false;
+  const tags = headers['if-none-match'];
+  if (tags !== undefined) {
+    const own = opaqueTag(entry.generatedEtag ?? headerOf(entry.headers, 'etag') ?? '');
+    if (String(tags).trim() === '*') return true;
+    return own !== '' && [...String(tags).matchAll(ENTITY_TAGS)].some((match) => (match[1] ?? match[2]) === own);
+  }
+  const since = headers['if-modified-since'];
+  if (since === undefined) return false;
+  const sinceMs = parseHttpDate(String(since));
+  // Without Last-Modified, Date is the latest possible modification (section 13.1.3).
+  const modified = headerOf(entry.headers, 'last-modified') ?? headerOf(entry.headers, 'date') ?? '';
+  const modifiedMs = parseHttpDate(modified);
+  return sinceMs !== null && modifiedMs !== null && modifiedMs <= sinceMs;
+}
+
+function opaqueTag(tag: string): string {
+  return /^(?:W\/)?"([^"]*)"$/i.exec(tag.trim())?.[1] ?? tag.trim();
+}
+
+/** The fields of a 304 (RFC 9110 section 15.4.5); the caller has the others already. */
+const ON_NOT_MODIFIED: ReadonlySet<string> = new Set([
+  'cache-control',
+  'content-location',
+  'date',
+  'etag',
+  'expires',
+  'last-modified',
+  'vary',
+]);
+
+function notModifiedHeaders(headers: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string;
+    if (ON_NOT_MODIFIED.has(name.toLowerCase())) kept.push(name, headers[i + 1] as string);
+  }
+  return kept;
 }

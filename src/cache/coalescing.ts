@@ -1,171 +1,122 @@
 import type { Clock } from '../clock.ts';
 import type { ClientDisconnect } from '../context.ts';
 import type { Span } from '../ports.ts';
+import { CallerGroup } from './caller-group.ts';
 import type { StoredResponse } from './store.ts';
 
-/** How a flight ended for those who waited for it. */
+/** The result of an in-flight fetch, for those who wait for it. */
 export type FetchResult =
-  /** `key`: where it is stored, the variant's if it varies by `fields`. */
+  /** `key`: where the response is stored; the key of the variant if it varies by `fields`. */
   | {
       readonly kind: 'stored';
       readonly entry: StoredResponse;
       readonly key: string;
       readonly fields: readonly string[];
     }
-  /** The answer is of use to nobody else. */
+  /** The response cannot be shared: each caller fetches alone. */
   | { readonly kind: 'alone' }
   | { readonly kind: 'failed' }
-  /** It was given up before there was an answer: another one may try. */
+  /** It was cancelled before there was a response: another caller may fetch. */
   | { readonly kind: 'again' };
 
 export type FetchResultKind = FetchResult['kind'];
 
-/** A request on its way upstream that others with the same key wait for. */
+/** A request to the upstream that other requests with the same key wait for. */
 export interface InFlightFetch {
-  /** The latest write of the account when it departed. */
+  /** The latest write of the account when it was sent. */
   readonly since: number;
   readonly result: Promise<FetchResult>;
-  /** Happens when all who wait for it have left. */
+  /** All who wait for it. */
   readonly callers: CallerGroup;
-  /** Of the request that departed: those who join are linked to it. Null for another replica's. */
+  /** The trace of the request that was sent: the traces of those who join link to it. Null for a fetch of another replica. */
   trace: Span | null;
-  finish(landing: FetchResult): void;
+  finish(result: FetchResult): void;
 }
 
-/** One request of a tenant that asks for a slot, while others of the same tenant and key wait for what becomes of it. */
+/** The request of a tenant that asks for a slot, while others of this tenant with the same key wait for the outcome. */
 export interface TenantLeader {
-  /** The caller has left, or somebody else's flight has departed meanwhile. */
+  /** Its caller has disconnected, or the fetch of another tenant was sent first. */
   readonly disconnect: ClientDisconnect;
+  /** The fetch of another tenant was sent first. */
   readonly superseded: boolean;
-  /** A flight for the key has departed, this one's or another's. */
+  /** A fetch for the key was sent, this one or another. */
   readonly fetchStarted: boolean;
-  /** Resolves when it is over, whatever came of it. */
+  /** Resolves when the leader has ended, with or without a response. */
   readonly finished: Promise<void>;
   end(): void;
 }
 
 /**
- * What is under way in this process, by key. Both maps are bounded by the requests in flight.
+ * The fetches of this process, by key. Both maps are bounded by the requests in flight.
  *
- * Who misses first of each tenant asks for a slot; who gets one departs, and all others wait for that flight. So no tenant
- * waits for the quota of another, and none spends more than one slot on a key.
+ * The first request of each tenant that misses asks for a slot. The first that gets one is sent, and all others wait for its
+ * response. So no tenant waits for the quota of another one, and none uses more than one slot for a key.
  */
 export class Coalescing {
-  readonly #departed = new Map<string, InFlightFetch>();
-  readonly #turns = new Map<string, Map<string, OpenLeader>>();
+  readonly #inFlight = new Map<string, InFlightFetch>();
+  readonly #leaders = new Map<string, Map<string, OpenLeader>>();
 
   current(key: string): InFlightFetch | undefined {
-    return this.#departed.get(key);
+    return this.#inFlight.get(key);
   }
 
-  /** Whether anybody is asking, or has departed. */
+  /** Whether a request asks for a slot for this key, or was sent. */
   isBusy(key: string): boolean {
-    return this.#departed.has(key) || this.#turns.has(key);
+    return this.#inFlight.has(key) || this.#leaders.has(key);
   }
 
-  /** Nobody joins this one any more; those who wait for it still hear of it. */
-  detach(key: string, flight: InFlightFetch): void {
-    if (this.#departed.get(key) === flight) this.#departed.delete(key);
+  /** From now on no request joins this fetch; those who wait for it still get its result. */
+  detach(key: string, fetch: InFlightFetch): void {
+    if (this.#inFlight.get(key) === fetch) this.#inFlight.delete(key);
   }
 
   start(key: string, since: number, trace: Span | null = null): InFlightFetch {
-    let resolve: (landing: FetchResult) => void = () => {};
-    const landed = new Promise<FetchResult>((settle) => {
-      resolve = settle;
-    });
-    const company = new CallerGroup(() => this.detach(key, flight));
-    const flight: InFlightFetch = {
+    let resolve: (result: FetchResult) => void = () => {};
+    const fetch: InFlightFetch = {
       since,
-      result: landed,
-      callers: company,
+      result: new Promise((settle) => {
+        resolve = settle;
+      }),
+      callers: new CallerGroup(() => this.detach(key, fetch)),
       trace,
-      finish: (landing) => {
-        this.detach(key, flight);
-        resolve(landing);
+      finish: (result) => {
+        this.detach(key, fetch);
+        resolve(result);
       },
     };
-    this.#departed.set(key, flight);
-    return flight;
+    this.#inFlight.set(key, fetch);
+    return fetch;
   }
 
-  /** The turn that this tenant's requests for the key have to wait for, if there is one. */
+  /** The leader that other requests of this tenant for the key wait for. */
   leaderOf(key: string, tenant: string): TenantLeader | undefined {
-    return this.#turns.get(key)?.get(tenant);
+    return this.#leaders.get(key)?.get(tenant);
   }
 
   lead(key: string, tenant: string, caller: ClientDisconnect): TenantLeader {
-    const turns = this.#turns.get(key) ?? new Map<string, OpenLeader>();
-    const turn = new OpenLeader(caller, () => {
-      turns.delete(tenant);
-      if (turns.size === 0) this.#turns.delete(key);
+    const leaders = this.#leaders.get(key) ?? new Map<string, OpenLeader>();
+    const leader = new OpenLeader(caller, () => {
+      leaders.delete(tenant);
+      if (leaders.size === 0) this.#leaders.delete(key);
     });
-    turns.set(tenant, turn);
-    this.#turns.set(key, turns);
-    return turn;
+    leaders.set(tenant, leader);
+    this.#leaders.set(key, leaders);
+    return leader;
   }
 
-  /** The flight of this turn has departed: the others need no slot any more. */
+  /** The tenant's fetch was sent: the leaders of other tenants need no slot any more. */
   supersedeOthers(key: string, tenant: string): void {
-    for (const [other, turn] of [...(this.#turns.get(key) ?? [])]) {
-      turn.fetchStarted = true;
-      if (other === tenant) turn.end();
-      else turn.recall();
+    for (const [other, leader] of [...(this.#leaders.get(key) ?? [])]) {
+      leader.fetchStarted = true;
+      if (other === tenant) leader.end();
+      else leader.supersede();
     }
-  }
-}
-
-/** Whoever waits for one flight: it is given up when the last of them has left. */
-export class CallerGroup implements ClientDisconnect {
-  readonly #onEmpty: () => void;
-  readonly #listeners = new Set<() => void>();
-  #members = 0;
-  #left = false;
-
-  constructor(onEmpty: () => void) {
-    this.#onEmpty = onEmpty;
-  }
-
-  get happened(): boolean {
-    return this.#left;
-  }
-
-  onDisconnect(run: () => void): () => void {
-    if (this.#left) {
-      run();
-      return () => {};
-    }
-    this.#listeners.add(run);
-    return () => this.#listeners.delete(run);
-  }
-
-  /** Returns how to leave; leaving twice is leaving once. */
-  join(member: ClientDisconnect): () => void {
-    this.#members += 1;
-    let here = true;
-    const leave = (): void => {
-      if (!here) return;
-      here = false;
-      stop();
-      this.#members -= 1;
-      if (this.#members === 0) this.#disband();
-    };
-    let stop = (): void => {};
-    stop = member.onDisconnect(leave);
-    return leave;
-  }
-
-  #disband(): void {
-    this.#left = true;
-    this.#onEmpty();
-    const listeners = [...this.#listeners];
-    this.#listeners.clear();
-    for (const run of listeners) run();
   }
 }
 
 class OpenLeader implements TenantLeader {
   readonly finished: Promise<void>;
-  readonly disconnect: CallerGroup;
+  readonly disconnect = new CallerGroup(() => {});
   superseded = false;
   fetchStarted = false;
   readonly #leave: () => void;
@@ -173,15 +124,14 @@ class OpenLeader implements TenantLeader {
   #resolve: () => void = () => {};
 
   constructor(caller: ClientDisconnect, remove: () => void) {
-    this.#remove = remove;
     this.finished = new Promise((resolve) => {
       this.#resolve = resolve;
     });
-    this.disconnect = new CallerGroup(() => {});
+    this.#remove = remove;
     this.#leave = this.disconnect.join(caller);
   }
 
-  recall(): void {
+  supersede(): void {
     this.superseded = true;
     this.#leave();
     this.end();
@@ -193,23 +143,33 @@ class OpenLeader implements TenantLeader {
   }
 }
 
-/** Of somebody who stays, whatever happens. */
-export const NEVER_DISCONNECTS: ClientDisconnect = { happened: false, onDisconnect: () => () => {} };
+/** Keys with an expiry. Above `maxSize`, the oldest are dropped first. */
+export class ExpiringSet {
+  readonly #expiry = new Map<string, number>();
+  readonly #clock: Clock;
+  readonly #maxSize: number;
 
-/** Waits for something of others', but no longer than the caller stays and than `longestMs`. */
-export function waitFor<T>(
-  what: Promise<T>,
-  { clock, disconnect, longestMs }: { clock: Clock; disconnect: ClientDisconnect; longestMs: number },
-): Promise<T | 'left' | 'late'> {
-  return new Promise((resolve, reject) => {
-    let stop = (): void => {};
-    const end = (result: T | 'left' | 'late'): void => {
-      cancel();
-      stop();
-      resolve(result);
-    };
-    const cancel = clock.after(longestMs, () => end('late'));
-    stop = disconnect.onDisconnect(() => end('left'));
-    what.then(end, reject);
-  });
+  constructor(clock: Clock, maxSize = 10_000) {
+    this.#clock = clock;
+    this.#maxSize = maxSize;
+  }
+
+  has(key: string): boolean {
+    const expiry = this.#expiry.get(key);
+    if (expiry === undefined) return false;
+    if (expiry > this.#clock.monotonic()) return true;
+    this.#expiry.delete(key);
+    return false;
+  }
+
+  add(key: string, ttlMs: number): void {
+    this.#expiry.delete(key);
+    this.#expiry.set(key, this.#clock.monotonic() + ttlMs);
+    const [oldest] = this.#expiry.keys();
+    if (oldest !== undefined && this.#expiry.size > this.#maxSize) this.#expiry.delete(oldest);
+  }
+
+  delete(key: string): void {
+    this.#expiry.delete(key);
+  }
 }

@@ -2,247 +2,253 @@ import { Readable } from 'node:stream';
 import type { MonotonicMs } from '../clock.ts';
 import { type Handler, type Middleware, type ProxyResponse, type Result, reject, respond } from '../context.ts';
 import { traced } from '../ports.ts';
+import { invalidFreshnessHeaders } from './cache-control.ts';
 import type { FetchResultKind, InFlightFetch } from './coalescing.ts';
 import { freshnessOf } from './freshness.ts';
-import { invalidFreshnessHeaders } from './malformed.ts';
 import type { Announced, CacheableContext, CacheOptions, WithFetchPlan } from './options.ts';
-import { ageOf, type StoredResponse } from './store.ts';
+import type { StoredResponse } from './store.ts';
 import { fieldsOf, storedHeaders } from './stored-headers.ts';
-import { type Collected, exactCopy, teeBody } from './tee-body.ts';
+import { exactCopy, teeBody } from './tee-body.ts';
 import { etagOf, mergeHeaders } from './validators.ts';
-import { isStillValid, storeResponse } from './variants.ts';
+import { ageOf, isStillValid, storeResponse } from './variants.ts';
 
-/** A request that is paid for. */
-export interface Sendable extends CacheableContext, WithFetchPlan {
+/** A request that holds a slot. */
+export interface FillContext extends CacheableContext, WithFetchPlan {
   readonly slot: { refund(): void };
 }
 
-/** How long a key is remembered whose answer was of use to nobody else. */
-const LONE_MS = 120_000;
+/** How long requests for a key are not coalesced after a response that could not be shared. */
+const NOT_SHAREABLE_TTL_MS = 120_000;
 
 /**
- * Below the quota: departs with the slot it was given, unless another flight for the same key has departed by now, and stores
- * the answer on its way up.
+ * Sends the request with the slot it holds, unless another fetch for the same key was sent meanwhile, and stores the response
+ * on its way to the caller.
  */
-export function cacheFill<E extends Sendable>(options: CacheOptions): Middleware<E, E> {
+export function cacheFill<E extends FillContext>(options: CacheOptions): Middleware<E, E> {
   return (next) => async (context) => {
-    const { storeAs: into, shared } = context.fetch;
-    if (into === null) return next(context);
-    if (shared) return lead(options, context, into.fetchKey, next);
-    const asked = askedNow(options, context, null);
-    return settle(options, context, asked, await next(context));
+    const { storeAs, shared } = context.fetch;
+    if (storeAs === null) return next(context);
+    if (shared) return fetchForAll(options, context, storeAs.fetchKey, next);
+    const start = fetchStart(options, context, null);
+    return handleResult(options, context, start, await next(context));
   };
 }
 
-async function lead<E extends Sendable>(
+/** Fetches for all callers that wait for this key, in this process and in other replicas. */
+async function fetchForAll<E extends FillContext>(
   options: CacheOptions,
   context: E,
   key: string,
   next: Handler<E>,
 ): Promise<Result> {
-  const { coalescing: flights, invalidations: drops, replicas: others } = options;
-  if (flights.current(key) !== undefined) return turnBack(context);
-  const flight = flights.start(key, drops.latestWrite(context.route.upstream.account), context.trace);
-  flight.callers.join(context.disconnect);
-  // From here on whoever waits for a slot for the same waits for this flight.
-  flights.supersedeOthers(key, context.record.tenant);
+  const { coalescing, invalidations, replicas } = options;
+  if (coalescing.current(key) !== undefined) return giveWay(context);
+  const since = invalidations.latestWrite(context.route.upstream.account);
+  const inFlight = coalescing.start(key, since, context.trace);
+  inFlight.callers.join(context.disconnect);
+  coalescing.supersedeOthers(key, context.record.tenant);
   try {
-    const landed = flight.result.then(({ kind }) => kind);
-    const boarded =
-      others === null ? ALONE : await traced(context.trace, 'board', others.announce(key, flight.since, landed));
-    if (boarded.kind === 'theirs') {
-      flight.trace = null;
-      void landWith(options, flight, key, boarded.landed);
-      return turnBack(context);
+    const ended = inFlight.result.then(({ kind }) => kind);
+    const announced =
+      replicas === null
+        ? NO_OTHER_FETCH
+        : await traced(context.trace, 'cache announce', replicas.announce(key, since, ended));
+    if (announced.kind === 'theirs') {
+      inFlight.trace = null;
+      void finishWithReplica(options, inFlight, key, announced.landed);
+      return giveWay(context);
     }
-    const entry = boarded.stored ? await freshIn(options, context, key) : null;
+    const entry = announced.stored ? await findFreshShared(options, context, key) : null;
     if (entry !== null) {
-      flight.finish({ kind: 'stored', entry, key, fields: [] });
-      return turnBack(context);
+      inFlight.finish({ kind: 'stored', entry, key, fields: [] });
+      return giveWay(context);
     }
-    const asked = askedNow(options, context, flight);
-    const outcome = await next({ ...context, disconnect: flight.callers });
-    return settle(options, context, asked, outcome);
+    const start = fetchStart(options, context, inFlight);
+    // The fetch goes on while any caller waits for it, not only the one that started it.
+    const result = await next({ ...context, disconnect: inFlight.callers });
+    return handleResult(options, context, start, result);
   } catch (error) {
-    flight.finish({ kind: 'failed' });
+    inFlight.finish({ kind: 'failed' });
     throw error;
   }
 }
 
-const ALONE: Announced = { kind: 'ours', stored: false };
+const NO_OTHER_FETCH: Announced = { kind: 'ours', stored: false };
 
-/** A fresh answer that another replica has stored since this one looked. */
-async function freshIn(options: CacheOptions, context: CacheableContext, key: string): Promise<StoredResponse | null> {
+/** A fresh response that another replica has stored since this one looked. */
+async function findFreshShared(
+  options: CacheOptions,
+  context: CacheableContext,
+  key: string,
+): Promise<StoredResponse | null> {
   const entry = await options.store.getShared(key);
   if (entry?.kind !== 'response' || !isStillValid(options, context, entry)) return null;
   return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
 }
 
-/** Nothing was sent: the slot is free again, and the caller waits like everybody else. */
-function turnBack({ slot, fetch }: Sendable): Result {
+/** Returns the slot unused; the caller waits for the other fetch. */
+function giveWay({ slot, fetch }: FillContext): Result {
   slot.refund();
   fetch.superseded = true;
   return reject('internal', { internal: 'another request for the same was sent first' });
 }
 
-/** Lands as the flight of another replica does. */
-async function landWith(
+/** Ends the local fetch as the fetch of another replica ends. */
+async function finishWithReplica(
   { store }: CacheOptions,
-  flight: InFlightFetch,
+  inFlight: InFlightFetch,
   key: string,
-  theirs: Promise<FetchResultKind>,
+  ended: Promise<FetchResultKind>,
 ): Promise<void> {
   try {
-    const how = await theirs;
-    const entry = how === 'stored' ? await store.get(key) : undefined;
-    if (entry?.kind === 'response') flight.finish({ kind: 'stored', entry, key, fields: [] });
-    // Stored and not to be found: it varies, was dropped, or replicas can not see what was too large for Redis.
-    else flight.finish({ kind: how === 'stored' ? 'again' : how });
+    const kind = await ended;
+    const entry = kind === 'stored' ? await store.get(key) : undefined;
+    if (entry?.kind === 'response') inFlight.finish({ kind: 'stored', entry, key, fields: [] });
+    // A stored response that is not found varies, was invalidated, or was too large for Redis.
+    else inFlight.finish({ kind: kind === 'stored' ? 'again' : kind });
   } catch {
-    flight.finish({ kind: 'again' });
+    inFlight.finish({ kind: 'again' });
   }
 }
 
-/** What is known of a request when it is sent. */
-interface Asked {
+interface FetchStart {
   readonly at: MonotonicMs;
   /** The latest write of the account at that time. */
   readonly since: number;
-  readonly flight: InFlightFetch | null;
+  readonly inFlight: InFlightFetch | null;
 }
 
-function askedNow(
-  { clock, invalidations: drops }: CacheOptions,
+function fetchStart(
+  { clock, invalidations }: CacheOptions,
   context: CacheableContext,
-  flight: InFlightFetch | null,
-): Asked {
-  return { at: clock.monotonic(), since: drops.latestWrite(context.route.upstream.account), flight };
+  inFlight: InFlightFetch | null,
+): FetchStart {
+  return { at: clock.monotonic(), since: invalidations.latestWrite(context.route.upstream.account), inFlight };
 }
 
-function settle(options: CacheOptions, context: Sendable, asked: Asked, arrived: Result): Result {
-  const { flight } = asked;
-  if (arrived.kind === 'rejection') {
-    flight?.finish({ kind: flight.callers.happened ? 'again' : 'failed' });
-    return arrived;
+function handleResult(options: CacheOptions, context: FillContext, start: FetchStart, result: Result): Result {
+  const { inFlight } = start;
+  if (result.kind === 'rejection') {
+    inFlight?.finish({ kind: inFlight.callers.happened ? 'again' : 'failed' });
+    return result;
   }
-  const { fetch } = context;
-  if (arrived.status === 304 && fetch.existing !== null)
-    return confirm(options, context, asked, arrived, fetch.existing);
-  const storing = planStoring(options, context, asked, arrived);
-  if (storing !== null) return keepAndPass(options, context, asked, arrived, storing);
-  // Neither an error nor a 304 to a condition of the caller's own says anything of the answers to come.
-  if (arrived.status < 500 && arrived.status !== 304 && fetch.storeAs !== null)
-    options.notShareable.add(fetch.storeAs.fetchKey, LONE_MS);
-  flight?.finish({ kind: arrived.status >= 500 ? 'failed' : 'alone' });
-  return arrived;
+  const { existing, storeAs } = context.fetch;
+  if (result.status === 304 && existing !== null) return revalidate(options, context, start, result, existing);
+  const storing = prepareStoring(options, context, start, result);
+  if (storing !== null) return storeWhileSending(options, context, start, result, storing);
+  // A server error, or a 304 to the caller's own condition, does not show whether later responses can be shared.
+  if (result.status < 500 && result.status !== 304 && storeAs !== null)
+    options.notShareable.add(storeAs.fetchKey, NOT_SHAREABLE_TTL_MS);
+  inFlight?.finish({ kind: result.status >= 500 ? 'failed' : 'alone' });
+  return result;
 }
 
-/** What is held is right: it is stored anew with what the 304 says, and is the answer. */
-function confirm(
+/** Stores the existing response again, with the headers of the 304. */
+function revalidate(
   options: CacheOptions,
-  context: Sendable,
-  asked: Asked,
-  arrived: ProxyResponse,
-  held: StoredResponse,
+  context: FillContext,
+  start: FetchStart,
+  notModified: ProxyResponse,
+  existing: StoredResponse,
 ): Result {
-  if (arrived.body instanceof Readable) arrived.body.destroy();
+  if (notModified.body instanceof Readable) notModified.body.destroy();
   const { fetch } = context;
-  const full = respond(held.status, mergeHeaders(held.headers, arrived.headers), held.body);
+  const full = respond(existing.status, mergeHeaders(existing.headers, notModified.headers), existing.body);
   fetch.revalidated = true;
-  const entry = planStoring(options, context, asked, full)?.store(held.body) ?? null;
-  if (entry === null) asked.flight?.finish({ kind: 'alone' });
+  const entry = prepareStoring(options, context, start, full)?.store(existing.body) ?? null;
+  if (entry === null) start.inFlight?.finish({ kind: 'alone' });
   fetch.stored = entry !== null;
-  const now = options.clock.monotonic();
-  fetch.entry = entry ?? { ...held, headers: storedHeaders(full.headers, fieldsOf(full.headers)), receivedAt: now };
+  const headers = storedHeaders(full.headers, fieldsOf(full.headers));
+  fetch.entry = entry ?? { ...existing, headers, receivedAt: options.clock.monotonic() };
   return full;
 }
 
 interface Storing {
   /** Null for a body that does not declare its length. */
   readonly declaredBytes: number | null;
-  /** Stores the whole body, if that is still right by then; else null. */
+  /** Stores the complete body; null if that is not allowed any more. */
   store(body: Buffer): StoredResponse | null;
 }
 
-/** Null: the answer may not be stored, or is known to be too large. */
-function planStoring(
+/** Null: the response may not be stored, or is known to be too large. */
+function prepareStoring(
   options: CacheOptions,
-  context: Sendable,
-  { at, since, flight }: Asked,
-  arrived: ProxyResponse,
+  context: FillContext,
+  { at, since, inFlight }: FetchStart,
+  response: ProxyResponse,
 ): Storing | null {
-  const { storeAs: into } = context.fetch;
-  if (into === null) return null;
-  const { status, body } = arrived;
-  const fields = fieldsOf(arrived.headers);
+  const { storeAs, revalidated } = context.fetch;
+  if (storeAs === null) return null;
+  const { status, body } = response;
+  const fields = fieldsOf(response.headers);
   const { account } = context.route.upstream;
-  // What was held was counted when it came.
-  if (!context.fetch.revalidated)
+  // The fields of an existing response were counted when it arrived.
+  if (!revalidated)
     for (const field of invalidFreshnessHeaders(fields)) options.meter.invalidUpstreamHeader(account, field);
   const now = options.clock.now();
-  const arrivedAt = options.clock.monotonic();
+  const receivedAt = options.clock.monotonic();
   const { upstreamMs } = context.record;
   const authorised = context.headers['authorization'] !== undefined;
-  const lifetime = freshnessOf({ status, fields, now, upstreamMs, authorised }, into.rule);
-  if (lifetime === null) return null;
+  const freshness = freshnessOf({ status, fields, now, upstreamMs, authorised }, storeAs.rule);
+  if (freshness === null) return null;
   const declared = fields.get('content-length');
   const declaredBytes = Buffer.isBuffer(body) ? body.length : declared === undefined ? null : Number(declared);
   if (declaredBytes !== null && !(declaredBytes <= options.maxEntryBytes)) return null;
-  const { initialAgeMs, freshForMs, stale } = lifetime;
-  const tags = into.rule?.store === true ? into.rule.tags : [];
+  const { initialAgeMs, freshForMs, stale } = freshness;
+  const tags = storeAs.rule?.store === true ? storeAs.rule.tags : [];
   const target = { segments: context.segments, tags };
-  // Before the answer goes on: stages further out add fields of their own to its list.
-  const headers = storedHeaders(arrived.headers, fields);
-  const store = (whole: Buffer): StoredResponse | null => {
-    const keepMs = lifetime.keepMs - (options.clock.monotonic() - arrivedAt);
-    // Whoever was under way during a write may have seen the state before it.
+  // Copied now: outer middleware adds fields to the list of the response.
+  const headers = storedHeaders(response.headers, fields);
+  const store = (complete: Buffer): StoredResponse | null => {
+    const keepMs = freshness.keepMs - (options.clock.monotonic() - receivedAt);
+    // A request that overlapped with a write may have read the state before it.
     if (keepMs <= 0 || !options.invalidations.isValidSince(account, target, since)) return null;
     const entry: StoredResponse = {
-      ...{ kind: 'response', status, headers, body: whole, tags },
-      generatedEtag: fields.has('etag') || status !== 200 ? null : etagOf(whole),
-      ...{ storedAt: now, receivedAt: arrivedAt, requestedAt: at, initialAgeMs, freshForMs, stale },
+      ...{ kind: 'response', status, headers, body: complete, tags },
+      generatedEtag: fields.has('etag') || status !== 200 ? null : etagOf(complete),
+      ...{ storedAt: now, receivedAt, requestedAt: at, initialAgeMs, freshForMs, stale },
       validUpToWrite: since,
     };
-    const kept = storeResponse(options, context, into.key, fields, entry, keepMs);
-    options.notShareable.delete(into.fetchKey);
-    options.failing.delete(into.fetchKey);
-    flight?.finish({ kind: 'stored', entry, ...kept });
+    const stored = storeResponse(options, context, storeAs.primaryKey, fields, entry, keepMs);
+    options.notShareable.delete(storeAs.fetchKey);
+    options.failing.delete(storeAs.fetchKey);
+    inFlight?.finish({ kind: 'stored', entry, ...stored });
     return entry;
   };
   return { declaredBytes, store };
 }
 
-/** Stores the body once the whole of it is here, and passes it on meanwhile. */
-function keepAndPass(
+/** Sends the body to the caller, and stores it when it is complete. */
+function storeWhileSending(
   options: CacheOptions,
-  { fetch }: Sendable,
-  { flight }: Asked,
-  arrived: ProxyResponse,
+  { fetch }: FillContext,
+  { inFlight }: FetchStart,
+  response: ProxyResponse,
   storing: Storing,
 ): ProxyResponse {
-  const { body } = arrived;
+  const { body } = response;
   if (!(body instanceof Readable)) {
-    const whole = body ?? Buffer.alloc(0);
-    fetch.entry = storing.store(exactCopy([whole], whole.length));
+    const complete = body ?? Buffer.alloc(0);
+    fetch.entry = storing.store(exactCopy([complete], complete.length));
     fetch.stored = fetch.entry !== null;
-    if (fetch.entry === null) flight?.finish({ kind: 'alone' });
-    return arrived;
+    if (fetch.entry === null) inFlight?.finish({ kind: 'alone' });
+    return response;
   }
-  const company = flight?.callers ?? null;
+  const callers = inFlight?.callers ?? null;
   let stopListening = (): void => {};
-  const passed: Collected = teeBody(body, {
+  const tee = teeBody(body, {
     limitBytes: options.maxEntryBytes,
     declaredBytes: storing.declaredBytes,
     onComplete: (bytes) => {
       stopListening();
       if (bytes !== null && storing.store(bytes) !== null) return;
-      flight?.finish({ kind: company?.happened === true ? 'again' : 'alone' });
+      inFlight?.finish({ kind: callers?.happened === true ? 'again' : 'alone' });
     },
-    keepReading: () => company !== null && !company.happened,
+    keepReading: () => callers !== null && !callers.happened,
   });
-  // They may all have left by now: then it is given up at once.
-  stopListening = company?.onDisconnect(() => passed.abandon()) ?? stopListening;
-  // Whether it will be whole and small enough is not known when the headers leave: only a declared size can tell.
+  // All callers may have disconnected already: then this runs at once.
+  stopListening = callers?.onDisconnect(() => tee.abandon()) ?? stopListening;
+  // Only a declared size shows, before the body has arrived, that it will be stored.
   fetch.stored = storing.declaredBytes !== null;
-  return respond(arrived.status, arrived.headers, passed);
+  return respond(response.status, response.headers, tee);
 }

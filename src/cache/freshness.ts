@@ -1,58 +1,62 @@
 import CachePolicy from 'http-cache-semantics';
 import type { EpochMs } from '../clock.ts';
-import { type Directives, deltaSeconds, parseDirectives, secondsOf } from './cache-control.ts';
+import { cdnDirectives, type Directives, deltaSeconds, parseDirectives, secondsOf } from './cache-control.ts';
 import { parseHttpDate } from './http-date.ts';
-import { type CacheRule, NEVER_STALE, type StaleWindows } from './rules.ts';
+import type { CacheRule } from './options.ts';
+import { NEVER_STALE, type StaleWindows } from './store.ts';
 import type { Fields } from './stored-headers.ts';
-import { cdnDirectives } from './targeted.ts';
 
 export interface Freshness {
   readonly initialAgeMs: number;
-  /** Counted from `initialAgeMs` before the answer arrived; below it for what has to be validated each time. */
+  /** Counted from `initialAgeMs` before the arrival; not above it for a response that is validated each time. */
   readonly freshForMs: number;
   readonly stale: StaleWindows;
-  /** From the arrival: how long the answer is of any use. Above 0. */
+  /** How long after the arrival the response is of use, stale windows and validation included. Above 0. */
   readonly keepMs: number;
 }
 
-/** An answer whose headers have just arrived. */
+/** A response whose headers have just arrived. */
 export interface ReceivedResponse {
   readonly status: number;
   readonly fields: Fields;
   readonly now: EpochMs;
-  /** Null where that was not measured. */
+  /** Null where it was not measured. */
   readonly upstreamMs: number | null;
   /**
-   * The caller gave its key in Authorization: then RFC 9111 section 3.5 applies to the request as it stands. With the key in
-   * another field it does not, and need not: the key of the answer holds the account, whose one credential upstream sees.
+   * The caller sent its key in Authorization, so RFC 9111 section 3.5 applies. It does not apply to X-API-Key, and need not: the
+   * cache key has the account, and the upstream sees only the account's credential.
    */
   readonly authorised: boolean;
 }
 
-/** What upstream has named can be validated: it is kept that much longer, for an answer 304 costs upstream less. */
+/** A response with validators is kept this much longer: a 304 costs the upstream less than a full response. */
 const VALIDATE_MS = 60 * 60_000;
 
 /**
- * How long an answer to a GET may be served, or null for never.
+ * How long the response to a GET may be served, or null for never.
  *
- * A rule's TTL takes the place of what the upstream says, and counts from the arrival: the operator's "at most 30 s
- * after it was fetched" holds also behind a cache that adds an Age. It covers 200 alone: no rule makes an error,
- * a part or a redirect last. `Vary: *` (section 4.1) is above any rule: it says that no request can be compared.
+ * The TTL of a rule takes the place of the upstream's fields and counts from the arrival, also behind a cache that adds an Age.
+ * It covers 200 only: no rule stores an error, a part or a redirect. `Vary: *` (section 4.1) goes before any rule.
  */
-export function freshnessOf(arrival: ReceivedResponse, rule: CacheRule | null): Freshness | null {
-  if (rule?.store === false || arrival.status === 206 || arrival.status === 304) return null;
-  if (variesByAnything(arrival.fields)) return null;
-  const initialAgeMs = initialAge(arrival);
-  const validated = canBeValidated(arrival.fields) ? VALIDATE_MS : 0;
+export function freshnessOf(received: ReceivedResponse, rule: CacheRule | null): Freshness | null {
+  if (rule?.store === false || received.status === 206 || received.status === 304) return null;
+  if (variesByAnything(received.fields)) return null;
+  const initialAgeMs = initialAge(received);
+  const validatedMs = canBeValidated(received.fields) ? VALIDATE_MS : 0;
   if (rule !== null) {
-    if (arrival.status !== 200) return null;
-    return lasting(initialAgeMs, initialAgeMs + rule.ttlMs, rule, validated);
+    if (received.status !== 200) return null;
+    return freshness(initialAgeMs, initialAgeMs + rule.ttlMs, rule, validatedMs);
   }
-  const shared = sharedLifetime(arrival);
-  return shared === null ? null : lasting(initialAgeMs, shared.freshForMs, shared.stale, validated);
+  const shared = sharedLifetime(received);
+  return shared === null ? null : freshness(initialAgeMs, shared.freshForMs, shared.stale, validatedMs);
 }
 
-function lasting(initialAgeMs: number, freshForMs: number, stale: StaleWindows, validatedMs: number): Freshness | null {
+function freshness(
+  initialAgeMs: number,
+  freshForMs: number,
+  stale: StaleWindows,
+  validatedMs: number,
+): Freshness | null {
   const { staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs } = stale;
   const staleMs = Math.max(staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs, validatedMs);
   const keepMs = freshForMs - initialAgeMs + staleMs;
@@ -64,13 +68,13 @@ function variesByAnything(fields: Fields): boolean {
   return vary?.split(',').some((name) => name.trim() === '*') ?? false;
 }
 
-export function canBeValidated(fields: Fields): boolean {
+function canBeValidated(fields: Fields): boolean {
   return fields.has('etag') || parseHttpDate(fields.get('last-modified') ?? '') !== null;
 }
 
 /**
- * Freshness as RFC 9111 gives it to a shared cache; null where the answer may not be stored. Patchworks says
- * `no-cache, private` to all: without a rule, nothing of it is ever kept.
+ * Freshness in a shared cache by RFC 9111; null if the response may not be stored. Patchworks sends `no-cache, private` with every
+ * response, so without a rule none of them is stored.
  */
 function sharedLifetime({
   status,
@@ -83,14 +87,14 @@ function sharedLifetime({
   const headers: Record<string, string> = { 'cache-control': strictDirectives(fields, directives) };
   const date = parseHttpDate(fields.get('date') ?? '') ?? now;
   headers['date'] = new Date(date).toUTCString();
-  // '0' is "in the past" (section 5.3), as any malformed date is.
-  if (targeted === null && fields.has('expires')) headers['expires'] = oneForm(fields.get('expires')) ?? '0';
-  const modified = oneForm(fields.get('last-modified'));
+  // '0' is in the past, like any malformed date (section 5.3).
+  if (targeted === null && fields.has('expires')) headers['expires'] = normaliseDate(fields.get('expires')) ?? '0';
+  const modified = normaliseDate(fields.get('last-modified'));
   if (modified !== null) headers['last-modified'] = modified;
-  const request = { method: 'GET', headers: authorised ? { authorization: 'a key' } : {} };
+  const request = { method: 'GET', headers: authorised ? { authorization: 'present' } : {} };
   const policy = new CachePolicy(
     request,
-    { status: knownTo(status, directives, fields), headers },
+    { status: understoodStatus(status, directives, fields), headers },
     { shared: true, immutableMinTimeToLive: 0 },
   );
   if (!policy.storable()) return null;
@@ -106,28 +110,28 @@ function sharedLifetime({
 }
 
 /**
- * The library stores only the statuses it knows by name; RFC 9111 section 3 stores every final one that brings freshness
- * of its own or is called `public`, unless `must-understand` wants it understood.
+ * http-cache-semantics stores only statuses that it knows. RFC 9111 section 3 allows every final status with explicit freshness or
+ * `public`, except with `must-understand`.
  */
-function knownTo(status: number, directives: Directives, fields: Fields): number {
+function understoodStatus(status: number, directives: Directives, fields: Fields): number {
   const explicit = ['max-age', 's-maxage', 'public'].some((name) => directives.has(name)) || fields.has('expires');
   return explicit && status >= 200 && !directives.has('must-understand') ? 200 : status;
 }
 
-/** A date in the one form that everybody reads alike. */
-function oneForm(field: string | undefined): string | null {
+/** A date in the preferred format (IMF-fixdate). */
+function normaliseDate(field: string | undefined): string | null {
   const parsed = parseHttpDate(field ?? '');
   return parsed === null ? null : new Date(parsed).toUTCString();
 }
 
-/** Directives that decide for a shared cache; a qualified form counts as the plain one. */
+/** Directives for a shared cache; a form with field names counts as the plain one. */
 const FLAGS = ['no-store', 'no-cache', 'private', 'public', 'must-revalidate'] as const;
 
-/** The field in the one form the library reads without mistakes: it knows neither capitals, nor quotes, nor repetition. */
+/** Cache-Control for http-cache-semantics, which does not read capitals, quotes and repetitions. */
 function strictDirectives(fields: Fields, directives: Directives): string {
   const strict: string[] = FLAGS.filter((flag) => directives.has(flag));
-  const said = fields.has('cache-control') || fields.has('cdn-cache-control');
-  if (!said && /\bno-cache\b/i.test(fields.get('pragma') ?? '')) strict.push('no-cache');
+  const present = fields.has('cache-control') || fields.has('cdn-cache-control');
+  if (!present && /\bno-cache\b/i.test(fields.get('pragma') ?? '')) strict.push('no-cache');
   for (const name of ['s-maxage', 'max-age']) {
     const seconds = secondsOf(directives, name);
     if (seconds !== null) strict.push(`${name}=${seconds}`);
@@ -135,7 +139,7 @@ function strictDirectives(fields: Fields, directives: Directives): string {
   return strict.join(', ');
 }
 
-/** RFC 9111 section 4.2.3, in which the network's delay counts as age. Date has whole seconds: less than one is none. */
+/** RFC 9111 section 4.2.3: the delay of the network counts as age. Date has whole seconds, so a smaller difference is none. */
 function initialAge({ fields, now, upstreamMs }: ReceivedResponse): number {
   const date = parseHttpDate(fields.get('date') ?? '');
   const apparentMs = date === null ? 0 : Math.floor(Math.max(0, now - date) / 1000) * 1000;

@@ -4,8 +4,8 @@ const RFC_850 = new RegExp(`^[A-Z][a-z]+day, \\d{2}-(?:${MONTHS})-\\d{2} \\d{2}:
 const ASCTIME = new RegExp(`^[A-Z][a-z]{2} (?:${MONTHS}) [ \\d]\\d \\d{2}:\\d{2}:\\d{2} \\d{4}$`);
 
 /**
- * Milliseconds since the epoch, or null. Stricter than Date.parse, which finds a date in `Expires: 0` and in local times:
- * an answer with a malformed date is stale (RFC 9111 section 5.3). All three forms of RFC 9110 section 5.6.7 are read.
+ * Milliseconds since the epoch, or null. Reads the three formats of RFC 9110 section 5.6.7, and nothing else: Date.parse also finds
+ * a date in `Expires: 0` and in local times, but a malformed date makes a response stale (RFC 9111 section 5.3).
  */
 export function parseHttpDate(text: string): number | null {
   let parsed = Number.NaN;

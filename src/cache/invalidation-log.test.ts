@@ -7,50 +7,50 @@ const FLOWS = ['api', 'v1', 'flows', '**'];
 const FLOW = { segments: ['api', 'v1', 'flows', '1'], tags: ['definitions'] };
 const SCRIPTS = ['api', 'v1', 'scripts'];
 
-describe('the log of writes', () => {
-  test('what arrived before a write is touched, what was asked for after it is not', () => {
-    const drops = createInvalidationLog();
-    const before = drops.latestWrite('main');
-    drops.invalidate('main', { patterns: [FLOWS] });
-    expect(drops.isValidSince('main', FLOW, before)).toBe(false);
-    expect(drops.isValidSince('main', FLOW, drops.latestWrite('main'))).toBe(true);
-    expect(drops.isValidSince('main', { segments: SCRIPTS, tags: [] }, before)).toBe(true);
+describe('the invalidation log', () => {
+  test('a response from before a write is invalid, one that was requested after it is valid', () => {
+    const log = createInvalidationLog();
+    const before = log.latestWrite('main');
+    log.invalidate('main', { patterns: [FLOWS] });
+    expect(log.isValidSince('main', FLOW, before)).toBe(false);
+    expect(log.isValidSince('main', FLOW, log.latestWrite('main'))).toBe(true);
+    expect(log.isValidSince('main', { segments: SCRIPTS, tags: [] }, before)).toBe(true);
   });
 
-  test('a tag drops what carries it, wherever it is', () => {
-    const drops = createInvalidationLog();
-    drops.invalidate('main', { patterns: [], tags: ['definitions'] });
-    expect(drops.isValidSince('main', FLOW, 0)).toBe(false);
-    expect(drops.isValidSince('main', { ...FLOW, tags: ['other'] }, 0)).toBe(true);
+  test('a tag invalidates responses on any path', () => {
+    const log = createInvalidationLog();
+    log.invalidate('main', { patterns: [], tags: ['definitions'] });
+    expect(log.isValidSince('main', FLOW, 0)).toBe(false);
+    expect(log.isValidSince('main', { ...FLOW, tags: ['other'] }, 0)).toBe(true);
   });
 
-  test("a write to one account leaves another's answers alone", () => {
-    const drops = createInvalidationLog();
-    drops.invalidate('main', EVERYTHING);
-    expect(drops.isValidSince('other', FLOW, 0)).toBe(true);
+  test('a write to one account does not invalidate responses of another', () => {
+    const log = createInvalidationLog();
+    log.invalidate('main', EVERYTHING);
+    expect(log.isValidSince('other', FLOW, 0)).toBe(true);
   });
 
-  test('what it has forgotten counts as touched', () => {
-    const drops = createInvalidationLog(2);
-    for (let i = 0; i < 4; i++) drops.invalidate('main', { patterns: [SCRIPTS] });
-    expect(drops.isValidSince('main', FLOW, 0)).toBe(false);
-    expect(drops.isValidSince('main', FLOW, 3)).toBe(true);
+  test('responses older than the oldest logged write count as invalid', () => {
+    const log = createInvalidationLog(2);
+    for (let i = 0; i < 4; i++) log.invalidate('main', { patterns: [SCRIPTS] });
+    expect(log.isValidSince('main', FLOW, 0)).toBe(false);
+    expect(log.isValidSince('main', FLOW, 3)).toBe(true);
   });
 
-  test('never passes for untouched what a full log would call touched', () => {
+  test('never reports a response as valid that an unbounded log would report as invalid', () => {
     const path = fc.constantFrom('/a', '/a/1', '/a/2', '/b', '/b/1').map(splitPath);
     const written = fc.constantFrom(['a', '**'], ['a', '*'], ['b'], ['**']);
     const steps = fc.array(fc.tuple(path, written), { maxLength: 30 });
     fc.assert(
       fc.property(steps, path, fc.nat(30), fc.integer({ min: 1, max: 5 }), (writes, asked, from, remembered) => {
-        const drops = createInvalidationLog(remembered);
-        for (const [, pattern] of writes) drops.invalidate('main', { patterns: [pattern] });
+        const log = createInvalidationLog(remembered);
+        for (const [, pattern] of writes) log.invalidate('main', { patterns: [pattern] });
         const since = Math.min(from, writes.length);
-        const touched = writes.slice(since).some(([, pattern]) => matchesPath(pattern, asked));
-        if (touched) expect(drops.isValidSince('main', { segments: asked, tags: [] }, since)).toBe(false);
-        // And while it remembers, nothing is dropped without need.
+        const invalidated = writes.slice(since).some(([, pattern]) => matchesPath(pattern, asked));
+        if (invalidated) expect(log.isValidSince('main', { segments: asked, tags: [] }, since)).toBe(false);
+        // While the log reaches back, no response is invalidated without need.
         else if (writes.length - since <= remembered)
-          expect(drops.isValidSince('main', { segments: asked, tags: [] }, since)).toBe(true);
+          expect(log.isValidSince('main', { segments: asked, tags: [] }, since)).toBe(true);
       }),
     );
   });
@@ -64,6 +64,6 @@ test.each([
   ['/things/1', '/things/**'],
   ['/things', '/things/**'],
   ['/', '/**'],
-])('a write to %s drops %s: the collection and never the whole API', (path, pattern) => {
+])('a write to %s invalidates %s: the collection, never the whole API', (path, pattern) => {
   expect(`/${writtenCollection(splitPath(path)).join('/')}`).toBe(pattern);
 });

@@ -2,30 +2,25 @@ import type { MonotonicMs } from '../clock.ts';
 import { matchesPath } from '../routing/pattern.ts';
 
 /**
- * Which answers a write has made worthless. A write is noted as path patterns in a log of its account; an answer
- * remembers up to which write it is known to be untouched, and catches up when it is looked up. So a write costs
- * nothing however many answers are kept, a hit with no write since its last one costs one comparison, and a GET that
- * was in flight during a write is told from one that began after it.
+ * The writes of each account, which invalidate stored responses. A write is logged as path patterns. A stored response records up
+ * to which write it is known to be valid, and catches up at its next lookup. So a write costs the same however many responses are
+ * stored, a hit without a write since the last one costs one comparison, and a GET that overlapped with a write is recognised.
  *
- * It lives as long as the store it speaks of: with a new log over an old store, old answers would pass for untouched.
+ * The log must live as long as its store: with a new log over an old store, invalidated responses would pass as valid.
  */
 export interface InvalidationLog {
   /** The latest write of the account: 0 before the first. */
   latestWrite(account: string): number;
-  /** Whether no write after `since` has touched it; also false where that is no longer known. */
+  /** Whether no write after `since` has invalidated the target; false if the log does not reach back so far. */
   isValidSince(account: string, target: InvalidationTarget, since: number): boolean;
-  /**
-   * Drops every answer of the account that is meant: for writes, and for a purge by an operator. Here at once; what is
-   * returned resolves when no other replica in touch serves them either.
-   */
-  invalidate(account: string, dropped: Invalidation): void | Promise<void>;
-  /** Since when writes through other replicas may be unheard of; null while this one is in touch. */
+  /** Takes effect here at once. Resolves when no connected replica serves the invalidated responses any more. */
+  invalidate(account: string, invalidation: Invalidation): void | Promise<void>;
+  /** Since when writes through other replicas may be unknown; null while this replica is connected. */
   disconnectedSince(account: string): MonotonicMs | null;
 }
 
-/** What an answer is known by to those who drop. */
 export interface InvalidationTarget {
-  /** Of its path, decoded. */
+  /** Decoded segments of the path. */
   readonly segments: readonly string[];
   readonly tags: readonly string[];
 }
@@ -44,20 +39,20 @@ interface LoggedWrite extends Invalidation {
 
 interface AccountLog {
   latest: number;
-  /** In order; the last is the latest. */
+  /** In order, the latest last. */
   writes: LoggedWrite[];
 }
 
-/** The drops of one process alone. */
+/** The log of one process. */
 export interface LocalInvalidationLog extends InvalidationLog {
-  invalidate(account: string, dropped: Invalidation): void;
+  invalidate(account: string, invalidation: Invalidation): void;
   disconnectedSince(account: string): null;
 }
 
-/** @param remembered how many writes of an account are kept; what is older than all of them counts as touched. */
-export function createInvalidationLog(remembered = 4096): LocalInvalidationLog {
-  if (!(remembered >= 1)) throw new RangeError('remembered must be at least 1');
-  // Accounts come from the configuration: the map is bounded by it.
+/** @param maxWrites how many writes of an account are kept; every response older than all of them counts as invalid */
+export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
+  if (!(maxWrites >= 1)) throw new RangeError('maxWrites must be at least 1');
+  // Accounts come from the configuration, which bounds the map.
   const logs = new Map<string, AccountLog>();
 
   return {
@@ -71,28 +66,28 @@ export function createInvalidationLog(remembered = 4096): LocalInvalidationLog {
       for (let i = log.writes.length - 1; i >= 0; i--) {
         const write = log.writes[i] as LoggedWrite;
         if (write.at <= since) return true;
-        if (touches(write, target)) return false;
+        if (invalidates(write, target)) return false;
       }
       return true;
     },
 
-    invalidate(account, dropped) {
+    invalidate(account, invalidation) {
       let log = logs.get(account);
       if (log === undefined) {
         log = { latest: 0, writes: [] };
         logs.set(account, log);
       }
       log.latest++;
-      log.writes.push({ at: log.latest, ...dropped });
-      // Twice the bound before half goes: trimming one by one would move the whole array at each write.
-      if (log.writes.length >= remembered * 2) log.writes = log.writes.slice(-remembered);
+      log.writes.push({ at: log.latest, ...invalidation });
+      // Trimmed at twice the bound: to remove single writes would move the whole array each time.
+      if (log.writes.length >= maxWrites * 2) log.writes = log.writes.slice(-maxWrites);
     },
 
     disconnectedSince: () => null,
   };
 }
 
-function touches({ patterns, tags }: Invalidation, target: InvalidationTarget): boolean {
+function invalidates({ patterns, tags }: Invalidation, target: InvalidationTarget): boolean {
   return (
     patterns.some((pattern) => matchesPath(pattern, target.segments)) ||
     (tags?.some((tag) => target.tags.includes(tag)) ?? false)
@@ -102,8 +97,8 @@ function touches({ patterns, tags }: Invalidation, target: InvalidationTarget): 
 const VERSION = /^v\d+$/;
 
 /**
- * What a write to a path changes for certain: the path, its collection and all below that (`PATCH /flows/5`: `/flows/**`).
- * A path directly below the API's root is a collection itself: `POST /api/v1/data-pool` must not drop all of `/api/v1`.
+ * The pattern that a write to a path always invalidates: its collection and everything below (`PATCH /flows/5`: `/flows/**`). A path
+ * directly below the root of the API is a collection itself: `POST /api/v1/data-pool` must not invalidate all of `/api/v1`.
  */
 export function writtenCollection(segments: readonly string[]): readonly string[] {
   const root = segments.findIndex((segment) => VERSION.test(segment)) + 1;

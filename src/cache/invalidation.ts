@@ -1,51 +1,51 @@
-import type { Handler, ProxyResponse, Result } from '../context.ts';
-import { headerOf } from '../context.ts';
+import { type Handler, headerOf, type ProxyResponse, type Result } from '../context.ts';
 import { traced } from '../ports.ts';
 import { matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
+import { withCacheStatus } from './cached-response.ts';
 import { writtenCollection } from './invalidation-log.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
-import { withCacheStatus } from './status.ts';
 
 /**
- * Passes a write on and, before its answer goes out, drops what it changed: the collection it wrote to (RFC 9111 section
- * 4.4 asks for its path alone), what its answer leads to, and what the rules name. A write that may have been carried out
- * counts as one that was; and if it may still be carried out later, what is fetched meanwhile is dropped once more by then.
+ * Passes a write on. Before its response goes out, invalidates the collection that it wrote to (RFC 9111 section 4.4 requires
+ * only its path), the resources in Location and Content-Location, and the paths that the rules name. A write that may have been
+ * carried out counts as carried out. If it may still be carried out later, the same paths are invalidated again by then.
  */
-export function invalidateAfterWrite<E extends CacheableContext>(
-  options: CacheOptions,
-): (context: E, next: Handler<E>) => Promise<Result> {
+export function invalidateAfterWrite<E extends CacheableContext>(options: CacheOptions, next: Handler<E>): Handler<E> {
   const rules = (options.invalidate ?? []).map(({ after, drop }) => ({ after, drop: drop.map(segmentsOf) }));
 
-  return async function passWrite(context, next) {
-    const dropWritten = (outcome: Result | null): void | Promise<void> => {
-      const named = rules.filter((rule) => matches(rule.after, context.method, context.segments));
-      const patterns = [writtenCollection(context.segments), ...named.flatMap((rule) => rule.drop)];
-      if (outcome?.kind === 'response') patterns.push(...ledTo(context, outcome));
-      return options.invalidations.invalidate(context.route.upstream.account, { patterns });
-    };
-    let outcome: Result;
+  const invalidate = (context: E, response: ProxyResponse | null): void | Promise<void> => {
+    const { method, segments, route, target } = context;
+    const matching = rules.filter((rule) => matches(rule.after, method, segments));
+    const patterns = [writtenCollection(segments), ...matching.flatMap((rule) => rule.drop)];
+    if (response !== null) patterns.push(...linkedPaths(route.upstream.origin, target, response));
+    return options.invalidations.invalidate(route.upstream.account, { patterns });
+  };
+
+  return async (context) => {
+    let result: Result;
     try {
-      outcome = await next(context);
+      result = await next(context);
     } catch (error) {
-      // An internal error at an unknown moment: the write may have been sent.
-      await dropWritten(null);
+      // A fault of the gateway: the write may have been sent.
+      await invalidate(context, null);
       throw error;
     }
-    const passed = outcome.kind === 'response' ? withCacheStatus(outcome, 'method', false) : outcome;
-    if (!mayHaveChanged(outcome)) return passed;
-    if (outcome.kind === 'rejection') options.clock.after(options.lateArrivalMs, () => void dropWritten(null));
-    await traced(context.trace, 'drop', dropWritten(outcome));
-    return passed;
+    const response = result.kind === 'response' ? result : null;
+    if (mayHaveChanged(result)) {
+      if (response === null) options.clock.after(options.lateArrivalMs, () => void invalidate(context, null));
+      await traced(context.trace, 'invalidate', invalidate(context, response));
+    }
+    return response === null ? result : withCacheStatus(response, 'method', false);
   };
 }
 
 /**
- * All but what upstream refused (4xx), and what provably never got there. RFC 9111 asks for 2xx and 3xx; but a 5xx, an
- * answer that never came and a caller who left (`client_closed`) say nothing about whether the write was carried out.
+ * False for what the upstream refused (4xx) and for what provably did not reach it. RFC 9111 asks for 2xx and 3xx only, but a 5xx,
+ * a missing response and a client disconnect do not show whether the write was carried out.
  */
-function mayHaveChanged(outcome: Result): boolean {
-  if (outcome.kind === 'response') return outcome.status < 400 || outcome.status >= 500;
-  switch (outcome.code) {
+function mayHaveChanged(result: Result): boolean {
+  if (result.kind === 'response') return result.status < 400 || result.status >= 500;
+  switch (result.code) {
     case 'upstream_timeout':
     case 'upstream_protocol':
     case 'internal':
@@ -56,9 +56,8 @@ function mayHaveChanged(outcome: Result): boolean {
   }
 }
 
-/** Location and Content-Location on the upstream that was written to: what they name has changed too (section 4.4). */
-function ledTo({ route, target }: CacheableContext, { headers }: ProxyResponse): (readonly string[])[] {
-  const { origin } = route.upstream;
+/** Location and Content-Location on the same upstream: these resources have changed too (section 4.4). */
+function linkedPaths(origin: string, target: string, { headers }: ProxyResponse): (readonly string[])[] {
   const base = `${origin}${target}`;
   return ['location', 'content-location'].flatMap((name) => {
     const value = headerOf(headers, name);

@@ -19,12 +19,12 @@ describe('the key', () => {
     ['Accept', { headers: { accept: 'text/csv' } }],
   ])('tells %s apart', (_name, more) => expect(primaryKey(request(more), 's')).not.toBe(primaryKey(request(), 's')));
 
-  test('is the same for every tenant, key and host, and without an Accept as with the one that is added', () => {
+  test('is the same for every tenant, key and host, and for a missing Accept as for the default one', () => {
     const headers = { authorization: 'Bearer other', cookie: 'a=b', host: 'evil.test', 'x-api-key': 'k' };
     expect(primaryKey(request({ headers }), 's')).toBe(primaryKey(request(), 's'));
   });
 
-  test('is another one under other rules, and holds the fields that a rule names', () => {
+  test('differs with the namespace, and contains the fields that a rule names', () => {
     expect(primaryKey(request(), 'new')).not.toBe(primaryKey(request(), 'old'));
     const inGerman = request({ headers: { 'accept-language': 'de' } });
     expect(primaryKey(inGerman, 's')).toBe(primaryKey(request({ headers: {} }), 's'));

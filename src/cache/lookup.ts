@@ -7,82 +7,105 @@ import {
   reject,
   type WithWaitTerms,
 } from '../context.ts';
-import { createCachedResponses } from './cached-response.ts';
+import { matchesMethod, matchesPath } from '../routing/pattern.ts';
+import { type CachedResponses, createCachedResponses, type ForwardReason, withCacheStatus } from './cached-response.ts';
 import { invalidateAfterWrite } from './invalidation.ts';
 import { primaryKey } from './key.ts';
-import { createMissHandler } from './miss-handler.ts';
-import { type CacheableContext, type CacheOptions, fetchPlan, type WithFetchPlan } from './options.ts';
-import { acceptsStale, bypassesCache, evaluate, isRangeRequest, readRequestDirectives } from './request-directives.ts';
-import { ruleFor } from './rules.ts';
-import { type ForwardReason, withCacheStatus } from './status.ts';
-import { ageOf } from './store.ts';
-import { findStored } from './variants.ts';
+import { MissHandler } from './miss-handler.ts';
+import {
+  type CacheableContext,
+  type CacheOptions,
+  type CacheRule,
+  uncachedFetchPlan,
+  type WithFetchPlan,
+} from './options.ts';
+import {
+  acceptsStale,
+  bypassesCache,
+  evaluate,
+  isRangeRequest,
+  type RequestDirectives,
+  readRequestDirectives,
+} from './request-directives.ts';
+import { ageOf, findStored } from './variants.ts';
+
+type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 
 /**
- * Answers GET and HEAD from what was fetched before, and drops what writes have changed.
+ * Serves GET and HEAD from stored responses, and invalidates them after writes.
  *
- *     GET, HEAD   fresh → answer; stale and allowed to be → answer, and fetch anew; else fetch, one request for all who ask
+ *     GET, HEAD   fresh → serve; stale and allowed → serve and refresh; else fetch, coalesced with other requests
  *     OPTIONS     pass on
- *     the rest    pass on; carried out, or perhaps carried out → drop what it changed, then answer
+ *     others      pass on; if they were carried out, or may have been, invalidate before the response goes out
  *
- * Its other half is {@link fetchAnswers}, below the quota: what is found here costs no slot, and what is stored there is the
- * answer to a request that was paid for.
+ * Its lower half is `cacheFill`, below the quota: a response served here uses no slot, a response stored there used one.
  */
-export function cacheLookup<E extends CacheableContext>(
-  options: CacheOptions,
-): Middleware<E, E & WithFetchPlan & WithWaitTerms> {
-  const { rules, clock, namespace: scope } = options;
+export function cacheLookup<E extends CacheableContext>(options: CacheOptions): Middleware<E, Fetchable<E>> {
   if (!(options.maxEntryBytes >= 0)) throw new RangeError('maxEntryBytes must not be negative');
-  const serve = createCachedResponses(options);
+  const responses = createCachedResponses(options);
 
-  return function cached(next: Handler<E & WithFetchPlan & WithWaitTerms>): Handler<E> {
-    const misses = createMissHandler<E>(options, serve, next);
-    const afterWrite = invalidateAfterWrite<E>(options);
-    const passOn: Handler<E> = (context) =>
-      next(extend(context, { fetch: fetchPlan(null), waitTerms: DEFAULT_WAIT_TERMS }));
-
-    const passMarked = async (context: E, why: ForwardReason): Promise<Result> => {
-      const outcome = await passOn(context);
-      return outcome.kind === 'response' ? withCacheStatus(outcome, why, false) : outcome;
+  return (next) => {
+    const misses = new MissHandler<E>(options, responses, next);
+    const forward: Handler<E> = async (context) =>
+      next(extend(context, { fetch: uncachedFetchPlan(), waitTerms: DEFAULT_WAIT_TERMS }));
+    const forwardMarked = async (context: E, reason: ForwardReason): Promise<Result> => {
+      const result = await forward(context);
+      return result.kind === 'response' ? withCacheStatus(result, reason, false) : result;
     };
+    const write = invalidateAfterWrite<E>(options, forward);
 
-    return async function answerFromCache(context) {
-      if (context.method !== 'GET' && context.method !== 'HEAD') {
-        return context.method === 'OPTIONS' ? passMarked(context, 'method') : afterWrite(context, passOn);
-      }
-      const rule = ruleFor(rules, context.segments);
-      const wishes = readRequestDirectives(context.headers);
-      const bypass = () => {
+    return async (context) => {
+      const { method, headers, segments } = context;
+      if (method === 'OPTIONS') return forwardMarked(context, 'method');
+      if (method !== 'GET' && method !== 'HEAD') return write(context);
+      const directives = readRequestDirectives(headers);
+      const bypass = async (): Promise<Result> => {
         context.record.cache = 'bypass';
-        return wishes.onlyIfCached ? reject('only_if_cached') : passMarked(context, 'bypass');
+        return directives.onlyIfCached ? reject('only_if_cached') : forwardMarked(context, 'bypass');
       };
+      const rule = ruleFor(options.rules, segments);
       if (rule?.store === false || bypassesCache(context)) return bypass();
-      const part = isRangeRequest(context.headers);
-
-      const primary = primaryKey(context, scope, rule?.vary);
-      const decide = ({ key, entry }: Awaited<ReturnType<typeof findStored>>): Result | Promise<Result> => {
-        const ageMs = entry === null ? 0 : ageOf(entry, clock.monotonic());
-        const usable = entry === null ? 'miss' : evaluate(ageMs, entry.freshForMs, wishes);
-        if (usable === 'fresh' && entry !== null) return serve.hit(context, entry);
-        if (part) return bypass();
-        const why: ForwardReason = usable === 'fresh' ? 'miss' : usable;
-        const miss = { primary, key, rule, why, wishes, held: entry };
-        if (why === 'stale' && entry !== null && acceptsStale(wishes)) {
-          const staleMs = ageMs - entry.freshForMs;
-          if (staleMs < entry.stale.staleWhileRevalidateMs) {
-            misses.refresh(context, miss);
-            return serve.stale(context, entry, 'stale-while-revalidate');
-          }
-          if (staleMs < entry.stale.staleIfErrorMs && misses.isFailing(key)) {
-            misses.refresh(context, miss);
-            return serve.stale(context, entry, 'stale-if-error');
-          }
-        }
-        context.record.cache = why === 'request' || wishes.noStore ? 'bypass' : 'miss';
-        return wishes.onlyIfCached ? reject('only_if_cached') : misses.fetch(context, miss);
-      };
-      const found = findStored(options, context, primary);
-      return found instanceof Promise ? found.then(decide) : decide(found);
+      const result = await serveOrFetch(options, responses, misses, context, rule, directives);
+      return result === 'bypass' ? bypass() : result;
     };
   };
+}
+
+async function serveOrFetch<E extends CacheableContext>(
+  options: CacheOptions,
+  responses: CachedResponses,
+  misses: MissHandler<E>,
+  context: E,
+  rule: Exclude<CacheRule, { store: false }> | null,
+  directives: RequestDirectives,
+): Promise<Result | 'bypass'> {
+  const primary = primaryKey(context, options.namespace, rule?.vary);
+  const { key, entry } = await findStored(options, context, primary);
+  const ageMs = entry === null ? 0 : ageOf(entry, options.clock.monotonic());
+  const usability = entry === null ? 'miss' : evaluate(ageMs, entry.freshForMs, directives);
+  if (usability === 'fresh' && entry !== null) return responses.hit(context, entry);
+  if (isRangeRequest(context.headers)) return 'bypass';
+  const reason: ForwardReason = usability === 'fresh' ? 'miss' : usability;
+  const miss = { primaryKey: primary, fetchKey: key, rule, reason, directives, existing: entry };
+  if (reason === 'stale' && entry !== null && acceptsStale(directives)) {
+    const staleMs = ageMs - entry.freshForMs;
+    if (staleMs < entry.stale.staleWhileRevalidateMs) {
+      misses.refreshInBackground(context, miss);
+      return responses.stale(context, entry, 'stale-while-revalidate');
+    }
+    if (staleMs < entry.stale.staleIfErrorMs && options.failing.has(key)) {
+      misses.refreshInBackground(context, miss);
+      return responses.stale(context, entry, 'stale-if-error');
+    }
+  }
+  context.record.cache = reason === 'request' || directives.noStore ? 'bypass' : 'miss';
+  return directives.onlyIfCached ? reject('only_if_cached') : misses.fetch(context, miss);
+}
+
+/** The rule for GET also covers HEAD, which is served from the stored response to a GET. */
+function ruleFor(rules: readonly CacheRule[], segments: readonly string[]): CacheRule | null {
+  for (const rule of rules) {
+    if (matchesMethod(rule.match, 'GET') && matchesPath(rule.match.segments, segments)) return rule;
+  }
+  return null;
 }

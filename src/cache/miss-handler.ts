@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
-import type { MonotonicMs } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import {
+  type ClientDisconnect,
   DEFAULT_WAIT_TERMS,
   type Handler,
   newAccessRecord,
@@ -12,276 +13,283 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import { traced } from '../ports.ts';
-import type { CachedResponses } from './cached-response.ts';
-import { type FetchResult, type InFlightFetch, NEVER_DISCONNECTS, type TenantLeader, waitFor } from './coalescing.ts';
+import { type CachedResponses, type ForwardReason, isNotModified, withCacheStatus } from './cached-response.ts';
+import { NEVER_DISCONNECTS, waitFor } from './caller-group.ts';
+import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
 import { variantKey } from './key.ts';
 import {
   type CacheableContext,
   type CacheOptions,
+  type CacheRule,
   type FetchPlan,
   fetchPlan,
   type StoreTarget,
   type WithFetchPlan,
 } from './options.ts';
 import { acceptsStale, evaluate, type RequestDirectives } from './request-directives.ts';
-import type { CacheRule } from './rules.ts';
 import { fallbackWindowFor, STALE_REASONS } from './stale-fallback.ts';
-import { type ForwardReason, withCacheStatus } from './status.ts';
-import { ageOf, type StoredResponse } from './store.ts';
-import { isNotModified, withValidators } from './validators.ts';
-import { findFresher, findStored, isStillValid } from './variants.ts';
+import type { StoredResponse } from './store.ts';
+import { withValidators } from './validators.ts';
+import { ageOf, findFresher, findStored, isStillValid } from './variants.ts';
 
-/** A request that what is stored does not answer. */
+/** A request that no stored response can serve. */
 export interface Miss {
-  /** What its answer is stored under. */
-  readonly primary: string;
+  readonly primaryKey: string;
   /** See {@link StoreTarget.fetchKey}. */
-  readonly key: string;
+  readonly fetchKey: string;
   readonly rule: Exclude<CacheRule, { store: false }> | null;
-  readonly why: ForwardReason;
-  readonly wishes: RequestDirectives;
-  /** What is stored and can not be served as it is. */
-  readonly held: StoredResponse | null;
+  readonly reason: ForwardReason;
+  readonly directives: RequestDirectives;
+  /** A stored response that cannot be served as it is. */
+  readonly existing: StoredResponse | null;
 }
 
-export interface MissHandler<E> {
-  fetch(context: E, miss: Miss): Result | Promise<Result>;
-  /** Fetches anew for nobody in particular; at most once at a time, and not again at once after it was in vain. */
-  refresh(context: E, miss: Miss): void;
-  /** It could not be fetched a moment ago. */
-  isFailing(key: string): boolean;
-}
+/**
+ * The end of one step of a coalesced fetch: the result for this caller, or how it goes on.
+ *
+ * - `retry`: the step brought no response. The caller joins another fetch, or starts one.
+ * - `alone`: the response cannot be shared, or takes too long. The caller fetches for itself.
+ */
+type Step = Result | 'retry' | 'alone';
 
-/** With something stale at hand, nobody waits longer than this for a slot. */
-const IMPATIENCE_MS = 1_000;
-/** How long a refresh is not tried again after upstream failed, or there was no slot for it. */
-const FAILING_MS = 10_000;
-/** Flights that came to nothing, until a request goes by itself. */
-const MOST_FLIGHTS = 3;
+/** A request with a stale response to fall back on waits no longer than this for a slot. */
+const MAX_WAIT_WITH_FALLBACK_MS = 1_000;
+/** Pause between background refreshes after the upstream failed, or no slot was free. */
+const FAILING_TTL_MS = 10_000;
+/** After this many steps without a response, a request is sent alone. */
+const MAX_FETCHES = 3;
 
-type Lower<E> = E & WithFetchPlan & WithWaitTerms;
+type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 
-export function createMissHandler<E extends CacheableContext>(
-  options: CacheOptions,
-  serve: CachedResponses,
-  next: Handler<Lower<E>>,
-): MissHandler<E> {
-  const { clock, coalescing: flights, notShareable: lone, failing, invalidations: drops } = options;
+/** Fetches responses that are not stored: one request to the upstream for all callers that miss the same key. */
+export class MissHandler<E extends CacheableContext> {
+  readonly #options: CacheOptions;
+  readonly #clock: Clock;
+  readonly #coalescing: Coalescing;
+  readonly #responses: CachedResponses;
+  readonly #next: Handler<Fetchable<E>>;
 
-  /** Goes upstream for this caller; the answer may be stored, and others may be waiting for it. */
-  const send = (context: E, miss: Miss, fetch: FetchPlan, more: Partial<Lower<E>>, terms: WaitTerms) => {
-    const { rawHeaders } = context;
-    const forAll = fetch.shared || fetch.existing !== null || (miss.rule !== null && fetch.storeAs !== null);
-    return next({
-      ...context,
-      // Whoever asks for the headers alone may have them from what all others will be given.
-      method: fetch.storeAs === null ? context.method : 'GET',
-      rawHeaders: forAll ? withValidators(rawHeaders, fetch.existing) : rawHeaders,
-      ...more,
-      fetch,
-      waitTerms: terms,
-    });
-  };
+  constructor(options: CacheOptions, responses: CachedResponses, next: Handler<Fetchable<E>>) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#coalescing = options.coalescing;
+    this.#responses = responses;
+    this.#next = next;
+  }
 
-  const finish = (context: E, miss: Miss, fetch: FetchPlan, outcome: Result): Result => {
-    const stale = fallback(context, miss, outcome);
-    if (stale !== null) return stale;
-    if (outcome.kind === 'rejection') return outcome;
-    const { entry } = fetch;
-    if (entry === null) return withCacheStatus(outcome, miss.why, fetch.stored);
-    if (fetch.revalidated) return serve.forwarded(context, entry, miss.why, fetch.stored, 304);
-    if (isNotModified(context.headers, entry)) return serve.forwarded(context, entry, miss.why, fetch.stored, null);
-    const headers = entry.generatedEtag === null ? outcome.headers : [...outcome.headers, 'ETag', entry.generatedEtag];
-    return withCacheStatus(respond(outcome.status, headers, outcome.body), miss.why, fetch.stored);
-  };
+  async fetch(context: E, miss: Miss): Promise<Result> {
+    const fresher = await this.#findFresher(context, miss);
+    if (fresher !== null && this.#isFresh(fresher, miss)) return this.#responses.hit(context, fresher);
+    const { directives, rule, reason, existing, primaryKey, fetchKey } = miss;
+    // Without a rule, only the response shows whether it may be stored, so a HEAD stays a HEAD.
+    const mayStore = !directives.noStore && (context.method !== 'HEAD' || rule !== null);
+    const target = mayStore ? { primaryKey, fetchKey, rule } : null;
+    const hasFallback = reason === 'stale' && existing !== null && existing.stale.staleIfThrottledMs > 0;
+    const terms = { ...DEFAULT_WAIT_TERMS, ...(hasFallback && { maxWaitMs: MAX_WAIT_WITH_FALLBACK_MS }) };
+    const { headers } = context;
+    const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
+    const ownRequest = reason === 'request' || (conditional && rule === null && existing === null);
+    return target === null || ownRequest || this.#options.notShareable.has(fetchKey)
+      ? this.#fetchAlone(context, miss, target, terms)
+      : this.#fetchCoalesced(context, miss, target, terms);
+  }
 
-  /** What is held, in place of a failure that its windows cover. */
-  const fallback = (context: E, miss: Miss, outcome: Result): ProxyResponse | null => {
-    const covers = fallbackWindowFor(outcome);
-    if (covers === null) return null;
-    if (covers === 'staleIfErrorMs') failing.add(miss.key, FAILING_MS);
-    const { held } = miss;
-    if (held === null || miss.why !== 'stale' || !acceptsStale(miss.wishes)) return null;
-    const staleMs = ageOf(held, clock.monotonic()) - held.freshForMs;
-    if (staleMs >= held.stale[covers] || !isStillValid(options, context, held)) return null;
-    if (outcome.kind === 'response' && outcome.body instanceof Readable) outcome.body.destroy();
-    return serve.stale(context, held, STALE_REASONS[covers]);
-  };
+  /** Starts no refresh while another fetch for the key is under way, or shortly after one failed. */
+  refreshInBackground(context: E, miss: Miss): void {
+    const { fetchKey, rule, primaryKey } = miss;
+    const { failing } = this.#options;
+    if (this.#coalescing.isBusy(fetchKey) || failing.has(fetchKey)) return;
+    const { route, tenant } = context.record;
+    const trace = context.trace?.start('refresh') ?? null;
+    const record = { ...newAccessRecord(), route, tenant };
+    const detached = { ...context, trace, record, disconnect: NEVER_DISCONNECTS };
+    const terms: WaitTerms = { ...DEFAULT_WAIT_TERMS, maxWaitMs: 0, background: true };
+    const refresh = async (): Promise<void> => {
+      const leader = this.#coalescing.lead(fetchKey, '', NEVER_DISCONNECTS);
+      const plan = fetchPlan({ primaryKey, fetchKey, rule }, { shared: true, existing: miss.existing });
+      try {
+        if ((await this.#findFresher(detached, miss)) !== null) return;
+        const result = await this.#send(detached, miss, plan, terms);
+        if (result.kind === 'response' && result.body instanceof Readable)
+          await drain(result.body, this.#options.maxEntryBytes);
+        if (!plan.superseded && fallbackWindowFor(result) !== null) failing.add(fetchKey, FAILING_TTL_MS);
+      } finally {
+        leader.end();
+        trace?.end();
+      }
+    };
+    this.#options.background(refresh());
+  }
 
-  const alone = async (context: E, miss: Miss, into: StoreTarget | null, terms: WaitTerms): Promise<Result> => {
-    const fetch = fetchPlan(into, false, into === null ? null : miss.held);
-    return finish(context, miss, fetch, await send(context, miss, fetch, {}, terms));
-  };
+  async #fetchAlone(context: E, miss: Miss, target: StoreTarget | null, terms: WaitTerms): Promise<Result> {
+    const plan = fetchPlan(target, { shared: false, existing: target === null ? null : miss.existing });
+    return this.#finish(context, miss, plan, await this.#send(context, miss, plan, terms));
+  }
 
-  /** Waits for a flight; null: it has to be asked for again. */
-  const join = async (context: E, miss: Miss, flight: InFlightFetch): Promise<Result | null | 'alone'> => {
-    const { timeoutMs: longestMs } = context.route.upstream;
-    const leave = flight.callers.join(context.disconnect);
-    const span = context.trace?.start('join', {}, flight.trace);
-    const landing = await waitFor(flight.result, { clock, disconnect: context.disconnect, longestMs });
+  async #fetchCoalesced(context: E, miss: Miss, target: StoreTarget, initialTerms: WaitTerms): Promise<Result> {
+    let terms = initialTerms;
+    for (let fetches = 0; fetches < MAX_FETCHES; ) {
+      let step: Step;
+      const inFlight = this.#joinableFetch(context, miss);
+      if (inFlight !== null) {
+        fetches += 1;
+        step = await this.#joinInFlightFetch(context, miss, inFlight);
+      } else {
+        const startedAt = this.#clock.monotonic();
+        const leader = this.#coalescing.leaderOf(miss.fetchKey, context.record.tenant);
+        if (leader !== undefined) {
+          step = await this.#waitForLeader(context, miss, leader);
+        } else {
+          fetches += 1;
+          step = await this.#fetchAsLeader(context, miss, target, terms);
+        }
+        terms = { ...terms, waitedMs: terms.waitedMs + this.#clock.monotonic() - startedAt };
+      }
+      if (step === 'alone') break;
+      if (step !== 'retry') return step;
+    }
+    return this.#fetchAlone(context, miss, target, terms);
+  }
+
+  /** A fetch that was sent before a write must not serve a request that came after it. */
+  #joinableFetch(context: E, { fetchKey, rule }: Miss): InFlightFetch | null {
+    const inFlight = this.#coalescing.current(fetchKey);
+    if (inFlight === undefined) return null;
+    const target = { segments: context.segments, tags: rule?.tags ?? [] };
+    const { account } = context.route.upstream;
+    if (this.#options.invalidations.isValidSince(account, target, inFlight.since)) return inFlight;
+    this.#coalescing.detach(fetchKey, inFlight);
+    return null;
+  }
+
+  async #joinInFlightFetch(context: E, miss: Miss, inFlight: InFlightFetch): Promise<Step> {
+    const leave = inFlight.callers.join(context.disconnect);
+    const span = context.trace?.start('join', {}, inFlight.trace);
+    const result = await this.#waitFor(context, inFlight.result);
     span?.end();
     leave();
-    if (landing === 'left') return reject('client_closed', { internal: 'caller left while another fetched the same' });
-    if (landing === 'late') return 'alone';
-    return boarded(context, miss, landing);
-  };
+    if (result === 'disconnected')
+      return reject('client_closed', { internal: 'waited for the fetch of another caller' });
+    return result === 'timeout' ? 'alone' : this.#useFetchResult(context, miss, result);
+  }
 
-  const boarded = async (context: E, miss: Miss, landing: FetchResult): Promise<Result | null | 'alone'> => {
-    switch (landing.kind) {
+  async #useFetchResult(context: E, miss: Miss, result: FetchResult): Promise<Step> {
+    switch (result.kind) {
       case 'stored': {
-        const own =
-          landing.fields.length === 0 ? landing.key : variantKey(miss.primary, landing.fields, context.headers);
-        const mine = own === landing.key && isStillValid(options, context, landing.entry);
-        return mine ? serve.collapsed(context, landing.entry, miss.why) : 'alone';
+        const { fields, entry } = result;
+        const ownKey = fields.length === 0 ? result.key : variantKey(miss.primaryKey, fields, context.headers);
+        const usable = ownKey === result.key && isStillValid(this.#options, context, entry);
+        return usable ? this.#responses.collapsed(context, entry, miss.reason) : 'alone';
       }
       case 'again':
-        return storedMeanwhile(context, miss);
+        return this.#serveStored(context, miss);
       case 'failed':
-        return fallback(context, miss, reject('upstream_unreachable')) ?? 'alone';
+        return this.#staleFallback(context, miss, reject('upstream_unreachable')) ?? 'alone';
       case 'alone':
         return 'alone';
     }
-  };
+  }
 
-  const storedMeanwhile = async (context: E, miss: Miss): Promise<Result | null> => {
-    const { entry } = await findStored(options, context, miss.primary);
-    const ageMs = entry === null ? 0 : ageOf(entry, clock.monotonic());
-    const fresh = entry !== null && evaluate(ageMs, entry.freshForMs, miss.wishes) === 'fresh';
-    return fresh ? serve.collapsed(context, entry, miss.why) : null;
-  };
+  /** Waits for the request of the same tenant that asks for a slot. */
+  async #waitForLeader(context: E, miss: Miss, leader: TenantLeader): Promise<Step> {
+    const ended = await traced(context.trace, 'wait', this.#waitFor(context, leader.finished));
+    if (ended === 'disconnected') return reject('client_closed', { internal: 'waited for the slot of another caller' });
+    if (ended === 'timeout') return 'alone';
+    return leader.fetchStarted ? this.#afterOtherFetch(context, miss) : 'retry';
+  }
 
-  /** Takes this tenant's turn to ask for a slot; null: another flight has departed meanwhile. */
-  const ask = async (context: E, miss: Miss, into: StoreTarget | null, terms: WaitTerms): Promise<Result | null> => {
-    const turn: TenantLeader = flights.lead(miss.key, context.record.tenant, context.disconnect);
-    const fetch = fetchPlan(into, true, miss.held);
+  /** Asks for a slot, and fetches unless another fetch for the key was sent meanwhile. */
+  async #fetchAsLeader(context: E, miss: Miss, target: StoreTarget, terms: WaitTerms): Promise<Step> {
+    const leader = this.#coalescing.lead(miss.fetchKey, context.record.tenant, context.disconnect);
+    const plan = fetchPlan(target, { shared: true, existing: miss.existing });
     try {
-      const outcome = await send(context, miss, fetch, { disconnect: turn.disconnect } as Partial<Lower<E>>, terms);
-      const gaveWay =
-        fetch.superseded || (turn.superseded && outcome.kind === 'rejection' && !context.disconnect.happened);
-      return gaveWay ? null : finish(context, miss, fetch, outcome);
+      const result = await this.#send(context, miss, plan, terms, leader.disconnect);
+      const gaveWay = leader.superseded && result.kind === 'rejection' && !context.disconnect.happened;
+      if (!plan.superseded && !gaveWay) return this.#finish(context, miss, plan, result);
     } finally {
-      turn.end();
+      leader.end();
     }
-  };
+    return this.#afterOtherFetch(context, miss);
+  }
 
-  /** One request for all who ask; each waits for a slot only behind others of its own tenant. */
-  const together = async (context: E, miss: Miss, into: StoreTarget | null, usual: WaitTerms): Promise<Result> => {
-    let terms = usual;
-    const since = (start: MonotonicMs): WaitTerms => ({
-      ...terms,
-      waitedMs: terms.waitedMs + clock.monotonic() - start,
+  /** The other fetch may have ended by now: then its response is in the store. */
+  async #afterOtherFetch(context: E, miss: Miss): Promise<Step> {
+    return this.#joinableFetch(context, miss) === null ? this.#serveStored(context, miss) : 'retry';
+  }
+
+  async #serveStored(context: E, miss: Miss): Promise<Step> {
+    const { entry } = await findStored(this.#options, context, miss.primaryKey);
+    if (entry === null || !this.#isFresh(entry, miss)) return 'retry';
+    return this.#responses.collapsed(context, entry, miss.reason);
+  }
+
+  /** Sends the request; the response may be stored, and others may wait for it. */
+  async #send(
+    context: E,
+    miss: Miss,
+    plan: FetchPlan,
+    terms: WaitTerms,
+    disconnect: ClientDisconnect = context.disconnect,
+  ): Promise<Result> {
+    const { method, rawHeaders } = context;
+    const forOthers = plan.shared || plan.existing !== null || (miss.rule !== null && plan.storeAs !== null);
+    return this.#next({
+      ...context,
+      // A HEAD is served from the response to a GET, which other callers can use too.
+      method: plan.storeAs === null ? method : 'GET',
+      rawHeaders: forOthers ? withValidators(rawHeaders, plan.existing) : rawHeaders,
+      disconnect,
+      fetch: plan,
+      waitTerms: terms,
     });
-    for (let round = 0; round < MOST_FLIGHTS; ) {
-      const flight = joinable(context, miss);
-      if (flight !== null) {
-        const joined = await join(context, miss, flight);
-        if (joined === 'alone') break;
-        if (joined !== null) return joined;
-        round += 1;
-        continue;
-      }
-      const ahead = flights.leaderOf(miss.key, context.record.tenant);
-      let departed = true;
-      if (ahead !== undefined) {
-        const { timeoutMs: longestMs } = context.route.upstream;
-        const start = clock.monotonic();
-        const behind = waitFor(ahead.finished, { clock, disconnect: context.disconnect, longestMs });
-        const over = await traced(context.trace, 'wait', behind);
-        terms = since(start);
-        departed = ahead.fetchStarted;
-        if (over === 'left')
-          return reject('client_closed', { internal: 'caller left while another asked for the same' });
-        if (over === 'late') break;
-      } else {
-        const start = clock.monotonic();
-        const outcome = await ask(context, miss, into, terms);
-        if (outcome !== null) return outcome;
-        round += 1;
-        terms = since(start);
-      }
-      // It may have landed by now.
-      const landed = departed && joinable(context, miss) === null;
-      const stored = landed ? await storedMeanwhile(context, miss) : null;
-      if (stored !== null) return stored;
+  }
+
+  #finish(context: E, miss: Miss, plan: FetchPlan, result: Result): Result {
+    const stale = this.#staleFallback(context, miss, result);
+    if (stale !== null) return stale;
+    if (result.kind === 'rejection') return result;
+    const { entry, stored, revalidated } = plan;
+    const { reason } = miss;
+    if (entry === null) return withCacheStatus(result, reason, stored);
+    if (revalidated || isNotModified(context.headers, entry)) {
+      const upstreamStatus = revalidated ? 304 : null;
+      return this.#responses.forwarded(context, entry, { reason, stored, upstreamStatus });
     }
-    return alone(context, miss, into, terms);
-  };
+    const headers = entry.generatedEtag === null ? result.headers : [...result.headers, 'ETag', entry.generatedEtag];
+    return withCacheStatus(respond(result.status, headers, result.body), reason, stored);
+  }
 
-  /** Whoever comes after a write must not be given what was asked for before it. */
-  const joinable = (context: E, { key, rule }: Miss): InFlightFetch | null => {
-    const flight = flights.current(key);
-    if (flight === undefined) return null;
-    const target = { segments: context.segments, tags: rule?.tags ?? [] };
-    if (drops.isValidSince(context.route.upstream.account, target, flight.since)) return flight;
-    flights.detach(key, flight);
-    return null;
-  };
+  /** The stale response that replaces a failure within its windows. */
+  #staleFallback(context: E, miss: Miss, result: Result): ProxyResponse | null {
+    const window = fallbackWindowFor(result);
+    if (window === null) return null;
+    if (window === 'staleIfErrorMs') this.#options.failing.add(miss.fetchKey, FAILING_TTL_MS);
+    const { existing, reason, directives } = miss;
+    if (existing === null || reason !== 'stale' || !acceptsStale(directives)) return null;
+    const staleMs = ageOf(existing, this.#clock.monotonic()) - existing.freshForMs;
+    if (staleMs >= existing.stale[window] || !isStillValid(this.#options, context, existing)) return null;
+    if (result.kind === 'response' && result.body instanceof Readable) result.body.destroy();
+    return this.#responses.stale(context, existing, STALE_REASONS[window]);
+  }
 
-  const fetch = (context: E, miss: Miss): Result | Promise<Result> => {
-    const { wishes, rule, why } = miss;
-    const { headers, method } = context;
-    // Without a rule nobody knows whether the answer may be stored: a HEAD stays what it is.
-    const into =
-      wishes.noStore || (method === 'HEAD' && rule === null) ? null : { key: miss.primary, fetchKey: miss.key, rule };
-    const throttled = miss.held !== null && why === 'stale' && miss.held.stale.staleIfThrottledMs > 0;
-    const terms = throttled ? { ...DEFAULT_WAIT_TERMS, maxWaitMs: IMPATIENCE_MS } : DEFAULT_WAIT_TERMS;
-    const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
-    const own = why === 'request' || (conditional && rule === null && miss.held === null);
-    return into === null || own || lone.has(miss.key)
-      ? alone(context, miss, into, terms)
-      : together(context, miss, into, terms);
-  };
+  /** A response that another replica has stored since the existing one became stale. */
+  async #findFresher(context: E, { reason, existing, fetchKey }: Miss): Promise<StoredResponse | null> {
+    if (existing === null || reason !== 'stale') return null;
+    return findFresher(this.#options, context, fetchKey, existing);
+  }
 
-  /** Another replica may have fetched it anew since; null: nobody has. */
-  const fetchedElsewhere = async (context: E, miss: Miss): Promise<StoredResponse | null> =>
-    miss.held === null || miss.why !== 'stale' ? null : findFresher(options, context, miss.key, miss.held);
+  #isFresh(entry: StoredResponse, { directives }: Miss): boolean {
+    return evaluate(ageOf(entry, this.#clock.monotonic()), entry.freshForMs, directives) === 'fresh';
+  }
 
-  return {
-    isFailing: (key) => failing.has(key),
-
-    fetch(context, miss) {
-      if (miss.held === null) return fetch(context, miss);
-      return fetchedElsewhere(context, miss).then((entry) => {
-        const usable =
-          entry !== null && evaluate(ageOf(entry, clock.monotonic()), entry.freshForMs, miss.wishes) === 'fresh';
-        return usable ? serve.hit(context, entry) : fetch(context, miss);
-      });
-    },
-
-    refresh(context, miss) {
-      const { key, rule, primary } = miss;
-      if (flights.isBusy(key) || failing.has(key)) return;
-      const { route, tenant } = context.record;
-      const trace = context.trace?.start('refresh') ?? null;
-      const asked = {
-        ...context,
-        trace,
-        disconnect: NEVER_DISCONNECTS,
-        record: { ...newAccessRecord(), route, tenant },
-      };
-      const terms: WaitTerms = { ...DEFAULT_WAIT_TERMS, maxWaitMs: 0, background: true };
-      const into = { key: primary, fetchKey: key, rule };
-      const work = async (): Promise<void> => {
-        const turn = flights.lead(key, '', NEVER_DISCONNECTS);
-        const fetch = fetchPlan(into, true, miss.held);
-        try {
-          if ((await fetchedElsewhere(asked, miss)) !== null) return;
-          const outcome = await send(asked, miss, fetch, {}, terms);
-          if (outcome.kind === 'response' && outcome.body instanceof Readable)
-            await drained(outcome.body, options.maxEntryBytes);
-          if (!fetch.superseded && fallbackWindowFor(outcome) !== null) failing.add(key, FAILING_MS);
-        } finally {
-          turn.end();
-          trace?.end();
-        }
-      };
-      options.background(work());
-    },
-  };
+  #waitFor<T>(context: E, promise: Promise<T>): Promise<T | 'disconnected' | 'timeout'> {
+    const { disconnect, route } = context;
+    return waitFor(promise, { clock: this.#clock, disconnect, timeoutMs: route.upstream.timeoutMs });
+  }
 }
 
-/** Reads a body that nobody waits for to its end, or as far as anything is stored. */
-function drained(body: Readable, limitBytes: number): Promise<void> {
+/** Reads a body without a caller to its end, or until it is too large to be stored. */
+function drain(body: Readable, limitBytes: number): Promise<void> {
   return new Promise((resolve) => {
     let bytes = 0;
     body.on('data', (chunk: Buffer) => {

@@ -2,94 +2,108 @@ import type { Clock } from '../clock.ts';
 import type { RequestContext } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Pattern } from '../routing/pattern.ts';
-import type { ExpiringSet } from './brief.ts';
-import type { Coalescing, FetchResultKind } from './coalescing.ts';
+import type { Coalescing, ExpiringSet, FetchResultKind } from './coalescing.ts';
 import type { InvalidationLog } from './invalidation-log.ts';
 import type { Keyed } from './key.ts';
-import type { CacheRule } from './rules.ts';
-import type { CacheStore, StoredResponse } from './store.ts';
+import type { CacheStore, StaleWindows, StoredResponse } from './store.ts';
 
-/** What routing has added to an request that the cache can work with. */
+/** A request with everything that the cache needs to know of its route. */
 export interface CacheableContext extends RequestContext, Keyed {
-  /** Of the path, decoded: what rules are compared with. */
+  /** Decoded segments of the path, which rules are matched against. */
   readonly segments: readonly string[];
 }
 
-/** What lasts as long as the store, also over a reload. */
+/** State of the cache, which outlives a reload. */
 export interface CacheState {
   readonly store: CacheStore;
   readonly invalidations: InvalidationLog;
   readonly coalescing: Coalescing;
-  /** Flights of all replicas; null where there are no others. */
+  /** Coalescing with other replicas; null where there are none. */
   readonly replicas: ReplicaCoalescing | null;
-  /** Keys whose answers were of use to nobody else a moment ago: nobody waits for another's. */
+  /** Keys whose latest response could not be shared: requests for them do not wait for each other. */
   readonly notShareable: ExpiringSet;
-  /** Keys that upstream, or the quota, failed to answer a moment ago: not to be tried again for nobody's sake. */
+  /** Keys that the upstream or the quota refused a moment ago: no background refresh until they expire. */
   readonly failing: ExpiringSet;
 }
 
 export interface CacheOptions extends CacheState {
-  /** Short, another one for other rules or other hosts: part of every key. */
+  /** Short; differs with the rules and the origins. Part of every key. */
   readonly namespace: string;
   /** First match wins. */
   readonly rules: readonly CacheRule[];
-  /** What a write drops besides the collection it wrote to; path patterns such as `/api/v1/flows/**`. */
+  /** Paths that a write invalidates besides its own collection. */
   readonly invalidate?: readonly InvalidationRule[];
-  /** Bodies above this are passed on and not stored. */
+  /** Larger bodies are passed on and not stored. */
   readonly maxEntryBytes: number;
-  /** While writes through other replicas are unheard of, an answer is served this long. */
+  /** How long a response may be served while the writes of other replicas are unknown. */
   readonly maxDisconnectedAgeMs: number;
-  /** How long after a request was given up it may still be carried out. */
+  /** How long after its failure the upstream may still carry a request out. */
   readonly lateArrivalMs: number;
   readonly clock: Clock;
   readonly meter: Meter;
-  /** Is told of work that no caller waits for. */
+  /** Receives work that no caller waits for. */
   readonly background: (work: Promise<unknown>) => void;
 }
 
+export type CacheRule =
+  | { readonly match: Pattern; readonly store: false }
+  | ({
+      readonly match: Pattern;
+      readonly store: true;
+      readonly ttlMs: number;
+      /** Request fields that select the response, besides those in its Vary. Lower case. */
+      readonly vary: readonly string[];
+      /** An operator can purge by these. */
+      readonly tags: readonly string[];
+    } & StaleWindows);
+
 export interface InvalidationRule {
   readonly after: Pattern;
+  /** Path patterns such as `/api/v1/flows/**`. */
   readonly drop: readonly string[];
 }
 
-/** The flights of other replicas. */
 export interface ReplicaCoalescing {
-  announce(key: string, since: number, landed: Promise<FetchResultKind>): Promise<Announced>;
+  /**
+   * Announces a fetch of this replica to the others.
+   *
+   * @param since the latest write of the account: a fetch from before that write does not count
+   * @param result ends the announcement
+   */
+  announce(key: string, since: number, result: Promise<FetchResultKind>): Promise<Announced>;
 }
 
 export type Announced =
-  /**
-   * None is under way that departed after the same writes as this one; this one is known to all from now on, until `landed`.
-   * `stored`: an answer is there, perhaps of one that has landed a moment ago.
-   */
+  /** The others wait for this replica's fetch. `stored`: a response is in the store, perhaps since a moment ago. */
   | { readonly kind: 'ours'; readonly stored: boolean }
-  /** `landed` tells how that one ends, in bounded time. */
+  /** Another replica fetches; `landed` resolves with its result, in bounded time. */
   | { readonly kind: 'theirs'; readonly landed: Promise<FetchResultKind> };
 
-/** Where an answer goes. */
+/** Where a response is stored. */
 export interface StoreTarget {
-  /** The primary key. */
-  readonly key: string;
-  /** What others who want the same are known by: the variant's key, where it is known that answers vary. */
+  readonly primaryKey: string;
+  /** Requests with the same one are coalesced: the key of the variant, where responses are known to vary. */
   readonly fetchKey: string;
   readonly rule: CacheRule | null;
 }
 
-/** How a request that the cache could not answer is to be fetched, and what became of it. */
+/** How the lower half of the cache fetches a response, and its result for the upper half. */
 export interface FetchPlan {
-  /** Null: the answer is not to be stored. */
+  /** Null: the response is not stored. */
   readonly storeAs: StoreTarget | null;
-  /** Others may wait for this one, and it for others. */
+  /** The fetch is coalesced with others. */
   readonly shared: boolean;
-  /** What is held of it and can be validated. */
+  /** A stored response that can be validated. */
   readonly existing: StoredResponse | null;
-  /** Written by the stage that sends, from here on. Somebody else's flight has departed first: nothing was sent. */
+
+  // The lower half writes these:
+  /** Another fetch for the same key was sent first, so this one was not. */
   superseded: boolean;
-  /** The answer is stored, or will be if all goes well. */
+  /** The response is stored, or will be when its body has arrived. */
   stored: boolean;
-  /** The answer as it is stored, where the whole of it is there. */
+  /** The stored response, once its body is complete. */
   entry: StoredResponse | null;
-  /** Upstream said 304: `entry` is what was held, freshened. */
+  /** The upstream responded with 304: `entry` is the existing response with new headers. */
   revalidated: boolean;
 }
 
@@ -97,6 +111,14 @@ export interface WithFetchPlan {
   readonly fetch: FetchPlan;
 }
 
-export function fetchPlan(into: FetchPlan['storeAs'], shared = false, held: StoredResponse | null = null): FetchPlan {
-  return { storeAs: into, shared, existing: held, superseded: false, stored: false, entry: null, revalidated: false };
+export function fetchPlan(
+  storeAs: StoreTarget | null,
+  { shared, existing }: { readonly shared: boolean; readonly existing: StoredResponse | null },
+): FetchPlan {
+  return { storeAs, shared, existing, superseded: false, stored: false, entry: null, revalidated: false };
+}
+
+/** For a request that the cache neither serves nor stores. */
+export function uncachedFetchPlan(): FetchPlan {
+  return fetchPlan(null, { shared: false, existing: null });
 }

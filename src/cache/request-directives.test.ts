@@ -1,39 +1,41 @@
 import { describe, expect, test } from 'vitest';
 import { acceptsStale, bypassesCache, evaluate, isRangeRequest, readRequestDirectives } from './request-directives.ts';
 
-describe('what a request asks', () => {
+describe('the directives of a request', () => {
   test.each([
-    ['a malformed max-age wants it new', { 'cache-control': 'max-age=soon' }, 'request'],
+    ['a malformed max-age asks for a new response', { 'cache-control': 'max-age=soon' }, 'request'],
     ['a malformed min-fresh is never met', { 'cache-control': 'min-fresh=soon' }, 'request'],
-    ['max-stale gets nothing stale', { 'cache-control': 'max-stale=1000' }, 'fresh'],
-    ['Pragma counts not beside Cache-Control', { 'cache-control': 'max-age=100', pragma: 'no-cache' }, 'fresh'],
+    ['max-stale is ignored', { 'cache-control': 'max-stale=1000' }, 'fresh'],
+    ['Pragma is ignored beside Cache-Control', { 'cache-control': 'max-age=100', pragma: 'no-cache' }, 'fresh'],
     ['an unknown directive changes nothing', { 'cache-control': 'immutable, x=1' }, 'fresh'],
-  ])('%s', (_name, headers, usable) => {
-    expect(evaluate(5_000, 10_000, readRequestDirectives(headers as unknown as Record<string, string>))).toBe(usable);
+  ])('%s', (_name, headers, usability) => {
+    expect(evaluate(5_000, 10_000, readRequestDirectives(headers as unknown as Record<string, string>))).toBe(
+      usability,
+    );
   });
 
-  test('nothing a request says makes a stale answer usable', () => {
+  test('no directive makes a stale response usable', () => {
     for (const field of ['max-stale', 'max-stale=99', 'max-age=99', 'only-if-cached']) {
       expect(evaluate(10_000, 10_000, readRequestDirectives({ 'cache-control': field }))).toBe('stale');
     }
   });
 
-  test.each(['if-match', 'if-unmodified-since'])('%s is not for the cache to judge', (name) => {
+  test.each(['if-match', 'if-unmodified-since'])('%s is left to the origin', (name) => {
     expect(bypassesCache({ body: null, headers: { [name]: 'x' } })).toBe(true);
   });
 
-  test.each(['range', 'if-range'])('%s wants a part', (name) => {
+  test.each(['range', 'if-range'])('%s asks for a part', (name) => {
     expect(isRangeRequest({ [name]: 'x' })).toBe(true);
     expect(isRangeRequest({})).toBe(false);
   });
 
-  test.each(['no-cache', 'no-store', 'max-age=99', 'min-fresh=1'])('%s tolerates nothing stale', (field) => {
+  test.each(['no-cache', 'no-store', 'max-age=99', 'min-fresh=1'])('%s accepts no stale response', (field) => {
     expect(acceptsStale(readRequestDirectives({ 'cache-control': field }))).toBe(false);
     expect(acceptsStale(readRequestDirectives({ 'cache-control': 'only-if-cached' }))).toBe(true);
     expect(acceptsStale(readRequestDirectives({}))).toBe(true);
   });
 
-  test('a validator is answered in full, and a body of a GET keeps the cache out', () => {
+  test('a request with a validator uses the cache, a GET with a body does not', () => {
     expect(bypassesCache({ body: null, headers: { 'if-none-match': '"x"' } })).toBe(false);
     const body = { declaredBytes: 1, open: () => expect.unreachable() };
     expect(bypassesCache({ body, headers: {} })).toBe(true);

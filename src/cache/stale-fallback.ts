@@ -1,9 +1,9 @@
 import type { Result } from '../context.ts';
 import type { ProblemCode } from '../problem.ts';
-import type { StaleWindows } from './rules.ts';
-import type { StaleReason } from './status.ts';
+import type { StaleReason } from './cached-response.ts';
+import type { StaleWindows } from './store.ts';
 
-/** The windows that are for when upstream could not be asked, or did not answer the question. */
+/** The stale windows for a request that the upstream did not serve. */
 export type FallbackWindow = Exclude<keyof StaleWindows, 'staleWhileRevalidateMs'>;
 
 export const STALE_REASONS: Readonly<Record<FallbackWindow, StaleReason>> = {
@@ -11,13 +11,13 @@ export const STALE_REASONS: Readonly<Record<FallbackWindow, StaleReason>> = {
   staleIfThrottledMs: 'stale-if-throttled',
 };
 
-/** Which window covers an outcome that is no answer to the question; null: none does. */
-export function fallbackWindowFor(outcome: Result): FallbackWindow | null {
-  if (outcome.kind === 'response') return outcome.status >= 500 ? 'staleIfErrorMs' : null;
-  return COVERED[outcome.code] ?? null;
+/** The window in which a stale response may replace this result; null for a result that is passed on in any case. */
+export function fallbackWindowFor(result: Result): FallbackWindow | null {
+  if (result.kind === 'response') return result.status >= 500 ? 'staleIfErrorMs' : null;
+  return WINDOW_BY_CODE[result.code] ?? null;
 }
 
-const COVERED: Readonly<Partial<Record<ProblemCode, FallbackWindow>>> = {
+const WINDOW_BY_CODE: Readonly<Partial<Record<ProblemCode, FallbackWindow>>> = {
   upstream_unreachable: 'staleIfErrorMs',
   upstream_protocol: 'staleIfErrorMs',
   upstream_timeout: 'staleIfErrorMs',

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { fieldsOf, selectingFields, storedHeaders } from './stored-headers.ts';
 
-describe('the headers of a stored answer', () => {
+describe('the headers of a stored response', () => {
   test.each([
     'Set-Cookie',
     'set-cookie2',
@@ -24,7 +24,7 @@ describe('the headers of a stored answer', () => {
     expect(storedHeaders(list, fieldsOf(list))).toEqual(['Content-Type', 'application/json']);
   });
 
-  test('have nothing that Connection names, in whatever case', () => {
+  test('have no field that Connection names, in any case', () => {
     const list = ['X-Hop', 'h', 'Connection', 'close, x-HOP', 'X-Kept', 'k'];
     expect(storedHeaders(list, fieldsOf(list))).toEqual(['X-Kept', 'k']);
   });
@@ -35,7 +35,7 @@ describe('the headers of a stored answer', () => {
   });
 });
 
-describe('what parts the answers to one path', () => {
+describe('the fields that select a variant', () => {
   test.each<[string[], string[]]>([
     [
       ['Vary', 'Origin, accept-LANGUAGE', 'Vary', 'Origin'],
@@ -45,7 +45,7 @@ describe('what parts the answers to one path', () => {
     [[], []],
   ])('%j: %j', (headers, names) => expect(selectingFields(fieldsOf(headers))).toEqual(names));
 
-  test("never the callers' credentials: they would part tenants, and have no place in a key", () => {
+  test("never include the callers' credentials, which must not be part of a key", () => {
     expect(selectingFields(fieldsOf(['Vary', 'Authorization, Cookie, X-API-Key, Accept']))).toEqual([]);
   });
 });

@@ -15,12 +15,10 @@ export function fieldsOf(list: readonly string[]): Fields {
 }
 
 /**
- * What one answer carries for one request, and must never be repeated to another:
- * the connection's fields (RFC 9111 section 3.1), cookies and credentials, how much quota was left at the time, the
- * names of that request; and what is computed anew for each answer.
+ * Fields that belong to one response and must not reach another caller: those of the connection (RFC 9111 section 3.1), cookies and
+ * credentials, the quota left at that time, ids of the request; and those that each response computes anew.
  *
- * Set-Cookie is stripped and does not keep an answer from being stored: the gateway lets cookies pass in neither
- * direction, so no answer depends on one.
+ * Set-Cookie is removed and does not prevent storing: the gateway passes no cookies, so no response depends on one.
  */
 const NEVER_STORED: ReadonlySet<string> = new Set([
   'connection',
@@ -49,10 +47,10 @@ const NEVER_STORED: ReadonlySet<string> = new Set([
   'content-length',
 ]);
 
-/** RateLimit and RateLimit-Policy, X-RateLimit-Limit, X-Rate-Limit-Reset and whatever else upstreams make of it. */
+/** RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-Rate-Limit-Reset and their relatives. */
 const RATE_LIMIT = /^(?:x-)?rate-?limit/;
 
-/** The header list of a stored answer. Its length is set when it leaves: links in it may be rewritten on the way. */
+/** The headers of a stored response. The length is set when it is sent, because links in the body may be rewritten. */
 export function storedHeaders(list: readonly string[], fields: Fields): HeaderList {
   const hops = new Set((fields.get('connection') ?? '').split(',').map((name) => name.trim().toLowerCase()));
   const kept: HeaderList = [];
@@ -66,15 +64,15 @@ export function storedHeaders(list: readonly string[], fields: Fields): HeaderLi
 }
 
 /**
- * Request fields that Vary may name without parting the answers: the caller's own credentials and cookies are never
- * sent to the upstream, so no answer depends on them (and they have no place in a key); Accept is in every key.
+ * Request fields in Vary that select no variant. The caller's credentials and cookies are never sent to the upstream, so no response
+ * depends on them, and they must not be part of a key. Accept is in every key.
  */
 const WITHOUT_EFFECT: ReadonlySet<string> = new Set(['', 'accept', 'authorization', 'cookie', 'x-api-key']);
 
-/** The request fields that select this answer, lower case and sorted (RFC 9111 section 4.1). */
+/** The request fields that select this response, lower case and sorted (RFC 9111 section 4.1). */
 export function selectingFields(fields: Fields): string[] {
-  const named = (fields.get('vary') ?? '').split(',').map((name) => name.trim().toLowerCase());
-  // An encoded body for callers that cannot decode it: some servers compress and forget to say Vary.
-  if (fields.has('content-encoding')) named.push('accept-encoding');
-  return [...new Set(named)].filter((name) => !WITHOUT_EFFECT.has(name)).sort();
+  const names = (fields.get('vary') ?? '').split(',').map((name) => name.trim().toLowerCase());
+  // Some servers compress without a Vary: a caller that cannot decode the body must not get it.
+  if (fields.has('content-encoding')) names.push('accept-encoding');
+  return [...new Set(names)].filter((name) => !WITHOUT_EFFECT.has(name)).sort();
 }

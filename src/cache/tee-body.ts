@@ -2,20 +2,20 @@ import { Readable } from 'node:stream';
 
 export interface TeeOptions {
   readonly limitBytes: number;
-  /** Null where upstream does not say. */
+  /** Null where the upstream declares no length. */
   readonly declaredBytes: number | null;
   /**
-   * Called once: with a copy when the whole body has arrived, before its last byte is out, so that whoever has read it to the
-   * end finds it stored; or with null as soon as it is clear that there will be none: it broke, or grew above the limit.
+   * Called once. With a copy when the whole body has arrived, before its last byte goes out: a caller that has read the body
+   * finds it stored. With null as soon as there will be no copy, because the body broke off or is too large.
    */
   readonly onComplete: (body: Buffer | null) => void;
-  /** The reader has left before the end. True: the rest is wanted all the same. */
+  /** Called when the reader closes before the end. True: the rest is still needed for the copy. */
   readonly keepReading: () => boolean;
 }
 
 /**
- * Passes a body on as it comes, and reads it to its end whoever reads along: those who wait for the copy do not wait for a
- * slow reader, and do not lose it with one who leaves. Above the limit there is no copy, and the reader sets the pace.
+ * Passes a body on as it arrives, and copies it. The copy does not wait for a slow reader, and is completed when the reader
+ * closes early. Above the limit there is no copy, and the reader sets the pace.
  */
 export function teeBody(source: Readable, options: TeeOptions): TeeBody {
   return new TeeBody(source, options);
@@ -26,26 +26,26 @@ class TeeBody extends Readable {
   readonly #options: TeeOptions;
   #chunks: Buffer[] | null = [];
   #bytes = 0;
-  #told = false;
-  #gone = false;
+  #completed = false;
+  #readerClosed = false;
 
   constructor(source: Readable, options: TeeOptions) {
     super();
     this.#source = source;
     this.#options = options;
-    // It may break before anyone reads it, or after nobody does any more.
+    // An error may come before or after the reader listens, and must not end the process.
     this.on('error', () => {});
     source.on('data', (chunk: Buffer) => this.#take(chunk));
     source.on('end', () => this.#end());
     source.on('error', (error: Error) => this.#break(error));
     source.on('close', () => this.#break(new Error('the body broke off')));
-    // It broke before anybody listened, and says so only once. Later, as `whole` is not told before this is there.
+    // A destroyed source emits nothing more. Deferred, so that `onComplete` is not called before the caller has this object.
     if (source.destroyed) process.nextTick(() => this.#break(new Error('the body broke off')));
   }
 
-  /** Nobody wants the rest any more. */
+  /** The rest of the body is not needed any more. */
   abandon(): void {
-    this.#tell(null);
+    this.#complete(null);
     this.#source.destroy();
   }
 
@@ -54,8 +54,8 @@ class TeeBody extends Readable {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#gone = true;
-    if (!this.#told && this.#options.keepReading()) this.#source.resume();
+    this.#readerClosed = true;
+    if (!this.#completed && this.#options.keepReading()) this.#source.resume();
     else if (!this.#source.readableEnded) this.abandon();
     done(error);
   }
@@ -63,11 +63,11 @@ class TeeBody extends Readable {
   #take(chunk: Buffer): void {
     this.#bytes += chunk.length;
     const { limitBytes, declaredBytes } = this.#options;
-    if (this.#bytes > limitBytes) this.#tell(null);
+    if (this.#bytes > limitBytes) this.#complete(null);
     this.#chunks?.push(chunk);
-    if (this.#bytes === declaredBytes) this.#tellWhole();
-    if (this.#gone) {
-      if (this.#told) this.#source.destroy();
+    if (this.#bytes === declaredBytes) this.#completeWithCopy();
+    if (this.#readerClosed) {
+      if (this.#completed) this.#source.destroy();
       return;
     }
     const full = !this.push(chunk);
@@ -75,36 +75,34 @@ class TeeBody extends Readable {
   }
 
   #end(): void {
-    this.#tellWhole();
-    if (!this.#gone) this.push(null);
+    this.#completeWithCopy();
+    if (!this.#readerClosed) this.push(null);
   }
 
   #break(error: Error): void {
     if (this.#source.readableEnded) return;
-    this.#tell(null);
-    if (!this.#gone) this.destroy(error);
+    this.#complete(null);
+    if (!this.#readerClosed) this.destroy(error);
   }
 
-  #tellWhole(): void {
+  #completeWithCopy(): void {
     const { declaredBytes } = this.#options;
-    // A body cut short must not be served for a whole one, however it came about (RFC 9112 section 8).
-    const short = declaredBytes !== null && this.#bytes !== declaredBytes;
-    this.#tell(this.#chunks === null || short ? null : exactCopy(this.#chunks, this.#bytes));
+    // A truncated body must not be served as a complete one (RFC 9112 section 8).
+    const truncated = declaredBytes !== null && this.#bytes !== declaredBytes;
+    this.#complete(this.#chunks === null || truncated ? null : exactCopy(this.#chunks, this.#bytes));
   }
 
-  #tell(body: Buffer | null): void {
+  #complete(body: Buffer | null): void {
     this.#chunks = null;
-    if (this.#told) return;
-    this.#told = true;
+    if (this.#completed) return;
+    this.#completed = true;
     this.#options.onComplete(body);
   }
 }
 
-export type { TeeBody as Collected };
-
 /**
- * A buffer with memory of its own. A small one is otherwise a window into a pool or into the 64 KiB that a socket read
- * filled, and keeping it would keep all of that, which no count of bytes would show.
+ * A buffer with memory of its own. A small buffer may be a view of a pool, or of the 64 KiB of a socket read: storing the view
+ * would keep all of that memory, which no count of bytes would show.
  */
 export function exactCopy(chunks: readonly Buffer[], bytes: number): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes);

@@ -1,112 +1,113 @@
+import type { MonotonicMs } from '../clock.ts';
 import { traced } from '../ports.ts';
 import { variantKey } from './key.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
-import { ageOf, type CacheEntry, type StoredResponse } from './store.ts';
+import type { CacheEntry, StoredResponse } from './store.ts';
 import { type Fields, selectingFields } from './stored-headers.ts';
 
-/** What is stored for a request. */
+/** The variant that a request selects. */
 export interface Selection {
-  /** The primary key; or, where the answers are known to vary, that of the request's variant. */
+  /** The primary key; or the key of the variant, where responses are known to vary. */
   readonly key: string;
   readonly entry: StoredResponse | null;
 }
 
-/** The stored answer that the request selects and that no write has touched. Synchronous where the store is. */
-export function findStored(
-  options: CacheOptions,
-  context: CacheableContext,
-  key: string,
-): Selection | Promise<Selection> {
-  const found = options.store.get(key);
-  return found instanceof Promise
-    ? traced(context.trace, 'look up', found).then((entry) => select(options, context, key, entry))
-    : select(options, context, key, found);
+/** Age of a response now (RFC 9111 section 4.2.3). */
+export function ageOf(entry: StoredResponse, now: MonotonicMs): number {
+  return now - entry.receivedAt + entry.initialAgeMs;
 }
 
-function select(
+/** Finds the stored response that the request selects, unless a write has invalidated it. */
+export async function findStored(options: CacheOptions, context: CacheableContext, key: string): Promise<Selection> {
+  return select(options, context, key, await traced(context.trace, 'cache lookup', options.store.get(key)));
+}
+
+async function select(
   options: CacheOptions,
   context: CacheableContext,
   key: string,
   entry: CacheEntry | undefined,
-): Selection | Promise<Selection> {
+): Promise<Selection> {
   if (entry === undefined) return { key, entry: null };
   if (entry.kind === 'vary') return findStored(options, context, variantKey(key, entry.fields, context.headers));
-  if (isStillValid(options, context, entry)) return { key, entry: isInTouch(options, context, entry) ? entry : null };
+  if (isStillValid(options, context, entry)) {
+    return { key, entry: mayServe(options, context, entry) ? entry : null };
+  }
   options.store.delete(key);
-  return newer(options, context, key);
+  // The entry was invalidated here, but another replica may have stored a new one since.
+  const shared = await readShared(options, context, key);
+  const usable = shared?.kind === 'response' && isStillValid(options, context, shared);
+  return { key, entry: usable ? shared : null };
 }
 
-/** What another replica has stored of it since: what is here was dropped. */
-function newer(options: CacheOptions, context: CacheableContext, key: string): Selection | Promise<Selection> {
-  const beyond = options.store.getShared(key);
-  if (beyond === null) return { key, entry: null };
-  return traced(context.trace, 'look up', beyond).then((entry) => {
-    const usable = entry?.kind === 'response' && isStillValid(options, context, entry);
-    return { key, entry: usable ? entry : null };
-  });
+async function readShared(
+  { store }: CacheOptions,
+  { trace }: CacheableContext,
+  key: string,
+): Promise<CacheEntry | undefined> {
+  const shared = store.getShared(key);
+  return shared === null ? undefined : traced(trace, 'cache lookup', shared);
 }
 
-/** A fresher one than is held here, which another replica has stored; null if there is none. */
+/** A fresh response that another replica has stored since this one; null if there is none. */
 export async function findFresher(
   options: CacheOptions,
   context: CacheableContext,
   key: string,
-  held: StoredResponse,
+  existing: StoredResponse,
 ): Promise<StoredResponse | null> {
-  const beyond = options.store.getShared(key);
-  if (beyond === null) return null;
-  const found = await traced(context.trace, 'look up', beyond);
-  const { entry } = await select(options, context, key, found);
-  if (entry === null) return null;
-  const now = options.clock.monotonic();
-  return ageOf(entry, now) < entry.freshForMs && entry.receivedAt > held.receivedAt ? entry : null;
+  const { entry } = await select(options, context, key, await readShared(options, context, key));
+  if (entry === null || entry.receivedAt <= existing.receivedAt) return null;
+  return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
 }
 
-/** No write has changed what it tells of. */
+/** Whether no write has invalidated the entry. */
 export function isStillValid(
-  { invalidations: drops }: CacheOptions,
+  { invalidations }: CacheOptions,
   context: CacheableContext,
   entry: StoredResponse,
 ): boolean {
   const { account } = context.route.upstream;
-  const latest = drops.latestWrite(account);
+  const latest = invalidations.latestWrite(account);
   if (entry.validUpToWrite === latest) return true;
   const target = { segments: context.segments, tags: entry.tags };
-  if (!drops.isValidSince(account, target, entry.validUpToWrite)) return false;
+  if (!invalidations.isValidSince(account, target, entry.validUpToWrite)) return false;
   entry.validUpToWrite = latest;
   return true;
 }
 
-/** While writes through other replicas are unheard of, an answer is served for a short time only. */
-function isInTouch(
-  { invalidations: drops, clock, maxDisconnectedAgeMs: unheardMs }: CacheOptions,
+/** While the writes of other replicas are unknown, an entry may be served for a short time only. */
+function mayServe(
+  { invalidations, clock, maxDisconnectedAgeMs }: CacheOptions,
   context: CacheableContext,
   entry: StoredResponse,
 ): boolean {
-  const doubt = drops.disconnectedSince(context.route.upstream.account);
-  return doubt === null || clock.monotonic() - Math.max(doubt, entry.requestedAt) < unheardMs;
+  const disconnectedAt = invalidations.disconnectedSince(context.route.upstream.account);
+  if (disconnectedAt === null) return true;
+  return clock.monotonic() - Math.max(disconnectedAt, entry.requestedAt) < maxDisconnectedAgeMs;
 }
 
 /**
- * Under the primary key; or, if the answer varies, under that of its variant with a signpost at the primary key.
+ * Stores a response under its primary key; or, if it varies, under the key of its variant, with a record of the fields under
+ * the primary key.
  *
- * @returns the key, and the fields it varies by
+ * @returns the key, and the fields by which the response varies
  */
 export function storeResponse(
   options: CacheOptions,
   context: CacheableContext,
-  primary: string,
+  primaryKey: string,
   fields: Fields,
   entry: StoredResponse,
   keepMs: number,
 ): { readonly key: string; readonly fields: readonly string[] } {
   const selecting = selectingFields(fields);
   if (selecting.length === 0) {
-    options.store.set(primary, entry, keepMs);
-    return { key: primary, fields: selecting };
+    options.store.set(primaryKey, entry, keepMs);
+    return { key: primaryKey, fields: selecting };
   }
-  const key = variantKey(primary, selecting, context.headers);
-  options.store.set(primary, { kind: 'vary', fields: selecting }, keepMs);
+  const key = variantKey(primaryKey, selecting, context.headers);
+  options.store.set(primaryKey, { kind: 'vary', fields: selecting }, keepMs);
   options.store.set(key, entry, keepMs);
   return { key, fields: selecting };
 }

@@ -105,7 +105,7 @@ export function idempotency<E extends Replayable>(options: IdempotencyOptions): 
       owner: randomUUID(),
       leaseMs: 2 * timeoutMs + BESIDES_MS,
     };
-    const begun = await traced(context.trace, 'claim', store.begin(claim));
+    const begun = await traced(context.trace, 'idempotency begin', store.begin(claim));
     if (begun.kind === 'go') return first(context, claim, read.body, next);
     meter.idempotency(begun.kind === 'replay' ? 'replayed' : begun.kind);
     if (begun.kind === 'replay') meter.requestAvoided(context.tenant.id, 'replay');

@@ -99,10 +99,10 @@ const WORKS: Readonly<Record<SpanName, { name: string; kind: SpanKind; attribute
   credential: inside('wait for a credential'),
   send: { name: 'send', kind: SpanKind.CLIENT, attributes: {} },
   decide: redis('redis quota'),
-  'look up': redis('redis cache read'),
-  board: redis('redis cache flight'),
-  claim: redis('redis idempotency key'),
-  drop: redis('redis cache drop'),
+  'cache lookup': redis('redis cache read'),
+  'cache announce': redis('redis cache announce'),
+  'idempotency begin': redis('redis idempotency begin'),
+  invalidate: redis('redis cache invalidate'),
 };
 
 class OpenSpan implements Span {

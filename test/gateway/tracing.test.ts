@@ -287,7 +287,7 @@ describe('with Redis', () => {
     });
     const spans = await tracing.spansOf(read.id);
     const server = spans.find(isServer)!;
-    for (const name of ['redis cache read', 'redis quota', 'redis cache flight']) {
+    for (const name of ['redis cache read', 'redis quota', 'redis cache announce']) {
       const [span] = named(spans, name);
       expect(span, name).toMatchObject({
         kind: 'client',
@@ -296,7 +296,7 @@ describe('with Redis', () => {
       });
     }
     const names = tracing.receiver.of(write.id).map(({ name }) => name);
-    expect(names).toEqual(expect.arrayContaining(['redis idempotency key', 'redis quota', 'redis cache drop']));
+    expect(names).toEqual(expect.arrayContaining(['redis idempotency begin', 'redis quota', 'redis cache invalidate']));
     expect(JSON.stringify(tracing.receiver.spans())).not.toContain('fake-idempotency-key-1');
   });
 });

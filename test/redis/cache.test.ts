@@ -10,7 +10,7 @@ import { openListener } from '../../src/adapters/redis/listener.ts';
 import type { FetchResultKind } from '../../src/cache/coalescing.ts';
 import type { Invalidation } from '../../src/cache/invalidation-log.ts';
 import type { Announced } from '../../src/cache/options.ts';
-import { NEVER_STALE } from '../../src/cache/rules.ts';
+import { NEVER_STALE } from '../../src/cache/store.ts';
 import type { CacheEntry, StoredResponse } from '../../src/cache/store.ts';
 import { systemClock } from '../../src/clock.ts';
 import type { Meter } from '../../src/ports.ts';

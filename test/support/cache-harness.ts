@@ -1,11 +1,11 @@
 import { createMemoryCache } from '../../src/adapters/memory/cache.ts';
-import { ExpiringSet } from '../../src/cache/brief.ts';
-import { Coalescing, NEVER_DISCONNECTS } from '../../src/cache/coalescing.ts';
-import { cacheFill, type Sendable } from '../../src/cache/fill.ts';
+import { NEVER_DISCONNECTS } from '../../src/cache/caller-group.ts';
+import { Coalescing, ExpiringSet } from '../../src/cache/coalescing.ts';
+import { cacheFill, type FillContext } from '../../src/cache/fill.ts';
 import { createInvalidationLog } from '../../src/cache/invalidation-log.ts';
 import { cacheLookup } from '../../src/cache/lookup.ts';
-import type { CacheableContext, CacheOptions } from '../../src/cache/options.ts';
-import { type CacheRule, NEVER_STALE, type StaleWindows } from '../../src/cache/rules.ts';
+import type { CacheableContext, CacheOptions, CacheRule } from '../../src/cache/options.ts';
+import { NEVER_STALE, type StaleWindows } from '../../src/cache/store.ts';
 import {
   type ClientDisconnect,
   extend,
@@ -15,6 +15,8 @@ import {
   type Rejection,
   type RequestContext,
   type Result,
+  reject,
+  respond,
   type WaitTerms,
   type WithWaitTerms,
 } from '../../src/context.ts';
@@ -36,7 +38,7 @@ export function rule(
   return { match: parsed.pattern, store: true, ttlMs, ...NEVER_STALE, vary: [], tags: [], ...more };
 }
 
-export interface AskOptions {
+export interface TestRequest {
   readonly method?: string;
   readonly path?: string;
   readonly headers?: RequestContext['headers'];
@@ -45,22 +47,22 @@ export interface AskOptions {
   readonly disconnect?: ClientDisconnect;
 }
 
-/** What arrives at an upstream whose answers a test writes. */
-export type Upstream = (context: Sendable) => Result | Promise<Result>;
+/** An upstream whose responses a test writes. */
+export type Upstream = (context: FillContext) => Result | Promise<Result>;
 
-/** Who comes through the quota; a test may refuse, or wait. Default: everybody, at once. */
+/** Stands in for the quota: rejects a request, or lets it pass at once or later. */
 export type Gate = (context: CacheableContext, terms: WaitTerms) => Rejection | null | Promise<Rejection | null>;
 
-/** Both halves of the cache, with a quota between them and an upstream below, that a test stands in for. */
+/** Both halves of the cache, with a test's quota between them (default: every request passes) and its upstream below. */
 export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> & { readonly gate?: Gate } = {}) {
   const { gate = () => null, ...more } = options;
   const clock = new ManualClock();
-  const saved: string[] = [];
-  const known: Partial<Meter> = { requestAvoided: (tenant, by) => void saved.push(`${tenant} ${by}`) };
+  const avoided: string[] = [];
+  const known: Partial<Meter> = { requestAvoided: (tenant, by) => void avoided.push(`${tenant} ${by}`) };
   const meter = new Proxy(known, { get: (own, name: keyof Meter) => own[name] ?? (() => {}) }) as Meter;
   const memory = createMemoryCache({ maxBytes: 1_000_000, clock, meter });
   const background: Promise<unknown>[] = [];
-  const full: CacheOptions = {
+  const all: CacheOptions = {
     store: memory,
     invalidations: createInvalidationLog(),
     coalescing: new Coalescing(),
@@ -77,20 +79,20 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
     background: (work) => void background.push(work),
     ...more,
   };
-  const fetched: Sendable[] = [];
+  const fetches: FillContext[] = [];
   let refunded = 0;
-  const lower = cacheFill<Sendable>(full)(async (context) => {
-    fetched.push(context);
+  const fill = cacheFill<FillContext>(all)(async (context) => {
+    fetches.push(context);
     return upstream(context);
   });
-  const handler = cacheLookup<CacheableContext>(full)(async (context) => {
+  const lookup = cacheLookup<CacheableContext>(all)(async (context) => {
     const slot = { refund: () => void refunded++ };
-    const asked = gate(context, (context as CacheableContext & WithWaitTerms).waitTerms);
-    const refusal = asked instanceof Promise ? await asked : asked;
-    return refusal ?? lower(extend(context, { slot }));
+    const decision = gate(context, (context as CacheableContext & WithWaitTerms).waitTerms);
+    const rejection = decision instanceof Promise ? await decision : decision;
+    return rejection ?? fill(extend(context, { slot }));
   });
-  const ask = async (asked: AskOptions = {}) => {
-    const { method = 'GET', path = '/a', headers = {}, account = 'main', disconnect = NEVER_DISCONNECTS } = asked;
+  const request = async (given: TestRequest = {}): Promise<ProxyResponse> => {
+    const { method = 'GET', path = '/a', headers = {}, account = 'main', disconnect = NEVER_DISCONNECTS } = given;
     const context = {
       method,
       path,
@@ -101,28 +103,49 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
       segments: splitPath(path),
       body: null,
       disconnect,
-      record: { ...newAccessRecord(), tenant: asked.tenant ?? 'one' },
+      record: { ...newAccessRecord(), tenant: given.tenant ?? 'one' },
       trace: null,
       route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 } },
     } as unknown as CacheableContext;
-    return (await handler(context)) as ProxyResponse;
+    return (await lookup(context)) as ProxyResponse;
   };
-  const status = async (asked?: AskOptions) => headerOf((await ask(asked)).headers ?? [], 'cache-status');
   return {
     clock,
     memory,
-    drops: full.invalidations,
-    ask,
-    status,
-    /** How often upstream was asked. */
-    fetched: () => fetched.length,
-    requests: fetched,
+    invalidations: all.invalidations,
+    request,
+    /** The Cache-Status of the response. */
+    status: async (given?: TestRequest) => headerOf((await request(given)).headers ?? [], 'cache-status'),
+    /** The requests that reached the upstream. */
+    fetches,
     refunded: () => refunded,
-    saved,
-    /** Resolves when no work goes on in the background. */
-    rested: () => Promise.all(background),
+    /** A line for each request that needed no fetch: tenant and reason. */
+    avoided,
+    /** Resolves when the background refreshes so far have ended. */
+    settled: () => Promise.all(background),
   };
 }
 
-/** A caller who can leave. */
+export const ok =
+  (headers: string[] = [], body = 'body', status = 200) =>
+  () =>
+    respond(status, [...headers], Buffer.from(body));
+
+/** An upstream that responds when a test says so, to each request on its own. */
+export function pendingUpstream() {
+  const pending: { readonly context: FillContext; readonly respond: (result: Result) => void }[] = [];
+  const upstream = (context: FillContext) =>
+    new Promise<Result>((resolve) => {
+      context.disconnect.onDisconnect(() => resolve(reject('client_closed')));
+      pending.push({ context, respond: resolve });
+    });
+  return { upstream, pending };
+}
+
+/** Runs everything that is ready to run. */
+export const tick = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+export const statusOf = ({ headers }: ProxyResponse) => headerOf(headers ?? [], 'cache-status');
+
+/** A caller that can disconnect. */
 export const caller = (): Caller => new Caller();

@@ -1,6 +1,6 @@
 import { promisify } from 'node:util';
 import { crc32, gunzip, gzip } from 'node:zlib';
-import { NEVER_STALE, type StaleWindows } from '../../cache/rules.ts';
+import { NEVER_STALE, type StaleWindows } from '../../cache/store.ts';
 import type { SharedPosition } from './followed.ts';
 
 /**

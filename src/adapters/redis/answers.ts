@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { accountOf } from '../../cache/key.ts';
-import { NEVER_STALE } from '../../cache/rules.ts';
 import type { CacheEntry, StoredResponse } from '../../cache/store.ts';
+import { NEVER_STALE } from '../../cache/store.ts';
 import type { Clock, EpochMs, MonotonicMs } from '../../clock.ts';
 import type { Meter } from '../../ports.ts';
 import { decode, encode, type Head } from './answer-codec.ts';
