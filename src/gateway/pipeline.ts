@@ -1,57 +1,114 @@
 import { floodProtection } from '../auth/abuse-limits.ts';
-import { type Authenticated, authenticate } from '../auth/authenticate.ts';
-import { type Authorised, authorise } from '../auth/authorise.ts';
+import { authenticate } from '../auth/authenticate.ts';
+import { authorise } from '../auth/authorise.ts';
 import { cacheFill } from '../cache/fill.ts';
 import { cacheLookup } from '../cache/lookup.ts';
-import type { CacheOptions, WithFetchPlan } from '../cache/options.ts';
+import type { CacheOptions } from '../cache/options.ts';
 import type { Settings } from '../config/model.ts';
-import { type Handler, type RequestContext, reject, type WithWaitTerms } from '../context.ts';
+import { type Handler, type Middleware, type RequestContext, reject } from '../context.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
 import { announceQuota } from '../quota/fields.ts';
-import { type Admitted, limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
+import { limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
 import { readUpstreamLimit } from '../quota/upstream-limit.ts';
-import { matchRoute, type Route, type Routed } from '../routing/match-route.ts';
-import { circuitBreaker } from '../upstream/avoid-broken.ts';
-import { concurrencyLimit, type WithPermit } from '../upstream/concurrency-limit.ts';
-import { proxy } from '../upstream/proxy.ts';
-import { bufferBody, type WithPayload } from '../upstream/request-body.ts';
+import { matchRoute, type Route } from '../routing/match-route.ts';
+import { circuitBreaker } from '../upstream/circuit-breaker.ts';
+import { concurrencyLimit } from '../upstream/concurrency-limit.ts';
+import { type ProxyOptions, proxy } from '../upstream/proxy.ts';
+import { bufferBody } from '../upstream/request-body.ts';
 import { rewriteLinks } from '../upstream/rewrite-links.ts';
 import { cacheNamespace } from './cache-backend.ts';
 import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { Dependencies } from './dependencies.ts';
 
-/** The rules of a cache without room: nothing is stored, and Cache-Status says so. */
+/**
+ * The middleware of every request, outermost first. Each comment states the reason for the position. A middleware names the context
+ * that it needs in its type, so a list in which it comes before the middleware that provides that context does not compile.
+ */
+export function createPipeline(
+  dependencies: Dependencies,
+  background: CacheOptions['background'],
+): Handler<RequestContext> {
+  const { settings } = dependencies;
+  const cache = cacheOptions(dependencies, background);
+  return (
+    new Pipeline<RequestContext, RequestContext>((handler) => handler)
+      // Every later decision uses the canonical path, so an ambiguous path is rejected first.
+      .use(matchRoute(routesOf(settings)))
+      .use(authenticate(dependencies))
+      // Every response and rejection to a tenant carries its limits.
+      .use(announceQuota(dependencies))
+      // Before anything that costs more than finding the key.
+      .use(floodProtection(dependencies))
+      // Before the cache, or a tenant could read cached responses after its permission was withdrawn.
+      .use(authorise())
+      // Before the cache, so that stored responses contain the upstream's links, and no caller's Host header.
+      .use(rewriteLinks({ origins: originsOf(settings) }))
+      // Inside rewriteLinks, for the same reason: it stores responses too.
+      .use(idempotency(idempotencyOptions(dependencies)))
+      // Before the quota: a cached response costs no slot.
+      .use(cacheLookup(cache))
+      // Inside the cache, which may have a stale response; before everything that waits, uploads or takes a slot.
+      .use(circuitBreaker(dependencies))
+      // Before the quota, so that a slow upload holds no slot.
+      .use(bufferBody(settings.limits))
+      .use(limitByQuota(quotaOptions(dependencies)))
+      // After the quota, so that a request that waits for a slot holds no permit.
+      .use(concurrencyLimit(dependencies))
+      // After both waits: callers who wait for the same response share the first request that may be sent.
+      .use(cacheFill(cache))
+      .handle(proxy(proxyOptions(dependencies)))
+  );
+}
+
+/** Collects middleware from the outside in. `Context` is what a request has after the middleware collected so far. */
+class Pipeline<In, Context extends In> {
+  readonly #wrap: (innermost: Handler<Context>) => Handler<In>;
+
+  constructor(wrap: (innermost: Handler<Context>) => Handler<In>) {
+    this.#wrap = wrap;
+  }
+
+  use<Out extends Context>(middleware: Middleware<Context, Out>): Pipeline<In, Out> {
+    return new Pipeline((next) => this.#wrap(middleware(next)));
+  }
+
+  handle(innermost: Handler<Context>): Handler<In> {
+    return this.#wrap(innermost);
+  }
+}
+
+function idempotencyOptions({ settings, replays, clock, metrics, log }: Dependencies) {
+  return { store: replays, maxAnswerBytes: settings.idempotency.maxResponseBytes, clock, meter: metrics, log };
+}
+
+function cacheOptions(dependencies: Dependencies, background: CacheOptions['background']): CacheOptions {
+  const { settings, clock, metrics } = dependencies;
+  return {
+    ...settings.cache,
+    ...dependencies.cache,
+    rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
+    namespace: cacheNamespace(settings),
+    lateArrivalMs: LATE_ARRIVAL_MS,
+    clock,
+    meter: metrics,
+    background,
+  };
+}
+
+/** The rules of a cache without memory: nothing is stored, and Cache-Status says so. */
 const NEVER_STORE: Settings['cache']['rules'] = [
   { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
 ];
 
-/**
- * The way of a request, from the outside in. The order is the design:
- *
- *     findRoute         one reading of the path, or 400: everything below decides by it
- *     authenticate      whose key
- *     announceQuota     the tenant's limit fields, on whatever comes from further in
- *     holdBackFloods    before anything that costs more than knowing the key
- *     authorise         may this tenant call this; before the cache, or a withdrawn permission would still read
- *     leadLinksBack     above the cache, so that what is stored is the upstream's and no caller's Host gets into it
- *     replayWrites      a write with an Idempotency-Key is sent once; below the links, for the same reason
- *     cacheAnswers      before the quota: what is in memory costs nothing
- *     avoidBroken       below the cache, which may have something stale; above all that waits, uploads or spends
- *     readSmallBodies   before the quota: a slow upload holds no slot
- *     limitByQuota      at the moment of sending, after a wait in order if there is no slot
- *     takeTurns         below the quota, so that no place is held by who waits for a slot; who waits here has no slot
- *     fetchAnswers      one request for all who ask the same; stores the answer on its way up
- *     forward           credential in, send, send again what is safe, learn from the answer; asks the breaker once more
- */
-export function createPipeline(parts: Dependencies, background: CacheOptions['background']): Handler<RequestContext> {
-  const { settings, clock, random, metrics, log, ledger } = parts;
-  type Known = Routed & Authenticated;
-  type Allowed = Known & Authorised;
+function quotaOptions({ settings, ledger, room, metrics, clock, random }: Dependencies) {
+  const maxWaitMs = (tenant: string): number => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0;
+  return { ledger, room, maxWaitMs, meter: metrics, clock, random, lateArrivalMs: LATE_ARRIVAL_MS };
+}
 
-  const send = proxy({
-    sender: parts.sender,
-    upstreams: parts.upstreams,
-    credentials: parts.credentials,
+function proxyOptions(dependencies: Dependencies): ProxyOptions {
+  const { settings, sender, upstreams, credentials, ledger, metrics, clock, random, log } = dependencies;
+  return {
+    ...{ sender, upstreams, credentials, clock, random, meter: metrics, log },
     limitOf: (account, status, headers) =>
       readUpstreamLimit({
         status,
@@ -60,63 +117,21 @@ export function createPipeline(parts: Dependencies, background: CacheOptions['ba
         malformed: (field) => metrics.invalidUpstreamHeader(account, field),
       }),
     refuseQuota: (decision) => refuseQuota(decision, random),
-    refuseHeld: (account) =>
+    rejectCooldown: (account) =>
       reject('upstream_cooldown', {
         retryAfterSeconds: retryAfterSeconds(ledger.view(account).heldForMs, random),
         internal: 'upstream answered 429',
       }),
     lateArrivalMs: LATE_ARRIVAL_MS,
     propagate: settings.tracing.propagate,
-    clock,
-    random,
-    meter: metrics,
-    log,
-  });
-  type Fetched = Allowed & WithFetchPlan & WithWaitTerms & WithPayload;
-  const caching: CacheOptions = {
-    ...settings.cache,
-    ...parts.cache,
-    rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
-    namespace: cacheNamespace(settings),
-    lateArrivalMs: LATE_ARRIVAL_MS,
-    clock,
-    meter: metrics,
-    background,
   };
-  const fetching = cacheFill<Fetched & Admitted & WithPermit>(caching)(send);
-  const turns = concurrencyLimit<Fetched & Admitted>(parts)(fetching);
-  const quota = limitByQuota<Fetched>({
-    ledger,
-    room: parts.room,
-    maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
-    meter: metrics,
-    clock,
-    random,
-    lateArrivalMs: LATE_ARRIVAL_MS,
-  })(turns);
-  const upload = bufferBody<Allowed & WithFetchPlan & WithWaitTerms>(settings.limits)(quota);
-  const unbroken = circuitBreaker<Allowed & WithFetchPlan & WithWaitTerms>(parts)(upload);
-  const cache = cacheLookup<Allowed>(caching)(unbroken);
-  const replay = idempotency<Allowed>({
-    store: parts.replays,
-    maxAnswerBytes: settings.idempotency.maxResponseBytes,
-    clock,
-    meter: metrics,
-    log,
-  })(cache);
-  const links = rewriteLinks<Allowed>({ origins: originsOf(settings) })(replay);
-  const permission = authorise<Known>()(links);
-  const floods = floodProtection<Known>(parts)(permission);
-  const fields = announceQuota<Known>(parts)(floods);
-  const key = authenticate<Routed>(parts)(fields);
-  return matchRoute(routesOf(settings))(key);
 }
 
 function routesOf(settings: Settings): Route[] {
-  return settings.routes.map(({ match, upstream: id, rewriteLinks }) => {
+  return settings.routes.map(({ match, upstream: id, rewriteLinks: rewrite }) => {
     const upstream = settings.upstreams.get(id);
     if (upstream === undefined) throw new Error(`no upstream ${id}`);
-    return { match, template: match.text.slice(match.text.indexOf(' ') + 1), upstream, rewriteLinks };
+    return { match, template: match.text.slice(match.text.indexOf(' ') + 1), upstream, rewriteLinks: rewrite };
   });
 }
 

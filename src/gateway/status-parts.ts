@@ -11,14 +11,14 @@ import type { Usage } from '../telemetry/usage.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import type { AccountCredential } from './credentials.ts';
 
-/** The credentials of an account, in order of preference. The first that does not rest is the one the next request goes with. */
+/** The credentials of an account, in order of preference. The next request uses the first one that is not in backoff. */
 export function credentialStatusOf(drawn: readonly AccountCredential[], account: string): CredentialStatus[] {
   let found = false;
   return drawn
     .filter((each) => each.account === account)
     .map(({ settings: { id, kind }, credential }) => {
       const status = credential.status();
-      const inUse = !found && status.restsForMs === 0;
+      const inUse = !found && status.backoffMs === 0;
       found ||= inUse;
       return { id, kind, inUse, failing: credential.failing(), ...status };
     });

@@ -1,15 +1,16 @@
-import type { MonotonicMs } from '../clock.ts';
-import { SlidingCounts } from './sliding-counts.ts';
+import type { Clock, MonotonicMs } from '../clock.ts';
+import { type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
+import { retryAfterSeconds } from '../quota/quota.ts';
+import type { Routed } from '../routing/match-route.ts';
 
-/** When an upstream counts as broken, and for how long it is left alone. */
 export interface BreakerRules {
   readonly enabled: boolean;
-  /** It opens when this share of the attempts in the window has failed. */
+  /** The breaker opens when this share of the attempts in the window has failed. */
   readonly failurePercent: number;
-  /** Fewer attempts in the window say nothing. */
+  /** With fewer attempts in the window the breaker stays closed. */
   readonly minRequests: number;
   readonly windowMs: number;
-  /** The first pause; each that follows without a recovery is twice as long. */
+  /** The first open period. Each further one without a recovery is twice as long, up to `maxOpenMs`. */
   readonly openMs: number;
   readonly maxOpenMs: number;
 }
@@ -17,129 +18,203 @@ export interface BreakerRules {
 export type BreakerState =
   | { readonly kind: 'closed' }
   | { readonly kind: 'open'; readonly until: MonotonicMs }
-  | { readonly kind: 'half-open'; readonly since: MonotonicMs; readonly underWay: number; readonly good: number };
+  | { readonly kind: 'half-open'; readonly since: MonotonicMs; readonly inFlight: number; readonly successes: number };
 
-/**
- * What is at stake when it fails. A read as a probe costs its caller nothing; a write may have been carried out and nobody
- * knows; and nobody waits for what happens in the background.
- */
+/** What a failed probe costs: nothing (`read`), or a write that may have been carried out. A `background` request is never a probe. */
 export type Risk = 'read' | 'write' | 'background';
 
-/** `void`: it says nothing of the upstream (the caller left, or its body broke off). */
-export type AttemptResult = 'good' | 'failed' | 'void';
+/** `ignored`: the attempt shows nothing about the upstream, because the caller disconnected or its body broke off. */
+export type AttemptResult = 'success' | 'failure' | 'ignored';
 
 export type BreakerDecision =
-  /** Belongs to one period of the breaker: what was sent before it opened says nothing of what it is closed by. */
-  { readonly kind: 'passed'; readonly period: number } | { readonly kind: 'refused'; readonly retryAfterMs: number };
+  /** The period makes the breaker ignore results of attempts that were sent before its latest change of state. */
+  { readonly kind: 'allowed'; readonly period: number } | { readonly kind: 'rejected'; readonly retryAfterMs: number };
 
-/** Under way at a time; and as many good ones in a row close it. One alone could be luck. */
+/** Probes in flight at a time, and successes that close the breaker: a single success could be luck. */
 export const PROBES = 2;
-/** While the probes are under way nobody knows how long it takes: most are answered sooner. */
-const PROBED_MS = 1_000;
-/** A pause is cut short by up to this share by chance, or all replicas would probe in the same moment. */
+/** Retry-After while the probes are in flight. Most responses arrive sooner. */
+const PROBE_RETRY_AFTER_MS = 1_000;
+/** Each open period is shortened by up to this share at random, so that replicas do not probe at the same moment. */
 const JITTER = 0.25;
 
+interface BreakerContext extends Routed, WithWaitTerms {
+  readonly route: { readonly upstream: { readonly id: string } };
+}
+
 /**
- * A circuit breaker, as a state machine on an injected clock. Every passage that was taken is reported once; that is all it
- * asks of its user.
+ * Rejects requests to a failing upstream before their body is read and before they wait for a slot. It does not count a probe: a
+ * probe that then waits for a slot would delay the recovery. The attempt itself asks the breaker again ({@link CircuitBreaker.allow}).
  */
+export function circuitBreaker<E extends BreakerContext>(options: {
+  readonly upstreams: { of(id: string): { readonly breaker: CircuitBreaker } };
+  readonly clock: Clock;
+  /** 0 ≤ x < 1. */
+  readonly random: () => number;
+}): Middleware<E, E> {
+  const { upstreams, clock, random } = options;
+  return (next) => async (context) => {
+    const { breaker } = upstreams.of(context.route.upstream.id);
+    const retryAfterMs = breaker.retryAfterMs(riskOf(context), clock.monotonic());
+    return retryAfterMs === null ? next(context) : rejectBreakerOpen(retryAfterMs, random);
+  };
+}
+
+export function riskOf({ method, waitTerms }: WithWaitTerms & { readonly method: string }): Risk {
+  if (waitTerms.background) return 'background';
+  return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
+}
+
+export function rejectBreakerOpen(retryAfterMs: number, random: () => number): Rejection {
+  return reject('breaker_open', { retryAfterSeconds: retryAfterSeconds(retryAfterMs, random) });
+}
+
+/** The breaker of one upstream: a state machine on the times it is given. Every allowed attempt must be reported exactly once. */
 export class CircuitBreaker {
   #rules: BreakerRules;
   readonly #random: () => number;
   readonly #onChange: (state: BreakerState) => void;
   #state: BreakerState = { kind: 'closed' };
-  #counts: SlidingCounts;
-  /** How often it has opened without staying closed for a window in between. */
+  #window: FailureWindow;
+  /** Open periods in a row without a closed window between them. */
   #openings = 0;
   #closedAt = Number.NEGATIVE_INFINITY;
-  /** Handed out to all of a period: a request costs no allocation. */
-  #passage: Extract<BreakerDecision, { kind: 'passed' }> = { kind: 'passed', period: 0 };
+  /** Shared by all attempts of a period, so that an attempt allocates nothing. */
+  #allowed: Extract<BreakerDecision, { kind: 'allowed' }> = { kind: 'allowed', period: 0 };
 
+  /** @param random 0 ≤ x < 1 */
   constructor(rules: BreakerRules, random: () => number, onChange: (state: BreakerState) => void = () => {}) {
     this.#rules = rules;
     this.#random = random;
     this.#onChange = onChange;
-    this.#counts = new SlidingCounts(rules.windowMs);
+    this.#window = new FailureWindow(rules.windowMs);
   }
 
-  /** New rules hold from now on; what was seen stays, unless the window is another. */
+  /** Applies new rules from now on. Counted attempts stay unless the window has another length. */
   configure(rules: BreakerRules): void {
-    if (rules.windowMs !== this.#rules.windowMs) this.#counts = new SlidingCounts(rules.windowMs);
+    if (rules.windowMs !== this.#rules.windowMs) this.#window = new FailureWindow(rules.windowMs);
     this.#rules = rules;
     if (!rules.enabled) this.#close(Number.NEGATIVE_INFINITY);
   }
 
   state(now: MonotonicMs): BreakerState {
     if (this.#state.kind === 'open' && now >= this.#state.until)
-      this.#enter({ kind: 'half-open', since: now, underWay: 0, good: 0 });
+      this.#enter({ kind: 'half-open', since: now, inFlight: 0, successes: 0 });
     return this.#state;
   }
 
-  /** Milliseconds after which asking again makes sense, or null: it would be let through. Takes nothing. */
-  retryAfterMs(stake: Risk, now: MonotonicMs): number | null {
-    if (this.#state.kind === 'closed') return null;
+  /** Null: a request would be allowed. Otherwise milliseconds until another try makes sense. Changes nothing. */
+  retryAfterMs(risk: Risk, now: MonotonicMs): number | null {
     const state = this.state(now);
-    if (state.kind === 'open') return state.until - now;
     if (state.kind === 'closed') return null;
-    if (stake === 'background' || state.underWay >= PROBES) return PROBED_MS;
-    // Where nothing is ever read, a write has to be the probe, or it would stay open for ever.
+    if (state.kind === 'open') return state.until - now;
+    if (risk === 'background' || state.inFlight >= PROBES) return PROBE_RETRY_AFTER_MS;
+    // Where callers only write, a write has to be the probe, or the breaker would never close.
     const writesFrom = state.since + this.#rules.openMs;
-    return stake === 'write' && now < writesFrom ? writesFrom - now : null;
+    return risk === 'write' && now < writesFrom ? writesFrom - now : null;
   }
 
-  /** At the moment of sending. */
-  pass(stake: Risk, now: MonotonicMs): BreakerDecision {
-    const retryAfterMs = this.retryAfterMs(stake, now);
-    if (retryAfterMs !== null) return { kind: 'refused', retryAfterMs };
+  /** Decides at the moment of sending, and counts a probe while half-open. */
+  allow(risk: Risk, now: MonotonicMs): BreakerDecision {
+    const retryAfterMs = this.retryAfterMs(risk, now);
+    if (retryAfterMs !== null) return { kind: 'rejected', retryAfterMs };
     const state = this.#state;
-    if (state.kind === 'half-open') this.#state = { ...state, underWay: state.underWay + 1 };
-    return this.#passage;
+    if (state.kind === 'half-open') this.#state = { ...state, inFlight: state.inFlight + 1 };
+    return this.#allowed;
   }
 
-  report({ period }: Extract<BreakerDecision, { kind: 'passed' }>, verdict: AttemptResult, now: MonotonicMs): void {
-    if (period !== this.#passage.period || !this.#rules.enabled) return;
+  report({ period }: Extract<BreakerDecision, { kind: 'allowed' }>, result: AttemptResult, now: MonotonicMs): void {
+    if (period !== this.#allowed.period || !this.#rules.enabled) return;
     const state = this.#state;
-    if (state.kind === 'half-open') this.#probed(state, verdict, now);
-    else if (state.kind === 'closed' && verdict !== 'void') this.#count(verdict === 'failed', now);
+    if (state.kind === 'half-open') this.#probeEnded(state, result, now);
+    else if (state.kind === 'closed' && result !== 'ignored') this.#count(result === 'failure', now);
   }
 
-  #probed(state: Extract<BreakerState, { kind: 'half-open' }>, verdict: AttemptResult, now: MonotonicMs): void {
-    if (verdict === 'failed') {
+  #probeEnded(state: Extract<BreakerState, { kind: 'half-open' }>, result: AttemptResult, now: MonotonicMs): void {
+    if (result === 'failure') {
       this.#open(now);
       return;
     }
-    const good = state.good + (verdict === 'good' ? 1 : 0);
-    if (good >= PROBES) this.#close(now);
-    else this.#state = { ...state, underWay: state.underWay - 1, good };
+    const successes = state.successes + (result === 'success' ? 1 : 0);
+    if (successes >= PROBES) this.#close(now);
+    else this.#state = { ...state, inFlight: state.inFlight - 1, successes };
   }
 
   #count(failed: boolean, now: MonotonicMs): void {
-    this.#counts.add(failed, now);
+    this.#window.add(failed, now);
     if (!failed) return;
-    const { total, failures } = this.#counts.read(now);
-    const { minRequests: minimum, failurePercent, windowMs } = this.#rules;
-    if (total < minimum || failures * 100 < total * failurePercent) return;
-    // Closed by luck and open again at once: it goes on where it was.
+    const { total, failures } = this.#window.read(now);
+    const { minRequests, failurePercent, windowMs } = this.#rules;
+    if (total < minRequests || failures * 100 < total * failurePercent) return;
+    // A breaker that opens again within a window continues with the doubled open period.
     if (now - this.#closedAt > windowMs) this.#openings = 0;
     this.#open(now);
   }
 
   #open(now: MonotonicMs): void {
-    const { openMs, maxOpenMs: longestMs } = this.#rules;
-    const pauseMs = Math.min(longestMs, openMs * 2 ** Math.min(this.#openings, 30));
+    const { openMs, maxOpenMs } = this.#rules;
+    const periodMs = Math.min(maxOpenMs, openMs * 2 ** Math.min(this.#openings, 30));
     this.#openings += 1;
-    this.#enter({ kind: 'open', until: (now + pauseMs * (1 - JITTER * this.#random())) as MonotonicMs });
+    this.#enter({ kind: 'open', until: (now + periodMs * (1 - JITTER * this.#random())) as MonotonicMs });
   }
 
   #close(now: number): void {
-    this.#counts.clear();
+    this.#window.clear();
     this.#closedAt = now;
     if (this.#state.kind !== 'closed') this.#enter({ kind: 'closed' });
   }
 
   #enter(state: BreakerState): void {
     this.#state = state;
-    this.#passage = { kind: 'passed', period: this.#passage.period + 1 };
+    this.#allowed = { kind: 'allowed', period: this.#allowed.period + 1 };
     this.#onChange(state);
   }
 }
+
+/** Buckets of a window. An attempt leaves the count up to a tenth of the window early. */
+const BUCKETS = 10;
+
+/** Counts attempts and failures in a sliding window, in constant memory. */
+class FailureWindow {
+  readonly #bucketMs: number;
+  readonly #totals = new Array<number>(BUCKETS).fill(0);
+  readonly #failures = new Array<number>(BUCKETS).fill(0);
+  /** Number of the current bucket, counted from zero of the clock. */
+  #current = Number.NEGATIVE_INFINITY;
+
+  constructor(windowMs: number) {
+    this.#bucketMs = windowMs / BUCKETS;
+  }
+
+  add(failed: boolean, now: MonotonicMs): void {
+    const index = this.#moveTo(now) % BUCKETS;
+    this.#totals[index] = (this.#totals[index] as number) + 1;
+    if (failed) this.#failures[index] = (this.#failures[index] as number) + 1;
+  }
+
+  read(now: MonotonicMs): { readonly total: number; readonly failures: number } {
+    this.#moveTo(now);
+    return { total: this.#totals.reduce(sum, 0), failures: this.#failures.reduce(sum, 0) };
+  }
+
+  clear(): void {
+    this.#totals.fill(0);
+    this.#failures.fill(0);
+  }
+
+  /** Empties the buckets that have left the window. */
+  #moveTo(now: MonotonicMs): number {
+    const bucket = Math.floor(now / this.#bucketMs);
+    if (bucket <= this.#current) return this.#current;
+    if (bucket - this.#current >= BUCKETS) this.clear();
+    else {
+      for (let each = this.#current + 1; each <= bucket; each += 1) {
+        this.#totals[each % BUCKETS] = 0;
+        this.#failures[each % BUCKETS] = 0;
+      }
+    }
+    this.#current = bucket;
+    return bucket;
+  }
+}
+
+const sum = (a: number, b: number): number => a + b;

@@ -15,14 +15,13 @@ import type { Log, Meter, Span } from '../ports.ts';
 import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
 import type { Admitted } from '../quota/quota.ts';
 import type { Routed } from '../routing/match-route.ts';
-import { rejectBreakerOpen } from './avoid-broken.ts';
+import { rejectBreakerOpen } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
-import type { CredentialPool, CredentialValue, Grant } from './credentials/pool.ts';
+import type { CredentialPool, CredentialResult, IssuedCredential } from './credentials/pool.ts';
+import { inboundHeaders, outboundHeaders } from './headers.ts';
 import type { WithPayload } from './request-body.ts';
-import { outboundHeaders } from './request-headers.ts';
-import { inboundHeaders } from './response-headers.ts';
 import { createRetry } from './retry.ts';
-import type { Transport, TransportFailure, TransportResult } from './transport.ts';
+import type { Transport, TransportFailed, TransportResponse, TransportResult } from './transport.ts';
 import type { Upstreams } from './upstreams.ts';
 
 export type ProxyContext = Routed & Authenticated & Authorised & WithWaitTerms & WithPayload & Admitted & WithPermit;
@@ -32,14 +31,14 @@ export interface ProxyOptions {
   readonly upstreams: Upstreams;
   /** By account. */
   readonly credentials: ReadonlyMap<string, CredentialPool>;
-  /** Reads the limit fields of an answer, and counts those that cannot be read. */
+  /** Reads the rate-limit headers of a response, and counts those that cannot be read. */
   readonly limitOf: (account: string, status: number, headers: readonly string[]) => UpstreamLimit;
   readonly refuseQuota: (decision: Extract<Decision, { kind: 'refused' }>) => Rejection;
-  /** For a request that upstream answered with 429: the account is held by now. */
-  readonly refuseHeld: (account: string) => Rejection;
-  /** How long after we gave up a request may still arrive upstream. */
+  /** The rejection of a request that the upstream answered with 429. By then the account is in cooldown. */
+  readonly rejectCooldown: (account: string) => Rejection;
+  /** A request may still arrive upstream this long after the gateway has given it up. */
   readonly lateArrivalMs: number;
-  /** Patchworks may hear of the trace. */
+  /** Whether Patchworks receives the trace context. */
   readonly propagate: boolean;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
@@ -48,92 +47,92 @@ export interface ProxyOptions {
   readonly log: Log;
 }
 
-type Answered = Extract<TransportResult, { kind: 'answered' }>;
+const NO_TRACE: HeaderList = [];
 
 /**
- * The end of the stack: credential in, send, learn from the answer. Sent once; sent again only what {@link createRetry} may
- * repeat, or after a 401, with another credential or a fresh token, and only if the body is still in memory. A 401 was not
- * carried out, so that is safe for every method. Each attempt is paid for.
+ * The last handler of the pipeline. A 401 makes it send the request again with another credential or a new token, as long as the body
+ * is in memory: the upstream has not carried out the request, so this is safe for every method. Each attempt takes a slot.
  */
 export function proxy(options: ProxyOptions): Handler<ProxyContext> {
-  const { sender, credentials, clock, meter } = options;
-  const resend = createRetry(options);
-
-  const attempt = async (
-    context: ProxyContext,
-    value: CredentialValue,
-    slot: Slot,
-    timeoutMs: number,
-  ): Promise<TransportResult> => {
-    const startedAt = clock.monotonic();
-    const connection = context.headers['connection'];
-    const span = context.trace === null ? null : attemptOf(context, value, context.trace);
-    const sent = await sender.send({
-      origin: context.route.upstream.origin,
-      method: context.method,
-      target: context.target,
-      headers: outboundHeaders({
-        rawHeaders: context.rawHeaders,
-        connection: typeof connection === 'string' ? connection : undefined,
-        authorization: value.authorization,
-        requestId: context.requestId,
-        identity: context.route.rewriteLinks,
-        trace: options.propagate ? (span?.headers() ?? null) : UNTRACED,
-      }),
-      body: context.payload,
-      timeoutMs,
-      disconnect: context.completeAfterDisconnect === true ? null : context.disconnect,
-    });
-    span?.end(sent.kind === 'answered' ? { status: sent.status } : { error: sent.reason });
-    recordAttempt(options, context, slot, startedAt, sent);
-    return sent;
-  };
-
+  const sendWithRetry = createRetry(options);
   return async (context) => {
-    const pool = credentials.get(context.route.upstream.account);
-    if (pool === undefined) throw new Error(`no credentials for account ${context.route.upstream.account}`);
-    const tried: CredentialValue[] = [];
+    const { account } = context.route.upstream;
+    const pool = options.credentials.get(account);
+    if (pool === undefined) throw new Error(`no credentials for account ${account}`);
+    const tried: IssuedCredential[] = [];
     let { slot } = context;
     for (;;) {
-      const grant = await pool.grant(tried, context.trace);
-      if (grant.kind === 'none') {
+      const issued = await pool.issue(tried, context.trace);
+      if (issued.kind === 'unavailable' || isAbandoned(context, tried.length)) {
         slot.refund();
-        return refuseGrant(grant);
+        return issued.kind === 'unavailable' ? rejectUnavailable(issued) : rejectDisconnected();
       }
-      // One that is to be carried through goes on with the next credential.
-      if (context.disconnect.happened && !(context.completeAfterDisconnect === true && tried.length > 0)) {
-        slot.refund();
-        return reject('client_closed', { internal: 'caller left' });
-      }
-      const { value } = grant;
-      const sent = await resend(context, slot, (paid, timeoutMs) => attempt(context, value, paid, timeoutMs));
-      if (sent.kind === 'broken') return rejectBreakerOpen(sent.retryAfterMs, options.random);
-      if (sent.kind === 'failed') return refuseFailure(sent.reason, sent.internal);
+      const { credential } = issued;
+      const sent = await sendWithRetry(context, slot, (attemptSlot, timeoutMs) =>
+        sendAttempt(options, context, credential, attemptSlot, timeoutMs),
+      );
+      if (sent.kind === 'breaker_open') return rejectBreakerOpen(sent.retryAfterMs, options.random);
+      if (sent.kind === 'failed') return rejectFailure(sent);
       if (sent.status !== 401) {
-        pool.accepted(value);
+        pool.accepted(credential);
         context.permit.holdUntilClosed(sent.body);
-        return passOn(sent, () => options.refuseHeld(context.route.upstream.account));
+        return passOn(sent, () => options.rejectCooldown(account));
       }
       discard(sent);
-      tried.push(value);
-      pool.rejected(value);
-      if (context.payload instanceof Readable) {
-        return reject('upstream_credentials_rejected', {
-          detail:
-            'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.',
-        });
-      }
-      const again = await context.admitAgain();
-      if (again.kind === 'refused') return options.refuseQuota(again);
-      slot = again.slot;
-      meter.upstreamRetry(context.route.upstream.id, 'credential');
+      pool.rejected(credential);
+      tried.push(credential);
+      const next = await slotAfter401(options, context);
+      if (next.kind === 'rejection') return next;
+      slot = next.slot;
     }
   };
 }
 
-const UNTRACED: HeaderList = [];
+/** A request that must complete continues with the next credential after its client has disconnected. */
+function isAbandoned({ disconnect, completeAfterDisconnect }: ProxyContext, attempts: number): boolean {
+  return disconnect.happened && !(completeAfterDisconnect === true && attempts > 0);
+}
 
-/** What the attempt shows: for the slot, the access line and the metrics. */
+async function sendAttempt(
+  options: ProxyOptions,
+  context: ProxyContext,
+  credential: IssuedCredential,
+  slot: Slot,
+  timeoutMs: number,
+): Promise<TransportResult> {
+  const startedAt = options.clock.monotonic();
+  const connection = context.headers['connection'];
+  const span = context.trace === null ? null : startSpan(context, credential, context.trace);
+  const sent = await options.sender.send({
+    origin: context.route.upstream.origin,
+    method: context.method,
+    target: context.target,
+    headers: outboundHeaders({
+      rawHeaders: context.rawHeaders,
+      connection: typeof connection === 'string' ? connection : undefined,
+      authorization: credential.authorization,
+      requestId: context.requestId,
+      identity: context.route.rewriteLinks,
+      trace: options.propagate ? (span?.headers() ?? null) : NO_TRACE,
+    }),
+    body: context.payload,
+    timeoutMs,
+    disconnect: context.completeAfterDisconnect === true ? null : context.disconnect,
+  });
+  span?.end(sent.kind === 'response' ? { status: sent.status } : { error: sent.reason });
+  recordAttempt(options, context, slot, startedAt, sent);
+  return sent;
+}
+
+function startSpan({ method, route, record }: ProxyContext, credential: IssuedCredential, trace: Span): Span {
+  const { id, account, origin } = route.upstream;
+  return trace.start('send', {
+    ...{ method, route: route.template, upstream: id, account, origin, credential: credential.id },
+    ...(record.attempts > 0 && { resends: record.attempts }),
+  });
+}
+
+/** Ends the slot of an attempt, and writes the attempt into the access record and the metrics. */
 function recordAttempt(
   { clock, meter, limitOf, lateArrivalMs }: ProxyOptions,
   { route: { upstream }, record, method }: ProxyContext,
@@ -141,38 +140,52 @@ function recordAttempt(
   startedAt: MonotonicMs,
   sent: TransportResult,
 ): void {
-  const tookMs = (sent.kind === 'answered' ? sent.headersAt : clock.monotonic()) - startedAt;
+  const now = clock.monotonic();
+  const tookMs = (sent.kind === 'response' ? sent.headersAt : now) - startedAt;
   record.attempts += 1;
   record.upstreamMs = (record.upstreamMs ?? 0) + tookMs;
-  if (sent.kind === 'answered') {
+  if (sent.kind === 'response') {
     record.upstreamStatus = sent.status;
     slot.settle(limitOf(upstream.account, sent.status, sent.headers));
-  } else if (sent.mayHaveLeft) slot.lose((clock.monotonic() + lateArrivalMs) as MonotonicMs);
+  } else if (sent.mayBeSent) slot.lose((now + lateArrivalMs) as MonotonicMs);
   else slot.refund();
-  const status = sent.kind === 'answered' ? sent.status : sent.reason;
+  const status = sent.kind === 'response' ? sent.status : sent.reason;
   meter.upstreamAttempt(upstream.account, upstream.id, method, status, tookMs / 1000);
 }
 
-function attemptOf({ method, route, record }: ProxyContext, value: CredentialValue, trace: Span): Span {
-  const { id, account, origin } = route.upstream;
-  return trace.start('send', {
-    ...{ method, route: route.template, upstream: id, account, origin, credential: value.credential },
-    ...(record.attempts > 0 && { resends: record.attempts }),
-  });
+async function slotAfter401(
+  { meter, refuseQuota }: ProxyOptions,
+  context: ProxyContext,
+): Promise<{ readonly kind: 'slot'; readonly slot: Slot } | Rejection> {
+  if (context.payload instanceof Readable) {
+    return reject('upstream_credentials_rejected', {
+      detail:
+        'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.',
+    });
+  }
+  const decision = await context.admitAgain();
+  if (decision.kind === 'refused') return refuseQuota(decision);
+  meter.upstreamRetry(context.route.upstream.id, 'credential');
+  return { kind: 'slot', slot: decision.slot };
 }
 
-function passOn(sent: Answered, refuseHeld: () => Rejection): Result {
+function passOn(sent: TransportResponse, rejectCooldown: () => Rejection): Result {
   if (sent.status === 429) {
     discard(sent);
-    return refuseHeld();
+    return rejectCooldown();
   }
   const inMemory = Buffer.isBuffer(sent.body);
   return respond(sent.status, inboundHeaders(sent.headers, !inMemory), sent.body);
 }
 
-function refuseGrant(grant: Extract<Grant, { kind: 'none' }>): Rejection {
-  const retryAfterSeconds = Math.max(1, Math.ceil(grant.retryAfterMs / 1000));
-  switch (grant.why) {
+/** An unread body would keep its connection in use. */
+function discard(sent: TransportResponse): void {
+  if (sent.body instanceof Readable) sent.body.destroy();
+}
+
+function rejectUnavailable({ reason, retryAfterMs }: Extract<CredentialResult, { kind: 'unavailable' }>): Rejection {
+  const retryAfterSeconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
+  switch (reason) {
     case 'rejected':
       return reject('upstream_credentials_rejected', { retryAfterSeconds });
     case 'throttled':
@@ -186,7 +199,7 @@ function refuseGrant(grant: Extract<Grant, { kind: 'none' }>): Rejection {
   }
 }
 
-function refuseFailure(reason: TransportFailure, internal: string): Rejection {
+function rejectFailure({ reason, internal }: TransportFailed): Rejection {
   switch (reason) {
     case 'unreachable':
       return reject('upstream_unreachable', { internal });
@@ -199,11 +212,10 @@ function refuseFailure(reason: TransportFailure, internal: string): Rejection {
     case 'body_broken':
       return reject('bad_request', { detail: 'The request body broke off.', internal });
     case 'client_closed':
-      return reject('client_closed', { internal: 'caller left' });
+      return rejectDisconnected();
   }
 }
 
-/** An answer nobody will read: its connection must not wait for it. */
-function discard(sent: Answered): void {
-  if (sent.body instanceof Readable) sent.body.destroy();
+function rejectDisconnected(): Rejection {
+  return reject('client_closed', { internal: 'client disconnected' });
 }

@@ -4,16 +4,16 @@ import type { RequestContext } from '../context.ts';
 import { Caller } from '../server/request-context.ts';
 import { bufferBody } from './request-body.ts';
 
-test('a caller who left before its body is read is refused, and nothing is sent', async () => {
+test('a client that disconnects before its body is read is rejected, and nothing is sent', async () => {
   const caller = new Caller();
   caller.leave();
   const body = { declaredBytes: 2, open: () => Readable.from([]) };
-  const stage = bufferBody<RequestContext>({ bufferedBodyBytes: 10 });
+  const middleware = bufferBody<RequestContext>({ bufferedBodyBytes: 10 });
   let sent = 0;
-  const handler = stage(() => {
+  const handler = middleware(async () => {
     sent += 1;
-    throw new Error('not to be reached');
+    throw new Error('unreachable');
   });
-  const outcome = await handler({ body, disconnect: caller } as unknown as RequestContext);
-  expect([outcome.kind, sent]).toEqual(['rejection', 0]);
+  const result = await handler({ body, disconnect: caller } as unknown as RequestContext);
+  expect([result.kind, sent]).toEqual(['rejection', 0]);
 });

@@ -9,14 +9,14 @@ import {
   reject,
 } from '../context.ts';
 
-/** A request body ready to be sent: in memory (it can be sent again), a stream (it cannot), or none. */
+/** A request body that is ready to be sent: in memory (it can be sent again), a stream (it cannot), or none. */
 export interface WithPayload {
   readonly payload: Buffer | Readable | null;
 }
 
 /**
- * Reads small bodies before anything is spent: a slow uploader then holds no slot of the account, and the request can be
- * sent again after a 401. Larger ones, and those of unknown size, stream with back-pressure.
+ * Reads small bodies before anything is spent, so that a slow upload holds no slot and the request can be sent again after a 401.
+ * Larger bodies, and bodies of unknown size, stream with back-pressure.
  */
 export function bufferBody<E extends RequestContext>(options: {
   readonly bufferedBodyBytes: number;
@@ -28,29 +28,31 @@ export function bufferBody<E extends RequestContext>(options: {
     if (body.declaredBytes === null || body.declaredBytes > options.bufferedBodyBytes) {
       return next(extend(context, { payload: body.open() }));
     }
-    const collected = await collect(body, context.disconnect);
-    if (collected.kind === 'failed') {
-      return collected.tooLarge ? reject('body_too_large') : reject('bad_request', { internal: collected.internal });
+    const read = await readBody(body, context.disconnect);
+    if (read.kind === 'failed') {
+      return read.tooLarge ? reject('body_too_large') : reject('bad_request', { internal: read.internal });
     }
-    return next(extend(context, { payload: collected.bytes }));
+    return next(extend(context, { payload: read.bytes }));
   };
 }
 
-type Collected =
+type ReadBody =
   | { readonly kind: 'ok'; readonly bytes: Buffer }
   | { readonly kind: 'failed'; readonly tooLarge: boolean; readonly internal: string };
 
-function collect(body: RequestBody, disconnect: ClientDisconnect): Promise<Collected> {
+/** Ends when the client disconnects, although the stream may stay open. */
+function readBody(body: RequestBody, disconnect: ClientDisconnect): Promise<ReadBody> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     const stream = body.open();
-    let stop = (): void => {};
-    const finish = (collected: Collected): void => {
-      stop();
-      resolve(collected);
+    let stopListening = (): void => {};
+    const finish = (result: ReadBody): void => {
+      stopListening();
+      resolve(result);
     };
-    // At once, if the caller has left already.
-    stop = disconnect.onDisconnect(() => finish({ kind: 'failed', tooLarge: false, internal: 'caller left' }));
+    stopListening = disconnect.onDisconnect(() =>
+      finish({ kind: 'failed', tooLarge: false, internal: 'client disconnected' }),
+    );
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
     stream.on('end', () => {
       finish({ kind: 'ok', bytes: chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks) });

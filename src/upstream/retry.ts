@@ -1,108 +1,163 @@
 import { Readable } from 'node:stream';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import type { ClientDisconnect, WithWaitTerms } from '../context.ts';
+import { type ClientDisconnect, headerOf, type WithWaitTerms } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/ledger.ts';
 import type { Admitted } from '../quota/quota.ts';
 import type { Routed } from '../routing/match-route.ts';
-import { riskOf } from './avoid-broken.ts';
-import type { AttemptResult } from './circuit-breaker.ts';
+import { type AttemptResult, type CircuitBreaker, riskOf } from './circuit-breaker.ts';
 import type { WithPayload } from './request-body.ts';
-import { isRetryable, retryDelayMs } from './retry-policy.ts';
 import type { TransportResult } from './transport.ts';
-import type { UpstreamState, Upstreams } from './upstreams.ts';
+
+/** Retries in a burst of failures. */
+export const MAX_BUDGET = 10;
+/** Retries that a gateway with little traffic has, where the share of its requests would allow none: as many as one request may use. */
+export const MIN_BUDGET = 2;
+/** An empty budget is back at the minimum after this time. */
+export const MIN_BUDGET_AFTER_MS = 10_000;
+
+/** RFC 9110 also calls PUT and DELETE idempotent, but in practice not every API treats them so. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD']);
+/** An ingress answers with these while its application is away for a moment. A 500 comes from the application and would repeat. */
+const TRANSIENT: ReadonlySet<number> = new Set([502, 503, 504]);
+/** The first pause is 100 ms at most, the second 200 ms: a restart behind an ingress seldom takes less. */
+const FIRST_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 1_000;
+
+/** The part of an upstream's state that retries use. */
+interface RetryState {
+  readonly rules: { readonly retries: { readonly max: number } };
+  readonly breaker: CircuitBreaker;
+  readonly retryBudget: RetryBudget;
+}
 
 export interface RetryOptions {
-  readonly upstreams: Upstreams;
+  readonly upstreams: { of(id: string): RetryState };
   readonly clock: Clock;
+  /** 0 ≤ x < 1. */
   readonly random: () => number;
   readonly meter: Meter;
 }
 
-/** What came of it, or `broken`: nothing was sent, and the slot is unspent. */
-export type RetryResult = TransportResult | { readonly kind: 'broken'; readonly retryAfterMs: number };
+/** `breaker_open`: nothing was sent, and the slot was refunded. */
+export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; readonly retryAfterMs: number };
 
-/** One attempt with this slot, in what is left of the upstream's timeout. */
+/** Sends one attempt with this slot, within the rest of the upstream's timeout. */
 export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
-interface Resendable extends Routed, WithWaitTerms, WithPayload, Admitted {
+interface RetryContext extends Routed, WithWaitTerms, WithPayload, Admitted {
   readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number } };
 }
 
 /**
- * Sends a request, and again what may be repeated, as long as there are retries, a budget, a slot for each of them, time within
- * the upstream's timeout, and a caller. Where one of these is lacking, the failure at hand is the answer.
+ * Sends a request, and sends it again while {@link isRetryable} allows it and there are retries, budget, a slot, time within the
+ * upstream's timeout and a connected client. If one of these is missing, the latest failure is the result.
  */
 export function createRetry(options: RetryOptions) {
   const { upstreams, clock, random, meter } = options;
 
-  const observed = async (
-    { breaker }: UpstreamState,
-    context: Resendable,
+  const sendOnce = async (
+    { breaker }: RetryState,
+    context: RetryContext,
     slot: Slot,
     attempt: SendAttempt,
     timeoutMs: number,
   ): Promise<RetryResult> => {
-    const passage = breaker.pass(riskOf(context), clock.monotonic());
-    if (passage.kind === 'refused') {
+    const decision = breaker.allow(riskOf(context), clock.monotonic());
+    if (decision.kind === 'rejected') {
       slot.refund();
-      return { kind: 'broken', retryAfterMs: passage.retryAfterMs };
+      return { kind: 'breaker_open', retryAfterMs: decision.retryAfterMs };
     }
-    // Reported whatever happens: a probe that never ended would keep the breaker half-open for ever.
-    let verdict: AttemptResult = 'void';
+    let result: AttemptResult = 'ignored';
     try {
       const sent = await attempt(slot, timeoutMs);
-      verdict = attemptResultOf(sent);
+      result = attemptResultOf(sent);
       return sent;
     } finally {
-      breaker.report(passage, verdict, clock.monotonic());
+      // Also after an internal error: a probe without a report would keep the breaker half-open for ever.
+      breaker.report(decision, result, clock.monotonic());
     }
   };
 
-  /** A slot for one more attempt, after a pause; null: there is none. */
-  const oneMore = async (state: UpstreamState, context: Resendable, pauseMs: number): Promise<Slot | null> => {
+  /** Null: there is no retry. */
+  const slotForRetry = async (state: RetryState, context: RetryContext, pauseMs: number): Promise<Slot | null> => {
     if (!(await pause(clock, pauseMs, context.disconnect))) return null;
     const now = clock.monotonic();
     if (state.breaker.retryAfterMs(riskOf(context), now) !== null || !state.retryBudget.take(now)) return null;
-    const again = await context.admitAgain();
-    return again.kind === 'admitted' ? again.slot : null;
+    const decision = await context.admitAgain();
+    return decision.kind === 'admitted' ? decision.slot : null;
   };
 
-  return async (context: Resendable, first: Slot, attempt: SendAttempt): Promise<RetryResult> => {
+  return async (context: RetryContext, firstSlot: Slot, attempt: SendAttempt): Promise<RetryResult> => {
     const { id, timeoutMs } = context.route.upstream;
     const state = upstreams.of(id);
-    const until = (clock.monotonic() + timeoutMs) as MonotonicMs;
-    let result = await observed(state, context, first, attempt, timeoutMs);
+    const deadline = clock.monotonic() + timeoutMs;
+    let result = await sendOnce(state, context, firstSlot, attempt, timeoutMs);
     state.retryBudget.deposit();
-    for (let repeats = 0; repeats < state.rules.retries.max; repeats += 1) {
-      if (result.kind === 'broken' || !isRetryable(context, result)) return result;
-      const pauseMs = retryDelayMs(repeats, result, random);
-      if (clock.monotonic() + pauseMs >= until) return result;
-      const slot = await oneMore(state, context, pauseMs);
+    for (let retries = 0; retries < state.rules.retries.max; retries += 1) {
+      if (result.kind === 'breaker_open' || !isRetryable(context, result)) return result;
+      const pauseMs = retryDelayMs(retries, result, random);
+      if (clock.monotonic() + pauseMs >= deadline) return result;
+      const slot = await slotForRetry(state, context, pauseMs);
       if (slot === null) return result;
-      const leftMs = until - clock.monotonic();
-      if (leftMs <= 0) {
+      const remainingMs = deadline - clock.monotonic();
+      if (remainingMs <= 0) {
         slot.refund();
         return result;
       }
-      const next = await observed(state, context, slot, attempt, leftMs);
-      // Another's failure has opened the breaker while the ledger was asked.
-      if (next.kind === 'broken') return result;
-      if (result.kind === 'answered' && result.body instanceof Readable) result.body.destroy();
-      meter.upstreamRetry(id, result.kind === 'answered' ? String(result.status) : result.reason);
+      const next = await sendOnce(state, context, slot, attempt, remainingMs);
+      // Another request's failure opened the breaker while this one waited for its slot.
+      if (next.kind === 'breaker_open') return result;
+      if (result.kind === 'response' && result.body instanceof Readable) result.body.destroy();
+      meter.upstreamRetry(id, result.kind === 'response' ? String(result.status) : result.reason);
       result = next;
     }
     return result;
   };
 }
 
-/** 429 and 4xx come of an upstream that is well. What the caller broke off says nothing. */
-export function attemptResultOf(sent: TransportResult): AttemptResult {
-  if (sent.kind === 'answered') return sent.status >= 500 ? 'failed' : 'good';
-  return sent.reason === 'unreachable' || sent.reason === 'timeout' || sent.reason === 'protocol' ? 'failed' : 'void';
+/**
+ * Whether a request may be sent again after this result: it is idempotent, or no byte of it was sent. A timeout has used up the time
+ * for a retry; a failure of the caller's own body would repeat; a streamed body cannot be read twice.
+ */
+export function isRetryable(
+  { method, payload }: WithPayload & { readonly method: string },
+  sent: TransportResult,
+): boolean {
+  if (payload instanceof Readable) return false;
+  if (sent.kind === 'response') return IDEMPOTENT.has(method) && TRANSIENT.has(sent.status);
+  if (sent.reason !== 'unreachable' && sent.reason !== 'protocol') return false;
+  return !sent.mayBeSent || IDEMPOTENT.has(method);
 }
 
-/** False: the caller has left, and nobody waits for what would come of it. */
+/**
+ * The pause before a retry in milliseconds. Full jitter, up to a bound that doubles, keeps requests that failed together from
+ * returning together. The upstream may ask for more with Retry-After.
+ *
+ * @param retries retries of this request so far
+ * @param random 0 ≤ x < 1
+ */
+export function retryDelayMs(retries: number, sent: TransportResult, random: () => number): number {
+  const ownMs = random() * Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** retries);
+  return Math.max(ownMs, sent.kind === 'response' ? requestedDelayMs(sent.headers) : 0);
+}
+
+/** Infinite for anything but seconds: a date depends on clocks that agree, and names a time too far off for a retry. */
+function requestedDelayMs(headers: readonly string[]): number {
+  const value = headerOf(headers, 'retry-after');
+  if (value === undefined) return 0;
+  return /^\d{1,6}$/.test(value.trim()) ? Number(value) * 1000 : Number.POSITIVE_INFINITY;
+}
+
+/** An upstream that answers 4xx or 429 is healthy. */
+function attemptResultOf(sent: TransportResult): AttemptResult {
+  if (sent.kind === 'response') return sent.status >= 500 ? 'failure' : 'success';
+  return sent.reason === 'unreachable' || sent.reason === 'timeout' || sent.reason === 'protocol'
+    ? 'failure'
+    : 'ignored';
+}
+
+/** False: the client has disconnected. */
 function pause(clock: Clock, ms: number, disconnect: ClientDisconnect): Promise<boolean> {
   if (disconnect.happened) return Promise.resolve(false);
   return new Promise((resolve) => {
@@ -115,4 +170,42 @@ function pause(clock: Clock, ms: number, disconnect: ClientDisconnect): Promise<
       resolve(false);
     });
   });
+}
+
+/**
+ * A token bucket that requests fill: retries are a share of the requests. An upstream that fails every request gets that share more
+ * load, where two retries for each request would triple it.
+ */
+export class RetryBudget {
+  #share: number;
+  #tokens = MIN_BUDGET;
+  #emptyAt: MonotonicMs | null = null;
+
+  /** @param percent of the requests */
+  constructor(percent: number) {
+    this.#share = percent / 100;
+  }
+
+  configure(percent: number): void {
+    this.#share = percent / 100;
+  }
+
+  /** Call it for the first attempt of each request. */
+  deposit(): void {
+    this.#tokens = Math.min(MAX_BUDGET, this.#tokens + this.#share);
+  }
+
+  /** False: there is no retry left. */
+  take(now: MonotonicMs): boolean {
+    if (this.#share === 0) return false;
+    if (this.#emptyAt !== null && now - this.#emptyAt >= MIN_BUDGET_AFTER_MS) {
+      this.#tokens = Math.max(MIN_BUDGET, this.#tokens);
+      this.#emptyAt = null;
+    }
+    // Ten times 0.1 is a little less than 1.
+    if (this.#tokens < 1 - 1e-9) return false;
+    this.#tokens = Math.max(0, this.#tokens - 1);
+    if (this.#tokens < 1 - 1e-9) this.#emptyAt = now;
+    return true;
+  }
 }

@@ -1,13 +1,13 @@
-import type { Clock, MonotonicMs } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import type { Log } from '../ports.ts';
 import { type BreakerRules, type BreakerState, CircuitBreaker } from './circuit-breaker.ts';
-import { ConcurrencyLimit } from './permits.ts';
-import { RetryBudget } from './retry-budget.ts';
+import { ConcurrencyLimit } from './concurrency-limit.ts';
+import { RetryBudget } from './retry.ts';
 
-/** How much an upstream is asked, and how often again. */
+/** The limits of one upstream, from the configuration. */
 export interface UpstreamRules {
   readonly retries: {
-    /** Of one request. */
+    /** Retries of one request. */
     readonly max: number;
     readonly budgetPercent: number;
   };
@@ -15,7 +15,7 @@ export interface UpstreamRules {
   readonly maxInFlight: number;
 }
 
-/** What this process knows of an upstream: it lives through every reload. */
+/** The state of one upstream in this process. A reload keeps it. */
 export interface UpstreamState {
   readonly rules: UpstreamRules;
   readonly breaker: CircuitBreaker;
@@ -26,7 +26,7 @@ export interface UpstreamState {
 export interface UpstreamHealth {
   readonly id: string;
   readonly breaker: BreakerState['kind'];
-  /** Nothing is sent for this long; 0 unless the breaker is open. */
+  /** The rest of the open period; 0 unless the breaker is open. */
   readonly openForMs: number;
   readonly inFlight: number;
   readonly waiting: number;
@@ -34,14 +34,14 @@ export interface UpstreamHealth {
 
 export interface Upstreams {
   of(id: string): UpstreamState;
-  /** New rules hold at once, also for what is under way; what was learned of a host stays, unless it is another host. */
-  configure(upstreams: Configured): void;
+  /** Applies new rules at once, also to requests in flight. The state of an upstream stays unless its origin changes. */
+  configure(upstreams: ConfiguredUpstreams): void;
   statuses(): UpstreamHealth[];
-  /** Nobody waits any more. */
+  /** Ends all waits for permits. */
   close(): void;
 }
 
-type Configured = ReadonlyMap<string, UpstreamRules & { readonly origin: string }>;
+type ConfiguredUpstreams = ReadonlyMap<string, UpstreamRules & { readonly origin: string }>;
 
 interface Entry extends UpstreamState {
   rules: UpstreamRules;
@@ -49,28 +49,28 @@ interface Entry extends UpstreamState {
 }
 
 export function createUpstreams(options: {
-  readonly upstreams: Configured;
+  readonly upstreams: ConfiguredUpstreams;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
   readonly log: Log;
 }): Upstreams {
   const { clock, random, log } = options;
-  // Bounded by the configuration, and by the generations of it that requests still go by.
+  // Bounded by the configurations that requests in flight still use.
   let entries = new Map<string, Entry>();
   let closed = false;
 
   const create = (upstream: string, rules: UpstreamRules, origin: string): Entry => {
-    const tell = (state: BreakerState): void => {
+    const logState = (state: BreakerState): void => {
       if (state.kind === 'open') {
         const forMs = Math.round(state.until - clock.monotonic());
-        log.warn({ upstream, forMs }, 'upstream keeps failing: nothing is sent to it for a while');
-      } else if (state.kind === 'closed') log.info({ upstream }, 'upstream answers again');
+        log.warn({ upstream, forMs }, 'circuit breaker opened');
+      } else if (state.kind === 'closed') log.info({ upstream }, 'circuit breaker closed');
     };
     const entry: Entry = {
       rules,
       origin,
-      breaker: new CircuitBreaker(rules.breaker, random, tell),
+      breaker: new CircuitBreaker(rules.breaker, random, logState),
       retryBudget: new RetryBudget(rules.retries.budgetPercent),
       concurrency: new ConcurrencyLimit(rules.maxInFlight, clock),
     };
@@ -78,7 +78,7 @@ export function createUpstreams(options: {
     return entry;
   };
 
-  const configure = (upstreams: Configured): void => {
+  const configure = (upstreams: ConfiguredUpstreams): void => {
     const next = new Map<string, Entry>();
     for (const [id, rules] of upstreams) {
       const known = entries.get(id);
@@ -92,9 +92,9 @@ export function createUpstreams(options: {
       known.concurrency.resize(rules.maxInFlight);
       next.set(id, known);
     }
-    // One that is not configured any more, as long as requests go there that a reload has overtaken.
+    // A removed upstream stays while requests of the previous configuration use it.
     for (const [id, entry] of entries) {
-      if (!next.has(id) && entry.concurrency.inUse + entry.concurrency.waiting > 0) next.set(id, entry);
+      if (!next.has(id) && entry.concurrency.inFlight + entry.concurrency.waiting > 0) next.set(id, entry);
     }
     entries = next;
   };
@@ -104,29 +104,35 @@ export function createUpstreams(options: {
     of(id) {
       let entry = entries.get(id);
       if (entry === undefined) {
-        entry = create(id, OVERTAKEN, '');
+        entry = create(id, REMOVED_UPSTREAM, '');
         entries.set(id, entry);
       }
       return entry;
     },
     configure,
     statuses: () => {
-      const now: MonotonicMs = clock.monotonic();
-      return [...entries].map(([id, { breaker, concurrency: places }]) => {
+      const now = clock.monotonic();
+      return [...entries].map(([id, { breaker, concurrency }]) => {
         const state = breaker.state(now);
         const openForMs = state.kind === 'open' ? Math.ceil(state.until - now) : 0;
-        return { id, breaker: state.kind, openForMs, inFlight: places.inUse, waiting: places.waiting };
+        return {
+          id,
+          breaker: state.kind,
+          openForMs,
+          inFlight: concurrency.inFlight,
+          waiting: concurrency.waiting,
+        };
       });
     },
     close() {
       closed = true;
-      for (const { concurrency: places } of entries.values()) places.close();
+      for (const { concurrency } of entries.values()) concurrency.close();
     },
   };
 }
 
-/** For a request whose upstream a reload has taken away: it is sent once, and says nothing of an upstream to come. */
-const OVERTAKEN: UpstreamRules = {
+/** For a late request to an upstream that a reload has removed: it is sent once, and its result counts for no other upstream. */
+const REMOVED_UPSTREAM: UpstreamRules = {
   retries: { max: 0, budgetPercent: 0 },
   breaker: { enabled: false, failurePercent: 100, minRequests: 1, windowMs: 1_000, openMs: 1_000, maxOpenMs: 1_000 },
   maxInFlight: Number.POSITIVE_INFINITY,

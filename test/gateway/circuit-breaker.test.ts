@@ -65,7 +65,7 @@ describe('an upstream that keeps failing', () => {
     expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(slots);
     expect(gateway.simulator.arrivals()).toHaveLength(3);
     expect(await stateOf(gateway)).toBe(2);
-    expect(gateway.logText()).toContain('nothing is sent to it for a while');
+    expect(gateway.logText()).toContain('circuit breaker opened');
   });
 
   test('is probed when the pause is over: it goes on failing, and the pause is twice as long; it is well, and all goes on', async () => {
@@ -85,7 +85,7 @@ describe('an upstream that keeps failing', () => {
     expect(await several(gateway, 2)).toEqual(['200', '200']);
     expect(await stateOf(gateway)).toBe(0);
     expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('201');
-    expect(gateway.logText()).toContain('upstream answers again');
+    expect(gateway.logText()).toContain('circuit breaker closed');
   });
 
   test('has two probes at a time, however many come', async () => {
@@ -175,8 +175,8 @@ describe('an upstream that keeps failing', () => {
   });
 
   test.each([
-    ['minimum', { minimum: 9 }, 8],
-    ['failures', { failures: 90 }, 9],
+    ['minRequests', { minRequests: 9 }, 8],
+    ['failurePercent', { failurePercent: 90 }, 9],
   ])('opens later with a greater breaker.%s', async (_option, more, failures) => {
     await using gateway = await start(new ManualClock(), more);
     gateway.simulator.fault(broken);

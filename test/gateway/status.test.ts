@@ -29,24 +29,24 @@ const withToken = (upstream: string, token: string) =>
   });
 
 describe('/status tells', () => {
-  test('which credential is in use, which one rests, how long and why', async () => {
+  test('which credential is in use, and which one is in backoff, for how long and why', async () => {
     await using gateway = await run();
     expect((await statusOf(gateway)).accounts['main']?.credentials).toEqual([
-      { id: 'primary', kind: 'apiKey', inUse: true, failing: false, restsForMs: 0, why: null, expiresInMs: null },
-      { id: 'spare', kind: 'apiKey', inUse: false, failing: false, restsForMs: 0, why: null, expiresInMs: null },
+      { id: 'primary', kind: 'apiKey', inUse: true, failing: false, backoffMs: 0, reason: null, expiresInMs: null },
+      { id: 'spare', kind: 'apiKey', inUse: false, failing: false, backoffMs: 0, reason: null, expiresInMs: null },
     ]);
     gateway.simulator.credentials.revokeKey('primary');
     await gateway.fetch('/api/v1/flow-runs');
     const [primary, spare] = (await statusOf(gateway)).accounts['main']?.credentials ?? [];
-    expect(primary).toMatchObject({ inUse: false, failing: true, why: 'rejected' });
-    expect(primary?.restsForMs).toBeGreaterThan(50_000);
-    expect(spare).toMatchObject({ inUse: true, restsForMs: 0 });
+    expect(primary).toMatchObject({ inUse: false, failing: true, reason: 'rejected' });
+    expect(primary?.backoffMs).toBeGreaterThan(50_000);
+    expect(spare).toMatchObject({ inUse: true, backoffMs: 0 });
   });
 
   test('when a login token expires, and that none could be had', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
     const [login] = (await statusOf(gateway)).accounts['main']?.credentials ?? [];
-    expect(login).toMatchObject({ id: 'login', kind: 'login', inUse: true, why: null });
+    expect(login).toMatchObject({ id: 'login', kind: 'login', inUse: true, reason: null });
     expect(login?.expiresInMs).toBeGreaterThan(60_000);
     const wrong = (upstream: string) => ({
       id: 'login',
@@ -55,8 +55,8 @@ describe('/status tells', () => {
     await gateway.reload(withCredentials((upstream) => [wrong(upstream), SPARE]));
     await gateway.fetch('/api/v1/flow-runs');
     const [failed, spare] = (await statusOf(gateway)).accounts['main']?.credentials ?? [];
-    expect(failed).toMatchObject({ inUse: false, why: 'rejected', expiresInMs: null });
-    expect(failed?.restsForMs).toBeGreaterThan(0);
+    expect(failed).toMatchObject({ inUse: false, reason: 'rejected', expiresInMs: null });
+    expect(failed?.backoffMs).toBeGreaterThan(0);
     expect(spare).toMatchObject({ id: 'spare', inUse: true });
   });
 

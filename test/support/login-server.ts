@@ -1,22 +1,22 @@
 import type { Clock } from '../../src/clock.ts';
 import type { Log, Meter } from '../../src/ports.ts';
 import { loginCredential } from '../../src/upstream/credentials/login.ts';
-import type { FailedLogin, LoginOutcome } from '../../src/upstream/credentials/login-request.ts';
-import type { Credential, CredentialValue, Grant } from '../../src/upstream/credentials/pool.ts';
+import type { FailedLogin, LoginResult } from '../../src/upstream/credentials/login-request.ts';
+import type { Credential, CredentialResult, IssuedCredential } from '../../src/upstream/credentials/pool.ts';
 
 export const quiet = new Proxy({}, { get: () => () => {} }) as Log & Meter;
 
 export interface LoginServer {
   /** Has a function for each login that was sent; a test calls it with the response. */
-  readonly logins: ((outcome: LoginOutcome) => void)[];
+  readonly logins: ((login: LoginResult) => void)[];
   readonly credential: Credential;
-  /** Asks for a value, and responds to the login that this needs. */
-  grantWith(outcome: LoginOutcome): Promise<Grant>;
+  /** Asks for a credential, and responds to the login that this needs. */
+  issueWith(login: LoginResult): Promise<CredentialResult>;
 }
 
 /** A login credential, and the identity host behind it. */
 export function loginServer(clock: Clock, meter: Meter = quiet): LoginServer {
-  const logins: ((outcome: LoginOutcome) => void)[] = [];
+  const logins: ((login: LoginResult) => void)[] = [];
   const credential = loginCredential({
     id: 'login',
     account: 'main',
@@ -29,24 +29,24 @@ export function loginServer(clock: Clock, meter: Meter = quiet): LoginServer {
   return {
     logins,
     credential,
-    async grantWith(outcome) {
-      const grant = credential.grant();
-      logins.at(-1)?.(outcome);
-      return grant;
+    async issueWith(login) {
+      const result = credential.issue();
+      logins.at(-1)?.(login);
+      return result;
     },
   };
 }
 
-export const token = (text: string, lifeMs = 1_000_000): LoginOutcome => ({ kind: 'token', token: text, lifeMs });
+export const token = (text: string, lifeMs = 1_000_000): LoginResult => ({ kind: 'token', token: text, lifeMs });
 
-export const failure = (why: FailedLogin['why'], retryAfterMs = 0): LoginOutcome => ({
+export const failure = (reason: FailedLogin['reason'], retryAfterMs = 0): LoginResult => ({
   kind: 'failed',
-  why,
+  reason,
   retryAfterMs,
   internal: '',
 });
 
-export function granted(grant: Grant): CredentialValue {
-  if (grant.kind === 'none') throw new Error(`no credential: ${grant.why}`);
-  return grant.value;
+export function issued(result: CredentialResult): IssuedCredential {
+  if (result.kind === 'unavailable') throw new Error(`no credential: ${result.reason}`);
+  return result.credential;
 }

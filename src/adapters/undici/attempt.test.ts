@@ -2,11 +2,11 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../clock.ts';
-import type { TransportResult } from '../../upstream/transport.ts';
+import type { TransportResponse, TransportResult } from '../../upstream/transport.ts';
 import { Attempt } from './attempt.ts';
 
-/** As undici calls it. */
-function attempted() {
+/** An attempt whose response has begun, driven as undici drives it. */
+function beganResponse() {
   let resolve: (sent: TransportResult) => void = () => {};
   const sent = new Promise<TransportResult>((resolved) => {
     resolve = resolved;
@@ -27,15 +27,15 @@ function attempted() {
   return { breakOff, sent };
 }
 
-test('an answer that breaks in the turn it began in is a failure that may have been carried out, not half an answer', async () => {
-  const { breakOff, sent } = attempted();
+test('a response that breaks in the turn of its headers is a failure that may have been carried out, not a partial response', async () => {
+  const { breakOff, sent } = beganResponse();
   breakOff();
-  expect(await sent).toMatchObject({ kind: 'failed', reason: 'protocol', mayHaveLeft: true });
+  expect(await sent).toMatchObject({ kind: 'failed', reason: 'protocol', mayBeSent: true });
 });
 
-test('an answer that breaks later is half an answer, and its reader hears of it', async () => {
-  const { breakOff, sent } = attempted();
-  const { body } = (await sent) as Extract<TransportResult, { kind: 'answered' }>;
+test('a response that breaks later is a partial response, and its reader receives the error', async () => {
+  const { breakOff, sent } = beganResponse();
+  const { body } = (await sent) as TransportResponse;
   breakOff();
   expect(body).toBeInstanceOf(Readable);
   await expect((body as Readable).toArray()).rejects.toThrow('other side closed');

@@ -4,8 +4,8 @@ import type { Clock, MonotonicMs } from '../../clock.ts';
 import { BodyTooLarge, type HeaderList } from '../../context.ts';
 import type { OutboundRequest, TransportFailure, TransportResult } from '../../upstream/transport.ts';
 
-/** Why we ended an attempt ourselves; it reaches the handler as the error of the abort. */
-class Ended extends Error {
+/** Ends an attempt for a reason of our own. undici hands it back as the error of the aborted request. */
+class AttemptAborted extends Error {
   readonly reason: TransportFailure;
   constructor(reason: TransportFailure, message: string) {
     super(message);
@@ -14,28 +14,27 @@ class Ended extends Error {
 }
 
 /**
- * One request to the upstream. It resolves with a Buffer if the whole body arrives in the same turn of the event loop as the headers,
- * as nearly every JSON response does, else with a stream that pauses the socket when its reader falls behind. A chunk is never held
- * back to see whether more follows.
+ * One request to the upstream. Its body is a Buffer if it arrives whole in the same turn of the event loop as the headers, as nearly
+ * every JSON body does, else a stream that pauses the socket when its reader falls behind. No chunk is delayed to wait for more.
  */
 export class Attempt implements Dispatcher.DispatchHandler {
   readonly #request: OutboundRequest;
   readonly #clock: Clock;
   readonly #resolve: (sent: TransportResult) => void;
-  /** Null until undici puts the request on a connection; from then on a byte may have left. */
+  /** Null until undici puts the request on a connection; from then on a byte may be sent. */
   #controller: Dispatcher.DispatchController | null = null;
-  /** Resolved, or handed over to a stream. */
-  #answered = false;
+  #resolved = false;
   #status = 0;
   #headers: HeaderList = [];
   #headersAt = 0 as MonotonicMs;
+  /** Chunks that arrived before the body became a stream. */
   #early: Buffer[] = [];
   #body: UpstreamBody | null = null;
   #complete = false;
   #timer: NodeJS.Timeout;
   #stopListening: (() => void) | null = null;
-  /** Set when the attempt ended before undici put it on a connection: it must not be written any more. */
-  #cancelled: Ended | null = null;
+  /** Set when the attempt was aborted; a request that is still queued must not be written then. */
+  #cancelled: AttemptAborted | null = null;
 
   constructor(request: OutboundRequest, clock: Clock, resolve: (sent: TransportResult) => void) {
     this.#request = request;
@@ -43,16 +42,18 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#resolve = resolve;
     this.#timer = this.#startTimer();
     if (request.disconnect)
-      this.#stopListening = request.disconnect.onDisconnect(() => this.#end(new Ended('client_closed', 'caller left')));
+      this.#stopListening = request.disconnect.onDisconnect(() =>
+        this.#abort(new AttemptAborted('client_closed', 'client disconnected')),
+      );
   }
 
-  /** The caller left before the request was handed to undici. */
+  /** The client disconnected before the request was handed to undici. */
   get isOver(): boolean {
     return this.#complete || this.#cancelled !== null;
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
-    // An aborted request is not written, so no byte of it has left.
+    // An aborted request is not written, so no byte of it is sent.
     if (this.#cancelled) controller.abort(this.#cancelled);
     else this.#controller = controller;
   }
@@ -85,49 +86,49 @@ export class Attempt implements Dispatcher.DispatchHandler {
       return;
     }
     const body = this.#early.length === 1 ? (this.#early[0] as Buffer) : Buffer.concat(this.#early);
-    this.#answer(hasNoBody(this.#request.method, this.#status) ? null : body);
+    this.#respond(hasNoBody(this.#request.method, this.#status) ? null : body);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
     this.#complete = true;
     this.#release();
     if (this.#body !== null) this.#body.destroy(error);
-    // Also where the body broke in the same turn as its headers: nothing has been passed on yet.
+    // Also if the body broke in the same turn as its headers: nothing has been passed on yet.
     else this.#fail(error);
   }
 
-  /** The caller still uploads: the wait for a response has not begun. */
+  /** The wait for a response begins when the upload has ended. */
   onUpload(): void {
     if (!this.#complete) this.#timer.refresh();
   }
 
-  /** The stream's reader made room. */
+  /** The reader of the body has room again. */
   resume(): void {
     if (this.#complete || !this.#controller?.paused) return;
     this.#timer = this.#startTimer();
     this.#controller.resume();
   }
 
-  /** The stream's reader lost interest before the end. */
+  /** The reader closed the body before its end. */
   abandon(): void {
-    if (!this.#complete) this.#end(new Ended('client_closed', 'reader left'));
+    if (!this.#complete) this.#abort(new AttemptAborted('client_closed', 'reader closed the body'));
   }
 
   #startStreaming(): void {
-    if (this.#complete || this.#answered) return;
+    if (this.#complete || this.#resolved) return;
     this.#timer.refresh();
     this.#body = new UpstreamBody(this);
     const early = this.#early;
     this.#early = [];
     for (const chunk of early) this.#body.push(chunk);
-    this.#answer(this.#body);
+    this.#respond(this.#body);
   }
 
-  #answer(body: Buffer | Readable | null): void {
-    if (this.#answered) return;
-    this.#answered = true;
+  #respond(body: Buffer | Readable | null): void {
+    if (this.#resolved) return;
+    this.#resolved = true;
     this.#resolve({
-      kind: 'answered',
+      kind: 'response',
       status: this.#status,
       headers: this.#headers,
       body,
@@ -136,32 +137,35 @@ export class Attempt implements Dispatcher.DispatchHandler {
   }
 
   #fail(error: Error): void {
-    if (this.#answered) return;
-    this.#answered = true;
+    if (this.#resolved) return;
+    this.#resolved = true;
     this.#resolve({
       kind: 'failed',
       reason: classify(error, this.#controller !== null),
-      mayHaveLeft: this.#controller !== null,
+      mayBeSent: this.#controller !== null,
       internal: describe(error),
     });
   }
 
   #startTimer(): NodeJS.Timeout {
     const { timeoutMs } = this.#request;
-    return setTimeout(() => this.#end(new Ended('timeout', `nothing for ${timeoutMs} ms`)), timeoutMs).unref();
+    return setTimeout(
+      () => this.#abort(new AttemptAborted('timeout', `nothing for ${timeoutMs} ms`)),
+      timeoutMs,
+    ).unref();
   }
 
-  #end(ended: Ended): void {
+  #abort(aborted: AttemptAborted): void {
     if (this.#complete || this.#cancelled) return;
-    this.#cancelled = ended;
+    this.#cancelled = aborted;
     this.#release();
     if (this.#controller !== null) {
-      this.#controller.abort(ended);
+      this.#controller.abort(aborted);
       return;
     }
-    // Still queued for a connection: `onRequestStart` refuses it later, and the caller does not wait for that.
+    // The request is still queued for a connection: `onRequestStart` aborts it later, and the result does not wait for that.
     if (this.#request.body instanceof Readable) this.#request.body.destroy();
-    this.#fail(ended);
+    this.#fail(aborted);
   }
 
   #release(): void {
@@ -171,14 +175,14 @@ export class Attempt implements Dispatcher.DispatchHandler {
   }
 }
 
-/** A body that comes as its reader asks for it. Destroying it aborts the request. */
+/** Pauses the socket while its reader has no room. Destroying it aborts the request. */
 class UpstreamBody extends Readable {
   readonly #attempt: Attempt;
 
   constructor(attempt: Attempt) {
     super();
     this.#attempt = attempt;
-    // A stream that breaks before anyone listens must not end the process; whoever reads it gets the error all the same.
+    // Without a listener an error would end the process. A reader still receives the error.
     this.on('error', () => {});
   }
 
@@ -196,15 +200,15 @@ function hasNoBody(method: string, status: number): boolean {
   return method === 'HEAD' || status === 204 || status === 304;
 }
 
-/** The raw list, with duplicates; latin1 keeps every byte as it was. */
+/** The raw list, with duplicates; latin1 keeps every byte unchanged. */
 function headerStrings(raw: Dispatcher.DispatchController['rawHeaders']): HeaderList {
   if (!Array.isArray(raw)) return [];
   return raw.map((item) => (typeof item === 'string' ? item : item.toString('latin1')));
 }
 
-/** Foreign errors are told apart here, once, by code. */
+/** The one place that classifies undici's errors, by their codes. */
 function classify(error: Error, started: boolean): TransportFailure {
-  if (error instanceof Ended) return error.reason;
+  if (error instanceof AttemptAborted) return error.reason;
   if (error instanceof BodyTooLarge) return 'body_too_large';
   if (!started) return 'unreachable';
   const code = 'code' in error ? error.code : undefined;

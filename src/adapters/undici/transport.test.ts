@@ -24,8 +24,7 @@ async function upstream() {
   };
 }
 
-/** A caller, and how it leaves. */
-function caller() {
+function client() {
   const listeners = new Set<() => void>();
   let happened = false;
   const disconnect: ClientDisconnect = {
@@ -37,11 +36,11 @@ function caller() {
       return () => listeners.delete(run);
     },
   };
-  const leave = (): void => {
+  const close = (): void => {
     happened = true;
     for (const run of listeners) run();
   };
-  return { disconnect, leave };
+  return { disconnect, close };
 }
 
 const outbound = (origin: string, more: Partial<OutboundRequest> = {}): OutboundRequest => ({
@@ -49,29 +48,28 @@ const outbound = (origin: string, more: Partial<OutboundRequest> = {}): Outbound
   ...more,
 });
 
-test('who leaves in the turn it came in is not sent for, has not left a byte, and its body is let go', async () => {
+test('a client that disconnects at once has its body released and sends no byte; the next request is sent', async () => {
   await using server = await upstream();
-  const sender = createUndiciTransport({ clock: systemClock });
-  const { disconnect, leave } = caller();
+  const transport = createUndiciTransport({ clock: systemClock });
+  const { disconnect, close } = client();
   const body = new Readable({ read() {} });
-  const gone = sender.send(outbound(server.origin, { disconnect, body }));
-  leave();
-  expect(await gone).toMatchObject({ kind: 'failed', reason: 'client_closed', mayHaveLeft: false });
+  const disconnected = transport.send(outbound(server.origin, { disconnect, body }));
+  close();
+  expect(await disconnected).toMatchObject({ kind: 'failed', reason: 'client_closed', mayBeSent: false });
   expect(body.destroyed).toBe(true);
-  // Whoever came with it is.
-  expect(await sender.send(outbound(server.origin))).toMatchObject({ kind: 'answered', status: 200 });
+  expect(await transport.send(outbound(server.origin))).toMatchObject({ kind: 'response', status: 200 });
   expect(server.requests()).toBe(1);
-  await sender.close();
+  await transport.close();
 });
 
-test('what undici will not send is a failure of its own request alone, of which nothing has left', async () => {
+test('a request that undici rejects fails alone, and no byte of it is sent', async () => {
   await using server = await upstream();
-  const sender = createUndiciTransport({ clock: systemClock });
+  const transport = createUndiciTransport({ clock: systemClock });
   const [bad, good] = await Promise.all([
-    sender.send(outbound(server.origin, { headers: ['X-A', 'b\r\nc: d'] })),
-    sender.send(outbound(server.origin)),
+    transport.send(outbound(server.origin, { headers: ['X-A', 'b\r\nc: d'] })),
+    transport.send(outbound(server.origin)),
   ]);
-  expect(bad).toMatchObject({ kind: 'failed', mayHaveLeft: false });
-  expect(good).toMatchObject({ kind: 'answered' });
-  await sender.close();
+  expect(bad).toMatchObject({ kind: 'failed', mayBeSent: false });
+  expect(good).toMatchObject({ kind: 'response' });
+  await transport.close();
 });

@@ -4,25 +4,23 @@ import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { OutboundRequest, Transport, TransportResult } from '../../upstream/transport.ts';
 import { Attempt } from './attempt.ts';
 
-/** Connections to one origin: what `maxInFlight` may be at most, or requests would wait here, with a slot and unseen. */
+/** Connections to one origin: the largest `maxInFlight`, or requests with a slot would wait here, where no metric shows it. */
 const CONNECTIONS = 1_024;
 const CONNECT_TIMEOUT_MS = 10_000;
 /**
- * A connection in use is never idle, so nothing else would end it: an upstream whose name leads elsewhere since would be asked at its
- * old address for as long as that answers. The name is looked up anew with each connection. Not undici's `clientTtl`: it goes by the
- * wall clock, and asks a connection that still carries a long answer to close with every request.
+ * A busy connection is never idle and would last for ever, although the upstream's name may have a new address by now. Each new
+ * connection looks the name up. undici's `clientTtl` uses the wall clock, and closes a connection that still carries a long response.
  */
 const CONNECTION_LIFE_MS = 60_000;
 
 /**
- * A {@link Sender} on undici pools, one for each origin. Origins come from configuration, so their number is bounded.
- * Redirects are not followed, bodies are not decompressed, and undici's own timeouts are off: they count in whole
- * seconds, and {@link Attempt} keeps its own.
+ * A {@link Transport} on undici pools, one for each origin; the configuration bounds their number. It follows no redirects and
+ * decompresses no bodies. undici's own timeouts are off: they count whole seconds, and {@link Attempt} has its own.
  */
 export function createUndiciTransport(options: { readonly clock: Clock }): Transport {
   const { clock } = options;
   const pools = new Map<string, { readonly pool: Pool; readonly until: MonotonicMs }>();
-  /** What these still carry is finished; idle connections of theirs are closed at once. */
+  /** Retired pools: requests in flight complete, and idle connections close at once. */
   const closing = new Set<Promise<void>>();
 
   const retire = (pool: Pool): void => {
@@ -52,7 +50,7 @@ export function createUndiciTransport(options: { readonly clock: Clock }): Trans
         const attempt = new Attempt(request, clock, resolve);
         if (attempt.isOver) return;
         const { target: path, method, headers } = request;
-        const body = request.body instanceof Readable ? watched(request.body, attempt) : request.body;
+        const body = request.body instanceof Readable ? watchUpload(request.body, attempt) : request.body;
         poolOf(request.origin).dispatch({ path, method, headers, body }, attempt);
       }),
     close: async () => {
@@ -64,17 +62,17 @@ export function createUndiciTransport(options: { readonly clock: Clock }): Trans
 }
 
 /**
- * Lets the attempt see progress (a `data` listener would not do: it starts the flow before undici is there to take it), and
- * keeps undici from destroying the caller's request, whose connection still has to carry an answer.
+ * Reports the progress of an upload to the attempt; a `data` listener would start the stream before undici reads it. The copy also
+ * keeps undici from destroying the caller's request, whose connection still has to carry the response.
  */
-function watched(body: Readable, attempt: Attempt): Readable {
+function watchUpload(body: Readable, attempt: Attempt): Readable {
   const watch = new Transform({
     transform(chunk, _encoding, done) {
       attempt.onUpload();
       done(null, chunk);
     },
   });
-  // undici takes its listener away when it is done, and the caller may break off after that.
+  // undici removes its listener when it is done, and the caller's stream may fail after that.
   watch.on('error', () => {});
   const fail = (error: Error): void => void watch.destroy(error);
   const breakOff = (): void => {

@@ -51,9 +51,9 @@ export interface CredentialStatus {
   readonly inUse: boolean;
   /** When it was last used; false before that. */
   readonly failing: boolean;
-  /** It is left alone this long, after `why`; 0 if it can be used. */
-  readonly restsForMs: number;
-  readonly why: 'rejected' | 'unreachable' | 'throttled' | null;
+  /** The rest of its backoff; 0 if it can be used. */
+  readonly backoffMs: number;
+  readonly reason: 'rejected' | 'unreachable' | 'throttled' | null;
   /** What is left of a login token; null for a key, and where there is no token. */
   readonly expiresInMs: number | null;
 }

@@ -86,8 +86,8 @@ describe('what needs attention', () => {
     id: 'primary',
     kind: 'apiKey',
     inUse: true,
-    restsForMs: 0,
-    why: null,
+    backoffMs: 0,
+    reason: null,
     expiresInMs: null,
     failing: false,
   } as const;
@@ -111,7 +111,7 @@ describe('what needs attention', () => {
     findingsOf({ status: { ...status, ...more }, tenants }).map(({ level, text }) => `${level} ${text}`);
   const ofMain = (more: Partial<AccountStatus>) => tell({ accounts: { main: { ...account, ...more } } });
   const open = { breaker: 'open', openForMs: 9, inFlight: 0, waiting: 0 } as const;
-  const resting = { ...key, inUse: false, restsForMs: 9, why: 'rejected' } as const;
+  const resting = { ...key, inUse: false, backoffMs: 9, reason: 'rejected' } as const;
 
   it('is nothing where all is well', () => expect(tell({})).toEqual(['good Nothing. All is well.']));
 
@@ -125,7 +125,11 @@ describe('what needs attention', () => {
       /^warn .*primary is out .*rejected.*spare/,
     ],
     ['no credential', ofMain({ credentials: [resting] }), /^bad main: no credential works/],
-    ['a token not renewed', ofMain({ credentials: [{ ...key, why: 'unreachable' }] }), /^warn .*could not be renewed/],
+    [
+      'a token not renewed',
+      ofMain({ credentials: [{ ...key, reason: 'unreachable' }] }),
+      /^warn .*could not be renewed/,
+    ],
     ['a key that failed', ofMain({ credentials: [{ ...key, failing: true }] }), /^warn .*primary failed/],
     ['Redis gone', tell({ state: { kind: 'redis', up: false, fallback: true } }), /^bad Redis.*share/],
     ['Redis gone, closed', tell({ state: { kind: 'redis', up: false, fallback: false } }), /^bad Redis/],

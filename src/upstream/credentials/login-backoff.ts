@@ -1,16 +1,17 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { FailedLogin } from './login-request.ts';
+import type { UnavailableReason } from './pool.ts';
 
 /** The wait after a failed login, doubled each time: at most a dozen attempts an hour. */
-const FIRST_WAIT_MS = 2_000;
-const LONGEST_WAIT_MS = 5 * 60_000;
-/** A login without a slot was never sent and shows nothing: it is tried again as soon as there may be a slot, but not in a loop. */
+const FIRST_BACKOFF_MS = 2_000;
+const MAX_BACKOFF_MS = 5 * 60_000;
+/** A login without a slot was not sent, so it is tried again as soon as there may be a slot, but not in a loop. */
 const NO_SLOT_WAIT_MS = 250;
 
 /** When the next login may be tried. */
 export interface LoginBackoff {
   /** Milliseconds until then, and the reason; null: now. */
-  waiting(): { readonly ms: number; readonly why: FailedLogin['why'] } | null;
+  waiting(): { readonly ms: number; readonly reason: UnavailableReason } | null;
   /** Returns the wait in milliseconds. */
   loginFailed(failed: FailedLogin): number;
   /** The identity host issued a token. */
@@ -24,28 +25,28 @@ export interface LoginBackoff {
 }
 
 export function createLoginBackoff(clock: Clock): LoginBackoff {
-  let until: { readonly at: MonotonicMs; readonly why: FailedLogin['why'] } | null = null;
+  let until: { readonly at: MonotonicMs; readonly reason: UnavailableReason } | null = null;
   /** In a row. Logins that were never sent do not count. */
   let failedLogins = 0;
   let rejectedTokens = 0;
   let latestFailed = false;
 
-  const waitFor = (ms: number, why: FailedLogin['why']): number => {
-    until = { at: (clock.monotonic() + ms) as MonotonicMs, why };
+  const waitFor = (ms: number, reason: UnavailableReason): number => {
+    until = { at: (clock.monotonic() + ms) as MonotonicMs, reason };
     return ms;
   };
 
   return {
     waiting() {
       const ms = until === null ? 0 : until.at - clock.monotonic();
-      return until === null || ms <= 0 ? null : { ms, why: until.why };
+      return until === null || ms <= 0 ? null : { ms, reason: until.reason };
     },
-    loginFailed({ why, retryAfterMs }) {
+    loginFailed({ reason, retryAfterMs }) {
       latestFailed = true;
-      if (why === 'throttled') return waitFor(Math.max(NO_SLOT_WAIT_MS, retryAfterMs), why);
+      if (reason === 'throttled') return waitFor(Math.max(NO_SLOT_WAIT_MS, retryAfterMs), reason);
       const ms = Math.max(doubled(failedLogins), retryAfterMs);
       failedLogins += 1;
-      return waitFor(ms, why);
+      return waitFor(ms, reason);
     },
     loginSucceeded() {
       latestFailed = false;
@@ -65,5 +66,5 @@ export function createLoginBackoff(clock: Clock): LoginBackoff {
 }
 
 function doubled(times: number): number {
-  return Math.min(FIRST_WAIT_MS * 2 ** times, LONGEST_WAIT_MS);
+  return Math.min(FIRST_BACKOFF_MS * 2 ** times, MAX_BACKOFF_MS);
 }

@@ -3,14 +3,15 @@ import { type Clock, elapsed, type MonotonicMs } from '../../clock.ts';
 import { headerOf } from '../../context.ts';
 import type { Decision } from '../../quota/ledger.ts';
 import type { Secret } from '../../secret.ts';
-import type { Transport, TransportResult } from '../transport.ts';
+import type { Transport, TransportResponse } from '../transport.ts';
+import type { UnavailableReason } from './pool.ts';
 
-export type LoginOutcome = { readonly kind: 'token'; readonly token: string; readonly lifeMs: number } | FailedLogin;
+export type LoginResult = { readonly kind: 'token'; readonly token: string; readonly lifeMs: number } | FailedLogin;
 
 export interface FailedLogin {
   readonly kind: 'failed';
-  /** `rejected`: the identity host refused the password. `throttled`: no slot of the account, and nothing was sent. */
-  readonly why: 'rejected' | 'unreachable' | 'throttled';
+  /** `rejected`: the identity host rejected the password. `throttled`: the account had no slot, and nothing was sent. */
+  readonly reason: UnavailableReason;
   readonly retryAfterMs: number;
   /** For the log: a status or an error, never the body of the response, which may repeat the password. */
   readonly internal: string;
@@ -30,7 +31,7 @@ export interface LoginRequestOptions {
 }
 
 const TIMEOUT_MS = 15_000;
-/** Requests that wait for the login have slots already, so the account is not used up: one more slot comes soon, or not at all. */
+/** The requests that wait for this login have slots, so the account is not used up: one more slot comes soon, or not at all. */
 const SLOT_WITHIN_MS = 2_000;
 const LARGEST_RESPONSE_BYTES = 64 * 1024;
 /** The life of a token whose response names none: an hour, far less than the day that Patchworks documents. */
@@ -39,12 +40,12 @@ const DEFAULT_LIFE_MS = 3_600_000;
 const noLimits = { limit: null, remaining: null, throttled: null } as const;
 
 /** `POST {username, password}` → `{token, expires_in}`, as the identity host of Patchworks defines it. Never throws. */
-export async function requestLogin(options: LoginRequestOptions): Promise<LoginOutcome> {
+export async function requestLogin(options: LoginRequestOptions): Promise<LoginResult> {
   const decision = await slotFor(options);
   if (decision.kind === 'refused') {
     return {
       kind: 'failed',
-      why: 'throttled',
+      reason: 'throttled',
       retryAfterMs: decision.retryAfterMs,
       internal: `no slot: ${decision.by}`,
     };
@@ -61,9 +62,9 @@ export async function requestLogin(options: LoginRequestOptions): Promise<LoginO
     disconnect: null,
   });
   if (sent.kind === 'failed') {
-    if (sent.mayHaveLeft) decision.slot.lose((options.clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
+    if (sent.mayBeSent) decision.slot.lose((options.clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
     else decision.slot.refund();
-    return { kind: 'failed', why: 'unreachable', retryAfterMs: 0, internal: `${sent.reason}: ${sent.internal}` };
+    return { kind: 'failed', reason: 'unreachable', retryAfterMs: 0, internal: `${sent.reason}: ${sent.internal}` };
   }
   // The identity host has limits of its own: its headers say nothing about the account's.
   decision.slot.settle(noLimits);
@@ -82,11 +83,11 @@ async function slotFor({ charge, clock }: LoginRequestOptions): Promise<Decision
   }
 }
 
-async function read(sent: Extract<TransportResult, { kind: 'answered' }>): Promise<LoginOutcome> {
+async function read(sent: TransportResponse): Promise<LoginResult> {
   const text = await readText(sent.body);
-  const failed = (why: 'rejected' | 'unreachable', internal: string, retryAfterMs = 0): LoginOutcome => ({
+  const failed = (reason: UnavailableReason, internal: string, retryAfterMs = 0): LoginResult => ({
     kind: 'failed',
-    why,
+    reason,
     retryAfterMs,
     internal,
   });
@@ -101,7 +102,7 @@ async function read(sent: Extract<TransportResult, { kind: 'answered' }>): Promi
   return token ?? failed('rejected', 'the response has no token');
 }
 
-function parseToken(text: string): LoginOutcome | null {
+function parseToken(text: string): LoginResult | null {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);

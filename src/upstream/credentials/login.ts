@@ -1,14 +1,14 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../ports.ts';
 import { createLoginBackoff } from './login-backoff.ts';
-import type { FailedLogin, LoginOutcome } from './login-request.ts';
-import type { Credential, CredentialValue, Grant } from './pool.ts';
+import type { FailedLogin, LoginResult } from './login-request.ts';
+import type { Credential, CredentialResult, IssuedCredential } from './pool.ts';
 
 export interface LoginCredentialOptions {
   readonly id: string;
   readonly account: string;
   /** Asks the identity host for a token. Never throws. */
-  readonly logIn: () => Promise<LoginOutcome>;
+  readonly logIn: () => Promise<LoginResult>;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -25,70 +25,70 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export function loginCredential(options: LoginCredentialOptions): Credential {
   const { id, account, clock, log, meter } = options;
   const backoff = createLoginBackoff(clock);
-  let token: { readonly value: CredentialValue; readonly expiresAt: MonotonicMs } | null = null;
+  let token: { readonly credential: IssuedCredential; readonly expiresAt: MonotonicMs } | null = null;
   let generation = 0;
-  let pending: Promise<Grant> | null = null;
+  let pending: Promise<CredentialResult> | null = null;
   let cancelRenewal: (() => void) | null = null;
   let closed = false;
 
-  const current = (): Grant | null =>
-    token === null || token.expiresAt <= clock.monotonic() ? null : { kind: 'granted', value: token.value };
+  const current = (): CredentialResult | null =>
+    token === null || token.expiresAt <= clock.monotonic() ? null : { kind: 'issued', credential: token.credential };
 
   const renewIn = (ms: number): void => {
     cancelRenewal?.();
     cancelRenewal = clock.after(Math.min(ms, LONGEST_TIMER_MS), () => void logIn());
   };
 
-  const succeeded = (issued: string, lifeMs: number): Grant => {
+  const succeeded = (newToken: string, lifeMs: number): CredentialResult => {
     backoff.loginSucceeded();
-    options.onToken(issued);
+    options.onToken(newToken);
     generation += 1;
-    const value: CredentialValue = { authorization: `Bearer ${issued}`, credential: id, generation };
-    token = { value, expiresAt: (clock.monotonic() + lifeMs) as MonotonicMs };
+    const credential: IssuedCredential = { id, authorization: `Bearer ${newToken}`, generation };
+    token = { credential, expiresAt: (clock.monotonic() + lifeMs) as MonotonicMs };
     renewIn(lifeMs * RENEW_AT);
     meter.credentialRefresh(account, id, 'ok');
     meter.credentialExpiry(account, id, Math.floor((clock.now() + lifeMs) / 1000));
     log.info({ account, credential: id, lifeSeconds: Math.round(lifeMs / 1000) }, 'logged in');
-    return { kind: 'granted', value };
+    return { kind: 'issued', credential };
   };
 
-  const failed = (outcome: FailedLogin): Grant => {
-    const { why, internal } = outcome;
-    const restMs = backoff.loginFailed(outcome);
-    meter.credentialRefresh(account, id, why === 'unreachable' ? 'failed' : why);
-    log.warn({ account, credential: id, why, restMs, internal }, 'login failed');
-    const living = current();
-    if (living === null) return { kind: 'none', why, retryAfterMs: restMs };
-    // The old token still works: requests go on with it, and the renewal is tried again.
-    renewIn(restMs);
-    return living;
+  const failed = (login: FailedLogin): CredentialResult => {
+    const { reason, internal } = login;
+    const backoffMs = backoff.loginFailed(login);
+    meter.credentialRefresh(account, id, reason === 'unreachable' ? 'failed' : reason);
+    log.warn({ account, credential: id, reason, backoffMs, internal }, 'login failed');
+    const valid = current();
+    if (valid === null) return { kind: 'unavailable', reason, retryAfterMs: backoffMs };
+    // Requests continue with the old token while the renewal is tried again.
+    renewIn(backoffMs);
+    return valid;
   };
 
-  const logIn = (): Promise<Grant> => {
-    pending ??= options.logIn().then((outcome) => {
+  const logIn = (): Promise<CredentialResult> => {
+    pending ??= options.logIn().then((login) => {
       pending = null;
-      // A reload has removed the credential meanwhile, and its metrics with it.
-      if (closed) return { kind: 'none', why: 'unreachable', retryAfterMs: 0 };
-      return outcome.kind === 'token' ? succeeded(outcome.token, outcome.lifeMs) : failed(outcome);
+      // A reload has removed the credential, and its metrics with it.
+      if (closed) return { kind: 'unavailable', reason: 'unreachable', retryAfterMs: 0 };
+      return login.kind === 'token' ? succeeded(login.token, login.lifeMs) : failed(login);
     });
     return pending;
   };
 
   return {
     id,
-    grant() {
-      const living = current();
-      if (living !== null) return living;
+    issue() {
+      const valid = current();
+      if (valid !== null) return valid;
       if (pending !== null) return pending;
       const waiting = backoff.waiting();
-      return waiting === null ? logIn() : { kind: 'none', why: waiting.why, retryAfterMs: waiting.ms };
+      return waiting === null ? logIn() : { kind: 'unavailable', reason: waiting.reason, retryAfterMs: waiting.ms };
     },
     rejected(rejectedGeneration) {
-      if (token?.value.generation !== rejectedGeneration) return;
+      if (token?.credential.generation !== rejectedGeneration) return;
       token = null;
       cancelRenewal?.();
-      const restMs = backoff.tokenRejected();
-      log.warn({ account, credential: id, restMs }, 'upstream rejected the token');
+      const backoffMs = backoff.tokenRejected();
+      log.warn({ account, credential: id, backoffMs }, 'upstream rejected the token');
     },
     accepted: () => backoff.tokenAccepted(),
     failing: () => backoff.failing(),
@@ -96,9 +96,9 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
       const waiting = backoff.waiting();
       const leftMs = token === null ? 0 : token.expiresAt - clock.monotonic();
       return {
-        // A token that still lives is used, whatever became of its renewal.
-        restsForMs: leftMs > 0 ? 0 : (waiting?.ms ?? 0),
-        why: waiting?.why ?? null,
+        // A valid token is used even if its renewal has failed.
+        backoffMs: leftMs > 0 ? 0 : (waiting?.ms ?? 0),
+        reason: waiting?.reason ?? null,
         expiresInMs: leftMs > 0 ? leftMs : null,
       };
     },

@@ -1,69 +1,69 @@
 import { expect, test } from 'vitest';
-import { failure, granted, loginServer, quiet, token } from '../../../test/support/login-server.ts';
+import { failure, issued, loginServer, quiet, token } from '../../../test/support/login-server.ts';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
 import { Secret } from '../../secret.ts';
 import { apiKeyCredential } from './api-key.ts';
-import { type Credential, type CredentialValue, createCredentialPool } from './pool.ts';
+import { type Credential, createCredentialPool, type IssuedCredential } from './pool.ts';
 
 const key = (id: string, clock: ManualClock): Credential =>
   apiKeyCredential({ id, apiKey: new Secret(`fake-${id}`), clock, log: quiet });
 
-test('the first is used, after a 401 the next, and the first again after a minute', async () => {
+test('the first credential is used, after a 401 the next one, and after a minute the first again', async () => {
   const clock = new ManualClock();
   const pool = createCredentialPool([key('primary', clock), key('spare', clock)]);
-  const first = granted(await pool.grant([], null));
+  const first = issued(await pool.issue([], null));
   expect(first.authorization).toBe('fake-primary');
   pool.rejected(first);
-  expect(granted(await pool.grant([first], null)).authorization).toBe('fake-spare');
-  expect(granted(await pool.grant([], null)).authorization).toBe('fake-spare');
+  expect(issued(await pool.issue([first], null)).authorization).toBe('fake-spare');
+  expect(issued(await pool.issue([], null)).authorization).toBe('fake-spare');
   clock.advance(60_001);
-  expect(granted(await pool.grant([], null)).authorization).toBe('fake-primary');
+  expect(issued(await pool.issue([], null)).authorization).toBe('fake-primary');
 });
 
 test('a rejected key is failing until it is accepted, also after its minute', async () => {
   const clock = new ManualClock();
   const primary = key('primary', clock);
   const pool = createCredentialPool([primary]);
-  const value = granted(await pool.grant([], null));
+  const credential = issued(await pool.issue([], null));
   expect(primary.failing()).toBe(false);
-  pool.rejected(value);
+  pool.rejected(credential);
   clock.advance(120_000);
   expect(primary.failing()).toBe(true);
-  pool.accepted(value);
+  pool.accepted(credential);
   expect(primary.failing()).toBe(false);
 });
 
-test('one request never gets the same value twice', async () => {
+test('one request never gets the same token or key twice', async () => {
   const pool = createCredentialPool([key('primary', new ManualClock())]);
-  const first = granted(await pool.grant([], null));
-  expect(await pool.grant([first], null)).toMatchObject({ kind: 'none', why: 'rejected' });
+  const first = issued(await pool.issue([], null));
+  expect(await pool.issue([first], null)).toMatchObject({ kind: 'unavailable', reason: 'rejected' });
 });
 
-test('a request gets a fresh token after the old one, and then the next credential', async () => {
+test('a request gets a new token after the old one, and then the next credential', async () => {
   const clock = new ManualClock();
   const { logins, credential } = loginServer(clock);
   const pool = createCredentialPool([credential, key('fallback', clock)]);
-  const tried: CredentialValue[] = [];
+  const tried: IssuedCredential[] = [];
   for (const name of ['t1', 't2']) {
-    const grant = pool.grant(tried, null);
+    const result = pool.issue(tried, null);
     logins.at(-1)!(token(name));
-    const value = granted(await grant);
-    expect(value.authorization).toBe(`Bearer ${name}`);
-    tried.push(value);
-    pool.rejected(value);
+    const credential = issued(await result);
+    expect(credential.authorization).toBe(`Bearer ${name}`);
+    tried.push(credential);
+    pool.rejected(credential);
   }
-  expect(granted(await pool.grant(tried, null)).authorization).toBe('fake-fallback');
+  expect(issued(await pool.issue(tried, null)).authorization).toBe('fake-fallback');
   expect(logins).toHaveLength(2);
 });
 
-test('a login that fails gives way to the next credential, and the reason that passes by itself is given when all fail', async () => {
+test('after a failed login the next credential is used, and a temporary reason is reported when all fail', async () => {
   const clock = new ManualClock();
   const { logins, credential } = loginServer(clock);
   const pool = createCredentialPool([credential, key('fallback', clock)]);
-  const grant = pool.grant([], null);
+  const result = pool.issue([], null);
   logins[0]!(failure('unreachable'));
-  const fallback = granted(await grant);
+  const fallback = issued(await result);
   expect(fallback.authorization).toBe('fake-fallback');
   pool.rejected(fallback);
-  expect(await pool.grant([fallback], null)).toMatchObject({ kind: 'none', why: 'unreachable' });
+  expect(await pool.issue([fallback], null)).toMatchObject({ kind: 'unavailable', reason: 'unreachable' });
 });

@@ -1,29 +1,31 @@
 import { type Span, traced } from '../../ports.ts';
 
-/** The value of the Authorization header for one attempt, and the credential and generation that it comes from. */
-export interface CredentialValue {
-  readonly authorization: string;
+/** The value of the Authorization header for one attempt, and where it comes from. */
+export interface IssuedCredential {
   /** Id of the credential. */
-  readonly credential: string;
+  readonly id: string;
+  readonly authorization: string;
   /** Grows with every new token. A 401 for an old generation says nothing about the present one. */
   readonly generation: number;
 }
 
-export type Grant =
-  | { readonly kind: 'granted'; readonly value: CredentialValue }
-  /** `rejected`: refused by the upstream or the identity host. `unreachable`: the login failed. `throttled`: no slot for a login. */
-  | { readonly kind: 'none'; readonly why: 'rejected' | 'unreachable' | 'throttled'; readonly retryAfterMs: number };
+export type CredentialResult =
+  | { readonly kind: 'issued'; readonly credential: IssuedCredential }
+  | { readonly kind: 'unavailable'; readonly reason: UnavailableReason; readonly retryAfterMs: number };
+
+/** `rejected`: by the upstream or the identity host. `unreachable`: the login failed. `throttled`: no slot for a login. */
+export type UnavailableReason = 'rejected' | 'unreachable' | 'throttled';
 
 /** An API key or a login. */
 export interface Credential {
   readonly id: string;
-  /** A value that may be used now, or the reason why there is none. A promise only where a login is under way. */
-  grant(): Grant | Promise<Grant>;
+  /** A promise only while a login is pending. Never throws. */
+  issue(): CredentialResult | Promise<CredentialResult>;
   /** The upstream answered 401 to this generation. */
   rejected(generation: number): void;
   /** The upstream answered anything else. */
   accepted(): void;
-  /** By its latest use: rejected, or no login. False before the first. */
+  /** Whether its latest use was rejected or its latest login failed. False before the first use. */
   failing(): boolean;
   status(): CredentialStatus;
   close(): void;
@@ -31,43 +33,43 @@ export interface Credential {
 
 /** For `/status` and the page of the admin port. */
 export interface CredentialStatus {
-  /** How long it is not used; 0 if it can be. */
-  readonly restsForMs: number;
-  /** The reason for it; null once it works again. */
-  readonly why: Extract<Grant, { kind: 'none' }>['why'] | null;
-  /** The rest of a login token's life; null for a key, and where there is no token. */
+  /** The rest of its backoff; 0 if it can be used. */
+  readonly backoffMs: number;
+  /** The reason of the latest backoff; null once the credential works again. */
+  readonly reason: UnavailableReason | null;
+  /** The rest of a login token's life; null for a key, and without a token. */
   readonly expiresInMs: number | null;
 }
 
 /** The credentials of one account, in order of preference. */
 export interface CredentialPool {
-  /** @param tried values that this request was already refused with; none of them is granted again */
-  grant(tried: readonly CredentialValue[], trace: Span | null): Promise<Grant>;
-  rejected(value: CredentialValue): void;
-  accepted(value: CredentialValue): void;
+  /** @param tried credentials that the upstream rejected for this request; none of them is issued again */
+  issue(tried: readonly IssuedCredential[], trace: Span | null): Promise<CredentialResult>;
+  rejected(credential: IssuedCredential): void;
+  accepted(credential: IssuedCredential): void;
 }
 
 /**
- * Grants the first credential that works. After a 401 the same request gets another one: a login is tried with the token it
- * had and with one new token, a key is left alone for a while and the next credential takes over.
+ * Issues the first credential that works. After a 401 a request gets another one: a login is tried with its current token and with
+ * one new token, while a key goes into backoff and the next credential takes over.
  */
 export function createCredentialPool(credentials: readonly Credential[]): CredentialPool {
   const byId = new Map(credentials.map((credential) => [credential.id, credential]));
   return {
-    async grant(tried, trace) {
-      let refusal: Grant = { kind: 'none', why: 'rejected', retryAfterMs: 0 };
+    async issue(tried, trace) {
+      let unavailable: CredentialResult = { kind: 'unavailable', reason: 'rejected', retryAfterMs: 0 };
       for (const credential of credentials) {
-        const used = tried.filter((value) => value.credential === credential.id);
+        const used = tried.filter(({ id }) => id === credential.id);
         if (used.length >= 2) continue;
-        const grant = await traced(trace, 'credential', credential.grant());
-        if (grant.kind === 'none') {
-          // `throttled` and `unreachable` pass by themselves, so they are better reasons for the caller than `rejected`.
-          if (refusal.why === 'rejected') refusal = grant;
-        } else if (used.every(({ generation }) => generation !== grant.value.generation)) return grant;
+        const result = await traced(trace, 'credential', credential.issue());
+        if (result.kind === 'unavailable') {
+          // `throttled` and `unreachable` pass by themselves, so the caller receives these rather than `rejected`.
+          if (unavailable.reason === 'rejected') unavailable = result;
+        } else if (used.every(({ generation }) => generation !== result.credential.generation)) return result;
       }
-      return refusal;
+      return unavailable;
     },
-    rejected: ({ credential, generation }) => byId.get(credential)?.rejected(generation),
-    accepted: ({ credential }) => byId.get(credential)?.accepted(),
+    rejected: ({ id, generation }) => byId.get(id)?.rejected(generation),
+    accepted: ({ id }) => byId.get(id)?.accepted(),
   };
 }

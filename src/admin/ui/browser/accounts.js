@@ -80,21 +80,21 @@ function credentialLine(id) {
   return {
     node,
     update: (credential) => {
-      const { inUse, restsForMs } = credential;
-      say(mark, inUse ? '●' : restsForMs > 0 ? '✕' : '○');
-      look(mark, `mark ${inUse ? 'good' : restsForMs > 0 ? 'bad' : ''}`);
+      const { inUse, backoffMs } = credential;
+      say(mark, inUse ? '●' : backoffMs > 0 ? '✕' : '○');
+      look(mark, `mark ${inUse ? 'good' : backoffMs > 0 ? 'bad' : ''}`);
       say(state, credentialInWords(credential));
     },
   };
 }
 
 /** @param {CredentialStatus} credential */
-function credentialInWords({ kind, inUse, restsForMs, why, expiresInMs, failing }) {
-  const words = [kind === 'apiKey' ? 'API key' : 'login', inUse ? 'in use' : restsForMs > 0 ? '' : 'spare'];
-  if (restsForMs > 0) words.push(`${why ?? 'rests'}, tried again in ${duration(restsForMs)}`);
-  else if (why !== null) words.push(`renewal failed: ${why}`);
+function credentialInWords({ kind, inUse, backoffMs, reason, expiresInMs, failing }) {
+  const words = [kind === 'apiKey' ? 'API key' : 'login', inUse ? 'in use' : backoffMs > 0 ? '' : 'spare'];
+  if (backoffMs > 0) words.push(`${reason ?? 'backoff'}, tried again in ${duration(backoffMs)}`);
+  else if (reason !== null) words.push(`renewal failed: ${reason}`);
   else if (failing) words.push('failed when last used');
   if (expiresInMs !== null) words.push(`token expires in ${duration(expiresInMs)}`);
-  else if (kind === 'login' && restsForMs === 0) words.push('no token yet');
+  else if (kind === 'login' && backoffMs === 0) words.push('no token yet');
   return words.filter((word) => word !== '').join(', ');
 }

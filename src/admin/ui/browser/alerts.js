@@ -66,13 +66,13 @@ function aboutAccount(id, account, bad, warn) {
   if (used === -1) bad(`${id}: no credential works. Every call to Patchworks fails.`);
   else if (used > 0 && first !== undefined) {
     warn(
-      `${id}: credential ${first.id} is out of use (${first.why ?? 'resting'}); ${credentials[used]?.id} stands in.`,
+      `${id}: credential ${first.id} is out of use (${first.reason ?? 'backoff'}); ${credentials[used]?.id} stands in.`,
     );
   }
-  for (const { id: name, inUse, why, failing } of credentials) {
-    if (inUse && failing && why === null)
+  for (const { id: name, inUse, reason, failing } of credentials) {
+    if (inUse && failing && reason === null)
       warn(`${id}: credential ${name} failed when it was last used; the next call tries it again.`);
-    if (inUse && why !== null)
-      warn(`${id}: the token of ${name} could not be renewed (${why}); the present one still works.`);
+    if (inUse && reason !== null)
+      warn(`${id}: the token of ${name} could not be renewed (${reason}); the present one still works.`);
   }
 }

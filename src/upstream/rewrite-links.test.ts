@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LinkRewriter, rewriteUrl } from './link-rewriter.ts';
+import { LinkRewriter, rewriteUrl } from './rewrite-links.ts';
 
 const bases = {
   origins: ['https://core.wearepatchworks.com', 'https://start.wearepatchworks.com'],
@@ -52,7 +52,7 @@ expected.meta.links[1]!.url = 'http://gw:8080/api/v1/flows?page=1';
 expected.next_page_url = 'http://gw:8080/api/v1/flows?page=2';
 
 describe('pagination links', () => {
-  test('lead back through the gateway, and the data is left as it is', () => {
+  test('lead through the gateway, and the data stays unchanged', () => {
     expect(JSON.parse(rewrite(JSON.stringify(list)))).toEqual(expected);
     expect(JSON.parse(rewrite(JSON.stringify(list, null, 2)))).toEqual(expected);
   });
@@ -62,7 +62,7 @@ describe('pagination links', () => {
     expect(rewrite(escaped(list))).toBe(escaped(expected));
   });
 
-  test('are the same however the document is cut into chunks', () => {
+  test('are rewritten alike in chunks of any size', () => {
     const text = JSON.stringify(list).replaceAll('/', '\\/');
     const whole = rewrite(text);
     fc.assert(
@@ -87,12 +87,12 @@ describe('pagination links', () => {
     );
   });
 
-  test('a string longer than a link passes without being kept', () => {
+  test('a string longer than a link passes without being buffered', () => {
     const text = `{"links":{"next":"${CORE}/${'x'.repeat(20_000)}","prev":"${CORE}/p"}}`;
     expect(rewrite(text, [9000, 15_000])).toBe(text.replace(`${CORE}/p`, 'http://gw:8080/p'));
   });
 
-  test('nesting costs no memory', () => {
+  test('nesting takes no memory', () => {
     const text = '['.repeat(300_000);
     expect(rewrite(text)).toBe(text);
   });
@@ -115,7 +115,7 @@ describe('a URL', () => {
     'https://evil.test/https://core.wearepatchworks.com/',
     '/api/v1/x',
     'ftp://core.wearepatchworks.com/x',
-  ])('%s is left alone', (url) => {
+  ])('%s stays unchanged', (url) => {
     expect(rewriteUrl(url, bases)).toBeNull();
   });
 });
