@@ -16,9 +16,6 @@ import { type RedisServer, until } from './redis.ts';
 
 export interface GatewayReplicas {
   readonly simulator: Simulator;
-  readonly prefix: string;
-  /** What each replica was started with. */
-  config(): Config;
   readonly all: readonly Running[];
   /** The replica that the n-th request goes to. */
   at(n: number): Running;
@@ -72,8 +69,6 @@ export async function runReplicas(
     all.push(await run({ upstream: simulator, cold: login, config: () => JSON.parse(text) as Config }));
   return {
     simulator,
-    prefix,
-    config: () => JSON.parse(text) as Config,
     all,
     shared: () =>
       until('each replica has a share', async () => {
