@@ -16,7 +16,7 @@ const { createWaitingRoom } = await import(inRoot('dist/quota/waiting.js'));
  */
 
 const nothing = new Proxy({}, { get: () => () => {} });
-const never = { happened: false, onHangUp: () => () => {} };
+const never = { happened: false, onDisconnect: () => () => {} };
 const MAX_WAIT_MS = 5_000;
 let courses = 0;
 
@@ -36,7 +36,7 @@ function doorOf(ledger, { clock, random }) {
     room,
     /** @param {string} tenant @returns {Promise<Grant>} */
     async ask(tenant) {
-      const visit = await room.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, hangUp: never });
+      const visit = await room.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, disconnect: never });
       if (visit.kind === 'admitted') return { ok: true, answered: (seen) => visit.decision.slot.settle(seen) };
       const waitMs = visit.decision.retryAfterMs;
       // As the gateway tells it: whole seconds, spread.
