@@ -127,9 +127,9 @@ function memoryTier() {
   /** @type {(string | number)[][]} */
   const rows = [
     [
-      'answers of 1 KB',
+      'responses of 1 KB',
       'RSS, MB',
-      'an answer: heap / external / RSS, bytes',
+      'one response: heap / external / RSS, bytes',
       'counted by `cache.memory`, bytes',
       'found, p50 / p99, µs',
       'stored with an eviction, p50 / p99, µs',
@@ -160,7 +160,7 @@ async function redisTier() {
   const found = await sharedCache(values.quick ? [1_000, 10_000] : [1_000, 100_000, 1_000_000]);
   measured.answerBytes = found.at(-1)?.perEntry ?? 0;
   return table([
-    ['answers', 'bytes of one as stored', 'memory of Redis, MB', 'an answer, bytes', 'found, p50 / p99, ms'],
+    ['responses', 'bytes of one as stored', 'memory of Redis, MB', 'one response, bytes', 'found, p50 / p99, ms'],
     ...found.map(({ size, bytes, memory, perEntry, p50, p99 }) => [
       ...[count(size), bytes, f(memory / 1024 / 1024), f(perEntry, 0), `${f(p50, 2)} / ${f(p99, 2)}`],
     ]),

@@ -135,7 +135,7 @@ const text = table([
     0,
   ),
   row(
-    'answers in memory',
+    'responses in memory',
     ends.map(({ entries }) => entries),
     0,
   ),

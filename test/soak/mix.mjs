@@ -21,7 +21,7 @@ export const KINDS = {
   'pass-through': { share: 0.15, right: ['200'] },
   write: { share: 0.03, right: ['200'] },
   'keyed write': { share: 0.015, right: ['200'] },
-  refusal: { share: 0.05, right: ['429', '200'] },
+  rejection: { share: 0.05, right: ['429', '200'] },
   'unknown key': { share: 0.02, right: ['401', '429'] },
   abort: { share: 0.03, right: ['aborted', '200'] },
   edit: { share: 0.0002, right: ['200'] },
@@ -97,7 +97,7 @@ export function makersOf(tags) {
       const sent = start('keyed write');
       return { ...sent, keyed: true, headers: { ...sent.headers, 'idempotency-key': mark() } };
     },
-    refusal: () => ({ ...get('refusal', 'fast'), ...passed(), headers: as('greedy') }),
+    rejection: () => ({ ...get('rejection', 'fast'), ...passed(), headers: as('greedy') }),
     // One half from a few addresses, which are blocked soon; the other each from one of its own.
     'unknown key': () => ({
       ...get('unknown key', 'fast'),

@@ -29,5 +29,5 @@ test('eight seconds of a soak with all its faults hold, but for a ceiling that i
   ).toEqual(['never above the ceiling in any 60 s, logins and retries included']);
   expect(sent).toBeGreaterThanOrEqual(480);
   // The mix is there: what is cached, what passes, what is refused, who leaves.
-  expect(Object.keys(outcomes)).toEqual(expect.arrayContaining(['hit', 'pass-through', 'write', 'refusal', 'abort']));
+  expect(Object.keys(outcomes)).toEqual(expect.arrayContaining(['hit', 'pass-through', 'write', 'rejection', 'abort']));
 }, 300_000);

@@ -30,7 +30,7 @@ const TELLING_SECONDS = 20 * 60;
 /** What is asked of latency: what others do at the same time must not make the answer, but a drift must. */
 const MEDIAN = { factor: 1.25, addMs: 0.5 };
 const P99 = { factor: 1.5, addMs: 5 };
-export const TIMED = ['hit', 'not modified', 'pass-through', 'refusal'];
+export const TIMED = ['hit', 'not modified', 'pass-through', 'rejection'];
 
 /** @param {readonly import('./sampler.mjs').Sample[]} samples @param {number} seconds */
 export function trendsOf(samples, seconds) {
@@ -158,14 +158,14 @@ function accounts({ log, schedule, after, upstream, forgotten, exits, sampleFail
       says: Object.keys(strange).length === 0 ? 'no exception' : JSON.stringify(strange),
     },
     {
-      claim: 'each answer is that of its own request',
+      claim: 'each response is that of its own request',
       holds: foreign.length === 0,
       says: foreign.length === 0 ? 'no exception' : JSON.stringify(Object.fromEntries(foreign)),
     },
     {
       claim: 'what the gateways say they sent is what arrived',
       holds: upstream.unseen === 0 && arrived <= attempts && arrived >= attempts - unanswered,
-      says: `${attempts} attempts, ${unanswered} of them without an answer; ${arrived} arrived`,
+      says: `${attempts} attempts, ${unanswered} of them without a response; ${arrived} arrived`,
     },
     {
       claim: 'no write is carried out twice',
@@ -214,7 +214,7 @@ export function verdictOf(course) {
     {
       claim: 'never above the ceiling in any 60 s, logins and retries included',
       holds: greatestIn60s <= ceiling && throttled === 0,
-      says: `at most ${greatestIn60s} of ${ceiling}; ${throttled} answers 429 from upstream`,
+      says: `at most ${greatestIn60s} of ${ceiling}; ${throttled} upstream 429s`,
     },
     ...connectionsOf(samples),
     ...trends.map(({ gateway, name, unit, perHour, error, tolerated, finding }) => ({

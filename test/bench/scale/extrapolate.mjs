@@ -114,10 +114,10 @@ export function extrapolation(measured) {
     ],
     [
       'memory',
-      `${n(a.accounts)} × ${measured.accountKib.toFixed(1)} KiB + ${n(a.accounts)} × ${n(a.answers)} answers × ${n(measured.answerBytes)} bytes`,
+      `${n(a.accounts)} × ${measured.accountKib.toFixed(1)} KiB + ${n(a.accounts)} × ${n(a.answers)} responses × ${n(measured.answerBytes)} bytes`,
       `${n(e.memoryMb)} MB`,
       '',
-      'ceilings, 240; answers in Redis',
+      'ceilings, 240; responses in Redis',
     ],
     [
       'a replica, at rest',
