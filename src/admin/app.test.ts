@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { Secret } from '../secret.ts';
-import { type AdminOptions, createAdminApp, createAdminServer } from './app.ts';
+import { type AdminOptions, createAdminApp, createAdminListener } from './app.ts';
 import { ADMIN_HEADERS } from './problem-response.ts';
 import { composePage } from './ui/page.ts';
 
@@ -48,7 +48,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
     log: { debug: note, info: note, warn: note, error: note },
     ...options,
   });
-  const { server } = createAdminServer(app, { tls: null, handshakeTimeoutMs: 0, onHandshake: () => {} });
+  const { server } = createAdminListener(app, { tls: null, handshakeTimeoutMs: 0, onHandshake: () => {} });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   closers.push(() => {
     server.closeAllConnections();

@@ -4,7 +4,7 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import type { Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
-import { createPortServer, type EdgeTls, type PortServer } from '../server/listener.ts';
+import { createListener, type Listener, type ListenerTls } from '../server/listener.ts';
 import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
 import { type Purge, readPurge } from './purge.ts';
 import { type ReloadOutcome, reloadAnswer } from './reload.ts';
@@ -12,33 +12,32 @@ import type { Page } from './ui/page.ts';
 
 export interface AdminOptions {
   /**
-   * Null: whoever reaches the port may read; it listens on loopback by default. Never empty: a request without a token
-   * would match it.
+   * Null: no token is needed; the port listens on loopback by default. Never empty, because a request without a token would match.
    */
   readonly token: Secret | null;
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
-  /** Anything JSON can write. */
+  /** Written as JSON. */
   readonly status: () => unknown;
   /** Redacted already. */
   readonly config: () => unknown;
   readonly purge: (
     purge: Purge,
   ) => Promise<{ readonly ok: true; readonly purged: unknown } | { readonly ok: false; readonly detail: string }>;
-  /** Null: there is nothing to load from, and no such path. */
+  /** Null: there are no files to load, and the path does not exist. */
   readonly reload: (() => Promise<ReloadOutcome>) | null;
-  /** For people: `/`, and what keeps it up to date. */
+  /** The page at `/`, and the events that keep it up to date. */
   readonly page: Page;
   readonly events: { attach(outgoing: HttpBindings['outgoing']): boolean };
   readonly log: Log;
 }
 
-/** An address of the admin port. One that changes something is one more line with `POST`. */
+/** One path and method of the admin port. An endpoint that changes something is a POST. */
 interface Endpoint {
   /** `GET` covers HEAD. */
   readonly method: 'GET' | 'POST';
   readonly path: string;
-  /** Needs no token: a kubelet has none, and learns nothing. */
+  /** Needs no token: a kubelet has none, and the response holds nothing secret. */
   readonly open?: boolean;
   readonly answer: (request: Request, node: HttpBindings) => Response | Promise<Response>;
 }
@@ -46,7 +45,7 @@ interface Endpoint {
 function endpointsOf(options: AdminOptions): readonly Endpoint[] {
   const { reload } = options;
   return [
-    // Says only that the process serves: restarting it would help with nothing else.
+    // Only whether the process serves: a restart would help with nothing else.
     { method: 'GET', path: '/livez', open: true, answer: () => text('ok\n', 'text/plain; charset=utf-8') },
     {
       method: 'GET',
@@ -66,7 +65,7 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
       },
     },
     { method: 'GET', path: '/', answer: () => options.page.answer(200) },
-    { method: 'GET', path: '/events', answer: (request, { outgoing }) => listenTo(options.events, request, outgoing) },
+    { method: 'GET', path: '/events', answer: (request, { outgoing }) => attachTo(options.events, request, outgoing) },
     { method: 'GET', path: '/status', answer: () => json(options.status()) },
     { method: 'GET', path: '/config', answer: () => json(options.config()) },
     {
@@ -85,19 +84,19 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
   ];
 }
 
-/** The admin port: for probes, Prometheus and people; never for tenants. */
+/** The application of the admin port: for probes, Prometheus and operators, never for tenants. */
 export function createAdminApp(options: AdminOptions): Hono {
   const endpoints = endpointsOf(options);
   const open = new Set(endpoints.filter((endpoint) => endpoint.open).map((endpoint) => endpoint.path));
   const allowed = tokenCheck(options.token);
   const app = new Hono();
 
-  // Before the routes, so that without the token an unknown path looks like any other.
+  // Before the routes, so that a caller without the token cannot tell an unknown path from a known one.
   app.use(async (c, next) => {
     const authorization = c.req.header('authorization');
     if (open.has(c.req.path) || allowed(authorization)) return next();
     const challenge = challengeOf(authorization !== undefined);
-    // A browser can not send a token before a page has asked for it; this one says nothing else.
+    // A browser cannot send a token before a page has asked for it. The page holds no data.
     return isBrowserAtThePage(c) ? options.page.answer(401, challenge) : adminProblem('unauthorized', challenge);
   });
   for (const { method, path, answer } of endpoints) {
@@ -121,8 +120,7 @@ export function createAdminApp(options: AdminOptions): Hono {
 }
 
 /**
- * A browser sends what a page of any site tells it to, also to a port of the loopback that needs no token; but it says where
- * that came from.
+ * Pages of any site can make a browser send requests, also to a port on loopback that needs no token. The browser names the site.
  */
 function isCrossSite({ headers }: Request): boolean {
   const site = headers.get('sec-fetch-site');
@@ -131,18 +129,20 @@ function isCrossSite({ headers }: Request): boolean {
   return origin !== null && (!URL.canParse(origin) || new URL(origin).host !== headers.get('host'));
 }
 
-/** A server for the admin app, not listening yet. */
-export function createAdminServer(app: Pick<Hono, 'fetch'>, tls: EdgeTls): PortServer {
+/** The server of the admin port, not listening yet. */
+export function createAdminListener(app: Pick<Hono, 'fetch'>, tls: ListenerTls): Listener {
   const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
     overrideGlobalObjects: false,
     hostname: 'localhost',
+    // A Host or target of which the adapter makes no `Request`.
+    errorHandler: () => adminProblem('bad_request'),
   });
-  const port = createPortServer({}, tls);
+  const port = createListener({}, tls);
   port.server.on('request', (incoming, outgoing) => void listener(incoming, outgoing));
   return port;
 }
 
-/** Compares digests, so that neither length nor content of the token shows in the time it takes. */
+/** Compares digests, so that the duration depends on neither length nor content of the token. */
 function tokenCheck(token: Secret | null): (authorization: string | undefined) => boolean {
   if (token === null) return () => true;
   if (token.reveal() === '') throw new Error('the admin token is empty');
@@ -165,8 +165,8 @@ function isBrowserAtThePage({ req }: Context): boolean {
   return reads && req.path === '/' && req.header('accept')?.includes('text/html') === true;
 }
 
-function listenTo(events: AdminOptions['events'], request: Request, outgoing: HttpBindings['outgoing']): Response {
-  // Reading it is the browser's to forbid; taking all places is not.
+function attachTo(events: AdminOptions['events'], request: Request, outgoing: HttpBindings['outgoing']): Response {
+  // The browser keeps other sites from reading the events, but not from taking all connections.
   if (isCrossSite(request)) return adminProblem('cross_site');
   if (request.method === 'HEAD') return text('', 'text/event-stream');
   return events.attach(outgoing) ? RESPONSE_ALREADY_SENT : adminProblem('too_many_listeners', { 'Retry-After': '10' });

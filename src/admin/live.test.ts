@@ -3,7 +3,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { eventually } from '../../test/support/gateway.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import { createEvents, type Frames } from './live.ts';
+import { createLiveUpdates, type Frames } from './live.ts';
 
 const closers: (() => void)[] = [];
 afterEach(() => {
@@ -22,7 +22,7 @@ async function setUp(size = 0) {
     if (world.fails) throw new Error('a fault');
     return (seen) => ({ text: JSON.stringify({ from: seen, to: world.taken, filler }), seen: world.taken });
   };
-  const events = createEvents({ frames, clock, log: { debug: note, info: note, warn: note, error: note } });
+  const events = createLiveUpdates({ frames, clock, log: { debug: note, info: note, warn: note, error: note } });
   const responses: ServerResponse[] = [];
   const server = createServer((_incoming, outgoing) => {
     responses.push(outgoing);

@@ -3,107 +3,107 @@ import { type Clock, every, type MonotonicMs } from '../clock.ts';
 import type { Log } from '../ports.ts';
 import { ADMIN_HEADERS } from './problem-response.ts';
 
-/** What a listener is told next, and how far that brings it. */
+/** The next frame for a subscriber that has seen the samples up to `seen`. */
 export type Frames = (seen: number) => { readonly text: string; readonly seen: number };
 
-export interface EventsOptions {
-  /** Reads the present, once for all who listen. */
+export interface LiveUpdatesOptions {
+  /** Reads the present state once; the result serves every subscriber. */
   readonly frames: () => Frames;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** Server-sent events to whoever has the page open. */
-export interface Events {
-  /** Takes over the response, until its reader leaves; false if as many listen as may. */
+/** Server-sent events for open pages. */
+export interface LiveUpdates {
+  /** Takes over the response until its reader disconnects; false if there are too many subscribers. */
   attach(outgoing: ServerResponse): boolean;
-  /** Tells all at once: something has changed that nobody should wait for. */
+  /** Sends a frame to all now. */
   push(): void;
-  /** Ends all; they come again, and have to show the token that is in force then. */
+  /** Ends all; the pages connect again, with the token that is in force then. */
   restart(): void;
-  /** Ends all, and takes no more. */
+  /** Ends all, and accepts no more. */
   close(): void;
 }
 
-/** What a page shows is as old as this; and it is the heartbeat by which it knows that the gateway is there. */
+/** Age of what a page shows, at most; a page that receives nothing for longer knows that the gateway is gone. */
 const EVERY_MS = 2_000;
-/** Each costs a connection and some kilobytes every two seconds: a team that looks, not the world. */
-const MOST_LISTENERS = 16;
-/** A reader that takes nothing for so long has gone without a word, as a phone does in a tunnel. */
+/** Each costs a connection and some kilobytes every two seconds; enough for a team. */
+const MAX_SUBSCRIBERS = 16;
+/** A reader that takes nothing for this long has lost its connection, like a phone without signal. */
 const STUCK_MS = 30_000;
 
 const HEADERS = {
   ...ADMIN_HEADERS,
   'Content-Type': 'text/event-stream',
-  // An nginx on the way would otherwise collect what should arrive now.
+  // Keeps nginx from buffering the events.
   'X-Accel-Buffering': 'no',
 };
 
-interface Listener {
+interface Subscriber {
   readonly outgoing: ServerResponse;
   seen: number;
-  /** Since when the connection has not taken what it was given; null if it has. */
+  /** Since when the connection has not taken the last frame; null if it has. */
   fullSince: MonotonicMs | null;
 }
 
 /**
- * One timer for all, and none while nobody listens. A reader that is slow misses frames and is told the newest when it can
- * take one: what waits for it is never more than one frame.
+ * One timer serves all subscribers, and stops without any. A slow reader misses frames and gets the newest when it can take one, so
+ * that at most one frame waits for it.
  */
-export function createEvents({ frames, clock, log }: EventsOptions): Events {
-  const listeners = new Set<Listener>();
+export function createLiveUpdates({ frames, clock, log }: LiveUpdatesOptions): LiveUpdates {
+  const subscribers = new Set<Subscriber>();
   let stopTimer: (() => void) | null = null;
   let closed = false;
 
-  const send = (listener: Listener, next: Frames): void => {
-    const { outgoing, fullSince } = listener;
+  const send = (subscriber: Subscriber, next: Frames): void => {
+    const { outgoing, fullSince } = subscriber;
     if (fullSince !== null) {
       if (clock.monotonic() - fullSince >= STUCK_MS) outgoing.destroy();
       return;
     }
-    const { text, seen } = next(listener.seen);
-    listener.seen = seen;
+    const { text, seen } = next(subscriber.seen);
+    subscriber.seen = seen;
     if (outgoing.write(`data: ${text}\n\n`)) return;
-    listener.fullSince = clock.monotonic();
+    subscriber.fullSince = clock.monotonic();
     outgoing.once('drain', () => {
-      listener.fullSince = null;
+      subscriber.fullSince = null;
     });
   };
-  const sendTo = (some: Iterable<Listener>): void => {
+  const sendTo = (some: Iterable<Subscriber>): void => {
     try {
       const next = frames();
-      for (const listener of some) send(listener, next);
+      for (const subscriber of some) send(subscriber, next);
     } catch (error) {
-      // A fault of ours in what is shown must not end a process that serves.
-      log.error({ err: error }, 'the page could not be told how the gateway stands');
+      // A bug in the page's data must not end a process that serves requests.
+      log.error({ err: error }, 'status frame failed');
     }
   };
-  const leave = (listener: Listener): void => {
-    listeners.delete(listener);
-    if (listeners.size > 0) return;
+  const leave = (subscriber: Subscriber): void => {
+    subscribers.delete(subscriber);
+    if (subscribers.size > 0) return;
     stopTimer?.();
     stopTimer = null;
   };
   const endAll = (why: 'restart' | 'closed'): void => {
-    for (const listener of [...listeners]) {
-      leave(listener);
-      if (listener.fullSince === null) listener.outgoing.end(`event: ${why}\ndata:\n\n`);
-      else listener.outgoing.destroy();
+    for (const subscriber of [...subscribers]) {
+      leave(subscriber);
+      if (subscriber.fullSince === null) subscriber.outgoing.end(`event: ${why}\ndata:\n\n`);
+      else subscriber.outgoing.destroy();
     }
   };
 
   return {
     attach(outgoing) {
-      if (closed || listeners.size >= MOST_LISTENERS) return false;
-      const listener: Listener = { outgoing, seen: 0, fullSince: null };
-      listeners.add(listener);
-      outgoing.once('close', () => leave(listener));
+      if (closed || subscribers.size >= MAX_SUBSCRIBERS) return false;
+      const subscriber: Subscriber = { outgoing, seen: 0, fullSince: null };
+      subscribers.add(subscriber);
+      outgoing.once('close', () => leave(subscriber));
       outgoing.writeHead(200, HEADERS);
-      sendTo([listener]);
-      stopTimer ??= every(clock, EVERY_MS, () => sendTo(listeners));
+      sendTo([subscriber]);
+      stopTimer ??= every(clock, EVERY_MS, () => sendTo(subscribers));
       return true;
     },
-    push: () => sendTo(listeners),
+    push: () => sendTo(subscribers),
     restart: () => endAll('restart'),
     close() {
       closed = true;

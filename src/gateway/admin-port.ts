@@ -1,11 +1,11 @@
 import type { Server } from 'node:http';
-import { createAdminApp, createAdminServer } from '../admin/app.ts';
-import { createEvents } from '../admin/live.ts';
+import { createAdminApp, createAdminListener } from '../admin/app.ts';
+import { createLiveUpdates } from '../admin/live.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { composePage } from '../admin/ui/page.ts';
 import { redactedSettings } from '../config/redacted.ts';
 import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
-import type { EdgeTls, PortTls } from '../server/listener.ts';
+import type { ListenerTls, PortTls } from '../server/listener.ts';
 import { closeServer } from '../server/listener.ts';
 import { purgeCache } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
@@ -16,7 +16,7 @@ export interface AdminPortOptions {
   readonly version: string;
   readonly shared: Pick<SharedDependencies, 'clock' | 'log' | 'metrics' | 'redactor' | 'cache'>;
   readonly current: () => ConfigSnapshot;
-  readonly tls: EdgeTls;
+  readonly tls: ListenerTls;
   readonly draining: () => boolean;
   /** Requests whose response has not ended. */
   readonly inFlight: () => number;
@@ -52,7 +52,7 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
       ),
     needsRestart: () => reloads.needsRestart(),
   });
-  const events = createEvents({ frames: status.frames, clock, log });
+  const events = createLiveUpdates({ frames: status.frames, clock, log });
   const reloads = createReloadReporter({ clock, log, redactor, meter: metrics, status, events });
   const page = composePage();
   const createApp = () =>
@@ -67,7 +67,7 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
       ...{ page, events, log },
     });
   let app = createApp();
-  const port = createAdminServer({ fetch: (request, env) => app.fetch(request, env) }, options.tls);
+  const port = createAdminListener({ fetch: (request, env) => app.fetch(request, env) }, options.tls);
   return {
     server: port.server,
     reloads,

@@ -4,7 +4,7 @@ import { type Clock, elapsed, systemClock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import { applicable } from '../reload/restart-only.ts';
 import { closeServer, listen } from '../server/listener.ts';
-import { createTraffic } from '../server/traffic-server.ts';
+import { createTrafficServer } from '../server/traffic-server.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { requestTelemetry } from '../telemetry/request-telemetry.ts';
 import { openAdminPort } from './admin-port.ts';
@@ -58,7 +58,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const { current } = snapshots;
   const settings = (): Settings => current().dependencies.settings;
   const listeners = listenerOptions({ settings: opened, ...shared });
-  const traffic = createTraffic({
+  const traffic = createTrafficServer({
     ...{ clock, log, limits: opened.limits, ...listeners.traffic },
     bodyBytes: () => settings().limits.bodyBytes,
     clientAddress: (incoming) => current().clientAddress(incoming),

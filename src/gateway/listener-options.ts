@@ -1,6 +1,6 @@
 import type { Settings } from '../config/model.ts';
 import type { Log } from '../ports.ts';
-import type { EdgeTls } from '../server/listener.ts';
+import type { ListenerTls } from '../server/listener.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
 const PORTS = ['traffic', 'admin'] as const;
@@ -10,9 +10,9 @@ export function listenerOptions(parts: {
   readonly settings: Settings;
   readonly metrics: Pick<Metrics, 'tlsHandshake'>;
   readonly log: Log;
-}): Readonly<Record<(typeof PORTS)[number], EdgeTls>> {
+}): Readonly<Record<(typeof PORTS)[number], ListenerTls>> {
   const { settings, metrics, log } = parts;
-  const of = (port: (typeof PORTS)[number]): EdgeTls => ({
+  const of = (port: (typeof PORTS)[number]): ListenerTls => ({
     tls: settings.listen[port].tls,
     // A caller has as long for its handshake as for its headers.
     handshakeTimeoutMs: settings.limits.headersTimeoutMs,

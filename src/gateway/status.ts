@@ -2,8 +2,8 @@ import type {
   AccountStatus,
   Frame,
   LoadStatus,
-  Standing,
   StatusDocument,
+  StatusSummary,
   TenantStatus,
 } from '../admin/status/document.ts';
 import type { Clock } from '../clock.ts';
@@ -68,7 +68,7 @@ export function createStatus(options: StatusOptions): Status {
     },
   });
 
-  const standing = ({ seconds, byTenant }: ReturnType<typeof recent.read>): Standing => {
+  const standing = ({ seconds, byTenant }: ReturnType<typeof recent.read>): StatusSummary => {
     const { settings, state, memory, upstreams } = generation().dependencies;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryLedger } from '../adapters/memory/ledger.ts';
 import type { Log, Meter } from '../ports.ts';
-import { Caller } from '../server/request-context.ts';
+import { DisconnectSource } from '../server/request-context.ts';
 import type { Ledger, TenantQuota } from './ledger.ts';
 import { preferredWaitMs } from './prefer.ts';
 import { createWaitingRoom, type Standing, type Visit } from './waiting.ts';
@@ -28,7 +28,7 @@ function waitingRoom(
   const room = createWaitingRoom({ ledger, clock, standing: (tenant) => standings.get(tenant) ?? 'welcome' });
   const log: string[] = [];
   const enter = (name: string, tenant = 'a', maxWaitMs = 10_000) => {
-    const caller = new Caller();
+    const caller = new DisconnectSource();
     const note = (visit: Visit) => {
       log.push(
         visit.kind === 'refused'

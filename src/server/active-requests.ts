@@ -5,11 +5,11 @@ import type { Log } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Connections } from './connections.ts';
 import { renderProblem } from './problem-response.ts';
-import { type ReceiveOptions, receive } from './request-context.ts';
-import { respond } from './response-writer.ts';
+import { type RequestContextOptions, receiveRequest } from './request-context.ts';
+import { writeResponse } from './response-writer.ts';
 
 /** What is reported of a request when it is over. */
-export interface Finished {
+export interface FinishedRequest {
   readonly context: RequestContext;
   /** 499 where the caller disconnected before there was a response. */
   readonly status: number;
@@ -22,13 +22,13 @@ export interface Finished {
   readonly internal: string | null;
 }
 
-export interface TrafficObserver {
+export interface RequestObserver {
   started(): void;
-  finished(request: Finished): void;
+  finished(request: FinishedRequest): void;
 }
 
-export interface ActiveRequestsOptions extends ReceiveOptions {
-  readonly observer: TrafficObserver;
+export interface ActiveRequestsOptions extends RequestContextOptions {
+  readonly observer: RequestObserver;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -40,7 +40,7 @@ export interface ActiveRequest {
   readonly context: RequestContext;
   /** Set for what no route may see: malformed requests, and bodies above the limit. */
   readonly rejection: Rejection | null;
-  /** The next request on the connection cannot be found: the connection ends with the response. */
+  /** The beginning of the next request is unknown: the connection ends with the response. */
   readonly malformed: boolean;
   /** Once only. */
   respond(result: Result): void;
@@ -57,7 +57,7 @@ export interface ActiveRequests {
   idle(): Promise<void>;
 }
 
-/** The requests of the traffic port that are under way. Each is reported when it begins, and once when it is over. */
+/** Tracks the requests of the traffic port. The observer gets one call when a request begins, and one when it is over. */
 export function trackRequests(options: ActiveRequestsOptions, connections: Connections): ActiveRequests {
   const { observer, log, clock } = options;
   let count = 0;
@@ -65,7 +65,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
   const whenIdle: (() => void)[] = [];
 
   const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest => {
-    const { context, caller, rejection, malformed } = receive(incoming, outgoing, options);
+    const { context, disconnect, rejection, malformed } = receiveRequest(incoming, outgoing, options);
     const { socket } = incoming;
     const sentBefore = socket.bytesWritten;
     let result: Result | null = null;
@@ -76,7 +76,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
       isOver = true;
       connections.ended(socket, onClose);
       const aborted = !outgoing.writableFinished;
-      if (aborted) caller.leave();
+      if (aborted) disconnect.leave();
       const refused = result?.kind === 'rejection' ? result : null;
       observer.finished({
         context,
@@ -93,7 +93,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
     const send = (next: Result): void => {
       result = next;
       const response = next.kind === 'response' ? next : renderProblem(next, context.requestId);
-      respond({ incoming, outgoing, context }, response, closing || malformed);
+      writeResponse({ incoming, outgoing, context }, response, closing || malformed);
     };
 
     count += 1;
@@ -122,7 +122,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
   };
 }
 
-/** Size of a response's body if it was in memory; null for a stream, of which only the connection knows the size. */
+/** Size of a response's body in memory; null for a stream, whose size only the connection knows. */
 function bodyBytesOf(result: Result | null): number | null {
   return result?.kind === 'response' && Buffer.isBuffer(result.body) ? result.body.length : null;
 }

@@ -4,8 +4,8 @@ import ipaddr from 'ipaddr.js';
 type Range = ReturnType<typeof ipaddr.parseCIDR>;
 
 /**
- * Who is calling: the peer of the connection, or, where that peer is a trusted proxy, the nearest address in
- * X-Forwarded-For that is not one. Anything left of that was written by the caller itself and counts for nothing.
+ * The caller's address: the peer of the connection, or, if that is a trusted proxy, the nearest address in X-Forwarded-For that is
+ * not one. Addresses left of that were written by the caller itself and are ignored.
  *
  * @param trustedProxies CIDRs; validated when the configuration was loaded
  */
@@ -26,10 +26,9 @@ export function clientAddressOf(trustedProxies: readonly string[]): (incoming: I
 }
 
 /**
- * Whether the caller came by http or https: as the connection is, or, where its peer is a trusted proxy, as X-Forwarded-Proto
- * says. Of several values the first is that of the proxy nearest to the caller. A caller whose proxy passes on what it wrote
- * itself gets links of its own choice, and nobody else does; a host to lead to is taken from no such header, or a cache in
- * front could be made to keep links that lead elsewhere.
+ * The scheme of the caller's URL: that of the connection, or, if its peer is a trusted proxy, the first value of X-Forwarded-Proto,
+ * which the proxy nearest to the caller wrote. A caller whose proxy passes on a value of its own gets the links it asked for, and
+ * other callers do not. No header names the host of links: a cache in front could be made to keep links to another site.
  */
 export function schemeOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => 'http' | 'https' {
   const ranges = rangesOf(trustedProxies);
@@ -47,10 +46,10 @@ function rangesOf(trustedProxies: readonly string[]): Range[] {
   return trustedProxies.map((cidr) => ipaddr.parseCIDR(cidr));
 }
 
-/** Some proxies write the port as well: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
+/** Some proxies append the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
 const WITH_PORT = /^(?:(\d+\.\d+\.\d+\.\d+):\d+|\[([^\]]+)\](?::\d+)?)$/;
 
-/** One caller must not have two names: IPv4 in IPv6 clothing (`::ffff:10.0.0.1`, `::ffff:a00:1`) is the IPv4 address. */
+/** One spelling for each address: an IPv4-mapped IPv6 address (`::ffff:10.0.0.1`, `::ffff:a00:1`) is the IPv4 address. */
 function normalise(written: string): string {
   if (!written.includes(':')) return written;
   const [, v4, v6] = WITH_PORT.exec(written) ?? [];

@@ -1,35 +1,35 @@
 import type { Server as HttpServer } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
-import type { PortServer } from './listener.ts';
+import type { Listener } from './listener.ts';
 
-/** A connection that was opened a moment ago has its first request under way. */
+/** A connection that is younger than this may have its first request on the way. */
 const FIRST_REQUEST_MS = 1_000;
-/** Turns of the event loop in which the kernel may still hand over who had come: one connection a turn at least. */
-const MOST_LAST_TURNS = 500;
+/** Turns of the event loop in which a drain accepts what waits in the kernel; each accepts at least one connection. */
+const MAX_LAST_TURNS = 500;
 
 interface Connection {
   readonly openedAt: number;
-  /** Of requests whose answers have not ended, what ends them; more than one where a caller does not wait for answers. */
-  readonly answering: Set<() => void>;
-  /** What had been read when the last answer ended: more by now is the beginning of another request. */
+  /** One callback for each request whose response has not ended; several if the caller pipelines. */
+  readonly active: Set<() => void>;
+  /** Bytes read when the last response ended: more by now is the beginning of another request. */
   readBytes: number;
   /** When the drain first saw that beginning. */
   beginningSeenAt: number | null;
 }
 
-/** The connections of a port, and how they end without cutting a request that is just arriving. */
+/** The connections of a port. A drain ends them without cutting off a request that is just arriving. */
 export class Connections {
   readonly #server: HttpServer;
-  readonly #handshakes: PortServer['handshakes'];
+  readonly #handshakes: Listener['handshakes'];
   readonly #clock: Clock;
-  /** How long a request may take to begin. */
+  /** How long the headers of a request may take. */
   readonly #headersTimeoutMs: number;
   readonly #open = new Map<Socket, Connection>();
   #accepted = 0;
   #leaving = false;
 
-  constructor({ server, handshakes }: PortServer, clock: Clock, headersTimeoutMs: number) {
+  constructor({ server, handshakes }: Listener, clock: Clock, headersTimeoutMs: number) {
     this.#server = server;
     this.#handshakes = handshakes;
     this.#clock = clock;
@@ -38,35 +38,35 @@ export class Connections {
       this.#accepted += 1;
       if (handshakes !== null && this.#leaving) this.#endHandshake(socket);
     });
-    // Over TLS the socket that requests come with is there only after the handshake.
+    // Over TLS, requests come on a second socket, which exists only after the handshake.
     server.on(handshakes === null ? 'connection' : 'secureConnection', (socket: Socket) => {
-      const answering = new Set<() => void>();
-      this.#open.set(socket, { openedAt: clock.monotonic(), answering, readBytes: 0, beginningSeenAt: null });
+      const active = new Set<() => void>();
+      this.#open.set(socket, { openedAt: clock.monotonic(), active, readBytes: 0, beginningSeenAt: null });
       socket.once('close', () => {
         this.#open.delete(socket);
-        for (const over of answering) over();
+        for (const onClose of active) onClose();
       });
       if (this.#leaving) this.#endWhenQuiet(socket);
     });
   }
 
   /**
-   * @param over called when the connection is gone: Node tells the answer whose turn it was, and none of those that waited for
-   * theirs behind it
+   * @param onClose called when the connection is gone, because Node emits `close` only for the response whose turn it was, not for
+   * pipelined ones behind it
    */
-  began(socket: Socket, over: () => void): void {
+  began(socket: Socket, onClose: () => void): void {
     const connection = this.#open.get(socket);
-    if (connection === undefined) setImmediate(over);
-    else connection.answering.add(over);
+    if (connection === undefined) setImmediate(onClose);
+    else connection.active.add(onClose);
   }
 
-  ended(socket: Socket, over: () => void): void {
+  ended(socket: Socket, onClose: () => void): void {
     const connection = this.#open.get(socket);
     if (connection === undefined) return;
-    connection.answering.delete(over);
+    connection.active.delete(onClose);
     connection.readBytes = socket.bytesRead;
     connection.beginningSeenAt = null;
-    // An answer that began before the drain has not asked its caller to go elsewhere.
+    // A response that began before the drain has not asked its caller to close the connection.
     if (this.#leaving) setImmediate(() => this.#endWhenQuiet(socket));
   }
 
@@ -74,19 +74,19 @@ export class Connections {
     return this.#open.has(socket);
   }
 
-  isAnswering(socket: Socket): boolean {
-    return (this.#open.get(socket)?.answering.size ?? 0) > 0;
+  isActive(socket: Socket): boolean {
+    return (this.#open.get(socket)?.active.size ?? 0) > 0;
   }
 
   /**
-   * Accepts no more; ends each connection when it has nothing to do. Resolves when the last one is gone.
+   * Accepts no more connections, and ends each open one when it is idle. Resolves when the last one is gone.
    *
-   * Not by `Server.close()` of node:http, which cuts idle connections in whatever phase it is called, so also those whose
-   * next request is in the kernel and not read yet; and which takes a connection that never sent anything for a busy one, so
-   * that the connection a balancer or browser opened in advance keeps the process for the whole of `drain.timeout`.
+   * `Server.close()` of node:http would cut idle connections whose next request is in the kernel and not read yet. It also takes a
+   * connection that never sent anything for a busy one, so that one opened in advance by a balancer or a browser keeps the process
+   * for the whole of `drain.timeout`. `close` of node:net only stops accepting.
    */
   async leave(): Promise<void> {
-    for (let turn = 0, before = -1; this.#accepted > before && turn < MOST_LAST_TURNS; turn++) {
+    for (let turn = 0, before = -1; this.#accepted > before && turn < MAX_LAST_TURNS; turn++) {
       before = this.#accepted;
       await turnOfTheLoop();
     }
@@ -100,16 +100,16 @@ export class Connections {
     await closed;
   }
 
-  /** Called right after a poll of the event loop: what has arrived by now has been read. */
+  /** Called right after a poll of the event loop, so that all that has arrived has been read. */
   #endWhenQuiet(socket: Socket): void {
     const connection = this.#open.get(socket);
-    if (connection === undefined || connection.answering.size > 0 || socket.destroyed) return;
+    if (connection === undefined || connection.active.size > 0 || socket.destroyed) return;
     const waitMs = this.#graceMs(socket, connection);
     if (waitMs <= 0) socket.destroySoon();
     else this.#clock.after(waitMs, () => setImmediate(() => this.#endWhenQuiet(socket)));
   }
 
-  /** One that ends in time has its first request under way then, and is a connection like others. */
+  /** A handshake that succeeds in time becomes an open connection like others. */
   #endHandshake(socket: Socket): void {
     this.#clock.after(FIRST_REQUEST_MS, () => {
       if (this.#handshakes?.isPending(socket)) socket.destroy();

@@ -7,9 +7,9 @@ import { reject } from '../context.ts';
 import type { Secret } from '../secret.ts';
 import { renderRawProblem } from './problem-response.ts';
 
-/** What a port shows, and what it asks of callers. */
+/** Certificates of a port. */
 export interface PortTls {
-  /** PEM: the port's own, then those that vouch for it. */
+  /** PEM: the port's own certificate, then its intermediates. */
   readonly cert: string;
   readonly key: Secret;
   readonly clientAuth: 'none' | 'optional' | 'required';
@@ -18,24 +18,24 @@ export interface PortTls {
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
 }
 
-export interface EdgeTls {
+export interface ListenerTls {
   /** Null: plain HTTP. */
   readonly tls: PortTls | null;
   readonly handshakeTimeoutMs: number;
   readonly onHandshake: OnHandshake;
 }
 
-export interface PortServer {
+export interface Listener {
   readonly server: Server;
   /** Null on a port that speaks plain HTTP. */
   readonly handshakes: Handshakes | null;
-  /** From now on new connections are shown this; those that are open go on. Does nothing on a port that speaks plain HTTP. */
+  /** New connections are shown this certificate; open ones go on. Does nothing on a port that speaks plain HTTP. */
   renew(tls: PortTls | null): void;
-  /** Ends all connections, those in their handshake too. */
+  /** Ends all connections, also those in their handshake. */
   destroyConnections(): void;
 }
 
-/** For TLS 1.2: forward secrecy and AEAD alone, RFC 9325 section 4.2. All suites of TLS 1.3 are like that. */
+/** For TLS 1.2 only suites with forward secrecy and AEAD (RFC 9325 section 4.2). All suites of TLS 1.3 have both. */
 const CIPHERS = [
   ...['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'],
   ...['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256'],
@@ -43,8 +43,8 @@ const CIPHERS = [
   ...['ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305'],
 ].join(':');
 
-/** A server for one port, not listening yet; over TLS or not, it is the same to whatever answers its requests. */
-export function createPortServer(options: ServerOptions, { tls, ...edge }: EdgeTls): PortServer {
+/** The server of one port, with or without TLS, not listening yet. */
+export function createListener(options: ServerOptions, { tls, ...edge }: ListenerTls): Listener {
   if (tls === null) {
     const server = createServer(options);
     return { server, handshakes: null, renew: () => {}, destroyConnections: () => server.closeAllConnections() };
@@ -55,7 +55,7 @@ export function createPortServer(options: ServerOptions, { tls, ...edge }: EdgeT
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: edge.handshakeTimeoutMs,
     requestCert: tls.clientAuth !== 'none',
-    // Where they are optional, a bad one is refused in Handshakes: Node would refuse those who have none as well.
+    // If certificates are optional, Handshakes rejects a bad one. Node would reject callers without one as well.
     rejectUnauthorized: tls.clientAuth === 'required',
   });
   const handshakes = new Handshakes(server, edge.onHandshake);
@@ -76,8 +76,8 @@ function contextOf({ cert, key, clientAuth, clientCa, minVersion }: PortTls): Se
   return {
     ...{ cert, key: key.reveal(), minVersion, ciphers: CIPHERS },
     ...(clientAuth !== 'none' && clientCa !== null && { ca: clientCa }),
-    // No session is taken up again: each connection is shown the certificate of the day and has its own looked at, and no key of
-    // tickets is there that would open what was recorded.
+    // No session is resumed: every connection gets the current certificate and verifies that of its caller, and no ticket key exists
+    // that could decrypt recorded traffic.
     secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
   };
 }
@@ -85,25 +85,26 @@ function contextOf({ cert, key, clientAuth, clientCa, minVersion }: PortTls): Se
 /** How a handshake ended. */
 export type HandshakeOutcome =
   | 'ok'
-  /** As ok, and the caller has shown a certificate. */
+  /** As `ok`, and the caller has shown a valid certificate. */
   | 'certified'
-  /** What came was no TLS: plain HTTP, as a rule. */
+  /** The caller does not speak TLS; plain HTTP, as a rule. */
   | 'plain'
   | 'timeout'
-  /** No version, no cipher in common; or the caller speaks HTTP/2 alone. */
+  /** No version in common. */
   | 'version'
+  /** No cipher in common. */
   | 'cipher'
+  /** The caller speaks only HTTP/2. */
   | 'protocol'
-  /** One is required. */
   | 'certificate_missing'
-  /** Not by an authority of ours, or it has expired. */
+  /** Signed by no trusted authority, or expired. */
   | 'certificate_rejected'
-  /** The caller does not trust ours. */
+  /** The caller does not trust the certificate of the port. */
   | 'distrusted'
   | 'client_closed'
   | 'other';
 
-/** By code of Node and OpenSSL. */
+/** By error code of Node and OpenSSL. */
 const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
   ERR_SSL_HTTP_REQUEST: 'plain',
   ERR_SSL_HTTPS_PROXY_REQUEST: 'plain',
@@ -114,17 +115,14 @@ const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
   ERR_SSL_NO_APPLICATION_PROTOCOL: 'protocol',
   ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 'certificate_missing',
 };
-/** Alerts of a caller about our certificate: RFC 8446 section 6.2. */
+/** Alerts of a caller about the port's certificate (RFC 8446 section 6.2). */
 const DISTRUST = /^ERR_SSL_\w*ALERT_(?:UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_\w+)$/;
 
 export type OnHandshake = (outcome: HandshakeOutcome, caller: { address: string; code: string | null }) => void;
 
-/**
- * The connections of a TLS port that are not encrypted yet. Node hands out a second socket when they are, and speaks of no
- * connection before.
- */
+/** The connections of a TLS port whose handshake is not complete. Node emits another socket for a connection when it is. */
 export class Handshakes {
-  /** By the address they come from, which is all that the two sockets of a connection have in common. */
+  /** By remote address and port, which is all that the two sockets of a connection have in common. */
   readonly #pending = new Map<string, Socket>();
   readonly #onHandshake: OnHandshake;
 
@@ -138,7 +136,7 @@ export class Handshakes {
         if (this.#pending.get(name) === socket) this.#pending.delete(name);
       });
     });
-    // Before Node's own listeners: those would read requests from the one, and close the other unanswered.
+    // Node's own listeners would read requests from a rejected socket, and close a failed one without a response.
     server.prependListener('secureConnection', (socket: TLSSocket) => this.#succeeded(socket));
     server.prependListener('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) =>
       this.#failed(error, socket),
@@ -156,23 +154,23 @@ export class Handshakes {
   #succeeded(socket: TLSSocket): void {
     this.#pending.delete(nameOf(socket));
     const certified = socket.getPeerX509Certificate() !== undefined;
-    // Where certificates are optional, Node leaves it to us to refuse one that is not valid.
+    // If certificates are optional, Node accepts an invalid one.
     const rejected = certified && !socket.authorized;
-    this.#tell(rejected ? 'certificate_rejected' : certified ? 'certified' : 'ok', socket, null);
+    this.#report(rejected ? 'certificate_rejected' : certified ? 'certified' : 'ok', socket, null);
     if (rejected) socket.destroy();
   }
 
   #failed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     const code = error.code ?? '';
     const outcome = failureOf(code, socket);
-    this.#tell(outcome, socket, code);
+    this.#report(outcome, socket, code);
     const raw = this.#pending.get(nameOf(socket));
-    // In the words that whoever sent it understands; the connection is ended by Node, or right below.
+    // The caller spoke HTTP, so it gets a response in HTTP; the next line ends the connection.
     if (outcome === 'plain' && raw !== undefined && raw.writable) raw.write(SPEAK_TLS);
     socket.destroy();
   }
 
-  #tell(outcome: HandshakeOutcome, socket: TLSSocket, code: string | null): void {
+  #report(outcome: HandshakeOutcome, socket: TLSSocket, code: string | null): void {
     this.#onHandshake(outcome, { address: socket.remoteAddress ?? '', code });
   }
 }
@@ -186,7 +184,7 @@ function failureOf(code: string, socket: TLSSocket): HandshakeOutcome {
   if (known !== undefined) return known;
   if (DISTRUST.test(code)) return 'distrusted';
   if (code !== 'ECONNRESET') return 'other';
-  // Node tells of a certificate that it has not taken like of a caller that has left.
+  // Node reports a rejected certificate with the code of a disconnect.
   return socket.authorizationError ? 'certificate_rejected' : 'client_closed';
 }
 
@@ -194,16 +192,17 @@ function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
-export type Listening =
+/** `reason` is a part of a sentence for the operator. */
+export type ListenResult =
   | { readonly ok: true; readonly address: AddressInfo }
   | { readonly ok: false; readonly reason: string };
 
-/** Binds a server; a port that can not be had is an outcome, in words for whoever started the process. */
+/** Binds a server. `what` names the port in the reason of a failure. */
 export function listen(
   server: NetServer,
   where: { readonly host: string; readonly port: number },
   what: string,
-): Promise<Listening> {
+): Promise<ListenResult> {
   return new Promise((resolve) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       resolve({ ok: false, reason: `the ${what} port ${where.host}:${where.port} ${reasonOf(error)}` });
@@ -214,7 +213,7 @@ export function listen(
   });
 }
 
-/** Stops accepting; resolves when the last connection is gone. */
+/** Stops accepting connections; resolves when the last one is gone. */
 export function closeServer(server: NetServer): Promise<void> {
   return new Promise((resolve) => {
     if (!server.listening) {
@@ -228,13 +227,13 @@ export function closeServer(server: NetServer): Promise<void> {
 function reasonOf(error: NodeJS.ErrnoException): string {
   switch (error.code) {
     case 'EADDRINUSE':
-      return 'is taken by another process';
+      return 'is in use by another process';
     case 'EACCES':
       return 'may not be used by this user';
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
       return 'is no address of this machine';
     default:
-      return `can not be used (${error.code ?? 'unknown error'})`;
+      return `cannot be used (${error.code ?? 'unknown error'})`;
   }
 }

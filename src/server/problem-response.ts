@@ -1,45 +1,20 @@
 import type { HeaderList, ProxyResponse, Rejection } from '../context.ts';
 import { type ProblemCode, problems } from '../problem.ts';
 
-/** `type` of RFC 9457: a name, not an address; docs/failure-modes.md is keyed by the code in it. */
+/** `type` of RFC 9457: a name, not an address. docs/failure-modes.md has a section for each code. */
 const TYPE_PREFIX = 'urn:patchgate:problem:';
 
-interface Prepared {
-  readonly status: number;
-  /** JSON up to the detail, and from behind it to the request id: only these two differ between requests. */
-  readonly head: string;
-  readonly middle: string;
-  readonly detail: string;
-  readonly challenge: string | null;
-}
-
-// Refusals must not cost more than answers, or a refused flood would: all that does not vary is made once.
-const prepared = new Map<ProblemCode, Prepared>(
-  (Object.keys(problems) as ProblemCode[]).map((code) => {
-    const { status, title, detail } = problems[code];
-    return [
-      code,
-      {
-        status,
-        detail: JSON.stringify(detail),
-        head: `{"type":"${TYPE_PREFIX}${code}","title":${JSON.stringify(title)},"status":${status},"detail":`,
-        middle: `,"code":"${code}","requestId":`,
-        challenge: status === 401 ? challengeOf(code) : null,
-      },
-    ];
-  }),
-);
-
-/** The only renderer of refusals: problem documents with `message`, so that Patchworks clients read them too. */
-export function renderProblem(refusal: Rejection, requestId: string): ProxyResponse {
-  const parts = prepared.get(refusal.code) as Prepared;
-  const detail = refusal.detail === undefined ? parts.detail : JSON.stringify(refusal.detail);
-  const body = `${parts.head}${detail}${parts.middle}${JSON.stringify(requestId)},"message":${detail}}`;
+/** Renders every rejection as a problem document, with `message` for clients of Patchworks, which read that field. */
+export function renderProblem(rejection: Rejection, requestId: string): ProxyResponse {
+  const { code, retryAfterSeconds } = rejection;
+  const { status, title } = problems[code];
+  const detail = rejection.detail ?? problems[code].detail;
+  const document = { type: TYPE_PREFIX + code, title, status, detail, code, requestId, message: detail };
   const headers: HeaderList = ['Content-Type', 'application/problem+json', 'Cache-Control', 'no-store'];
-  if (parts.challenge !== null) headers.push('WWW-Authenticate', parts.challenge);
-  if (refusal.retryAfterSeconds !== undefined) headers.push('Retry-After', String(refusal.retryAfterSeconds));
-  if (refusal.headers !== undefined) headers.push(...refusal.headers);
-  return { kind: 'response', status: parts.status, headers, body: Buffer.from(body) };
+  if (status === 401) headers.push('WWW-Authenticate', challengeOf(code));
+  if (retryAfterSeconds !== undefined) headers.push('Retry-After', String(retryAfterSeconds));
+  if (rejection.headers !== undefined) headers.push(...rejection.headers);
+  return { kind: 'response', status, headers, body: Buffer.from(JSON.stringify(document)) };
 }
 
 /** RFC 6750 section 3: no error code where no key was given. */
@@ -48,9 +23,9 @@ function challengeOf(code: ProblemCode): string {
   return code === 'key_missing' ? realm : `${realm}, error="invalid_token"`;
 }
 
-/** A refusal as bytes, for where there is no request to answer; the connection ends with it. */
-export function renderRawProblem(refusal: Rejection): Buffer {
-  const problem = renderProblem(refusal, '');
+/** A rejection as the bytes of a response, for sockets without a request. The connection ends with it. */
+export function renderRawProblem(rejection: Rejection): Buffer {
+  const problem = renderProblem(rejection, '');
   const lines = [`HTTP/1.1 ${problem.status} Bad Request`];
   for (let i = 0; i < problem.headers.length; i += 2) lines.push(`${problem.headers[i]}: ${problem.headers[i + 1]}`);
   const body = problem.body as Buffer;

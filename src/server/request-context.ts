@@ -13,35 +13,41 @@ import {
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
 
-export interface ReceiveOptions {
+export interface RequestContextOptions {
   readonly clock: Clock;
   /** Read anew for each request, so that a reload can change it. */
   readonly bodyBytes: () => number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
-  /** By which the caller came, for links. */
+  /** Scheme of the caller's URL, for links. */
   readonly scheme: (incoming: IncomingMessage) => 'http' | 'https';
   /** Null: nothing is traced. */
   readonly tracer: Tracer | null;
 }
 
-export interface Reception {
+export interface ReceivedRequest {
   readonly context: RequestContext;
-  readonly caller: Caller;
-  /** Set for what no route may see; the context is complete enough for the log. */
+  readonly disconnect: DisconnectSource;
+  /** Set for requests that no route may see. Their context is complete enough for the access log. */
   readonly rejection: Rejection | null;
+  /** The beginning of the next request on the connection is unknown. */
   readonly malformed: boolean;
 }
 
-/** A request id of the caller's that may go into logs and headers as it is. */
+/** A caller's request id of this form goes into logs and headers as it is. */
 const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
-/** RFC 3986 host and port, loosely: it goes into links that are sent to the same caller. */
+/** Host and port, without what RFC 3986 allows and no name has: the Host goes into links. */
 const SANE_HOST = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
-/** Turns what Node parsed into the context that travels through the stack. */
-export function receive(incoming: IncomingMessage, outgoing: ServerResponse, options: ReceiveOptions): Reception {
+
+/** Builds the request context from what Node has parsed. */
+export function receiveRequest(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  options: RequestContextOptions,
+): ReceivedRequest {
   const method = incoming.method ?? '';
   const target = incoming.url ?? '';
   const body = requestBodyOf(incoming, outgoing, options.bodyBytes());
-  const caller = new Caller();
+  const disconnect = new DisconnectSource();
   const given = incoming.headers['x-request-id'];
   const context: RequestContext = {
     requestId: typeof given === 'string' && SANE_REQUEST_ID.test(given) ? given : randomUUID(),
@@ -54,37 +60,38 @@ export function receive(incoming: IncomingMessage, outgoing: ServerResponse, opt
     baseUrl: `${options.scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),
-    disconnect: caller,
+    disconnect,
     record: newAccessRecord(),
     trace: options.tracer === null ? null : options.tracer.request(incoming.headers),
   };
-  // A body that breaks off has an owner who hears of it, or none who cares; it must never end the process.
+  // An error without a listener would end the process.
   if (context.body !== null) incoming.on('error', () => {});
   const fault = faultOf(incoming);
   if (fault !== null) {
-    return { context, caller, rejection: reject('bad_request', { internal: fault }), malformed: true };
+    return { context, disconnect, rejection: reject('bad_request', { internal: fault }), malformed: true };
   }
-  return { context, caller, rejection: body.kind === 'too_large' ? reject('body_too_large') : null, malformed: false };
+  const rejection = body.kind === 'too_large' ? reject('body_too_large') : null;
+  return { context, disconnect, rejection, malformed: false };
 }
 
 /**
- * More lines than any client sends; Apache and Envoy have the same limit. Some servers drop what is beyond theirs in silence,
- * and with it perhaps the account's credential: one caller could make Patchworks answer 401 to all.
+ * Clients send fewer; Apache and Envoy have the same limit. Some servers silently drop lines above their own limit, and with them
+ * perhaps the account's credential: one caller could make Patchworks answer 401 to all.
  */
-const MOST_HEADER_LINES = 100;
+const MAX_HEADER_LINES = 100;
 
-/** Why Node's parser let something pass that is no request for this gateway; null if nothing is wrong. */
+/** Why a request that Node's parser accepts is malformed for a gateway between unknown proxies (docs/decisions/0017); else null. */
 export function faultOf(incoming: IncomingMessage): string | null {
   const { method, headers, httpVersion, rawHeaders } = incoming;
   const target = incoming.url ?? '';
   if (httpVersion !== '1.1' && httpVersion !== '1.0') return `HTTP/${httpVersion}`;
   if (method === 'TRACE' || method === 'CONNECT') return `method ${method}`;
   if (!target.startsWith('/')) return 'the target is not of origin form';
-  if (rawHeaders.length > 2 * MOST_HEADER_LINES) return `more than ${MOST_HEADER_LINES} header lines`;
-  // RFC 9112 section 3.2; Node keeps the first of two and says nothing.
+  if (rawHeaders.length > 2 * MAX_HEADER_LINES) return `more than ${MAX_HEADER_LINES} header lines`;
+  // RFC 9112 section 3.2; Node silently keeps the first of two.
   if (headers.host === undefined ? httpVersion !== '1.0' : !isHost(headers.host) || hasSeveralHosts(rawHeaders))
     return 'malformed Host';
-  // RFC 9112 section 6.1: with a coding we do not know, nobody can tell where the body ends; HTTP/1.0 knows none.
+  // RFC 9112 section 6.1: the end of a body with an unknown coding is unknown, and HTTP/1.0 has no codings.
   const coding = headers['transfer-encoding'];
   if (coding !== undefined && (coding.toLowerCase() !== 'chunked' || httpVersion === '1.0'))
     return 'unknown transfer coding';
@@ -92,8 +99,8 @@ export function faultOf(incoming: IncomingMessage): string | null {
 }
 
 /**
- * A name or an address, spelled as a URL spells it: the Host goes into links, and another spelling (`127.1`, `[0:0::1]`) would be
- * refused by Hono's adapter in its own words.
+ * A name or an address, spelled as a URL spells it. The Host goes into links, and Hono's adapter would reject another spelling
+ * (`127.1`, `[0:0::1]`) in its own words.
  */
 function isHost(host: string): boolean {
   if (!SANE_HOST.test(host) || !URL.canParse(`http://${host}`)) return false;
@@ -111,13 +118,13 @@ function hasSeveralHosts(rawHeaders: readonly string[]): boolean {
   return false;
 }
 
-export type BodyOf = { readonly kind: 'body'; readonly body: RequestBody | null } | { readonly kind: 'too_large' };
+type BodyOf = { readonly kind: 'body'; readonly body: RequestBody | null } | { readonly kind: 'too_large' };
 
 /**
- * The body of a request, unread. Node has checked the framing (one Content-Length or chunked, never both), so a declared
- * size is the size; only a chunked body has to be counted.
+ * The body of a request, unread. Node has checked the framing (one Content-Length or chunked, never both), so a declared size is
+ * the size, and only a chunked body has to be counted.
  */
-export function requestBodyOf(incoming: IncomingMessage, outgoing: ServerResponse, limitBytes: number): BodyOf {
+function requestBodyOf(incoming: IncomingMessage, outgoing: ServerResponse, limitBytes: number): BodyOf {
   const length = incoming.headers['content-length'];
   const chunked = incoming.headers['transfer-encoding'] !== undefined;
   if (length === undefined && !chunked) return { kind: 'body', body: null };
@@ -131,7 +138,7 @@ export function requestBodyOf(incoming: IncomingMessage, outgoing: ServerRespons
   return { kind: 'body', body: { declaredBytes, open } };
 }
 
-/** RFC 9110 section 10.1.1: other expectations mean nothing to us, and HTTP/1.0 knows no interim answers. */
+/** RFC 9110 section 10.1.1: other expectations are ignored, and HTTP/1.0 has no interim responses. */
 function waitsForContinue({ headers, httpVersion }: IncomingMessage): boolean {
   return headers.expect?.toLowerCase() === '100-continue' && httpVersion === '1.1';
 }
@@ -145,9 +152,9 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
       else done(null, chunk);
     },
   });
-  // It may break before anyone reads it, or after nobody does any more; that must not end the process.
+  // It may break while it has no reader; an error without a listener would end the process.
   counter.on('error', () => {});
-  // Not `pipeline`: it would destroy the request, and with it the connection that still has to carry the refusal.
+  // `pipeline` would destroy the request, and with it the connection that still has to carry the rejection.
   incoming.on('error', (error) => counter.destroy(error));
   incoming.on('close', () => {
     if (!incoming.readableEnded) counter.destroy(new Error('the caller broke off'));
@@ -156,8 +163,8 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
   return counter;
 }
 
-/** The caller's end of the connection, as the stages see it. */
-export class Caller implements ClientDisconnect {
+/** The client disconnect of one request, as middleware see it. Cheaper than an AbortSignal for requests that never see one. */
+export class DisconnectSource implements ClientDisconnect {
   #left = false;
   #listeners: Set<() => void> | null = null;
 
@@ -175,7 +182,7 @@ export class Caller implements ClientDisconnect {
     return () => this.#listeners?.delete(run);
   }
 
-  /** Called by the edge when the connection closed before the answer was complete. */
+  /** Called when the connection closed before the response was complete. */
   leave(): void {
     if (this.#left) return;
     this.#left = true;

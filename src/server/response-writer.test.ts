@@ -1,8 +1,8 @@
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { expect, test, vi } from 'vitest';
-import { type RequestContext, respond as response } from '../context.ts';
-import { respond } from './response-writer.ts';
+import { type RequestContext, respond } from '../context.ts';
+import { writeResponse } from './response-writer.ts';
 
 /** A server whose answers wait for `held[n]()`; `ends` says of each whether it was written in full. */
 async function answering() {
@@ -12,7 +12,7 @@ async function answering() {
     const context = { method: incoming.method, headers: incoming.headers, requestId: 'r-1' } as RequestContext;
     outgoing.on('close', () => ends.push(outgoing.writableFinished));
     const body = Buffer.from(JSON.stringify({ path: incoming.url }));
-    held.push(() => respond({ incoming, outgoing, context }, response(200, [], body), incoming.url === '/last'));
+    held.push(() => writeResponse({ incoming, outgoing, context }, respond(200, [], body), incoming.url === '/last'));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');

@@ -2,39 +2,43 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
 import type { ProxyResponse, RequestContext } from '../context.ts';
 
-export interface Respondable {
+export interface ResponseTarget {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   readonly context: RequestContext;
 }
 
-/** A request body larger than this, left unread, is not worth reading to the end just to keep the connection. */
-const WORTH_READING = 64 * 1024;
-/** How much and how long of an unwanted body is read so that the caller, still sending, gets to see the answer. */
+/** An unread request body above this size ends the connection: reading it to the end costs more than a new connection. */
+const WORTH_READING_BYTES = 64 * 1024;
+/** Bounds for reading an unwanted body, so that a caller that is still sending gets to see the response. */
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 2_000;
 
-/** Writes an answer to the connection: the only place that does. `closing`: the connection ends with it. */
-export function respond(to: Respondable, answer: ProxyResponse, closing: boolean): void {
+/**
+ * Writes a response to the connection: the only place that does.
+ *
+ * @param closing the connection ends with this response
+ */
+export function writeResponse(to: ResponseTarget, response: ProxyResponse, closing: boolean): void {
   const { incoming, outgoing, context } = to;
-  // An answer that waits for its turn on the connection does not hear of the end of it.
+  // A pipelined response that waits for its turn is not destroyed together with its connection.
   if (outgoing.destroyed || outgoing.headersSent || incoming.socket.destroyed) {
-    if (answer.body instanceof Readable) answer.body.destroy();
+    if (response.body instanceof Readable) response.body.destroy();
     return;
   }
-  const { headers } = answer;
+  const { headers } = response;
   headers.push('X-Request-Id', context.requestId);
   const unread = unwantedBody(incoming, context);
   if (closing || unread) headers.push('Connection', 'close');
-  const { body } = answer;
+  const { body } = response;
   if (body instanceof Readable) {
-    outgoing.writeHead(answer.status, headers);
-    // An answer that breaks off must not look complete: pipeline destroys the connection.
+    outgoing.writeHead(response.status, headers);
+    // A response that breaks off must not look complete: `pipeline` destroys the connection.
     pipeline(body, outgoing, () => {});
     return;
   }
   if (body !== null) headers.push('Content-Length', String(body.length));
-  outgoing.writeHead(answer.status, headers);
+  outgoing.writeHead(response.status, headers);
   if (unread) linger(incoming, outgoing, body);
   else if (body === null || context.method === 'HEAD') outgoing.end();
   else outgoing.end(body);
@@ -44,12 +48,12 @@ function unwantedBody(incoming: IncomingMessage, context: RequestContext): boole
   if (incoming.complete) return false;
   if (incoming.headers['transfer-encoding'] !== undefined) return true;
   const declared = Number(incoming.headers['content-length'] ?? 0);
-  return declared > WORTH_READING || (declared > 0 && context.headers['expect'] !== undefined);
+  return declared > WORTH_READING_BYTES || (declared > 0 && context.headers['expect'] !== undefined);
 }
 
 /**
- * Sends the answer but leaves the connection open a little while: closing it with unread bytes in the socket makes the
- * kernel reset it, and the caller would see a broken pipe instead of why it was refused.
+ * Sends the response and keeps the connection open for a moment. If it closed with unread bytes in the socket, the kernel would
+ * reset it, and the caller would see a broken pipe instead of the rejection.
  */
 function linger(incoming: IncomingMessage, outgoing: ServerResponse, body: Buffer | null): void {
   if (body !== null) outgoing.write(body);

@@ -43,7 +43,7 @@ export function createTrafficApp({ pipeline, whoami }: TrafficRoutes): Hono<Traf
   return app;
 }
 
-/** Hands a request to the application, which responds to it. */
+/** Passes a request to the application, which responds to it. */
 export type Dispatch = (active: ActiveRequest) => void;
 
 /** Each request has a listener of its own, because the adapter calls an error handler without naming the request. */

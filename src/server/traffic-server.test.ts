@@ -4,8 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { systemClock } from '../clock.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
-import type { Finished } from './active-requests.ts';
-import { createTraffic } from './traffic-server.ts';
+import type { FinishedRequest } from './active-requests.ts';
+import { createTrafficServer } from './traffic-server.ts';
 
 const echo =
   (name: string): Handler<RequestContext> =>
@@ -14,9 +14,9 @@ const echo =
 
 /** A traffic port whose routes say who they are. */
 async function listening(pipeline: Handler<RequestContext> = echo('pipeline')) {
-  const finished: Finished[] = [];
+  const finished: FinishedRequest[] = [];
   const errors: object[] = [];
-  const traffic = createTraffic({
+  const traffic = createTrafficServer({
     clock: systemClock,
     log: { debug() {}, info() {}, warn() {}, error: (fields) => void errors.push(fields) },
     limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },

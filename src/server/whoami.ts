@@ -3,7 +3,7 @@ import { denylist } from '../auth/denylist.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
 import type { Ledger } from '../quota/ledger.ts';
 
-/** `GET /_gateway/whoami`: tells a tenant what the gateway knows of it. Costs nothing of its quota. */
+/** `GET /_gateway/whoami`: the tenant's key, permissions and remaining quota. It takes no slot. */
 export function whoami(options: { readonly ledger: Ledger }): Handler<RequestContext & Authenticated> {
   return async ({ tenant, key }) => {
     const quota = options.ledger.peek(tenant.account, tenant.id);

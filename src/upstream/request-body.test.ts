@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import type { RequestContext } from '../context.ts';
-import { Caller } from '../server/request-context.ts';
+import { DisconnectSource } from '../server/request-context.ts';
 import { bufferBody } from './request-body.ts';
 
 test('a client that disconnects before its body is read is rejected, and nothing is sent', async () => {
-  const caller = new Caller();
+  const caller = new DisconnectSource();
   caller.leave();
   const body = { declaredBytes: 2, open: () => Readable.from([]) };
   const middleware = bufferBody<RequestContext>({ bufferedBodyBytes: 10 });

@@ -22,7 +22,7 @@ import {
 } from '../../src/context.ts';
 import type { Meter } from '../../src/ports.ts';
 import { parsePattern, splitPath } from '../../src/routing/pattern.ts';
-import { Caller } from '../../src/server/request-context.ts';
+import { DisconnectSource } from '../../src/server/request-context.ts';
 import { ManualClock } from './manual-clock.ts';
 
 export const HIT = /^patchgate; hit; ttl=\d+$/;
@@ -148,4 +148,4 @@ export const tick = () => new Promise<void>((resolve) => setImmediate(resolve));
 export const statusOf = ({ headers }: ProxyResponse) => headerOf(headers ?? [], 'cache-status');
 
 /** A caller that can disconnect. */
-export const caller = (): Caller => new Caller();
+export const caller = (): DisconnectSource => new DisconnectSource();

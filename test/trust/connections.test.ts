@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { respond } from '../../src/context.ts';
-import { createTraffic } from '../../src/server/traffic-server.ts';
+import { createTrafficServer } from '../../src/server/traffic-server.ts';
 import { watched } from '../support/aftermath.ts';
 import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
 import { dial } from '../support/raw-socket.ts';
@@ -49,7 +49,7 @@ describe('a slow caller', () => {
   });
 
   test('has five minutes for the whole of a request; who takes longer is cut off', async () => {
-    const traffic = createTraffic({
+    const traffic = createTrafficServer({
       clock: systemClock,
       log: { debug() {}, info() {}, warn() {}, error() {} },
       limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },

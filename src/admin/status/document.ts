@@ -2,13 +2,13 @@
  * What GET /status says, and what the page on the admin port is told of it. Whatever passes is given as what is left of it,
  * not as a time: the clock of whoever reads may be wrong. Never a secret.
  */
-export interface StatusDocument extends Standing {
+export interface StatusDocument extends StatusSummary {
   readonly tenants: Readonly<Record<string, TenantStatus>>;
   readonly history: HistoryStatus;
 }
 
 /** All of it but what grows with tenants and time. */
-export interface Standing {
+export interface StatusSummary {
   readonly version: string;
   /** ISO 8601; what `history` and `lastLoad` are to be compared with. */
   readonly now: string;
@@ -134,7 +134,7 @@ export interface AccountHistory {
 
 /** One message of GET /events: of tenants the busiest alone, of the history what the reader does not have yet. */
 export interface Frame {
-  readonly status: Standing;
+  readonly status: StatusSummary;
   readonly tenants: {
     readonly count: number;
     /** By requests, then by who waits. */

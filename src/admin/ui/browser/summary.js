@@ -3,7 +3,7 @@ import { byId, element, factsIn, listIn, look, say } from './dom.js';
 import { bytes, count, duration, percent, roughly } from './format.js';
 
 /** @typedef {import('../../status/document.ts').Frame} Frame */
-/** @typedef {import('../../status/document.ts').Standing} Standing */
+/** @typedef {import('../../status/document.ts').StatusSummary} StatusSummary */
 
 const updateCache = factsIn(byId('cache'));
 const updateState = factsIn(byId('state'));
@@ -25,7 +25,7 @@ export function showFindings(frame) {
   updateFindings(findingsOf(frame).map(({ level, text }) => [text, level]));
 }
 
-/** @param {Standing} status @param {number} now */
+/** @param {StatusSummary} status @param {number} now */
 export function showFacts(status, now) {
   const { cache, state, lastLoad } = status;
   const inTouch = Object.values(cache.inTouch).every((each) => each);
