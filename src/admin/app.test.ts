@@ -65,6 +65,12 @@ describe('the admin port', () => {
     expect(await get('/livez')).toMatchObject({ status: 200, body: 'ok\n' });
   });
 
+  it('rejects a target that it cannot read with a problem document', async () => {
+    const { get } = await admin();
+    const { status, headers } = await get('/a\\b');
+    expect([status, headers['content-type']]).toEqual([400, 'application/problem+json']);
+  });
+
   it('is ready, or says why not, as of now', async () => {
     let reasons: string[] = [];
     const { get } = await admin({ readiness: () => ({ ready: reasons.length === 0, reasons }) });
@@ -241,12 +247,12 @@ describe('a purge', () => {
   });
 
   it.each([
-    ['{', 'The body is no JSON.'],
+    ['{', 'The body is not JSON.'],
     ['[]', 'The body must be a JSON object.'],
-    ['{}', 'Say what to drop: a path, a tag, or an account.'],
+    ['{}', 'Name what to remove: a path, a tag, or an account.'],
     ['{"paht":"/a"}', 'There is no field "paht"; known are account, path, tag.'],
-    ['{"path":7}', 'The field "path" must be a text.'],
-    ['{"path":"flows"}', 'The field "path" can not be read: the path "flows" must begin with /.'],
+    ['{"path":7}', 'The field "path" must be a non-empty string.'],
+    ['{"path":"flows"}', 'The field "path" is not a path pattern: the path "flows" must begin with /.'],
     ['{"account":"unknown"}', 'There is no account "unknown".'],
   ])('refuses %s and says why', async (body, detail) => {
     expect(await purging(body)).toMatchObject({ status: 400, said: { code: 'bad_request', detail } });

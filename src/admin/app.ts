@@ -1,5 +1,5 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
-import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import type { Log } from '../ports.ts';
@@ -7,7 +7,7 @@ import type { Secret } from '../secret.ts';
 import { createListener, type Listener, type ListenerTls } from '../server/listener.ts';
 import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
 import { type Purge, readPurge } from './purge.ts';
-import { type ReloadOutcome, reloadAnswer } from './reload.ts';
+import { type ReloadOutcome, reloadResponse } from './reload.ts';
 import type { Page } from './ui/page.ts';
 
 export interface AdminOptions {
@@ -39,19 +39,19 @@ interface Endpoint {
   readonly path: string;
   /** Needs no token: a kubelet has none, and the response holds nothing secret. */
   readonly open?: boolean;
-  readonly answer: (request: Request, node: HttpBindings) => Response | Promise<Response>;
+  readonly respond: (request: Request, node: HttpBindings) => Response | Promise<Response>;
 }
 
 function endpointsOf(options: AdminOptions): readonly Endpoint[] {
   const { reload } = options;
   return [
     // Only whether the process serves: a restart would help with nothing else.
-    { method: 'GET', path: '/livez', open: true, answer: () => text('ok\n', 'text/plain; charset=utf-8') },
+    { method: 'GET', path: '/livez', open: true, respond: () => text('ok\n', 'text/plain; charset=utf-8') },
     {
       method: 'GET',
       path: '/readyz',
       open: true,
-      answer: () => {
+      respond: () => {
         const { ready, reasons } = options.readiness();
         return json({ ready, reasons }, ready ? 200 : 503);
       },
@@ -59,19 +59,19 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
     {
       method: 'GET',
       path: '/metrics',
-      answer: async () => {
+      respond: async () => {
         const exposition = await options.metrics();
         return text(exposition.text, exposition.contentType);
       },
     },
-    { method: 'GET', path: '/', answer: () => options.page.answer(200) },
-    { method: 'GET', path: '/events', answer: (request, { outgoing }) => attachTo(options.events, request, outgoing) },
-    { method: 'GET', path: '/status', answer: () => json(options.status()) },
-    { method: 'GET', path: '/config', answer: () => json(options.config()) },
+    { method: 'GET', path: '/', respond: () => options.page.respond(200) },
+    { method: 'GET', path: '/events', respond: (request, { outgoing }) => attachTo(options.events, request, outgoing) },
+    { method: 'GET', path: '/status', respond: () => json(options.status()) },
+    { method: 'GET', path: '/config', respond: () => json(options.config()) },
     {
       method: 'POST',
       path: '/cache/purge',
-      answer: async (request) => {
+      respond: async (request) => {
         const read = await readPurge(request);
         if (!read.ok) return adminProblem(read.code, {}, undefined, read.detail);
         const purged = await options.purge(read.purge);
@@ -80,7 +80,7 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
     },
     ...(reload === null
       ? []
-      : [{ method: 'POST', path: '/reload', answer: async () => reloadAnswer(await reload()) } as const]),
+      : [{ method: 'POST', path: '/reload', respond: async () => reloadResponse(await reload()) } as const]),
   ];
 }
 
@@ -97,12 +97,12 @@ export function createAdminApp(options: AdminOptions): Hono {
     if (open.has(c.req.path) || allowed(authorization)) return next();
     const challenge = challengeOf(authorization !== undefined);
     // A browser cannot send a token before a page has asked for it. The page holds no data.
-    return isBrowserAtThePage(c) ? options.page.answer(401, challenge) : adminProblem('unauthorized', challenge);
+    return isBrowserAtThePage(c) ? options.page.respond(401, challenge) : adminProblem('unauthorized', challenge);
   });
-  for (const { method, path, answer } of endpoints) {
+  for (const { method, path, respond } of endpoints) {
     app.on(method, path, (c) => {
       const { raw } = c.req;
-      return method === 'POST' && isCrossSite(raw) ? adminProblem('cross_site') : answer(raw, c.env as HttpBindings);
+      return method === 'POST' && isCrossSite(raw) ? adminProblem('cross_site') : respond(raw, c.env as HttpBindings);
     });
   }
   for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
@@ -131,11 +131,11 @@ function isCrossSite({ headers }: Request): boolean {
 
 /** The server of the admin port, not listening yet. */
 export function createAdminListener(app: Pick<Hono, 'fetch'>, tls: ListenerTls): Listener {
-  const listener = getRequestListener(app.fetch as (request: Request, env: unknown) => Response | Promise<Response>, {
+  const listener = getRequestListener((request, env) => app.fetch(request, env), {
     overrideGlobalObjects: false,
     hostname: 'localhost',
     // A Host or target of which the adapter makes no `Request`.
-    errorHandler: () => adminProblem('bad_request'),
+    errorHandler: (error) => adminProblem(error instanceof RequestError ? 'bad_request' : 'internal'),
   });
   const port = createListener({}, tls);
   port.server.on('request', (incoming, outgoing) => void listener(incoming, outgoing));

@@ -161,5 +161,5 @@ it('a fault in what is shown is logged, and ends nothing', async () => {
   world.fails = false;
   clock.advance(2_000);
   await eventually(() => reader.told().length === 2, 'it is told again');
-  expect(logged).toEqual(['the page could not be told how the gateway stands']);
+  expect(logged).toEqual(['status frame failed']);
 });

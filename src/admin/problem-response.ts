@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-/** Nothing may be kept; and nothing is a page, but the one that says otherwise. */
+/** No response may be stored, and none but the page itself may run as a page. */
 export const ADMIN_HEADERS = {
   'Cache-Control': 'no-store',
   'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
@@ -8,8 +8,8 @@ export const ADMIN_HEADERS = {
 };
 
 /**
- * What the admin port refuses. Not in the table of problem.ts: those are the gateway's words to tenants, and a missing
- * admin token must not read like a missing tenant key. Titles are HTTP's, as RFC 9457 wants for `about:blank`.
+ * Rejections of the admin port. The table of problem.ts is for tenants, and a missing admin token must not read like a missing tenant
+ * key. Titles are those of the HTTP status, as RFC 9457 requires for `about:blank`.
  */
 const problems = {
   unauthorized: {
@@ -17,7 +17,7 @@ const problems = {
     title: 'Unauthorized',
     detail: 'Send the admin token as `Authorization: Bearer <token>`.',
   },
-  bad_request: { status: 400, title: 'Bad Request', detail: 'The request can not be read.' },
+  bad_request: { status: 400, title: 'Bad Request', detail: 'The request cannot be read.' },
   cross_site: {
     status: 403,
     title: 'Forbidden',
@@ -26,7 +26,7 @@ const problems = {
   too_many_listeners: {
     status: 503,
     title: 'Service Unavailable',
-    detail: 'As many pages are open as this replica serves at once. Close one, or read /status.',
+    detail: 'Too many pages are open on this replica. Close one, or read /status.',
   },
   unsupported_media_type: {
     status: 415,
@@ -39,11 +39,15 @@ const problems = {
     detail: 'The new configuration is refused; the old one stays in force. See `problems`.',
   },
   not_found: { status: 404, title: 'Not Found', detail: 'The admin port has no such path.' },
-  method_not_allowed: { status: 405, title: 'Method Not Allowed', detail: 'See Allow for what this path takes.' },
+  method_not_allowed: {
+    status: 405,
+    title: 'Method Not Allowed',
+    detail: 'See the header Allow for the methods of this path.',
+  },
   internal: {
     status: 500,
     title: 'Internal Server Error',
-    detail: 'The gateway failed on this request. The log tells why, under the request id.',
+    detail: 'The gateway failed on this request. See the log line with this request id.',
   },
 } as const;
 

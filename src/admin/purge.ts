@@ -1,6 +1,6 @@
 import { parsePathPattern } from '../routing/pattern.ts';
 
-/** What an operator wants dropped from the cache. */
+/** Which entries an operator wants removed from the cache. */
 export interface Purge {
   /** Null: all accounts. */
   readonly account: string | null;
@@ -14,30 +14,30 @@ export type PurgeRead =
   | { readonly ok: false; readonly code: 'bad_request' | 'unsupported_media_type'; readonly detail?: string };
 
 const KNOWN = ['account', 'path', 'tag'];
-/** No purge is longer. */
-const LONGEST = 64 * 1024;
+/** Longer than any purge. */
+const MAX_BODY_BYTES = 64 * 1024;
 
 /** Reads the body of `POST /cache/purge`: `{"path": "/api/v1/flows/**", "account": "main"}`, or a tag, or an account alone. */
 export async function readPurge(request: Request): Promise<PurgeRead> {
   const type = request.headers.get('content-type') ?? '';
   if (!/^application\/json\b/i.test(type)) return { ok: false, code: 'unsupported_media_type' };
-  if (Number(request.headers.get('content-length') ?? 0) > LONGEST) return bad('The body is too long.');
+  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES) return bad('The body is too long.');
   let body: unknown;
   try {
     body = JSON.parse(await request.text());
   } catch {
-    return bad('The body is no JSON.');
+    return bad('The body is not JSON.');
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return bad('The body must be a JSON object.');
   const fields = new Map(Object.entries(body));
   for (const [name, value] of fields) {
     if (!KNOWN.includes(name)) return bad(`There is no field "${name}"; known are ${KNOWN.join(', ')}.`);
-    if (typeof value !== 'string' || value === '') return bad(`The field "${name}" must be a text.`);
+    if (typeof value !== 'string' || value === '') return bad(`The field "${name}" must be a non-empty string.`);
   }
-  if (fields.size === 0) return bad('Say what to drop: a path, a tag, or an account.');
+  if (fields.size === 0) return bad('Name what to remove: a path, a tag, or an account.');
   const path = fields.get('path') as string | undefined;
   const parsed = path === undefined ? null : parsePathPattern(path);
-  if (parsed?.ok === false) return bad(`The field "path" can not be read: ${parsed.reason}.`);
+  if (parsed?.ok === false) return bad(`The field "path" is not a path pattern: ${parsed.reason}.`);
   return {
     ok: true,
     purge: {

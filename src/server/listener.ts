@@ -44,7 +44,10 @@ const CIPHERS = [
 ].join(':');
 
 /** The server of one port, with or without TLS, not listening yet. */
-export function createListener(options: ServerOptions, { tls, ...edge }: ListenerTls): Listener {
+export function createListener(
+  options: ServerOptions,
+  { tls, handshakeTimeoutMs, onHandshake }: ListenerTls,
+): Listener {
   if (tls === null) {
     const server = createServer(options);
     return { server, handshakes: null, renew: () => {}, destroyConnections: () => server.closeAllConnections() };
@@ -53,12 +56,12 @@ export function createListener(options: ServerOptions, { tls, ...edge }: Listene
     ...options,
     ...contextOf(tls),
     ALPNProtocols: ['http/1.1'],
-    handshakeTimeout: edge.handshakeTimeoutMs,
+    handshakeTimeout: handshakeTimeoutMs,
     requestCert: tls.clientAuth !== 'none',
     // If certificates are optional, Handshakes rejects a bad one. Node would reject callers without one as well.
     rejectUnauthorized: tls.clientAuth === 'required',
   });
-  const handshakes = new Handshakes(server, edge.onHandshake);
+  const handshakes = new Handshakes(server, onHandshake);
   return {
     server,
     handshakes,

@@ -1,31 +1,31 @@
 /**
- * What GET /status says, and what the page on the admin port is told of it. Whatever passes is given as what is left of it,
- * not as a time: the clock of whoever reads may be wrong. Never a secret.
+ * The JSON of `GET /status`, and of the frames for the page. Deadlines are given as the time that is left, because the reader's clock
+ * may be wrong. It holds no secret.
  */
 export interface StatusDocument extends StatusSummary {
   readonly tenants: Readonly<Record<string, TenantStatus>>;
   readonly history: HistoryStatus;
 }
 
-/** All of it but what grows with tenants and time. */
+/** The parts that grow neither with tenants nor with time. */
 export interface StatusSummary {
   readonly version: string;
-  /** ISO 8601; what `history` and `lastLoad` are to be compared with. */
+  /** ISO 8601, to compare with `history` and `lastLoad`. */
   readonly now: string;
   readonly upSeconds: number;
   readonly draining: boolean;
-  /** Requests whose answer has not ended yet. */
+  /** Requests whose response has not ended yet. */
   readonly inFlight: number;
   readonly accounts: Readonly<Record<string, AccountStatus>>;
   readonly upstreams: Readonly<Record<string, UpstreamStatus>>;
-  /** Requests of no tenant that is configured: unknown keys, unknown paths. */
+  /** Requests without a configured tenant: unknown keys, unknown paths. */
   readonly unattributed: Use;
-  /** How far back `recent` reaches, here and of each tenant: five minutes, or less after the start. */
+  /** The period of every `recent`: five minutes, or less after the start. */
   readonly recentSeconds: number;
   readonly cache: CacheStatus;
   readonly state: StateStatus;
   readonly revision: string;
-  /** Options that were changed, and take effect only after a restart. */
+  /** Changed options that take effect only after a restart. */
   readonly needsRestart: readonly string[];
   readonly lastLoad: LoadStatus;
 }
@@ -35,10 +35,10 @@ export interface AccountStatus {
   readonly ceiling: number;
   readonly slotsInUse: number;
   readonly slotsForeign: number;
-  /** Until when the upstream asked the account to wait; 0 if it is not held. */
+  /** What is left of the cooldown; 0 without one. */
   readonly heldForMs: number;
   readonly waiting: number;
-  /** That count together, this one included; 0 before the others were heard of. */
+  /** Replicas that share the quota, this one included; 0 before it has joined. */
   readonly replicas: number;
   /** In order of preference. */
   readonly credentials: readonly CredentialStatus[];
@@ -47,24 +47,24 @@ export interface AccountStatus {
 export interface CredentialStatus {
   readonly id: string;
   readonly kind: 'apiKey' | 'login';
-  /** The next request goes with this one. */
+  /** The next request is sent with this credential. */
   readonly inUse: boolean;
-  /** When it was last used; false before that. */
+  /** Whether its last use failed; false before the first. */
   readonly failing: boolean;
-  /** The rest of its backoff; 0 if it can be used. */
+  /** What is left of the backoff after `reason`; 0 if it can be used. */
   readonly backoffMs: number;
   readonly reason: 'rejected' | 'unreachable' | 'throttled' | null;
-  /** What is left of a login token; null for a key, and where there is no token. */
+  /** What is left of the login token; null for a key, and without a token. */
   readonly expiresInMs: number | null;
 }
 
 export interface UpstreamStatus {
-  /** Open: nothing is sent to it. Half-open: two at a time, to see whether it is back. */
+  /** Open: nothing is sent. Half-open: two requests at a time test whether the upstream works again. */
   readonly breaker: 'closed' | 'half-open' | 'open';
-  /** What is left of an open one's pause; 0 otherwise. */
+  /** What is left of the time that the breaker stays open; 0 if it is not open. */
   readonly openForMs: number;
   readonly inFlight: number;
-  /** For fewer than `maxInFlight` to be under way. */
+  /** Requests that wait for a permit (`maxInFlight`). */
   readonly waiting: number;
 }
 
@@ -81,30 +81,30 @@ export interface TenantStatus {
   readonly recent: Use;
 }
 
-/** Of the last `recentSeconds`. */
+/** Requests of the last `recentSeconds`. */
 export interface Use {
   readonly requests: number;
-  /** By the gateway itself. */
+  /** Rejected by the gateway. */
   readonly refused: number;
-  /** Answers that needed no request of their own upstream. */
+  /** Responses without a request to the upstream of their own. */
   readonly saved: number;
 }
 
 export interface CacheStatus {
-  /** In memory. */
+  /** Entries in memory. */
   readonly entries: number;
   readonly bytes: number;
   readonly maxBytes: number;
-  /** By account, whether writes through other replicas are heard of. */
+  /** By account: whether this replica receives the invalidations of the others. */
   readonly inTouch: Readonly<Record<string, boolean>>;
-  /** Reads that may be cached, and how many of them were answered without a request of their own. */
+  /** Reads that may be cached, and those of them that were answered from the cache. */
   readonly recent: { readonly reads: number; readonly hits: number };
 }
 
 export interface StateStatus {
   readonly kind: 'embedded' | 'redis';
   readonly up: boolean;
-  /** This replica works on its share of the ceiling. */
+  /** Redis is down, and this replica uses its share of the ceiling. */
   readonly fallback: boolean;
 }
 
@@ -112,11 +112,11 @@ export interface LoadStatus {
   readonly outcome: 'ok' | 'refused';
   /** ISO 8601. */
   readonly at: string;
-  /** Why it was refused; the first of them. */
+  /** The first reasons of a refusal. */
   readonly problems: readonly string[];
 }
 
-/** Samples, oldest first: `at` in milliseconds of the epoch, the rest in the same order. Null: there was no such account. */
+/** Samples, oldest first: `at` in milliseconds of the epoch, the others in the same order. Null: the account did not exist. */
 export interface HistoryStatus {
   readonly everyMs: number;
   readonly keepMs: number;
@@ -128,18 +128,18 @@ export interface AccountHistory {
   readonly slotsInUse: readonly (number | null)[];
   readonly slotsForeign: readonly (number | null)[];
   readonly waiting: readonly (number | null)[];
-  /** 1 while the upstream had asked the account to wait. */
+  /** 1 during a cooldown. */
   readonly held: readonly (number | null)[];
 }
 
-/** One message of GET /events: of tenants the busiest alone, of the history what the reader does not have yet. */
+/** One message of `GET /events`: only the busiest tenants, and only those samples that the reader does not have. */
 export interface Frame {
   readonly status: StatusSummary;
   readonly tenants: {
     readonly count: number;
-    /** By requests, then by who waits. */
+    /** By requests, then by waiting requests. */
     readonly busiest: readonly (TenantStatus & { readonly id: string })[];
-    /** All others together. */
+    /** Sum of all other tenants. */
     readonly rest: Use & { readonly waiting: number };
   };
   readonly history: HistoryStatus;

@@ -3,8 +3,8 @@ import { Script } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { composePage } from './page.ts';
 
-const html = await composePage().answer(200).text();
-const headers = composePage().answer(200).headers;
+const html = await composePage().respond(200).text();
+const headers = composePage().respond(200).headers;
 const part = (tag: RegExp) => String(tag.exec(html)?.[1]);
 const digest = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
@@ -29,7 +29,7 @@ describe('the document', () => {
   });
 
   it('is the same with and without a token, and says nothing of the installation', async () => {
-    const refused = composePage().answer(401, { 'WWW-Authenticate': 'Bearer realm="patchgate"' });
+    const refused = composePage().respond(401, { 'WWW-Authenticate': 'Bearer realm="patchgate"' });
     expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([401, 'Bearer realm="patchgate"']);
     expect(await refused.text()).toBe(html);
     expect(html).not.toMatch(/\b\d+\.\d+\.\d+\b(?!.*svg)/);

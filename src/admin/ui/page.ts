@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { ADMIN_HEADERS } from '../problem-response.ts';
 
-/** The page on the admin port: one document, the same for everybody and with no data in it. */
+/** The page of the admin port: one document, the same for every reader, without data. */
 export interface Page {
-  /** @param status 401 where the token is missing: the document asks for it. */
-  answer(status: 200 | 401, headers?: Readonly<Record<string, string>>): Response;
+  /** @param status 401 if the token is missing: the document asks for it. */
+  respond(status: 200 | 401, headers?: Readonly<Record<string, string>>): Response;
 }
 
-/** In an order in which each stands below what it uses. */
+/** Each module comes after those that it uses. */
 const MODULES = [
   'format',
   'frames',
@@ -23,13 +23,13 @@ const MODULES = [
   'main',
 ];
 
-/** Where one of the modules takes something from another: they share a scope in the page. */
+/** The modules share one scope in the page, so that their imports and exports are removed. */
 const IMPORT = /^import \{[^}]*\} from '\.\/[a-z]+\.js';\n/gm;
 const EXPORT = /^export (?=(async )?function |const )/gm;
 
 /**
- * Reads the page's files and puts them into one document, so that nothing else has to be reachable without the token
- * (docs/decisions/0012). Nothing runs in it but this one script, by its digest.
+ * Joins the page's files to one document, so that no other path has to be readable without the token (docs/decisions/0012). The
+ * policy allows this one script only, by its digest.
  */
 export function composePage(): Page {
   const script = MODULES.map((name) => asPart(read(`${name}.js`))).join('\n');
@@ -43,12 +43,12 @@ export function composePage(): Page {
     `script-src ${digest(script)}`,
     `style-src ${digest(style)}`,
     "connect-src 'self'",
-    // The icon, which stands in the document.
+    // The icon is part of the document.
     'img-src data:',
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
-    // No text becomes markup: a browser refuses what would.
+    // The browser refuses to turn text into markup.
     "require-trusted-types-for 'script'",
     "trusted-types 'none'",
   ].join('; ');
@@ -59,10 +59,10 @@ export function composePage(): Page {
     'Referrer-Policy': 'no-referrer',
     'Cross-Origin-Opener-Policy': 'same-origin',
     'Cross-Origin-Resource-Policy': 'same-origin',
-    // With and without text/html a request without a token is answered differently.
+    // A request without a token gets the page only if it accepts text/html.
     Vary: 'Accept',
   };
-  return { answer: (status, headers = {}) => new Response(html, { status, headers: { ...own, ...headers } }) };
+  return { respond: (status, headers = {}) => new Response(html, { status, headers: { ...own, ...headers } }) };
 }
 
 function read(name: string): string {
