@@ -20,7 +20,7 @@ const wall = {
   'gateway/history.ts': DATE,
   'gateway/pipeline.ts': 'a Retry-After that is a date',
   'gateway/status.ts': DATE,
-  'quota/fields.ts': 'X-RateLimit-Reset is a date',
+  'quota/headers.ts': 'X-RateLimit-Reset is a date',
   'reload/reporter.ts': DATE,
   'telemetry/log.ts': 'the time of a line',
   'upstream/credentials/login.ts': 'the metric of the expiry of a token is a date',

@@ -141,13 +141,13 @@ const quota = [
   timeseries({
     title: 'Decisions of the quota',
     description:
-      'admitted, or the reason of a rejection: tenant (its own bucket), account (others were first), hold (cooldown after a 429 of Patchworks), state (Redis did not respond).',
+      'admitted, or the reason of a rejection: tenant (its own bucket), account (others were first), cooldown (after a 429 of Patchworks), state (Redis did not respond).',
     unit: 'reqpm',
     width: 8,
     height: 8,
     stacked: 'sum',
     queries: [[perMinute(rate('quota_decisions_total', OF_TENANT), 'decision'), '{{decision}}']],
-    colours: { admitted: 'green', tenant: 'orange', account: 'red', hold: 'purple', state: 'dark-red' },
+    colours: { admitted: 'green', tenant: 'orange', account: 'red', cooldown: 'purple', state: 'dark-red' },
   }),
   timeseries({
     title: 'Wait for a slot',

@@ -1,6 +1,6 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
 import type { AccountSettings, Settings } from '../config/model.ts';
-import { arithmeticOf, goodputAt, shareAlone } from '../quota/arithmetic.ts';
+import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
 import { type Io, say } from './io.ts';
 import { readOptions, refusePositionals } from './options.ts';
 
@@ -41,7 +41,7 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
   const { limit, ceiling, burst } = quota;
   // A disabled tenant takes part in nothing.
   const taking = tenants.filter(({ disabled }) => !disabled);
-  const { unguaranteed, rates, shares } = arithmeticOf(quota, new Map(taking.map((each) => [each.id, each.quota])));
+  const { unreserved, rates, shares } = capacityOf(quota, new Map(taking.map((each) => [each.id, each.quota])));
   return [
     `account ${id}`,
     `  at most ${ceiling} requests in any 60 s, whatever the latency, retries and logins included:`,
@@ -55,7 +55,7 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
       return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}`;
     }),
-    `  reserved together ${ceiling - unguaranteed} of ${ceiling}; ${unguaranteed} are left to share`,
+    `  reserved together ${ceiling - unreserved} of ${ceiling}; ${unreserved} are left to share`,
     rates > ceiling
       ? `  the tenants' own rates together are ${round(rates)}, more than the ceiling: at times they compete`
       : `  the tenants' own rates together are ${round(rates)}, within the ceiling: they never compete for long`,
@@ -78,7 +78,7 @@ function certificates({ listen: { traffic, admin } }: Settings): string[] {
 function withoutRedis(ceiling: number, redis: Settings['redis']): string {
   if (redis === null) return '  state is embedded: this holds for one process; two of them would send twice as much';
   if (redis.onOutage === 'closed') return '  without Redis nothing is sent';
-  const shares = [1, 2, 3, 5].map((replicas) => `${shareAlone(ceiling, replicas)} with ${replicas}`).join(', ');
+  const shares = [1, 2, 3, 5].map((replicas) => `${fallbackShare(ceiling, replicas)} with ${replicas}`).join(', ');
   return `  without Redis each replica goes on with an equal share a minute: ${shares}`;
 }
 

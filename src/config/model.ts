@@ -1,4 +1,4 @@
-import type { AccountQuota, TenantQuota } from '../quota/ledger.ts';
+import type { AccountQuota, TenantQuota } from '../quota/quota-store.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import type { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';

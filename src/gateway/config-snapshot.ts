@@ -3,8 +3,8 @@ import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.
 import { deepEqual } from '../config/deep-equal.ts';
 import type { Settings } from '../config/model.ts';
 import type { Handler, RequestContext } from '../context.ts';
-import { announceQuota } from '../quota/fields.ts';
-import type { LedgerPlan } from '../quota/ledger.ts';
+import { rateLimitHeaders } from '../quota/headers.ts';
+import type { QuotaPlan } from '../quota/quota-store.ts';
 import { clientAddressOf, schemeOf } from '../server/client-address.ts';
 import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
@@ -40,8 +40,8 @@ export interface ConfigSnapshots {
  * removed are released when the last request that may need them has ended.
  */
 export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
-  const { ledger, metrics, redactor, log, room, upstreams } = shared;
-  let plan: LedgerPlan = planOf(first);
+  const { quotaStore, metrics, redactor, log, admissionQueue, upstreams } = shared;
+  let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
   const create = (settings: Settings, before: readonly AccountCredential[]): ConfigSnapshot =>
     createSnapshot(shared, settings, before, () => {
@@ -52,12 +52,12 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
   let older: readonly ConfigSnapshot[] = [];
   const inUse = (): boolean => [current, ...older].some((each) => each.inUse() > 0);
 
-  const configureQuota = (next: LedgerPlan): void => {
+  const configureQuota = (next: QuotaPlan): void => {
     if (deepEqual(next, plan)) return;
     plan = next;
-    ledger.configure(next);
+    quotaStore.configure(next);
     // The waiting times given to requests in the queue may no longer be right.
-    room.reconsider();
+    admissionQueue.reconsider();
   };
   const releaseUnused = (): void => {
     const unused = older.filter((each) => each.inUse() === 0);
@@ -85,7 +85,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       older = stillUsed;
       current = next;
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
-      room.dismiss();
+      admissionQueue.dismiss();
       log.setLevel(settings.log.level);
       metrics.keepTenants(new Set(settings.tenants.keys()));
       releaseUnused();
@@ -127,7 +127,7 @@ function createSnapshot(
     dependencies,
     pipeline: (context) => track(pipeline(context)),
     whoami: authenticate<RequestContext>(dependencies)(
-      announceQuota<RequestContext & Authenticated>(dependencies)(whoami(dependencies)),
+      rateLimitHeaders<RequestContext & Authenticated>(dependencies)(whoami(dependencies)),
     ),
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
     scheme: schemeOf(settings.listen.trustedProxies),

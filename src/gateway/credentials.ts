@@ -49,7 +49,7 @@ export function poolsOf(
 }
 
 function credentialOf(
-  { clock, log, metrics, redactor, ledger, sender }: SharedDependencies,
+  { clock, log, metrics, redactor, quotaStore, sender }: SharedDependencies,
   account: AccountSettings,
   credential: CredentialSettings,
 ): Credential {
@@ -62,7 +62,7 @@ function credentialOf(
         ...credential,
         sender,
         clock,
-        charge: () => ledger.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
+        charge: () => quotaStore.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
         lateArrivalMs: LATE_ARRIVAL_MS,
       }),
     clock,

@@ -131,10 +131,13 @@ export function createGateway(options: GatewayOptions): Gateway {
  * Resolves after the timeout. Shortly before it, requests that still wait for a slot or a permit are refused: their callers
  * get a 503 instead of a broken connection.
  */
-async function refuseWaiters({ clock, room, upstreams }: SharedDependencies, timeoutMs: number): Promise<void> {
+async function refuseWaiters(
+  { clock, admissionQueue, upstreams }: SharedDependencies,
+  timeoutMs: number,
+): Promise<void> {
   const lastWordsMs = Math.min(LAST_WORDS_MS, timeoutMs / 2);
   await elapsed(clock, timeoutMs - lastWordsMs);
-  room.close();
+  admissionQueue.close();
   upstreams.close();
   await elapsed(clock, lastWordsMs);
 }

@@ -4,7 +4,7 @@ import { type Clock, every } from '../clock.ts';
 /** What is known of an account at one moment. */
 export interface AccountSample {
   readonly slotsInUse: number;
-  readonly slotsForeign: number;
+  readonly externalUsage: number;
   readonly waiting: number;
   readonly held: number;
 }
@@ -66,7 +66,7 @@ function columnsOf(id: string, samples: readonly Sample[]): AccountHistory {
   const column = (field: keyof AccountSample) => samples.map(({ accounts }) => accounts.get(id)?.[field] ?? null);
   return {
     slotsInUse: column('slotsInUse'),
-    slotsForeign: column('slotsForeign'),
+    externalUsage: column('externalUsage'),
     waiting: column('waiting'),
     held: column('held'),
   };

@@ -8,8 +8,12 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
   const settings = () => dependencies().settings;
   return {
     accounts() {
-      const { ledger, room } = dependencies();
-      return [...settings().accounts.keys()].map((id) => ({ id, ...ledger.view(id), waiting: room.waiting(id) }));
+      const { quotaStore, admissionQueue } = dependencies();
+      return [...settings().accounts.keys()].map((id) => ({
+        id,
+        ...quotaStore.view(id),
+        waiting: admissionQueue.waiting(id),
+      }));
     },
     cache: () => dependencies().memory.size(),
     upstreams: () => dependencies().upstreams.statuses(),

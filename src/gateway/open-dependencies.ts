@@ -3,7 +3,7 @@ import { createMemoryCache } from '../adapters/memory/cache.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
-import { createWaitingRoom, type WaitingRoom } from '../quota/waiting.ts';
+import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
@@ -12,7 +12,7 @@ import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { metricSources } from './metric-sources.ts';
-import { openQuotaBackend, standingOf } from './quota-backend.ts';
+import { openQuotaBackend, tenantStatusOf } from './quota-backend.ts';
 import { openTracing, type Tracing } from './tracing.ts';
 
 export interface OpenDependenciesOptions {
@@ -46,17 +46,17 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics cannot be read'),
   });
   const common = { settings: opened, clock, meter: metrics, log };
-  const state = openQuotaBackend({ ...common, onChange: () => room.reconsider() });
-  const { ledger } = state;
-  const room: WaitingRoom = createWaitingRoom({
-    ledger,
+  const state = openQuotaBackend({ ...common, onChange: () => admissionQueue.reconsider() });
+  const { quotaStore } = state;
+  const admissionQueue: AdmissionQueue = createAdmissionQueue({
+    quotaStore,
     clock,
-    standing: (tenant) => standingOf(current().dependencies.settings, tenant),
+    tenantStatus: (tenant) => tenantStatusOf(current().dependencies.settings, tenant),
   });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
-    ...{ clock, random, log, metrics, redactor, state, ledger, room, memory, cache },
+    ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, memory, cache },
     replays: cache.replays,
     sender: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),

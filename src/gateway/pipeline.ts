@@ -7,9 +7,8 @@ import type { CacheOptions } from '../cache/options.ts';
 import type { Settings } from '../config/model.ts';
 import { type Handler, type Middleware, type RequestContext, reject } from '../context.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
-import { announceQuota } from '../quota/fields.ts';
-import { limitByQuota, refuseQuota, retryAfterSeconds } from '../quota/quota.ts';
-import { readUpstreamLimit } from '../quota/upstream-limit.ts';
+import { parseAdvertisedLimit, rateLimitHeaders } from '../quota/headers.ts';
+import { rateLimit, rejectDecision, retryAfterSeconds } from '../quota/rate-limit.ts';
 import { matchRoute, type Route } from '../routing/match-route.ts';
 import { circuitBreaker } from '../upstream/circuit-breaker.ts';
 import { concurrencyLimit } from '../upstream/concurrency-limit.ts';
@@ -36,7 +35,7 @@ export function createPipeline(
       .use(matchRoute(routesOf(settings)))
       .use(authenticate(dependencies))
       // Every response and rejection to a tenant carries its limits.
-      .use(announceQuota(dependencies))
+      .use(rateLimitHeaders(dependencies))
       // Before anything that costs more than finding the key.
       .use(floodProtection(dependencies))
       // Before the cache, or a tenant could read cached responses after its permission was withdrawn.
@@ -51,7 +50,7 @@ export function createPipeline(
       .use(circuitBreaker(dependencies))
       // Before the quota, so that a slow upload holds no slot.
       .use(bufferBody(settings.limits))
-      .use(limitByQuota(quotaOptions(dependencies)))
+      .use(rateLimit(quotaOptions(dependencies)))
       // After the quota, so that a request that waits for a slot holds no permit.
       .use(concurrencyLimit(dependencies))
       // After both waits: callers who wait for the same response share the first request that may be sent.
@@ -100,26 +99,26 @@ const NEVER_STORE: Settings['cache']['rules'] = [
   { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
 ];
 
-function quotaOptions({ settings, ledger, room, metrics, clock, random }: Dependencies) {
+function quotaOptions({ settings, quotaStore, admissionQueue, metrics, clock, random }: Dependencies) {
   const maxWaitMs = (tenant: string): number => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0;
-  return { ledger, room, maxWaitMs, meter: metrics, clock, random, lateArrivalMs: LATE_ARRIVAL_MS };
+  return { quotaStore, admissionQueue, maxWaitMs, meter: metrics, clock, random, lateArrivalMs: LATE_ARRIVAL_MS };
 }
 
 function proxyOptions(dependencies: Dependencies): ProxyOptions {
-  const { settings, sender, upstreams, credentials, ledger, metrics, clock, random, log } = dependencies;
+  const { settings, sender, upstreams, credentials, quotaStore, metrics, clock, random, log } = dependencies;
   return {
     ...{ sender, upstreams, credentials, clock, random, meter: metrics, log },
     limitOf: (account, status, headers) =>
-      readUpstreamLimit({
+      parseAdvertisedLimit({
         status,
         headers,
         now: clock.now(),
-        malformed: (field) => metrics.invalidUpstreamHeader(account, field),
+        onInvalid: (header) => metrics.invalidUpstreamHeader(account, header),
       }),
-    refuseQuota: (decision) => refuseQuota(decision, random),
+    refuseQuota: (decision) => rejectDecision(decision, random),
     rejectCooldown: (account) =>
       reject('upstream_cooldown', {
-        retryAfterSeconds: retryAfterSeconds(ledger.view(account).heldForMs, random),
+        retryAfterSeconds: retryAfterSeconds(quotaStore.view(account).cooldownMs, random),
         internal: 'upstream answered 429',
       }),
     lateArrivalMs: LATE_ARRIVAL_MS,

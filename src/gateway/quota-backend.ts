@@ -1,19 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { createMemoryLedger } from '../adapters/memory/ledger.ts';
+import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import { openRedis, type RedisConnection } from '../adapters/redis/connection.ts';
-import { createRedisLedger } from '../adapters/redis/ledger.ts';
+import { createRedisQuotaStore } from '../adapters/redis/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/model.ts';
 import type { Log, Meter } from '../ports.ts';
-import type { AccountQuota, Ledger, LedgerPlan, TenantQuota } from '../quota/ledger.ts';
-import type { Standing } from '../quota/waiting.ts';
+import type { TenantStatus } from '../quota/admission.ts';
+import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
 import { LATE_ARRIVAL_MS } from './constants.ts';
 
 /** Slots and tokens are counted in this process, or in Redis for all replicas. */
 export interface QuotaBackend {
   readonly kind: 'embedded' | 'redis';
-  readonly ledger: Ledger;
+  readonly quotaStore: QuotaStore;
   /** For the abuse limits, which count in the same Redis. */
   readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;
   /** Resolves when the first attempt to join the other replicas has ended; further attempts follow by themselves. */
@@ -40,7 +40,7 @@ export function openQuotaBackend(options: {
   if (redis === null) {
     return {
       kind: 'embedded',
-      ledger: createMemoryLedger({ clock, plan, meter, log }),
+      quotaStore: createMemoryQuotaStore({ clock, plan, meter, log }),
       redis: null,
       start: async () => {},
       stop: async () => {},
@@ -49,7 +49,7 @@ export function openQuotaBackend(options: {
   }
   const connection = openRedis({ settings: redis, log });
   const longestTimeoutMs = Math.max(...[...settings.upstreams.values()].map(({ timeoutMs }) => timeoutMs));
-  const ledger = createRedisLedger({
+  const quotaStore = createRedisQuotaStore({
     ...redis,
     connection,
     clock,
@@ -57,20 +57,20 @@ export function openQuotaBackend(options: {
     meter,
     log,
     replica: replicaName(settings),
-    flightMs: longestTimeoutMs + LONGEST_UPLOAD_MS + LATE_ARRIVAL_MS,
+    maxInFlightMs: longestTimeoutMs + LONGEST_UPLOAD_MS + LATE_ARRIVAL_MS,
     lateArrivalMs: LATE_ARRIVAL_MS,
     onChange: options.onChange,
   });
   return {
     kind: 'redis',
-    ledger,
+    quotaStore,
     redis: { client: connection.client, prefix: redis.prefix },
-    start: () => ledger.start(),
+    start: () => quotaStore.start(),
     async stop() {
-      await ledger.stop();
+      await quotaStore.stop();
       connection.close();
     },
-    status: () => ledger.state(),
+    status: () => quotaStore.state(),
   };
 }
 
@@ -80,7 +80,7 @@ export function openQuotaBackend(options: {
  * @param older settings that requests in flight still use. Their accounts and tenants stay known until those requests have
  *   ended; no slots are reserved for them.
  */
-export function planOf(settings: Settings, older: readonly Settings[] = []): LedgerPlan {
+export function planOf(settings: Settings, older: readonly Settings[] = []): QuotaPlan {
   const accounts = new Map<string, AccountQuota>();
   const tenants = new Map<string, Map<string, TenantQuota>>();
   for (const each of [settings, ...older]) {
@@ -100,10 +100,10 @@ export function planOf(settings: Settings, older: readonly Settings[] = []): Led
 }
 
 /** The tenant by the settings in force, which may be newer than those its request began with. */
-export function standingOf({ tenants }: Settings, id: string): Standing {
+export function tenantStatusOf({ tenants }: Settings, id: string): TenantStatus {
   const tenant = tenants.get(id);
   if (tenant === undefined) return 'removed';
-  return tenant.disabled ? 'disabled' : 'welcome';
+  return tenant.disabled ? 'disabled' : 'active';
 }
 
 /**

@@ -55,11 +55,11 @@ export function createStatus(options: StatusOptions): Status {
     everyMs: SAMPLE_MS,
     keepMs: KEEP_MS,
     read: () => {
-      const { settings, ledger, room } = generation().dependencies;
+      const { settings, quotaStore, admissionQueue } = generation().dependencies;
       return new Map(
         [...settings.accounts.keys()].map((id) => {
-          const { slotsInUse, slotsForeign, heldForMs } = ledger.view(id);
-          return [id, { slotsInUse, slotsForeign, waiting: room.waiting(id), held: +(heldForMs > 0) }];
+          const { slotsInUse, externalUsage, cooldownMs } = quotaStore.view(id);
+          return [id, { slotsInUse, externalUsage, waiting: admissionQueue.waiting(id), held: +(cooldownMs > 0) }];
         }),
       );
     },
@@ -123,11 +123,15 @@ export function createStatus(options: StatusOptions): Status {
 }
 
 function accountsOf(generation: ConfigSnapshot): Record<string, AccountStatus> {
-  const { settings, ledger, room } = generation.dependencies;
+  const { settings, quotaStore, admissionQueue } = generation.dependencies;
   return Object.fromEntries(
     [...settings.accounts.keys()].map((id) => [
       id,
-      { ...ledger.view(id), waiting: room.waiting(id), credentials: credentialStatusOf(generation.credentials, id) },
+      {
+        ...quotaStore.view(id),
+        waiting: admissionQueue.waiting(id),
+        credentials: credentialStatusOf(generation.credentials, id),
+      },
     ]),
   );
 }
@@ -136,10 +140,10 @@ function tenantsOf(
   { dependencies: parts }: ConfigSnapshot,
   used: ReadonlyMap<string, Usage>,
 ): [string, TenantStatus][] {
-  const { settings, ledger, room } = parts;
+  const { settings, quotaStore, admissionQueue } = parts;
   return [...settings.tenants.values()].map(({ id, account, disabled }) => {
-    const waiting = room.waiting(account, id);
-    return [id, { account, disabled, quota: ledger.peek(account, id), waiting, recent: useOf(used.get(id)) }];
+    const waiting = admissionQueue.waiting(account, id);
+    return [id, { account, disabled, quota: quotaStore.peek(account, id), waiting, recent: useOf(used.get(id)) }];
   });
 }
 

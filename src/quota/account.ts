@@ -1,87 +1,81 @@
-import { TokenBucket } from './bucket.ts';
-import { ForeignUse } from './foreign.ts';
-import { Guarantees } from './guarantees.ts';
-import { Hold } from './hold.ts';
+import { Cooldown } from './cooldown.ts';
+import { ExternalUsage } from './external-usage.ts';
+import { FairQueue } from './fair-queue.ts';
+import { LeaseWindow } from './lease-window.ts';
 import {
   type AccountQuota,
   type AccountView,
-  NO_TENANT,
+  type AdvertisedLimit,
+  backgroundReserve,
   REMOVED_RETRY_MS,
-  type RefusedBy,
-  spareOf,
+  REMOVED_TENANT,
+  type RejectedBy,
+  type SlotRequest,
   type TenantQuota,
   type TenantView,
-  type UpstreamLimit,
-} from './ledger.ts';
-import { Line } from './line.ts';
-import { LeasedWindow } from './window.ts';
+} from './quota-store.ts';
+import { Reservations } from './reservations.ts';
+import { TokenBucket } from './token-bucket.ts';
 
-/** What an admission has to be settled with. */
-export interface Receipt {
+/** What the completion of an admitted request has to name. */
+export interface Lease {
   /** Whole milliseconds. */
   readonly admittedAt: number;
-  /** {@link LeasedWindow.everAnswered} at that time. */
-  readonly answeredBefore: number;
+  /** {@link LeaseWindow.everCompleted} at that time. */
+  readonly completedBefore: number;
 }
 
-export type Answer =
-  | ({ readonly ok: true } & Receipt)
-  | { readonly ok: false; readonly by: RefusedBy; readonly retryAfterMs: number };
+export type AccountDecision =
+  | { readonly kind: 'admitted'; readonly lease: Lease }
+  | { readonly kind: 'rejected'; readonly by: RejectedBy; readonly retryAfterMs: number };
 
-/** One who asks: a tenant, or with null the gateway itself, which needs a slot of the window and is not paced. */
-export interface Asker {
-  readonly tenant: string | null;
-  /** If refused for want of a slot, it stands in line for one, unless the wait is longer than this. */
-  readonly maxWaitMs: number;
-  /** Leaves the last slots to others. */
-  readonly background?: boolean;
-}
+type AccountRejection = Extract<AccountDecision, { kind: 'rejected' }>;
 
 interface TenantState {
   quota: TenantQuota;
   readonly bucket: TokenBucket;
 }
 
-/** A slot not taken by the next in line is given to somebody else after this long: no shorter wait is worth telling. */
-const SHORTEST_WAIT_MS = 1;
+/** A slot that the next tenant does not take is given to another after this long: no shorter wait is worth telling. */
+const MIN_WAIT_MS = 1;
 
 /**
  * All that is counted for one account, in pure code: time comes in, decisions come out. Checks everything, then spends
- * everything; a refusal has spent nothing. Times are whole milliseconds of a clock that does not go back.
+ * everything; a rejection has spent nothing. Times are whole milliseconds of a clock that does not go back.
  *
- * This is the model of the scripts in adapters/redis/scripts, and what the memory ledger and a replica that has lost
- * Redis work with.
+ * This is the model of the scripts in adapters/redis, and decides for the memory store and for a replica without Redis.
  */
 export class AccountState {
   #quota: AccountQuota;
-  readonly #window = new LeasedWindow();
+  readonly #window = new LeaseWindow();
   readonly #bucket: TokenBucket;
-  readonly #foreign = new ForeignUse();
-  readonly #hold = new Hold();
-  readonly #line = new Line();
-  readonly #guarantees = new Guarantees();
+  readonly #external = new ExternalUsage();
+  readonly #cooldown = new Cooldown();
+  readonly #queue = new FairQueue();
+  readonly #reservations = new Reservations();
   readonly #tenants = new Map<string, TenantState>();
-  #observed = false;
+  /** A response has told what the minute before this state had used. */
+  #primed = false;
 
   /**
-   * New state knows nothing of the minute before it, so the bucket starts empty, but for one request: its answer tells
+   * New state knows nothing of the minute before it, so the bucket starts empty, but for one request: its response tells
    * what the minute before has used.
    */
   constructor(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>, now: number) {
     this.#quota = quota;
-    this.#bucket = new TokenBucket(paceOf(quota), now, 1);
+    this.#bucket = new TokenBucket(bucketSizeOf(quota), now, 1);
     this.configure(quota, tenants, now);
   }
 
   /** Neither refills nor empties what is spent. Tenants that are gone are forgotten. */
   configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>, now: number): void {
     this.#quota = quota;
-    this.#bucket.configure(paceOf(quota), now);
+    this.#bucket.configure(bucketSizeOf(quota), now);
     for (const id of this.#tenants.keys()) {
       if (tenants.has(id)) continue;
       this.#tenants.delete(id);
-      this.#line.forget(id);
-      this.#guarantees.forget(id);
+      this.#queue.forget(id);
+      this.#reservations.forget(id);
     }
     for (const [id, each] of tenants) {
       const known = this.#tenants.get(id);
@@ -91,37 +85,35 @@ export class AccountState {
         known.bucket.configure(each, now);
       }
     }
-    const guaranteed = [...tenants].filter(([, each]) => each.reserved > 0);
-    this.#guarantees.configure(new Map(guaranteed.map(([id, each]) => [id, each.reserved])));
+    const reserving = [...tenants].filter(([, { reserved }]) => reserved > 0);
+    this.#reservations.configure(new Map(reserving.map(([id, { reserved }]) => [id, reserved])));
   }
 
-  /** @param reserved slots of the ceiling that are not to be given out now */
-  ask(asker: Asker, now: number, reserved = 0): Answer {
-    if (asker.tenant !== null && !this.#tenants.has(asker.tenant)) {
-      return { ok: false, by: 'tenant', retryAfterMs: REMOVED_RETRY_MS };
-    }
-    this.#line.expire(now);
-    const tag = asker.tenant === null ? 0 : this.#line.tagOf(asker.tenant, this.#tenant(asker.tenant).quota.weight);
-    const refused = this.#refusal(asker, tag, now, reserved);
-    if (refused !== null) return refused;
-    const receipt = { admittedAt: now, answeredBefore: this.#window.everAnswered };
-    this.#window.lease();
-    this.#bucket.take(now);
-    if (asker.tenant !== null) {
-      const { quota, bucket } = this.#tenant(asker.tenant);
-      bucket.take(now);
-      this.#line.admitted(asker.tenant, tag, quota.weight);
-      this.#guarantees.admitted(asker.tenant, now);
-    }
-    return { ok: true, ...receipt };
+  /** @param withheld slots of the ceiling that are not to be given out now */
+  admit(request: SlotRequest, now: number, withheld = 0): AccountDecision {
+    this.#queue.expire(now);
+    const free = this.#quota.ceiling - withheld - this.#window.held(now) - this.#external.slots(now);
+    const slots = free - this.#reservations.keptForOthers(request.tenant, now);
+    const { tenant } = request;
+    if (tenant === null) return this.#admitOwn(slots, now);
+    const state = this.#tenants.get(tenant);
+    if (state === undefined) return { kind: 'rejected', by: 'tenant', retryAfterMs: REMOVED_RETRY_MS };
+    const { quota, bucket } = state;
+    const virtualTime = this.#queue.virtualTimeOf(tenant, quota.weight);
+    const rejection = this.#reject(tenant, bucket, request, { slots, virtualTime, now });
+    if (rejection !== null) return rejection;
+    bucket.take(now);
+    this.#queue.admitted(tenant, virtualTime, quota.weight);
+    this.#reservations.admitted(tenant, now);
+    return this.#lease(now);
   }
 
-  /** Nobody of this tenant waits any more. */
-  withdraw(tenant: string): void {
-    this.#line.leave(tenant);
+  /** No request of this tenant waits any more. */
+  cancel(tenant: string): void {
+    this.#queue.leave(tenant);
   }
 
-  /** The request provably never left. Its line tag and its guarantee stay as they are: they even out within a minute. */
+  /** The request provably never left. Virtual time and reservation stay as they are: they even out within a minute. */
   refund(tenant: string | null, now: number): void {
     this.#window.release();
     this.#bucket.giveBack(now);
@@ -129,29 +121,29 @@ export class AccountState {
   }
 
   /**
-   * The headers of the answer are here.
+   * The headers of the response are here.
    *
-   * @returns whether the limit the answer spoke of is the one configured; another one is another counter's
+   * @returns whether the advertised limit is the configured one; another one belongs to another counter
    */
-  settle(receipt: Receipt, seen: UpstreamLimit, now: number): boolean {
+  complete(lease: Lease, seen: AdvertisedLimit, now: number): boolean {
     const { limit, ceiling } = this.#quota;
-    const ours = seen.limit === null || seen.limit === limit;
-    if (ours && seen.remaining !== null && seen.remaining <= limit) {
+    const isOurs = seen.limit === null || seen.limit === limit;
+    if (isOurs && seen.remaining !== null && seen.remaining <= limit) {
       const used = limit - seen.remaining;
-      this.#foreign.observe({ used, remaining: seen.remaining, ...receipt }, this.#window, now);
-      // What upstream has not counted in its present window was not sent in it, by this process or the one before.
-      if (!this.#observed) this.#bucket.raiseTo(ceiling - used, now);
-      this.#observed = true;
+      this.#external.observe({ used, remaining: seen.remaining, ...lease }, this.#window, now);
+      // What the upstream has not counted in its present window was not sent in it, by this process or the one before.
+      if (!this.#primed) this.#bucket.raiseTo(ceiling - used, now);
+      this.#primed = true;
     }
-    if (seen.throttled !== null) this.#hold.throttle(seen.throttled.retryAfterMs, receipt.admittedAt, now);
-    else this.#hold.answered(receipt.admittedAt);
-    this.#window.settle(now);
-    return ours;
+    if (seen.throttled !== null) this.#cooldown.throttled(seen.throttled.retryAfterMs, lease.admittedAt, now);
+    else this.#cooldown.responded(lease.admittedAt);
+    this.#window.complete(now);
+    return isOurs;
   }
 
-  /** No answer came, and the request can not arrive any more. */
-  expire(now: number): void {
-    this.#window.settle(now);
+  /** No response came, and the request cannot arrive any more. */
+  lose(now: number): void {
+    this.#window.complete(now);
   }
 
   view(now: number): AccountView {
@@ -159,69 +151,80 @@ export class AccountState {
       limit: this.#quota.limit,
       ceiling: this.#quota.ceiling,
       slotsInUse: this.#window.held(now),
-      slotsForeign: this.#foreign.slots(now),
-      heldForMs: this.#hold.heldForMs(now),
+      externalUsage: this.#external.slots(now),
+      cooldownMs: this.#cooldown.leftMs(now),
       replicas: 1,
     };
   }
 
   tenantView(tenant: string, now: number): TenantView {
     const known = this.#tenants.get(tenant);
-    if (known === undefined) return NO_TENANT;
+    if (known === undefined) return REMOVED_TENANT;
     const { quota, bucket } = known;
     return { limit: quota.rate, burst: quota.burst, remaining: bucket.available(now), resetMs: bucket.fullMs(now) };
   }
 
-  #refusal(asker: Asker, tag: number, now: number, reserved: number): Extract<Answer, { ok: false }> | null {
-    const { tenant, maxWaitMs } = asker;
-    const holdMs = this.#hold.heldForMs(now);
-    const tenantMs = tenant === null ? 0 : this.#tenant(tenant).bucket.waitMs(1, now);
-    const free = this.#quota.ceiling - reserved - this.#window.held(now) - this.#foreign.slots(now);
-    const slots = free - this.#guarantees.keptForOthers(tenant, now);
-    const crowded = this.#window.inFlight >= this.#foreign.left(now);
-    if (tenant === null) {
-      const waitMs = Math.max(holdMs, slots < 1 || crowded ? this.#windowMs(1 - slots, crowded, now) : 0);
-      return waitMs === 0 ? null : { ok: false, by: holdMs > 0 ? 'hold' : 'account', retryAfterMs: waitMs };
-    }
-    if (holdMs > 0) return { ok: false, by: 'hold', retryAfterMs: Math.max(holdMs, tenantMs) };
+  /** The gateway's own calls need a slot, and wait for no bucket and no other tenant. */
+  #admitOwn(slots: number, now: number): AccountDecision {
+    const cooldownMs = this.#cooldown.leftMs(now);
+    const retryAfterMs = Math.max(cooldownMs, this.#slotsMs(1, slots, now));
+    if (retryAfterMs === 0) return this.#lease(now);
+    return { kind: 'rejected', by: cooldownMs > 0 ? 'cooldown' : 'account', retryAfterMs };
+  }
+
+  #reject(
+    tenant: string,
+    bucket: TokenBucket,
+    { maxWaitMs, background = false }: SlotRequest,
+    { slots, virtualTime, now }: { readonly slots: number; readonly virtualTime: number; readonly now: number },
+  ): AccountRejection | null {
+    const cooldownMs = this.#cooldown.leftMs(now);
+    const tenantMs = bucket.waitMs(1, now);
+    if (cooldownMs > 0) return { kind: 'rejected', by: 'cooldown', retryAfterMs: Math.max(cooldownMs, tenantMs) };
     if (tenantMs > 0) {
-      // It can not take its turn: it is not in the others' way.
-      this.#line.leave(tenant);
-      return { ok: false, by: 'tenant', retryAfterMs: Math.max(tenantMs, this.#accountMs(1, slots, crowded, now)) };
+      // It cannot use a slot: it is not in the others' way.
+      this.#queue.leave(tenant);
+      return { kind: 'rejected', by: 'tenant', retryAfterMs: Math.max(tenantMs, this.#accountMs(1, slots, now)) };
     }
-    const spare = asker.background === true ? spareOf(this.#quota) : 0;
-    const available = crowded ? 0 : Math.min(slots, this.#bucket.available(now)) - spare;
-    const ahead = this.#line.dueAhead(tag, now);
-    if (available >= 1 && (available > ahead || this.#guarantees.entitled(tenant, now))) return null;
-    const places = this.#line.ahead(tag) + 1;
-    const retryAfterMs = Math.max(this.#accountMs(places, slots, crowded, now), SHORTEST_WAIT_MS);
-    if (retryAfterMs <= maxWaitMs) this.#line.join(tenant, tag, now + retryAfterMs);
-    return { ok: false, by: 'account', retryAfterMs };
+    const spare = background ? backgroundReserve(this.#quota) : 0;
+    const available = this.#isCrowded(now) ? 0 : Math.min(slots, this.#bucket.available(now)) - spare;
+    const isNext = available > this.#queue.claimedAhead(virtualTime, now);
+    if (available >= 1 && (isNext || this.#reservations.entitled(tenant, now))) return null;
+    const places = this.#queue.ahead(virtualTime) + 1;
+    const retryAfterMs = Math.max(this.#accountMs(places, slots, now), MIN_WAIT_MS);
+    if (retryAfterMs <= maxWaitMs) this.#queue.join(tenant, virtualTime, now + retryAfterMs);
+    return { kind: 'rejected', by: 'account', retryAfterMs };
   }
 
-  /** Until the account has something for as many. */
-  #accountMs(places: number, slots: number, crowded: boolean, now: number): number {
-    const windowMs = slots >= places && !crowded ? 0 : this.#windowMs(places - slots, crowded, now);
-    return Math.max(windowMs, this.#bucket.waitMs(places, now));
+  #lease(now: number): AccountDecision {
+    const lease = { admittedAt: now, completedBefore: this.#window.everCompleted };
+    this.#window.lease();
+    this.#bucket.take(now);
+    return { kind: 'admitted', lease };
   }
 
-  /** Until `short` more slots are free. */
-  #windowMs(short: number, crowded: boolean, now: number): number {
-    const passesMs = this.#foreign.passesInMs(now);
+  /** As many requests are in flight as the upstream had left beside external usage. */
+  #isCrowded(now: number): boolean {
+    return this.#window.inFlight >= this.#external.remaining(now);
+  }
+
+  /** Until the account has slots and tokens for so many. */
+  #accountMs(places: number, slots: number, now: number): number {
+    return Math.max(this.#slotsMs(places, slots, now), this.#bucket.waitMs(places, now));
+  }
+
+  /** Until so many slots are free, of which `slots` are now. */
+  #slotsMs(places: number, slots: number, now: number): number {
+    const externalMs = this.#external.endsInMs(now);
     // Either our own slots run out, or the estimate of the others' does.
-    if (crowded) return passesMs;
-    const freed = short <= 0 ? 0 : this.#window.freeInMs(short, now);
-    return this.#foreign.slots(now) === 0 ? freed : Math.min(freed, passesMs);
-  }
-
-  #tenant(id: string): TenantState {
-    const tenant = this.#tenants.get(id);
-    if (tenant === undefined) throw new Error(`the ledger has no tenant ${id}`);
-    return tenant;
+    if (this.#isCrowded(now)) return externalMs;
+    if (slots >= places) return 0;
+    const freeMs = this.#window.freeInMs(places - slots, now);
+    return this.#external.slots(now) === 0 ? freeMs : Math.min(freeMs, externalMs);
   }
 }
 
 /** The account's bucket is refilled at the ceiling. */
-function paceOf({ ceiling, burst }: AccountQuota): { rate: number; burst: number } {
+function bucketSizeOf({ ceiling, burst }: AccountQuota): { rate: number; burst: number } {
   return { rate: ceiling, burst };
 }

@@ -1,12 +1,12 @@
 import type { Authenticated } from '../auth/authenticate.ts';
 import { denylist } from '../auth/denylist.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
-import type { Ledger } from '../quota/ledger.ts';
+import type { QuotaStore } from '../quota/quota-store.ts';
 
 /** `GET /_gateway/whoami`: the tenant's key, permissions and remaining quota. It takes no slot. */
-export function whoami(options: { readonly ledger: Ledger }): Handler<RequestContext & Authenticated> {
+export function whoami(options: { readonly quotaStore: QuotaStore }): Handler<RequestContext & Authenticated> {
   return async ({ tenant, key }) => {
-    const quota = options.ledger.peek(tenant.account, tenant.id);
+    const quota = options.quotaStore.peek(tenant.account, tenant.id);
     const body = {
       tenant: tenant.id,
       account: tenant.account,

@@ -25,7 +25,7 @@ export interface AccountReading {
   readonly limit: number;
   readonly ceiling: number;
   readonly slotsInUse: number;
-  readonly slotsForeign: number;
+  readonly externalUsage: number;
   readonly waiting: number;
   readonly replicas: number;
 }
@@ -122,7 +122,7 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   perAccount(
     'quota_external_usage',
     'Slots taken by external usage of the account, as far as seen.',
-    ({ slotsForeign }) => slotsForeign,
+    ({ externalUsage }) => externalUsage,
   );
   perAccount('quota_waiting', 'Requests waiting for a slot.', ({ waiting }) => waiting);
   perAccount(

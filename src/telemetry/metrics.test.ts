@@ -10,7 +10,7 @@ const nothing: MetricSources = {
   credentials: () => [],
   revision: () => 'abc',
 };
-const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, slotsForeign: 2, waiting: 3, replicas: 2 };
+const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, externalUsage: 2, waiting: 3, replicas: 2 };
 const request: FinishedRequest = {
   tenant: 'billing',
   route: '/api/v1/**',

@@ -1,6 +1,6 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import { type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
-import { retryAfterSeconds } from '../quota/quota.ts';
+import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 
 export interface BreakerRules {

@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import { type ClientDisconnect, extend, type Middleware, type Rejection, reject } from '../context.ts';
-import type { Slot } from '../quota/ledger.ts';
-import { type Admitted, refuseVisit, retryAfterSeconds } from '../quota/quota.ts';
+import type { Slot } from '../quota/quota-store.ts';
+import { rejectAdmission, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 
 /** A request that may be sent now. */
@@ -10,7 +10,7 @@ export interface WithPermit {
   readonly permit: Permit;
 }
 
-interface LimitedContext extends Routed, Admitted {
+interface LimitedContext extends Routed, WithSlot {
   readonly route: { readonly upstream: { readonly id: string } };
 }
 
@@ -57,7 +57,7 @@ async function waitForPermitAndSlot(
   context: LimitedContext,
   limit: ConcurrencyLimit,
 ): Promise<Acquired> {
-  const remainingMs = (): number => Math.max(0, context.patientUntil - clock.monotonic());
+  const remainingMs = (): number => Math.max(0, context.waitUntil - clock.monotonic());
   for (;;) {
     const since = clock.monotonic();
     const span = context.trace?.start('wait') ?? null;
@@ -66,15 +66,15 @@ async function waitForPermitAndSlot(
     context.record.waitMs += clock.monotonic() - since;
     if (typeof permit === 'string') return rejectWaiting(permit, random);
     // Other requests may have taken the slot that this one gave back.
-    const atOnce = await context.admitLater(0);
-    if (atOnce.kind === 'admitted') return { kind: 'acquired', permit, slot: atOnce.decision.slot };
+    const atOnce = await context.requeue(0);
+    if (atOnce.kind === 'admitted') return { kind: 'acquired', permit, slot: atOnce.slot };
     permit.release();
-    if (atOnce.kind !== 'refused' || remainingMs() === 0) return refuseVisit(atOnce, random);
-    const later = await context.admitLater(remainingMs());
-    if (later.kind !== 'admitted') return refuseVisit(later, random);
+    if (atOnce.kind !== 'rejected' || remainingMs() === 0) return rejectAdmission(atOnce, random);
+    const later = await context.requeue(remainingMs());
+    if (later.kind !== 'admitted') return rejectAdmission(later, random);
     const free = limit.tryAcquire();
-    if (free !== null) return { kind: 'acquired', permit: free, slot: later.decision.slot };
-    later.decision.slot.refund();
+    if (free !== null) return { kind: 'acquired', permit: free, slot: later.slot };
+    later.slot.refund();
   }
 }
 

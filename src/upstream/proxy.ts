@@ -12,8 +12,8 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import type { Log, Meter, Span } from '../ports.ts';
-import type { Decision, Slot, UpstreamLimit } from '../quota/ledger.ts';
-import type { Admitted } from '../quota/quota.ts';
+import type { AdvertisedLimit, Decision, Slot } from '../quota/quota-store.ts';
+import type { WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { rejectBreakerOpen } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
@@ -24,7 +24,7 @@ import { createRetry } from './retry.ts';
 import type { Transport, TransportFailed, TransportResponse, TransportResult } from './transport.ts';
 import type { Upstreams } from './upstreams.ts';
 
-export type ProxyContext = Routed & Authenticated & Authorised & WithWaitTerms & WithPayload & Admitted & WithPermit;
+export type ProxyContext = Routed & Authenticated & Authorised & WithWaitTerms & WithPayload & WithSlot & WithPermit;
 
 export interface ProxyOptions {
   readonly sender: Transport;
@@ -32,8 +32,8 @@ export interface ProxyOptions {
   /** By account. */
   readonly credentials: ReadonlyMap<string, CredentialPool>;
   /** Reads the rate-limit headers of a response, and counts those that cannot be read. */
-  readonly limitOf: (account: string, status: number, headers: readonly string[]) => UpstreamLimit;
-  readonly refuseQuota: (decision: Extract<Decision, { kind: 'refused' }>) => Rejection;
+  readonly limitOf: (account: string, status: number, headers: readonly string[]) => AdvertisedLimit;
+  readonly refuseQuota: (decision: Extract<Decision, { kind: 'rejected' }>) => Rejection;
   /** The rejection of a request that the upstream answered with 429. By then the account is in cooldown. */
   readonly rejectCooldown: (account: string) => Rejection;
   /** A request may still arrive upstream this long after the gateway has given it up. */
@@ -146,7 +146,7 @@ function recordAttempt(
   record.upstreamMs = (record.upstreamMs ?? 0) + tookMs;
   if (sent.kind === 'response') {
     record.upstreamStatus = sent.status;
-    slot.settle(limitOf(upstream.account, sent.status, sent.headers));
+    slot.complete(limitOf(upstream.account, sent.status, sent.headers));
   } else if (sent.mayBeSent) slot.lose((now + lateArrivalMs) as MonotonicMs);
   else slot.refund();
   const status = sent.kind === 'response' ? sent.status : sent.reason;
@@ -164,7 +164,7 @@ async function slotAfter401(
     });
   }
   const decision = await context.admitAgain();
-  if (decision.kind === 'refused') return refuseQuota(decision);
+  if (decision.kind === 'rejected') return refuseQuota(decision);
   meter.upstreamRetry(context.route.upstream.id, 'credential');
   return { kind: 'slot', slot: decision.slot };
 }

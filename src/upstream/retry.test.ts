@@ -5,7 +5,7 @@ import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { MonotonicMs } from '../clock.ts';
 import { DEFAULT_WAIT_TERMS, newAccessRecord } from '../context.ts';
 import type { Meter } from '../ports.ts';
-import type { Slot } from '../quota/ledger.ts';
+import type { Slot } from '../quota/quota-store.ts';
 import {
   createRetry,
   isRetryable,
@@ -43,7 +43,7 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
     const refund = (): void => {
       slots.refunded += 1;
     };
-    return { settle() {}, lose() {}, refund };
+    return { complete() {}, lose() {}, refund };
   };
   const timeouts: number[] = [];
   const retries: string[] = [];
@@ -53,7 +53,7 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
     ...{ method: 'GET', payload: null, waitTerms: DEFAULT_WAIT_TERMS, record: newAccessRecord(), trace: null },
     disconnect: { happened: false, onDisconnect: () => () => {} },
     route: { upstream: { id: 'core', timeoutMs: TIMEOUT_MS } },
-    admitAgain: () => ({ kind: 'admitted', slot: slot() }),
+    admitAgain: async () => ({ kind: 'admitted', slot: slot() }),
   };
   const run = (): Promise<RetryResult> =>
     send(context as unknown as Parameters<typeof send>[0], slot(), async (_slot, timeoutMs) => {

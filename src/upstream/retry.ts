@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import type { Clock, MonotonicMs } from '../clock.ts';
 import { type ClientDisconnect, headerOf, type WithWaitTerms } from '../context.ts';
 import type { Meter } from '../ports.ts';
-import type { Slot } from '../quota/ledger.ts';
-import type { Admitted } from '../quota/quota.ts';
+import type { Slot } from '../quota/quota-store.ts';
+import type { WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { type AttemptResult, type CircuitBreaker, riskOf } from './circuit-breaker.ts';
 import type { WithPayload } from './request-body.ts';
@@ -45,7 +45,7 @@ export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; rea
 /** Sends one attempt with this slot, within the rest of the upstream's timeout. */
 export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
-interface RetryContext extends Routed, WithWaitTerms, WithPayload, Admitted {
+interface RetryContext extends Routed, WithWaitTerms, WithPayload, WithSlot {
   readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number } };
 }
 

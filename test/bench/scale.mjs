@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { cleanUp, cleanUpAtTheEnd } from '../chaos/rig.mjs';
 import { inRoot, machine, table, writeSection } from './page.mjs';
 import { extrapolation } from './scale/extrapolate.mjs';
-import { decide, fillUp, memoryOf, openLedgers, rest } from './scale/ledgers.mjs';
+import { decide, fillUp, memoryOf, openQuotaStores, rest } from './scale/quota-stores.mjs';
 import { sharedCache } from './scale/shared-cache.mjs';
 
 cleanUpAtTheEnd();
@@ -45,7 +45,7 @@ async function byReplicas() {
   /** @type {(string | number)[][]} */
   const rows = [['replicas', ...DECISIONS, 'the same at rest: commands a second', 'Redis, share of a core']];
   for (const replicas of [1, 2, 4, 8, 16, 32]) {
-    const world = await openLedgers({ replicas, tenants: 1_000, ceiling: NEVER_FULL });
+    const world = await openQuotaStores({ replicas, tenants: 1_000, ceiling: NEVER_FULL });
     const result = await decide(world, { rate: RATE, seconds: SECONDS });
     const idle = await rest(world, SECONDS / 2);
     if (replicas === 8) measured.decisionUs = result.cpuUsPerDecision;
@@ -60,7 +60,7 @@ async function byTenants() {
   /** @type {(string | number)[][]} */
   const rows = [['tenants', ...DECISIONS, 'memory of the account, KiB']];
   for (const tenants of [10, 100, 1_000, 10_000]) {
-    const world = await openLedgers({ replicas: 4, tenants, ceiling: NEVER_FULL });
+    const world = await openQuotaStores({ replicas: 4, tenants, ceiling: NEVER_FULL });
     // Each of them is known to Redis before it is measured.
     await decide(world, { rate: 2 * RATE, seconds: Math.max(1, (tenants / RATE) * 0.6) });
     const result = await decide(world, { rate: RATE, seconds: SECONDS });
@@ -75,7 +75,7 @@ async function byCeiling() {
   /** @type {(string | number)[][]} */
   const rows = [['ceiling', 'slots held', ...DECISIONS, 'refused', 'memory of the account, KiB']];
   for (const ceiling of [240, 2_400, 24_000, 100_000]) {
-    const world = await openLedgers({ replicas: 4, tenants: 1_000, ceiling });
+    const world = await openQuotaStores({ replicas: 4, tenants: 1_000, ceiling });
     const { taken } = await fillUp(world);
     const result = await decide(world, { rate: RATE, seconds: SECONDS });
     if (ceiling === 240) measured.accountKib = (await memoryOf(world)) / 1024;
@@ -107,7 +107,12 @@ async function byAccounts() {
     [1_000, 2],
     [100, 8],
   ]) {
-    const world = await openLedgers({ replicas: replicas ?? 1, tenants: 10, ceiling: 235, accounts: accounts ?? 1 });
+    const world = await openQuotaStores({
+      replicas: replicas ?? 1,
+      tenants: 10,
+      ceiling: 235,
+      accounts: accounts ?? 1,
+    });
     const idle = await rest(world, SECONDS);
     if (accounts === 1_000) {
       measured.beatUs = idle.cpuUsPerCommand;

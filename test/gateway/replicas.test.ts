@@ -51,9 +51,9 @@ describe('replicas that share a Redis', () => {
       async () => (await codeOf(await two.fetch('/api/v1/flow-runs'))) === 'upstream_cooldown',
     );
     const status = (await (await fetch(`${two.adminUrl}/status`)).json()) as {
-      accounts: { main: { heldForMs: number } };
+      accounts: { main: { cooldownMs: number } };
     };
-    expect(status.accounts.main.heldForMs).toBeGreaterThan(25_000);
+    expect(status.accounts.main.cooldownMs).toBeGreaterThan(25_000);
   });
 
   test('refuse a flood of what is known to be out without asking Redis', async () => {

@@ -90,9 +90,9 @@ describe('/status tells', () => {
     const fault = { kind: 'status', status: 429, headers: { 'Retry-After': '30' }, body: '' } as const;
     gateway.simulator.fault({ match: 'GET /api/v1/**', times: 1, fault });
     await gateway.fetch('/api/v1/flow-runs');
-    const { heldForMs } = (await statusOf(gateway)).accounts['main'] ?? {};
-    expect(heldForMs).toBeGreaterThan(25_000);
-    expect(heldForMs).toBeLessThanOrEqual(30_000);
+    const { cooldownMs } = (await statusOf(gateway)).accounts['main'] ?? {};
+    expect(cooldownMs).toBeGreaterThan(25_000);
+    expect(cooldownMs).toBeLessThanOrEqual(30_000);
   });
 
   test('of each tenant what it asked, what was refused, what the cache has saved and who waits', async () => {

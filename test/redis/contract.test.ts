@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createMemoryLedger } from '../../src/adapters/memory/ledger.ts';
+import { createMemoryQuotaStore } from '../../src/adapters/memory/quota-store.ts';
 import type { Log, Meter } from '../../src/ports.ts';
 import type {
   AccountQuota,
+  AdvertisedLimit,
   Decision,
-  Ledger,
-  LedgerPlan,
+  QuotaPlan,
+  QuotaStore,
   Slot,
   TenantQuota,
-  UpstreamLimit,
-} from '../../src/quota/ledger.ts';
+} from '../../src/quota/quota-store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { QuotaSimulation } from '../support/quota-simulation.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
@@ -17,11 +17,11 @@ import { type RedisServer, redisServer } from '../support/redis.ts';
 const quiet = new Proxy({}, { get: () => () => {} });
 const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, reserved: 0, maxWaitMs: 0 };
 const ACCOUNT: AccountQuota = { limit: 240, ceiling: 235, burst: 240 };
-const seen = (remaining: number): UpstreamLimit => ({ limit: 240, remaining, throttled: null });
-const NOTHING: UpstreamLimit = { limit: null, remaining: null, throttled: null };
+const seen = (remaining: number): AdvertisedLimit => ({ limit: 240, remaining, throttled: null });
+const NOTHING: AdvertisedLimit = { limit: null, remaining: null, throttled: null };
 
 interface Course {
-  readonly ledger: Ledger;
+  readonly store: QuotaStore;
   pass(ms: number): Promise<void>;
   configure(account: AccountQuota, tenants: Record<string, TenantQuota>): void;
 }
@@ -36,28 +36,28 @@ let runs = 0;
 const kinds: Record<string, (account: AccountQuota, tenants: Record<string, TenantQuota>) => Promise<Course>> = {
   memory: async (account, tenants) => {
     const clock = new ManualClock();
-    const plan = (quota: AccountQuota, all: Record<string, TenantQuota>): LedgerPlan => ({
+    const plan = (quota: AccountQuota, all: Record<string, TenantQuota>): QuotaPlan => ({
       accounts: new Map([['main', quota]]),
       tenants: new Map([['main', new Map(Object.entries(all))]]),
     });
-    const ledger = createMemoryLedger({
+    const store = createMemoryQuotaStore({
       clock,
       plan: plan(account, tenants),
       meter: quiet as Meter,
       log: quiet as Log,
     });
     return {
-      ledger,
+      store,
       pass: async (ms) => clock.advance(ms),
-      configure: (quota, all) => ledger.configure(plan(quota, all)),
+      configure: (quota, all) => store.configure(plan(quota, all)),
     };
   },
   Redis: async (account, tenants) => {
     const world = new QuotaSimulation({ redis: server.client(), account, tenants, prefix: `contract${runs++}` });
-    const { ledger } = await world.join();
+    const { store } = await world.join();
     await world.pass(2_600);
     return {
-      ledger,
+      store,
       pass: async (ms) => {
         // What was sent first: Redis hears of it a moment later.
         await world.settle();
@@ -68,31 +68,31 @@ const kinds: Record<string, (account: AccountQuota, tenants: Record<string, Tena
   },
 };
 
-/** One suite for every ledger: what the gateway relies on. */
-describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
+/** One suite for every quota store. */
+describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
   const start = async (account: Partial<AccountQuota> = {}, tenants: Record<string, TenantQuota> = { a: ROOMY }) => {
     const full = { ...ACCOUNT, ...account };
     const course = await open(full, tenants);
     const ask = async (tenant: string | null = 'a', maxWaitMs = 0, background = false) =>
-      course.ledger.admit({ account: 'main', tenant, maxWaitMs, background });
+      course.store.admit({ account: 'main', tenant, maxWaitMs, background });
     const slot = async (tenant: string | null = 'a'): Promise<Slot> => slotOf(await ask(tenant));
     // The first answer fills the bucket of a state that knows nothing yet.
-    (await slot(null)).settle({ limit: full.limit, remaining: full.limit - 1, throttled: null });
+    (await slot(null)).complete({ limit: full.limit, remaining: full.limit - 1, throttled: null });
     await course.pass(61_000);
-    return { ...course, ask, slot, view: () => course.ledger.view('main') };
+    return { ...course, ask, slot, view: () => course.store.view('main') };
   };
   const slotOf = (decision: Decision): Slot => {
-    if (decision.kind !== 'admitted') throw new Error(`refused by ${decision.by}`);
+    if (decision.kind !== 'admitted') throw new Error(`rejected by ${decision.by}`);
     return decision.slot;
   };
 
   test('admits no more than the ceiling, and again when a slot is 60 s past its answer', async () => {
     const { ask, slot, pass } = await start({ ceiling: 3 });
     const slots = [await slot(), await slot(), await slot()];
-    expect(await ask()).toMatchObject({ kind: 'refused', by: 'account' });
-    for (const each of slots) each.settle(NOTHING);
+    expect(await ask()).toMatchObject({ kind: 'rejected', by: 'account' });
+    for (const each of slots) each.complete(NOTHING);
     await pass(60_000);
-    expect((await ask()).kind).toBe('refused');
+    expect((await ask()).kind).toBe('rejected');
     await pass(1_000);
     expect((await ask()).kind).toBe('admitted');
   });
@@ -101,41 +101,41 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
     const { ask, slot } = await start({ ceiling: 20, burst: 20 });
     for (let i = 0; i < 17; i++) await slot();
     expect((await ask('a', 0, true)).kind).toBe('admitted');
-    expect(await ask('a', 0, true)).toMatchObject({ kind: 'refused', by: 'account' });
+    expect(await ask('a', 0, true)).toMatchObject({ kind: 'rejected', by: 'account' });
     // What was refused in the background is there for everybody else.
     expect((await ask()).kind).toBe('admitted');
     expect((await ask()).kind).toBe('admitted');
-    expect((await ask()).kind).toBe('refused');
+    expect((await ask()).kind).toBe('rejected');
   });
 
   test('holds a slot as long as no answer comes', async () => {
     const { ask, slot, pass } = await start({ ceiling: 1 });
     await slot();
     await pass(120_000);
-    expect((await ask()).kind).toBe('refused');
+    expect((await ask()).kind).toBe('rejected');
   });
 
   test('spends nothing of anybody on a refusal, and gives back what never left', async () => {
-    const { ask, slot, ledger, pass, view } = await start(
+    const { ask, slot, store, pass, view } = await start(
       { ceiling: 3 },
       { a: ROOMY, b: { ...ROOMY, rate: 60, burst: 1 } },
     );
     const only = await slot('b');
-    for (let i = 0; i < 5; i++) expect(await ask('b')).toMatchObject({ kind: 'refused', by: 'tenant' });
+    for (let i = 0; i < 5; i++) expect(await ask('b')).toMatchObject({ kind: 'rejected', by: 'tenant' });
     only.refund();
     await pass(600);
     expect(view().slotsInUse).toBe(0);
-    expect(ledger.peek('main', 'b').remaining).toBe(1);
+    expect(store.peek('main', 'b').remaining).toBe(1);
     for (let i = 0; i < 3; i++) await slot();
   });
 
   test('tells a tenant its own quota, the same on every way', async () => {
-    const { ask, slot, ledger } = await start({}, { a: { ...ROOMY, rate: 60, burst: 5 } });
+    const { ask, slot, store } = await start({}, { a: { ...ROOMY, rate: 60, burst: 5 } });
     await slot();
     await slot();
     const decision = await ask();
     expect(decision.tenant).toMatchObject({ limit: 60, burst: 5, remaining: 2 });
-    expect(ledger.peek('main', 'a')).toEqual(decision.tenant);
+    expect(store.peek('main', 'a')).toEqual(decision.tenant);
     expect(decision.tenant.resetMs).toBe(3_000);
   });
 
@@ -143,20 +143,20 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
     const { ask, slot } = await start({ burst: 2 });
     await slot();
     await slot();
-    expect(await ask()).toMatchObject({ kind: 'refused', by: 'account', retryAfterMs: 256 });
+    expect(await ask()).toMatchObject({ kind: 'rejected', by: 'account', retryAfterMs: 256 });
     expect((await ask(null)).kind).toBe('admitted');
   });
 
   test('sees what others use, and sends no more than is left', async () => {
     const { ask, slot, pass, view } = await start();
-    (await slot()).settle(seen(139));
+    (await slot()).complete(seen(139));
     await pass(600);
-    expect(view().slotsForeign).toBe(100);
+    expect(view().externalUsage).toBe(100);
     let admitted = 0;
     while ((await ask()).kind === 'admitted') admitted++;
     expect(admitted).toBe(235 - 101);
     await pass(61_000);
-    expect(view().slotsForeign).toBe(0);
+    expect(view().externalUsage).toBe(0);
   });
 
   test.each([
@@ -171,12 +171,16 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
     async (said, heldMs) => {
       const { ask, slot, pass, view } = await start({}, { a: ROOMY, b: ROOMY });
       const [one, two] = [await slot(), await slot('b')];
-      one.settle({ limit: 240, remaining: 0, throttled: { retryAfterMs: said } });
+      one.complete({ limit: 240, remaining: 0, throttled: { retryAfterMs: said } });
       await pass(1);
-      expect(view().heldForMs).toBe(heldMs - 1);
-      two.settle({ limit: 240, remaining: 0, throttled: { retryAfterMs: 100 } });
+      expect(view().cooldownMs).toBe(heldMs - 1);
+      two.complete({ limit: 240, remaining: 0, throttled: { retryAfterMs: 100 } });
       await pass(1);
-      expect(await ask('b')).toMatchObject({ kind: 'refused', by: 'hold', retryAfterMs: Math.max(heldMs - 2, 999) });
+      expect(await ask('b')).toMatchObject({
+        kind: 'rejected',
+        by: 'cooldown',
+        retryAfterMs: Math.max(heldMs - 2, 999),
+      });
     },
   );
 
@@ -200,7 +204,7 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
             flying.push([now + 150, decision.slot]);
           }
         }
-        while (flying[0] !== undefined && flying[0][0] <= now) flying.shift()?.[1].settle(NOTHING);
+        while (flying[0] !== undefined && flying[0][0] <= now) flying.shift()?.[1].complete(NOTHING);
         await pass(100);
       }
     };
@@ -229,11 +233,11 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
     let guaranteed = 0;
     while ((await ask('g')).kind === 'admitted') guaranteed++;
     expect(guaranteed).toBe(30);
-    expect((await ask('a')).kind).toBe('refused');
+    expect((await ask('a')).kind).toBe('rejected');
   });
 
   test('takes over new quotas without refilling or emptying, and forgets who is gone', async () => {
-    const { ask, slot, ledger, configure, pass, view } = await start(
+    const { ask, slot, store, configure, pass, view } = await start(
       { burst: 100 },
       { a: { ...ROOMY, rate: 1, burst: 20 } },
     );
@@ -243,8 +247,8 @@ describe.each(Object.entries(kinds))('the ledger in %s', (_, open) => {
     expect((await ask()).tenant.remaining).toBe(4);
     expect(view()).toMatchObject({ ceiling: 200 });
     configure({ ...ACCOUNT, ceiling: 200, burst: 100 }, { new: ROOMY });
-    expect((await ask('a')).kind).toBe('refused');
-    expect(ledger.peek('main', 'a').limit).toBe(0);
+    expect((await ask('a')).kind).toBe('rejected');
+    expect(store.peek('main', 'a').limit).toBe(0);
     expect((await ask('new')).kind).toBe('admitted');
   });
 });

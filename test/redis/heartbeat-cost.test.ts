@@ -24,7 +24,7 @@ test('a heartbeat counts the completed slots of an account at most once a second
         replica: () => 'one',
         onOutage: 'local',
         replicaGraceMs: 120_000,
-        flightMs: 400_000,
+        maxInFlightMs: 400_000,
         newTicket: () => 'ticket',
       },
     },
@@ -45,8 +45,8 @@ test('a heartbeat counts the completed slots of an account at most once a second
 
   const admitted = await redis.admit({ tenant: 'a', maxWaitMs: 0 });
   if (admitted.kind !== 'admitted') throw new Error(`not admitted: ${admitted.kind}`);
-  const { admittedAt, answeredBefore } = admitted;
-  const completion = { kind: 'response', admittedAt, completedBefore: answeredBefore } as const;
+  const { admittedAt, completedBefore } = admitted;
+  const completion = { kind: 'response', admittedAt, completedBefore } as const;
   leases.complete(leases.begin(clock.monotonic()), completion, clock.monotonic());
   await redis.complete();
   // It is free in 60.1 s.

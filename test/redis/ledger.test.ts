@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { MonotonicMs } from '../../src/clock.ts';
-import type { TenantQuota } from '../../src/quota/ledger.ts';
+import type { TenantQuota } from '../../src/quota/quota-store.ts';
 import {
   QuotaSimulation,
   type Replica,
@@ -71,7 +71,7 @@ describe('three replicas on one Redis', () => {
     const [replica] = world.replicas;
     for (let beats = 0; beats < 20; beats++) {
       await world.pass(50);
-      expect(await world.ask(replica!)).not.toMatchObject({ by: 'hold' });
+      expect(await world.ask(replica!)).not.toMatchObject({ by: 'cooldown' });
     }
   });
 
@@ -105,7 +105,7 @@ describe('three replicas on one Redis', () => {
     // 3 × 78, and no more than those.
     const alone = upstream.between(from, from + 60_000);
     expect(alone).toBeGreaterThanOrEqual(234 * 0.95);
-    for (const { ledger } of world.replicas) expect(ledger.state()).toEqual({ up: false, fallback: true });
+    for (const { store } of world.replicas) expect(store.state()).toEqual({ up: false, fallback: true });
     await redis.flushall();
     for (const replica of world.replicas) replica.connection = 'up';
     await saturate(world, upstream, random, 10_000);
@@ -113,7 +113,7 @@ describe('three replicas on one Redis', () => {
     await saturate(world, upstream, random, 120_000);
     judge(upstream);
     expect(upstream.between(back, back + 120_000) / 2).toBeGreaterThanOrEqual(235 * 0.97);
-    for (const { ledger } of world.replicas) expect(ledger.state()).toEqual({ up: true, fallback: false });
+    for (const { store } of world.replicas) expect(store.state()).toEqual({ up: true, fallback: false });
   });
 
   test('leave its share to one that is cut off alone, and take it back', async () => {
@@ -122,10 +122,10 @@ describe('three replicas on one Redis', () => {
     for (const line of ['down', 'hung', 'mute'] as const) {
       cut.connection = line;
       await saturate(world, upstream, random, 70_000);
-      expect(cut.ledger.state().fallback).toBe(true);
+      expect(cut.store.state().fallback).toBe(true);
       cut.connection = 'up';
       await saturate(world, upstream, random, 30_000);
-      expect(cut.ledger.state()).toEqual({ up: true, fallback: false });
+      expect(cut.store.state()).toEqual({ up: true, fallback: false });
     }
     judge(upstream);
   });
@@ -163,7 +163,7 @@ describe('three replicas on one Redis', () => {
     await saturate(world, upstream, random, 60_000);
     expect(upstream.arrivals.length).toBe(before);
     const decision = await world.ask(world.replicas[0] as Replica);
-    expect(decision).toMatchObject({ kind: 'refused', by: 'state' });
+    expect(decision).toMatchObject({ kind: 'rejected', by: 'state' });
     for (const replica of world.replicas) replica.connection = 'up';
     await saturate(world, upstream, random, 5_000);
     expect(upstream.arrivals.length).toBeGreaterThan(before);
@@ -179,10 +179,10 @@ test('an account that nothing holds is not held for the rest of the millisecond 
   });
   // Real clocks are between two milliseconds, and so are the replies they are asked for at.
   world.clock.advance(0.7);
-  const { ledger } = await world.join();
+  const { store } = await world.join();
   for (let i = 0; i < 60; i++) {
     await world.pass(50);
-    expect(ledger.view('main').heldForMs).toBe(0);
+    expect(store.view('main').cooldownMs).toBe(0);
   }
 });
 
@@ -193,14 +193,14 @@ test('a cooldown ends for all tenants at its time, though one of them has to wai
   const [one, two] = [await world.join(), await world.join()];
   await world.pass(3_000);
   const spent = await world.ask(one, 'slow');
-  if (spent.kind !== 'admitted') throw new Error(`refused by ${spent.by}`);
-  spent.slot.settle({ limit: 240, remaining: 0, throttled: { retryAfterMs: 1_000 } });
+  if (spent.kind !== 'admitted') throw new Error(`rejected by ${spent.by}`);
+  spent.slot.complete({ limit: 240, remaining: 0, throttled: { retryAfterMs: 1_000 } });
   await world.settle();
   // The other replica learns of the cooldown from Redis' decision.
-  const refused = await world.ask(two, 'slow');
-  expect(refused).toMatchObject({ kind: 'refused', by: 'hold' });
-  expect(refused.kind === 'refused' && refused.retryAfterMs).toBeGreaterThan(50_000);
-  expect(two.ledger.view('main').heldForMs).toBeLessThanOrEqual(1_000);
+  const rejected = await world.ask(two, 'slow');
+  expect(rejected).toMatchObject({ kind: 'rejected', by: 'cooldown' });
+  expect(rejected.kind === 'rejected' && rejected.retryAfterMs).toBeGreaterThan(50_000);
+  expect(two.store.view('main').cooldownMs).toBeLessThanOrEqual(1_000);
 });
 
 describe('whatever happens', () => {
@@ -272,7 +272,7 @@ describe('whatever happens', () => {
           if (!each.alive) continue;
           for (let i = 0; i < 30; i++) {
             const decision = await world.ask(each, pick(['a', 'b']));
-            if (decision.kind === 'refused') break;
+            if (decision.kind === 'rejected') break;
             const { slot } = decision;
             const end = random();
             if (end < 0.05) slot.refund();

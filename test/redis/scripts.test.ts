@@ -5,8 +5,8 @@ import { type LocalLease, LocalLeases } from '../../src/adapters/redis/local-lea
 import { QuotaClient } from '../../src/adapters/redis/quota-client.ts';
 import { completionOf } from '../../src/adapters/redis/shared-slot.ts';
 import type { AccountSnapshot } from '../../src/adapters/redis/snapshot.ts';
-import { AccountState, type Receipt } from '../../src/quota/account.ts';
-import type { AccountQuota, TenantQuota, UpstreamLimit } from '../../src/quota/ledger.ts';
+import { AccountState, type Lease } from '../../src/quota/account.ts';
+import type { AccountQuota, AdvertisedLimit, TenantQuota } from '../../src/quota/quota-store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
 
@@ -36,7 +36,7 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     process: 'p',
     onOutage: 'local',
     replicaGraceMs: 120_000,
-    flightMs: 400_000,
+    maxInFlightMs: 400_000,
     leases,
     newTicket: () => `ticket${runs++}`,
   } as const;
@@ -72,7 +72,7 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
       await beat();
     },
     async ask(tenant: string | null, maxWaitMs: number, background = false) {
-      const expected = model.ask({ tenant, maxWaitMs, background }, now());
+      const expected = model.admit({ tenant, maxWaitMs, background }, now());
       const remaining = tenant === null ? 0 : model.tenantView(tenant, now()).remaining;
       const reply = await redis.admit({ tenant, maxWaitMs, background });
       return { expected, remaining, reply };
@@ -83,18 +83,18 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
 
 const seen = (limit: number) =>
   fc.oneof(
-    { weight: 4, arbitrary: fc.constant<UpstreamLimit>({ limit: null, remaining: null, throttled: null }) },
+    { weight: 4, arbitrary: fc.constant<AdvertisedLimit>({ limit: null, remaining: null, throttled: null }) },
     {
       weight: 4,
       arbitrary: fc
         .integer({ min: 0, max: limit })
-        .map((remaining): UpstreamLimit => ({ limit, remaining, throttled: null })),
+        .map((remaining): AdvertisedLimit => ({ limit, remaining, throttled: null })),
     },
     {
       weight: 1,
       arbitrary: fc
         .option(fc.oneof(fc.constantFrom(0, 999, 1_000), fc.integer({ min: 0, max: 20_000 })), { nil: null })
-        .map((retryAfterMs): UpstreamLimit => ({ limit, remaining: 0, throttled: { retryAfterMs } })),
+        .map((retryAfterMs): AdvertisedLimit => ({ limit, remaining: 0, throttled: { retryAfterMs } })),
     },
   );
 
@@ -128,12 +128,12 @@ const step = fc.oneof(
       askers: fc.oneof(fc.tuple(asked), fc.array(asked, { minLength: 2, maxLength: 40 })),
     }),
   },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant('settle' as const), which: fc.nat(20), seen: seen(LIMIT) }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('complete' as const), which: fc.nat(20), seen: seen(LIMIT) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('refund' as const), which: fc.nat(20) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('expire' as const), which: fc.nat(20) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('lose' as const), which: fc.nat(20) }) },
   {
     weight: 1,
-    arbitrary: fc.record({ kind: fc.constant('withdraw' as const), tenant: fc.constantFrom('a', 'b', 'c') }),
+    arbitrary: fc.record({ kind: fc.constant('cancel' as const), tenant: fc.constantFrom('a', 'b', 'c') }),
   },
   {
     weight: 5,
@@ -169,25 +169,21 @@ describe('the scripts', () => {
           beat,
           setup: present,
         } = await pair(setup.quota, setup.tenants);
-        const flying: { tenant: string | null; expected: Receipt; reply: Receipt; lease: LocalLease }[] = [];
+        const flying: { tenant: string | null; expected: Lease; reply: Lease; lease: LocalLease }[] = [];
         /** Those that stand in the queue, and when each was told to come back. */
         const told = new Map<string, number>();
         const decide = async (tenant: string | null, maxWaitMs: number, background = false) => {
           const { expected, remaining, reply } = await ask(tenant, maxWaitMs, background);
-          if (expected.ok) {
-            expect(reply).toMatchObject({
-              kind: 'admitted',
-              admittedAt: expected.admittedAt,
-              answeredBefore: expected.answeredBefore,
-            });
+          if (expected.kind === 'admitted') {
+            expect(reply).toMatchObject({ kind: 'admitted', ...expected.lease });
             if (reply.kind === 'admitted')
-              flying.push({ tenant: tenant, expected, reply, lease: leases.begin(clock.monotonic()) });
+              flying.push({ tenant, expected: expected.lease, reply, lease: leases.begin(clock.monotonic()) });
             if (tenant !== null) told.delete(tenant);
           } else {
-            expect(reply).toMatchObject({ kind: 'refused', by: expected.by, waitMs: expected.retryAfterMs });
+            expect(reply).toMatchObject({ kind: 'rejected', by: expected.by, waitMs: expected.retryAfterMs });
             if (tenant !== null && maxWaitMs >= expected.retryAfterMs) told.set(tenant, now() + expected.retryAfterMs);
           }
-          if (tenant !== null && (reply.kind === 'admitted' || reply.kind === 'refused')) {
+          if (tenant !== null && (reply.kind === 'admitted' || reply.kind === 'rejected')) {
             const quota = present().tenants.get(tenant);
             expect(Math.floor(((quota?.burst ?? 0) * 1e6 - reply.spent) / 1e6)).toBe(remaining);
           }
@@ -205,8 +201,8 @@ describe('the scripts', () => {
             await configure(each.setup);
             // A tenant's new rate reaches Redis with its next ask.
             for (const tenant of ['a', 'b', 'c']) await decide(tenant, 0);
-          } else if (each.kind === 'withdraw') {
-            model.withdraw(each.tenant);
+          } else if (each.kind === 'cancel') {
+            model.cancel(each.tenant);
             await redis.cancel(each.tenant);
           } else if (each.kind === 'ask') {
             await Promise.all(
@@ -220,22 +216,22 @@ describe('the scripts', () => {
               const burst = present().tenants.get(slot.tenant ?? '')?.burst ?? 0;
               const ofTenant = slot.tenant !== null && { tenant: slot.tenant };
               leases.complete(slot.lease, { kind: 'refund', ...ofTenant, burst }, clock.monotonic());
-            } else if (each.kind === 'expire') {
-              model.expire(now());
+            } else if (each.kind === 'lose') {
+              model.lose(now());
               leases.complete(slot.lease, { kind: 'lost' }, clock.monotonic());
             } else {
-              model.settle(slot.expected, each.seen, now());
+              model.complete(slot.expected, each.seen, now());
               leases.complete(slot.lease, completionOf(slot.reply, each.seen, LIMIT), clock.monotonic());
             }
             await redis.complete();
           }
           const snapshot = await beat();
           const view = model.view(now());
-          expect({ held: snapshot.inFlight + snapshot.completed, foreign: snapshot.external }).toEqual({
+          expect({ held: snapshot.inFlight + snapshot.completed, external: snapshot.external }).toEqual({
             held: view.slotsInUse,
-            foreign: view.slotsForeign,
+            external: view.externalUsage,
           });
-          expect(snapshot.cooldownUntil - clock.monotonic()).toBe(view.heldForMs);
+          expect(snapshot.cooldownUntil - clock.monotonic()).toBe(view.cooldownMs);
         }
       }),
       { numRuns: 150 },

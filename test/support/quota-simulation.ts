@@ -1,8 +1,15 @@
 import type { Redis } from 'ioredis';
-import { createRedisLedger, type RedisLedger } from '../../src/adapters/redis/ledger.ts';
 import type { QuotaConnection } from '../../src/adapters/redis/quota-client.ts';
+import { createRedisQuotaStore, type RedisQuotaStore } from '../../src/adapters/redis/quota-store.ts';
 import type { Log, Meter } from '../../src/ports.ts';
-import type { AccountQuota, Ask, Decision, LedgerPlan, TenantQuota, UpstreamLimit } from '../../src/quota/ledger.ts';
+import type {
+  AccountQuota,
+  AccountSlotRequest,
+  AdvertisedLimit,
+  Decision,
+  QuotaPlan,
+  TenantQuota,
+} from '../../src/quota/quota-store.ts';
 import { ManualClock } from './manual-clock.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
@@ -19,7 +26,7 @@ export type ConnectionState =
 
 export interface Replica {
   readonly id: string;
-  readonly ledger: RedisLedger;
+  readonly store: RedisQuotaStore;
   connection: ConnectionState;
   /** kill -9: its timers and its connection are gone; what it had sent is still on its way. */
   crash(): void;
@@ -46,11 +53,11 @@ export interface QuotaSimulationOptions {
   readonly tenants: Readonly<Record<string, TenantQuota>>;
   readonly prefix: string;
   readonly onOutage?: 'local' | 'closed';
-  readonly flightMs?: number;
+  readonly maxInFlightMs?: number;
 }
 
 /**
- * Replicas of the ledger on one real Redis, in a time that the test moves: that of the replicas, of the scripts and of the
+ * Replicas on one real Redis, in a time that the test moves: that of the replicas, of the scripts and of the
  * upstream alike. Nothing waits for real time but the replies of Redis.
  */
 export class QuotaSimulation {
@@ -59,7 +66,7 @@ export class QuotaSimulation {
   stepMs = 0;
   readonly replicas: Replica[] = [];
   readonly #options: QuotaSimulationOptions;
-  plan: LedgerPlan;
+  plan: QuotaPlan;
   #pending = 0;
   #named = 0;
 
@@ -72,7 +79,7 @@ export class QuotaSimulation {
   }
 
   async join(name?: string): Promise<Replica> {
-    const { redis, prefix, onOutage = 'local', flightMs = 60_000 } = this.#options;
+    const { redis, prefix, onOutage = 'local', maxInFlightMs = 60_000 } = this.#options;
     this.#named += 1;
     const id = name ?? `r${this.#named}`;
     let epoch = 1;
@@ -105,7 +112,7 @@ export class QuotaSimulation {
       },
       onReady: (run) => void ready.add(run),
     };
-    const ledger = createRedisLedger({
+    const store = createRedisQuotaStore({
       connection,
       clock: {
         now: () => clock.now(),
@@ -120,13 +127,13 @@ export class QuotaSimulation {
       replica: id,
       onOutage,
       replicaGraceMs: 120_000,
-      flightMs,
+      maxInFlightMs,
       lateArrivalMs: 15_000,
       onChange: () => {},
     });
     const made: Replica = {
       id,
-      ledger,
+      store,
       get connection() {
         return replica.line;
       },
@@ -148,7 +155,7 @@ export class QuotaSimulation {
       },
     };
     this.replicas.push(made);
-    await ledger.start();
+    await store.start();
     return made;
   }
 
@@ -157,7 +164,7 @@ export class QuotaSimulation {
       accounts: new Map([['main', account]]),
       tenants: new Map([['main', new Map(Object.entries(tenants))]]),
     };
-    for (const { ledger, alive } of this.replicas) if (alive) ledger.configure(this.plan);
+    for (const { store, alive } of this.replicas) if (alive) store.configure(this.plan);
   }
 
   /** What Redis would have on its disk now. */
@@ -191,8 +198,8 @@ export class QuotaSimulation {
   }
 
   async ask(replica: Replica, tenant = 'a', maxWaitMs = 0): Promise<Decision> {
-    const ask: Ask = { account: 'main', tenant, maxWaitMs };
-    return replica.ledger.admit(ask);
+    const request: AccountSlotRequest = { account: 'main', tenant, maxWaitMs };
+    return replica.store.admit(request);
   }
 }
 
@@ -208,7 +215,7 @@ export class Upstream {
     this.#limit = limit;
   }
 
-  arrive(at: number): UpstreamLimit {
+  arrive(at: number): AdvertisedLimit {
     this.arrivals.push(at);
     const limit = this.#limit;
     if (at - this.#opened >= 60_000) {
@@ -240,11 +247,11 @@ export class Upstream {
 
 /** Sends each admitted request to the upstream, with a latency on both ways. */
 export function sendTo(upstream: Upstream, world: QuotaSimulation, latency: () => number, decision: Decision): boolean {
-  if (decision.kind === 'refused') return false;
+  if (decision.kind === 'rejected') return false;
   const { clock } = world;
   clock.after(latency(), () => {
     const seen = upstream.arrive(clock.monotonic());
-    clock.after(latency(), () => decision.slot.settle(seen));
+    clock.after(latency(), () => decision.slot.complete(seen));
   });
   return true;
 }

@@ -68,7 +68,7 @@ export const health = [
     decimals: 0,
     width: 3,
     height: 4,
-    queries: [[orZero(perMinute(rate('quota_decisions_total', OF_ACCOUNT, 'decision="hold"'))), 'rejected']],
+    queries: [[orZero(perMinute(rate('quota_decisions_total', OF_ACCOUNT, 'decision="cooldown"'))), 'rejected']],
     steps: [
       [null, 'green'],
       [0.01, 'red'],

@@ -1,6 +1,6 @@
 import { AccountState } from '../../quota/account.ts';
-import type { AccountQuota, TenantQuota } from '../../quota/ledger.ts';
-import { LEASE_MS } from '../../quota/window.ts';
+import { LEASE_MS } from '../../quota/lease-window.ts';
+import type { AccountQuota, TenantQuota } from '../../quota/quota-store.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { AccountSnapshot } from './snapshot.ts';
 
@@ -44,7 +44,7 @@ export class Fallback {
   }
 
   /** Slots of the share that are not to be given out now. */
-  reserved(now: number): number {
+  withheld(now: number): number {
     const { share, askedAt } = this.#snapshot;
     const may = allowance(this.#snapshot, this.#quota, this.#maxInFlightMs, now);
     return Math.max(1, share) - may + this.#leases.heldSince(askedAt, now) - this.state.view(now).slotsInUse;

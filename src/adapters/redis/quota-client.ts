@@ -1,6 +1,6 @@
 import { batch } from '../../batch.ts';
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import { type AccountQuota, type Ask, spareOf, type TenantQuota } from '../../quota/ledger.ts';
+import { type AccountQuota, backgroundReserve, type SlotRequest, type TenantQuota } from '../../quota/quota-store.ts';
 import { feared } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
 import { type Client, runScript, runWhole, scripts } from './scripts.ts';
@@ -30,20 +30,18 @@ export interface QuotaClientOptions {
   readonly onOutage: 'local' | 'closed';
   readonly replicaGraceMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
-  readonly flightMs: number;
+  readonly maxInFlightMs: number;
   readonly leases: LocalLeases;
   /** 36 random letters are enough for a ticket that is unique. */
   readonly newTicket: () => string;
 }
 
-export type AdmitRequest = Omit<Ask, 'account'>;
-
 /** Redis' decision, or the reason why it has taken none. */
-export type AdmitResult =
-  | { readonly kind: 'admitted'; readonly admittedAt: number; readonly answeredBefore: number; readonly spent: number }
+export type ScriptDecision =
+  | { readonly kind: 'admitted'; readonly admittedAt: number; readonly completedBefore: number; readonly spent: number }
   | {
-      readonly kind: 'refused';
-      readonly by: 'tenant' | 'account' | 'hold';
+      readonly kind: 'rejected';
+      readonly by: 'tenant' | 'account' | 'cooldown';
       readonly waitMs: number;
       /** Of the account; the tenant may have to wait for longer. */
       readonly cooldownMs: number;
@@ -55,8 +53,8 @@ export type AdmitResult =
   | { readonly kind: 'recovering'; readonly waitMs: number };
 
 interface Question {
-  readonly asked: AdmitRequest;
-  readonly resolve: (result: AdmitResult) => void;
+  readonly asked: SlotRequest;
+  readonly resolve: (result: ScriptDecision) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -64,7 +62,7 @@ interface Question {
 interface DecisionReply {
   readonly spent: number;
   readonly completedBefore?: number;
-  readonly by?: 'tenant' | 'account' | 'hold';
+  readonly by?: 'tenant' | 'account' | 'cooldown';
   readonly waitMs?: number;
   readonly cooldownMs?: number;
 }
@@ -135,7 +133,7 @@ export class QuotaClient {
   }
 
   /** Questions of one turn of the event loop go in one script call, because the call costs more than the decision. */
-  admit(asked: AdmitRequest): Promise<AdmitResult> {
+  admit(asked: SlotRequest): Promise<ScriptDecision> {
     return new Promise((resolve, reject) => this.#ask({ asked, resolve, reject }));
   }
 
@@ -159,14 +157,14 @@ export class QuotaClient {
     }
   }
 
-  #askOf({ tenant, maxWaitMs, background }: AdmitRequest) {
+  #askOf({ tenant, maxWaitMs, background }: SlotRequest) {
     const { rate, burst, weight } = this.#tenants.get(tenant ?? '') ?? REMOVED;
     return {
       // Left out for the gateway's own calls, which no tenant's bucket paces.
       ...(tenant !== null && { tenant, rate, burst, weight }),
       // JSON has no infinity.
       maxWaitMs: Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER)),
-      spare: background === true ? spareOf(this.#quota) : 0,
+      spare: background === true ? backgroundReserve(this.#quota) : 0,
     };
   }
 
@@ -197,7 +195,7 @@ export class QuotaClient {
     snapshot: AccountSnapshot | null,
     cooldownMs: number,
   ): Promise<AccountSnapshot | 'again' | 'lost' | 'nameTaken'> {
-    const { leases, clock, connection, onOutage, flightMs } = this.#options;
+    const { leases, clock, connection, onOutage, maxInFlightMs } = this.#options;
     const epoch = connection.epoch();
     const askedAt = clock.monotonic();
     const ticket = this.#options.newTicket();
@@ -206,7 +204,7 @@ export class QuotaClient {
     const news = snapshot !== null && {
       ageMs: Math.ceil(askedAt - snapshot.askedAt),
       shares: snapshot.shares,
-      feared: feared(snapshot, this.#quota, flightMs, askedAt),
+      feared: feared(snapshot, this.#quota, maxInFlightMs, askedAt),
       orphans: snapshot.orphans,
     };
     const reply = await this.#runWhole('join', '', {
@@ -216,7 +214,7 @@ export class QuotaClient {
       share: snapshot?.share ?? 0,
       cooldownMs: Math.ceil(cooldownMs),
       ...(news !== false && { news }),
-      maxInFlightMs: flightMs,
+      maxInFlightMs,
       othersComeMs: OTHERS_COME_MS,
       cluster: connection.isCluster,
       adopt: this.#server.leapt,
@@ -242,14 +240,14 @@ export class QuotaClient {
 
   /** Null: Redis does not know this replica. */
   async heartbeat(snapshot: AccountSnapshot | null, leavingMs = 0): Promise<AccountSnapshot | null> {
-    const { leases, clock, onOutage, flightMs, replicaGraceMs } = this.#options;
+    const { leases, clock, onOutage, maxInFlightMs, replicaGraceMs } = this.#options;
     const askedAt = clock.monotonic();
     const inFlight = leases.counted;
     const ticket = this.#ticket;
     const reply = await this.#runWhole('heartbeat', ticket, {
       ...this.#limits(),
       ...{ inFlight, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
-      ...{ maxInFlightMs: flightMs, graceMs: replicaGraceMs, adopt: this.#server.leapt },
+      ...{ maxInFlightMs, graceMs: replicaGraceMs, adopt: this.#server.leapt },
       ...(leavingMs > 0 && { leavingMs }),
     });
     this.#noteFailure(reply, askedAt, ticket);
@@ -295,12 +293,12 @@ function parse(reply: unknown): Reply {
   return JSON.parse(String(reply)) as Reply;
 }
 
-function resultOf(reply: Reply, index: number): AdmitResult {
+function resultOf(reply: Reply, index: number): ScriptDecision {
   if (reply.status === 'late') return { kind: 'late' };
   if (reply.status === 'recovering') return { kind: 'recovering', waitMs: reply.waitMs };
   const decision = reply.decisions?.[index];
   if (decision === undefined) return { kind: 'unknown' };
   const { spent, completedBefore, by = 'account', waitMs = 0, cooldownMs = 0 } = decision;
-  if (completedBefore === undefined) return { kind: 'refused', by, waitMs, cooldownMs, spent };
-  return { kind: 'admitted', admittedAt: reply.now, answeredBefore: completedBefore, spent };
+  if (completedBefore === undefined) return { kind: 'rejected', by, waitMs, cooldownMs, spent };
+  return { kind: 'admitted', admittedAt: reply.now, completedBefore, spent };
 }

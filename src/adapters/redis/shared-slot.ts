@@ -1,77 +1,77 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import type { AccountState, Receipt } from '../../quota/account.ts';
-import type { Slot, UpstreamLimit } from '../../quota/ledger.ts';
+import type { AccountState, Lease } from '../../quota/account.ts';
+import type { AdvertisedLimit, Slot } from '../../quota/quota-store.ts';
 import type { Completion, LocalLeases } from './local-leases.ts';
 
-export interface SlotOptions {
+export interface SharedSlotOptions {
   readonly leases: LocalLeases;
   readonly clock: Clock;
   readonly tenant: string | null;
   readonly burst: number;
-  /** Requests a minute that Patchworks allows: what an answer says of another limit is another counter's. */
+  /** Requests a minute that Patchworks allows: another advertised limit belongs to another counter. */
   readonly limit: number;
-  readonly receipt: Receipt;
+  readonly lease: Lease;
   /** The state that admitted it without Redis; null: Redis did. */
-  readonly alone: AccountState | null;
-  /** For what was admitted without Redis: as of now, at Redis. */
+  readonly fallback: AccountState | null;
+  /** For a request that was admitted without Redis: the time at Redis now. */
   readonly redisNow: () => number;
-  readonly onEnded: () => void;
-  readonly onAnswer: (seen: UpstreamLimit, ours: boolean) => void;
+  readonly onCompleted: () => void;
+  readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean) => void;
   readonly onRefund: () => void;
 }
 
-/** One admitted request; the first word on how it ended counts. */
-export function sharedSlot(options: SlotOptions): Slot {
-  const { leases, clock, tenant, receipt, alone, limit } = options;
-  const lease = leases.begin(clock.monotonic());
+/** One admitted request; its first completion counts. */
+export function sharedSlot(options: SharedSlotOptions): Slot {
+  const { leases, clock, tenant, lease, fallback, limit } = options;
+  const localLease = leases.begin(clock.monotonic());
   const now = (): number => Math.floor(clock.monotonic());
   let ended = false;
   const once = (): boolean => {
-    const first = !ended;
+    const isFirst = !ended;
     ended = true;
-    return first;
+    return isFirst;
   };
   const end = (completion: Completion): void => {
-    leases.complete(lease, completion, clock.monotonic());
-    options.onEnded();
+    leases.complete(localLease, completion, clock.monotonic());
+    options.onCompleted();
   };
   return {
-    settle(seen) {
+    complete(seen) {
       if (!once()) return;
-      const ours = seen.limit === null || seen.limit === limit;
-      // Alone, what the other replicas send looks like foreign use.
-      alone?.settle(receipt, { ...seen, remaining: null }, now());
-      const atRedis = alone === null ? receipt : { admittedAt: Math.floor(options.redisNow()), answeredBefore: 0 };
-      end(completionOf(atRedis, seen, ours && alone === null ? limit : null));
-      options.onAnswer(seen, ours);
+      const isOurs = seen.limit === null || seen.limit === limit;
+      // Without Redis, requests of the other replicas look like external usage.
+      fallback?.complete(lease, { ...seen, remaining: null }, now());
+      const atRedis = fallback === null ? lease : { admittedAt: Math.floor(options.redisNow()), completedBefore: 0 };
+      end(completionOf(atRedis, seen, isOurs && fallback === null ? limit : null));
+      options.onAdvertised(seen, isOurs);
     },
-    lose(latestArrival: MonotonicMs) {
+    lose(latestArrivalMs: MonotonicMs) {
       if (!once()) return;
-      clock.after(latestArrival - clock.monotonic(), () => {
-        alone?.expire(now());
+      clock.after(latestArrivalMs - clock.monotonic(), () => {
+        fallback?.lose(now());
         end({ kind: 'lost' });
       });
     },
     refund() {
       if (!once()) return;
-      alone?.refund(tenant, now());
+      fallback?.refund(tenant, now());
       end({ kind: 'refund', ...(tenant !== null && { tenant }), burst: options.burst });
       options.onRefund();
     },
   };
 }
 
-/** @param limit null: what the response says of the use is not to be believed */
+/** @param limit null: what the response says of the account's use is not to be believed */
 export function completionOf(
-  { admittedAt, answeredBefore }: Receipt,
-  { remaining, throttled }: UpstreamLimit,
+  lease: Lease,
+  { remaining, throttled }: AdvertisedLimit,
   limit: number | null,
 ): Completion {
-  const believed = limit !== null && remaining !== null && remaining <= limit;
+  const isBelieved = limit !== null && remaining !== null && remaining <= limit;
   const retryAfterMs = throttled?.retryAfterMs ?? null;
   return {
-    ...{ kind: 'response', admittedAt, completedBefore: answeredBefore },
-    ...(believed && { used: limit - remaining, remaining }),
+    ...{ kind: 'response', admittedAt: lease.admittedAt, completedBefore: lease.completedBefore },
+    ...(isBelieved && { used: limit - remaining, remaining }),
     ...(throttled !== null && { throttled: retryAfterMs === null ? {} : { retryAfterMs } }),
   };
 }

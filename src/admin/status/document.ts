@@ -34,9 +34,9 @@ export interface AccountStatus {
   readonly limit: number;
   readonly ceiling: number;
   readonly slotsInUse: number;
-  readonly slotsForeign: number;
+  readonly externalUsage: number;
   /** What is left of the cooldown; 0 without one. */
-  readonly heldForMs: number;
+  readonly cooldownMs: number;
   readonly waiting: number;
   /** Replicas that share the quota, this one included; 0 before it has joined. */
   readonly replicas: number;
@@ -126,7 +126,7 @@ export interface HistoryStatus {
 
 export interface AccountHistory {
   readonly slotsInUse: readonly (number | null)[];
-  readonly slotsForeign: readonly (number | null)[];
+  readonly externalUsage: readonly (number | null)[];
   readonly waiting: readonly (number | null)[];
   /** 1 during a cooldown. */
   readonly held: readonly (number | null)[];

@@ -93,7 +93,7 @@ describe('what needs attention', () => {
   } as const;
   const spare = { ...key, id: 'spare', inUse: false };
   const account: AccountStatus = {
-    ...{ limit: 240, ceiling: 235, slotsInUse: 10, slotsForeign: 0, heldForMs: 0, waiting: 0, replicas: 2 },
+    ...{ limit: 240, ceiling: 235, slotsInUse: 10, externalUsage: 0, cooldownMs: 0, waiting: 0, replicas: 2 },
     credentials: [key, spare],
   };
   const none = { requests: 0, refused: 0, saved: 0 };
@@ -116,9 +116,9 @@ describe('what needs attention', () => {
   it('is nothing where all is well', () => expect(tell({})).toEqual(['good Nothing. All is well.']));
 
   it.each([
-    ['a hold', ofMain({ heldForMs: 1 }), /^bad main: on hold/],
+    ['a hold', ofMain({ cooldownMs: 1 }), /^bad main: on hold/],
     ['the ceiling', ofMain({ slotsInUse: 224 }), /^warn main: the ceiling is nearly reached/],
-    ['others', ofMain({ slotsForeign: 3 }), /^warn main: someone else/],
+    ['others', ofMain({ externalUsage: 3 }), /^warn main: someone else/],
     [
       'a spare in use',
       ofMain({ credentials: [resting, { ...spare, inUse: true }] }),
@@ -145,7 +145,7 @@ describe('what needs attention', () => {
 
   it('the worst comes first', () => {
     expect(
-      tell({ draining: true, accounts: { main: { ...account, heldForMs: 9 } } }).map((each) => each.split(' ')[0]),
+      tell({ draining: true, accounts: { main: { ...account, cooldownMs: 9 } } }).map((each) => each.split(' ')[0]),
     ).toEqual(['bad', 'warn']);
   });
 });

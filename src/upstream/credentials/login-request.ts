@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { type Clock, elapsed, type MonotonicMs } from '../../clock.ts';
 import { headerOf } from '../../context.ts';
-import type { Decision } from '../../quota/ledger.ts';
+import type { Decision } from '../../quota/quota-store.ts';
 import type { Secret } from '../../secret.ts';
 import type { Transport, TransportResponse } from '../transport.ts';
 import type { UnavailableReason } from './pool.ts';
@@ -25,7 +25,7 @@ export interface LoginRequestOptions {
   readonly sender: Transport;
   readonly clock: Clock;
   /** Asks for a slot. Patchworks is not known to leave logins uncounted, so each takes one. */
-  readonly charge: () => Decision | Promise<Decision>;
+  readonly charge: () => Promise<Decision>;
   /** How long after a failure the login may still arrive upstream; its slot is held until then. */
   readonly lateArrivalMs: number;
 }
@@ -42,7 +42,7 @@ const noLimits = { limit: null, remaining: null, throttled: null } as const;
 /** `POST {username, password}` → `{token, expires_in}`, as the identity host of Patchworks defines it. Never throws. */
 export async function requestLogin(options: LoginRequestOptions): Promise<LoginResult> {
   const decision = await slotFor(options);
-  if (decision.kind === 'refused') {
+  if (decision.kind === 'rejected') {
     return {
       kind: 'failed',
       reason: 'throttled',
@@ -67,7 +67,7 @@ export async function requestLogin(options: LoginRequestOptions): Promise<LoginR
     return { kind: 'failed', reason: 'unreachable', retryAfterMs: 0, internal: `${sent.reason}: ${sent.internal}` };
   }
   // The identity host has limits of its own: its headers say nothing about the account's.
-  decision.slot.settle(noLimits);
+  decision.slot.complete(noLimits);
   const giveUp = options.clock.after(TIMEOUT_MS, () => {
     if (sent.body instanceof Readable) sent.body.destroy();
   });

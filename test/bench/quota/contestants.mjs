@@ -2,9 +2,9 @@ import { fileURLToPath } from 'node:url';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 // The built product: by paths that the type checker does not follow.
-const { createMemoryLedger } = await import(inRoot('dist/adapters/memory/ledger.js'));
-const { createRedisLedger } = await import(inRoot('dist/adapters/redis/ledger.js'));
-const { createWaitingRoom } = await import(inRoot('dist/quota/waiting.js'));
+const { createMemoryQuotaStore } = await import(inRoot('dist/adapters/memory/quota-store.js'));
+const { createRedisQuotaStore } = await import(inRoot('dist/adapters/redis/quota-store.js'));
+const { createAdmissionQueue } = await import(inRoot('dist/quota/admission-queue.js'));
 
 /**
  * @typedef {{ limit: number | null, remaining: number | null, throttled: { retryAfterMs: number | null } | null }} Seen
@@ -29,16 +29,16 @@ function planOf({ tenants, limit }, ceiling) {
   };
 }
 
-/** One process of the gateway: its ledger and its waiting room. @param {any} ledger @param {Course} course */
-function doorOf(ledger, { clock, random }) {
-  const room = createWaitingRoom({ ledger, clock, standing: () => 'welcome' });
+/** One process of the gateway: its quota store and its admission queue. @param {any} quotaStore @param {Course} course */
+function gatewayOf(quotaStore, { clock, random }) {
+  const queue = createAdmissionQueue({ quotaStore, clock, tenantStatus: () => 'active' });
   return {
-    room,
+    queue,
     /** @param {string} tenant @returns {Promise<Grant>} */
     async ask(tenant) {
-      const visit = await room.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, disconnect: never });
-      if (visit.kind === 'admitted') return { ok: true, answered: (seen) => visit.decision.slot.settle(seen) };
-      const waitMs = visit.decision.retryAfterMs;
+      const admission = await queue.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, disconnect: never });
+      if (admission.kind === 'admitted') return { ok: true, answered: (seen) => admission.slot.complete(seen) };
+      const waitMs = admission.retryAfterMs;
       // As the gateway tells it: whole seconds, spread.
       return {
         ok: false,
@@ -50,13 +50,13 @@ function doorOf(ledger, { clock, random }) {
 
 /** @param {number} ceiling @returns {(course: Course) => Promise<Contestant>} */
 export const embeddedGateway = (ceiling) => async (course) => {
-  const ledger = createMemoryLedger({
+  const quotaStore = createMemoryQuotaStore({
     clock: course.clock,
     plan: planOf(course, ceiling),
     meter: nothing,
     log: nothing,
   });
-  const { ask } = doorOf(ledger, course);
+  const { ask } = gatewayOf(quotaStore, course);
   return { ask, settle: async () => {}, close: async () => {} };
 };
 
@@ -78,11 +78,11 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
     };
   const prefix = `bench${process.pid}-${courses++}`;
   /** @type {{ ask: (tenant: string) => Promise<Grant> }[]} */
-  const doors = [];
+  const gateways = [];
   for (let i = 0; i < replicas; i++) {
-    /** @type {{ room: any, ask: (tenant: string) => Promise<Grant> } | undefined} */
-    let door;
-    const ledger = createRedisLedger({
+    /** @type {{ queue: any, ask: (tenant: string) => Promise<Grant> } | undefined} */
+    let gateway;
+    const quotaStore = createRedisQuotaStore({
       connection: {
         client: { eval: counted('eval'), evalsha: counted('evalsha') },
         isCluster: false,
@@ -100,17 +100,19 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
       replica: `r${i}`,
       onOutage: 'local',
       replicaGraceMs: 120_000,
-      flightMs: 345_000,
+      maxInFlightMs: 345_000,
       lateArrivalMs: 15_000,
-      onChange: () => door?.room.reconsider(),
+      onChange: () => gateway?.queue.reconsider(),
     });
-    door = doorOf(ledger, course);
-    await ledger.start();
-    doors.push(door);
+    gateway = gatewayOf(quotaStore, course);
+    await quotaStore.start();
+    gateways.push(gateway);
   }
   return {
     ask: (tenant) =>
-      /** @type {NonNullable<typeof doors[number]>} */ (doors[Math.floor(random() * doors.length)]).ask(tenant),
+      /** @type {NonNullable<typeof gateways[number]>} */ (gateways[Math.floor(random() * gateways.length)]).ask(
+        tenant,
+      ),
     async settle() {
       // What is asked in a turn of the event loop leaves at its end.
       for (let quiet = 0; quiet < 2; quiet = pending > 0 ? 0 : quiet + 1) {

@@ -3,7 +3,7 @@ import { randomOf, VirtualClock } from './virtual-clock.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 const { Throttle } = await import(inRoot('dist/simulator/throttle.js'));
-const { readUpstreamLimit } = await import(inRoot('dist/quota/upstream-limit.js'));
+const { parseAdvertisedLimit } = await import(inRoot('dist/quota/headers.js'));
 
 /** One way: from the gateway to the counter, or from the counter back. Means and tails in ms. */
 export const LATENCIES = {
@@ -61,11 +61,11 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
       if (verdict.refused && counts()) throttled += 1;
       await pause(oneWay());
       answered(
-        readUpstreamLimit({
+        parseAdvertisedLimit({
           status: verdict.refused ? 429 : 200,
           headers: verdict.headers,
           now: clock.now(),
-          malformed: () => {},
+          onInvalid: () => {},
         }),
       );
       if (!verdict.refused && counts()) {

@@ -121,7 +121,7 @@ async function foreignUse(stage) {
 
 /** One 429 holds the account: for whoever comes next, too. Callers in the background may be the ones who meet it. @param {Stage} stage */
 async function holdBack(stage) {
-  await untilCounted(stage, 'patchgate_quota_decisions_total{decision="hold"}', async () => {
+  await untilCounted(stage, 'patchgate_quota_decisions_total{decision="cooldown"}', async () => {
     stage.simulator.clearFaults();
     throttle(stage, 2);
     for (const tenant of ['billing', 'orders']) await call(stage, keyOf(tenant), { path: '/api/v1/flow-runs' });

@@ -47,7 +47,7 @@ local function reservedFor(tenant)
   return others, entitled
 end
 
--- See src/quota/line.ts.
+-- See src/quota/fair-queue.ts.
 local function leave(tenant)
   redis.call('ZREM', QUEUE, tenant)
   redis.call('ZREM', DUE, tenant)
@@ -118,7 +118,7 @@ local function decide(ask)
 
   if not tenant then
     local wait = max(cooldownMs, (slots < 1 or crowded) and slotsMs(1 - slots, crowded) or 0)
-    if wait > 0 then return { spent = 0, by = cooldownMs > 0 and 'hold' or 'account', waitMs = wait, cooldownMs = cooldownMs } end
+    if wait > 0 then return { spent = 0, by = cooldownMs > 0 and 'cooldown' or 'account', waitMs = wait, cooldownMs = cooldownMs } end
     take(spentByAll)
     return { spent = 0, completedBefore = s.everCompleted }
   end
@@ -126,7 +126,7 @@ local function decide(ask)
   local spent, nextTag = bucketOf(ask)
   local tenantMs = waitFor(spent, 1, ask.rate, ask.burst)
   if cooldownMs > 0 then
-    return { spent = spent, by = 'hold', waitMs = max(cooldownMs, tenantMs), cooldownMs = cooldownMs }
+    return { spent = spent, by = 'cooldown', waitMs = max(cooldownMs, tenantMs), cooldownMs = cooldownMs }
   end
   if tenantMs > 0 then
     leave(tenant)

@@ -21,11 +21,11 @@ local DEFAULTS = {
   spent = 0, spentAt = 0, rate = 1, primed = 0,
   -- The tag that the fair queue serves.
   virtualTime = 0,
-  -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/foreign.ts).
+  -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/external-usage.ts).
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
   openedAfterCompleted = 0, openedBefore = -FAR,
-  -- Cooldown: until, since which 429, and how long the next one without a Retry-After lasts (src/quota/hold.ts).
+  -- Cooldown: until, since which 429, and how long the next one without a Retry-After lasts (src/quota/cooldown.ts).
   cooldownUntil = 0, throttledAt = -1, untoldMs = 10000,
   -- Membership: the time in which some replica was heard, and when that was last.
   attendedMs = 0, heardAt = 0,

@@ -16,7 +16,7 @@ local function forgetExternal()
   s.external, s.remaining, s.externalUntil = 0, FAR, -1
 end
 
--- See src/quota/foreign.ts. The request's own slot is still in flight here.
+-- See src/quota/external-usage.ts. The request's own slot is still in flight here.
 local function observe(seen)
   if seen.admittedAt > s.peakSeenAt and seen.used <= s.peakUsed then
     s.openedAfterCompleted, s.openedBefore, s.peakUsed = s.peakCompletedBefore, now, 0
@@ -42,7 +42,7 @@ local function prime(seen)
   s.spent, s.spentAt, s.primed = min(spent, (request.burst - tokens) * TOKEN), now, 1
 end
 
--- See src/quota/hold.ts.
+-- See src/quota/cooldown.ts.
 local function cool(throttled, admittedAt)
   local told = throttled.retryAfterMs
   local ms = min(told or 0, 3600000)

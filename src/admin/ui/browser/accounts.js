@@ -41,15 +41,15 @@ function accountCard(id) {
   return {
     node,
     update: ({ account, samples, time }) => {
-      const { limit, ceiling, slotsInUse, slotsForeign, waiting, heldForMs } = account;
+      const { limit, ceiling, slotsInUse, externalUsage, waiting, cooldownMs } = account;
       say(used, count(slotsInUse));
       say(of, ` of ${count(ceiling)} slots in use (${percent(slotsInUse, ceiling)})`);
-      hold.hidden = heldForMs <= 0;
-      say(hold, heldForMs > 0 ? `On hold for ${duration(heldForMs)} more: Patchworks answered 429` : '');
+      hold.hidden = cooldownMs <= 0;
+      say(hold, cooldownMs > 0 ? `On hold for ${duration(cooldownMs)} more: Patchworks answered 429` : '');
       picture.draw(samples, account, time);
       updateFacts([
         ['Waiting', count(waiting), waiting > 0 ? 'warn' : ''],
-        ['Used by others', count(slotsForeign), slotsForeign > 0 ? 'warn' : ''],
+        ['Used by others', count(externalUsage), externalUsage > 0 ? 'warn' : ''],
         ['Ceiling', `${count(ceiling)} a minute`],
         ['Limit', `${count(limit)} a minute`],
       ]);

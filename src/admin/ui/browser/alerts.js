@@ -55,12 +55,12 @@ function hasManyRefused({ requests, refused }) {
  * @param {(text: string) => void} warn
  */
 function aboutAccount(id, account, bad, warn) {
-  const { ceiling, slotsInUse, slotsForeign, heldForMs, credentials } = account;
-  if (heldForMs > 0) bad(`${id}: on hold, for Patchworks answered 429. Nothing is sent until the hold ends.`);
-  if (slotsInUse + slotsForeign >= ceiling * NEARLY) {
+  const { ceiling, slotsInUse, externalUsage, cooldownMs, credentials } = account;
+  if (cooldownMs > 0) bad(`${id}: on hold, for Patchworks answered 429. Nothing is sent until the hold ends.`);
+  if (slotsInUse + externalUsage >= ceiling * NEARLY) {
     warn(`${id}: the ceiling is nearly reached; requests wait or are refused.`);
   }
-  if (slotsForeign > 0) warn(`${id}: someone else uses this account too.`);
+  if (externalUsage > 0) warn(`${id}: someone else uses this account too.`);
   const used = credentials.findIndex((each) => each.inUse);
   const [first] = credentials;
   if (used === -1) bad(`${id}: no credential works. Every call to Patchworks fails.`);

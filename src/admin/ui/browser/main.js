@@ -20,12 +20,12 @@ let isLive = false;
 /** @param {Frame['history']} history @param {boolean} isFirst */
 function remember({ at, accounts, keepMs }, isFirst) {
   if (isFirst) samples = new Map();
-  for (const [id, { slotsInUse, slotsForeign, held }] of Object.entries(accounts)) {
+  for (const [id, { slotsInUse, externalUsage, held }] of Object.entries(accounts)) {
     const known = samples.get(id) ?? [];
     at.forEach((time, i) => {
       const own = slotsInUse[i];
       if (own == null) return;
-      known.push({ at: time, own, foreign: slotsForeign[i] ?? 0, held: held[i] === 1 });
+      known.push({ at: time, own, foreign: externalUsage[i] ?? 0, held: held[i] === 1 });
     });
     const newest = known.at(-1)?.at ?? 0;
     samples.set(
@@ -52,8 +52,8 @@ function show(data, isFirst) {
   // The present ends the curve: a sample may be some seconds old.
   showAccounts(
     Object.entries(status.accounts).map(([id, account]) => {
-      const { slotsInUse: own, slotsForeign: foreign, heldForMs } = account;
-      const present = { at: now, own, foreign, held: heldForMs > 0 };
+      const { slotsInUse: own, externalUsage: foreign, cooldownMs } = account;
+      const present = { at: now, own, foreign, held: cooldownMs > 0 };
       return [id, { account, samples: [...(samples.get(id) ?? []), present], time }];
     }),
   );

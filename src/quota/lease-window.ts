@@ -11,36 +11,36 @@ export const LEASE_MS = WINDOW_MS + CLOCK_SLACK_MS;
  * long as fewer than `ceiling` are held when one is admitted, no 60 s of the upstream see more than `ceiling`.
  *
  * A slot that is neither completed nor given back is held for ever: a timer could free it while its request is still on the
- * way. The rate limit (quota.ts) ends each slot, whatever happens.
+ * way. The rate limit (rate-limit.ts) ends each slot, whatever happens.
  *
  * The scripts of adapters/redis keep the same in a sorted set; a property test holds the two together. Times are whole
  * milliseconds and do not go back.
  */
-export class LeasedWindow {
+export class LeaseWindow {
   #inFlight = 0;
-  #everAnswered = 0;
-  /** When each answered slot is free, in ascending order. Those before `#first` are free already. */
+  #everCompleted = 0;
+  /** When each completed slot is free, in ascending order. Those before `#first` are free already. */
   #expiries: number[] = [];
   #first = 0;
 
   /** Slots held now. */
   held(now: number): number {
     this.#expire(now);
-    return this.#inFlight + this.#answered;
+    return this.#inFlight + this.#completed;
   }
 
   get inFlight(): number {
     return this.#inFlight;
   }
 
-  /** Slots ever answered: the difference between two readings is how many were answered in between. */
-  get everAnswered(): number {
-    return this.#everAnswered;
+  /** Slots ever completed: the difference between two readings is how many were completed in between. */
+  get everCompleted(): number {
+    return this.#everCompleted;
   }
 
-  /** Held slots that can have arrived after the moment at which {@link everAnswered} was `reading`. */
+  /** Held slots whose request can have arrived after the moment at which {@link everCompleted} was `reading`. */
   heldSince(reading: number, now: number): number {
-    return Math.min(this.#inFlight + this.#everAnswered - reading, this.held(now));
+    return Math.min(this.#inFlight + this.#everCompleted - reading, this.held(now));
   }
 
   /**
@@ -49,7 +49,7 @@ export class LeasedWindow {
    */
   freeInMs(count: number, now: number): number {
     this.#expire(now);
-    if (count > this.#answered) return WINDOW_MS;
+    if (count > this.#completed) return WINDOW_MS;
     return (this.#expiries[this.#first + count - 1] as number) - now;
   }
 
@@ -63,20 +63,21 @@ export class LeasedWindow {
   }
 
   /** Its request cannot arrive any more. */
-  settle(now: number): void {
+  complete(now: number): void {
     this.#expire(now);
     this.#inFlight -= 1;
-    this.#everAnswered += 1;
+    this.#everCompleted += 1;
     this.#expiries.push(now + LEASE_MS);
   }
 
-  get #answered(): number {
+  /** Completed slots that are still held. */
+  get #completed(): number {
     return this.#expiries.length - this.#first;
   }
 
   #expire(now: number): void {
     while (this.#first < this.#expiries.length && (this.#expiries[this.#first] as number) <= now) this.#first += 1;
-    // A list is cut when half of it is free: not for each slot.
+    // The list is cut when half of it is free, not for each slot.
     if (this.#first * 2 < this.#expiries.length) return;
     this.#expiries.splice(0, this.#first);
     this.#first = 0;

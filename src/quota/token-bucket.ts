@@ -1,4 +1,4 @@
-/** Tokens are counted in millionths: whole numbers, so that Lua and JavaScript come to the same result to the last digit. */
+/** Tokens are counted in millionths: in whole numbers, Lua and JavaScript come to the same result to the last digit. */
 export const TOKEN = 1_000_000;
 
 export interface BucketSize {
@@ -8,9 +8,8 @@ export interface BucketSize {
 }
 
 /**
- * A token bucket: holds at most `burst` tokens and gains `rate` a minute. Kept as what was spent and when, so looking at
- * it changes nothing. Knows no clock; time is always the caller's, in whole milliseconds, and time that goes back changes
- * nothing.
+ * A token bucket: holds at most `burst` tokens and gains `rate` a minute. It stores how much was spent, and as of when,
+ * so a look at it changes nothing. Time is the caller's, in whole milliseconds; time that goes back changes nothing.
  */
 export class TokenBucket {
   #size: BucketSize;
@@ -51,7 +50,7 @@ export class TokenBucket {
     this.#set(Math.max(0, this.spent(now) - TOKEN), now);
   }
 
-  /** Raises the content to `tokens`, if it is less: for what was learned, never for what was waited. */
+  /** Raises the content to `tokens`, if it is less. */
   raiseTo(tokens: number, now: number): void {
     const { burst } = this.#size;
     this.#set(Math.min(this.spent(now), (burst - Math.max(0, Math.min(tokens, burst))) * TOKEN), now);
@@ -67,7 +66,7 @@ export class TokenBucket {
     return waitFor(this.spent(now), this.#size.burst, this.#size);
   }
 
-  /** A new size from now on. What was spent stays spent; what was gained so far was gained at the old rate. */
+  /** A new size from now on: spent tokens stay spent, and tokens until now were gained at the old rate. */
   configure(size: BucketSize, now: number): void {
     const { rate } = this.#size;
     this.#size = { rate, burst: size.burst };

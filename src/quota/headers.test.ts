@@ -2,17 +2,16 @@ import { parseList } from 'structured-headers';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { headerOf } from '../context.ts';
-import { limitFields } from './fields.ts';
-import { retryAfterSeconds } from './quota.ts';
-import { readUpstreamLimit } from './upstream-limit.ts';
+import { parseAdvertisedLimit, rateLimitHeadersOf } from './headers.ts';
+import { retryAfterSeconds } from './rate-limit.ts';
 
 const clock = new ManualClock(1_000_000_000_000);
 
-describe('the limit fields of a tenant', () => {
-  const fields = limitFields({ limit: 60, remaining: 7, resetMs: 12_001, burst: 20 }, clock);
+describe('the rate limit headers of a tenant', () => {
+  const headers = rateLimitHeadersOf({ limit: 60, remaining: 7, resetMs: 12_001, burst: 20 }, clock);
 
   test('are structured fields as the draft has them', () => {
-    expect(parseList(headerOf(fields, 'ratelimit-policy')!)).toEqual([
+    expect(parseList(headerOf(headers, 'ratelimit-policy')!)).toEqual([
       [
         'tenant',
         new Map([
@@ -21,7 +20,7 @@ describe('the limit fields of a tenant', () => {
         ]),
       ],
     ]);
-    expect(parseList(headerOf(fields, 'ratelimit')!)).toEqual([
+    expect(parseList(headerOf(headers, 'ratelimit')!)).toEqual([
       [
         'tenant',
         new Map([
@@ -34,7 +33,7 @@ describe('the limit fields of a tenant', () => {
 
   test('are there in the form Patchworks clients know, with the reset in seconds of the epoch', () => {
     expect(
-      ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'].map((name) => headerOf(fields, name)),
+      ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'].map((name) => headerOf(headers, name)),
     ).toEqual(['60', '7', '1000000013']);
   });
 });
@@ -48,12 +47,12 @@ describe('Retry-After', () => {
   });
 });
 
-describe('the limit fields of upstream', () => {
+describe('the rate limit headers of the upstream', () => {
   const read = (status: number, headers: string[]) => {
-    const malformed: string[] = [];
+    const invalid: string[] = [];
     return {
-      ...readUpstreamLimit({ status, headers, now: clock.now(), malformed: (field) => malformed.push(field) }),
-      malformed,
+      ...parseAdvertisedLimit({ status, headers, now: clock.now(), onInvalid: (header) => invalid.push(header) }),
+      invalid,
     };
   };
 
@@ -62,7 +61,7 @@ describe('the limit fields of upstream', () => {
       limit: 240,
       remaining: 12,
       throttled: null,
-      malformed: [],
+      invalid: [],
     });
   });
 
@@ -79,7 +78,7 @@ describe('the limit fields of upstream', () => {
     expect(read(429, ['Retry-After', value, 'X-RateLimit-Remaining', value])).toMatchObject({
       remaining: null,
       throttled: { retryAfterMs: null },
-      malformed: ['retry-after', 'x-ratelimit-remaining'],
+      invalid: ['retry-after', 'x-ratelimit-remaining'],
     });
   });
 

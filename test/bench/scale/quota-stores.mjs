@@ -1,16 +1,16 @@
-// Replicas of the ledger, each with its own connection, as gateways have them; and what their decisions cost Redis.
+// Replicas, each with its own connection, as gateways have them; and what their decisions cost Redis.
 import { setTimeout as pause } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
 
 // The built product: by paths that the type checker does not follow.
-const { createRedisLedger } = await import(inRoot('dist/adapters/redis/ledger.js'));
+const { createRedisQuotaStore } = await import(inRoot('dist/adapters/redis/quota-store.js'));
 const { openRedis } = await import(inRoot('dist/adapters/redis/connection.js'));
 const { systemClock } = await import(inRoot('dist/clock.js'));
 
-/** @typedef {import('../../../src/quota/ledger.ts').Decision} Decision */
-/** @typedef {import('../../../src/adapters/redis/ledger.ts').RedisLedger} RedisLedger */
+/** @typedef {import('../../../src/quota/quota-store.ts').Decision} Decision */
+/** @typedef {import('../../../src/adapters/redis/quota-store.ts').RedisQuotaStore} RedisQuotaStore */
 /** @typedef {{ replicas: number, tenants: number, ceiling: number, accounts?: number }} Shape */
 
 const quiet = new Proxy({}, { get: () => () => {} });
@@ -30,7 +30,7 @@ function planOf({ tenants, ceiling, accounts = 1 }) {
 }
 
 /** @param {Shape} shape */
-export async function openLedgers(shape) {
+export async function openQuotaStores(shape) {
   const port = await freePort();
   const server = await startRedis(port);
   const client = new Redis({ port });
@@ -39,44 +39,50 @@ export async function openLedgers(shape) {
   const settings = { servers, username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const opened = Array.from({ length: shape.replicas }, (_, i) => {
     const connection = openRedis({ settings, log: quiet });
-    /** @type {RedisLedger} */
-    const ledger = createRedisLedger({
+    /** @type {RedisQuotaStore} */
+    const store = createRedisQuotaStore({
       ...{ connection, plan, clock: systemClock, meter: quiet, log: quiet, prefix: 'bench', replica: `replica-${i}` },
-      ...{ onOutage: 'local', replicaGraceMs: 120_000, flightMs: 335_000, lateArrivalMs: 5_000, onChange: () => {} },
+      ...{
+        onOutage: 'local',
+        replicaGraceMs: 120_000,
+        maxInFlightMs: 335_000,
+        lateArrivalMs: 5_000,
+        onChange: () => {},
+      },
     });
-    return { connection, ledger };
+    return { connection, store };
   });
-  await Promise.all(opened.map(({ ledger }) => ledger.start()));
-  const ledgers = opened.map(({ ledger }) => ledger);
+  await Promise.all(opened.map(({ store }) => store.start()));
+  const stores = opened.map(({ store }) => store);
   // A state that is new gives other replicas time before it admits.
-  for (const ledger of ledgers) {
-    while ((await admit(ledger, 'tenant-0')).kind !== 'admitted') await pause(50);
+  for (const store of stores) {
+    while ((await admit(store, 'tenant-0')).kind !== 'admitted') await pause(50);
   }
   return {
-    ...{ shape, ledgers, client },
+    ...{ shape, stores, client },
     async close() {
       for (const { connection } of opened) connection.close();
       client.disconnect();
       await end(server);
       // Their timers find no Redis any more, and are of no use to anybody.
-      await Promise.race([Promise.all(ledgers.map((ledger) => ledger.stop())), pause(500)]);
+      await Promise.race([Promise.all(stores.map((store) => store.stop())), pause(500)]);
     },
   };
 }
 
-/** @typedef {Awaited<ReturnType<typeof openLedgers>>} Ledgers */
+/** @typedef {Awaited<ReturnType<typeof openQuotaStores>>} QuotaStores */
 
-/** @param {RedisLedger} ledger @param {string} tenant @returns {Promise<Decision>} */
-async function admit(ledger, tenant) {
-  const decision = await ledger.admit({ account: 'account-0', tenant, maxWaitMs: 0 });
+/** @param {RedisQuotaStore} store @param {string} tenant @returns {Promise<Decision>} */
+async function admit(store, tenant) {
+  const decision = await store.admit({ account: 'account-0', tenant, maxWaitMs: 0 });
   if (decision.kind === 'admitted') {
-    setTimeout(() => decision.slot.settle({ limit: null, remaining: null, throttled: null }), ANSWER_MS);
+    setTimeout(() => decision.slot.complete({ limit: null, remaining: null, throttled: null }), ANSWER_MS);
   }
   return decision;
 }
 
-/** Until the window of the account is full. @param {Ledgers} world */
-export async function fillUp({ ledgers, shape, client }) {
+/** Until the window of the account is full. @param {QuotaStores} world */
+export async function fillUp({ stores, shape, client }) {
   // The bucket of a state made anew is nearly empty, and would take a minute to fill.
   await client.hset('bench:{account-0}:quota', 'spent', 0);
   let taken = 0;
@@ -84,9 +90,9 @@ export async function fillUp({ ledgers, shape, client }) {
   const until = performance.now() + LONGEST_FILL_MS;
   await Promise.all(
     Array.from({ length: FILLERS }, async (_, i) => {
-      const ledger = /** @type {RedisLedger} */ (ledgers[i % ledgers.length]);
+      const store = /** @type {RedisQuotaStore} */ (stores[i % stores.length]);
       for (let turn = i; !full && performance.now() < until; turn += FILLERS) {
-        const decision = await admit(ledger, `tenant-${turn % shape.tenants}`);
+        const decision = await admit(store, `tenant-${turn % shape.tenants}`);
         if (decision.kind === 'admitted') taken += 1;
         else if (decision.by === 'account') full = true;
       }
@@ -97,9 +103,9 @@ export async function fillUp({ ledgers, shape, client }) {
 
 /**
  * Asks at a constant rate over all replicas and tenants; latency counts from the moment each was due.
- * @param {Ledgers} world @param {{ rate: number, seconds: number }} load
+ * @param {QuotaStores} world @param {{ rate: number, seconds: number }} load
  */
-export async function decide({ ledgers, client, shape }, { rate, seconds }) {
+export async function decide({ stores, client, shape }, { rate, seconds }) {
   /** @type {number[]} */
   const ms = [];
   let admitted = 0;
@@ -110,9 +116,9 @@ export async function decide({ ledgers, client, shape }, { rate, seconds }) {
   for (let i = 0; i < rate * seconds; ) {
     for (const now = performance.now() - began; i < rate * seconds && (i * 1000) / rate <= now; i++) {
       const dueAt = began + (i * 1000) / rate;
-      const ledger = /** @type {RedisLedger} */ (ledgers[i % ledgers.length]);
+      const store = /** @type {RedisQuotaStore} */ (stores[i % stores.length]);
       all.push(
-        admit(ledger, `tenant-${i % shape.tenants}`).then(({ kind }) => {
+        admit(store, `tenant-${i % shape.tenants}`).then(({ kind }) => {
           ms.push(performance.now() - dueAt);
           admitted += kind === 'admitted' ? 1 : 0;
         }),
@@ -121,7 +127,7 @@ export async function decide({ ledgers, client, shape }, { rate, seconds }) {
     await pause(TICK_MS);
   }
   await Promise.all(all);
-  // What was admitted last is settled.
+  // The latest admissions are complete by then.
   await pause(ANSWER_MS * 2);
   const cost = await load.since();
   return {
@@ -133,7 +139,7 @@ export async function decide({ ledgers, client, shape }, { rate, seconds }) {
   };
 }
 
-/** What replicas cost that have nothing to do. @param {Ledgers} world @param {number} seconds */
+/** What replicas cost that have nothing to do. @param {QuotaStores} world @param {number} seconds */
 export async function rest({ client }, seconds) {
   const load = await loadOfRedis(client);
   const own = process.cpuUsage();
@@ -177,7 +183,7 @@ async function loadOfRedis(client) {
   };
 }
 
-/** Of all keys of an account, as Redis counts them. @param {Ledgers} world */
+/** Of all keys of an account, as Redis counts them. @param {QuotaStores} world */
 export async function memoryOf({ client }) {
   const keys = await client.keys('bench:{account-0}:*');
   const bytes = await Promise.all(keys.map((key) => client.memory('USAGE', key, 'SAMPLES', 0)));

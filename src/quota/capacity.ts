@@ -1,46 +1,44 @@
-import type { AccountQuota, TenantQuota } from './ledger.ts';
-import { LEASE_MS } from './window.ts';
+import { LEASE_MS } from './lease-window.ts';
+import type { AccountQuota, TenantQuota } from './quota-store.ts';
 
-/** What follows from the quotas of one account by calculation alone. Requests a minute, unless said otherwise. */
-export interface Arithmetic {
-  /** Slots that nobody is guaranteed. */
-  readonly unguaranteed: number;
-  /** All tenants' own rates together: more than the ceiling is allowed, and means that they compete. */
+/** Consequences of the quotas of one account. Requests a minute, unless said otherwise. */
+export interface Capacity {
+  /** Slots that are reserved for no tenant. */
+  readonly unreserved: number;
+  /** All tenants' own rates together. More than the ceiling is allowed, and means that they compete. */
   readonly rates: number;
-  /** What each tenant gets when all want more than there is. */
+  /** The share of each tenant when all want more than there is. */
   readonly shares: ReadonlyMap<string, number>;
 }
 
-export function arithmeticOf(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>): Arithmetic {
+export function capacityOf(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>): Capacity {
   const sum = (pick: (quota: TenantQuota) => number): number =>
     [...tenants.values()].reduce((total, each) => total + pick(each), 0);
   return {
-    unguaranteed: quota.ceiling - sum(({ reserved: guarantee }) => guarantee),
+    unreserved: quota.ceiling - sum(({ reserved }) => reserved),
     rates: sum(({ rate }) => rate),
     shares: sharesOf(quota.ceiling, tenants),
   };
 }
 
+/** Requests a minute of an account that is always busy: a slot is held for the latency, and a lease after it. */
 export function goodputAt(ceiling: number, latencyMs: number): number {
   return (ceiling * 60_000) / (LEASE_MS + latencyMs);
 }
 
-/** What each of several replicas may hold that have lost Redis. */
-export function shareAlone(ceiling: number, replicas: number): number {
+/** Slots that each of several replicas may hold without Redis. */
+export function fallbackShare(ceiling: number, replicas: number): number {
   return Math.floor(ceiling / replicas);
 }
 
 /**
- * Max-min by weight: all get the same for their weight, but for those whose own rate is less, or whose guarantee is more.
+ * Max-min by weight: all get the same for their weight, but for those whose own rate is less, or whose reserved rate is more.
  * The level at which this adds up to the ceiling is found by halving.
  */
 function sharesOf(ceiling: number, tenants: ReadonlyMap<string, TenantQuota>): Map<string, number> {
   const at = (level: number): Map<string, number> =>
     new Map(
-      [...tenants].map(([id, { rate, weight, reserved: guarantee }]) => [
-        id,
-        Math.min(rate, Math.max(guarantee, level * weight)),
-      ]),
+      [...tenants].map(([id, { rate, weight, reserved }]) => [id, Math.min(rate, Math.max(reserved, level * weight))]),
     );
   let low = 0;
   let high = Math.max(0, ...[...tenants.values()].map(({ rate, weight }) => rate / weight));

@@ -1,0 +1,109 @@
+import type { Clock, MonotonicMs } from '../../clock.ts';
+import type { Log, Meter } from '../../ports.ts';
+import { AccountState, type Lease } from '../../quota/account.ts';
+import { reportAdvertisedLimit } from '../../quota/headers.ts';
+import {
+  type AccountView,
+  type AdvertisedLimit,
+  type Decision,
+  type QuotaPlan,
+  type QuotaStore,
+  REMOVED_ACCOUNT,
+  REMOVED_TENANT,
+  type Slot,
+  type TenantView,
+} from '../../quota/quota-store.ts';
+
+/** The quota of one process alone. It forgets at a restart: see {@link AccountState}. */
+export function createMemoryQuotaStore(options: {
+  readonly clock: Clock;
+  readonly plan: QuotaPlan;
+  readonly meter: Meter;
+  readonly log: Log;
+}): QuotaStore {
+  const { clock } = options;
+  const accounts = new Map<string, AccountState>();
+  const now = (): number => Math.floor(clock.monotonic());
+
+  const configure = (plan: QuotaPlan): void => {
+    for (const id of accounts.keys()) if (!plan.accounts.has(id)) accounts.delete(id);
+    for (const [id, quota] of plan.accounts) {
+      const tenants = plan.tenants.get(id) ?? new Map();
+      const known = accounts.get(id);
+      if (known === undefined) accounts.set(id, new AccountState(quota, tenants, now()));
+      else known.configure(quota, tenants, now());
+    }
+  };
+  configure(options.plan);
+
+  return {
+    async admit(request): Promise<Decision> {
+      const account = accounts.get(request.account);
+      if (account === undefined) return REMOVED_ACCOUNT;
+      const at = now();
+      const decision = account.admit(request, at);
+      const tenant = request.tenant === null ? REMOVED_TENANT : account.tenantView(request.tenant, at);
+      if (decision.kind === 'rejected') return { ...decision, tenant };
+      const onAdvertised = (seen: AdvertisedLimit, isOurs: boolean) =>
+        reportAdvertisedLimit(request.account, seen, isOurs, options);
+      const { lease } = decision;
+      return {
+        kind: 'admitted',
+        slot: new MemorySlot({ account, tenant: request.tenant, lease, clock, onAdvertised }),
+        tenant,
+      };
+    },
+    cancel: (account, tenant) => accounts.get(account)?.cancel(tenant),
+    configure,
+    peek: (account, tenant): TenantView => accounts.get(account)?.tenantView(tenant, now()) ?? REMOVED_TENANT,
+    view(id): AccountView {
+      const account = accounts.get(id);
+      if (account === undefined) throw new Error(`the quota store has no account ${id}`);
+      return account.view(now());
+    },
+  };
+}
+
+interface MemorySlotOptions {
+  readonly account: AccountState;
+  readonly tenant: string | null;
+  readonly lease: Lease;
+  readonly clock: Clock;
+  readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean) => void;
+}
+
+class MemorySlot implements Slot {
+  readonly #options: MemorySlotOptions;
+  #ended = false;
+
+  constructor(options: MemorySlotOptions) {
+    this.#options = options;
+  }
+
+  complete(seen: AdvertisedLimit): void {
+    const { account, lease, onAdvertised } = this.#options;
+    if (this.#end()) onAdvertised(seen, account.complete(lease, seen, this.#now()));
+  }
+
+  lose(latestArrivalMs: MonotonicMs): void {
+    if (!this.#end()) return;
+    const { account, clock } = this.#options;
+    clock.after(latestArrivalMs - clock.monotonic(), () => account.lose(this.#now()));
+  }
+
+  refund(): void {
+    const { account, tenant } = this.#options;
+    if (this.#end()) account.refund(tenant, this.#now());
+  }
+
+  /** False if the slot has ended already. */
+  #end(): boolean {
+    const ended = this.#ended;
+    this.#ended = true;
+    return !ended;
+  }
+
+  #now(): number {
+    return Math.floor(this.#options.clock.monotonic());
+  }
+}

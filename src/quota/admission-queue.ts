@@ -1,0 +1,78 @@
+import type { Clock } from '../clock.ts';
+import { AccountQueue } from './account-queue.ts';
+import type { Admission, AdmissionRequest, TenantStatus } from './admission.ts';
+import type { QuotaStore } from './quota-store.ts';
+
+export interface AdmissionQueue {
+  /** Admits at once if there is a slot and no request of the same tenant waits for one. */
+  enter(request: AdmissionRequest): Promise<Admission>;
+  /** How many requests wait: of one tenant, or of all. */
+  waiting(account: string, tenant?: string): number;
+  /** Asks anew for all waiters: the times they were told no longer hold. */
+  reconsider(): void;
+  /** Rejects the waiters whose tenant may not call any more. */
+  dismiss(): void;
+  /** Rejects all waiters, and later requests too. */
+  close(): void;
+}
+
+/** More would only wait to be rejected; and each holds a connection and a body. */
+const MAX_LENGTH = 1_000;
+
+/**
+ * Requests wait here for a slot, in order within a tenant. The store decides which tenant is next, here and on other replicas.
+ * Nothing polls: the first waiter of each tenant asks again at the time that the store named, by one timer an account. A
+ * caller that disconnects frees its place and has spent nothing.
+ */
+export function createAdmissionQueue(options: {
+  readonly quotaStore: QuotaStore;
+  readonly clock: Clock;
+  /** Asked for every request: a reload may have overtaken it, during a slow upload for example. */
+  readonly tenantStatus: (tenant: string) => TenantStatus;
+}): AdmissionQueue {
+  const { quotaStore, clock, tenantStatus } = options;
+  // Accounts come from the configuration: the map is bounded by it.
+  const queues = new Map<string, AccountQueue>();
+  let closed = false;
+
+  const queueOf = (account: string): AccountQueue => {
+    const queue = queues.get(account) ?? new AccountQueue(account, quotaStore, clock);
+    queues.set(account, queue);
+    return queue;
+  };
+
+  return {
+    async enter(request) {
+      if (closed) return { kind: 'closed' };
+      const status = tenantStatus(request.tenant);
+      if (status !== 'active') return { kind: 'dismissed', status };
+      const { account, tenant, maxWaitMs, background = false, trace = null } = request;
+      const queue = queueOf(account);
+      // Behind others of the same tenant there is nothing to ask for yet: it would be taken from those in front. The first of
+      // them knows how long it takes at least.
+      const decision =
+        queue.latestRejection(tenant) ?? (await quotaStore.admit({ account, tenant, maxWaitMs, background, trace }));
+      if (decision.kind === 'admitted') {
+        if (!closed) return { kind: 'admitted', slot: decision.slot, waitedMs: 0 };
+        decision.slot.refund();
+      }
+      if (closed || decision.kind === 'admitted') return { kind: 'closed' };
+      const { by, retryAfterMs } = decision;
+      if (retryAfterMs > maxWaitMs || queue.length >= MAX_LENGTH) {
+        return { kind: 'rejected', by, retryAfterMs, waitedMs: 0, timedOut: false };
+      }
+      return queue.wait(request, decision);
+    },
+    waiting: (account, tenant) => queues.get(account)?.waiting(tenant) ?? 0,
+    reconsider() {
+      for (const queue of queues.values()) queue.reconsider();
+    },
+    dismiss() {
+      for (const queue of queues.values()) queue.dismiss(tenantStatus);
+    },
+    close() {
+      closed = true;
+      for (const queue of queues.values()) queue.close();
+    },
+  };
+}

@@ -1,0 +1,33 @@
+import type { ClientDisconnect } from '../context.ts';
+import type { Span } from '../ports.ts';
+import type { RejectedBy, Slot } from './quota-store.ts';
+
+/** `waitedMs` is 0 for a request that did not have to wait. */
+export type Admission =
+  | { readonly kind: 'admitted'; readonly slot: Slot; readonly waitedMs: number }
+  | {
+      readonly kind: 'rejected';
+      readonly by: RejectedBy;
+      readonly retryAfterMs: number;
+      readonly waitedMs: number;
+      /** It waited in vain. Otherwise a wait was of no use from the start, or because of a cooldown meanwhile. */
+      readonly timedOut: boolean;
+    }
+  | { readonly kind: 'disconnected' }
+  /** The gateway drains. */
+  | { readonly kind: 'closed' }
+  /** Its tenant may not call any more. */
+  | { readonly kind: 'dismissed'; readonly status: Exclude<TenantStatus, 'active'> };
+
+/** By the configuration in force now, which may not be the one under which the request was authenticated. */
+export type TenantStatus = 'active' | 'removed' | 'disabled';
+
+export interface AdmissionRequest {
+  readonly account: string;
+  readonly tenant: string;
+  readonly maxWaitMs: number;
+  /** No caller waits for it: see {@link SlotRequest}. */
+  readonly background?: boolean;
+  readonly disconnect: ClientDisconnect;
+  readonly trace?: Span | null;
+}

@@ -1,0 +1,80 @@
+/** A tenant that comes later than this after its time loses its place to the others. */
+const GRACE_MS = 250;
+/** A slot may be there a little before the time that was told: it is kept for the tenant that is about to come. */
+const EARLY_MS = 10;
+
+interface Place {
+  readonly virtualTime: number;
+  /** When the tenant was told to come back. */
+  readonly dueAt: number;
+}
+
+/**
+ * Which tenant is next when tenants compete for slots: start-time fair queueing (Goyal, Vin, Cheng 1996). Each tenant has a
+ * virtual time that moves on by `1 / weight` with each admission; the lowest goes first. So slots are shared by weight among
+ * the tenants that want them, what one does not use the others get (max-min), and one alone gets everything. No tenant is
+ * owed for a time in which it asked for nothing: a newcomer starts at the virtual time of the queue, less one request. So a
+ * tenant of few callers, which are all on their way for a moment, stays next.
+ *
+ * Only tenants that wait have a place. A tenant that does not come in time loses its place, not its virtual time.
+ */
+export class FairQueue {
+  /** Of the latest tenant that was served in turn. */
+  #virtualTime = 0;
+  /** By tenant: that of its next request. */
+  readonly #next = new Map<string, number>();
+  readonly #places = new Map<string, Place>();
+
+  /** Tenants that did not come in time lose their places. */
+  expire(now: number): void {
+    for (const [tenant, place] of this.#places) if (place.dueAt < now - GRACE_MS) this.#places.delete(tenant);
+  }
+
+  /** The virtual time at which this tenant's next request is served. */
+  virtualTimeOf(tenant: string, weight: number): number {
+    const next = Math.max(this.#next.get(tenant) ?? 0, this.#virtualTime - 1 / weight);
+    return this.#places.get(tenant)?.virtualTime ?? next;
+  }
+
+  /**
+   * Slots that tenants ahead of `virtualTime` may claim now: each as many as it takes until it is no longer ahead. A weight
+   * above 1 would take more; its tenant stays ahead, and makes up for it.
+   */
+  claimedAhead(virtualTime: number, now: number): number {
+    let claimed = 0;
+    for (const place of this.#places.values()) {
+      const isDue = place.dueAt <= now + EARLY_MS;
+      if (isDue && place.virtualTime < virtualTime) claimed += Math.ceil(virtualTime - place.virtualTime);
+    }
+    return claimed;
+  }
+
+  /** Tenants ahead of `virtualTime`, due or not. */
+  ahead(virtualTime: number): number {
+    let ahead = 0;
+    for (const place of this.#places.values()) if (place.virtualTime < virtualTime) ahead += 1;
+    return ahead;
+  }
+
+  join(tenant: string, virtualTime: number, dueAt: number): void {
+    this.#places.set(tenant, { virtualTime, dueAt });
+  }
+
+  leave(tenant: string): void {
+    this.#places.delete(tenant);
+  }
+
+  admitted(tenant: string, virtualTime: number, weight: number): void {
+    this.#places.delete(tenant);
+    let lowest = virtualTime;
+    for (const place of this.#places.values()) lowest = Math.min(lowest, place.virtualTime);
+    // A tenant that is let past waiting ones must not take the time with it: they would lose what they are behind.
+    this.#virtualTime = Math.max(this.#virtualTime, lowest);
+    this.#next.set(tenant, virtualTime + 1 / weight);
+  }
+
+  forget(tenant: string): void {
+    this.#next.delete(tenant);
+    this.#places.delete(tenant);
+  }
+}

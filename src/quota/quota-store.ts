@@ -1,0 +1,140 @@
+import type { MonotonicMs } from '../clock.ts';
+import type { Span } from '../ports.ts';
+
+/**
+ * Counts the slots and tokens of all accounts. The memory store does so for one process, the Redis store for all replicas. A
+ * decision checks everything, then spends everything: a rejection has spent nothing.
+ *
+ * A slot of the account's window is held from admission until 60 s after the headers of the response. Every arrival
+ * upstream lies between admission and response, so any 60 s of the upstream see at most the slots held at their end.
+ */
+export interface QuotaStore {
+  admit(request: AccountSlotRequest): Promise<Decision>;
+  /** No request of this tenant waits here any more: its place in the fair queue is free. */
+  cancel(account: string, tenant: string): void;
+  /** Takes over new quotas; neither refills nor empties what is spent. */
+  configure(plan: QuotaPlan): void;
+  /** What a tenant could send now; for the rate limit headers of responses that spent nothing. */
+  peek(account: string, tenant: string): TenantView;
+  /** State of one account, for metrics and /status. */
+  view(account: string): AccountView;
+}
+
+export interface SlotRequest {
+  /** Null for the gateway's own calls (login): they need a slot of the account, and no tenant's token. */
+  readonly tenant: string | null;
+  /** A request that is rejected for want of a slot joins the fair queue, unless the wait is longer than this. */
+  readonly maxWaitMs: number;
+  /** No caller waits for it: it takes none of the last slots, see {@link backgroundReserve}. Default: false. */
+  readonly background?: boolean;
+  /** Gets a span for a question to the shared state. */
+  readonly trace?: Span | null;
+}
+
+export interface AccountSlotRequest extends SlotRequest {
+  readonly account: string;
+}
+
+/** Slots and tokens of an account that background requests leave to those with a caller. */
+export function backgroundReserve({ ceiling, burst }: AccountQuota): number {
+  return Math.min(Math.ceil(ceiling / 10), Math.floor(burst / 2));
+}
+
+export type Decision =
+  | { readonly kind: 'admitted'; readonly slot: Slot; readonly tenant: TenantView }
+  | RejectedDecision;
+
+export interface RejectedDecision {
+  readonly kind: 'rejected';
+  readonly by: RejectedBy;
+  readonly retryAfterMs: number;
+  readonly tenant: TenantView;
+}
+
+/**
+ * `tenant`: its own bucket is empty. `account`: the window or the account's bucket is, or other tenants are next.
+ * `cooldown`: the upstream sent a 429. `state`: the shared state cannot be asked now.
+ */
+export type RejectedBy = 'tenant' | 'account' | 'cooldown' | 'state';
+
+/** One admitted request. One of the three is called, once; later calls are ignored. */
+export interface Slot {
+  /** The headers of a response are here, now. */
+  complete(advertised: AdvertisedLimit): void;
+  /** No response, and the request may still arrive until `latestArrivalMs`. */
+  lose(latestArrivalMs: MonotonicMs): void;
+  /** The request provably never left: slot and token go back. */
+  refund(): void;
+}
+
+/** The account's limit as a response advertises it; null where absent or invalid. */
+export interface AdvertisedLimit {
+  readonly limit: number | null;
+  readonly remaining: number | null;
+  /** Set if the response was a 429; `retryAfterMs` is null where it named no time. */
+  readonly throttled: { readonly retryAfterMs: number | null } | null;
+}
+
+export interface TenantView {
+  /** Requests a minute of the tenant's own quota. */
+  readonly limit: number;
+  /** Whole requests that the tenant could send now. */
+  readonly remaining: number;
+  /** Until the bucket is full again. */
+  readonly resetMs: number;
+  /** Size of the burst: the most that `remaining` can be. */
+  readonly burst: number;
+}
+
+/** A tenant that a reload has removed while its request was under way. */
+export const REMOVED_TENANT: TenantView = { limit: 0, remaining: 0, resetMs: 0, burst: 0 };
+/** `Retry-After` for such a tenant. */
+export const REMOVED_RETRY_MS = 60_000;
+
+/** For a request whose account a reload has removed. */
+export const REMOVED_ACCOUNT: RejectedDecision = {
+  kind: 'rejected',
+  by: 'tenant',
+  retryAfterMs: REMOVED_RETRY_MS,
+  tenant: REMOVED_TENANT,
+};
+
+export interface AccountView {
+  readonly limit: number;
+  readonly ceiling: number;
+  readonly slotsInUse: number;
+  /** Slots that others use, as far as X-RateLimit-Remaining shows. */
+  readonly externalUsage: number;
+  /** What is left of the cooldown; 0 if there is none. */
+  readonly cooldownMs: number;
+  /** Replicas that share the account, this one included; 0 until it has joined. */
+  readonly replicas: number;
+}
+
+/** Quota of an account, from the configuration. */
+export interface AccountQuota {
+  /** Requests that Patchworks allows in a minute. */
+  readonly limit: number;
+  /** Requests that the gateway sends at most in any 60 s. */
+  readonly ceiling: number;
+  /** Size of the account's token bucket, which is refilled at `ceiling` a minute. */
+  readonly burst: number;
+}
+
+/** Quota of a tenant, from the configuration. */
+export interface TenantQuota {
+  /** Tokens a minute. */
+  readonly rate: number;
+  readonly burst: number;
+  readonly weight: number;
+  /** Slots a minute that are kept for this tenant. */
+  readonly reserved: number;
+  readonly maxWaitMs: number;
+}
+
+/** All quotas; handed over whole at start and at each reload. */
+export interface QuotaPlan {
+  readonly accounts: ReadonlyMap<string, AccountQuota>;
+  /** By account, then tenant. */
+  readonly tenants: ReadonlyMap<string, ReadonlyMap<string, TenantQuota>>;
+}

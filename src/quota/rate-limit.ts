@@ -1,0 +1,132 @@
+import type { Clock, MonotonicMs } from '../clock.ts';
+import {
+  extend,
+  type Middleware,
+  type Rejection,
+  type RequestContext,
+  reject,
+  type WithWaitTerms,
+} from '../context.ts';
+import type { Meter } from '../ports.ts';
+import type { ProblemCode } from '../problem.ts';
+import type { Admission } from './admission.ts';
+import type { AdmissionQueue } from './admission-queue.ts';
+import { preferredWaitMs } from './prefer-header.ts';
+import type { Decision, QuotaStore, RejectedBy, Slot } from './quota-store.ts';
+
+/** A request that may be sent: a paid slot, and ways to pay for more. */
+export interface WithSlot {
+  readonly slot: Slot;
+  /** A slot for another attempt, now or not at all. */
+  readonly admitAgain: () => Promise<Decision>;
+  /** For a request that gave its slot back unused: a new one, after a wait like the first. */
+  readonly requeue: (maxWaitMs: number) => Promise<Admission>;
+  /** All waits of the request together end then. */
+  readonly waitUntil: MonotonicMs;
+}
+
+interface WithTenant extends RequestContext, WithWaitTerms {
+  readonly tenant: { readonly id: string; readonly account: string };
+}
+
+export interface RateLimitOptions {
+  readonly quotaStore: QuotaStore;
+  readonly admissionQueue: AdmissionQueue;
+  /** How long requests of a tenant may wait, unless they say otherwise. */
+  readonly maxWaitMs: (tenant: string) => number;
+  readonly meter: Meter;
+  readonly clock: Clock;
+  /** 0 ≤ x < 1. */
+  readonly random: () => number;
+  /** How long after the gateway gave up a request may still arrive. */
+  readonly lateArrivalMs: number;
+}
+
+/**
+ * Takes a slot for a request at the moment of sending, after a wait if there is none, or rejects it. Whatever happens further
+ * in, each slot is ended with the request: a slot without an end would be held for ever.
+ */
+export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Middleware<E, E & WithSlot> {
+  const { quotaStore, admissionQueue, meter, clock } = options;
+
+  return (next) => async (context) => {
+    const { tenant, waitTerms, disconnect, record, trace } = context;
+    const slots: Slot[] = [];
+    const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
+      meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
+
+    const admitAgain = async (): Promise<Decision> => {
+      const decision = await quotaStore.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0, trace });
+      if (decision.kind === 'admitted') slots.push(decision.slot);
+      count(decision);
+      return decision;
+    };
+    const requeue = async (maxWaitMs: number): Promise<Admission> => {
+      const { background } = waitTerms;
+      const admission = await admissionQueue.enter({
+        ...{ account: tenant.account, tenant: tenant.id, maxWaitMs, background, disconnect, trace },
+      });
+      if (admission.kind === 'admitted') slots.push(admission.slot);
+      if (admission.kind === 'admitted' || admission.kind === 'rejected') {
+        record.waitMs += admission.waitedMs;
+        meter.quotaWait(tenant.id, admission.waitedMs / 1000);
+        count(admission);
+      }
+      return admission;
+    };
+
+    const preferredMs = preferredWaitMs(context.headers['prefer']) ?? options.maxWaitMs(tenant.id);
+    const maxWaitMs = Math.max(0, Math.min(preferredMs, waitTerms.maxWaitMs) - waitTerms.waitedMs);
+    const waitUntil = (clock.monotonic() + maxWaitMs) as MonotonicMs;
+    try {
+      const admission = await requeue(maxWaitMs);
+      if (admission.kind !== 'admitted') return rejectAdmission(admission, options.random);
+      return await next(extend(context, { slot: admission.slot, admitAgain, requeue, waitUntil }));
+    } finally {
+      const latestArrivalMs = (clock.monotonic() + options.lateArrivalMs) as MonotonicMs;
+      for (const slot of slots) slot.lose(latestArrivalMs);
+    }
+  };
+}
+
+/** For an admission that ended without a slot. */
+export function rejectAdmission(admission: Exclude<Admission, { kind: 'admitted' }>, random: () => number): Rejection {
+  switch (admission.kind) {
+    case 'disconnected':
+      return reject('client_closed', { internal: 'the caller disconnected while it waited for a slot' });
+    case 'dismissed':
+      return reject(DISMISSED_CODES[admission.status], { internal: 'by a reload, before it was sent' });
+    case 'closed':
+      return reject('draining', { retryAfterSeconds: 1 });
+    case 'rejected': {
+      const rejection = rejectDecision(admission, random);
+      return admission.timedOut ? { ...rejection, code: 'queue_timeout' } : rejection;
+    }
+  }
+}
+
+export function rejectDecision(
+  { by, retryAfterMs }: { readonly by: RejectedBy; readonly retryAfterMs: number },
+  random: () => number,
+): Rejection {
+  return reject(CODES[by], { retryAfterSeconds: retryAfterSeconds(retryAfterMs, random) });
+}
+
+const CODES: Readonly<Record<RejectedBy, ProblemCode>> = {
+  tenant: 'tenant_quota',
+  account: 'account_quota',
+  cooldown: 'upstream_cooldown',
+  state: 'state_unavailable',
+};
+
+const DISMISSED_CODES = { removed: 'key_unknown', disabled: 'tenant_disabled' } as const;
+
+/** A random part of the wait, up to this share and this time, is added, so that rejected callers do not return together. */
+const SPREAD = 0.25;
+const MAX_SPREAD_MS = 5_000;
+
+/** Whole seconds, never earlier than the true time, spread a little. */
+export function retryAfterSeconds(waitMs: number, random: () => number): number {
+  const spreadMs = random() * Math.min(waitMs * SPREAD, MAX_SPREAD_MS);
+  return Math.max(1, Math.ceil((waitMs + spreadMs) / 1000));
+}
