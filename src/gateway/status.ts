@@ -7,7 +7,7 @@ import type {
   TenantStatus,
 } from '../admin/status/document.ts';
 import type { Clock } from '../clock.ts';
-import type { Usage } from '../telemetry/usage.ts';
+import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
 import { busiestOf, credentialStatusOf, loadStatusOf, sumOf, upstreamStatusOf, useOf, withId } from './status-parts.ts';

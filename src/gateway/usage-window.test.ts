@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import type { Usage } from '../telemetry/usage.ts';
+import type { Usage } from '../telemetry/metrics.ts';
 import { createUsageWindow } from './usage-window.ts';
 
 function setUp() {

@@ -1,5 +1,5 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
-import type { Usage } from '../telemetry/usage.ts';
+import type { Usage } from '../telemetry/metrics.ts';
 
 export interface UsageWindow {
   /** A slice of time is over; called by the timer that samples. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { folder } from '../../test/support/process.ts';
 
-const MODULE = new URL('../../dist/telemetry/log-writer.js', import.meta.url).href;
+const MODULE = new URL('../../dist/telemetry/log.js', import.meta.url).href;
 
 /** A process of its own on the built writer. What it writes to standard error is what it reports to the test. */
 function writing(body: string, stdout: 'pipe' | number = 'pipe') {
