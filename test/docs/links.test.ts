@@ -41,3 +41,11 @@ test.each(pages)('every link of %s that stays in the repository leads somewhere'
     });
   expect(broken).toEqual([]);
 });
+
+/** Files of the repository in backticks, without wildcards and placeholders. */
+const FILE = /`((?:src|test|scripts|deploy|helm|config|docs)\/[\w./-]+\.\w+)`/g;
+
+test.each(pages.filter((page) => page !== 'docs/architecture.md'))('every file that %s names is there', (page) => {
+  const named = [...readFileSync(join(root, page), 'utf8').matchAll(FILE)].map(([, path = '']) => path);
+  expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+});
