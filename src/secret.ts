@@ -3,8 +3,8 @@ import { inspect } from 'node:util';
 const MASK = '[secret]';
 
 /**
- * A value that must not be printed. String conversion, JSON, template literals and `util.inspect` all give a mask;
- * only {@link Secret.reveal} gives the value, so that a search for `reveal(` finds every place that handles it.
+ * A value that must not be printed. String conversion, JSON, template literals and `util.inspect` give a mask. Only
+ * {@link Secret.reveal} gives the value: a search for `reveal(` finds every use.
  */
 export class Secret {
   readonly #value: string;

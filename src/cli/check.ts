@@ -1,5 +1,5 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
-import type { AccountSettings, Settings } from '../config/model.ts';
+import type { AccountSettings, Settings } from '../config/settings.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
 import { type Io, say } from './io.ts';
 import { readOptions, refusePositionals } from './options.ts';

@@ -1,6 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { ID, ID_RULE } from '../config/fields.ts';
-import { parseDuration } from '../config/units.ts';
+import { ID, ID_RULE, parseDuration } from '../config/option-types.ts';
 import { type Io, say } from './io.ts';
 import { readOptions } from './options.ts';
 

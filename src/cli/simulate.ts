@@ -1,4 +1,4 @@
-import { parseDuration } from '../config/units.ts';
+import { parseDuration } from '../config/option-types.ts';
 import type { Switches } from '../simulator/options.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';

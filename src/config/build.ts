@@ -1,8 +1,15 @@
 import { type Pattern, parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
-import { type Checked, checkSettings } from './checks.ts';
-import type { BuildInput, Report } from './input.ts';
+import {
+  cacheRuleDefaults,
+  invalidateDefaults,
+  OTHER_TIMEOUT_MS,
+  routeDefaults,
+  upstreamDefaults,
+} from './patchworks-defaults.ts';
+import { redisOf } from './redis-schema.ts';
+import type { GatewayInput } from './schema.ts';
 import type {
   AccountSettings,
   CacheRule,
@@ -13,20 +20,13 @@ import type {
   TenantSettings,
   TracingSettings,
   UpstreamSettings,
-} from './model.ts';
-import {
-  cacheRuleDefaults,
-  invalidateDefaults,
-  OTHER_TIMEOUT_MS,
-  routeDefaults,
-  upstreamDefaults,
-} from './patchworks.ts';
-import { redisOf } from './redis.ts';
-import type { GatewayInput } from './schema.ts';
-import type { Path, Problem } from './source.ts';
-import { showPath } from './source.ts';
+} from './settings.ts';
 import type { TenantInput } from './tenant-schema.ts';
 import { upstreamSchema } from './upstream-schema.ts';
+import type { BuildInput, Report } from './validate.ts';
+import { type Checked, validateSettings } from './validate.ts';
+import type { Path, Problem } from './yaml-source.ts';
+import { showPath } from './yaml-source.ts';
 
 export interface Built {
   readonly settings: Settings;
@@ -34,7 +34,7 @@ export interface Built {
   readonly warnings: readonly string[];
 }
 
-/** From validated input to settings: defaults for Patchworks, references resolved, then checked as a whole. */
+/** Turns the options into settings: adds the defaults for Patchworks, resolves references, then validates the whole. */
 export function buildSettings(input: BuildInput): Built {
   const problems: Problem[] = [];
   const report: Report = (source, path, message) => {
@@ -88,7 +88,7 @@ export function buildSettings(input: BuildInput): Built {
     revision: input.revision,
   };
   const checked: Checked = { settings, input, report };
-  const warnings = checkSettings(checked);
+  const warnings = validateSettings(checked);
   return { settings, problems, warnings };
 }
 
@@ -125,7 +125,7 @@ function upstreamsOf(
   report: (path: Path, message: string) => void,
 ): Map<string, UpstreamSettings> {
   const named = gateway.upstreams;
-  // With several accounts the defaults would belong to none of them.
+  // With several accounts, no account is the obvious one for the default upstreams.
   const ids = new Set(only === null ? Object.keys(named) : [...Object.keys(upstreamDefaults), ...Object.keys(named)]);
   const upstreams = new Map<string, UpstreamSettings>();
   for (const id of ids) {
@@ -201,15 +201,15 @@ function cacheOf({ cache }: GatewayInput): Settings['cache'] {
   };
 }
 
-const SHORTEST_KEY = 8;
+/** Characters. A shorter header value is a tenant name or a flag; masking it everywhere would make logs unreadable. */
+const MIN_SECRET_LENGTH = 8;
 
 function tracingOf(input: GatewayInput['tracing'], secret: (value: string) => Secret): TracingSettings {
-  // A gateway that takes no part in traces passes their headers like all others.
+  // Without a `tracing` section the trace headers pass like all others.
   if (input === undefined) return { exporter: null, propagate: true };
   const { endpoint, sample, serviceName, propagate } = input;
   if (endpoint === undefined) return { exporter: null, propagate };
-  // A short one is a tenant's name, no key; masked wherever it turns up it would make logs unreadable.
-  const hidden = (value: string) => (value.length < SHORTEST_KEY ? new Secret(value) : secret(value));
+  const hidden = (value: string) => (value.length < MIN_SECRET_LENGTH ? new Secret(value) : secret(value));
   const headers = new Map(Object.entries(input.headers).map(([name, value]) => [name, hidden(value)]));
   return { exporter: { endpoint, headers, sample, serviceName }, propagate };
 }
@@ -231,7 +231,7 @@ function tenantOf(
       sha256: key.sha256.toLowerCase(),
       expiresAtMs: key.expires === undefined ? null : Date.parse(key.expires),
     })),
-    allow: input.allow === undefined ? null : oneOf(input.allow, lists),
+    allow: input.allow === undefined ? null : shared(input.allow, lists),
     quota: {
       rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1,
       burst,
@@ -242,8 +242,8 @@ function tenantOf(
   };
 }
 
-/** Thousands of tenants may do the same: what they may do is kept, and passed between threads, once. */
-function oneOf(allow: readonly Pattern[], lists: Map<string, readonly Pattern[]>): readonly Pattern[] {
+/** Thousands of tenants may have equal lists: they share one list in memory. */
+function shared(allow: readonly Pattern[], lists: Map<string, readonly Pattern[]>): readonly Pattern[] {
   const text = allow.map((pattern) => pattern.text).join('\n');
   const list = lists.get(text) ?? allow;
   lists.set(text, list);

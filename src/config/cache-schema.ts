@@ -1,20 +1,20 @@
 import { z } from 'zod';
-import { doc, duration, flag, id, pathPattern, pattern, size } from './fields.ts';
+import { doc, duration, flag, id, pathPattern, pattern, size } from './option-types.ts';
 
-/** The shape of `cache` in gateway.yaml: what is kept, for how long, and what a write drops. */
+/** The shape of `cache` in gateway.yaml. */
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 
 const stale = (description: string) =>
   doc(duration(0, 365 * DAY).default(0), { description, unit: 'duration', shown: '0s' });
-/** In a key, a credential would be kept where it has no business. */
-const NO_PARTING = ['authorization', 'cookie', 'x-api-key'];
+/** Vary on these would put a credential into a cache key. */
+const NOT_FOR_VARY = ['authorization', 'cookie', 'x-api-key'];
 const fieldName = () =>
   z
     .string({ error: 'must be the name of a header field' })
     .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header field' })
     .transform((name) => name.toLowerCase())
-    .refine((name) => !NO_PARTING.includes(name), { error: 'may not be a field that carries a key' });
+    .refine((name) => !NOT_FOR_VARY.includes(name), { error: 'must not be a field that carries a key' });
 
 const cacheRule = z
   .strictObject({

@@ -1,11 +1,8 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import type { CertificateFacts } from './model.ts';
+import type { CertificateSummary } from './settings.ts';
 
-/**
- * What PEM files say, or what is wrong with them in words that repeat nothing of them: a key may be where a certificate
- * belongs.
- */
-type Read<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string };
+/** The content of a PEM file, or a message that quotes nothing of it: a key may stand where a certificate belongs. */
+type ReadResult<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string };
 
 export type Chain = { readonly pem: string; readonly certificates: readonly [X509Certificate, ...X509Certificate[]] };
 export type Key = { readonly pem: string; readonly key: KeyObject };
@@ -17,8 +14,8 @@ const MOST_NAMES = 20;
 /** RFC 5280 section 4.2.1.12: id-kp-serverAuth, anyExtendedKeyUsage. */
 const FOR_SERVERS = ['1.3.6.1.5.5.7.3.1', '2.5.29.37.0'];
 
-/** The certificate of a port and those that vouch for it, in the order in which they are sent. */
-export function readChain(text: string): Read<Chain> {
+/** Reads the certificate of a port and its issuers, in the order in which they are sent. */
+export function readChain(text: string): ReadResult<Chain> {
   const read = readCertificates(text);
   if (!read.ok) return read;
   const { certificates } = read;
@@ -33,20 +30,20 @@ export function readChain(text: string): Read<Chain> {
   }
   const usage = certificates[0].keyUsage as readonly string[] | undefined;
   if (usage !== undefined && !usage.some((each) => FOR_SERVERS.includes(each))) {
-    return wrong('is no certificate for a server: its extended key usage says what else it is for');
+    return wrong('is not a server certificate: its extended key usage lists other purposes');
   }
   return read;
 }
 
-/** Certificates of authorities, in any order. */
-export function readAuthorities(text: string): Read<Chain> {
+/** Reads the certificates of authorities, in any order. */
+export function readAuthorities(text: string): ReadResult<Chain> {
   const read = readCertificates(text);
   if (!read.ok) return read;
   const other = read.certificates.findIndex((each) => !each.ca && !isIssuedBy(each, each));
-  return other === -1 ? read : wrong(`certificate ${other + 1} is none of an authority`);
+  return other === -1 ? read : wrong(`certificate ${other + 1} does not belong to a certificate authority`);
 }
 
-export function readKey(text: string): Read<Key> {
+export function readKey(text: string): ReadResult<Key> {
   const blocks = blocksOf(text).filter(({ kind }) => kind.endsWith('PRIVATE KEY'));
   const [first, second] = blocks;
   if (first === undefined) {
@@ -58,16 +55,16 @@ export function readKey(text: string): Read<Key> {
   }
   if (second !== undefined) return wrong('holds several private keys');
   if (first.kind.startsWith('ENCRYPTED') || first.pem.includes('ENCRYPTED')) {
-    return wrong('is encrypted, and nobody is there to be asked for the passphrase: store it without');
+    return wrong('is encrypted: store the key without a passphrase');
   }
   try {
     return { ok: true, pem: first.pem, key: createPrivateKey(first.pem) };
   } catch {
-    return wrong('holds a private key that can not be read');
+    return wrong('holds a private key that cannot be read');
   }
 }
 
-/** Null if the key is that of the chain's first certificate. */
+/** Returns null if the key belongs to the first certificate of the chain. */
 export function mismatchOf({ certificates }: Chain, { key }: Key): string | null {
   const owner = certificates.findIndex((each) => each.checkPrivateKey(key));
   if (owner === 0) return null;
@@ -75,20 +72,20 @@ export function mismatchOf({ certificates }: Chain, { key }: Key): string | null
   return `is the key of certificate ${owner + 1} in certFile: the port's own must come first`;
 }
 
-export function factsOf({ certificates }: Chain): CertificateFacts {
+export function summaryOf({ certificates }: Chain): CertificateSummary {
   const [own] = certificates;
   const names = (own.subjectAltName ?? '').split(', ').filter((name) => name !== '');
-  // A root that is sent along is looked at by nobody.
-  const looked = certificates.filter((each, index) => index === 0 || !isIssuedBy(each, each));
+  // Clients ignore a root that is sent along.
+  const checked = certificates.filter((each, index) => index === 0 || !isIssuedBy(each, each));
   return {
     names: names.slice(0, MOST_NAMES),
     notBeforeMs: Date.parse(own.validFrom),
-    notAfterMs: Math.min(...looked.map((each) => Date.parse(each.validTo))),
+    notAfterMs: Math.min(...checked.map((each) => Date.parse(each.validTo))),
     fingerprint: own.fingerprint256,
   };
 }
 
-function readCertificates(text: string): Read<Chain> {
+function readCertificates(text: string): ReadResult<Chain> {
   const blocks = blocksOf(text);
   const found = blocks.filter(({ kind }) => kind === 'CERTIFICATE');
   const certificates: X509Certificate[] = [];
@@ -96,7 +93,7 @@ function readCertificates(text: string): Read<Chain> {
     try {
       certificates.push(new X509Certificate(pem));
     } catch {
-      return wrong(`certificate ${certificates.length + 1} can not be read`);
+      return wrong(`certificate ${certificates.length + 1} cannot be read`);
     }
   }
   const [first, ...rest] = certificates;
@@ -107,7 +104,7 @@ function readCertificates(text: string): Read<Chain> {
         : 'holds no certificate in PEM',
     );
   }
-  // Nothing else of the file: a key that stands in it too must not get to where certificates are shown.
+  // Only the certificates: a private key in the same file must not reach a place that shows certificates.
   return { ok: true, pem: found.map(({ pem }) => `${pem}\n`).join(''), certificates: [first, ...rest] };
 }
 

@@ -37,7 +37,7 @@ test('the defaults for Patchworks, written out, load to the same settings', asyn
   expect(await load(base + yaml)).toEqual(await load(base));
 });
 
-test('the example configuration loads once the credential is there, and says what is missing before', async () => {
+test('the example configuration loads with the credential, and names it if it is missing', async () => {
   const path = new URL('../../config/gateway.yaml', import.meta.url).pathname;
   const loaded = await loadSettings({ path, env: { PATCHWORKS_API_KEY: 'fake-key-for-the-example' } });
   if (!loaded.ok) throw new Error(renderProblems(loaded.problems));

@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import type { OptionMeta } from './fields.ts';
-import { showDuration } from './fields.ts';
 import { unwrap } from './issues.ts';
-import type { CacheRule } from './model.ts';
-import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks.ts';
+import type { OptionMeta } from './option-types.ts';
+import { showDuration } from './option-types.ts';
+import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks-defaults.ts';
 import { gatewaySchema } from './schema.ts';
+import type { CacheRule } from './settings.ts';
 import { tenantsFileSchema } from './tenant-schema.ts';
 
 /** Renders docs/configuration.md and the JSON Schemas from the schema, so that they have exactly the existing options. */

@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { type Path, type Problem, type Source, showPath } from './source.ts';
+import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
 type Issue = z.core.$ZodIssue;
 
-/** Turns what the schema found into problems with a line; in no case is a value repeated. */
+/** Turns issues of the schema into problems with a line. No message quotes a value. */
 export function problemsOf(issues: readonly Issue[], source: Source, schema: z.ZodType, base: Path = []): Problem[] {
   return issues.flatMap((issue) => {
     const path = [...base, ...issue.path];
@@ -19,14 +19,14 @@ export function problemsOf(issues: readonly Issue[], source: Source, schema: z.Z
       case 'invalid_type':
         return [at([], isMissing(source, path) ? 'is required' : typeMessage(issue))];
       case 'invalid_key':
-        return [at([], issue.issues[0]?.message ?? 'is no valid name')];
+        return [at([], issue.issues[0]?.message ?? 'is not a valid name')];
       default:
         return [at([], issue.message)];
     }
   });
 }
 
-/** Of several forms an option may have, the one that was probably meant: where least is wrong. */
+/** Picks the form of an option that was probably meant: the form with the fewest errors. */
 function closest(errors: readonly (readonly Issue[])[]): readonly Issue[] {
   const weight = (issues: readonly Issue[]): number =>
     issues.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length * 2 : 1), 0);
@@ -61,7 +61,7 @@ function unknownOption(key: string, known: readonly string[]): string {
   return known.length === 0 ? 'unknown option' : `unknown option; known here: ${known.join(', ')}`;
 }
 
-/** The options a schema has at a path, for suggestions. */
+/** The options of a schema at a path, for suggestions. */
 function optionsAt(schema: z.ZodType, path: Path): string[] {
   let here: z.ZodType[] = [schema];
   for (const step of path) here = here.flatMap((each) => stepInto(each, step));
@@ -93,7 +93,7 @@ function stepInto(schema: z.ZodType, step: PropertyKey): z.ZodType[] {
   return [];
 }
 
-/** Through defaults and optionality to what is meant. */
+/** Removes optionality and defaults from a type. */
 export function unwrap(schema: z.ZodType): z.ZodType {
   if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) {
     return unwrap(schema.unwrap() as z.ZodType);

@@ -1,8 +1,8 @@
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { doc, text, whole } from './fields.ts';
+import { doc, text, whole } from './option-types.ts';
 
-/** The shape of `listen` in gateway.yaml: the two ports, and who may stand in front of them. */
+/** The shape of `listen` in gateway.yaml: both ports and the trusted proxies. */
 const port = () => whole(0, 65_535);
 
 const cidr = () =>
@@ -12,9 +12,9 @@ const cidr = () =>
 
 const path = () =>
   text().superRefine((value, context) => {
-    // What stands there may be a key.
+    // The value may be a private key: the message must not quote it.
     if (value.includes('-----BEGIN')) {
-      context.addIssue({ code: 'custom', message: 'must be the path of a file, not what is in it' });
+      context.addIssue({ code: 'custom', message: 'must be the path of a file, not its content' });
     }
   });
 
@@ -49,7 +49,7 @@ const tlsSchema = z
       context.addIssue({
         code: 'custom',
         path: ['clientAuth'],
-        message: 'needs clientCaFile: who vouches for callers',
+        message: 'needs clientCaFile: the authorities of client certificates',
       });
     }
   });

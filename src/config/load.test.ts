@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { loadSettings, renderProblems } from './load.ts';
-import { redactedSettings } from './redacted.ts';
+import { redactedSettings } from './settings.ts';
 
 const SHA = 'a'.repeat(64);
 const ACCOUNTS = 'accounts: { main: { credentials: [{ id: primary, apiKey: "${PATCHWORKS_API_KEY}" }] } }';
@@ -27,9 +27,9 @@ async function settingsOf(...args: Parameters<typeof load>) {
   return loaded.settings;
 }
 
-async function refusal(...args: Parameters<typeof load>): Promise<string> {
+async function rejectionOf(...args: Parameters<typeof load>): Promise<string> {
   const loaded = await load(...args);
-  if (loaded.ok) throw new Error('was accepted');
+  if (loaded.ok) throw new Error('the configuration was accepted');
   const text = renderProblems(loaded.problems);
   expect(text).not.toContain(CANARY);
   return text;
@@ -236,11 +236,13 @@ describe('every option has an effect on the settings', () => {
     expect((await settingsOf(`${MINIMAL}\nlog: { level: debug }`, { env: { LOG_LEVEL: 'error' } })).log.level).toBe(
       'error',
     );
-    expect(await refusal(MINIMAL, { env: { LOG_LEVEL: 'loud' } })).toContain('LOG_LEVEL: must be one of trace, debug');
+    expect(await rejectionOf(MINIMAL, { env: { LOG_LEVEL: 'loud' } })).toContain(
+      'LOG_LEVEL: must be one of trace, debug',
+    );
   });
 });
 
-describe('substitution', () => {
+describe('interpolation', () => {
   const withKey = (value: string) => `accounts: { main: { credentials: [{ id: p, apiKey: '${value}' }] } }\n${TENANTS}`;
   const keyOf = async (value: string, more = {}) => {
     const [credential] = (await settingsOf(withKey(value), more)).accounts.get('main')!.credentials;
@@ -262,18 +264,18 @@ describe('substitution', () => {
   });
 
   test('a missing variable, an unreadable file and a malformed placeholder are named, with their line', async () => {
-    expect(await refusal(withKey('${NOT_THERE}'))).toContain(
+    expect(await rejectionOf(withKey('${NOT_THERE}'))).toContain(
       'gateway.yaml:1: accounts.main.credentials[0].apiKey: the environment variable NOT_THERE is not set',
     );
-    expect(await refusal(withKey('${file:/nowhere/key}'))).toContain(
+    expect(await rejectionOf(withKey('${file:/nowhere/key}'))).toContain(
       'cannot read the file /nowhere/key (no such file)',
     );
-    expect(await refusal(withKey('${a b}'))).toContain('malformed placeholder');
+    expect(await rejectionOf(withKey('${a b}'))).toContain('malformed placeholder');
   });
 });
 
 describe('a wrong configuration', () => {
-  test('is refused with every problem at once: file, line, path, and what is allowed', async () => {
+  test('is rejected with all problems at once: file, line, path, and what is allowed', async () => {
     const text = `
 listen:
   traffic: { prot: 8080 }
@@ -291,7 +293,7 @@ tenants:
   billing:
     keys: [{ id: k1, sha256: abc }]
 `;
-    expect(await refusal(text)).toBe(
+    expect(await rejectionOf(text)).toBe(
       [
         'gateway.yaml:3: listen.traffic.prot: unknown option; did you mean "port"?',
         'gateway.yaml:6: accounts.main.quota.ceiling: must be a whole number from 1 to 10000000',
@@ -307,8 +309,8 @@ tenants:
   test.each([
     ['', 'is empty'],
     ['- a', 'must be a map'],
-    ['a: [1', 'is no valid YAML'],
-    [`log: { level: info }\nlog: { level: info }\n${MINIMAL}`, 'the same key stands twice'],
+    ['a: [1', 'is not valid YAML'],
+    [`log: { level: info }\nlog: { level: info }\n${MINIMAL}`, 'the same key is in this map twice'],
     [TENANTS, 'accounts: is required'],
     [`accounts: {}\n${TENANTS}`, 'must name at least one account'],
     [`accounts: { main: { credentials: [] } }\n${TENANTS}`, 'at least one credential'],
@@ -343,64 +345,63 @@ tenants:
       `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA} }] }, b: { keys: [{ id: k, sha256: ${SHA.toUpperCase()} }] } }`,
       'tenants.b.keys[0].sha256: is the key of "a" as well',
     ],
-    [`${MINIMAL}\nroutes: [{ match: "GET /x", upstream: cor }]`, 'there is no such upstream; known are core, start'],
-    [`${MINIMAL}\nupstreams: { core: { retries: { max: 3 } } }`, 'upstreams.core.retries.max: must be at most 2'],
-    [`${MINIMAL}\nupstreams: { core: { maxInFlight: 0 } }`, 'upstreams.core.maxInFlight: must be at least 1'],
-    [
-      `${MINIMAL}\nupstreams: { core: { breaker: { failurePercent: 0 } } }`,
-      'breaker.failurePercent: must be at least 1',
-    ],
-    [`${MINIMAL}\nupstreams: { core: { breaker: { open: 0s } } }`, 'breaker.open: must be from 10ms to 1h'],
-    [`${MINIMAL}\nupstreams: { other: {} }`, 'upstreams.other: needs an origin'],
-    [`${MINIMAL}\nredis: {}`, 'redis: needs exactly one of url, sentinels and cluster'],
-    [`${MINIMAL}\nredis: { url: "redis://a", cluster: ["b:1"] }`, 'needs exactly one of url, sentinels and cluster'],
-    [`${MINIMAL}\nredis: { url: "http://a" }`, 'redis.url: must be redis://'],
-    [`${MINIMAL}\nredis: { url: "redis://a/x" }`, 'redis.url: must be redis://'],
-    [`${MINIMAL}\nredis: { sentinels: ["a:1"] }`, 'redis.sentinels: needs name'],
-    [`${MINIMAL}\nredis: { cluster: ["a:1"], name: m }`, 'redis.name: is of use only with sentinels'],
-    [`${MINIMAL}\nredis: { cluster: [a] }`, 'must be host:port'],
-    [`${MINIMAL}\nredis: { cluster: [] }`, 'must not be empty'],
-    [`${MINIMAL}\nredis: { url: "redis://u:fake@a", password: fake }`, 'redis.password: is in the url as well'],
-    [`${MINIMAL}\nredis: { url: "redis://a", sentinelPassword: fake }`, 'is of use only with sentinels'],
-    [`${MINIMAL}\nredis: { url: "redis://a", tls: { cert: c } }`, 'redis.tls: needs both cert and key'],
-    [`${MINIMAL}\nredis: { url: "redis://a", prefix: "{x}" }`, 'redis.prefix: must be 1 to 64'],
-    [`${MINIMAL}\nredis: { url: "redis://a", onOutage: open }`, 'redis.onOutage: must be local or closed'],
-    [`${MINIMAL}\nredis: { url: "redis://a", timeout: 1ms }`, 'redis.timeout: must be from 10ms to 5s'],
-    [`${MINIMAL}\nredis: { url: "redis://a", replicaGrace: 1s }`, 'redis.replicaGrace: must be from 10s to 1h'],
-    [`${MINIMAL}\nredis: { urll: "redis://a" }`, 'did you mean "url"?'],
-    [`${MINIMAL}\ntenantsFile: tenants.yaml`, 'either tenants or tenantsFile'],
-    [`${MINIMAL}\nlisten: { trustedProxies: [10.0.0.1] }`, 'must be a CIDR'],
-    [`${MINIMAL}\nlisten: { traffic: { port: 65536 } }`, 'must be at most 65535'],
-    [`${MINIMAL}\nlimits: { body: 10MB }`, 'must be a size such as 64KiB'],
-    [`${MINIMAL}\ndrain: { delay: 2h }`, 'must be from 0ms to 1h'],
-    [`${MINIMAL}\ncache: { rules: [{ match: "GET /x" }] }`, 'cache.rules[0]: needs either ttl or store: false'],
-    [`${MINIMAL}\ncache: { rules: [{ match: "GET /x", ttl: 1s, store: false }] }`, 'needs either ttl or store: false'],
-    [`${MINIMAL}\ncache: { rules: [{ match: "GET /x", tll: 5s }] }`, 'did you mean "ttl"?'],
-    [`${MINIMAL}\ntracing: { endpoint: "otel:4318" }`, 'tracing.endpoint: must be an http or https URL'],
-    [`${MINIMAL}\ntracing: { endpoint: "http://u:fake@c" }`, 'tracing.endpoint: must be an http or https URL without'],
-    [`${MINIMAL}\ntracing: { sample: 10 }`, 'tracing.sample: must be at most 1'],
-    [`${MINIMAL}\ntracing: { endpoint: "http://c", headers: { "a b": x } }`, 'must be the name of a header field'],
-    [
-      `${MINIMAL}\ntracing: { endpoint: "http://c", headers: { a: "x\\ny" } }`,
-      'tracing.headers.a: must be printable ASCII',
-    ],
-    [`${MINIMAL}\ntracing: { headers: { a: x } }`, 'tracing.headers: is of use only with an endpoint'],
-    [`${MINIMAL}\ntracing: { propagate: yes please }`, 'tracing.propagate: must be true or false'],
-    [`${MINIMAL}\ntracing: { serviceName: "" }`, 'tracing.serviceName: must not be empty'],
-    [`${MINIMAL}\ntracing: { endpiont: "http://c" }`, 'did you mean "endpoint"?'],
     [ACCOUNTS, 'tenants.yaml: cannot be read: no such file'],
-  ])('%j is refused: %s', async (text, reason) => {
-    expect(await refusal(text)).toContain(reason);
+  ])('%j is rejected: %s', async (text, reason) => {
+    expect(await rejectionOf(text)).toContain(reason);
   });
 
-  test('that is not there is one clear line', async () => {
+  test.each([
+    ['routes: [{ match: "GET /x", upstream: cor }]', 'there is no such upstream; known are core, start'],
+    ['upstreams: { core: { retries: { max: 3 } } }', 'upstreams.core.retries.max: must be at most 2'],
+    ['upstreams: { core: { maxInFlight: 0 } }', 'upstreams.core.maxInFlight: must be at least 1'],
+    ['upstreams: { core: { breaker: { failurePercent: 0 } } }', 'breaker.failurePercent: must be at least 1'],
+    ['upstreams: { core: { breaker: { open: 0s } } }', 'breaker.open: must be from 10ms to 1h'],
+    ['upstreams: { other: {} }', 'upstreams.other: needs an origin'],
+    ['redis: {}', 'redis: needs exactly one of url, sentinels and cluster'],
+    ['redis: { url: "redis://a", cluster: ["b:1"] }', 'needs exactly one of url, sentinels and cluster'],
+    ['redis: { url: "http://a" }', 'redis.url: must be redis://'],
+    ['redis: { url: "redis://a/x" }', 'redis.url: must be redis://'],
+    ['redis: { sentinels: ["a:1"] }', 'redis.sentinels: needs name'],
+    ['redis: { cluster: ["a:1"], name: m }', 'redis.name: needs sentinels'],
+    ['redis: { cluster: [a] }', 'must be host:port'],
+    ['redis: { cluster: [] }', 'must not be empty'],
+    ['redis: { url: "redis://u:fake@a", password: fake }', 'redis.password: the url has a password too'],
+    ['redis: { url: "redis://a", sentinelPassword: fake }', 'needs sentinels'],
+    ['redis: { url: "redis://a", tls: { cert: c } }', 'redis.tls: needs both cert and key'],
+    ['redis: { url: "redis://a", prefix: "{x}" }', 'redis.prefix: must be 1 to 64'],
+    ['redis: { url: "redis://a", onOutage: open }', 'redis.onOutage: must be local or closed'],
+    ['redis: { url: "redis://a", timeout: 1ms }', 'redis.timeout: must be from 10ms to 5s'],
+    ['redis: { url: "redis://a", replicaGrace: 1s }', 'redis.replicaGrace: must be from 10s to 1h'],
+    ['redis: { urll: "redis://a" }', 'did you mean "url"?'],
+    ['tenantsFile: tenants.yaml', 'either tenants or tenantsFile'],
+    ['listen: { trustedProxies: [10.0.0.1] }', 'must be a CIDR'],
+    ['listen: { traffic: { port: 65536 } }', 'must be at most 65535'],
+    ['limits: { body: 10MB }', 'must be a size such as 64KiB'],
+    ['drain: { delay: 2h }', 'must be from 0ms to 1h'],
+    ['cache: { rules: [{ match: "GET /x" }] }', 'cache.rules[0]: needs either ttl or store: false'],
+    ['cache: { rules: [{ match: "GET /x", ttl: 1s, store: false }] }', 'needs either ttl or store: false'],
+    ['cache: { rules: [{ match: "GET /x", tll: 5s }] }', 'did you mean "ttl"?'],
+    ['tracing: { endpoint: "otel:4318" }', 'tracing.endpoint: must be an http or https URL'],
+    ['tracing: { endpoint: "http://u:fake@c" }', 'tracing.endpoint: must be an http or https URL without'],
+    ['tracing: { sample: 10 }', 'tracing.sample: must be at most 1'],
+    ['tracing: { endpoint: "http://c", headers: { "a b": x } }', 'must be the name of a header field'],
+    ['tracing: { endpoint: "http://c", headers: { a: "x\\ny" } }', 'tracing.headers.a: must be printable ASCII'],
+    ['tracing: { headers: { a: x } }', 'tracing.headers: needs an endpoint'],
+    ['tracing: { propagate: yes please }', 'tracing.propagate: must be true or false'],
+    ['tracing: { serviceName: "" }', 'tracing.serviceName: must not be empty'],
+    ['tracing: { endpiont: "http://c" }', 'did you mean "endpoint"?'],
+  ])('a line %j is rejected: %s', async (line, reason) => {
+    expect(await rejectionOf(`${MINIMAL}\n${line}`)).toContain(reason);
+  });
+
+  test('without a file is one clear line', async () => {
     const loaded = await loadSettings({ path: '/nowhere/gateway.yaml', env: {} });
     expect(!loaded.ok && renderProblems(loaded.problems)).toBe(
       '/nowhere/gateway.yaml: cannot be read: no such file\n1 problem in the configuration; nothing was started',
     );
   });
 
-  test('never has a secret in its words, wherever the secret was put', async () => {
+  test('is reported without secrets, wherever a secret stands', async () => {
     for (const place of [
       'log: { level: "${PATCHWORKS_API_KEY}" }',
       'limits: { body: "${PATCHWORKS_API_KEY}" }',
@@ -410,12 +411,12 @@ tenants:
       'listen: { trustedProxies: ["${PATCHWORKS_API_KEY}"] }',
       `drain: "unclosed ${CANARY}`,
     ]) {
-      await refusal(`${MINIMAL}\n${place}`);
+      await rejectionOf(`${MINIMAL}\n${place}`);
     }
   });
 });
 
-test('tenants with the same permissions share one object: 10,000 tenants need no more memory for them than one', async () => {
+test('tenants with equal permissions share one list', async () => {
   const tenants = Array.from(
     { length: 100 },
     (_, i) => `  t${i}: { allow: ["GET /api/v1/**", "POST /api/v1/pool/**"] }`,
@@ -453,7 +454,7 @@ ${TENANTS}`;
     });
   });
 
-  test('do not show in the revision, which depends on the files alone', async () => {
+  test('do not change the revision, which depends on the files alone', async () => {
     const one = await settingsOf(text, { files });
     const other = await settingsOf(text, { files: { ...files, token: 'another' } });
     expect(one.revision).toBe(other.revision);
@@ -461,18 +462,18 @@ ${TENANTS}`;
   });
 });
 
-test('keys that can not work are named in a warning', async () => {
+test('keys that cannot work are named in a warning', async () => {
   const loaded = await load(`${ACCOUNTS}
 tenants: { a: { quota: { weight: 2 } }, b: { keys: [{ id: old, sha256: ${SHA}, expires: 2001-01-01T00:00:00Z }] } }
 listen: { admin: { host: 0.0.0.0 } }`);
   expect(loaded.ok && loaded.warnings).toEqual([
-    'tenants.a has no key: nobody can call as this tenant',
+    'tenants.a has no key: no caller can use this tenant',
     'tenants.b: the key old has expired',
-    'listen.admin is open to other hosts and has no token',
+    'listen.admin is reachable from other hosts and has no token',
   ]);
 });
 
-describe('a quota that can not do what it says is warned of', () => {
+describe('a quota that cannot have its effect is named in a warning', () => {
   test.each([
     ['{ rate: 2, burst: 1, maxWait: 5s }', ['maxWait is shorter than the 30 s between two of its requests']],
     ['{ rate: 2, burst: 1, maxWait: 30s }', []],

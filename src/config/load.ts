@@ -3,14 +3,13 @@ import { readFile as readFromDisk } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { z } from 'zod';
 import { buildSettings } from './build.ts';
-import { withoutFilledIn } from './filled-in.ts';
+import { interpolate, type ReadFile, reasonOf, withoutInserted } from './interpolate.ts';
 import { problemsOf } from './issues.ts';
-import type { Settings } from './model.ts';
 import { type GatewayInput, gatewaySchema, LEVELS } from './schema.ts';
-import { type Problem, parseSource, type Source } from './source.ts';
-import { type ReadFile, reasonOf, substitute } from './substitute.ts';
+import type { Settings } from './settings.ts';
 import { type TenantInput, tenantsFileSchema } from './tenant-schema.ts';
 import { readTls } from './tls.ts';
+import { type Problem, parseYaml, type Source } from './yaml-source.ts';
 
 export interface LoadOptions {
   readonly path: string;
@@ -29,23 +28,23 @@ export type Loaded =
 
 interface Parsed<T> {
   readonly source: Source;
-  /** Filled in, and not validated. */
+  /** Interpolated, and not validated. */
   readonly value: unknown;
   readonly input: T | null;
   readonly problems: readonly Problem[];
   readonly fromFiles: readonly string[];
-  readonly filledIn: readonly string[];
+  readonly inserted: readonly string[];
 }
 
-/** Reads, fills in, validates. All problems at once; on any of them nothing is loaded. */
+/** Reads, interpolates and validates the files. Returns all problems at once; with any problem nothing is loaded. */
 export async function loadSettings(options: LoadOptions): Promise<Loaded> {
-  const filledIn: string[] = [];
-  const loaded = await load(options, filledIn);
+  const inserted: string[] = [];
+  const loaded = await load(options, inserted);
   if (loaded.ok) return loaded;
-  return { ok: false, problems: loaded.problems.map((problem) => withoutFilledIn(problem, filledIn)) };
+  return { ok: false, problems: loaded.problems.map((problem) => withoutInserted(problem, inserted)) };
 }
 
-async function load(options: LoadOptions, filledIn: string[]): Promise<Loaded> {
+async function load(options: LoadOptions, inserted: string[]): Promise<Loaded> {
   const readFile: ReadFile = options.readFile ?? ((path) => readFromDisk(path, 'utf8'));
   const texts: string[] = [];
   const read = async <S extends z.ZodType>(
@@ -60,7 +59,7 @@ async function load(options: LoadOptions, filledIn: string[]): Promise<Loaded> {
     }
     texts.push(text);
     const parsed = await parse(path, text, schema, options.env, readFile);
-    if ('source' in parsed) filledIn.push(...parsed.filledIn);
+    if ('source' in parsed) inserted.push(...parsed.inserted);
     return parsed;
   };
 
@@ -90,7 +89,7 @@ async function load(options: LoadOptions, filledIn: string[]): Promise<Loaded> {
   return { ok: true, settings: built.settings, warnings: built.warnings, files };
 }
 
-/** `gateway.yaml:12: limits.bdy: unknown option; did you mean "body"?`, a line each. */
+/** Renders one problem a line: `gateway.yaml:12: limits.bdy: unknown option; did you mean "body"?`. */
 export function renderProblems(problems: readonly Problem[]): string {
   const lines = problems.map(({ file, line, path, message }) => {
     const where = line === null ? file : `${file}:${line}`;
@@ -107,26 +106,33 @@ async function parse<S extends z.ZodType>(
   env: LoadOptions['env'],
   readFile: ReadFile,
 ): Promise<Parsed<z.output<S>> | { problems: readonly Problem[] }> {
-  const parsed = parseSource(path, text);
+  const parsed = parseYaml(path, text);
   if (!('source' in parsed)) return parsed;
   const { source } = parsed;
   if (typeof source.value !== 'object' || source.value === null || Array.isArray(source.value)) {
     const message = source.value === null ? 'is empty' : 'must be a map of options';
     return { problems: [{ file: path, line: null, path: '', message }] };
   }
-  const filled = await substitute(source, env, readFile);
-  const checked = schema.safeParse(filled.value);
+  const interpolated = await interpolate(source, env, readFile);
+  const checked = schema.safeParse(interpolated.value);
   const found = checked.success ? [] : problemsOf(checked.error.issues, source, schema);
-  // A value that could not be filled in is one problem, not two.
-  const unfilled = new Set(filled.problems.map((problem) => problem.path));
-  const problems = [...filled.problems, ...found.filter((problem) => !unfilled.has(problem.path))];
-  const { fromFiles, filledIn } = filled;
-  return { source, value: filled.value, input: checked.success ? checked.data : null, problems, fromFiles, filledIn };
+  // A value whose interpolation failed is one problem, not two.
+  const failed = new Set(interpolated.problems.map((problem) => problem.path));
+  const problems = [...interpolated.problems, ...found.filter((problem) => !failed.has(problem.path))];
+  const { fromFiles, inserted } = interpolated;
+  return {
+    source,
+    value: interpolated.value,
+    input: checked.success ? checked.data : null,
+    problems,
+    fromFiles,
+    inserted,
+  };
 }
 
 type Tenants = { tenants: Record<string, TenantInput> };
 
-/** From a file of their own, or from the gateway's file; not both, or nobody would know which counts. */
+/** Reads tenants from their own file or from the gateway's file. Both together are an error: neither would clearly win. */
 async function readTenants(
   gateway: Parsed<GatewayInput>,
   path: string,

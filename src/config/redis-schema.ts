@@ -1,7 +1,9 @@
 import { z } from 'zod';
-import { doc, duration, text } from './fields.ts';
+import type { Secret } from '../secret.ts';
+import { doc, duration, text } from './option-types.ts';
+import type { HostAndPort, RedisSettings } from './settings.ts';
 
-/** The shape of `redis` in gateway.yaml: the state that replicas share. */
+/** The shape of `redis` in gateway.yaml, and its settings. */
 const HOUR = 3_600_000;
 
 const hostAndPort = () =>
@@ -99,15 +101,62 @@ export const redisSchema = z
     if (given.length !== 1)
       issue(given.length === 0 ? [] : [given[1] as string], 'needs exactly one of url, sentinels and cluster');
     if (redis.sentinels !== undefined && redis.name === undefined)
-      issue(['sentinels'], 'needs name: what the Sentinels call the server');
-    if (redis.sentinels === undefined && redis.name !== undefined) issue(['name'], 'is of use only with sentinels');
+      issue(['sentinels'], 'needs name: the name of the server at the Sentinels');
+    if (redis.sentinels === undefined && redis.name !== undefined) issue(['name'], 'needs sentinels');
     if (redis.sentinels === undefined && redis.sentinelPassword !== undefined)
-      issue(['sentinelPassword'], 'is of use only with sentinels');
+      issue(['sentinelPassword'], 'needs sentinels');
     const inUrl = redis.url !== undefined && URL.canParse(redis.url) && new URL(redis.url).password !== '';
-    if (inUrl && redis.password !== undefined) issue(['password'], 'is in the url as well: give it once');
+    if (inUrl && redis.password !== undefined) issue(['password'], 'the url has a password too: remove one of them');
     if (redis.tls !== undefined && (redis.tls.cert === undefined) !== (redis.tls.key === undefined)) {
       issue(['tls'], 'needs both cert and key, or neither');
     }
   });
 
 export type RedisInput = z.output<typeof redisSchema>;
+
+const DEFAULT_PORT = 6379;
+
+/** Turns the validated options of `redis` into the settings of one kind of connection. */
+export function redisOf(input: RedisInput, secret: (value: string) => Secret): RedisSettings {
+  const url = input.url === undefined ? null : new URL(input.url);
+  const password = url !== null && url.password !== '' ? decodeURIComponent(url.password) : input.password;
+  const username = url !== null && url.username !== '' ? decodeURIComponent(url.username) : input.username;
+  const { tls } = input;
+  return {
+    servers: serversOf(input, url),
+    username: username ?? null,
+    password: password === undefined ? null : secret(password),
+    sentinelPassword: input.sentinelPassword === undefined ? null : secret(input.sentinelPassword),
+    tls:
+      tls === undefined && url?.protocol !== 'rediss:'
+        ? null
+        : {
+            ca: tls?.ca ?? null,
+            cert: tls?.cert ?? null,
+            key: tls?.key === undefined ? null : secret(tls.key),
+            servername: tls?.servername ?? null,
+          },
+    prefix: input.prefix,
+    onOutage: input.onOutage,
+    timeoutMs: input.timeout,
+    replicaGraceMs: input.replicaGrace,
+  };
+}
+
+function serversOf({ sentinels, name, cluster }: RedisInput, url: URL | null): RedisSettings['servers'] {
+  if (sentinels !== undefined)
+    return { kind: 'sentinel', sentinels: sentinels.map(parseHostAndPort), name: name ?? '' };
+  if (cluster !== undefined) return { kind: 'cluster', nodes: cluster.map(parseHostAndPort) };
+  const db = Number(url?.pathname.slice(1) ?? 0);
+  const port = url === null || url.port === '' ? DEFAULT_PORT : Number(url.port);
+  return { kind: 'alone', host: unbracketed(url?.hostname ?? ''), port, db };
+}
+
+function parseHostAndPort(text: string): HostAndPort {
+  const colon = text.lastIndexOf(':');
+  return { host: unbracketed(text.slice(0, colon)), port: Number(text.slice(colon + 1)) };
+}
+
+function unbracketed(host: string): string {
+  return host.startsWith('[') ? host.slice(1, -1) : host;
+}

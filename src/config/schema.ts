@@ -1,15 +1,15 @@
 import { z } from 'zod';
 import { cacheSchema } from './cache-schema.ts';
-import { doc, duration, flag, httpUrl, id, pattern, size, text, whole } from './fields.ts';
 import { listenSchema } from './listen-schema.ts';
+import { doc, duration, flag, httpUrl, id, pattern, size, text, whole } from './option-types.ts';
 import { redisSchema } from './redis-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
 import { tracingSchema } from './tracing-schema.ts';
 import { upstreamSchema } from './upstream-schema.ts';
 
 /**
- * The shape of gateway.yaml and tenants.yaml. Each option carries its documentation: docs/configuration.md and the JSON
- * Schemas are made from this file, and a test fails when they are not.
+ * The shape of gateway.yaml. Each option carries its documentation: `npm run generate` makes docs/configuration.md and the
+ * JSON Schemas from it.
  */
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -57,8 +57,7 @@ const account = z.strictObject({
         shown: '60',
       }),
     })
-
-    // Here, and not with the other arithmetic, so that it is reported together with every mistake elsewhere.
+    // Checked here, not in validate.ts, so that it is reported together with all other errors of the file.
     .superRefine(({ limit, ceiling }, context) => {
       if (ceiling < limit) return;
       const message = `must be below the limit (${limit}): at the limit Patchworks answers 429`;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, duration, flag, id, pattern, whole } from './fields.ts';
+import { doc, duration, flag, id, pattern, whole } from './option-types.ts';
 
 /** The shape of tenants.yaml, and of `tenants` in gateway.yaml. */
 const tenantQuota = z

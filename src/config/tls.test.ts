@@ -1,8 +1,9 @@
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Authority, authority, type Pair } from '../../test/support/certificate-authority.ts';
 import { folder } from '../../test/support/process.ts';
 import { loadSettings, renderProblems } from './load.ts';
-import { redactedSettings } from './redacted.ts';
+import { redactedSettings } from './settings.ts';
 
 let ca: Authority;
 let good: Pair;
@@ -20,7 +21,7 @@ const REST = {
 };
 const PATHS = { certFile: 'tls/tls.crt', keyFile: 'tls/tls.key' };
 
-/** Lines of gateway.yaml, so that problems have different ones. */
+/** Each option is on its own line of gateway.yaml, so that problems have different lines. */
 async function load(tls: object, files: Record<string, string>, more: object = {}) {
   await using home = await folder(files);
   const config = { listen: { traffic: { tls }, admin: {} }, ...REST, ...more };
@@ -28,9 +29,7 @@ async function load(tls: object, files: Record<string, string>, more: object = {
     path: `${home.path}/gateway.yaml`,
     env: {},
     readFile: async (path) =>
-      path.endsWith('gateway.yaml')
-        ? JSON.stringify(config, null, 1)
-        : (await import('node:fs/promises')).readFile(path, 'utf8'),
+      path.endsWith('gateway.yaml') ? JSON.stringify(config, null, 1) : readFile(path, 'utf8'),
   });
   return { loaded, home: home.path };
 }
@@ -43,7 +42,7 @@ async function settingsOf(tls: object, files: Record<string, string>) {
 
 async function problemsOf(tls: object, files: Record<string, string>, more: object = {}): Promise<string[]> {
   const { loaded, home } = await load(tls, files, more);
-  if (loaded.ok) throw new Error('was accepted');
+  if (loaded.ok) throw new Error('the configuration was accepted');
   const text = renderProblems(loaded.problems);
   for (const line of files['tls/tls.key']?.split('\n') ?? []) {
     if (line.length > 20 && !line.startsWith('-----')) expect(text).not.toContain(line);
@@ -58,7 +57,7 @@ const files = (cert: string, key: string, more: Record<string, string> = {}) => 
 });
 
 describe('a port with TLS', () => {
-  test('has certificate and key of files beside gateway.yaml, asks callers for none, and speaks TLS 1.2', async () => {
+  test('reads certificate and key beside gateway.yaml, asks for no client certificate, and speaks TLS 1.2', async () => {
     const { settings, warnings } = await settingsOf(PATHS, files(good.cert, good.key));
     const tls = settings.listen.traffic.tls!;
     expect(tls).toMatchObject({ cert: good.cert, clientAuth: 'none', clientCa: null, minVersion: 'TLSv1.2' });
@@ -72,7 +71,7 @@ describe('a port with TLS', () => {
     expect(JSON.stringify(redactedSettings(settings))).not.toContain('-----BEGIN');
   });
 
-  test('requires certificates of callers where an authority is named, unless told otherwise', async () => {
+  test('requires client certificates if an authority is named, unless clientAuth says otherwise', async () => {
     const all = files(good.cert, good.key, { 'tls/ca.crt': ca.cert });
     const modes = await Promise.all(
       [undefined, 'none', 'optional', 'required'].map(async (clientAuth) => {
@@ -89,7 +88,7 @@ describe('a port with TLS', () => {
     ]);
   });
 
-  test('takes a chain in the order in which it is sent, and expires with the first of it', async () => {
+  test('takes a chain in the order in which it is sent, and expires with the earliest certificate', async () => {
     const middle = await ca.intermediate('Fake middle');
     const leaf = await middle.issue('leaf', { days: 100 });
     const { settings } = await settingsOf(PATHS, files(leaf.cert + middle.cert + ca.cert, leaf.key));
@@ -101,7 +100,7 @@ describe('a port with TLS', () => {
     ]);
   });
 
-  test('takes one file with both, and keeps the key of it out of what is shown', async () => {
+  test('takes one file with certificate and key, and shows only the certificate', async () => {
     const both = `${good.key}${good.cert}`;
     const { settings } = await settingsOf(
       { certFile: 'tls/both.pem', keyFile: 'tls/both.pem' },
@@ -110,7 +109,7 @@ describe('a port with TLS', () => {
     expect(settings.listen.traffic.tls?.cert).toBe(good.cert);
   });
 
-  test('whose certificate has expired or names no host is told so, and starts', async () => {
+  test('starts with a certificate that has expired or names no host, with a warning', async () => {
     const expired = await ca.issue('late', { days: -3 });
     const nameless = await ca.issue('nameless', { names: '' });
     const warnings = async ({ cert, key }: Pair) => (await settingsOf(PATHS, files(cert, key))).warnings;
@@ -125,7 +124,7 @@ describe('a port with TLS', () => {
   });
 });
 
-describe('is refused, with file, line and path, and nothing of what is in the files:', () => {
+describe('is rejected with file, line and path, and without content of the files:', () => {
   const cases: readonly (readonly [what: string, () => Record<string, string>, problems: string[]])[] = [
     [
       'files that are not there',
@@ -141,7 +140,7 @@ describe('is refused, with file, line and path, and nothing of what is in the fi
       ['6: listen.traffic.tls.keyFile: is not the key of the certificate in certFile'],
     ],
     [
-      'the two files in each other’s place',
+      'certificate and key swapped',
       () => files(good.key, good.cert),
       [
         '5: listen.traffic.tls.certFile: the file tls/tls.crt: holds a private key and no certificate',
@@ -149,7 +148,7 @@ describe('is refused, with file, line and path, and nothing of what is in the fi
       ],
     ],
     [
-      'what is no PEM',
+      'files that are not PEM',
       () => files('hello', 'hello'),
       [
         '5: listen.traffic.tls.certFile: the file tls/tls.crt: holds no certificate in PEM',
@@ -157,11 +156,11 @@ describe('is refused, with file, line and path, and nothing of what is in the fi
       ],
     ],
     [
-      'PEM that is damaged',
+      'damaged PEM',
       () => files(damaged(good.cert), damaged(good.key)),
       [
-        '5: listen.traffic.tls.certFile: the file tls/tls.crt: certificate 1 can not be read',
-        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds a private key that can not be read',
+        '5: listen.traffic.tls.certFile: the file tls/tls.crt: certificate 1 cannot be read',
+        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds a private key that cannot be read',
       ],
     ],
     [
@@ -172,7 +171,7 @@ describe('is refused, with file, line and path, and nothing of what is in the fi
       ],
     ],
     [
-      'the key of the issuer, whose certificate stands behind',
+      'the key of the issuer, whose certificate is second',
       () => files(good.cert + ca.cert, ca.key),
       ["6: listen.traffic.tls.keyFile: is the key of certificate 2 in certFile: the port's own must come first"],
     ],
@@ -189,43 +188,43 @@ describe('is refused, with file, line and path, and nothing of what is in the fi
   test('a key with a passphrase, one that is too short, a certificate for clients', async () => {
     const encrypted = good.key.replaceAll('PRIVATE KEY', 'ENCRYPTED PRIVATE KEY');
     expect(await problemsOf(PATHS, files(good.cert, encrypted))).toEqual([
-      'gateway.yaml:6: listen.traffic.tls.keyFile: the file tls/tls.key: is encrypted, and nobody is there to be asked for the passphrase: store it without',
+      'gateway.yaml:6: listen.traffic.tls.keyFile: the file tls/tls.key: is encrypted: store the key without a passphrase',
     ]);
     const short = await ca.issue('short', { newKey: ['rsa:512'] });
     expect(await problemsOf(PATHS, files(short.cert, short.key))).toEqual([
-      'gateway.yaml:5: listen.traffic.tls.certFile: OpenSSL takes certificate and key for unsafe or unusable (ERR_SSL_EE_KEY_TOO_SMALL)',
+      'gateway.yaml:5: listen.traffic.tls.certFile: OpenSSL rejects the certificate or key as unsafe or unusable (ERR_SSL_EE_KEY_TOO_SMALL)',
     ]);
     const client = await ca.issue('client', { usage: 'clientAuth' });
-    expect((await problemsOf(PATHS, files(client.cert, client.key)))[0]).toContain('is no certificate for a server');
+    expect((await problemsOf(PATHS, files(client.cert, client.key)))[0]).toContain('is not a server certificate');
   });
 
-  test('an authority that is none, or is not there', async () => {
+  test('an authority that is not one, and a missing file', async () => {
     const asked = { ...PATHS, clientCaFile: 'tls/ca.crt' };
     expect(await problemsOf(asked, files(good.cert, good.key, { 'tls/ca.crt': ca.cert + good.cert }))).toEqual([
-      'gateway.yaml:7: listen.traffic.tls.clientCaFile: the file tls/ca.crt: certificate 2 is none of an authority',
+      'gateway.yaml:7: listen.traffic.tls.clientCaFile: the file tls/ca.crt: certificate 2 does not belong to a certificate authority',
     ]);
     expect(await problemsOf(asked, files(good.cert, good.key))).toEqual([
       'gateway.yaml:7: listen.traffic.tls.clientCaFile: cannot read the file tls/ca.crt (no such file)',
     ]);
   });
 
-  test('client certificates that nobody vouches for, a version of old, and PEM where a path belongs, with all that is wrong elsewhere', async () => {
+  test('client certificates without an authority, an old TLS version, and PEM in place of a path, with all other problems', async () => {
     const tls = { certFile: good.key, keyFile: 'k', clientAuth: 'required', minVersion: 'TLSv1.1' };
     const problems = await problemsOf(tls, { 'tls/tls.key': good.key }, { limits: { bdy: '1MiB' } });
     expect(problems.map((each) => each.replace(/^gateway\.yaml:\d+: /, '')).sort()).toEqual([
       'limits.bdy: unknown option; did you mean "body"?',
-      'listen.traffic.tls.certFile: must be the path of a file, not what is in it',
+      'listen.traffic.tls.certFile: must be the path of a file, not its content',
       'listen.traffic.tls.minVersion: must be one of TLSv1.2, TLSv1.3',
     ]);
     expect(await problemsOf({ ...PATHS, clientAuth: 'required' }, files(good.cert, other.key))).toEqual([
-      'gateway.yaml:7: listen.traffic.tls.clientAuth: needs clientCaFile: who vouches for callers',
+      'gateway.yaml:7: listen.traffic.tls.clientAuth: needs clientCaFile: the authorities of client certificates',
     ]);
     const both = await problemsOf(PATHS, files(good.cert, other.key), { limits: { bdy: '1MiB' } });
     expect(both.length).toBe(2);
   });
 });
 
-/** The same, with a byte in the middle that is another one. */
+/** The same PEM with changed bytes in the middle. */
 function damaged(pem: string): string {
   const [head = '', ...rest] = pem.split('\n');
   return [head, ...rest.slice(0, -2).map((line) => line.replace(/^.{8}/, 'AAAAAAAA')), ...rest.slice(-2)].join('\n');

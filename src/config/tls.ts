@@ -1,27 +1,27 @@
 import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import { type Chain, factsOf, mismatchOf, readAuthorities, readChain, readKey } from './certificates.ts';
+import { type Chain, mismatchOf, readAuthorities, readChain, readKey, summaryOf } from './certificates.ts';
+import { type ReadFile, reasonOf } from './interpolate.ts';
 import { listenSchema, type TlsInput } from './listen-schema.ts';
-import type { TlsSettings } from './model.ts';
-import { type Path, type Problem, type Source, showPath } from './source.ts';
-import { type ReadFile, reasonOf } from './substitute.ts';
+import type { TlsSettings } from './settings.ts';
+import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
-/** Before the key is known as a secret to all that writes. */
+/** TLS settings whose key is not yet registered as a secret. */
 export type TlsMaterial = Omit<TlsSettings, 'key'> & { readonly key: string };
 
-export interface ReadTls {
+export interface TlsFiles {
   readonly traffic: TlsMaterial | null;
   readonly admin: TlsMaterial | null;
   readonly problems: readonly Problem[];
 }
 
 /**
- * Reads what `listen` names, and sees whether it belongs together. By itself, so that what is wrong there is told together
- * with every mistake elsewhere.
+ * Reads the files that `listen` names, and checks that they belong together. It runs before the validation of the whole, so
+ * that its problems are reported together with all others.
  *
- * @param value gateway.yaml, filled in
+ * @param value gateway.yaml, interpolated
  */
-export async function readTls(value: unknown, source: Source, readFile: ReadFile): Promise<ReadTls> {
+export async function readTls(value: unknown, source: Source, readFile: ReadFile): Promise<TlsFiles> {
   const listen = listenSchema.safeParse((value as { listen?: unknown }).listen);
   if (!listen.success) return { traffic: null, admin: null, problems: [] };
   const problems: Problem[] = [];
@@ -38,13 +38,13 @@ export async function readTls(value: unknown, source: Source, readFile: ReadFile
   return { traffic, admin, problems };
 }
 
-interface Reading {
+interface TlsReader {
   readonly source: Source;
   readonly readFile: ReadFile;
   readonly report: (option: string, message: string) => void;
 }
 
-async function read(tls: TlsInput, reading: Reading): Promise<TlsMaterial | null> {
+async function read(tls: TlsInput, reading: TlsReader): Promise<TlsMaterial | null> {
   const { report } = reading;
   const clientAuth = tls.clientAuth ?? (tls.clientCaFile === undefined ? 'none' : 'required');
   const [chain, key, authorities] = await Promise.all([
@@ -61,19 +61,19 @@ async function read(tls: TlsInput, reading: Reading): Promise<TlsMaterial | null
   const material: TlsMaterial = {
     ...{ cert: chain.pem, key: key.pem, clientAuth, minVersion: tls.minVersion },
     clientCa: clientAuth === 'none' ? null : (authorities as Chain).pem,
-    certificate: factsOf(chain),
+    certificate: summaryOf(chain),
   };
-  const refused = refusalOf(material);
-  if (refused !== null) report('certFile', refused);
+  const rejected = rejectionOf(material);
+  if (rejected !== null) report('certFile', rejected);
   return material;
 }
 
-/** Null where the option is left out, and where something is wrong with its file, which is told then. */
+/** Returns null without the option. Returns null and reports a problem if the file is wrong. */
 async function part<T>(
   tls: TlsInput,
   option: 'certFile' | 'keyFile' | 'clientCaFile',
   readPart: (text: string) => ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string },
-  { source, readFile, report }: Reading,
+  { source, readFile, report }: TlsReader,
 ): Promise<T | null> {
   const name = tls[option];
   if (name === undefined) return null;
@@ -91,12 +91,12 @@ async function part<T>(
   return null;
 }
 
-/** What OpenSSL has against it: a key that is too short, a digest that is too weak. Its code alone, never its text. */
-function refusalOf({ cert, key, clientCa, minVersion }: TlsMaterial): string | null {
+/** The code of OpenSSL's objection, such as a short key or a weak digest. Its message may quote the file. */
+function rejectionOf({ cert, key, clientCa, minVersion }: TlsMaterial): string | null {
   try {
     createSecureContext({ cert, key, minVersion, ...(clientCa !== null && { ca: clientCa }) });
     return null;
   } catch (error) {
-    return `OpenSSL takes certificate and key for unsafe or unusable (${reasonOf(error)})`;
+    return `OpenSSL rejects the certificate or key as unsafe or unusable (${reasonOf(error)})`;
   }
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { doc, flag, httpUrl, text } from './fields.ts';
+import { doc, flag, httpUrl, text } from './option-types.ts';
 
-/** Names that a header field may have (RFC 9110 section 5.6.2). */
+/** RFC 9110 section 5.6.2. */
 const headerName = () =>
   z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header field' });
 
@@ -49,5 +49,5 @@ export const tracingSchema = z
   })
   .superRefine(({ endpoint, headers }, context) => {
     if (endpoint !== undefined || Object.keys(headers).length === 0) return;
-    context.addIssue({ code: 'custom', path: ['headers'], message: 'is of use only with an endpoint' });
+    context.addIssue({ code: 'custom', path: ['headers'], message: 'needs an endpoint' });
   });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, duration, flag, id, origin, whole } from './fields.ts';
+import { doc, duration, flag, id, origin, whole } from './option-types.ts';
 
 const HOUR = 3_600_000;
 

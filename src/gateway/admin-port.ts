@@ -3,7 +3,7 @@ import { createAdminApp, createAdminListener } from '../admin/app.ts';
 import { createLiveUpdates } from '../admin/live.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { composePage } from '../admin/ui/page.ts';
-import { redactedSettings } from '../config/redacted.ts';
+import { redactedSettings } from '../config/settings.ts';
 import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
 import type { ListenerTls, PortTls } from '../server/listener.ts';
 import { closeServer } from '../server/listener.ts';

@@ -14,7 +14,7 @@ import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
 import { createInvalidationLog, EVERYTHING } from '../cache/invalidation-log.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { Log, Meter } from '../ports.ts';
 import type { Dependencies } from './dependencies.ts';

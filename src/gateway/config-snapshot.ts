@@ -1,7 +1,7 @@
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.ts';
-import { deepEqual } from '../config/deep-equal.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
+import { deepEqual } from '../config/settings.ts';
 import type { Handler, RequestContext } from '../context.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
 import type { QuotaPlan } from '../quota/quota-store.ts';

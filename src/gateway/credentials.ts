@@ -1,5 +1,5 @@
-import { deepEqual } from '../config/deep-equal.ts';
-import type { AccountSettings, CredentialSettings, Settings } from '../config/model.ts';
+import type { AccountSettings, CredentialSettings, Settings } from '../config/settings.ts';
+import { deepEqual } from '../config/settings.ts';
 import { apiKeyCredential } from '../upstream/credentials/api-key.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';

@@ -3,7 +3,7 @@ import type { FailedAuthLimit, FloodLimit } from '../auth/abuse-limits.ts';
 import type { KeyStore } from '../auth/key-store.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';

@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Clock, elapsed, systemClock } from '../clock.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import { applicable } from '../reload/restart-only.ts';
 import { closeServer, listen } from '../server/listener.ts';
 import { createTrafficServer } from '../server/traffic-server.ts';

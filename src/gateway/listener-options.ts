@@ -1,4 +1,4 @@
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
 import type { ListenerTls } from '../server/listener.ts';
 import type { Metrics } from '../telemetry/metrics.ts';

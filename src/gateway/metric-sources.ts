@@ -1,4 +1,4 @@
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import type { MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 

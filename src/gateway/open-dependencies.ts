@@ -2,7 +2,7 @@ import { createAbuseLimits } from '../adapters/abuse-limits.ts';
 import { createMemoryCache } from '../adapters/memory/cache.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import type { Clock } from '../clock.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';

@@ -4,7 +4,7 @@ import { authorise } from '../auth/authorise.ts';
 import { cacheFill } from '../cache/fill.ts';
 import { cacheLookup } from '../cache/lookup.ts';
 import type { CacheOptions } from '../cache/options.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import { type Handler, type Middleware, type RequestContext, reject } from '../context.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
 import { parseAdvertisedLimit, rateLimitHeaders } from '../quota/headers.ts';

@@ -4,7 +4,7 @@ import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import { openRedis, type RedisConnection } from '../adapters/redis/connection.ts';
 import { createRedisQuotaStore } from '../adapters/redis/quota-store.ts';
 import type { Clock } from '../clock.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Log, Meter } from '../ports.ts';
 import type { TenantStatus } from '../quota/admission.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';

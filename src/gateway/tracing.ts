@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Log, Meter, Tracer } from '../ports.ts';
 import type { OpenTracer } from '../telemetry/tracing.ts';
 

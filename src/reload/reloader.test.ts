@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { ReadFile } from '../config/interpolate.ts';
 import { type Loaded, loadSettings } from '../config/load.ts';
-import type { ReadFile } from '../config/substitute.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { createReloader } from './reloader.ts';
 

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFile as readFromDisk, stat } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { ReloadOutcome } from '../admin/reload.ts';
+import { type ReadFile, reasonOf } from '../config/interpolate.ts';
 import { type Loaded, renderProblems } from '../config/load.ts';
-import type { Settings } from '../config/model.ts';
-import { type ReadFile, reasonOf } from '../config/substitute.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
 
 /** The part of a gateway that takes the settings of a load. */

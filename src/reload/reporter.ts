@@ -1,8 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import type { Clock } from '../clock.ts';
-import { deepEqual } from '../config/deep-equal.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
+import { deepEqual } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
 import type { Applicable } from './restart-only.ts';
 import { bounded, settingsDiff } from './settings-diff.ts';

@@ -1,5 +1,5 @@
-import { deepEqual } from '../config/deep-equal.ts';
-import type { Settings, TlsSettings, UpstreamSettings } from '../config/model.ts';
+import type { Settings, TlsSettings, UpstreamSettings } from '../config/settings.ts';
+import { deepEqual } from '../config/settings.ts';
 
 /**
  * Options of what is opened at the start and holds connections, counts or cached responses. The chart replaces pods for these:

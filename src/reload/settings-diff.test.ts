@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { loadSettings } from '../config/load.ts';
-import type { Settings } from '../config/model.ts';
+import type { Settings } from '../config/settings.ts';
 import { Secret } from '../secret.ts';
 import { applicable } from './restart-only.ts';
 import { bounded, settingsDiff } from './settings-diff.ts';

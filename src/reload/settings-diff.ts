@@ -1,6 +1,6 @@
-import { deepEqual } from '../config/deep-equal.ts';
-import { showDuration } from '../config/fields.ts';
-import type { AccountSettings, Settings, TenantSettings } from '../config/model.ts';
+import { showDuration } from '../config/option-types.ts';
+import type { AccountSettings, Settings, TenantSettings } from '../config/settings.ts';
+import { deepEqual } from '../config/settings.ts';
 
 /** Options that a reload can change, besides accounts, upstreams and tenants. */
 const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [

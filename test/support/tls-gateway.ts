@@ -3,7 +3,7 @@ import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
-import type { Settings } from '../../src/config/model.ts';
+import type { Settings } from '../../src/config/settings.ts';
 import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Simulator } from '../../src/simulator/api.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';

@@ -1,11 +1,11 @@
 import type { AccountQuota, TenantQuota } from '../quota/quota-store.ts';
 import type { Pattern } from '../routing/pattern.ts';
-import type { Secret } from '../secret.ts';
+import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
 
 /**
- * The configuration as the program reads it: loaded, validated, defaults filled in, units in the names.
- * The YAML shape is in schema.ts; load.ts turns one into the other.
+ * The configuration as the program reads it: validated, with defaults, with units in the names. schema.ts has the YAML
+ * shape, and build.ts turns one into the other.
  */
 export interface Settings {
   readonly listen: {
@@ -27,16 +27,16 @@ export interface Settings {
   /** First match wins. */
   readonly routes: readonly RouteSettings[];
   readonly cache: CacheSettings;
-  /** Of writes with an Idempotency-Key. */
+  /** For writes with an Idempotency-Key. */
   readonly idempotency: { readonly ttlMs: number; readonly maxResponseBytes: number; readonly memoryBytes: number };
   readonly limits: {
     readonly bodyBytes: number;
-    /** Bodies up to this size are read before they are sent, so that they can be sent again after a 401. */
+    /** Smaller bodies are read before they are sent, so that they can be sent again after a 401. */
     readonly bufferedBodyBytes: number;
     readonly headersBytes: number;
-    /** Keys that open nothing, from one address in 60 s. */
+    /** Failed authentications from one address in 60 s. */
     readonly failedAuth: number;
-    /** Requests of one tenant in a second, of all kinds. */
+    /** All requests of one tenant in a second. */
     readonly requestsPerSecond: number;
     readonly headersTimeoutMs: number;
     readonly idleTimeoutMs: number;
@@ -46,31 +46,30 @@ export interface Settings {
   readonly tracing: TracingSettings;
   readonly log: { readonly level: LogLevel };
   readonly tenants: ReadonlyMap<string, TenantSettings>;
-  /** Every secret the load has seen, for redaction by value. */
+  /** All secrets of the configuration, for redaction by value. */
   readonly secrets: readonly Secret[];
   /** Short digest of the files' content; changes when they do. No secret can be derived from it. */
   readonly revision: string;
 }
 
-/** Of a port; what is read from files is read already, and belongs together. */
+/** TLS of a port. The files were read, and certificate and key belong together. */
 export interface TlsSettings {
-  /** PEM: the port's own, then those that vouch for it. */
+  /** PEM: the port's own certificate, then its issuers. */
   readonly cert: string;
   /** PEM. */
   readonly key: Secret;
   readonly clientAuth: 'none' | 'optional' | 'required';
-  /** PEM; null where nobody is asked for a certificate. */
+  /** PEM; null: callers are not asked for a certificate. */
   readonly clientCa: string | null;
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
-  readonly certificate: CertificateFacts;
+  readonly certificate: CertificateSummary;
 }
 
-/** What a certificate says of itself. */
-export interface CertificateFacts {
-  /** Hosts it is for, as in `DNS:gate.example.test`; the first of them. */
+export interface CertificateSummary {
+  /** Its hosts, such as `DNS:gate.example.test`; the first 20. */
   readonly names: readonly string[];
   readonly notBeforeMs: number;
-  /** Of the one in its chain that ends first. */
+  /** The earliest end in its chain. */
   readonly notAfterMs: number;
   /** SHA-256, as browsers and openssl show it. */
   readonly fingerprint: string;
@@ -81,11 +80,11 @@ export interface TracingSettings {
   readonly exporter: {
     readonly endpoint: string;
     readonly headers: ReadonlyMap<string, Secret>;
-    /** 0 to 1, of requests whose caller has not decided. */
+    /** 0 to 1; a share of the requests whose caller has not decided. */
     readonly sample: number;
     readonly serviceName: string;
   } | null;
-  /** The upstream hears of the trace: of our span where there is an exporter, else what the caller sent. */
+  /** The upstream receives trace headers: the gateway's span with an exporter, the caller's headers without. */
   readonly propagate: boolean;
 }
 
@@ -108,7 +107,7 @@ export interface RedisSettings {
   readonly onOutage: 'local' | 'closed';
   /** Deadline of every command. */
   readonly timeoutMs: number;
-  /** How long a silent replica's share is left to it. */
+  /** How long the other replicas leave a silent replica its share. */
   readonly replicaGraceMs: number;
 }
 
@@ -143,7 +142,7 @@ export interface UpstreamSettings extends UpstreamRules {
   readonly account: string;
   /** `https://host[:port]`, no path. */
   readonly origin: string;
-  /** From sending to the headers of the answer, and between two chunks of a body. */
+  /** From sending to the response headers, and between two chunks of a body. */
   readonly timeoutMs: number;
 }
 
@@ -157,9 +156,9 @@ export interface RouteSettings {
 export interface CacheSettings {
   readonly memoryBytes: number;
   readonly maxEntryBytes: number;
-  /** Answers are kept in Redis too. */
+  /** Responses are stored in Redis too. */
   readonly shared: boolean;
-  /** How long an answer is served while writes through other replicas are unheard of. */
+  /** Longest use of a response while invalidations by other replicas cannot arrive. */
   readonly maxDisconnectedAgeMs: number;
   /** First match wins. */
   readonly rules: readonly CacheRule[];
@@ -195,4 +194,45 @@ export interface TenantKeySettings {
   /** Lower-case hex of the SHA-256 of the key. */
   readonly sha256: string;
   readonly expiresAtMs: number | null;
+}
+
+/** The settings in force as GET /config shows them, without secrets. */
+export function redactedSettings(settings: Settings): unknown {
+  const { secrets: _, ...shown } = settings;
+  const plain = (value: unknown): unknown => {
+    if (value instanceof Map) return Object.fromEntries([...value].map(([key, each]) => [key, plain(each)]));
+    if (Array.isArray(value)) return value.map(plain);
+    // PEM is long and unreadable, and a misplaced private key must not be shown.
+    if (typeof value === 'string' && value.startsWith('-----BEGIN ')) return '[PEM]';
+    if (typeof value !== 'object' || value === null) return value;
+    // A Secret gives a mask; patterns are shown as they were written.
+    if ('toJSON' in value && typeof value.toJSON === 'function') return value.toJSON();
+    if ('segments' in value && 'text' in value) return value.text;
+    return Object.fromEntries(
+      Object.entries(value).map(([key, each]) => [
+        key,
+        key === 'sha256' ? `${String(each).slice(0, 8)}…` : plain(each),
+      ]),
+    );
+  };
+  return plain(shown);
+}
+
+/** Compares settings by value. Node's `isDeepStrictEqual` ignores private fields: all secrets would be equal. */
+export function deepEqual(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (a instanceof Secret || b instanceof Secret) {
+    return a instanceof Secret && b instanceof Secret && a.reveal() === b.reveal();
+  }
+  if (a instanceof Map && b instanceof Map) {
+    return a.size === b.size && [...a].every(([key, value]) => b.has(key) && deepEqual(value, b.get(key)));
+  }
+  const [left, right] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  const keys = Object.keys(left);
+  return (
+    Array.isArray(a) === Array.isArray(b) &&
+    keys.length === Object.keys(right).length &&
+    keys.every((key) => Object.hasOwn(right, key) && deepEqual(left[key], right[key]))
+  );
 }

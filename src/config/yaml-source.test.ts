@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { parseSource } from './source.ts';
+import { parseYaml } from './yaml-source.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -10,7 +10,7 @@ const fileOf = (tenants: number) =>
     '\n',
   );
 
-/** How many elements of arrays were looked at one by one, by the methods that search. */
+/** Counts the array elements that `some` and `find` visit. */
 function looksOf(run: () => void): number {
   let looks = 0;
   for (const method of ['some', 'find'] as const) {
@@ -29,8 +29,8 @@ function looksOf(run: () => void): number {
 }
 
 const parsed = (text: string) => {
-  const result = parseSource('tenants.yaml', text);
-  if (!('source' in result)) throw new Error('is no valid YAML');
+  const result = parseYaml('tenants.yaml', text);
+  if (!('source' in result)) throw new Error('is not valid YAML');
   return result.source;
 };
 
@@ -52,8 +52,8 @@ describe('a file of many tenants', () => {
   });
 });
 
-test('each key that its map has already is named with its line, in maps of any depth, also where only the quotes differ', () => {
+test('a duplicate key is reported with its line, at any depth, also if only the quotes differ', () => {
   const text = 'a: 1\nb: { c: 1, d: 2, "c": 3 }\ne:\n  - f: 1\n    g: 2\n    f: 3\n\'a\': 2\n1: x\n"1": y\n';
-  const result = parseSource('x.yaml', text);
+  const result = parseYaml('x.yaml', text);
   expect('problems' in result && result.problems.map(({ line }) => line)).toEqual([2, 6, 7, 9]);
 });

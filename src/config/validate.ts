@@ -1,5 +1,24 @@
-import type { BuildInput, Report } from './input.ts';
-import type { CertificateFacts, Settings, TenantSettings } from './model.ts';
+import type { GatewayInput } from './schema.ts';
+import type { CertificateSummary, Settings, TenantSettings } from './settings.ts';
+import type { TenantInput } from './tenant-schema.ts';
+import type { TlsFiles } from './tls.ts';
+import type { Path, Source } from './yaml-source.ts';
+
+/** The options of all files; each part is valid by itself. */
+export interface BuildInput {
+  readonly gateway: GatewayInput;
+  readonly gatewaySource: Source;
+  readonly tenants: Record<string, TenantInput>;
+  readonly tenantsSource: Source;
+  readonly fromFiles: readonly string[];
+  readonly tls: Pick<TlsFiles, 'traffic' | 'admin'>;
+  readonly logLevel: string | undefined;
+  readonly revision: string;
+  readonly now: number;
+}
+
+/** Adds a problem, with its line. */
+export type Report = (source: Source, path: Path, message: string) => void;
 
 export interface Checked {
   readonly settings: Settings;
@@ -7,8 +26,8 @@ export interface Checked {
   readonly report: Report;
 }
 
-/** What only the whole can show: references, duplicates, and the arithmetic of the quotas. Returns warnings. */
-export function checkSettings(checked: Checked): string[] {
+/** Checks references, duplicates and the sums of the quotas, which need the whole configuration. Returns warnings. */
+export function validateSettings(checked: Checked): string[] {
   checkAccounts(checked);
   checkReferences(checked);
   checkTenants(checked);
@@ -99,7 +118,7 @@ function checkKeys({ settings, input, report }: Checked): void {
 function weakSpots({ settings, input }: Checked): string[] {
   const warnings: string[] = [];
   for (const tenant of settings.tenants.values()) {
-    if (tenant.keys.length === 0) warnings.push(`tenants.${tenant.id} has no key: nobody can call as this tenant`);
+    if (tenant.keys.length === 0) warnings.push(`tenants.${tenant.id} has no key: no caller can use this tenant`);
     for (const key of tenant.keys) {
       if (key.expiresAtMs !== null && key.expiresAtMs <= input.now) {
         warnings.push(`tenants.${tenant.id}: the key ${key.id} has expired`);
@@ -119,16 +138,13 @@ function weakSpots({ settings, input }: Checked): string[] {
     if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));
   }
   if (admin.token === null && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
-    warnings.push('listen.admin is open to other hosts and has no token');
+    warnings.push('listen.admin is reachable from other hosts and has no token');
   }
   return warnings;
 }
 
-/**
- * Of time the load only warns: who may call is settled by the same load, and a tenant whose key has leaked must not stay
- * because a certificate has run out.
- */
-function weakCertificate(option: string, certificate: CertificateFacts, now: number): string[] {
+/** An expired certificate only warns: an error would also stop a reload that removes a leaked key. */
+function weakCertificate(option: string, certificate: CertificateSummary, now: number): string[] {
   const { names, notBeforeMs, notAfterMs } = certificate;
   const at = (ms: number) => new Date(ms).toISOString();
   const warnings: string[] = [];

@@ -1,24 +1,20 @@
 import { z } from 'zod';
 import { parsePathPattern, parsePattern } from '../routing/pattern.ts';
-import { parseDuration, parseSize } from './units.ts';
 
-/**
- * The kinds of values options have. Each check says what is allowed and never repeats the value: it may have come from a
- * secret that was put in the wrong place.
- */
+// The types of options. A message says what is allowed and never quotes the value, which may be a misplaced secret.
 
-/** What an option's documentation says besides its type. Becomes a row of docs/configuration.md. */
+/** The documentation of an option besides its type: a row of docs/configuration.md. */
 export interface OptionMeta {
   readonly description: string;
-  /** As it would be written; undefined for a required option or one whose default is explained in the description. */
+  /** The default as it is written in YAML; undefined if the option is required or its description explains the default. */
   readonly shown?: string;
   readonly unit?: string;
 }
 
-/** Attaches an option's documentation to its type. */
+/** Attaches the documentation to the type of an option. */
 export const doc = <T extends z.ZodType>(type: T, meta: OptionMeta): T => type.meta({ ...meta }) as T;
 
-/** Names that become labels and keys. */
+/** Names that become metric labels and Redis keys. */
 export const ID = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 export const ID_RULE =
   'lower-case letters, digits, dots, dashes and underscores, 63 at most, beginning with a letter or digit';
@@ -74,7 +70,7 @@ export const pathPattern = () =>
     if (!parsed.ok) context.addIssue({ code: 'custom', message: parsed.reason });
   });
 
-/** `https://host[:port]`: nothing else, so that a route can not lead anywhere but to a path the caller asked for. */
+/** `https://host[:port]` without a path: the path of a request is always the one that the caller sent. */
 export const origin = () =>
   z.string({ error: 'must be an origin such as https://core.wearepatchworks.com' }).superRefine((value, context) => {
     const url = URL.canParse(value) ? new URL(value) : null;
@@ -113,4 +109,26 @@ export function showSize(bytes: number): string {
     if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
   }
   return `${bytes}B`;
+}
+
+const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
+const DURATION_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const SIZE = /^(\d+(?:\.\d+)?)(B|KiB|MiB|GiB)$/;
+const SIZE_BYTES: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
+
+/** `250ms 30s 5m 24h 180d` → milliseconds; null if it is none. */
+export function parseDuration(text: string): number | null {
+  return parse(text, DURATION, DURATION_MS);
+}
+
+/** `512B 64KiB 10MiB 1GiB` → bytes; null if it is none. */
+export function parseSize(text: string): number | null {
+  return parse(text, SIZE, SIZE_BYTES);
+}
+
+function parse(text: string, pattern: RegExp, units: Readonly<Record<string, number>>): number | null {
+  const match = pattern.exec(text.trim());
+  if (match === null) return null;
+  const value = Math.round(Number(match[1]) * (units[match[2] as string] as number));
+  return Number.isSafeInteger(value) ? value : null;
 }

@@ -1,14 +1,14 @@
 import { dirname, resolve } from 'node:path';
-import { type Path, type Problem, type Source, showPath } from './source.ts';
+import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
 export type ReadFile = (path: string) => Promise<string>;
 
-export interface Substituted {
+export interface Interpolated {
   readonly value: unknown;
-  /** Contents of files that were filled in: kept out of logs wherever they turn up. */
+  /** Contents of inserted files; logs redact them. */
   readonly fromFiles: readonly string[];
-  /** Those, and what came from the environment: not to be repeated in a problem. */
-  readonly filledIn: readonly string[];
+  /** Contents of files and values of environment variables; a problem must not quote them. */
+  readonly inserted: readonly string[];
   readonly problems: readonly Problem[];
 }
 
@@ -16,14 +16,14 @@ const PLACEHOLDER = /\$\$\{|\$\{([^}]*)\}/g;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * Fills in `${NAME}`, `${NAME:-default}` and `${file:/path}` in the texts of a parsed file; `$${` is a plain `${`. After
- * parsing, so that a value can not become structure: a password with a colon stays a password.
+ * Replaces `${NAME}`, `${NAME:-default}` and `${file:/path}` in the texts of a parsed file; `$${` is a plain `${`. It runs
+ * after parsing, so that a value cannot become structure: a password with a colon stays a password.
  */
-export async function substitute(
+export async function interpolate(
   source: Source,
   env: Readonly<Record<string, string | undefined>>,
   readFile: ReadFile,
-): Promise<Substituted> {
+): Promise<Interpolated> {
   const problems: Problem[] = [];
   const fromFiles: string[] = [];
   const fromEnvironment: string[] = [];
@@ -73,7 +73,7 @@ export async function substitute(
   };
 
   const value = await walk(source.value, []);
-  return { value, fromFiles, filledIn: [...fromFiles, ...fromEnvironment], problems };
+  return { value, fromFiles, inserted: [...fromFiles, ...fromEnvironment], problems };
 }
 
 async function replaceAll(text: string, fill: (inner: string) => Promise<string>): Promise<string> {
@@ -87,11 +87,36 @@ async function replaceAll(text: string, fill: (inner: string) => Promise<string>
   return result + text.slice(from);
 }
 
-/** The code alone (`ENOENT`): messages repeat paths, and sometimes content. */
+/** Describes an error by its code (`ENOENT`): its message quotes paths, and sometimes content. */
 export function reasonOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
-    const words: Record<string, string> = { ENOENT: 'no such file', EACCES: 'not permitted', EISDIR: 'is a directory' };
+    const words: Record<string, string> = {
+      ENOENT: 'no such file',
+      EACCES: 'permission denied',
+      EISDIR: 'is a directory',
+    };
     return words[error.code] ?? error.code;
   }
   return 'not readable';
+}
+
+const MASK = '[filled in]';
+/** Characters. Shorter values are not secrets; masking them would break ordinary words. */
+const MIN_MASKED_LENGTH = 6;
+
+/**
+ * Masks values from the environment and from files in a problem: a misplaced secret is reported by its place only. Text of
+ * the configuration itself may be quoted, so that an operator finds a typing error.
+ */
+export function withoutInserted(problem: Problem, values: readonly string[]): Problem {
+  let { file, path, message } = problem;
+  for (const value of values) {
+    if (value.length < MIN_MASKED_LENGTH) continue;
+    for (const form of [value, JSON.stringify(value).slice(1, -1)]) {
+      file = file.replaceAll(form, MASK);
+      path = path.replaceAll(form, MASK);
+      message = message.replaceAll(form, MASK);
+    }
+  }
+  return { ...problem, file, path, message };
 }

@@ -10,7 +10,7 @@ import {
   type YAMLMap,
 } from 'yaml';
 
-/** What is wrong, where, in words that never repeat a value. */
+/** An error in the configuration. No field quotes a value. */
 export interface Problem {
   readonly file: string;
   readonly line: number | null;
@@ -21,19 +21,19 @@ export interface Problem {
 
 export type Path = readonly PropertyKey[];
 
-/** One parsed file, which still knows on which line everything stands. */
+/** A parsed file that knows the line of each option. */
 export interface Source {
   readonly file: string;
-  /** Plain data, before substitution. */
+  /** Plain data, before interpolation. */
   readonly value: unknown;
   lineOf(path: Path): number | null;
 }
 
 /** YAML 1.2: no merge keys, no `yes` for true; JSON is YAML. Duplicate keys are errors. */
-export function parseSource(file: string, text: string): { source: Source } | { problems: Problem[] } {
+export function parseYaml(file: string, text: string): { source: Source } | { problems: Problem[] } {
   const lines = new LineCounter();
-  // Duplicate keys are looked for below: the parser compares each key of a map with all before it, and 10,000 tenants are 50
-  // million comparisons.
+  // The parser compares each key of a map with all keys before it: 50 million comparisons for 10,000 tenants. So duplicates
+  // are found below.
   const document = parseDocument(text, { version: '1.2', uniqueKeys: false, lineCounter: lines, prettyErrors: false });
   if (document.errors.length > 0) {
     const problems = document.errors.map((error) => ({
@@ -44,13 +44,13 @@ export function parseSource(file: string, text: string): { source: Source } | { 
     }));
     return { problems };
   }
-  const twice = keysTwice(document).map((offset) => ({
+  const duplicates = duplicateKeys(document).map((offset) => ({
     ...{ file, line: lines.linePos(offset).line, path: '', message: DUPLICATE },
   }));
-  if (twice.length > 0) return { problems: twice };
+  if (duplicates.length > 0) return { problems: duplicates };
   let value: unknown;
   try {
-    // Aliases are counted: a few lines of YAML can otherwise stand for gigabytes.
+    // Without a limit on aliases, a few lines of YAML can expand to gigabytes.
     value = document.toJS({ maxAliasCount: 100 });
   } catch {
     return { problems: [{ file, line: null, path: '', message: 'has too many aliases' }] };
@@ -59,17 +59,17 @@ export function parseSource(file: string, text: string): { source: Source } | { 
   return { source: { file, value, lineOf: (path) => lineOf(document, lines, pairs, path) } };
 }
 
-const DUPLICATE = 'the same key stands twice in one map';
+const DUPLICATE = 'the same key is in this map twice';
 
-/** Where keys stand that their map has already. */
-function keysTwice(document: Document): number[] {
+/** Offsets of keys that their map has already. */
+function duplicateKeys(document: Document): number[] {
   const offsets: number[] = [];
   visit(document, {
     Map(_, { items }) {
       const known = new Set<string>();
       for (const { key } of items) {
         if (!isScalar(key)) continue;
-        // `1` and `"1"` are one name once they are names of an object.
+        // `1` and `"1"` are the same property of an object.
         const name = String(key.value);
         if (known.has(name)) offsets.push(offsetOf(key) ?? 0);
         known.add(name);
@@ -81,14 +81,14 @@ function keysTwice(document: Document): number[] {
 
 function syntaxMessage(code: string, message: string): string {
   if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation';
-  // The library's first line names what it expected; the lines after it quote the file, and the file may hold a secret.
-  return `is no valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/, '')}`;
+  // The first line names what the parser expected; the others quote the file, which may hold a secret.
+  return `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/, '')}`;
 }
 
 /**
- * The line of the deepest part of a path that is there.
+ * The line of the deepest existing part of a path.
  *
- * @param pairs of maps that were asked for before: each of 10,000 tenants may have a problem of its own
+ * @param pairs an index of maps that earlier calls built: each of 10,000 tenants may have a problem
  */
 function lineOf(
   document: Document,

@@ -1,11 +1,9 @@
 import type { Pattern } from '../routing/pattern.ts';
 import { parsePattern } from '../routing/pattern.ts';
-import type { CacheRule } from './model.ts';
+import type { CacheRule } from './settings.ts';
 
-/**
- * Defaults for Patchworks: hosts, routes and what may be cached for how long. Written as they would be in gateway.yaml, so
- * that docs/configuration.md can show them as they are.
- */
+// The defaults for Patchworks, in the form of gateway.yaml: docs/configuration.md shows them.
+
 export const upstreamDefaults: Readonly<Record<string, { origin: string; timeoutMs: number }>> = {
   core: { origin: 'https://core.wearepatchworks.com', timeoutMs: 30_000 },
   start: { origin: 'https://start.wearepatchworks.com', timeoutMs: 60_000 },
@@ -13,16 +11,16 @@ export const upstreamDefaults: Readonly<Record<string, { origin: string; timeout
 
 export const OTHER_TIMEOUT_MS = 30_000;
 
-/** The path sets of core and start do not collide, so one base URL serves both. */
+/** The paths of core and start do not collide: one base URL serves both. */
 export const routeDefaults: readonly { match: string; upstream: string; rewriteLinks: boolean }[] = [
   { match: 'POST /api/v1/flows/*/start/**', upstream: 'start', rewriteLinks: false },
   { match: 'POST /api/v1/flows/*/manual/**', upstream: 'start', rewriteLinks: false },
-  // A download is a file, to be passed on to the byte.
+  // A download must pass byte for byte.
   { match: 'GET /api/v1/payload-metadata/*/download', upstream: 'core', rewriteLinks: false },
   { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
 ];
 
-/** Live state, what belongs to a user, and what is large and volatile. */
+/** Live state, data of single users, and large volatile data. */
 const never = [
   'GET /api/v1/flow-runs/**',
   'GET /api/v1/flow-run-logs/**',
@@ -35,7 +33,7 @@ const never = [
   'GET /api/v1/cache-step/**',
 ];
 
-/** Definitions, by how often people change them. */
+/** Definitions; the ttl follows how often people change them. */
 const slow: readonly (readonly [string, number])[] = [
   ['GET /api/v1/patchworks/**', 60 * 60_000],
   ['GET /api/v1/systems/**', 10 * 60_000],
@@ -56,7 +54,7 @@ export const cacheRuleDefaults: readonly CacheRule[] = [
       match: known(match),
       store: true,
       ttlMs,
-      // A ttl is kept to the second; but an old definition is better than an error or a refusal.
+      // The ttl is exact, but an old definition is better than an error or a rejection.
       staleWhileRevalidateMs: 0,
       staleIfErrorMs: 60 * 60_000,
       staleIfThrottledMs: 10 * 60_000,
@@ -74,7 +72,7 @@ export const invalidateDefaults: readonly { after: Pattern; drop: readonly strin
   { after: known('* /api/v1/scripts/**'), drop: ['/api/v1/scripts/**', '/api/v1/script-versions/**'] },
 ];
 
-/** A pattern of this file's own: that it parses is shown by the module being loaded at all. */
+/** Parses a pattern of this file; a wrong one fails every test, as the module does not load. */
 function known(text: string): Pattern {
   const parsed = parsePattern(text);
   if (!parsed.ok) throw new Error(`${text}: ${parsed.reason}`);
