@@ -2,7 +2,7 @@ import type { CacheEntry, CacheStore } from '../cache/store.ts';
 import type { MemoryCache } from './memory/cache.ts';
 import type { SharedAnswers } from './redis/answers.ts';
 
-/** Memory first; what is not there is looked for in Redis, and kept here from then on. A hit in memory asks nobody. */
+/** Memory in front of Redis: an entry found in Redis is stored in memory too. A hit in memory sends no command. */
 export function createTiers(memory: MemoryCache, shared: SharedAnswers): CacheStore {
   return {
     get(key) {
@@ -13,7 +13,7 @@ export function createTiers(memory: MemoryCache, shared: SharedAnswers): CacheSt
       memory.set(key, entry, keepMs);
       shared.set(key, entry, keepMs);
     },
-    // What another replica has stored meanwhile may be newer: it is found out of date by whoever reads it.
+    // Only here: the entry in Redis may be a newer one of another replica, and every reader checks it.
     delete: (key) => memory.delete(key),
     size: () => memory.size(),
   };

@@ -77,7 +77,7 @@ class Pipeline<In, Context extends In> {
 }
 
 function idempotencyOptions({ settings, replays, clock, metrics, log }: Dependencies) {
-  return { store: replays, maxAnswerBytes: settings.idempotency.maxResponseBytes, clock, meter: metrics, log };
+  return { store: replays, maxResponseBytes: settings.idempotency.maxResponseBytes, clock, meter: metrics, log };
 }
 
 function cacheOptions(dependencies: Dependencies, background: CacheOptions['background']): CacheOptions {

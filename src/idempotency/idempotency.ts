@@ -7,7 +7,7 @@ import {
   type Handler,
   type HeaderList,
   type Middleware,
-  type ProxyResponse,
+  type Rejection,
   type RequestBody,
   type RequestContext,
   type Result,
@@ -16,13 +16,11 @@ import {
 } from '../context.ts';
 import { type Log, type Meter, traced } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
-import { captureBody } from './capture-body.ts';
-import { readIdempotencyKey } from './idempotency-key.ts';
-import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse, WriteOutcome } from './store.ts';
+import { captureResponse } from './response-capture.ts';
+import type { BeginResult, IdempotencyStore, KeyedWrite, WriteOutcome } from './store.ts';
 
-interface Replayable extends RequestContext {
+interface KeyableContext extends RequestContext {
   readonly tenant: { readonly id: string };
-  /** Canonical. */
   readonly path: string;
   readonly canonicalQuery: string;
   readonly route: { readonly upstream: { readonly account: string; readonly timeoutMs: number } };
@@ -30,94 +28,100 @@ interface Replayable extends RequestContext {
 
 export interface IdempotencyOptions {
   readonly store: IdempotencyStore;
-  /** A larger answer goes out whole, and is not kept. */
-  readonly maxAnswerBytes: number;
+  /** A larger response goes to the caller, and its body is not recorded. */
+  readonly maxResponseBytes: number;
   readonly clock: Clock;
   readonly meter: Meter;
   readonly log: Log;
 }
 
-/** What a request may need besides two attempts upstream: the wait for a slot, the upload, a login. */
-const BESIDES_MS = 60_000;
-const AGAIN_MS = 1_000;
-const MOST_TRIES = 30;
+/** Time for a write besides its two attempts: the wait for a slot, the upload, a login. */
+const LEASE_MARGIN_MS = 60_000;
 
 /**
- * Makes a write with an Idempotency-Key safe to repeat: the first of its tenant with that key is sent, all others get its
- * answer; or a conflict while it is under way; or, where nobody knows whether it was carried out, a 504 and never a second
- * start. The first one is carried through even if its caller leaves, so that a repeat finds the answer.
+ * Makes a write with an Idempotency-Key safe to repeat. The first write of a tenant with a key is sent, and completes even if its
+ * caller disconnects. Every repeat gets its response; 409 while it is in progress; or 504 where its outcome is unknown. None of
+ * them is sent again.
  */
-export function idempotency<E extends Replayable>(options: IdempotencyOptions): Middleware<E, E> {
-  const { store, meter, log, clock } = options;
-
-  const first = async (context: E, claim: KeyedWrite, body: Buffer | null, next: Handler<E>): Promise<Result> => {
-    meter.idempotency('first');
-    let outcome: Result;
-    try {
-      outcome = await next(extend(context, { body: inMemory(body), completeAfterDisconnect: true }));
-    } catch (error) {
-      await end(claim, { kind: 'lost' });
-      throw error;
-    }
-    if (outcome.kind === 'rejection') {
-      const sent =
-        !NEVER_CARRIED_OUT.has(outcome.code) && !(MAYBE_SENT.has(outcome.code) && context.record.attempts === 0);
-      await end(claim, { kind: sent ? 'lost' : 'released' });
-      return outcome;
-    }
-    const kept = await keepable(outcome, options.maxAnswerBytes);
-    await end(claim, kept.ending);
-    return kept.answer;
-  };
-
-  /** Before the answer goes out; what can not be noted now is noted later, and reads as under way until then. */
-  const end = async (claim: KeyedWrite, ending: WriteOutcome): Promise<void> => {
-    if (await store.complete(claim, ending)) return;
-    log.warn(
-      { account: claim.account },
-      'the answer to a write with an Idempotency-Key could not be stored: it is tried again',
-    );
-    endLater(claim, ending, MOST_TRIES);
-  };
-  const endLater = (claim: KeyedWrite, ending: WriteOutcome, tries: number): void => {
-    clock.after(AGAIN_MS, () => {
-      void Promise.resolve(store.complete(claim, ending)).then((noted) => {
-        if (!noted && tries > 1) endLater(claim, ending, tries - 1);
-      });
-    });
-  };
+export function idempotency<E extends KeyableContext>(options: IdempotencyOptions): Middleware<E, E> {
+  const { store, meter } = options;
+  const outcomes = new OutcomeRecorder(options);
 
   return (next) => async (context) => {
     const given = readIdempotencyKey(context);
     if (given.kind === 'none') return next(context);
     if (given.kind === 'malformed') return reject('bad_request', { detail: given.detail });
-    return replay(context, given.key, next);
-  };
-
-  async function replay(context: E, key: string, next: Handler<E>): Promise<Result> {
-    const read = await readWhole(context);
-    if (!read.ok) return read.refusal;
-    const { account, timeoutMs } = context.route.upstream;
-    const claim: KeyedWrite = {
-      account,
-      id: digest(context.tenant.id, key),
-      fingerprint: fingerprintOf(context, read.body),
-      owner: randomUUID(),
-      leaseMs: 2 * timeoutMs + BESIDES_MS,
-    };
-    const begun = await traced(context.trace, 'idempotency begin', store.begin(claim));
-    if (begun.kind === 'go') return first(context, claim, read.body, next);
+    const read = await readBody(context);
+    if (read.kind === 'rejection') return read;
+    const write = keyedWrite(context, given.key, read.body);
+    const begun = await traced(context.trace, 'idempotency begin', store.begin(write));
     meter.idempotency(begun.kind === 'replay' ? 'replayed' : begun.kind);
+    if (begun.kind === 'first') return sendFirst(options, outcomes, context, write, read.body, next);
     if (begun.kind === 'replay') meter.requestAvoided(context.tenant.id, 'replay');
-    // It may have been claimed by a command that nobody has seen the answer to.
-    if (begun.kind === 'unavailable') endLater(claim, { kind: 'released' }, MOST_TRIES);
-    return repeated(begun);
+    // The store may have begun the write, although its reply was lost.
+    if (begun.kind === 'unavailable') outcomes.recordLater(write, { kind: 'released' });
+    return replay(begun);
+  };
+}
+
+async function sendFirst<E extends KeyableContext>(
+  { maxResponseBytes }: IdempotencyOptions,
+  outcomes: OutcomeRecorder,
+  context: E,
+  write: KeyedWrite,
+  body: Buffer | null,
+  next: Handler<E>,
+): Promise<Result> {
+  let result: Result;
+  try {
+    result = await next(extend(context, { body: inMemory(body), completeAfterDisconnect: true }));
+  } catch (error) {
+    await outcomes.record(write, { kind: 'unknown' });
+    throw error;
+  }
+  if (result.kind === 'rejection') {
+    await outcomes.record(write, { kind: mayBeCarriedOut(result.code, context) ? 'unknown' : 'released' });
+    return result;
+  }
+  const captured = await captureResponse(result, maxResponseBytes);
+  await outcomes.record(write, captured.outcome);
+  return captured.result;
+}
+
+const RETRY_MS = 1_000;
+const MAX_RETRIES = 30;
+
+/** Stores the outcome of a write before its response goes out; if the store fails, it retries in the background. */
+class OutcomeRecorder {
+  readonly #store: IdempotencyStore;
+  readonly #clock: Clock;
+  readonly #log: Log;
+
+  constructor({ store, clock, log }: IdempotencyOptions) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  async record(write: KeyedWrite, outcome: WriteOutcome): Promise<void> {
+    if (await this.#store.complete(write, outcome)) return;
+    this.#log.warn({ account: write.account }, 'idempotency record could not be stored, retrying');
+    this.recordLater(write, outcome);
+  }
+
+  recordLater(write: KeyedWrite, outcome: WriteOutcome, retries = MAX_RETRIES): void {
+    this.#clock.after(RETRY_MS, () => void this.#retry(write, outcome, retries));
+  }
+
+  async #retry(write: KeyedWrite, outcome: WriteOutcome, retries: number): Promise<void> {
+    const stored = await this.#store.complete(write, outcome);
+    if (!stored && retries > 1) this.recordLater(write, outcome, retries - 1);
   }
 }
 
 const REPLAYED: HeaderList = ['Idempotency-Replayed', 'true'];
 
-function repeated(begun: Exclude<BeginResult, { kind: 'go' }>): Result {
+function replay(begun: Exclude<BeginResult, { kind: 'first' }>): Result {
   switch (begun.kind) {
     case 'conflict':
       return reject('idempotency_conflict', { retryAfterSeconds: 1 });
@@ -126,38 +130,34 @@ function repeated(begun: Exclude<BeginResult, { kind: 'go' }>): Result {
     case 'unavailable':
       return reject('state_unavailable', {
         detail:
-          'The gateway can not tell now whether a request with this Idempotency-Key was sent before. Nothing was sent.',
+          'The gateway cannot check whether a request with this Idempotency-Key was sent before. Nothing was sent: repeat the request.',
         retryAfterSeconds: 1,
       });
     case 'unknown':
     case 'broken':
       return reject('upstream_timeout', {
         detail:
-          'The first request with this Idempotency-Key may have been carried out, and its outcome is not known. It was not sent again: look whether it was, before you use a new key.',
+          'The first request with this Idempotency-Key may have been carried out: its outcome is not known. It was not sent again. Check whether it was carried out before you use a new key.',
         headers: [...REPLAYED],
         internal:
-          begun.kind === 'broken' ? 'what is stored for this key can not be read' : 'outcome of the first not known',
+          begun.kind === 'broken'
+            ? 'the idempotency record cannot be read'
+            : 'the outcome of the first request is not known',
       });
     case 'replay': {
-      const { status, headers, body } = begun.first;
-      if (body !== null) return respond(status, [...headers, ...REPLAYED], bodiless(status) ? null : body);
+      const { status, headers, body } = begun.response;
+      const bodiless = status === 204 || status === 304;
+      if (body !== null) return respond(status, [...headers, ...REPLAYED], bodiless ? null : body);
       return reject('idempotency_conflict', {
-        detail: `The first request with this Idempotency-Key was carried out and answered with status ${status}; the answer was too large to be kept.`,
+        detail: `The first request with this Idempotency-Key was carried out, with status ${status}. Its response was too large to be stored.`,
         headers: [...REPLAYED],
       });
     }
   }
 }
 
-function bodiless(status: number): boolean {
-  return status === 204 || status === 304;
-}
-
-/** Codes that say nothing about whether the request was sent: the number of attempts does. */
-const MAYBE_SENT: ReadonlySet<ProblemCode> = new Set(['client_closed', 'internal']);
-
-/** Refusals of requests that were not sent, or that upstream has refused without carrying them out. */
-const NEVER_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
+/** Codes for requests that were not sent, or that the upstream refused. */
+const NOT_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
   'tenant_quota',
   'account_quota',
   'queue_timeout',
@@ -173,60 +173,27 @@ const NEVER_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
   'bad_request',
 ]);
 
-async function keepable(outcome: ProxyResponse, limitBytes: number): Promise<{ answer: Result; ending: WriteOutcome }> {
-  const { status, headers, body } = outcome;
-  if (!(body instanceof Readable)) {
-    const fits = (body?.length ?? 0) <= limitBytes;
-    return { answer: outcome, ending: answered(status, headers, fits ? (body ?? Buffer.alloc(0)) : null) };
-  }
-  const gathered = await captureBody(body, limitBytes);
-  switch (gathered.kind) {
-    case 'whole': {
-      const plain = without(headers, OF_ONE_ANSWER_LENGTH);
-      return { answer: respond(status, plain, gathered.body), ending: answered(status, headers, gathered.body) };
-    }
-    case 'large':
-      return { answer: respond(status, headers, gathered.body), ending: answered(status, headers, null) };
-    case 'broken':
-      return { answer: reject('upstream_protocol', { internal: gathered.reason }), ending: { kind: 'lost' } };
-  }
+function mayBeCarriedOut(code: ProblemCode, { record }: RequestContext): boolean {
+  // These two do not show whether the request was sent, but the number of attempts does.
+  if (code === 'client_closed' || code === 'internal') return record.attempts > 0;
+  return !NOT_CARRIED_OUT.has(code);
 }
 
-function answered(status: number, headers: HeaderList, body: Buffer | null): WriteOutcome {
-  const first: RecordedResponse = { status, headers: without(headers, OF_ONE_ANSWER), body };
-  return { kind: 'answered', first };
-}
+type ReadBody = { readonly kind: 'body'; readonly body: Buffer | null } | Rejection;
 
-/** What is set anew for each answer. Cookies, credentials and limits of the account do not come up this far. */
-const OF_ONE_ANSWER: ReadonlySet<string> = new Set(['content-length', 'cache-status', 'retry-after', 'server-timing']);
-const OF_ONE_ANSWER_LENGTH: ReadonlySet<string> = new Set(['content-length']);
-
-function without(headers: HeaderList, names: ReadonlySet<string>): HeaderList {
-  const kept: HeaderList = [];
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i] as string;
-    if (!names.has(name.toLowerCase())) kept.push(name, headers[i + 1] as string);
-  }
-  return kept;
-}
-
-type Read =
-  | { readonly ok: true; readonly body: Buffer | null }
-  | { readonly ok: false; readonly refusal: ReturnType<typeof reject> };
-
-/** The whole body, up to what any request may have: what is to be compared has to be known before anything is sent. */
-async function readWhole({ body, disconnect }: RequestContext): Promise<Read> {
-  if (body === null) return { ok: true, body: null };
+/** Reads the whole body, up to `limits.body`: the fingerprint must be known before anything is sent. */
+async function readBody({ body, disconnect }: RequestContext): Promise<ReadBody> {
+  if (body === null) return { kind: 'body', body: null };
   const stream = body.open();
   const stop = disconnect.onDisconnect(() => stream.destroy());
   try {
     const chunks: Buffer[] = [];
     for await (const chunk of stream.iterator({ destroyOnReturn: false })) chunks.push(chunk as Buffer);
-    return { ok: true, body: Buffer.concat(chunks) };
+    return { kind: 'body', body: Buffer.concat(chunks) };
   } catch (error) {
-    if (error instanceof BodyTooLarge) return { ok: false, refusal: reject('body_too_large') };
+    if (error instanceof BodyTooLarge) return reject('body_too_large');
     const internal = error instanceof Error ? error.message : 'unknown';
-    return { ok: false, refusal: reject('bad_request', { detail: 'The request body broke off.', internal }) };
+    return reject('bad_request', { detail: 'The request body broke off.', internal });
   } finally {
     stop();
   }
@@ -237,12 +204,59 @@ function inMemory(bytes: Buffer | null): RequestBody | null {
   return { declaredBytes: bytes.length, bytes, open: () => Readable.from([bytes]) };
 }
 
-function fingerprintOf({ method, path, canonicalQuery, headers }: Replayable, body: Buffer | null): string {
-  const hash = createHash('sha256');
-  for (const part of [method, path, canonicalQuery, String(headers['content-type'] ?? '')]) hash.update(`${part}\n`);
-  return hash.update(body ?? '').digest('base64url');
+function keyedWrite(context: KeyableContext, key: string, body: Buffer | null): KeyedWrite {
+  const { method, path, canonicalQuery, headers, tenant, route } = context;
+  const { account, timeoutMs } = route.upstream;
+  const request = [method, path, canonicalQuery, String(headers['content-type'] ?? ''), ''].join('\n');
+  return {
+    account,
+    id: digest(`${tenant.id}\n${key}`),
+    fingerprint: digest(request, body ?? ''),
+    owner: randomUUID(),
+    leaseMs: 2 * timeoutMs + LEASE_MARGIN_MS,
+  };
 }
 
-function digest(...parts: readonly string[]): string {
-  return createHash('sha256').update(parts.join('\n')).digest('base64url');
+function digest(...parts: readonly (string | Buffer)[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('base64url');
+}
+
+export type IdempotencyKey =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'key'; readonly key: string }
+  | { readonly kind: 'malformed'; readonly detail: string };
+
+const WRITES: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
+const MAX_KEY_LENGTH = 255;
+/** No spaces: a proxy joins two fields with a space, and the result must not look like one key. */
+const VISIBLE_ASCII = /^[\x21-\x7e]+$/;
+/** A string of structured fields (RFC 9651 section 3.3.3): a backslash escapes only a quote or a backslash. */
+const QUOTED = /^"((?:[^"\\]|\\["\\])*)"$/;
+
+/**
+ * Reads the Idempotency-Key of a write (draft-ietf-httpapi-idempotency-key-header). The draft requires a quoted string, most
+ * clients send it without quotes: both are the same key. Other methods ignore the field.
+ */
+export function readIdempotencyKey({
+  method,
+  rawHeaders,
+}: Pick<RequestContext, 'method' | 'rawHeaders'>): IdempotencyKey {
+  if (!WRITES.has(method)) return { kind: 'none' };
+  const values: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.toLowerCase() === 'idempotency-key') values.push((rawHeaders[i + 1] as string).trim());
+  }
+  const [value] = values;
+  if (value === undefined) return { kind: 'none' };
+  if (values.length > 1) {
+    return { kind: 'malformed', detail: 'The request has several Idempotency-Key fields. Send one.' };
+  }
+  const key = value.startsWith('"') ? QUOTED.exec(value)?.[1]?.replace(/\\(.)/g, '$1') : value;
+  if (key === undefined || !VISIBLE_ASCII.test(key) || key.length > MAX_KEY_LENGTH) {
+    const detail = `The Idempotency-Key must be 1 to ${MAX_KEY_LENGTH} visible ASCII characters.`;
+    return { kind: 'malformed', detail };
+  }
+  return { kind: 'key', key };
 }

@@ -1,51 +1,54 @@
 import type { HeaderList } from '../context.ts';
 
-/** The first answer to a write, as it is given again. */
+/** The first response to a write, as it is replayed. */
 export interface RecordedResponse {
   readonly status: number;
   readonly headers: HeaderList;
-  /** Null: it was too large to be kept. */
+  /** Null: it was too large to be stored. */
   readonly body: Buffer | null;
 }
 
-/** One request that wants to be the only one with its key. */
+/** A write with an Idempotency-Key. */
 export interface KeyedWrite {
   readonly account: string;
-  /** Of tenant and key: the key itself is kept nowhere. */
+  /** Digest of tenant and key: the key itself is stored nowhere. */
   readonly id: string;
-  /** Of everything the request says. */
+  /** Digest of the whole request. */
   readonly fingerprint: string;
-  /** Nobody else's. */
+  /** Unique to this request: only its owner can complete a record. */
   readonly owner: string;
-  /** No request is under way longer than this. */
+  /** No write is in progress longer than this. */
   readonly leaseMs: number;
 }
 
 export type BeginResult =
-  /** It is the first: to be sent, and ended. */
-  | { readonly kind: 'go' }
-  /** The first is under way. */
+  /** It is the first write with this key: send it, then complete it. */
+  | { readonly kind: 'first' }
+  /** The first write is in progress. */
   | { readonly kind: 'conflict' }
-  /** The key was used for something else. */
+  /** The key was used for another request. */
   | { readonly kind: 'mismatch' }
-  | { readonly kind: 'replay'; readonly first: RecordedResponse }
-  /** The first may have been carried out, and nobody knows: it timed out, or its replica is gone. */
+  | { readonly kind: 'replay'; readonly response: RecordedResponse }
+  /** The first write may have been carried out: it timed out, or its replica stopped. */
   | { readonly kind: 'unknown' }
-  /** What is stored can not be read: it may have been an answer. */
+  /** The record cannot be read: the first write may have been carried out. */
   | { readonly kind: 'broken' }
-  /** It can not be known whether it is the first. */
+  /** The store does not respond. */
   | { readonly kind: 'unavailable' };
 
 export type WriteOutcome =
-  | { readonly kind: 'answered'; readonly first: RecordedResponse }
+  | { readonly kind: 'completed'; readonly response: RecordedResponse }
   /** It may have been carried out. */
-  | { readonly kind: 'lost' }
-  /** It provably was not: the next one is the first. */
+  | { readonly kind: 'unknown' }
+  /** It provably was not carried out: the next write with this key is the first. */
   | { readonly kind: 'released' };
 
-/** Where it is remembered which writes have been begun, and how they ended. Nothing is ever sent twice for a key of one claim. */
+/** Records which keyed writes have begun, and their outcomes, so that none is sent twice. */
 export interface IdempotencyStore {
-  begin(claim: KeyedWrite): BeginResult | Promise<BeginResult>;
-  /** Also where what was claimed has been forgotten since. False: it could not be noted; until it is, the claim reads as under way, and after its lease as unknown. */
-  complete(claim: KeyedWrite, ending: WriteOutcome): boolean | Promise<boolean>;
+  begin(write: KeyedWrite): BeginResult | Promise<BeginResult>;
+  /**
+   * Works also for a record that the store has lost. False: the outcome could not be stored. Until it is, the write counts as in
+   * progress, and after its lease as unknown.
+   */
+  complete(write: KeyedWrite, outcome: WriteOutcome): boolean | Promise<boolean>;
 }

@@ -14,7 +14,7 @@ beforeAll(async () => {
   const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
   const servers = { kind: 'alone', host: '127.0.0.1', port: server.port, db: 0 } as const;
   connection = openRedis({ settings: { servers, ...none }, log: quiet });
-  await until('it can ask', async () => connection.isReady());
+  await until('connected', async () => connection.isReady());
 });
 afterAll(async () => {
   connection.close();
@@ -24,12 +24,12 @@ afterAll(async () => {
 const DAY = 86_400_000;
 let runs = 0;
 
-interface Course {
+interface TestStore {
   readonly store: IdempotencyStore;
   pass(ms: number): Promise<void>;
 }
 
-const kinds: Record<string, () => Course> = {
+const kinds: Record<string, () => TestStore> = {
   memory: () => {
     const clock = new ManualClock();
     const store = createMemoryIdempotencyStore({ maxBytes: 1_000_000, ttlMs: DAY, clock });
@@ -39,7 +39,7 @@ const kinds: Record<string, () => Course> = {
     const prefix = `replay${runs++}`;
     const { client, isReady } = connection;
     const store = createSharedReplays({ client, isReady, prefix, keepMs: DAY });
-    // Time passes for what is stored: its lease and its end come nearer.
+    // Moves the lease and the expiry of each record instead of the clock.
     const pass = async (ms: number) => {
       for (const key of await server.client().keys(`${prefix}:*`)) {
         const [until, left] = [await server.client().hget(key, 'u'), await server.client().pttl(key)];
@@ -51,109 +51,109 @@ const kinds: Record<string, () => Course> = {
   },
 };
 
-const claim = (more: Partial<KeyedWrite> = {}): KeyedWrite => ({
+const write = (more: Partial<KeyedWrite> = {}): KeyedWrite => ({
   ...{ account: 'main', id: 'key-of-one', fingerprint: 'body', owner: `owner${runs++}`, leaseMs: 120_000 },
   ...more,
 });
 const FIRST = { status: 201, headers: ['Content-Type', 'application/json'], body: Buffer.from([0, 255, 10, 13]) };
-const ANSWERED: WriteOutcome = { kind: 'answered', first: FIRST };
+const COMPLETED: WriteOutcome = { kind: 'completed', response: FIRST };
 
-/** One suite for both: what the stage relies on. */
-describe.each(Object.entries(kinds))('what is known of writes, in %s', (_name, open) => {
-  test('of many who claim a key at once, one may go', async () => {
+/** The contract of the port, for both stores. */
+describe.each(Object.entries(kinds))('keyed writes in %s', (_name, open) => {
+  test('of many concurrent writes with one key, one is the first', async () => {
     const { store } = open();
-    const begun = await Promise.all(Array.from({ length: 20 }, () => store.begin(claim())));
-    expect(begun.filter(({ kind }) => kind === 'go')).toHaveLength(1);
-    expect(begun.filter(({ kind }) => kind === 'conflict')).toHaveLength(19);
+    const results = await Promise.all(Array.from({ length: 20 }, () => store.begin(write())));
+    expect(results.filter(({ kind }) => kind === 'first')).toHaveLength(1);
+    expect(results.filter(({ kind }) => kind === 'conflict')).toHaveLength(19);
   });
 
-  test('the first answer is given again, to the byte, for a day from when it came', async () => {
+  test('the first response is replayed, byte for byte, for its ttl', async () => {
     const { store, pass } = open();
-    const first = claim();
+    const first = write();
     await store.begin(first);
     await pass(60_000);
-    expect(await store.complete(first, ANSWERED)).toBe(true);
+    expect(await store.complete(first, COMPLETED)).toBe(true);
     await pass(DAY - 1_000);
-    expect(await store.begin(claim())).toEqual({ kind: 'replay', first: FIRST });
+    expect(await store.begin(write())).toEqual({ kind: 'replay', response: FIRST });
     await pass(1_000);
-    expect((await store.begin(claim())).kind).toBe('go');
+    expect((await store.begin(write())).kind).toBe('first');
   });
 
-  test('one without a body is told from one that was too large', async () => {
+  test('an empty body differs from one that was too large', async () => {
     const { store } = open();
     for (const [id, body] of [
       ['empty', Buffer.alloc(0)],
       ['large', null],
     ] as const) {
-      const first = claim({ id });
+      const first = write({ id });
       await store.begin(first);
-      await store.complete(first, { kind: 'answered', first: { ...FIRST, body } });
-      expect(await store.begin(claim({ id }))).toEqual({ kind: 'replay', first: { ...FIRST, body } });
+      await store.complete(first, { kind: 'completed', response: { ...FIRST, body } });
+      expect(await store.begin(write({ id }))).toEqual({ kind: 'replay', response: { ...FIRST, body } });
     }
   });
 
-  test('another request with the same key is told so, before and after the answer', async () => {
+  test('another request with the same key is a mismatch, before and after the response', async () => {
     const { store } = open();
-    const first = claim();
+    const first = write();
     await store.begin(first);
-    expect((await store.begin(claim({ fingerprint: 'other' }))).kind).toBe('mismatch');
-    await store.complete(first, ANSWERED);
-    expect((await store.begin(claim({ fingerprint: 'other' }))).kind).toBe('mismatch');
+    expect((await store.begin(write({ fingerprint: 'other' }))).kind).toBe('mismatch');
+    await store.complete(first, COMPLETED);
+    expect((await store.begin(write({ fingerprint: 'other' }))).kind).toBe('mismatch');
   });
 
-  test('what was not carried out is as if it had never been begun', async () => {
+  test('a released write leaves no record', async () => {
     const { store } = open();
-    const first = claim();
+    const first = write();
     await store.begin(first);
     await store.complete(first, { kind: 'released' });
-    expect((await store.begin(claim())).kind).toBe('go');
+    expect((await store.begin(write())).kind).toBe('first');
   });
 
-  test('what may have been carried out is never begun again while it is remembered', async () => {
+  test('a write with unknown outcome is never begun again while its record lasts', async () => {
     const { store, pass } = open();
-    const first = claim();
+    const first = write();
     await store.begin(first);
-    await store.complete(first, { kind: 'lost' });
-    expect((await store.begin(claim())).kind).toBe('unknown');
+    await store.complete(first, { kind: 'unknown' });
+    expect((await store.begin(write())).kind).toBe('unknown');
     await pass(DAY - 1_000);
-    expect((await store.begin(claim())).kind).toBe('unknown');
+    expect((await store.begin(write())).kind).toBe('unknown');
   });
 
-  test('one that never ended reads as unknown after its lease, and its late answer still counts', async () => {
+  test('a write that never ended is unknown after its lease, and its late response still counts', async () => {
     const { store, pass } = open();
-    const first = claim();
+    const first = write();
     await store.begin(first);
     await pass(119_000);
-    expect((await store.begin(claim())).kind).toBe('conflict');
+    expect((await store.begin(write())).kind).toBe('conflict');
     await pass(1_001);
-    expect((await store.begin(claim())).kind).toBe('unknown');
-    await store.complete(first, ANSWERED);
-    expect((await store.begin(claim())).kind).toBe('replay');
+    expect((await store.begin(write())).kind).toBe('unknown');
+    await store.complete(first, COMPLETED);
+    expect((await store.begin(write())).kind).toBe('replay');
   });
 
-  test('only whoever holds a claim can end it', async () => {
+  test('only its owner can complete a write', async () => {
     const { store } = open();
-    await store.begin(claim());
-    await store.complete(claim(), { kind: 'released' });
-    expect((await store.begin(claim())).kind).toBe('conflict');
+    await store.begin(write());
+    await store.complete(write(), { kind: 'released' });
+    expect((await store.begin(write())).kind).toBe('conflict');
   });
 
-  test('keys and accounts are apart', async () => {
+  test('keys and accounts are independent', async () => {
     const { store } = open();
-    await store.begin(claim());
-    expect((await store.begin(claim({ id: 'key-of-two' }))).kind).toBe('go');
-    expect((await store.begin(claim({ account: 'other' }))).kind).toBe('go');
+    await store.begin(write());
+    expect((await store.begin(write({ id: 'key-of-two' }))).kind).toBe('first');
+    expect((await store.begin(write({ account: 'other' }))).kind).toBe('first');
   });
 });
 
 describe('in Redis', () => {
-  test('what Redis has forgotten meanwhile is written anew by whoever had claimed it', async () => {
+  test('a record that Redis has lost is written again by its owner', async () => {
     const store = shared('forgot');
-    const first = claim();
+    const first = write();
     await store.begin(first);
     await server.client().del('forgot:{main}:replay:key-of-one');
-    await store.complete(first, ANSWERED);
-    expect(await store.begin(claim())).toEqual({ kind: 'replay', first: FIRST });
+    await store.complete(first, COMPLETED);
+    expect(await store.begin(write())).toEqual({ kind: 'replay', response: FIRST });
   });
 
   const shared = (prefix: string) => {
@@ -161,16 +161,16 @@ describe('in Redis', () => {
     return createSharedReplays({ client, isReady, prefix, keepMs: DAY });
   };
 
-  test('what can not be read may have been an answer: it is never begun again', async () => {
+  test('a write whose record cannot be read is never begun again', async () => {
     const store = shared('broken');
     const redis = server.client();
     const key = 'broken:{main}:replay:key-of-one';
-    const first = claim();
+    const first = write();
     await store.begin(first);
-    await store.complete(first, ANSWERED);
+    await store.complete(first, COMPLETED);
     const good = await redis.hgetallBuffer(key);
     const spoil: Record<string, string>[] = [
-      { v: '2' },
+      { v: '1' },
       { s: 'else' },
       { st: '7' },
       { h: '[' },
@@ -179,43 +179,43 @@ describe('in Redis', () => {
     ];
     for (const fields of spoil) {
       await redis.hset(key, fields);
-      expect(await store.begin(claim()), JSON.stringify(fields)).toEqual({ kind: 'broken' });
+      expect(await store.begin(write()), JSON.stringify(fields)).toEqual({ kind: 'broken' });
       await redis.hset(key, good);
     }
-    expect((await store.begin(claim())).kind).toBe('replay');
+    expect((await store.begin(write())).kind).toBe('replay');
     await redis.del(key);
     await redis.set(key, 'not ours', 'PX', 10_000);
-    expect((await store.begin(claim())).kind).toBe('broken');
+    expect((await store.begin(write())).kind).toBe('broken');
   });
 
   test('every record has an end, and a hash tag of its account', async () => {
     const store = shared('ends');
-    const first = claim();
+    const first = write();
     await store.begin(first);
     const redis = server.client();
     const key = 'ends:{main}:replay:key-of-one';
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
-    await store.complete(first, { kind: 'lost' });
+    await store.complete(first, { kind: 'unknown' });
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
   });
 
-  test('without Redis nothing is begun', async () => {
+  test('without Redis no write is begun', async () => {
     const { client } = connection;
     const store = createSharedReplays({ client, isReady: () => false, prefix: 'away', keepMs: DAY });
-    expect(await store.begin(claim())).toEqual({ kind: 'unavailable' });
+    expect(await store.begin(write())).toEqual({ kind: 'unavailable' });
   });
 });
 
-test('in memory those that ended longest ago make room, those under way never do', async () => {
+test('in memory, the oldest ended writes are evicted, pending ones never', async () => {
   const clock = new ManualClock();
   const store = createMemoryIdempotencyStore({ maxBytes: 10_000, ttlMs: DAY, clock });
-  await store.begin(claim({ id: 'under way' }));
+  await store.begin(write({ id: 'pending' }));
   for (let i = 0; i < 50; i++) {
-    const each = claim({ id: `ended ${i}` });
+    const each = write({ id: `ended ${i}` });
     await store.begin(each);
-    await store.complete(each, { kind: 'answered', first: { ...FIRST, body: Buffer.alloc(500) } });
+    await store.complete(each, { kind: 'completed', response: { ...FIRST, body: Buffer.alloc(500) } });
   }
-  expect((await store.begin(claim({ id: 'under way' }))).kind).toBe('conflict');
-  expect((await store.begin(claim({ id: 'ended 49' }))).kind).toBe('replay');
-  expect((await store.begin(claim({ id: 'ended 0' }))).kind).toBe('go');
+  expect((await store.begin(write({ id: 'pending' }))).kind).toBe('conflict');
+  expect((await store.begin(write({ id: 'ended 49' }))).kind).toBe('replay');
+  expect((await store.begin(write({ id: 'ended 0' }))).kind).toBe('first');
 });

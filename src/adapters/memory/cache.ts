@@ -3,17 +3,17 @@ import type { CacheEntry, CacheStore } from '../../cache/store.ts';
 import type { Clock } from '../../clock.ts';
 import type { Meter } from '../../ports.ts';
 
-/** Objects, list nodes and map slots around an entry, measured roughly: what keeps many small entries from being free. */
+/** Objects, list nodes and map slots around an entry, measured roughly: many small entries are not free. */
 const OVERHEAD_BYTES = 512;
 
-/** Answers at once: what is found here costs no promise on the way of a hit. */
+/** Responds synchronously. */
 export interface MemoryCache extends CacheStore {
   get(key: string): CacheEntry | undefined;
   getShared(key: string): null;
   size(): { readonly entries: number; readonly bytes: number };
 }
 
-/** A {@link CacheStore} in this process, bounded by bytes; the least recently used go first. */
+/** A store in this process, bounded by bytes; the least recently used entries are evicted first. */
 export function createMemoryCache(options: {
   readonly maxBytes: number;
   readonly clock: Clock;
@@ -21,31 +21,31 @@ export function createMemoryCache(options: {
 }): MemoryCache {
   const { clock, meter } = options;
   if (!(options.maxBytes >= 1)) {
-    // A cache of no size is no cache; lru-cache would take 0 for unbounded.
+    // lru-cache reads a size of 0 as unbounded.
     const size = () => ({ entries: 0, bytes: 0 });
     return { get: () => undefined, getShared: () => null, set: () => {}, delete: () => {}, size };
   }
-  const entries = new LRUCache<string, Held>({
+  const entries = new LRUCache<string, Item>({
     maxSize: options.maxBytes,
-    dispose: (_held, _key, reason) => {
+    dispose: (_item, _key, reason) => {
       if (reason === 'evict') meter.cacheOperation('memory', 'evict');
     },
   });
 
-  /** The entry, unless its time is over. Not by lru-cache's own TTL: that reads a clock which tests cannot move. */
-  const live = (key: string): CacheEntry | undefined => {
-    const held = entries.get(key);
-    if (held === undefined) return undefined;
-    if (held.until > clock.monotonic()) return held.entry;
+  /** The entry, unless it has expired. lru-cache has a TTL of its own, but reads a clock that cannot be injected. */
+  const find = (key: string): CacheEntry | undefined => {
+    const item = entries.get(key);
+    if (item === undefined) return undefined;
+    if (item.expiry > clock.monotonic()) return item.entry;
     entries.delete(key);
     return undefined;
   };
 
   return {
     get(key) {
-      const entry = live(key);
+      const entry = find(key);
       if (entry === undefined) meter.cacheOperation('memory', 'miss');
-      // A signpost is not an answer yet: the look-up of its variant is what counts.
+      // A Vary record is not a response: the lookup of its variant is counted.
       else if (entry.kind === 'response') meter.cacheOperation('memory', 'hit');
       return entry;
     },
@@ -53,12 +53,12 @@ export function createMemoryCache(options: {
     set(key, entry, keepMs) {
       const size = sizeOf(key, entry);
       if (size > options.maxBytes) {
-        // lru-cache would do the same, in silence: what was there before is out of date either way.
+        // The previous entry is out of date. lru-cache would remove it too, but not report it.
         entries.delete(key);
         meter.cacheOperation('memory', 'skip');
         return;
       }
-      entries.set(key, { entry, until: clock.monotonic() + keepMs }, { size });
+      entries.set(key, { entry, expiry: clock.monotonic() + keepMs }, { size });
       if (entry.kind === 'response') meter.cacheOperation('memory', 'store');
     },
     delete: (key) => void entries.delete(key),
@@ -66,10 +66,10 @@ export function createMemoryCache(options: {
   };
 }
 
-interface Held {
+interface Item {
   readonly entry: CacheEntry;
   /** On the monotonic clock. */
-  readonly until: number;
+  readonly expiry: number;
 }
 
 /** Strings are counted as two bytes a character, the worst case. */

@@ -5,70 +5,72 @@ import type { BeginResult, IdempotencyStore, KeyedWrite, WriteOutcome } from '..
 /** Objects around a record. */
 const OVERHEAD_BYTES = 512;
 
-interface Flying {
+interface PendingWrite {
   readonly fingerprint: string;
   readonly owner: string;
-  readonly until: number;
+  readonly leaseEnd: number;
 }
 
-interface Ended {
+interface EndedWrite {
   readonly fingerprint: string;
-  readonly until: number;
-  readonly ending: Exclude<WriteOutcome, { kind: 'released' }>;
+  readonly expiry: number;
+  readonly outcome: Exclude<WriteOutcome, { kind: 'released' }>;
 }
 
 /**
- * The writes of one process alone. Those under way are in a map of their own, bounded by the requests in flight: none of them
- * is forgotten for want of room. Of those that ended the least recently used go first.
+ * The keyed writes of this process. Writes in progress have a map of their own, bounded by the requests in flight, so that none is
+ * evicted. Of the ended ones, the least recently used are evicted first.
  */
 export function createMemoryIdempotencyStore(options: {
   readonly maxBytes: number;
   readonly ttlMs: number;
   readonly clock: Clock;
 }): IdempotencyStore {
-  const { clock, ttlMs: keepMs } = options;
-  const flying = new Map<string, Flying>();
-  const ended = new LRUCache<string, Ended>({ maxSize: Math.max(1, options.maxBytes) });
+  const { clock, ttlMs } = options;
+  const pending = new Map<string, PendingWrite>();
+  const ended = new LRUCache<string, EndedWrite>({ maxSize: Math.max(1, options.maxBytes) });
   const nameOf = ({ account, id }: KeyedWrite): string => `${account}\n${id}`;
 
-  const stored = (name: string): Ended | undefined => {
-    const record = ended.get(name);
-    if (record === undefined || record.until > clock.monotonic()) return record;
+  const findEnded = (name: string): EndedWrite | undefined => {
+    const write = ended.get(name);
+    if (write === undefined || write.expiry > clock.monotonic()) return write;
     ended.delete(name);
     return undefined;
   };
 
   return {
-    begin(claim): BeginResult {
-      const name = nameOf(claim);
+    begin(write): BeginResult {
+      const name = nameOf(write);
+      const { fingerprint, owner, leaseMs } = write;
       const now = clock.monotonic();
-      const other = flying.get(name);
+      const other = pending.get(name);
       if (other !== undefined) {
-        if (other.fingerprint !== claim.fingerprint) return { kind: 'mismatch' };
-        return { kind: other.until > now ? 'conflict' : 'unknown' };
+        if (other.fingerprint !== fingerprint) return { kind: 'mismatch' };
+        return { kind: other.leaseEnd > now ? 'conflict' : 'unknown' };
       }
-      const record = stored(name);
+      const record = findEnded(name);
       if (record === undefined) {
-        flying.set(name, { fingerprint: claim.fingerprint, owner: claim.owner, until: now + claim.leaseMs });
-        return { kind: 'go' };
+        pending.set(name, { fingerprint, owner, leaseEnd: now + leaseMs });
+        return { kind: 'first' };
       }
-      if (record.fingerprint !== claim.fingerprint) return { kind: 'mismatch' };
-      return record.ending.kind === 'lost' ? { kind: 'unknown' } : { kind: 'replay', first: record.ending.first };
+      if (record.fingerprint !== fingerprint) return { kind: 'mismatch' };
+      const { outcome } = record;
+      return outcome.kind === 'unknown' ? outcome : { kind: 'replay', response: outcome.response };
     },
-    complete(claim, ending) {
-      const name = nameOf(claim);
-      if (flying.get(name)?.owner !== claim.owner) return true;
-      flying.delete(name);
-      if (ending.kind === 'released') return true;
-      const record = { fingerprint: claim.fingerprint, until: clock.monotonic() + keepMs, ending };
-      ended.set(name, record, { size: sizeOf(ending) });
+    complete(write, outcome) {
+      const name = nameOf(write);
+      if (pending.get(name)?.owner !== write.owner) return true;
+      pending.delete(name);
+      if (outcome.kind === 'released') return true;
+      const record = { fingerprint: write.fingerprint, expiry: clock.monotonic() + ttlMs, outcome };
+      ended.set(name, record, { size: sizeOf(outcome) });
       return true;
     },
   };
 }
 
-function sizeOf(ending: Ended['ending']): number {
-  if (ending.kind === 'lost') return OVERHEAD_BYTES;
-  const { headers, body } = ending.first;
+function sizeOf(outcome: EndedWrite['outcome']): number {
+  if (outcome.kind === 'unknown') return OVERHEAD_BYTES;
+  const { headers, body } = outcome.response;
   return OVERHEAD_BYTES + headers.reduce((sum, item) => sum + item.length * 2, 0) + (body?.length ?? 0);
 }

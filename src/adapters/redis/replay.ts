@@ -1,12 +1,9 @@
 import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse } from '../../idempotency/store.ts';
 import { type Client, runForBytes, scripts } from './scripts.ts';
 
-const VERSION = '1';
+const VERSION = '2';
 
-/**
- * The writes of all replicas. Where Redis does not answer, nobody can tell whether a write was begun elsewhere: then it is
- * not begun at all.
- */
+/** The keyed writes of all replicas. A write is not begun while Redis is unavailable: another replica may have begun it. */
 export function createSharedReplays(options: {
   readonly client: Client;
   readonly isReady: () => boolean;
@@ -17,22 +14,23 @@ export function createSharedReplays(options: {
   const keysOf = ({ account, id }: KeyedWrite) => [`${options.prefix}:{${account}}:replay:${id}`];
 
   return {
-    async begin(claim) {
+    async begin(write) {
       if (!options.isReady()) return { kind: 'unavailable' };
-      const args = [VERSION, claim.fingerprint, claim.owner, claim.leaseMs, keepMs];
+      const args = [VERSION, write.fingerprint, write.owner, write.leaseMs, keepMs];
       try {
-        return begunOf(await runForBytes(client, scripts.beginReplay, keysOf(claim), args));
+        return beginResultOf(await runForBytes(client, scripts.beginReplay, keysOf(write), args));
       } catch {
         return { kind: 'unavailable' };
       }
     },
-    async complete(claim, ending) {
-      const first = ending.kind === 'answered' ? ending.first : null;
-      const told = first === null ? [] : [first.status, JSON.stringify(first.headers), first.body?.length ?? 0];
-      const body = first === null || first.body === null ? [] : [first.body];
+    async complete(write, outcome) {
+      const response = outcome.kind === 'completed' ? outcome.response : null;
+      const fields =
+        response === null ? [] : [response.status, JSON.stringify(response.headers), response.body?.length ?? 0];
+      const body = response === null || response.body === null ? [] : [response.body];
       try {
-        await runForBytes(client, scripts.endReplay, keysOf(claim), [
-          ...[claim.owner, keepMs, ending.kind, VERSION, claim.fingerprint, ...told],
+        await runForBytes(client, scripts.endReplay, keysOf(write), [
+          ...[write.owner, keepMs, outcome.kind, VERSION, write.fingerprint, ...fields],
           ...body,
         ]);
         return true;
@@ -43,30 +41,31 @@ export function createSharedReplays(options: {
   };
 }
 
-function begunOf(reply: unknown): BeginResult {
+function beginResultOf(reply: unknown): BeginResult {
   const [kind, status, headers, bytes, body] = reply as (Buffer | null | undefined)[];
   switch (String(kind)) {
-    case 'go':
+    case 'first':
     case 'conflict':
     case 'mismatch':
     case 'unknown':
-      return { kind: String(kind) as 'go' | 'conflict' | 'mismatch' | 'unknown' };
+      return { kind: String(kind) as 'first' | 'conflict' | 'mismatch' | 'unknown' };
     case 'replay': {
-      const first = firstOf(Number(String(status)), String(headers), Number(String(bytes)), body ?? null);
-      return first === null ? { kind: 'broken' } : { kind: 'replay', first };
+      const response = responseOf(Number(String(status)), String(headers), Number(String(bytes)), body ?? null);
+      return response === null ? { kind: 'broken' } : { kind: 'replay', response };
     }
     default:
       return { kind: 'broken' };
   }
 }
 
-function firstOf(status: number, headers: string, bytes: number, body: Buffer | null): RecordedResponse | null {
+/** Null for a record that is not a response of ours. */
+function responseOf(status: number, headers: string, bytes: number, body: Buffer | null): RecordedResponse | null {
   if (!Number.isInteger(status) || status < 200 || status > 599) return null;
   if (body !== null && body.length !== bytes) return null;
   try {
     const list: unknown = JSON.parse(headers);
-    const whole = Array.isArray(list) && list.length % 2 === 0 && list.every((item) => typeof item === 'string');
-    return whole ? { status, headers: list, body } : null;
+    const valid = Array.isArray(list) && list.length % 2 === 0 && list.every((item) => typeof item === 'string');
+    return valid ? { status, headers: list, body } : null;
   } catch {
     return null;
   }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readIdempotencyKey } from './idempotency-key.ts';
+import { readIdempotencyKey } from './idempotency.ts';
 
 const keyOf = (values: readonly string[], method = 'POST') =>
   readIdempotencyKey({
@@ -28,15 +28,15 @@ test.each([
   ['schl\u00fcssel'],
   ['a\tb'],
   ['a\u007f'],
-])('%j is no key', (value) => {
+])('%j is malformed', (value) => {
   expect(keyOf([value])).toMatchObject({ kind: 'malformed' });
 });
 
-test('several are none, even if they agree', () => {
+test('several keys are malformed, even if they are equal', () => {
   expect(keyOf(['a', 'a'])).toMatchObject({ kind: 'malformed' });
 });
 
-test('it means something for writes alone', () => {
+test('only writes have a key', () => {
   for (const method of ['POST', 'PUT', 'PATCH', 'DELETE']) expect(keyOf(['a'], method)).toMatchObject({ kind: 'key' });
   for (const method of ['GET', 'HEAD', 'OPTIONS']) expect(keyOf(['a'], method)).toEqual({ kind: 'none' });
   expect(keyOf([])).toEqual({ kind: 'none' });
