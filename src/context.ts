@@ -1,18 +1,15 @@
 import type { Readable } from 'node:stream';
 import type { EpochMs, MonotonicMs } from './clock.ts';
-import type { Span } from './ports.ts';
+import type { Span, SpanName } from './ports.ts';
 import type { ProblemCode } from './problem.ts';
 
 /**
- * What travels through the gateway, and how stages compose.
+ * A request on its way through the pipeline. Middleware is `(options) => (next) => handler`. Its type names what it needs of the context
+ * and what it adds, so a middleware that needs a tenant does not compile before the one that finds it:
  *
- * A stage is `(options) => (next) => handler`. What it adds to the request is in its type, so a stage that needs a
- * tenant does not compile in front of the one that finds it:
+ *     RequestContext → Routed → Authenticated → Admitted
  *
- *     Received → Routed → Authenticated → Admitted
- *
- * The request is one object that grows (see {@link extend}): the edge reads the notes of a request that was refused
- * half-way, and nothing is copied on the way.
+ * The context is one object that grows (see {@link extend}): the server logs the record of a request that was rejected half-way.
  */
 export interface RequestContext {
   readonly requestId: string;
@@ -24,90 +21,90 @@ export interface RequestContext {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   /** Flat `name, value, name, value`, as received. */
   readonly rawHeaders: readonly string[];
-  /** Null where the request has none. */
+  /** Null for a request without a body. */
   readonly body: RequestBody | null;
   /** Address of the caller, after trusted proxies. */
   readonly clientAddress: string;
-  /** `http://host` the caller used, for links that must lead back through the gateway. */
+  /** Scheme and host that the caller used, `http://host`, for links that lead through the gateway. */
   readonly baseUrl: string;
   readonly receivedAt: EpochMs;
   readonly startedAt: MonotonicMs;
-  /** Aborted when the caller hangs up before the answer is complete. */
   readonly disconnect: ClientDisconnect;
-  /** Once it is sent, it is carried through though the caller may leave: somebody will ask for its answer. */
+  /** Once sent, the request is completed even if its client disconnects, because its response is stored. */
   readonly completeAfterDisconnect?: boolean;
   readonly record: AccessRecord;
-  /** Null where nothing is traced. */
+  /** Null for a request that is not traced. */
   readonly trace: Span | null;
 }
 
 /** A request body that has not been read yet. */
 export interface RequestBody {
-  /** The `Content-Length`, or null for a chunked body. */
+  /** The `Content-Length` in bytes, or null for a chunked body. */
   readonly declaredBytes: number | null;
-  /** All of it, where it has been read already. */
+  /** The whole body, if it is in memory already. */
   readonly bytes?: Buffer;
   /**
-   * Starts reading; once only. A caller that waits for `100 Continue` is told to go on only now, so a refused request
-   * need not upload anything. The stream fails with {@link BodyTooLarge} when more than the limit arrives.
+   * Starts reading; call it once. Only now does a caller that waits for `100 Continue` start to upload, so a rejected request uploads
+   * nothing. The stream fails with {@link BodyTooLarge} when more than the limit arrives.
    */
   open(): Readable;
 }
 
-/** Emitted by a request body's stream when the caller sends more than the limit. */
+/** The error of a request body that is larger than the limit. */
 export class BodyTooLarge extends Error {
   override readonly name = 'BodyTooLarge';
 }
 
-/** Whether the caller has left, and a way to hear of it. Cheaper than an AbortSignal on a path where nobody leaves. */
+/** Whether the client closed its connection before the end of the response. Cheaper than an AbortSignal for each request. */
 export interface ClientDisconnect {
   readonly happened: boolean;
-  /** Calls `run` once when the caller leaves (at once, if it has left); returns the cancellation. */
+  /** Calls `run` once when the client disconnects, or at once if it already has. Returns a function that cancels this. */
   onDisconnect(run: () => void): () => void;
 }
 
-/** Flat `name, value, name, value`: what Node and undici take and give, in order and with duplicates. */
+/** Flat `name, value, name, value`: the form of Node and undici, in order and with duplicates. */
 export type HeaderList = string[];
 
-/** A body in memory, one that streams with back-pressure, or none. Destroying a stream frees what feeds it. */
+/** A body in memory, a stream with back-pressure, or none. Destroying the stream releases its source. */
 export type ResponseBody = Buffer | Readable | null;
 
-/** An answer to pass on: the upstream's, or one from cache. */
+/** A response of the upstream, of the cache, or of an earlier request with the same Idempotency-Key. */
 export interface ProxyResponse {
   readonly kind: 'response';
   readonly status: number;
-  /** Of this answer alone: stages further out add to it. */
+  /** Outer middleware adds headers in place, so no two responses may share the list. */
   readonly headers: HeaderList;
   readonly body: ResponseBody;
 }
 
-/** A refusal of the gateway's own; rendered once, at the edge. */
+/** A rejection by the gateway itself. The server renders it as a problem document. */
 export interface Rejection {
   readonly kind: 'rejection';
   readonly code: ProblemCode;
-  /** Public text in place of the table's, where more can be said. */
+  /** Public text in place of the one in the table of problems. */
   readonly detail?: string;
-  /** For the log only; may name hosts and errors, never a secret. */
+  /** For the log only. It may contain hosts and error messages, never a secret. */
   readonly internal?: string;
   readonly headers?: HeaderList;
-  /** Whole seconds, rounded up by whoever computed it. */
+  /** Whole seconds, already rounded up. */
   readonly retryAfterSeconds?: number;
 }
 
 export type Result = ProxyResponse | Rejection;
 
-export type Handler<In> = (context: In) => Promise<Result>;
+/** Rejects only for internal errors. */
+export type Handler<Context> = (context: Context) => Promise<Result>;
 
-/** A stage turns the handler of a richer request into the handler of a poorer one. */
+/** Makes a handler of `In` from a handler that needs more: `Out`. */
 export type Middleware<In, Out extends In> = (next: Handler<Out>) => Handler<In>;
 
-/** On what terms a request asks for a slot. */
+/** Limits of a request's wait for a slot. */
 export interface WaitTerms {
-  /** It waits no longer than this for one, whatever the tenant may. */
+  /** An upper bound in milliseconds besides the tenant's own. */
   readonly maxWaitMs: number;
-  /** How long it has waited already, behind others who asked for the same. */
+  /** Milliseconds it has already waited for another request to the same resource. */
   readonly waitedMs: number;
-  /** Nobody waits for it: it takes none of the last slots. */
+  /** No caller waits for this request, so it must leave the last slots to others. */
   readonly background: boolean;
 }
 
@@ -117,22 +114,22 @@ export interface WithWaitTerms {
 
 export const DEFAULT_WAIT_TERMS: WaitTerms = { maxWaitMs: Number.POSITIVE_INFINITY, waitedMs: 0, background: false };
 
-/** What the access log and the metrics will say of a request. Every stage writes its own lines; only the edge reads. */
+/** The fields of a request in the access log and the metrics. Each middleware writes its own; only the server reads them. */
 export interface AccessRecord {
-  /** A route's template, never a path: a label with unbounded values would break the metrics. */
+  /** A route's template, never a path: as a label, paths would have unbounded values. */
   route: string;
-  /** A tenant of the configuration, or '' before authentication. */
+  /** A configured tenant, or '' before authentication. */
   tenant: string;
-  /** Which of the tenant's keys was used (its id, not the key). */
+  /** Id of the tenant's key, not the key. */
   key: string;
   cache: CacheResult;
-  /** Time spent waiting for a slot. */
+  /** Milliseconds spent waiting for slots and permits. */
   waitMs: number;
-  /** From sending to the headers of the answer, all attempts together; null if nothing was sent. */
+  /** Milliseconds from sending to the headers of the response, summed over all attempts; null if nothing was sent. */
   upstreamMs: number | null;
-  /** Status of the last answer from upstream; null if none. */
+  /** Status of the latest response from the upstream; null without one. */
   upstreamStatus: number | null;
-  /** How often the request was sent. */
+  /** Attempts sent to the upstream. */
   attempts: number;
 }
 
@@ -151,7 +148,7 @@ export function newAccessRecord(): AccessRecord {
   };
 }
 
-/** Grows the request in place: the result is the same object under a richer type. */
+/** Adds to the context in place. Returns the same object under its richer type. */
 export function extend<Base extends object, Added extends object>(base: Base, added: Added): Base & Added {
   return Object.assign(base, added);
 }
@@ -173,4 +170,18 @@ export function headerOf(list: readonly string[], lowerName: string): string | u
     }
   }
   return undefined;
+}
+
+/** Records a span for pending work. A result that is already there gets none. */
+export async function traced<T>(trace: Span | null, name: SpanName, result: T | Promise<T>): Promise<T> {
+  if (trace === null || !(result instanceof Promise)) return result;
+  const span = trace.start(name);
+  try {
+    const value = await result;
+    span.end();
+    return value;
+  } catch (error) {
+    span.end({ error: 'failed' });
+    throw error;
+  }
 }

@@ -1,7 +1,8 @@
-/**
- * What the domain may say about itself. Adapters stand behind the ports (pino, prom-client, OpenTelemetry): the domain names
- * events, never a metric, a span's attributes or a log line's layout.
+/*
+ * The ports of the domain for logs, metrics and traces. The domain reports events; the adapters (pino, prom-client, OpenTelemetry)
+ * decide on names and layout.
  */
+
 export interface Log {
   debug(fields: Record<string, unknown>, message: string): void;
   info(fields: Record<string, unknown>, message: string): void;
@@ -10,45 +11,45 @@ export interface Log {
 }
 
 export interface Meter {
-  /** One attempt that was sent. `status` is the answer's, or the reason why there was none (`timeout`, `reset`, …). */
+  /** An attempt was sent. `status` is that of the response, or the reason why there is none (`timeout`, `protocol`, …). */
   upstreamAttempt(account: string, upstream: string, method: string, status: number | string, seconds: number): void;
-  /** A request was sent again, because of a 401 or a failure that is safe to retry. */
+  /** A request was sent again: `reason` is `credential` after a 401, otherwise the status or the failure. */
   upstreamRetry(upstream: string, reason: string): void;
-  /** An answer that needed no upstream request. */
+  /** A response needed no upstream request. */
   requestAvoided(tenant: string, by: 'hit' | 'stale' | 'collapsed' | 'replay'): void;
   quotaDecision(account: string, tenant: string, decision: string): void;
   quotaWait(tenant: string, seconds: number): void;
   upstreamThrottled(account: string): void;
-  /** A field of the upstream's about its limit or about freshness that could not be read, and was ignored. */
+  /** A rate-limit or freshness header of the upstream was invalid and ignored. */
   invalidUpstreamHeader(account: string, field: string): void;
-  /** One login, by its outcome. */
+  /** A login ended. */
   credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
-  /** The time at which a login token expires, in seconds of the epoch. */
+  /** Expiry of a login token, in seconds of the epoch. */
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
-  /** A guard counted in this process, since Redis did not answer. */
+  /** An abuse limit counted in this process, because Redis did not respond. */
   guardFallback(guard: 'guess' | 'flood'): void;
-  /** What came of a write with an Idempotency-Key. */
+  /** A write with an Idempotency-Key was handled. */
   idempotency(outcome: 'first' | 'replayed' | 'conflict' | 'mismatch' | 'unknown' | 'broken' | 'unavailable'): void;
-  /** Of the trace: delivered, given up after a failure, or more than are kept while the collector is slow. */
+  /** `failed`: the export was given up. `dropped`: more spans than the buffer holds while the collector is slow. */
   spans(outcome: 'exported' | 'failed' | 'dropped', count: number): void;
-  /** `broken`: what was there is not, or no longer, an answer of ours. `failed`: Redis did not answer. */
+  /** `broken`: the stored entry is unreadable. `failed`: Redis did not respond. */
   cacheOperation(
     tier: 'memory' | 'redis',
     outcome: 'hit' | 'miss' | 'store' | 'skip' | 'evict' | 'broken' | 'failed',
   ): void;
 }
 
-/** What takes time within a request. `decide` to `invalidate` ask the state that replicas share. */
+/** Work within a request that takes time. The names from `decide` on are calls to Redis. */
 export type SpanName =
-  /** For a slot. */
+  /** The wait for a slot or a permit. */
   | 'wait'
-  /** For the answer to another's request for the same. */
+  /** The wait for an in-flight fetch of the same resource. */
   | 'join'
-  /** Of a stale answer, in the background. */
+  /** A background refresh of a stale entry. */
   | 'refresh'
-  /** A login, if the token in hand is of no use. */
+  /** The wait for a login, if there is no valid token. */
   | 'credential'
-  /** One attempt upstream. */
+  /** An attempt to the upstream. */
   | 'send'
   | 'decide'
   | 'cache lookup'
@@ -56,56 +57,42 @@ export type SpanName =
   | 'idempotency begin'
   | 'invalidate';
 
-/** What a span tells. All of it comes from bounded sets: no path, no query, no header, no message of anybody's. */
+/** Attributes of a span. All values come from bounded sets: no path, query, header or error message. */
 export interface SpanAttributes {
   readonly method?: string;
   /** A route's template. */
   readonly route?: string;
   readonly scheme?: string;
   readonly status?: number;
-  /** Why there was no answer; or the code of a failure. */
+  /** Why there is no response, or the code of a failure. */
   readonly error?: string;
-  /** Code of a refusal of the gateway's own. */
+  /** Problem code of a rejection. */
   readonly code?: string;
   readonly tenant?: string;
   readonly cache?: string;
   readonly waitSeconds?: number;
-  /** What a wait ended with. */
+  /** Result of a wait. */
   readonly decision?: string;
   readonly account?: string;
   readonly upstream?: string;
   readonly origin?: string;
   /** Id of the credential. */
   readonly credential?: string;
-  /** How often it was sent before. */
+  /** Earlier attempts of the same request. */
   readonly resends?: number;
 }
 
-/** A part of a trace. Where a request has none, it is null: tracing that is off costs a comparison. */
+/** A span. A request that is not traced has null in its place. */
 export interface Span {
   readonly traceId: string;
-  /** For whoever is asked within it: `traceparent`, and the caller's `tracestate`, as headers travel. */
+  /** Trace context for a request within this span: `traceparent`, and the caller's `tracestate`, as a flat header list. */
   headers(): string[];
-  /** @param linked something of another request that it waits for */
-  start(work: SpanName, facts?: SpanAttributes, linked?: Span | null): Span;
-  end(facts?: SpanAttributes): void;
+  /** @param linked the span of another request that this work waits for */
+  start(name: SpanName, attributes?: SpanAttributes, linked?: Span | null): Span;
+  end(attributes?: SpanAttributes): void;
 }
 
 export interface Tracer {
-  /** Continues the trace that the headers tell of, or begins one. Null: it can not yet. */
+  /** Continues the trace in the headers, or begins one. Null: tracing has not started yet. */
   request(headers: Readonly<Record<string, string | string[] | undefined>>): Span | null;
-}
-
-/** Records a span for work that is still pending; a result that is there at once gets none. */
-export async function traced<T>(trace: Span | null, work: SpanName, result: T | Promise<T>): Promise<T> {
-  if (trace === null || !(result instanceof Promise)) return result;
-  const span = trace.start(work);
-  try {
-    const value = await result;
-    span.end();
-    return value;
-  } catch (error) {
-    span.end({ error: 'failed' });
-    throw error;
-  }
 }

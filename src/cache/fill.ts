@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream';
 import type { MonotonicMs } from '../clock.ts';
-import { type Handler, type Middleware, type ProxyResponse, type Result, reject, respond } from '../context.ts';
-import { traced } from '../ports.ts';
+import { type Handler, type Middleware, type ProxyResponse, type Result, reject, respond, traced } from '../context.ts';
 import { invalidFreshnessHeaders } from './cache-control.ts';
 import type { FetchResultKind, InFlightFetch } from './coalescing.ts';
 import { freshnessOf } from './freshness.ts';

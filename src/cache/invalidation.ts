@@ -1,5 +1,4 @@
-import { type Handler, headerOf, type ProxyResponse, type Result } from '../context.ts';
-import { traced } from '../ports.ts';
+import { type Handler, headerOf, type ProxyResponse, type Result, traced } from '../context.ts';
 import { matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { withCacheStatus } from './cached-response.ts';
 import { writtenCollection } from './invalidation-log.ts';

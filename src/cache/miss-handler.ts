@@ -9,10 +9,10 @@ import {
   type Result,
   reject,
   respond,
+  traced,
   type WaitTerms,
   type WithWaitTerms,
 } from '../context.ts';
-import { traced } from '../ports.ts';
 import { type CachedResponses, type ForwardReason, isNotModified, withCacheStatus } from './cached-response.ts';
 import { NEVER_DISCONNECTS, waitFor } from './caller-group.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';

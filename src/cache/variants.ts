@@ -1,5 +1,5 @@
 import type { MonotonicMs } from '../clock.ts';
-import { traced } from '../ports.ts';
+import { traced } from '../context.ts';
 import { variantKey } from './key.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
 import type { CacheEntry, StoredResponse } from './store.ts';

@@ -13,8 +13,9 @@ import {
   type Result,
   reject,
   respond,
+  traced,
 } from '../context.ts';
-import { type Log, type Meter, traced } from '../ports.ts';
+import type { Log, Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import { captureResponse } from './response-capture.ts';
 import type { BeginResult, IdempotencyStore, KeyedWrite, WriteOutcome } from './store.ts';

@@ -20,7 +20,7 @@ export type BreakerState =
   | { readonly kind: 'open'; readonly until: MonotonicMs }
   | { readonly kind: 'half-open'; readonly since: MonotonicMs; readonly inFlight: number; readonly successes: number };
 
-/** What a failed probe costs: nothing (`read`), or a write that may have been carried out. A `background` request is never a probe. */
+/** The cost of a failed probe. A write may have been carried out, so reads probe first; a `background` request is never a probe. */
 export type Risk = 'read' | 'write' | 'background';
 
 /** `ignored`: the attempt shows nothing about the upstream, because the caller disconnected or its body broke off. */

@@ -28,7 +28,7 @@ const RULES = {
 const LOST: TransportResult = { kind: 'failed', reason: 'protocol', mayBeSent: true, internal: '' };
 const TIMEOUT_MS = 1_000;
 
-/** One request. The test sets the duration and the result of each attempt. */
+/** A request with retries. The test sets the duration and the result of each attempt. */
 function sending(results: readonly (readonly [tookMs: number, sent: TransportResult | Error])[]) {
   const clock = new ManualClock();
   const upstreams = createUpstreams({

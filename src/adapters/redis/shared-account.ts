@@ -1,4 +1,5 @@
-import { type Meter, traced } from '../../ports.ts';
+import { traced } from '../../context.ts';
+import type { Meter } from '../../ports.ts';
 import type { AccountState, Lease } from '../../quota/account.ts';
 import { cooldownAfter } from '../../quota/cooldown.ts';
 import { reportAdvertisedLimit } from '../../quota/headers.ts';

@@ -14,7 +14,7 @@ class AttemptAborted extends Error {
 }
 
 /**
- * One request to the upstream. Its body is a Buffer if it arrives whole in the same turn of the event loop as the headers, as nearly
+ * A single request to the upstream. The response body is a Buffer if it arrives whole in the same turn of the event loop as the headers, as nearly
  * every JSON body does, else a stream that pauses the socket when its reader falls behind. No chunk is delayed to wait for more.
  */
 export class Attempt implements Dispatcher.DispatchHandler {

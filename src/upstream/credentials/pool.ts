@@ -1,4 +1,5 @@
-import { type Span, traced } from '../../ports.ts';
+import { traced } from '../../context.ts';
+import type { Span } from '../../ports.ts';
 
 /** The value of the Authorization header for one attempt, and where it comes from. */
 export interface IssuedCredential {
