@@ -1,24 +1,24 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import type { Io } from './cli/io.ts';
+import type { Io } from './cli/command-line.ts';
 
 /**
- * The process: picks the command, gives it the process's streams, and turns what it returns into the exit code:
- * 0 done, 1 refused or failed, 2 called wrongly. Commands are loaded when they are needed, which keeps the start short.
+ * Starts a command and sets the exit code: 0 done, 1 failed, 2 wrong arguments. A command is loaded when it is needed, which
+ * keeps the start short.
  */
 const commands: Record<string, { does: string; load: () => Promise<(args: string[], io: Io) => Promise<number>> }> = {
   serve: { does: 'run the gateway', load: async () => (await import('./cli/serve.ts')).serve },
   check: {
-    does: 'validate the configuration and prove its arithmetic',
+    does: 'validate the configuration and show what each account can send',
     load: async () => (await import('./cli/check.ts')).check,
   },
-  key: { does: 'create a tenant key, or hash one', load: async () => (await import('./cli/key.ts')).key },
+  key: { does: 'create or hash a tenant key', load: async () => (await import('./cli/key.ts')).key },
   simulate: {
     does: 'run a stand-in for the Patchworks API',
     load: async () => (await import('./cli/simulate.ts')).simulate,
   },
   demo: {
-    does: 'run simulator and gateway together, nothing needed',
+    does: 'run a gateway and a simulated Patchworks',
     load: async () => (await import('./cli/demo.ts')).demo,
   },
 };
@@ -32,7 +32,7 @@ function usage(): string {
     '',
     ...lines,
     '',
-    'patchgate COMMAND --help tells the options of a command; patchgate --version the version.',
+    'patchgate COMMAND --help shows the options of a command; patchgate --version shows the version.',
     '',
   ].join('\n');
 }
@@ -53,7 +53,7 @@ async function main(args: string[]): Promise<number> {
     process.stderr.write(
       name === undefined
         ? usage()
-        : `patchgate: unknown command "${name}"; known are ${Object.keys(commands).join(', ')}\n`,
+        : `patchgate: unknown command "${name}"; commands: ${Object.keys(commands).join(', ')}\n`,
     );
     return 2;
   }

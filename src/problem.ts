@@ -8,7 +8,11 @@ export const problems = {
     title: 'No gateway key',
     detail: 'Send your gateway key as `Authorization: Bearer <key>`, `Authorization: <key>` or `X-API-Key: <key>`.',
   },
-  key_unknown: { status: 401, title: 'Unknown gateway key', detail: 'The gateway does not know this key.' },
+  key_unknown: {
+    status: 401,
+    title: 'Unknown gateway key',
+    detail: 'The gateway does not know this key. Check the key and the base URL.',
+  },
   key_expired: {
     status: 401,
     title: 'Expired gateway key',
@@ -18,39 +22,43 @@ export const problems = {
   route_forbidden: {
     status: 403,
     title: 'Not allowed for this tenant',
-    detail: 'Your tenant may not call this method and path.',
+    detail: 'Your tenant is not allowed to call this method and path. Ask the platform team for permission.',
   },
-  route_unknown: { status: 404, title: 'No such route', detail: 'The gateway forwards no such method and path.' },
+  route_unknown: {
+    status: 404,
+    title: 'No such route',
+    detail: 'The gateway has no route for this method and path. Check both.',
+  },
   path_not_canonical: {
     status: 400,
     title: 'Path is not canonical',
     detail:
-      'The path has dot segments, encoded slashes, backslashes, control characters or a malformed escape. Send it in canonical form.',
+      'The path contains dot segments, encoded slashes, backslashes, control characters or a malformed escape. Send it in canonical form.',
   },
   key_conflict: {
     status: 400,
-    title: 'Two different keys',
-    detail: 'The request carries two different gateway keys. Send one.',
+    title: 'Two different gateway keys',
+    detail: 'The request has two different gateway keys. Send one.',
   },
   bad_request: {
     status: 400,
     title: 'Bad request',
-    detail: 'The request is not well-formed HTTP, or its target is not of the form `/path`.',
+    detail: 'The request is not valid HTTP, or its target is not of the form `/path`.',
   },
   body_too_large: {
     status: 413,
     title: 'Body too large',
-    detail: 'The request body is larger than the gateway accepts.',
+    detail: 'The request body is larger than the gateway accepts. Send a smaller body.',
   },
   idempotency_conflict: {
     status: 409,
-    title: 'Still in flight',
+    title: 'Request still in flight',
     detail: 'A request with this Idempotency-Key is still in flight. Retry with the same key after the time given.',
   },
   idempotency_mismatch: {
     status: 422,
     title: 'Idempotency-Key reused',
-    detail: 'This Idempotency-Key was used with a different request.',
+    detail: 'This Idempotency-Key was used with a different request. Use a new key.',
   },
   tenant_quota: {
     status: 429,
@@ -60,27 +68,27 @@ export const problems = {
   account_quota: {
     status: 429,
     title: 'Account quota used up',
-    detail: 'The account that all tenants share has no request left for now. Retry after the time given.',
+    detail: 'The account of all tenants has no request left for now. Retry after the time given.',
   },
   queue_timeout: {
     status: 429,
-    title: 'Waited too long',
+    title: 'No slot in time',
     detail: 'No slot became free within the allowed wait. Retry after the time given.',
   },
   upstream_cooldown: {
     status: 429,
-    title: 'Upstream asked to wait',
-    detail: 'Patchworks has rejected the account for a while. Retry after the time given.',
+    title: 'Patchworks throttles the account',
+    detail: 'Patchworks accepts no requests of the account for now. Retry after the time given.',
   },
   address_blocked: {
     status: 429,
     title: 'Address blocked',
-    detail: 'Too many failed keys from this address. Retry after the time given.',
+    detail: 'Too many failed authentications came from this address. Retry after the time given.',
   },
   flood: {
     status: 429,
     title: 'Too many requests to the gateway',
-    detail: 'Your tenant sends more requests than the gateway takes from one tenant. Retry after the time given.',
+    detail: 'Your tenant sends more requests than the gateway accepts from one tenant. Retry after the time given.',
   },
   only_if_cached: {
     status: 504,
@@ -90,27 +98,27 @@ export const problems = {
   upstream_unreachable: {
     status: 502,
     title: 'Patchworks unreachable',
-    detail: 'The gateway could not reach Patchworks.',
+    detail: 'The gateway could not connect to Patchworks. Retry later.',
   },
   upstream_protocol: {
     status: 502,
-    title: 'Broken response from Patchworks',
+    title: 'Invalid response from Patchworks',
     detail:
-      'Patchworks closed the connection early or sent a response that is not HTTP. The request may have been carried out.',
+      'Patchworks closed the connection early or sent a response that is not HTTP. It may have executed the request.',
   },
   upstream_credentials_rejected: {
     status: 502,
     title: 'Credentials rejected by Patchworks',
-    detail: 'Patchworks accepted none of the gateway credentials. Your own key is fine; the platform team has to act.',
+    detail: 'Patchworks rejected all credentials of the gateway. Your own key is valid; the platform team has to act.',
   },
   upstream_timeout: {
     status: 504,
     title: 'Patchworks took too long',
-    detail: 'Patchworks did not respond in time. The request may have been carried out.',
+    detail: 'Patchworks did not respond in time. It may have executed the request.',
   },
   state_unavailable: {
     status: 503,
-    title: 'State unavailable',
+    title: 'Shared state unavailable',
     detail: 'The gateway cannot reach the state that its replicas share. Retry after the time given.',
   },
   breaker_open: {

@@ -1,54 +1,53 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
 import type { AccountSettings, Settings } from '../config/settings.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
-import { type Io, say } from './io.ts';
-import { readOptions, refusePositionals } from './options.ts';
+import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
 
 const HELP = `usage: patchgate check [--config PATH]
 
-Validates the configuration and prints what each account can send at most in any minute. Starts nothing.
+Validates the configuration and prints the most that each account can send in any minute. It starts nothing.
 
   --config PATH   gateway.yaml (default: config/gateway.yaml)
 
-Exit code 0: the gateway would start with it. 1: it would not, and every reason is printed.
+Exit code 0: the configuration is valid. 1: it is not; all errors are printed.
 `;
 
 /** `patchgate check`. */
 export async function check(args: string[], io: Io): Promise<number> {
   const options = readOptions('check', args, { config: { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
-  if (refusePositionals('check', options.positionals, io)) return 2;
+  if (rejectPositionals('check', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
   const loaded = await loadSettings({ path, env: io.env });
   if (!loaded.ok) {
     say(io.stderr, renderProblems(loaded.problems));
     return 1;
   }
-  for (const line of proof(loaded.settings)) say(io.stdout, line);
+  for (const line of accountLimits(loaded.settings)) say(io.stdout, line);
   for (const line of certificates(loaded.settings)) say(io.stdout, line);
   for (const warning of loaded.warnings) say(io.stdout, `warning: ${warning}`);
   say(io.stdout, `ok: ${loaded.files.join(', ')}`);
   return 0;
 }
 
-/** The arithmetic, account by account. */
-function proof(settings: Settings): string[] {
-  return [...settings.accounts.values()].flatMap((account) => proofOf(account, settings));
+function accountLimits(settings: Settings): string[] {
+  return [...settings.accounts.values()].flatMap((account) => limitsOf(account, settings));
 }
 
-function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settings): string[] {
+/** The limits of an account and its tenants, one line each. */
+function limitsOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settings): string[] {
   const tenants = [...all.values()].filter((tenant) => tenant.account === id);
   const { limit, ceiling, burst } = quota;
-  // A disabled tenant takes part in nothing.
-  const taking = tenants.filter(({ disabled }) => !disabled);
-  const { unreserved, rates, shares } = capacityOf(quota, new Map(taking.map((each) => [each.id, each.quota])));
+  // A disabled tenant has no share.
+  const enabled = tenants.filter(({ disabled }) => !disabled);
+  const { unreserved, rates, shares } = capacityOf(quota, new Map(enabled.map((each) => [each.id, each.quota])));
   return [
     `account ${id}`,
     `  at most ${ceiling} requests in any 60 s, whatever the latency, retries and logins included:`,
-    `    a slot is held from admission until 60 s after the answer, and at most ${ceiling} are held at once`,
+    `    a slot is held from admission until 60 s after the response, and at most ${ceiling} are held at once`,
     `  Patchworks allows ${limit}: ${limit - ceiling} are left for others on the account`,
     `  at most ${Math.min(burst, ceiling)} at once after a pause, then one every ${Math.round(60_000 / ceiling)} ms`,
-    `  with answers after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
+    `  with responses after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
     ...tenants.map(({ id: tenant, quota: own, disabled }) => {
       if (disabled) return `  tenant ${tenant}: disabled`;
       const guaranteed = own.reserved > 0 ? `, ${own.reserved} a minute reserved` : '';
@@ -63,7 +62,7 @@ function proofOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settin
   ];
 }
 
-/** What callers of each port are shown, and asked for. */
+/** The certificate of each port, and whether it asks for client certificates. */
 function certificates({ listen: { traffic, admin } }: Settings): string[] {
   return Object.entries({ traffic, admin }).flatMap(([port, { tls }]) => {
     if (tls === null) return [];
@@ -76,7 +75,7 @@ function certificates({ listen: { traffic, admin } }: Settings): string[] {
 }
 
 function withoutRedis(ceiling: number, redis: Settings['redis']): string {
-  if (redis === null) return '  state is embedded: this holds for one process; two of them would send twice as much';
+  if (redis === null) return '  state is embedded: this holds for one process; two processes would send twice as much';
   if (redis.onOutage === 'closed') return '  without Redis nothing is sent';
   const shares = [1, 2, 3, 5].map((replicas) => `${fallbackShare(ceiling, replicas)} with ${replicas}`).join(', ');
   return `  without Redis each replica goes on with an equal share a minute: ${shares}`;

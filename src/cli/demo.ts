@@ -2,22 +2,21 @@ import { createHash } from 'node:crypto';
 import { loadSettings, renderProblems } from '../config/load.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { createSimulator } from '../simulator/simulator.ts';
-import { type Io, say } from './io.ts';
-import { readOptions, refusePositionals } from './options.ts';
+import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
 import { untilStopped } from './serve.ts';
 
 const HELP = `usage: patchgate demo [--port 8080] [--admin-port 9090]
 
-Runs the Patchworks simulator and a gateway with embedded state, with two tenants, until Ctrl-C.
+Runs a simulated Patchworks and a gateway with embedded state and two tenants, until Ctrl-C.
 `;
 
 const TENANTS = { billing: 'demo-key-billing', reporting: 'demo-key-reporting' };
 
-/** `patchgate demo`: everything on loopback, nothing to install, nothing kept. */
+/** `patchgate demo`: everything on loopback; it needs no configuration and keeps nothing. */
 export async function demo(args: string[], io: Io): Promise<number> {
   const options = readOptions('demo', args, { port: { type: 'string' }, 'admin-port': { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
-  if (refusePositionals('demo', options.positionals, io)) return 2;
+  if (rejectPositionals('demo', options.positionals, io)) return 2;
   const ports = { port: options.values.port ?? '8080', adminPort: options.values['admin-port'] ?? '9090' };
   const simulator = await createSimulator({ port: 0 });
   try {
@@ -55,7 +54,7 @@ async function runGateway(upstream: string, ports: { port: string; adminPort: st
   return 0;
 }
 
-/** The demo is configured like any gateway: this text could stand in a file. */
+/** A configuration as it could be in gateway.yaml. */
 function configuration(upstream: string, ports: { port: string; adminPort: string }): string {
   const keyOf = (key: string) => createHash('sha256').update(key).digest('hex');
   return JSON.stringify({
@@ -69,14 +68,14 @@ function configuration(upstream: string, ports: { port: string; adminPort: strin
       { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
       { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
     ],
-    // One line a request is for machines; a demo should leave the screen to its user.
+    // Access lines would hide the text that tells the user what to try.
     log: { level: 'warn' },
     tenants: {
       billing: { keys: [{ id: 'demo', sha256: keyOf(TENANTS.billing) }] },
       reporting: {
         keys: [{ id: 'demo', sha256: keyOf(TENANTS.reporting) }],
         allow: ['GET /api/v1/**'],
-        // Refused at once, to show it; by default a request waits up to 5 s for its turn.
+        // Rejects at once, to show a 429; by default a request waits up to 5 s for a slot.
         quota: { rate: 30, burst: 5, maxWait: '0s' },
       },
     },
@@ -96,7 +95,7 @@ patchgate demo: a gateway with two tenants, in front of a simulated Patchworks
 
 Five things to try:
 
-  1. A list of flows; then again: the second answer comes from the cache (Cache-Status, Age)
+  1. A list of flows; then again: the second response comes from the cache (Cache-Status, Age)
      curl -si '${traffic}/api/v1/flows?per_page=2' -H 'Authorization: Bearer ${TENANTS.billing}'
 
   2. Start a flow; the key may also be sent as Patchworks clients do, bare
@@ -105,12 +104,12 @@ Five things to try:
   3. The same by a tenant that may only read: 403
      curl -si -X POST ${traffic}/api/v1/flows/1/start -H 'X-API-Key: ${TENANTS.reporting}'
 
-  4. Use up the reader's burst of 5: 429 with Retry-After and the limit fields
+  4. Use up the reader's burst of 5: 429 with Retry-After and the rate limit headers
      for i in 1 2 3 4 5 6 7; do curl -so /dev/null -w '%{http_code}\\n' ${traffic}/api/v1/flow-runs -H 'X-API-Key: ${TENANTS.reporting}'; done
 
-  5. Who am I, and what have I left
+  5. Show the tenant of a key, its permissions and what is left of its quota
      curl -s ${traffic}/_gateway/whoami -H 'X-API-Key: ${TENANTS.reporting}'
 
-Ctrl-C ends it all.
+Ctrl-C stops the demo.
 `;
 }

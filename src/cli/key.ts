@@ -1,22 +1,21 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { ID, ID_RULE, parseDuration } from '../config/option-types.ts';
-import { type Io, say } from './io.ts';
-import { readOptions } from './options.ts';
+import { type Io, readOptions, say } from './command-line.ts';
 
 const HELP = `usage: patchgate key create TENANT [--expires 180d]
        patchgate key hash
 
-create   prints a new key once, and the YAML that makes the gateway take it
+create   prints a new key once, and the YAML that adds it to a tenant
 hash     reads a key from standard input and prints its SHA-256
 
-  --expires DURATION   the key is refused after this time, such as 180d (default: never)
+  --expires DURATION   the gateway rejects the key after this time, such as 180d (default: never)
 `;
 
-/** A key this long can not be guessed: 32 bytes from the system's generator. */
+/** A key of 32 random bytes cannot be guessed. */
 const KEY_BYTES = 32;
-/** What scanners for leaked secrets can look for. */
+/** Scanners for leaked secrets can search for it. */
 const KEY_PREFIX = 'pgk';
-const LARGEST_INPUT = 64 * 1024;
+const MAX_INPUT_BYTES = 64 * 1024;
 
 /** `patchgate key`. */
 export async function key(args: string[], io: Io): Promise<number> {
@@ -32,7 +31,7 @@ export async function key(args: string[], io: Io): Promise<number> {
 
 function create(tenant: string, expires: string | undefined, io: Io): number {
   if (!ID.test(tenant)) {
-    say(io.stderr, `patchgate key: a tenant's name has ${ID_RULE}`);
+    say(io.stderr, `patchgate key: a tenant name must have ${ID_RULE}`);
     return 2;
   }
   const lifeMs = expires === undefined ? null : parseDuration(expires);
@@ -44,7 +43,7 @@ function create(tenant: string, expires: string | undefined, io: Io): number {
   const made = `${KEY_PREFIX}_${tenant}_${randomBytes(KEY_BYTES).toString('base64url')}`;
   const end =
     lifeMs === null ? '' : `, expires: ${new Date(now.getTime() + lifeMs).toISOString().replace(/\.\d+Z$/, 'Z')}`;
-  say(io.stdout, `key of ${tenant}, shown this once: ${made}`);
+  say(io.stdout, `key of ${tenant}, shown only once: ${made}`);
   say(io.stdout, '');
   say(io.stdout, 'tenants:');
   say(io.stdout, `  ${tenant}:`);
@@ -59,8 +58,8 @@ async function hash(io: Io): Promise<number> {
   for await (const chunk of io.stdin) {
     chunks.push(Buffer.from(chunk));
     bytes += chunk.length;
-    if (bytes > LARGEST_INPUT) {
-      say(io.stderr, 'patchgate key: that is no key');
+    if (bytes > MAX_INPUT_BYTES) {
+      say(io.stderr, 'patchgate key: the input is too long for a key');
       return 2;
     }
   }

@@ -4,8 +4,7 @@ import type { Gateway } from '../gateway/gateway.ts';
 import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import { logConsole } from '../telemetry/console.ts';
-import { type Io, say } from './io.ts';
-import { readOptions, refusePositionals } from './options.ts';
+import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
 
@@ -13,27 +12,27 @@ Runs the gateway until SIGTERM or SIGINT.
 
   --config PATH   gateway.yaml (default: config/gateway.yaml)
 
-SIGTERM drains: not ready at once, still accepting for drain.delay, then what is in flight is finished (drain.timeout
-at most), exit 0. SIGINT (Ctrl-C) does the same without the delay. A second signal ends at once.
-When its files change, on SIGHUP and on POST /reload the configuration is loaded again: a good one is in force for all
-requests from then on, a bad one is refused and logged, and the old one stays.
+SIGTERM drains: the gateway is not ready, accepts requests for drain.delay, finishes requests in flight within
+drain.timeout, and exits with 0. SIGINT (Ctrl-C) does the same without the delay. A second signal ends it at once.
+The configuration is loaded again when its files change, on SIGHUP and on POST /reload. A valid configuration takes
+effect for new requests. An invalid one is logged, and the old one stays in force.
 `;
 
-/** `patchgate serve`: exit 0 after a drain, 1 if it could not start, 2 if called wrongly. */
+/** `patchgate serve`: exit code 0 after a drain, 1 if it could not start, 2 for wrong arguments. */
 export async function serve(args: string[], io: Io): Promise<number> {
   const options = readOptions('serve', args, { config: { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
-  if (refusePositionals('serve', options.positionals, io)) return 2;
+  if (rejectPositionals('serve', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
   const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }));
-  // Before the first load: by default SIGHUP ends a process, and who edits the files early sends it early.
+  // Before the first load: by default SIGHUP ends a process, and a script may send it early.
   process.on('SIGHUP', () => void reloader.reload());
   const loaded = await reloader.first();
   if (!loaded.ok) {
     say(io.stderr, renderProblems(loaded.problems));
     return 1;
   }
-  // Only now: it takes most of the time of a start, in which SIGHUP would end the process and a mistake in a file would wait.
+  // Loaded here because it takes most of the start: SIGHUP must be handled, and errors in files reported, before.
   const { createGateway } = await import('../gateway/gateway.ts');
   const gateway = createGateway({ settings: loaded.settings, reload: reloader.reload });
   logConsole(gateway.log);
@@ -67,8 +66,8 @@ function watchLoaded(reloader: Reloader, { log }: Pick<Gateway, 'log'>): FileWat
 }
 
 /**
- * Resolves when the gateway has drained after the first signal; a second one ends the process. From the call on: a signal
- * that comes while it starts waits for the start, or what it is asked by then would be cut off.
+ * Resolves when the gateway has drained after the first signal; a second signal ends the process. A signal during the start
+ * waits for the start, so that requests of that time are finished too.
  */
 export function untilStopped(gateway: Pick<Gateway, 'drain'>, starting: Promise<unknown>): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -2,8 +2,7 @@ import { parseDuration } from '../config/option-types.ts';
 import type { Switches } from '../simulator/options.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';
-import { type Io, say } from './io.ts';
-import { readOptions, refusePositionals } from './options.ts';
+import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
 
 const HELP = `usage: patchgate simulate [options]
 
@@ -12,9 +11,9 @@ Runs a stand-in for the Patchworks API until Ctrl-C: core, start and login behin
   --port N           (default: 4010; 0 takes any free one)
   --host ADDRESS     (default: 127.0.0.1)
   --limit N          requests in a window of 60 s (default: 240)
-  --scope WHAT       account or key: what is counted together (default: account)
-  --latency TIME     each answer takes about this long, such as 80ms (default: none)
-  --api-key ID=KEY   accept this key; may be given several times (default: a fake one)
+  --scope SCOPE      count requests by account or by key (default: account)
+  --latency TIME     mean latency of responses, such as 80ms (default: none)
+  --api-key ID=KEY   accept this key; repeatable (default: a fake key)
 `;
 
 /** `patchgate simulate`. */
@@ -34,7 +33,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     io,
   );
   if (!options.ok) return options.code;
-  if (refusePositionals('simulate', options.positionals, io)) return 2;
+  if (rejectPositionals('simulate', options.positionals, io)) return 2;
   const { values } = options;
   const port = wholeOf(values.port ?? '4010', 0, 65_535);
   const limit = wholeOf(values.limit ?? '240', 1, 10_000_000);
@@ -65,7 +64,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
       ...(apiKeys !== undefined && { apiKeys }),
       switches: { limit, scope: scope as Switches['scope'], ...(latencyMs > 0 && { answerLatency }) },
     });
-    // Before it says that it is there: whoever reads that may end it at once.
+    // Before the banner: a script may send a signal as soon as it reads the banner.
     const stopped = new Promise<void>((resolve) => {
       process.once('SIGINT', resolve);
       process.once('SIGTERM', resolve);
@@ -75,10 +74,10 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     await simulator.close();
     return 0;
   } catch (error) {
-    const taken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
+    const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
     say(
       io.stderr,
-      `patchgate simulate: the port ${host}:${port} ${taken ? 'is taken by another process' : 'can not be used'}`,
+      `patchgate simulate: the port ${host}:${port} ${inUse ? 'is in use by another process' : 'cannot be used'}`,
     );
     return 1;
   }
@@ -86,7 +85,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
 
 function banner(url: string, limit: number, fakeKey: boolean): string {
   const authorization = fakeKey ? FAKE_PRIMARY_KEY : '<your key>';
-  return `patchgate simulate: a stand-in for Patchworks on ${url}, ${limit} requests in 60 s
+  return `patchgate simulate: a stand-in for Patchworks on ${url}, limit ${limit} requests in 60 s
 
   curl -si '${url}/api/v1/flows?per_page=2' -H 'Authorization: ${authorization}' -H 'Accept: application/json'
   curl -s ${url}/fabric/api/login -d '{"username":"${FAKE_USER}","password":"${FAKE_PASSWORD}"}'
@@ -99,7 +98,7 @@ function wholeOf(text: string, min: number, max: number): number | null {
   return value >= min && value <= max ? value : null;
 }
 
-/** Undefined: none given. Null: malformed. */
+/** Undefined: no key was given. Null: a key is malformed. */
 function keysOf(given: string[] | undefined): Record<string, string> | undefined | null {
   if (given === undefined) return undefined;
   const keys: Record<string, string> = {};

@@ -17,7 +17,7 @@ async function outcome(args: string[], options: Parameters<typeof patchgate>[1] 
 
 describe('a mistake on the command line is one clear line and exit 2', () => {
   test.each([
-    [['sevre'], 'patchgate: unknown command "sevre"; known are serve, check, key, simulate, demo\n'],
+    [['sevre'], 'patchgate: unknown command "sevre"; commands: serve, check, key, simulate, demo\n'],
     [['serve', '--confg', 'x'], "patchgate serve: Unknown option '--confg'; see patchgate serve --help\n"],
     [['serve', 'x.yaml'], 'patchgate serve: unexpected argument "x.yaml"; see patchgate serve --help\n'],
     [
@@ -26,7 +26,7 @@ describe('a mistake on the command line is one clear line and exit 2', () => {
     ],
     [['simulate', '--port', 'x'], 'patchgate simulate: --port must be a number from 0 to 65535\n'],
     [['simulate', '--limit', '0'], 'patchgate simulate: --limit must be a whole number from 1\n'],
-    [['key', 'create', 'No Good'], "patchgate key: a tenant's name has lower-case letters"],
+    [['key', 'create', 'No Good'], 'patchgate key: a tenant name must have lower-case letters'],
     [['key', 'create', 'x', '--expires', 'soon'], 'patchgate key: --expires must be a duration such as 24h or 180d\n'],
     [['demo', '--prot', '1'], "patchgate demo: Unknown option '--prot'; see patchgate demo --help\n"],
   ])('%j', async (args, line) => {
@@ -51,7 +51,7 @@ test.each([
   expect(stdout.length).toBeGreaterThan(3);
 });
 
-describe('serve and check with a configuration that is wrong', () => {
+describe('serve and check with a wrong configuration', () => {
   test.each(['serve', 'check'])('%s prints every problem, starts nothing, exits 1', async (command) => {
     await using files = await folder({
       'gateway.yaml':
@@ -88,7 +88,7 @@ describe('serve and check with a configuration that is wrong', () => {
   });
 });
 
-describe('a port that is taken', () => {
+describe('a port in use', () => {
   test.each(['traffic', 'admin'])('%s: one clear line, exit 1', async (which) => {
     const other = createServer().listen(0, '127.0.0.1');
     await new Promise((resolve) => other.once('listening', resolve));
@@ -100,12 +100,12 @@ describe('a port that is taken', () => {
       const { code, stderr } = await outcome(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
       expect([code, stderr]).toEqual([
         1,
-        `patchgate serve: the ${which} port 127.0.0.1:${port} is taken by another process\n`,
+        `patchgate serve: the ${which} port 127.0.0.1:${port} is in use by another process\n`,
       ]);
       const simulated = await outcome(['simulate', '--port', String(port)]);
       expect([simulated.code, simulated.stderr]).toEqual([
         1,
-        `patchgate simulate: the port 127.0.0.1:${port} is taken by another process\n`,
+        `patchgate simulate: the port 127.0.0.1:${port} is in use by another process\n`,
       ]);
     } finally {
       other.close();
@@ -124,17 +124,17 @@ describe('check', () => {
   });
 });
 
-describe('the proof of check', () => {
-  const proofOf = async (more: Record<string, unknown>) => {
+describe('the limits that check prints', () => {
+  const limitsWith = async (more: Record<string, unknown>) => {
     await using files = await folder({ 'gateway.yaml': JSON.stringify({ ...JSON.parse(GOOD), ...more }) });
     const { code, stdout } = await outcome(['check', '--config', 'gateway.yaml'], { cwd: files.path });
     expect(code).toBe(0);
     return stdout.split('\n').filter((line) => line.startsWith(' ') || line.startsWith('account'));
   };
 
-  test('says line by line what each account and tenant gets', async () => {
+  test('has a line for each account and tenant', async () => {
     expect(
-      await proofOf({
+      await limitsWith({
         redis: { url: 'redis://127.0.0.1:1' },
         tenants: {
           billing: { quota: { rate: 100, weight: 2, reserved: 60 } },
@@ -146,10 +146,10 @@ describe('the proof of check', () => {
     ).toEqual([
       'account main',
       '  at most 235 requests in any 60 s, whatever the latency, retries and logins included:',
-      '    a slot is held from admission until 60 s after the answer, and at most 235 are held at once',
+      '    a slot is held from admission until 60 s after the response, and at most 235 are held at once',
       '  Patchworks allows 240: 5 are left for others on the account',
       '  at most 60 at once after a pause, then one every 255 ms',
-      '  with answers after 0.2 s it sends up to 233.8 a minute, after 5 s 216.6',
+      '  with responses after 0.2 s it sends up to 233.8 a minute, after 5 s 216.6',
       '  tenant billing: 100 a minute, 20 at once, 60 a minute reserved; 100 when all compete (weight 2)',
       '  tenant gone: disabled',
       '  tenant reports: 30 a minute, 5 at once; 30 when all compete (weight 1)',
@@ -160,18 +160,18 @@ describe('the proof of check', () => {
     ]);
   });
 
-  test('says what an outage of Redis means, or that there is none to share with', async () => {
-    const closed = await proofOf({ redis: { url: 'redis://127.0.0.1:1', onOutage: 'closed' } });
+  test('names the effect of a Redis outage, or the limit of embedded state', async () => {
+    const closed = await limitsWith({ redis: { url: 'redis://127.0.0.1:1', onOutage: 'closed' } });
     expect(closed.at(-1)).toBe('  without Redis nothing is sent');
-    expect((await proofOf({})).at(-1)).toMatch(/^ {2}state is embedded: this holds for one process/);
+    expect((await limitsWith({})).at(-1)).toMatch(/^ {2}state is embedded: this holds for one process/);
   });
 });
 
 describe('key', () => {
-  test('create prints a key once, with the YAML that makes the gateway take it', async () => {
+  test('create prints a key once, with YAML that the gateway accepts', async () => {
     const { code, stdout } = await outcome(['key', 'create', 'billing', '--expires', '180d']);
     expect(code).toBe(0);
-    const [, made] = /shown this once: (pgk_billing_[\w-]{43})\n/.exec(stdout)!;
+    const [, made] = /shown only once: (pgk_billing_[\w-]{43})\n/.exec(stdout)!;
     const digest = createHash('sha256').update(made!).digest('hex');
     expect(stdout).toMatch(new RegExp(`- \\{ id: \\d{4}-\\d{2}, sha256: ${digest}, expires: \\S+Z \\}`));
     expect(stdout.split(made!)).toHaveLength(2);
@@ -185,7 +185,7 @@ describe('key', () => {
     expect([checked.code, checked.stderr]).toEqual([0, '']);
   });
 
-  test('hash refuses nothing and more than one', async () => {
+  test('hash rejects an empty input and two keys', async () => {
     for (const stdin of ['', 'two words\n']) {
       const { code, stderr } = await outcome(['key', 'hash'], { stdin });
       expect([code, stderr.split('\n').length]).toEqual([2, 2]);

@@ -1,5 +1,17 @@
+import type { Readable, Writable } from 'node:stream';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { type Io, say } from './io.ts';
+
+/** The parts of the process that a command uses. */
+export interface Io {
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  readonly stdin: Readable;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+export function say(stream: Writable, line: string): void {
+  stream.write(`${line}\n`);
+}
 
 export type Parsed<T> =
   | { readonly ok: true; readonly values: T; readonly positionals: string[] }
@@ -14,7 +26,7 @@ type Values<S extends Specs> = {
       : string | undefined;
 };
 
-/** Reads a command's options; `--help` is answered and a mistake is named in one line, with the exit code for it. */
+/** Reads the options of a command. Prints the help for `--help`, and one line for a mistake; both give an exit code. */
 export function readOptions<const S extends Specs>(
   command: string,
   args: string[],
@@ -40,8 +52,8 @@ export function readOptions<const S extends Specs>(
   }
 }
 
-/** For commands without positional arguments. */
-export function refusePositionals(command: string, positionals: readonly string[], io: Io): boolean {
+/** Prints an error if there are positional arguments. */
+export function rejectPositionals(command: string, positionals: readonly string[], io: Io): boolean {
   if (positionals.length === 0) return false;
   say(io.stderr, `patchgate ${command}: unexpected argument "${positionals[0]}"; see patchgate ${command} --help`);
   return true;
