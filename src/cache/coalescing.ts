@@ -14,10 +14,10 @@ export type FetchResult =
       readonly fields: readonly string[];
     }
   /** The response cannot be shared: each caller fetches alone. */
-  | { readonly kind: 'alone' }
+  | { readonly kind: 'unshareable' }
   | { readonly kind: 'failed' }
   /** It was cancelled before there was a response: another caller may fetch. */
-  | { readonly kind: 'again' };
+  | { readonly kind: 'cancelled' };
 
 export type FetchResultKind = FetchResult['kind'];
 

@@ -54,7 +54,7 @@ async function fetchForAll<E extends FillContext>(
         : await traced(context.trace, 'cache announce', replicas.announce(key, since, ended));
     if (announced.kind === 'theirs') {
       inFlight.trace = null;
-      void finishWithReplica(options, inFlight, key, announced.landed);
+      void finishWithReplica(options, inFlight, key, announced.result);
       return giveWay(context);
     }
     const entry = announced.stored ? await findFreshShared(options, context, key) : null;
@@ -104,9 +104,9 @@ async function finishWithReplica(
     const entry = kind === 'stored' ? await store.get(key) : undefined;
     if (entry?.kind === 'response') inFlight.finish({ kind: 'stored', entry, key, fields: [] });
     // A stored response that is not found varies, was invalidated, or was too large for Redis.
-    else inFlight.finish({ kind: kind === 'stored' ? 'again' : kind });
+    else inFlight.finish({ kind: kind === 'stored' ? 'cancelled' : kind });
   } catch {
-    inFlight.finish({ kind: 'again' });
+    inFlight.finish({ kind: 'cancelled' });
   }
 }
 
@@ -128,7 +128,7 @@ function fetchStart(
 function handleResult(options: CacheOptions, context: FillContext, start: FetchStart, result: Result): Result {
   const { inFlight } = start;
   if (result.kind === 'rejection') {
-    inFlight?.finish({ kind: inFlight.callers.happened ? 'again' : 'failed' });
+    inFlight?.finish({ kind: inFlight.callers.happened ? 'cancelled' : 'failed' });
     return result;
   }
   const { existing, storeAs } = context.fetch;
@@ -138,7 +138,7 @@ function handleResult(options: CacheOptions, context: FillContext, start: FetchS
   // A server error, or a 304 to the caller's own condition, does not show whether later responses can be shared.
   if (result.status < 500 && result.status !== 304 && storeAs !== null)
     options.notShareable.add(storeAs.fetchKey, NOT_SHAREABLE_TTL_MS);
-  inFlight?.finish({ kind: result.status >= 500 ? 'failed' : 'alone' });
+  inFlight?.finish({ kind: result.status >= 500 ? 'failed' : 'unshareable' });
   return result;
 }
 
@@ -155,7 +155,7 @@ function revalidate(
   const full = respond(existing.status, mergeHeaders(existing.headers, notModified.headers), existing.body);
   fetch.revalidated = true;
   const entry = prepareStoring(options, context, start, full)?.store(existing.body) ?? null;
-  if (entry === null) start.inFlight?.finish({ kind: 'alone' });
+  if (entry === null) start.inFlight?.finish({ kind: 'unshareable' });
   fetch.stored = entry !== null;
   const headers = storedHeaders(full.headers, fieldsOf(full.headers));
   fetch.entry = entry ?? { ...existing, headers, receivedAt: options.clock.monotonic() };
@@ -230,7 +230,7 @@ function storeWhileSending(
     const complete = body ?? Buffer.alloc(0);
     fetch.entry = storing.store(exactCopy([complete], complete.length));
     fetch.stored = fetch.entry !== null;
-    if (fetch.entry === null) inFlight?.finish({ kind: 'alone' });
+    if (fetch.entry === null) inFlight?.finish({ kind: 'unshareable' });
     return response;
   }
   const callers = inFlight?.callers ?? null;
@@ -241,7 +241,7 @@ function storeWhileSending(
     onComplete: (bytes) => {
       stopListening();
       if (bytes !== null && storing.store(bytes) !== null) return;
-      inFlight?.finish({ kind: callers?.happened === true ? 'again' : 'alone' });
+      inFlight?.finish({ kind: callers?.happened === true ? 'cancelled' : 'unshareable' });
     },
     keepReading: () => callers !== null && !callers.happened,
   });

@@ -232,7 +232,7 @@ describe('concurrent requests for the same key', () => {
     const ended: string[] = [];
     const replicas: ReplicaCoalescing = {
       announce: async (_key, _since, ours) => {
-        if (ended.length === 0) return { kind: 'theirs', landed: new Promise((resolve) => (endTheirs = resolve)) };
+        if (ended.length === 0) return { kind: 'theirs', result: new Promise((resolve) => (endTheirs = resolve)) };
         void ours.then((kind) => ended.push(kind));
         return { kind: 'ours', stored: false };
       },
@@ -242,7 +242,7 @@ describe('concurrent requests for the same key', () => {
     await tick();
     expect([cache.fetches.length, cache.refunded()]).toEqual([0, 1]);
     ended.push('free');
-    endTheirs('again');
+    endTheirs('cancelled');
     expect((await Promise.all(requests)).map(({ status }) => status)).toEqual([200, 200]);
     expect(cache.fetches).toHaveLength(1);
     expect(ended).toEqual(['free', 'stored']);

@@ -181,11 +181,11 @@ export class MissHandler<E extends CacheableContext> {
         const usable = ownKey === result.key && isStillValid(this.#options, context, entry);
         return usable ? this.#responses.collapsed(context, entry, miss.reason) : 'alone';
       }
-      case 'again':
+      case 'cancelled':
         return this.#serveStored(context, miss);
       case 'failed':
         return this.#staleFallback(context, miss, reject('upstream_unreachable')) ?? 'alone';
-      case 'alone':
+      case 'unshareable':
         return 'alone';
     }
   }

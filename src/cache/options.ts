@@ -76,8 +76,8 @@ export interface ReplicaCoalescing {
 export type Announced =
   /** The others wait for this replica's fetch. `stored`: a response is in the store, perhaps since a moment ago. */
   | { readonly kind: 'ours'; readonly stored: boolean }
-  /** Another replica fetches; `landed` resolves with its result, in bounded time. */
-  | { readonly kind: 'theirs'; readonly landed: Promise<FetchResultKind> };
+  /** Another replica fetches; `result` resolves in bounded time. */
+  | { readonly kind: 'theirs'; readonly result: Promise<FetchResultKind> };
 
 /** Where a response is stored. */
 export interface StoreTarget {

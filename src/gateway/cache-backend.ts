@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import type { MemoryCache } from '../adapters/memory/cache.ts';
+import { createTieredCache, type MemoryCache } from '../adapters/memory/cache.ts';
 import { createMemoryIdempotencyStore } from '../adapters/memory/idempotency.ts';
 import { createSharedAnswers } from '../adapters/redis/answers.ts';
 import { openBus } from '../adapters/redis/bus.ts';
@@ -8,7 +8,6 @@ import { createSharedDrops } from '../adapters/redis/drops.ts';
 import { createSharedFlights } from '../adapters/redis/flights.ts';
 import { openListener } from '../adapters/redis/listener.ts';
 import { createSharedReplays } from '../adapters/redis/replay.ts';
-import { createTiers } from '../adapters/tiers.ts';
 import type { Purge } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
 import { createInvalidationLog, EVERYTHING } from '../cache/invalidation-log.ts';
@@ -62,7 +61,7 @@ export function openCacheBackend(options: {
   }
   const answers = createSharedAnswers({ client, isReady, drops, prefix, clock, meter });
   const others = createSharedFlights({ client, isReady, answers, bus, drops, prefix, replica, clock });
-  return { ...lasting, store: createTiers(memory, answers), replicas: others };
+  return { ...lasting, store: createTieredCache(memory, answers), replicas: others };
 }
 
 /** Part of every cache key: it changes with the cache rules and the origins, so that no response of older settings is found. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
 import type { CacheEntry, StoredResponse } from '../../cache/store.ts';
 import type { Meter } from '../../ports.ts';
-import { createMemoryCache } from './cache.ts';
+import { createMemoryCache, createTieredCache } from './cache.ts';
 
 function memory(maxBytes = 100_000) {
   const clock = new ManualClock();
@@ -29,8 +29,8 @@ function memory(maxBytes = 100_000) {
   return { clock, counted, store, entry };
 }
 
-describe('memory', () => {
-  test('gives back what it was given, at once, until its time is over', () => {
+describe('the memory cache', () => {
+  test('returns an entry synchronously until it expires', () => {
     const { clock, store, entry } = memory();
     const kept = entry(1);
     store.set('key', kept, 1000);
@@ -41,7 +41,7 @@ describe('memory', () => {
     expect(store.size()).toEqual({ entries: 0, bytes: 0 });
   });
 
-  test('a wall clock stepped back lengthens no life', () => {
+  test('does not keep an entry longer when the wall clock steps back', () => {
     const { clock, store, entry } = memory();
     store.set('key', entry(1), 1000);
     clock.stepWall(-3_600_000);
@@ -53,7 +53,7 @@ describe('memory', () => {
     ['bodies', ({ entry }) => ['key', entry(5000)]],
     ['headers', ({ entry }) => ['key', entry(0, ['X', 'x'.repeat(2500)])]],
     ['keys', ({ entry }) => ['k'.repeat(2500), entry(0)]],
-    ['signposts', () => ['k'.repeat(2500), { kind: 'vary', fields: ['origin'] }]],
+    ['Vary records', () => ['k'.repeat(2500), { kind: 'vary', fields: ['origin'] }]],
   ])('is bounded in bytes, and %s count', (_name, make) => {
     const m = memory(50_000);
     for (let i = 0; i < 100; i++) {
@@ -65,7 +65,7 @@ describe('memory', () => {
     expect(m.counted.filter((each) => each === 'memory evict').length).toBeGreaterThanOrEqual(90);
   });
 
-  test('what was not asked for longest goes first', () => {
+  test('evicts the least recently used entry first', () => {
     const { store, entry } = memory(5000);
     store.set('old', entry(1500), 1000);
     store.set('used', entry(1500), 1000);
@@ -74,7 +74,7 @@ describe('memory', () => {
     expect([store.get('old') !== undefined, store.get('used') !== undefined]).toEqual([true, false]);
   });
 
-  test('an entry larger than all of it is skipped, takes nothing else along, and leaves no older one behind', () => {
+  test('skips an entry larger than the cache, evicts no other one, and removes the previous one of the same key', () => {
     const { counted, store, entry } = memory(5000);
     store.set('other', entry(1), 1000);
     store.set('key', entry(1), 1000);
@@ -83,7 +83,7 @@ describe('memory', () => {
     expect(counted).toContain('memory skip');
   });
 
-  test('counts an answer once, also one that varies', () => {
+  test('counts a response once, also one that varies', () => {
     const { clock, counted, store, entry } = memory();
     void store.get('key');
     store.set('key', { kind: 'vary', fields: ['origin'] }, 1000);
@@ -95,9 +95,34 @@ describe('memory', () => {
     expect(counted).toEqual(['memory miss', 'memory store', 'memory hit', 'memory miss']);
   });
 
-  test('of no size keeps nothing', () => {
+  test('of size 0 stores nothing', () => {
     const { store, entry } = memory(0);
     store.set('key', entry(1), 1000);
     expect([store.get('key'), store.size()]).toEqual([undefined, { entries: 0, bytes: 0 }]);
   });
+});
+
+test('a hit in memory reads nothing from the shared tier, whose entries are copied to memory', async () => {
+  const { clock, store, entry } = memory();
+  const shared = new Map<string, CacheEntry>();
+  const reads: string[] = [];
+  const tiered = createTieredCache(store, {
+    get: async (key) => {
+      reads.push(key);
+      const found = shared.get(key);
+      return found && { entry: found, keepMs: 500 };
+    },
+    set: (key, each) => void shared.set(key, each),
+  });
+  tiered.set('own', entry(1), 1000);
+  const other = entry(2);
+  shared.set('other', other);
+  expect(tiered.get('own')).toBe(shared.get('own'));
+  expect(await tiered.get('other')).toBe(other);
+  expect(tiered.get('other')).toBe(other);
+  expect(reads).toEqual(['other']);
+  clock.advance(500);
+  expect(store.get('other')).toBeUndefined();
+  tiered.delete('own');
+  expect(await tiered.getShared('own')).toBeDefined();
 });

@@ -79,3 +79,31 @@ function sizeOf(key: string, entry: CacheEntry): number {
   for (const item of entry.headers) bytes += item.length * 2;
   return bytes + entry.body.length;
 }
+
+/** A store that all replicas share. */
+export interface SharedTier {
+  /** `keepMs`: how much longer the entry is kept. */
+  get(key: string): Promise<{ readonly entry: CacheEntry; readonly keepMs: number } | undefined>;
+  set(key: string, entry: CacheEntry, keepMs: number): void;
+}
+
+/** Memory in front of a shared tier, whose entries are copied to memory when they are read. */
+export function createTieredCache(memory: MemoryCache, shared: SharedTier): CacheStore {
+  const getShared = async (key: string): Promise<CacheEntry | undefined> => {
+    const found = await shared.get(key);
+    if (found === undefined) return undefined;
+    memory.set(key, found.entry, found.keepMs);
+    return found.entry;
+  };
+  return {
+    get: (key) => memory.get(key) ?? getShared(key),
+    getShared,
+    set(key, entry, keepMs) {
+      memory.set(key, entry, keepMs);
+      shared.set(key, entry, keepMs);
+    },
+    // In memory only: the shared entry may be a newer one of another replica, and every reader checks it.
+    delete: (key) => memory.delete(key),
+    size: () => memory.size(),
+  };
+}

@@ -16,7 +16,7 @@ const LOOK_MS = 500;
 /** Nothing upstream takes longer. */
 const LONGEST_MS = 600_000;
 
-const HOW: ReadonlySet<string> = new Set<FetchResultKind>(['stored', 'alone', 'failed', 'again']);
+const HOW: ReadonlySet<string> = new Set<FetchResultKind>(['stored', 'unshareable', 'failed', 'cancelled']);
 
 /**
  * Flights as all replicas see them: a key in Redis as long as one is under way, and a word to all when it has landed. Where
@@ -38,7 +38,7 @@ export function createSharedFlights(options: {
 
   bus.onMessage((message) => {
     if (message.kind !== 'landed' || message.by === replica) return;
-    const how = HOW.has(message.how) ? (message.how as FetchResultKind) : 'again';
+    const how = HOW.has(message.how) ? (message.how as FetchResultKind) : 'cancelled';
     for (const each of [...(waiting.get(message.flight) ?? [])]) each(how);
   });
 
@@ -78,8 +78,8 @@ export function createSharedFlights(options: {
     const look = (): void => {
       cancel = clock.after(LOOK_MS, () => {
         client.exists(name).then(
-          (there) => (there === 1 ? look() : end('again')),
-          () => end('again'),
+          (there) => (there === 1 ? look() : end('cancelled')),
+          () => end('cancelled'),
         );
       });
     };
@@ -113,7 +113,7 @@ export function createSharedFlights(options: {
         const reply = await runScript(client, scripts.boardFlight, [name, nameOf(prefix, key)], [token, KNOWN_MS]);
         if (reply === 0) {
           listening.watch();
-          return { kind: 'theirs', landed: listening.theirs };
+          return { kind: 'theirs', result: listening.theirs };
         }
         void tell(name, token, landed);
         listening.stop();
