@@ -49,7 +49,7 @@ export function poolsOf(
 }
 
 function credentialOf(
-  { clock, log, metrics, redactor, quotaStore, sender }: SharedDependencies,
+  { clock, log, metrics, redactor, quotaStore, transport }: SharedDependencies,
   account: AccountSettings,
   credential: CredentialSettings,
 ): Credential {
@@ -60,7 +60,7 @@ function credentialOf(
     logIn: () =>
       requestLogin({
         ...credential,
-        sender,
+        transport,
         clock,
         charge: () => quotaStore.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
         lateArrivalMs: LATE_ARRIVAL_MS,

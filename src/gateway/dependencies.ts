@@ -25,7 +25,7 @@ export interface SharedDependencies {
   readonly state: QuotaBackend;
   readonly quotaStore: QuotaStore;
   readonly admissionQueue: AdmissionQueue;
-  readonly sender: Transport;
+  readonly transport: Transport;
   readonly upstreams: Upstreams;
   readonly failedAuthLimit: FailedAuthLimit;
   readonly floodLimit: FloodLimit;

@@ -78,7 +78,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     traffic.destroyConnections();
     await Promise.all([admin.close(), closeServer(traffic.server)]);
     snapshots.close();
-    await shared.sender.close();
+    await shared.transport.close();
     await Promise.all([state.stop(), cache.stop(), tracing.stop()]);
     await log.close();
   };

@@ -58,7 +58,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, memory, cache },
     replays: cache.replays,
-    sender: createUndiciTransport({ clock }),
+    transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
     ...createAbuseLimits({ ...common, limits: opened.limits, redis: state.redis }),
   };

@@ -33,6 +33,7 @@ export function createPipeline(
     new Pipeline<RequestContext, RequestContext>((handler) => handler)
       // Every later decision uses the canonical path, so an ambiguous path is rejected first.
       .use(matchRoute(routesOf(settings)))
+      // Before everything that belongs to a tenant.
       .use(authenticate(dependencies))
       // Every response and rejection to a tenant carries its limits.
       .use(rateLimitHeaders(dependencies))
@@ -50,6 +51,7 @@ export function createPipeline(
       .use(circuitBreaker(dependencies))
       // Before the quota, so that a slow upload holds no slot.
       .use(bufferBody(settings.limits))
+      // At the moment of sending: a slot is held from here until its request has left the account's window.
       .use(rateLimit(quotaOptions(dependencies)))
       // After the quota, so that a request that waits for a slot holds no permit.
       .use(concurrencyLimit(dependencies))
@@ -105,9 +107,9 @@ function quotaOptions({ settings, quotaStore, admissionQueue, metrics, clock, ra
 }
 
 function proxyOptions(dependencies: Dependencies): ProxyOptions {
-  const { settings, sender, upstreams, credentials, quotaStore, metrics, clock, random, log } = dependencies;
+  const { settings, transport, upstreams, credentials, quotaStore, metrics, clock, random } = dependencies;
   return {
-    ...{ sender, upstreams, credentials, clock, random, meter: metrics, log },
+    ...{ transport, upstreams, credentials, clock, random, meter: metrics },
     limitOf: (account, status, headers) =>
       parseAdvertisedLimit({
         status,
@@ -115,7 +117,7 @@ function proxyOptions(dependencies: Dependencies): ProxyOptions {
         now: clock.now(),
         onInvalid: (header) => metrics.invalidUpstreamHeader(account, header),
       }),
-    refuseQuota: (decision) => rejectDecision(decision, random),
+    rejectDecision: (decision) => rejectDecision(decision, random),
     rejectCooldown: (account) =>
       reject('upstream_cooldown', {
         retryAfterSeconds: retryAfterSeconds(quotaStore.view(account).cooldownMs, random),

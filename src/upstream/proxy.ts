@@ -11,7 +11,7 @@ import {
   respond,
   type WithWaitTerms,
 } from '../context.ts';
-import type { Log, Meter, Span } from '../ports.ts';
+import type { Meter, Span } from '../ports.ts';
 import type { AdvertisedLimit, Decision, Slot } from '../quota/quota-store.ts';
 import type { WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
@@ -27,13 +27,13 @@ import type { Upstreams } from './upstreams.ts';
 export type ProxyContext = Routed & Authenticated & Authorised & WithWaitTerms & WithPayload & WithSlot & WithPermit;
 
 export interface ProxyOptions {
-  readonly sender: Transport;
+  readonly transport: Transport;
   readonly upstreams: Upstreams;
   /** By account. */
   readonly credentials: ReadonlyMap<string, CredentialPool>;
   /** Reads the rate-limit headers of a response, and counts those that cannot be read. */
   readonly limitOf: (account: string, status: number, headers: readonly string[]) => AdvertisedLimit;
-  readonly refuseQuota: (decision: Extract<Decision, { kind: 'rejected' }>) => Rejection;
+  readonly rejectDecision: (decision: Extract<Decision, { kind: 'rejected' }>) => Rejection;
   /** The rejection of a request that the upstream answered with 429. By then the account is in cooldown. */
   readonly rejectCooldown: (account: string) => Rejection;
   /** A request may still arrive upstream this long after the gateway has given it up. */
@@ -44,7 +44,6 @@ export interface ProxyOptions {
   /** 0 ≤ x < 1. */
   readonly random: () => number;
   readonly meter: Meter;
-  readonly log: Log;
 }
 
 const NO_TRACE: HeaderList = [];
@@ -103,7 +102,7 @@ async function sendAttempt(
   const startedAt = options.clock.monotonic();
   const connection = context.headers['connection'];
   const span = context.trace === null ? null : startSpan(context, credential, context.trace);
-  const sent = await options.sender.send({
+  const sent = await options.transport.send({
     origin: context.route.upstream.origin,
     method: context.method,
     target: context.target,
@@ -154,7 +153,7 @@ function recordAttempt(
 }
 
 async function slotAfter401(
-  { meter, refuseQuota }: ProxyOptions,
+  { meter, rejectDecision }: ProxyOptions,
   context: ProxyContext,
 ): Promise<{ readonly kind: 'slot'; readonly slot: Slot } | Rejection> {
   if (context.payload instanceof Readable) {
@@ -164,7 +163,7 @@ async function slotAfter401(
     });
   }
   const decision = await context.admitAgain();
-  if (decision.kind === 'rejected') return refuseQuota(decision);
+  if (decision.kind === 'rejected') return rejectDecision(decision);
   meter.upstreamRetry(context.route.upstream.id, 'credential');
   return { kind: 'slot', slot: decision.slot };
 }

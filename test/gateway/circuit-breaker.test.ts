@@ -17,7 +17,7 @@ const REFRESHED = '/api/v1/flows/1';
 const BREAKER = { failurePercent: 50, minRequests: 4, window: '30s', open: '10s', maxOpen: '40s' };
 const broken = { match: '* /api/v1/**', fault: { kind: 'status', status: 500 } } as const;
 
-const guarded =
+const withBreaker =
   (more: Config = {}) =>
   (upstream: string) =>
     configuration(upstream, {
@@ -33,42 +33,42 @@ const guarded =
       },
     });
 
-const start = (clock: ManualClock, more: Config = {}) => run({ clock, random: () => 0, config: guarded(more) });
-const ask = async (gateway: Running, path = READ, method = 'GET'): Promise<string> => {
+const start = (clock: ManualClock, more: Config = {}) => run({ clock, random: () => 0, config: withBreaker(more) });
+const send = async (gateway: Running, path = READ, method = 'GET'): Promise<string> => {
   const response = await gateway.fetch(path, method === 'POST' ? POST : { method });
   if (response.status === 503) return codeOf(response);
   await response.arrayBuffer();
   return String(response.status);
 };
 const several = async (gateway: Running, times: number): Promise<string[]> => {
-  const seen: string[] = [];
-  for (let i = 0; i < times; i += 1) seen.push(await ask(gateway));
-  return seen;
+  const results: string[] = [];
+  for (let i = 0; i < times; i += 1) results.push(await send(gateway));
+  return results;
 };
 const POST = { method: 'POST', body: '{"name":"pool"}', headers: { 'Content-Type': 'application/json' } };
 const stateOf = (gateway: Running) => gateway.metric('patchgate_upstream_breaker_state', { upstream: 'core' });
 
-describe('an upstream that keeps failing', () => {
-  test('is left alone: refused at once, with the time to come back, without a slot, a token or a request', async () => {
+describe('an upstream with an open circuit breaker', () => {
+  test('receives no request: each is rejected at once with Retry-After, and takes no slot and no token', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
     gateway.simulator.fault(broken);
-    // The warm-up was one good attempt: four of five are above half.
+    // The gateway's first request succeeded: three failures of four are above half.
     expect(await several(gateway, 6)).toEqual(['500', '500', '500', 'breaker_open', 'breaker_open', 'breaker_open']);
     const slots = await gateway.metric('patchgate_quota_slots_in_use');
     clock.advance(3_000);
-    const refused = await gateway.fetch(READ);
-    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '7']);
-    expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('breaker_open');
-    const left = refused.headers.get('x-ratelimit-remaining');
-    expect((await gateway.fetch(READ)).headers.get('x-ratelimit-remaining')).toBe(left);
+    const rejected = await gateway.fetch(READ);
+    expect([rejected.status, rejected.headers.get('retry-after')]).toEqual([503, '7']);
+    expect(await send(gateway, '/api/v1/data-pool', 'POST')).toBe('breaker_open');
+    const remaining = rejected.headers.get('x-ratelimit-remaining');
+    expect((await gateway.fetch(READ)).headers.get('x-ratelimit-remaining')).toBe(remaining);
     expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(slots);
     expect(gateway.simulator.arrivals()).toHaveLength(3);
     expect(await stateOf(gateway)).toBe(2);
     expect(gateway.logText()).toContain('circuit breaker opened');
   });
 
-  test('is probed when the pause is over: it goes on failing, and the pause is twice as long; it is well, and all goes on', async () => {
+  test('is probed after the open period: a failure doubles the period, and successes close the breaker', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
     gateway.simulator.fault(broken);
@@ -77,18 +77,18 @@ describe('an upstream that keeps failing', () => {
     expect(await stateOf(gateway)).toBe(1);
     expect(await several(gateway, 2)).toEqual(['500', 'breaker_open']);
     clock.advance(19_999);
-    expect(await ask(gateway)).toBe('breaker_open');
+    expect(await send(gateway)).toBe('breaker_open');
     gateway.simulator.clearFaults();
     clock.advance(1);
-    // A write waits until it is clear that nobody reads.
-    expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('breaker_open');
+    // A write becomes a probe only when no caller reads.
+    expect(await send(gateway, '/api/v1/data-pool', 'POST')).toBe('breaker_open');
     expect(await several(gateway, 2)).toEqual(['200', '200']);
     expect(await stateOf(gateway)).toBe(0);
-    expect(await ask(gateway, '/api/v1/data-pool', 'POST')).toBe('201');
+    expect(await send(gateway, '/api/v1/data-pool', 'POST')).toBe('201');
     expect(gateway.logText()).toContain('circuit breaker closed');
   });
 
-  test('has two probes at a time, however many come', async () => {
+  test('receives two probes at a time, however many requests arrive', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
     gateway.simulator.fault(broken);
@@ -97,17 +97,17 @@ describe('an upstream that keeps failing', () => {
     gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'stall', when: 'before' } });
     gateway.simulator.reset();
     clock.advance(10_000);
-    const answers = Promise.all(Array.from({ length: 50 }, (_, i) => ask(gateway, `${READ}/${i}`)));
+    const results = Promise.all(Array.from({ length: 50 }, (_, i) => send(gateway, `${READ}/${i}`)));
     await eventually(() => gateway.simulator.arrivals().length === 2, 'two probes');
-    const seen = await answers;
+    const codes = await results;
     expect(gateway.simulator.arrivals()).toHaveLength(2);
-    expect(seen.filter((each) => each === 'breaker_open')).toHaveLength(48);
+    expect(codes.filter((each) => each === 'breaker_open')).toHaveLength(48);
   });
 
-  test('has its stale answers served, and is not probed by what goes on in the background', async () => {
+  test('has stale responses served, and is not probed by background requests', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
-    expect([await ask(gateway, CACHED), await ask(gateway, REFRESHED)]).toEqual(['200', '200']);
+    expect([await send(gateway, CACHED), await send(gateway, REFRESHED)]).toEqual(['200', '200']);
     gateway.simulator.fault(broken);
     await several(gateway, 5);
     expect(await stateOf(gateway)).toBe(2);
@@ -119,16 +119,16 @@ describe('an upstream that keeps failing', () => {
     await stale.arrayBuffer();
     clock.advance(5_000);
     expect(await stateOf(gateway)).toBe(1);
-    // Answered at once, and fetched anew in the background, for nobody in particular.
-    expect(await ask(gateway, REFRESHED)).toBe('200');
+    // The stale response is served at once, and the refresh in the background is not sent.
+    expect(await send(gateway, REFRESHED)).toBe('200');
     expect(await several(gateway, 2)).toEqual(['200', '200']);
     expect(gateway.simulator.arrivals().map(({ target }) => target)).toEqual([READ, READ]);
   });
 
-  test('has nobody wait for a slot to be refused: who has none is told the same at once', async () => {
+  test('makes no request wait for a slot first: a tenant without tokens gets the same rejection at once', async () => {
     const clock = new ManualClock();
     const reader = { ...TENANTS.reader, quota: { rate: 3, burst: 3, maxWait: '30s' } };
-    const config = (upstream: string) => ({ ...guarded()(upstream), tenants: { ...TENANTS, reader } });
+    const config = (upstream: string) => ({ ...withBreaker()(upstream), tenants: { ...TENANTS, reader } });
     await using gateway = await run({ clock, random: () => 0, config });
     gateway.simulator.fault(broken);
     const poor = { headers: { Authorization: READER_KEY } };
@@ -137,41 +137,41 @@ describe('an upstream that keeps failing', () => {
     expect(await gateway.metric('patchgate_quota_decisions_total', { tenant: 'reader', decision: 'tenant' })).toBe(0);
   });
 
-  test('does not hold up another one', async () => {
+  test('does not affect another upstream', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
     gateway.simulator.fault({ ...broken, match: '* /api/v1/flow-runs/**' });
     await several(gateway, 4);
-    expect(await ask(gateway)).toBe('breaker_open');
-    expect(await ask(gateway, '/api/v1/flows/1/start', 'POST')).toBe('200');
+    expect(await send(gateway)).toBe('breaker_open');
+    expect(await send(gateway, '/api/v1/flows/1/start', 'POST')).toBe('200');
   });
 
-  test('that answers 429 or 4xx is well', async () => {
+  test('is healthy with 4xx responses', async () => {
     await using gateway = await start(new ManualClock());
     gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'status', status: 404 } });
     expect(new Set(await several(gateway, 20))).toEqual(new Set(['404']));
     expect(await stateOf(gateway)).toBe(0);
   });
 
-  test('is asked for ever with breaker.enabled false, and what a reload turns on begins to count', async () => {
+  test('receives every request with breaker.enabled false, and is counted from the reload that enables it', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock, { enabled: false });
     gateway.simulator.fault(broken);
     expect(new Set(await several(gateway, 20))).toEqual(new Set(['500']));
-    await gateway.reload(guarded());
+    await gateway.reload(withBreaker());
     expect((await several(gateway, 6)).at(-1)).toBe('breaker_open');
   });
 
-  test('that is replaced by another host in a reload is not taken for the broken one', async () => {
+  test('is not taken for the host that replaces it in a reload', async () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
     gateway.simulator.fault(broken);
     await several(gateway, 5);
-    await gateway.reload(guarded());
-    expect(await ask(gateway)).toBe('breaker_open');
+    await gateway.reload(withBreaker());
+    expect(await send(gateway)).toBe('breaker_open');
     gateway.simulator.clearFaults();
-    await gateway.reload((upstream) => guarded()(upstream.replace('127.0.0.1', 'localhost')));
-    expect(await ask(gateway)).toBe('200');
+    await gateway.reload((upstream) => withBreaker()(upstream.replace('127.0.0.1', 'localhost')));
+    expect(await send(gateway)).toBe('200');
   });
 
   test.each([
@@ -180,8 +180,8 @@ describe('an upstream that keeps failing', () => {
   ])('opens later with a greater breaker.%s', async (_option, more, failures) => {
     await using gateway = await start(new ManualClock(), more);
     gateway.simulator.fault(broken);
-    const seen = await several(gateway, 12);
-    expect(seen.indexOf('breaker_open')).toBe(failures);
+    const results = await several(gateway, 12);
+    expect(results.indexOf('breaker_open')).toBe(failures);
   });
 
   test.each([
@@ -189,10 +189,10 @@ describe('an upstream that keeps failing', () => {
     ['reset', { kind: 'reset', when: 'before' }],
     ['garbage', { kind: 'garbage' }],
     ['stalled', { kind: 'stall', when: 'before' }],
-  ] as const)('opens for it, not only for 5xx: %s', async (_name, fault) => {
+  ] as const)('opens not only for 5xx: %s', async (_name, fault) => {
     const origin = fault === null ? 'http://127.0.0.1:1' : null;
     const config = (upstream: string) => {
-      const { upstreams, ...rest } = guarded()(upstream) as { upstreams: { core: Config } };
+      const { upstreams, ...rest } = withBreaker()(upstream) as { upstreams: { core: Config } };
       return { ...rest, upstreams: { core: { ...upstreams.core, origin: origin ?? upstream, timeout: '100ms' } } };
     };
     await using gateway = await run({
@@ -200,10 +200,10 @@ describe('an upstream that keeps failing', () => {
       cold: true,
     });
     if (fault !== null) {
-      await ask(gateway);
+      await send(gateway);
       gateway.simulator.fault({ match: '* /api/v1/**', fault });
     }
     await several(gateway, 4);
-    expect(await ask(gateway)).toBe('breaker_open');
+    expect(await send(gateway)).toBe('breaker_open');
   });
 });

@@ -9,22 +9,22 @@ const PATHS = [
   '/api/v1/scripts',
 ];
 
-/** A caller that leaves at some moment between its first byte and the end of the answer. */
-function leaveEarly(port: number, turn: number): Promise<void> {
+/** A client that disconnects at some moment between its first byte and the end of the response. */
+function disconnectEarly(port: number, index: number): Promise<void> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
-    const leave = () => (turn % 2 === 0 ? socket.destroy() : socket.resetAndDestroy());
+    const disconnect = () => (index % 2 === 0 ? socket.destroy() : socket.resetAndDestroy());
     socket.on('error', () => {});
     socket.on('close', () => resolve());
     const head = `HTTP/1.1\r\nHost: x\r\nX-API-Key: ${BILLING_KEY}\r\n`;
-    if (turn % 5 === 4) socket.write(`POST /api/v1/data-pool ${head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`);
-    else socket.write(`GET ${PATHS[turn % PATHS.length]} ${head}\r\n`);
-    if (turn % 3 === 0) socket.once('data', leave);
-    setTimeout(leave, turn % 11);
+    if (index % 5 === 4) socket.write(`POST /api/v1/data-pool ${head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`);
+    else socket.write(`GET ${PATHS[index % PATHS.length]} ${head}\r\n`);
+    if (index % 3 === 0) socket.once('data', disconnect);
+    setTimeout(disconnect, index % 11);
   });
 }
 
-test('1,500 callers that hang up at any moment leave nothing behind: no request in flight, no slot unsettled, no crash', async () => {
+test('1,500 clients that disconnect at any moment leave no request in flight, no open slot and no crash', async () => {
   const quota = { limit: 100_000, ceiling: 90_000, burst: 90_000 };
   await using gateway = await run({
     simulator: { switches: { limit: 100_000 } },
@@ -37,10 +37,10 @@ test('1,500 callers that hang up at any moment leave nothing behind: no request 
         log: { level: 'error' },
       }),
   });
-  let turn = 0;
+  let index = 0;
   await Promise.all(
     Array.from({ length: 30 }, async () => {
-      while (turn < 1_500) await leaveEarly(gateway.port, turn++);
+      while (index < 1_500) await disconnectEarly(gateway.port, index++);
     }),
   );
   await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 0, 'nothing in flight');

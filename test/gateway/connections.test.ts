@@ -8,13 +8,13 @@ const MINUTE_MS = 60_000;
 const GOOD =
   'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: 240\r\nX-RateLimit-Remaining: 200\r\nContent-Length: 2\r\n\r\n{}';
 
-async function world(answer: (socket: Socket, turn: number) => void) {
+async function start(respond: (socket: Socket, index: number) => void) {
   const clock = new ManualClock();
-  const carriers: Socket[] = [];
-  let asked = 0;
-  const upstream = await rawUpstream((socket, turn) => {
-    carriers.push(socket);
-    answer(socket, turn);
+  const sockets: Socket[] = [];
+  let sent = 0;
+  const upstream = await rawUpstream((socket, index) => {
+    sockets.push(socket);
+    respond(socket, index);
   });
   const gateway = await run({
     clock,
@@ -28,12 +28,12 @@ async function world(answer: (socket: Socket, turn: number) => void) {
     clock,
     gateway,
     upstream,
-    /** Connections that the requests came on, in order; without the one that a gateway begins with. */
-    carriers: () => carriers.slice(1),
-    /** Each for something else: two who ask the same share one request. */
-    ask: async () => {
-      asked += 1;
-      return (await gateway.fetch(`/api/v1/flow-runs/${asked}`)).text();
+    /** The connection of each request, in order, without that of the gateway's first request. */
+    sockets: () => sockets.slice(1),
+    /** Each request has a path of its own: equal requests would share one. */
+    send: async () => {
+      sent += 1;
+      return (await gateway.fetch(`/api/v1/flow-runs/${sent}`)).text();
     },
     async [Symbol.asyncDispose]() {
       await gateway[Symbol.asyncDispose]();
@@ -44,38 +44,38 @@ async function world(answer: (socket: Socket, turn: number) => void) {
 
 describe('a connection to upstream', () => {
   test('carries one request after another', async () => {
-    await using there = await world((socket) => void socket.write(GOOD));
-    for (let i = 0; i < 5; i += 1) expect(await there.ask()).toBe('{}');
-    there.clock.advance(MINUTE_MS / 2);
-    expect(await there.ask()).toBe('{}');
-    expect(new Set(there.carriers()).size).toBe(1);
+    await using running = await start((socket) => void socket.write(GOOD));
+    for (let i = 0; i < 5; i += 1) expect(await running.send()).toBe('{}');
+    running.clock.advance(MINUTE_MS / 2);
+    expect(await running.send()).toBe('{}');
+    expect(new Set(running.sockets()).size).toBe(1);
   });
 
-  test('carries no new request after a minute, so that an upstream whose name leads elsewhere is followed', async () => {
-    await using there = await world((socket) => void socket.write(GOOD));
-    await there.ask();
-    // In use all the time: it is never idle.
+  test('carries no new request after a minute, so that a changed address of the upstream takes effect', async () => {
+    await using running = await start((socket) => void socket.write(GOOD));
+    await running.send();
+    // The connection is busy all the time and never idle.
     for (let passed = 0; passed < MINUTE_MS; passed += 5_000) {
-      there.clock.advance(5_000);
-      expect(await there.ask()).toBe('{}');
+      running.clock.advance(5_000);
+      expect(await running.send()).toBe('{}');
     }
-    const carriers = there.carriers();
-    expect(carriers.at(-1)).not.toBe(carriers[0]);
-    await eventually(() => there.upstream.open() === 1, 'the old connection is closed');
+    const sockets = running.sockets();
+    expect(sockets.at(-1)).not.toBe(sockets[0]);
+    await eventually(() => running.upstream.open() === 1, 'the old connection is closed');
   });
 
-  test('finishes what it carries when its minute is over', async () => {
+  test('completes a request in flight after its minute', async () => {
     const held: Socket[] = [];
-    await using there = await world((socket, turn) => {
-      if (turn === 2) held.push(socket);
+    await using running = await start((socket, index) => {
+      if (index === 2) held.push(socket);
       else socket.write(GOOD);
     });
-    const slow = there.ask();
-    await eventually(() => held.length === 1, 'the request is there');
-    there.clock.advance(MINUTE_MS);
-    for (let i = 0; i < 3; i += 1) expect(await there.ask()).toBe('{}');
+    const slow = running.send();
+    await eventually(() => held.length === 1, 'the request arrived');
+    running.clock.advance(MINUTE_MS);
+    for (let i = 0; i < 3; i += 1) expect(await running.send()).toBe('{}');
     held[0]?.write(GOOD);
     expect(await slow).toBe('{}');
-    await eventually(() => there.upstream.open() === 1, 'the old connection is closed');
+    await eventually(() => running.upstream.open() === 1, 'the old connection is closed');
   });
 });

@@ -12,7 +12,7 @@ const logins = (gateway: Awaited<ReturnType<typeof run>>) =>
   paths(gateway).filter((path) => path === '/fabric/api/login').length;
 
 describe('an account with a login', () => {
-  test('logs in once for many requests, and its password and token never come down', async () => {
+  test('logs in once for many requests, and its password and token never reach a caller', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
     const before = logins(gateway);
     const responses = await Promise.all(Array.from({ length: 20 }, () => gateway.fetch('/api/v1/flow-runs')));
@@ -26,7 +26,7 @@ describe('an account with a login', () => {
     expect(shown).not.toContain('fake-password');
   });
 
-  test('makes one login for all who wait for the first', async () => {
+  test('makes one login for all requests that wait for the first', async () => {
     await using gateway = await run({
       cold: true,
       config: withCredentials((upstream) => [loginAt(upstream)]),
@@ -36,12 +36,12 @@ describe('an account with a login', () => {
       (each) => each.status,
     );
     expect(logins(gateway)).toBeLessThanOrEqual(1);
-    // Cold embedded state lets one request go ahead; nobody got a 401 or a 502 for that.
+    // A cold gateway without Redis sends one request first; no other request gets a 401 or a 502 for that.
     expect(new Set(statuses)).not.toContain(401);
     expect(new Set(statuses)).not.toContain(502);
   });
 
-  test('renews its token before it expires, and the old one works until the new one is there', async () => {
+  test('renews its token before it expires, and uses the old one until then', async () => {
     const clock = fastClock(20);
     const simulator = await createSimulator({ clock, switches: { tokenLifeSeconds: 60 } });
     try {
@@ -49,19 +49,19 @@ describe('an account with a login', () => {
       await using gateway = await run({ clock, upstream: simulator, config });
       expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
       const old = arrived(gateway.simulator.arrivals()[0]!.headers, 'authorization');
-      await eventually(() => logins(gateway) === 1, 'it is renewed');
+      await eventually(() => logins(gateway) === 1, 'the token is renewed');
       expect(simulator.credentials.identify(old)?.kind).toBe('token');
       await eventually(async () => {
         await gateway.fetch('/api/v1/flow-runs');
         return arrived(gateway.simulator.arrivals().at(-1)!.headers, 'authorization') !== old;
-      }, 'the new one is used');
+      }, 'the new token is used');
       expect(gateway.simulator.arrivals().map(({ status }) => status)).not.toContain(401);
     } finally {
       await simulator.close();
     }
   });
 
-  test('logs in anew when its token stops working, and the callers notice nothing', async () => {
+  test('logs in again when its token stops working, and callers notice nothing', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
     gateway.simulator.credentials.expireTokens();
@@ -71,7 +71,7 @@ describe('an account with a login', () => {
     expect(await gateway.metric('patchgate_upstream_retries_total')).toBeGreaterThanOrEqual(1);
   });
 
-  test('repeats a write after a 401 with the same body, once', async () => {
+  test('sends a write again after a 401 with the same body, once', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
     gateway.simulator.credentials.expireTokens();
     const response = await gateway.fetch('/api/v1/data-pool', { method: 'POST', body: '{"name":"x"}' });
@@ -93,7 +93,7 @@ describe('an account with a login', () => {
     expect(logins(gateway)).toBe(1);
   });
 
-  test('uses a password that was put right by a reload at once, however long it would have waited', async () => {
+  test('uses a password that a reload has corrected at once, whatever its backoff', async () => {
     const config = (password: string) =>
       withCredentials((upstream) => {
         const { id, login } = loginAt(upstream);
@@ -106,17 +106,17 @@ describe('an account with a login', () => {
     expect(logins(gateway)).toBe(2);
   });
 
-  test('answers 502 while the identity host is down, and asks it no more often than its wait allows', async () => {
+  test('answers 502 while the identity host is down, and logs in no more often than its backoff allows', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]), cold: true });
     gateway.simulator.fault({ match: 'POST /fabric/api/login', fault: { kind: 'status', status: 503 } });
-    const answers = await Promise.all(Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flow-runs')));
-    expect(new Set(answers.map(({ status }) => status))).not.toContain(401);
+    const responses = await Promise.all(Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flow-runs')));
+    expect(new Set(responses.map(({ status }) => status))).not.toContain(401);
     const response = await gateway.fetch('/api/v1/flow-runs');
     expect([response.status, await codeOf(response)]).toEqual([502, 'upstream_unreachable']);
     expect(logins(gateway)).toBe(1);
   });
 
-  test('pays for its login like for any other request', async () => {
+  test('takes a slot for its login like for any other request', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]) });
     const before = await gateway.metric('patchgate_quota_slots_in_use');
     gateway.simulator.credentials.expireTokens();
@@ -144,7 +144,7 @@ describe('an account with several credentials', () => {
     expect(paths(gateway)).toEqual(['/api/v1/flow-runs', '/fabric/api/login', '/api/v1/flow-runs']);
   });
 
-  test('answers 502 when none works: the tenant must not think that its own key is bad', async () => {
+  test('answers 502 when none works, so that the tenant does not suspect its own key', async () => {
     await using gateway = await run({ config: withCredentials(() => [PRIMARY, SPARE]) });
     gateway.simulator.credentials.revokeKey('primary');
     gateway.simulator.credentials.revokeKey('spare');
@@ -154,7 +154,7 @@ describe('an account with several credentials', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(2);
   });
 
-  test('a body too large to keep is not sent twice: 502, and the next request has the other credential', async () => {
+  test('a body too large to keep is not sent twice: 502, and the next request uses the other credential', async () => {
     await using gateway = await run();
     gateway.simulator.credentials.revokeKey('primary');
     const body = Buffer.alloc(2_000_000, ' ');
@@ -164,7 +164,7 @@ describe('an account with several credentials', () => {
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
   });
 
-  test('each attempt is paid for', async () => {
+  test('each attempt takes a slot', async () => {
     await using gateway = await run();
     const before = await gateway.metric('patchgate_quota_slots_in_use');
     gateway.simulator.credentials.revokeKey('primary');

@@ -4,7 +4,7 @@ import type { Fault } from '../../src/simulator/faults.ts';
 import { type Config, codeOf, configuration, eventually, PRIMARY, type Running, run } from '../support/gateway.ts';
 
 const RETRIES = { max: 2, budget: 100 };
-/** What fails in these tests fails on purpose: no breaker comes in between. */
+/** The tests cause failures on purpose, so the breaker is off. */
 const core =
   (more: Config = {}) =>
   (upstream: string) =>
@@ -19,10 +19,10 @@ const READ = '/api/v1/flow-runs';
 const WRITE = '/api/v1/data-pool';
 const write = (gateway: Running, headers: Record<string, string> = {}) =>
   gateway.fetch(WRITE, { method: 'POST', body: '{}', headers: { 'Content-Type': 'application/json', ...headers } });
-const ended = (answer: Promise<Response>) => answer.then((response) => response.arrayBuffer()).catch(() => null);
+const ended = (sent: Promise<Response>) => sent.then((response) => response.arrayBuffer()).catch(() => null);
 
 const FAULTS: readonly (readonly [name: string, fault: Fault, readsArrive: number])[] = [
-  ['reset before an answer', { kind: 'reset', when: 'before' }, 3],
+  ['reset before a response', { kind: 'reset', when: 'before' }, 3],
   ['garbage', { kind: 'garbage' }, 3],
   ['502', { kind: 'status', status: 502 }, 3],
   ['503', { kind: 'status', status: 503 }, 3],
@@ -31,7 +31,7 @@ const FAULTS: readonly (readonly [name: string, fault: Fault, readsArrive: numbe
   ['500', { kind: 'status', status: 500 }, 1],
   ['429', { kind: 'status', status: 429, headers: { 'Retry-After': '1' } }, 1],
   ['404', { kind: 'status', status: 404 }, 1],
-  ['no answer', { kind: 'stall', when: 'before' }, 1],
+  ['no response', { kind: 'stall', when: 'before' }, 1],
   ['a body that stalls', { kind: 'stall', when: 'body' }, 1],
   ['reset after the headers', { kind: 'reset', when: 'after' }, 1],
   ['truncated by length', { kind: 'truncate', framing: 'length' }, 1],
@@ -41,14 +41,14 @@ const FAULTS: readonly (readonly [name: string, fault: Fault, readsArrive: numbe
   ['headers', { kind: 'headers', headers: { 'X-Odd': '1' } }, 1],
 ];
 
-describe.each(FAULTS)('with every answer at fault: %s', (_name, fault, readsArrive) => {
-  test('a write reaches upstream once, with an Idempotency-Key too; a read as often as is safe, and each is paid for', async () => {
+describe.each(FAULTS)('with this fault in every response: %s', (_name, fault, readsArrive) => {
+  test('a write reaches the upstream once, also with an Idempotency-Key; a read as often as is safe, and each attempt takes a slot', async () => {
     await using gateway = await run({ config: core() });
     const { simulator } = gateway;
     simulator.fault({ match: '* /api/v1/**', fault });
     await ended(write(gateway));
     expect(simulator.arrivals()).toHaveLength(1);
-    // A 429 holds the account: what comes after it would not be sent at all.
+    // A 429 starts a cooldown of the account, and later requests would not be sent.
     if (fault.kind === 'status' && fault.status === 429) return;
     await ended(write(gateway, { 'Idempotency-Key': 'once' }));
     expect(simulator.arrivals().filter(({ method }) => method === 'POST')).toHaveLength(2);
@@ -57,14 +57,14 @@ describe.each(FAULTS)('with every answer at fault: %s', (_name, fault, readsArri
     const reads = (method: string) => simulator.arrivals().filter((each) => each.method === method).length;
     expect(reads('GET')).toBe(readsArrive);
     expect(reads('HEAD')).toBeLessThanOrEqual(3);
-    // The one of the warm-up is in a slot as well.
+    // The gateway's first request also has a slot.
     const { arrived } = simulator.stats();
     expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(arrived + 1);
     expect(await gateway.metric('patchgate_upstream_in_flight')).toBe(0);
   });
 });
 
-test('a read whose connection is lost, or that finds an application restarting, gets its answer by the next attempt', async () => {
+test('a read that loses its connection, or meets a restarting application, gets the response of the next attempt', async () => {
   await using gateway = await run({ config: core() });
   gateway.simulator.fault({ match: 'GET /api/v1/**', fault: { kind: 'reset', when: 'before' }, times: 1 });
   expect((await gateway.fetch(READ)).status).toBe(200);
@@ -78,7 +78,7 @@ test('a read whose connection is lost, or that finds an application restarting, 
   expect(await gateway.metric('patchgate_upstream_retries_total')).toBe(3);
 });
 
-/** A port on which nobody listens until `open`; what comes then gets an answer, and is counted by its request lines. */
+/** A port without a listener until `open`. `seen` has the request lines of all requests after that. */
 async function closedPort() {
   const seen: string[] = [];
   const server = createServer((socket) => {
@@ -97,9 +97,9 @@ async function closedPort() {
 }
 
 describe('a write to a port that refuses connections', () => {
-  test('has never left: it is sent again, arrives once, and what did not leave costs nothing', async () => {
+  test('is sent again, arrives once, and costs nothing for the attempts that sent no byte', async () => {
     await using port = await closedPort();
-    // The pause before the second attempt: the port opens in it, when the first is known to have failed.
+    // The jitter is read after the first failure: the port opens in the pause before the second attempt.
     let failed = (): void => {};
     const firstFailure = new Promise<void>((resolve) => {
       failed = resolve;
@@ -116,10 +116,10 @@ describe('a write to a port that refuses connections', () => {
         }),
       cold: true,
     });
-    const answer = write(gateway);
+    const sent = write(gateway);
     await firstFailure;
     await port.open();
-    expect((await answer).status).toBe(201);
+    expect((await sent).status).toBe(201);
     expect(port.seen).toEqual([`POST ${WRITE} HTTP`]);
     expect(await gateway.metric('patchgate_upstream_requests_total', { status: 'unreachable' })).toBeGreaterThan(0);
     expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(1);
@@ -133,7 +133,7 @@ describe('a write to a port that refuses connections', () => {
     expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(0);
   });
 
-  test('whose body is not in memory is not sent again', async () => {
+  test('with a streamed body is not sent again', async () => {
     await using port = await closedPort();
     const config = { ...core()(port.origin), limits: { bufferedBody: '1KiB' } };
     await using gateway = await run({ config: () => config, cold: true });
@@ -146,13 +146,13 @@ describe('a write to a port that refuses connections', () => {
 describe('a retry', () => {
   const reset = { match: '* /api/v1/**', fault: { kind: 'reset', when: 'before' } } as const;
 
-  test('is not made without a slot: the first failure is the answer, and the ceiling holds', async () => {
+  test('is not made without a slot: the caller gets the first failure, and the ceiling holds', async () => {
     const config = (upstream: string) => ({
       ...core()(upstream),
       accounts: { main: { quota: { ceiling: 10, burst: 10 }, credentials: [PRIMARY] } },
     });
     await using gateway = await run({ config });
-    // With the one of the warm-up nine slots are held: the last one is for the first attempt.
+    // With the gateway's first request nine slots are in use: the last one is for the first attempt.
     for (let i = 0; i < 8; i += 1) expect((await gateway.fetch(READ)).status).toBe(200);
     gateway.simulator.fault(reset);
     expect(await codeOf(await gateway.fetch(READ))).toBe('upstream_protocol');
@@ -160,7 +160,7 @@ describe('a retry', () => {
     expect(gateway.simulator.stats().arrived).toBe(9);
   });
 
-  test('counts against the ceiling like everything else, however many fail at once', async () => {
+  test('counts against the ceiling, however many requests fail at once', async () => {
     const config = (upstream: string) => ({
       ...core()(upstream),
       accounts: { main: { quota: { ceiling: 30, burst: 30 }, credentials: [PRIMARY] } },
@@ -173,7 +173,7 @@ describe('a retry', () => {
     expect(arrived).toBeGreaterThan(20);
   });
 
-  test('is a tenth of the requests at most, besides the two that a quiet gateway has', async () => {
+  test('is made for a tenth of the requests at most, besides the two of a quiet gateway', async () => {
     await using gateway = await run({ config: core({ retries: { max: 2, budget: 10 } }) });
     gateway.simulator.fault(reset);
     for (let i = 0; i < 40; i += 1) await ended(gateway.fetch(READ));
@@ -193,25 +193,28 @@ describe('a retry', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(arrivals);
   });
 
-  test('is not made for a caller that has left', async () => {
+  test('is not made after the client disconnected', async () => {
     await using gateway = await run({ config: core({ timeout: '20s' }) });
     const fault = { kind: 'status', status: 503, headers: { 'Retry-After': '10' } } as const;
     gateway.simulator.fault({ match: 'GET /api/v1/**', fault });
-    const leaving = new AbortController();
-    const answer = ended(gateway.fetch(READ, { signal: leaving.signal }));
+    const client = new AbortController();
+    const disconnected = ended(gateway.fetch(READ, { signal: client.signal }));
     await eventually(
       () => gateway.metric('patchgate_upstream_requests_total', { status: '503' }).then(Boolean),
       'a 503',
     );
-    leaving.abort();
-    await answer;
-    await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 0, 'it has ended');
+    client.abort();
+    await disconnected;
+    await eventually(
+      async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 0,
+      'the request has ended',
+    );
     expect(gateway.simulator.arrivals()).toHaveLength(1);
     expect(await gateway.metric('patchgate_upstream_in_flight')).toBe(0);
   });
 });
 
-test('a reload changes what is sent again at once', async () => {
+test('a reload changes retries at once', async () => {
   await using gateway = await run({ config: core() });
   gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'reset', when: 'before' } });
   await gateway.reload(core({ retries: { max: 0 } }));

@@ -10,29 +10,29 @@ const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
 const GOOD = 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
 const head = (...lines: string[]) =>
   ['HTTP/1.1 200 OK', 'Content-Type: application/json', ...lines, '', ''].join('\r\n');
-/** What a caller must never take for an answer of its own. */
+/** A second response, which no caller may receive as its own. */
 const SPLIT = 'HTTP/1.1 200 OK\r\nX-Split: yes\r\nContent-Length: 2\r\n\r\n{}';
 const get = () => rawRequest('GET /api/v1/flow-runs', [AUTH]);
 
-/** Bytes of an upstream, and what it does with the connection after them. */
-async function behind(answer: string | ((socket: Socket) => void), closing = true) {
-  const upstream = await rawUpstream((socket, turn) => {
-    // The first request is the one a gateway begins with, the last the proof that it lives.
-    if (turn !== 2)
+/** A gateway whose upstream sends these bytes, and then closes the connection unless `closing` is false. */
+async function behind(response: string | ((socket: Socket) => void), closing = true) {
+  const upstream = await rawUpstream((socket, index) => {
+    // The gateway sends the first request itself, and the last one checks that it still works.
+    if (index !== 2)
       socket.write(
         GOOD.replace(
           'Content-Length',
-          `X-RateLimit-Limit: 240\r\nX-RateLimit-Remaining: ${240 - turn}\r\nContent-Length`,
+          `X-RateLimit-Limit: 240\r\nX-RateLimit-Remaining: ${240 - index}\r\nContent-Length`,
         ),
       );
-    else if (typeof answer === 'function') answer(socket);
-    else if (closing) socket.end(Buffer.from(answer, 'latin1'));
-    else socket.write(Buffer.from(answer, 'latin1'));
+    else if (typeof response === 'function') response(socket);
+    else if (closing) socket.end(Buffer.from(response, 'latin1'));
+    else socket.write(Buffer.from(response, 'latin1'));
   });
   const gateway = await watched({
     config: () =>
       configuration(upstream.url, {
-        // What one answer does: a read that failed would be sent again.
+        // Without retries, so that a single response decides.
         upstreams: {
           core: { origin: upstream.url, timeout: '500ms', retries: { max: 0 } },
           start: { origin: upstream.url },
@@ -50,7 +50,7 @@ async function behind(answer: string | ((socket: Socket) => void), closing = tru
   };
 }
 
-async function lives(gateway: Watched): Promise<void> {
+async function expectHealthy(gateway: Watched): Promise<void> {
   const next = await gateway.fetch('/api/v1/flow-runs');
   expect([next.status, await next.text(), next.headers.get('x-split')]).toEqual([200, '{}', null]);
   await gateway.unharmed();
@@ -79,23 +79,23 @@ const BROKEN: readonly (readonly [string, string])[] = [
     '101 Switching Protocols',
     'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello',
   ],
-  ['only interim answers', 'HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n'.repeat(1_000)],
+  ['only interim responses', 'HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n'.repeat(1_000)],
   ['nothing', ''],
 ];
 
-describe('an answer of upstream that is no HTTP is a 502 for its caller, and for nobody else', () => {
+describe('an upstream response that is not HTTP is a 502 for its caller, and for no other caller', () => {
   test.each(BROKEN)('%s', async (_name, bytes) => {
-    await using world = await behind(bytes);
-    const answer = await sendRaw(world.gateway.port, get());
-    expect(answer.text.match(/HTTP\/1\.1 \d+/g)).toHaveLength(1);
-    expect(answer.text).not.toContain('X-Split');
-    expect([answer.status, JSON.parse(answer.body).code]).toEqual([502, 'upstream_protocol']);
+    await using running = await behind(bytes);
+    const response = await sendRaw(running.gateway.port, get());
+    expect(response.text.match(/HTTP\/1\.1 \d+/g)).toHaveLength(1);
+    expect(response.text).not.toContain('X-Split');
+    expect([response.status, JSON.parse(response.body).code]).toEqual([502, 'upstream_protocol']);
     expect(problems.upstream_protocol.status).toBe(502);
-    await lives(world.gateway);
+    await expectHealthy(running.gateway);
   });
 });
 
-describe('a body of upstream that is cut or malformed never looks whole to its caller', () => {
+describe('an upstream body that is cut off or malformed never looks complete to its caller', () => {
   test.each([
     ['ends early', `${head('Content-Length: 100')}{"a":`],
     ['ends early in chunks', `${head('Transfer-Encoding: chunked')}5\r\n{"a":\r\n`],
@@ -103,36 +103,37 @@ describe('a body of upstream that is cut or malformed never looks whole to its c
     ['has a chunk longer than it says', `${head('Transfer-Encoding: chunked')}5\r\n{"a":1}\r\n0\r\n\r\n`],
     ['has a chunk of 2^64 bytes', `${head('Transfer-Encoding: chunked')}5\r\n{"a":\r\nfffffffffffffffff\r\n`],
   ])('%s', async (_name, bytes) => {
-    await using world = await behind(bytes);
-    const answer = await sendRaw(world.gateway.port, get());
-    expect(answer.text).not.toContain('X-Split');
-    // Refused before its headers went out; or cut off: no last chunk, fewer bytes than were promised.
-    const length = answer.headers['content-length'];
-    const whole = length === undefined ? answer.body.endsWith('0\r\n\r\n') : answer.body.length === Number(length);
-    expect(answer.status === 502 || !whole).toBe(true);
-    await lives(world.gateway);
+    await using running = await behind(bytes);
+    const response = await sendRaw(running.gateway.port, get());
+    expect(response.text).not.toContain('X-Split');
+    // Either a 502, or a body without its last chunk or with fewer bytes than Content-Length.
+    const length = response.headers['content-length'];
+    const complete =
+      length === undefined ? response.body.endsWith('0\r\n\r\n') : response.body.length === Number(length);
+    expect(response.status === 502 || !complete).toBe(true);
+    await expectHealthy(running.gateway);
   });
 });
 
-describe('what comes behind an answer is nobody’s answer', () => {
+describe('bytes after a response reach no caller', () => {
   test.each([
-    ['behind its length', GOOD + SPLIT],
-    ['behind its last chunk', `${head('Transfer-Encoding: chunked')}2\r\n{}\r\n0\r\n\r\n${SPLIT}`],
+    ['after its length', GOOD + SPLIT],
+    ['after its last chunk', `${head('Transfer-Encoding: chunked')}2\r\n{}\r\n0\r\n\r\n${SPLIT}`],
     ['in its trailers', `${head('Transfer-Encoding: chunked')}2\r\n{}\r\n0\r\nX-Split: yes\r\nSet-Cookie: a=b\r\n\r\n`],
-    ['behind a 204', `HTTP/1.1 204 No Content\r\n\r\n${SPLIT}`],
-    ['behind a 304', `HTTP/1.1 304 Not Modified\r\n\r\n${SPLIT}`],
-    ['behind interim answers', `${'HTTP/1.1 103 Early Hints\r\nX-Split: yes\r\n\r\n'.repeat(3)}${GOOD}`],
+    ['after a 204', `HTTP/1.1 204 No Content\r\n\r\n${SPLIT}`],
+    ['after a 304', `HTTP/1.1 304 Not Modified\r\n\r\n${SPLIT}`],
+    ['after interim responses', `${'HTTP/1.1 103 Early Hints\r\nX-Split: yes\r\n\r\n'.repeat(3)}${GOOD}`],
   ])('%s', async (_name, bytes) => {
-    await using world = await behind(bytes, false);
-    const answer = await sendRaw(world.gateway.port, get());
-    expect(answer.text.match(/HTTP\/1\.1 \d+/g)).toHaveLength(1);
-    expect([200, 204, 304]).toContain(answer.status);
-    expect(answer.text).not.toMatch(/x-split|set-cookie/i);
-    await lives(world.gateway);
+    await using running = await behind(bytes, false);
+    const response = await sendRaw(running.gateway.port, get());
+    expect(response.text.match(/HTTP\/1\.1 \d+/g)).toHaveLength(1);
+    expect([200, 204, 304]).toContain(response.status);
+    expect(response.text).not.toMatch(/x-split|set-cookie/i);
+    await expectHealthy(running.gateway);
   });
 });
 
-describe('an upstream that never comes to an end', () => {
+describe('an upstream whose response never ends', () => {
   const flood =
     (piece: string, first = '') =>
     (socket: Socket) => {
@@ -145,35 +146,35 @@ describe('an upstream that never comes to an end', () => {
     };
 
   test.each([
-    ['interim answers', flood('HTTP/1.1 103 Early Hints\r\nX-A: b\r\n\r\n'.repeat(100)), 504],
-    ['a header', flood('a'.repeat(10_000), 'HTTP/1.1 200 OK\r\nX-A: '), 502],
+    ['interim responses', flood('HTTP/1.1 103 Early Hints\r\nX-A: b\r\n\r\n'.repeat(100)), 504],
+    ['header bytes', flood('a'.repeat(10_000), 'HTTP/1.1 200 OK\r\nX-A: '), 502],
     ['empty lines before the status', flood('\r\n'.repeat(1_000)), 504],
-  ] as const)('of %s is given up', async (_name, answer, status) => {
-    await using world = await behind(answer);
-    const response = await sendRaw(world.gateway.port, get());
+  ] as const)('with endless %s is given up', async (_name, respond, status) => {
+    await using running = await behind(respond);
+    const response = await sendRaw(running.gateway.port, get());
     expect(response.status).toBe(status);
-    await lives(world.gateway);
-    await eventually(() => world.upstream.open() <= 1, 'its connection is closed');
+    await expectHealthy(running.gateway);
+    await eventually(() => running.upstream.open() <= 1, 'its connection is closed');
   });
 
   test.each([
-    ['a chunk extension', flood('a'.repeat(10_000), `${head('Transfer-Encoding: chunked')}2;`)],
-    ['a trailer', flood('X-A: b\r\n'.repeat(1_000), `${head('Transfer-Encoding: chunked')}2\r\n{}\r\n0\r\n`)],
-  ] as const)('of %s is cut off', async (_name, answer) => {
-    await using world = await behind(answer);
-    const response = await sendRaw(world.gateway.port, get());
+    ['chunk extensions', flood('a'.repeat(10_000), `${head('Transfer-Encoding: chunked')}2;`)],
+    ['trailers', flood('X-A: b\r\n'.repeat(1_000), `${head('Transfer-Encoding: chunked')}2\r\n{}\r\n0\r\n`)],
+  ] as const)('with endless %s is cut off', async (_name, respond) => {
+    await using running = await behind(respond);
+    const response = await sendRaw(running.gateway.port, get());
     expect(response.status === 502 || !response.body.endsWith('0\r\n\r\n')).toBe(true);
-    await lives(world.gateway);
-    await eventually(() => world.upstream.open() <= 1, 'its connection is closed');
+    await expectHealthy(running.gateway);
+    await eventually(() => running.upstream.open() <= 1, 'its connection is closed');
   });
 
-  test('of a body goes on only as long as its caller reads', async () => {
-    await using world = await behind(flood('5\r\n12345\r\n'.repeat(1_000), head('Transfer-Encoding: chunked')));
+  test('with an endless body is aborted when the client disconnects', async () => {
+    await using running = await behind(flood('5\r\n12345\r\n'.repeat(1_000), head('Transfer-Encoding: chunked')));
     const abort = new AbortController();
-    const response = await world.gateway.fetch('/api/v1/flow-runs', { signal: abort.signal });
+    const response = await running.gateway.fetch('/api/v1/flow-runs', { signal: abort.signal });
     expect(response.status).toBe(200);
     abort.abort();
-    await eventually(() => world.upstream.open() <= 1, 'its connection is closed');
-    await lives(world.gateway);
+    await eventually(() => running.upstream.open() <= 1, 'its connection is closed');
+    await expectHealthy(running.gateway);
   });
 });

@@ -22,7 +22,7 @@ export interface LoginRequestOptions {
   readonly username: string;
   readonly usernameField: string;
   readonly password: Secret;
-  readonly sender: Transport;
+  readonly transport: Transport;
   readonly clock: Clock;
   /** Asks for a slot. Patchworks is not known to leave logins uncounted, so each takes one. */
   readonly charge: () => Promise<Decision>;
@@ -52,7 +52,7 @@ export async function requestLogin(options: LoginRequestOptions): Promise<LoginR
   }
   const url = new URL(options.url);
   const body = JSON.stringify({ [options.usernameField]: options.username, password: options.password.reveal() });
-  const sent = await options.sender.send({
+  const sent = await options.transport.send({
     origin: url.origin,
     method: 'POST',
     target: `${url.pathname}${url.search}`,
