@@ -2,9 +2,13 @@ import { createHash } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-// The built product: by paths that the type checker does not follow.
-const { loadSettings, renderProblems } = await import(inRoot('dist/config/load.js'));
-const { createGateway } = await import(inRoot('dist/gateway/gateway.js'));
+// The built product, with the types of its sources.
+const { loadSettings, renderProblems } = /** @type {typeof import('../../src/config/load.ts')} */ (
+  await import(inRoot('dist/config/load.js'))
+);
+const { createGateway } = /** @type {typeof import('../../src/gateway/gateway.ts')} */ (
+  await import(inRoot('dist/gateway/gateway.js'))
+);
 
 /**
  * Key of the tenant and credential of the account alike. Four tests send `Authorization: FOO` and want to see it at the

@@ -3,7 +3,9 @@ import { fileURLToPath } from 'node:url';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 // The built product: by a path that the type checker does not follow.
-const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
+const { createSimulator } = /** @type {typeof import('../../src/simulator/simulator.ts')} */ (
+  await import(inRoot('dist/simulator/simulator.js'))
+);
 
 /** More than can arrive between two looks. */
 const RECORD = 20_000;

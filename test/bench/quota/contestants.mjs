@@ -1,10 +1,16 @@
 import { fileURLToPath } from 'node:url';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
-// The built product: by paths that the type checker does not follow.
-const { createMemoryQuotaStore } = await import(inRoot('dist/adapters/memory/quota-store.js'));
-const { createRedisQuotaStore } = await import(inRoot('dist/adapters/redis/quota-store.js'));
-const { createAdmissionQueue } = await import(inRoot('dist/quota/admission-queue.js'));
+// The built product, with the types of its sources.
+const { createMemoryQuotaStore } = /** @type {typeof import('../../../src/adapters/memory/quota-store.ts')} */ (
+  await import(inRoot('dist/adapters/memory/quota-store.js'))
+);
+const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota-store.ts')} */ (
+  await import(inRoot('dist/adapters/redis/quota-store.js'))
+);
+const { createAdmissionQueue } = /** @type {typeof import('../../../src/quota/admission-queue.ts')} */ (
+  await import(inRoot('dist/quota/admission-queue.js'))
+);
 
 /**
  * @typedef {{ limit: number | null, remaining: number | null, throttled: { retryAfterMs: number | null } | null }} Seen
@@ -15,6 +21,7 @@ const { createAdmissionQueue } = await import(inRoot('dist/quota/admission-queue
  * @typedef {{ clock: VirtualClock, random: () => number, tenants: readonly string[], limit: number, redis: import('ioredis').Redis | null }} Course
  */
 
+/** A meter and a log. @type {any} */
 const nothing = new Proxy({}, { get: () => () => {} });
 const never = { happened: false, onDisconnect: () => () => {} };
 const MAX_WAIT_MS = 5_000;
@@ -29,7 +36,7 @@ function planOf({ tenants, limit }, ceiling) {
   };
 }
 
-/** One process of the gateway: its quota store and its admission queue. @param {any} quotaStore @param {Course} course */
+/** One process of the gateway: its quota store and its admission queue. @param {import('../../../src/quota/quota-store.ts').QuotaStore} quotaStore @param {Course} course */
 function gatewayOf(quotaStore, { clock, random }) {
   const queue = createAdmissionQueue({ quotaStore, clock, tenantStatus: () => 'active' });
   return {
@@ -38,6 +45,7 @@ function gatewayOf(quotaStore, { clock, random }) {
     async ask(tenant) {
       const admission = await queue.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, disconnect: never });
       if (admission.kind === 'admitted') return { ok: true, answered: (seen) => admission.slot.complete(seen) };
+      if (admission.kind !== 'rejected') throw new Error(`its admission was ${admission.kind}`);
       const waitMs = admission.retryAfterMs;
       // As the gateway tells it: whole seconds, spread.
       return {
@@ -84,7 +92,7 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
     let gateway;
     const quotaStore = createRedisQuotaStore({
       connection: {
-        client: { eval: counted('eval'), evalsha: counted('evalsha') },
+        client: /** @type {any} */ ({ eval: counted('eval'), evalsha: counted('evalsha') }),
         isCluster: false,
         isReady: () => true,
         epoch: () => 1,

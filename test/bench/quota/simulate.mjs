@@ -2,8 +2,15 @@ import { fileURLToPath } from 'node:url';
 import { randomOf, VirtualClock } from './virtual-clock.mjs';
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
-const { Throttle } = await import(inRoot('dist/simulator/throttle.js'));
-const { parseAdvertisedLimit } = await import(inRoot('dist/quota/headers.js'));
+const { Throttle } = /** @type {typeof import('../../../src/simulator/throttle.ts')} */ (
+  await import(inRoot('dist/simulator/throttle.js'))
+);
+const { DEFAULT_SWITCHES } = /** @type {typeof import('../../../src/simulator/switches.ts')} */ (
+  await import(inRoot('dist/simulator/switches.js'))
+);
+const { parseAdvertisedLimit } = /** @type {typeof import('../../../src/quota/headers.ts')} */ (
+  await import(inRoot('dist/quota/headers.js'))
+);
 
 /** One way: from the gateway to the counter, or from the counter back. Means and tails in ms. */
 export const LATENCIES = {
@@ -26,7 +33,7 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
   const tenants = Array.from({ length: 10 }, (_, i) => `t${i}`);
   const all = greedy ? [...tenants, 'greedy'] : tenants;
   const course = await contestant({ clock, random: randomOf(seed + 1_000), tenants: all, limit: LIMIT, redis });
-  const throttle = new Throttle(clock, { windowMs: 60_000, bareThrottle: false });
+  const throttle = new Throttle(clock, { ...DEFAULT_SWITCHES, windowMs: 60_000, bareThrottle: false });
   const { mean, tail, longest } = LATENCIES[latency];
   const oneWay = () => 2 - Math.log(1 - random()) * mean + (random() < tail ? random() * longest : 0);
 

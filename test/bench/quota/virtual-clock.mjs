@@ -6,10 +6,10 @@ export class VirtualClock {
   #order = 0;
 
   now() {
-    return Date.UTC(2026, 0, 5) + this.#now;
+    return /** @type {import('../../../src/clock.ts').EpochMs} */ (Date.UTC(2026, 0, 5) + this.#now);
   }
   monotonic() {
-    return this.#now;
+    return /** @type {import('../../../src/clock.ts').MonotonicMs} */ (this.#now);
   }
   /** @param {number} delayMs @param {() => void} run */
   after(delayMs, run) {

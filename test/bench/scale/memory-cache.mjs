@@ -2,14 +2,17 @@
 import { PerformanceObserver } from 'node:perf_hooks';
 import { inRoot, quantile } from '../page.mjs';
 
-const { createMemoryCache } = await import(inRoot('dist/adapters/memory/cache.js'));
-const { systemClock } = await import(inRoot('dist/clock.js'));
+const { createMemoryCache } = /** @type {typeof import('../../../src/adapters/memory/cache.ts')} */ (
+  await import(inRoot('dist/adapters/memory/cache.js'))
+);
+const { systemClock } = /** @type {typeof import('../../../src/clock.ts')} */ (await import(inRoot('dist/clock.js')));
 
 const entries = Number(process.argv[2]);
 const MB = 1024 * 1024;
 const BODY = 1024;
 const ASKED = 200_000;
 const BATCH = 20;
+/** @type {any} */
 const meter = new Proxy({}, { get: () => () => {} });
 const headers = ['Content-Type', 'application/json', 'ETag', '"0123456789abcdef"'];
 const keyOf = (/** @type {number} */ i) => `main\nscope\ncore\n/api/v1/systems/${i}\n\napplication/json`;
@@ -18,8 +21,16 @@ const keyOf = (/** @type {number} */ i) => `main\nscope\ncore\n/api/v1/systems/$
 function entryOf(i) {
   const body = Buffer.allocUnsafeSlow(BODY).fill(i);
   return {
-    ...{ kind: 'response', status: 200, headers: [...headers], body, ownTag: `"${i}"`, tags: [] },
-    ...{ storedAt: 0, arrivedAt: 0, askedAt: 0, initialAgeMs: 0, freshForMs: 1e9, clearedUpTo: 0 },
+    ...{
+      kind: /** @type {const} */ ('response'),
+      status: 200,
+      headers: [...headers],
+      body,
+      generatedEtag: `"${i}"`,
+      tags: [],
+    },
+    ...{ storedAt: systemClock.now(), receivedAt: systemClock.monotonic(), requestedAt: systemClock.monotonic() },
+    ...{ initialAgeMs: 0, freshForMs: 1e9, validUpToWrite: 0 },
     stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, staleIfThrottledMs: 0 },
   };
 }
@@ -64,20 +75,23 @@ async function pauses() {
   return { minorP99: quantile(minor, 0.99), minorMost: Math.max(...minor), full: Math.max(...ms) };
 }
 
+/** @template T @param {readonly T[]} list @param {number} i */
+const at = (list, i) => /** @type {T} */ (list[i]);
+
 const before = now();
 const cache = createMemoryCache({ maxBytes: 1e12, clock: systemClock, meter });
 for (let i = 0; i < entries; i++) cache.set(keyOf(i), entryOf(i), 1e9);
 const after = now();
 const keys = Array.from({ length: ASKED }, () => keyOf(Math.floor(Math.random() * entries)));
 const got = timed((i) => {
-  if (cache.get(keys[i]) === undefined) throw new Error('not there');
+  if (cache.get(at(keys, i)) === undefined) throw new Error('not there');
 });
 const collected = await pauses();
 // Full to the byte: each new one puts an old one out.
 const full = createMemoryCache({ maxBytes: cache.size().bytes, clock: systemClock, meter });
 const fresh = Array.from({ length: ASKED }, (_, i) => entryOf(i));
-for (let i = 0; i < entries; i++) full.set(keyOf(i), fresh[i % ASKED], 1e9);
-const put = timed((i) => full.set(keyOf(entries + i), fresh[i], 1e9));
+for (let i = 0; i < entries; i++) full.set(keyOf(i), at(fresh, i % ASKED), 1e9);
+const put = timed((i) => full.set(keyOf(entries + i), at(fresh, i), 1e9));
 process.stdout.write(
   JSON.stringify({
     entries,

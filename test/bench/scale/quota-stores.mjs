@@ -4,15 +4,20 @@ import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
 
-// The built product: by paths that the type checker does not follow.
-const { createRedisQuotaStore } = await import(inRoot('dist/adapters/redis/quota-store.js'));
-const { openRedis } = await import(inRoot('dist/adapters/redis/connection.js'));
-const { systemClock } = await import(inRoot('dist/clock.js'));
+// The built product, with the types of its sources.
+const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota-store.ts')} */ (
+  await import(inRoot('dist/adapters/redis/quota-store.js'))
+);
+const { openRedis } = /** @type {typeof import('../../../src/adapters/redis/connection.ts')} */ (
+  await import(inRoot('dist/adapters/redis/connection.js'))
+);
+const { systemClock } = /** @type {typeof import('../../../src/clock.ts')} */ (await import(inRoot('dist/clock.js')));
 
 /** @typedef {import('../../../src/quota/quota-store.ts').Decision} Decision */
 /** @typedef {import('../../../src/adapters/redis/quota-store.ts').RedisQuotaStore} RedisQuotaStore */
 /** @typedef {{ replicas: number, tenants: number, ceiling: number, accounts?: number }} Shape */
 
+/** A meter and a log. @type {any} */
 const quiet = new Proxy({}, { get: () => () => {} });
 const TICK_MS = 1;
 /** From the decision to the answer of the upstream. */
@@ -35,7 +40,7 @@ export async function openQuotaStores(shape) {
   const server = await startRedis(port);
   const client = new Redis({ port });
   const plan = planOf(shape);
-  const servers = { kind: 'alone', host: '127.0.0.1', port, db: 0 };
+  const servers = { kind: /** @type {const} */ ('alone'), host: '127.0.0.1', port, db: 0 };
   const settings = { servers, username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const opened = Array.from({ length: shape.replicas }, (_, i) => {
     const connection = openRedis({ settings, log: quiet });

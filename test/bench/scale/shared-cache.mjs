@@ -3,9 +3,15 @@ import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
 
-const { encode } = await import(inRoot('dist/adapters/redis/answer-codec.js'));
-const { nameOf } = await import(inRoot('dist/adapters/redis/answers.js'));
-const { runForBytes, scripts } = await import(inRoot('dist/adapters/redis/scripts.js'));
+const { encode } = /** @type {typeof import('../../../src/adapters/redis/answer-codec.ts')} */ (
+  await import(inRoot('dist/adapters/redis/answer-codec.js'))
+);
+const { nameOf } = /** @type {typeof import('../../../src/adapters/redis/answers.ts')} */ (
+  await import(inRoot('dist/adapters/redis/answers.js'))
+);
+const { runForBytes, scripts } = /** @type {typeof import('../../../src/adapters/redis/scripts.ts')} */ (
+  await import(inRoot('dist/adapters/redis/scripts.js'))
+);
 
 const PIPELINE = 2_000;
 const ASKED = 1_500;
@@ -60,7 +66,7 @@ export async function sharedCache(sizes) {
     for (let i = 0; i < ASKED; i++) {
       const name = nameOf('bench', keyOf(Math.floor(Math.random() * size)));
       const from = performance.now();
-      const [found] = await runForBytes(client, scripts.getAnswer, [name]);
+      const [found] = /** @type {unknown[]} */ (await runForBytes(client, scripts.getAnswer, [name]));
       ms.push(performance.now() - from);
       if (found === null) throw new Error('not there');
     }

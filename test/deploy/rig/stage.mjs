@@ -21,8 +21,13 @@ const MAIN = inRoot('dist/main.js');
  */
 export async function openStage({ env, quota, secondAccount, scrapeMs, latency }) {
   // The built product: by a path that the type checker does not follow.
-  const { createSimulator } = await import(inRoot('dist/simulator/simulator.js'));
-  const { FAKE_PASSWORD, FAKE_SPARE_KEY, FAKE_USER } = await import(inRoot('dist/simulator/options.js'));
+  const { createSimulator } = /** @type {typeof import('../../../src/simulator/simulator.ts')} */ (
+    await import(inRoot('dist/simulator/simulator.js'))
+  );
+  const { FAKE_PASSWORD, FAKE_SPARE_KEY, FAKE_USER } =
+    /** @type {typeof import('../../../src/simulator/options.ts')} */ (
+      await import(inRoot('dist/simulator/options.js'))
+    );
   const folder = await mkdtemp(join(tmpdir(), 'patchgate-stage-'));
   /** @type {(() => Promise<unknown>)[]} */
   const closing = [() => rm(folder, { recursive: true, force: true })];
