@@ -6,7 +6,7 @@ function setUp(keepMs = 900_000) {
   const clock = new ManualClock();
   let inUse = 0;
   const accounts = new Map<string, () => AccountSample>();
-  const sample = (): AccountSample => ({ slotsInUse: inUse, externalUsage: 1, waiting: 2, held: 0 });
+  const sample = (): AccountSample => ({ slotsInUse: inUse, externalUsage: 1, waiting: 2, cooldown: 0 });
   accounts.set('main', sample);
   let samples = 0;
   const history = createHistory({
@@ -33,7 +33,7 @@ it('a sample is taken at the start and every five seconds, with the time it was 
     everyMs: 5_000,
     keepMs: 900_000,
     at: [startedAt, startedAt + 5_000, startedAt + 10_000],
-    accounts: { main: { slotsInUse: [0, 7, 9], externalUsage: [1, 1, 1], waiting: [2, 2, 2], held: [0, 0, 0] } },
+    accounts: { main: { slotsInUse: [0, 7, 9], externalUsage: [1, 1, 1], waiting: [2, 2, 2], cooldown: [0, 0, 0] } },
   });
   expect(samples()).toBe(3);
 });

@@ -6,7 +6,7 @@ export interface AccountSample {
   readonly slotsInUse: number;
   readonly externalUsage: number;
   readonly waiting: number;
-  readonly held: number;
+  readonly cooldown: number;
 }
 
 export interface History {
@@ -68,6 +68,6 @@ function columnsOf(id: string, samples: readonly Sample[]): AccountHistory {
     slotsInUse: column('slotsInUse'),
     externalUsage: column('externalUsage'),
     waiting: column('waiting'),
-    held: column('held'),
+    cooldown: column('cooldown'),
   };
 }

@@ -59,7 +59,7 @@ export function createStatus(options: StatusOptions): Status {
       return new Map(
         [...settings.accounts.keys()].map((id) => {
           const { slotsInUse, externalUsage, cooldownMs } = quotaStore.view(id);
-          return [id, { slotsInUse, externalUsage, waiting: admissionQueue.waiting(id), held: +(cooldownMs > 0) }];
+          return [id, { slotsInUse, externalUsage, waiting: admissionQueue.waiting(id), cooldown: +(cooldownMs > 0) }];
         }),
       );
     },

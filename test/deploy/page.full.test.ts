@@ -96,7 +96,7 @@ describe('the page', () => {
     await ask(gateway, 'billing', 100);
     await using shown = await open(gateway.adminUrl);
     const chart = shown.page.locator('svg.chart');
-    await until('the curve is drawn', async () => ((await chart.locator('.own').getAttribute('d')) ?? '').length > 20);
+    await until('the chart is drawn', async () => ((await chart.locator('.own').getAttribute('d')) ?? '').length > 20);
     const height = async (name: string) => (await chart.locator(name).boundingBox())?.height ?? 0;
     const lineAt = async (name: string) => (await chart.locator(name).boundingBox())?.y ?? 0;
     // 101 of 240 slots, on a chart that is 120 pixels high and has a little room above the limit.
@@ -107,32 +107,32 @@ describe('the page', () => {
     expect(shown.complaints).toEqual([]);
   });
 
-  test('shows a hold after a 429 of the upstream, with the time that is left, and its end', async () => {
+  test('shows the cooldown after a 429 of the upstream, with the time that is left, and its end', async () => {
     await using gateway = await run({
       config: (upstream) => configuration(upstream, { tenants: Object.fromEntries([tenant('billing')]) }),
     });
     await using shown = await open(gateway.adminUrl);
     const { page } = shown;
-    expect(await page.locator('.hold').isVisible()).toBe(false);
+    expect(await page.locator('.cooldown-note').isVisible()).toBe(false);
     const fault = { kind: 'status', status: 429, headers: { 'Retry-After': '6' }, body: '' } as const;
     gateway.simulator.fault({ match: 'GET /api/v1/**', times: 1, fault });
     await ask(gateway, 'billing');
-    await page.locator('.hold').waitFor();
-    expect(await textOf(page, '.hold')).toMatch(/^On hold for [1-6] s more: Patchworks answered 429$/);
-    expect(await textOf(page, '#findings li.bad')).toContain('main: on hold');
-    expect(await page.locator('svg .held').count()).toBeGreaterThan(0);
-    await page.locator('.hold').waitFor({ state: 'hidden' });
+    await page.locator('.cooldown-note').waitFor();
+    expect(await textOf(page, '.cooldown-note')).toMatch(/^Cooldown, [1-6] s left: Patchworks answered 429$/);
+    expect(await textOf(page, '#alerts li.bad')).toContain('main: in cooldown');
+    expect(await page.locator('svg .cooldown').count()).toBeGreaterThan(0);
+    await page.locator('.cooldown-note').waitFor({ state: 'hidden' });
     expect(shown.complaints).toEqual([]);
   });
 
   test('has words where there is nothing yet', async () => {
     await using gateway = await run({ cold: true });
     await using shown = await open(gateway.adminUrl);
-    await shown.page.locator('#findings .good').waitFor();
+    await shown.page.locator('#alerts .good').waitFor();
     expect(await textOf(shown.page, '#tenants-note')).toMatch(/^3 tenants; counts of the last \d+ s\.$/);
     expect((await rowsOf(shown.page)).map((row) => row[1])).toEqual(['0', '0', '0']);
     expect(await ofTerm(shown.page, '#cache', 'Hit share')).toBe('no reads yet');
-    expect(await textOf(shown.page, '#findings')).toBe('Nothing. All is well.');
+    expect(await textOf(shown.page, '#alerts')).toBe('Nothing. All is well.');
     expect(shown.complaints).toEqual([]);
   });
 
@@ -217,8 +217,8 @@ test('Redis: that it is there and with how many replicas, that it is gone, and t
   await until('it is there', async () => (await state('Answers')) === 'yes' && (await state('Replicas')) === '1');
   expect(await state('Kept in')).toBe('Redis');
   await redis.kill();
-  await page.locator('#findings .bad').waitFor();
-  expect(await textOf(page, '#findings .bad')).toContain('Redis does not answer');
+  await page.locator('#alerts .bad').waitFor();
+  expect(await textOf(page, '#alerts .bad')).toContain('Redis does not answer');
   expect(await state('Answers')).toBe('no');
   await redis.start();
   await until('it is back', async () => (await state('Answers')) === 'yes');
@@ -231,7 +231,7 @@ test('a drain is shown while it lasts, and then that the gateway is gone', async
   await shown.page.locator('.account').waitFor();
   const drained = gateway.drain();
   await until('it is told', async () => (await textOf(shown.page, '#connection')) === 'Live, draining');
-  expect(await textOf(shown.page, '#findings')).toContain('This replica is draining');
+  expect(await textOf(shown.page, '#alerts')).toContain('This replica is draining');
   await drained;
   await shown.page.locator('#connection.lost').waitFor();
 });
@@ -239,7 +239,7 @@ test('a drain is shown while it lasts, and then that the gateway is gone', async
 describe('under load', () => {
   test('the numbers move with it, and are those of /status when it rests; it can be read by day and by night, at a desk and on a phone', async () => {
     const pictures = process.env['PAGE_PICTURES'];
-    // For a picture slower: every stall of the machine is a gap in the curve.
+    // For a picture slower: every stall of the machine is a gap in the chart.
     await using team = await runWorkload(pictures ? 12 : 60);
     const { gateway } = team;
     await using shown = await open(gateway.adminUrl);
@@ -269,7 +269,7 @@ describe('under load', () => {
     const points = ((await page.locator('svg .own').getAttribute('d')) ?? '').match(/L/g) ?? [];
     // A quarter of an hour by five seconds, as far as a busy machine kept up with a clock sixty times as fast.
     expect(points.length).toBeGreaterThan(40);
-    expect(await page.locator('svg .held').count()).toBeGreaterThan(0);
+    expect(await page.locator('svg .cooldown').count()).toBeGreaterThan(0);
     expect(shown.complaints).toEqual([]);
   }, 180_000);
 
@@ -315,7 +315,7 @@ describe('with a token', () => {
     await using shown = await open(gateway.adminUrl);
     const { page } = shown;
     await page.locator('#gate').waitFor();
-    expect(await textOf(page, '#gate-why')).toContain('only to those who have its admin token');
+    expect(await textOf(page, '#gate-why')).toContain('needs its admin token');
     await enter(page, 'fake-wrong-token');
     await until('it is told', async () => (await textOf(page, '#gate-why')).includes('not the token of this gateway'));
     const body = await page.locator('body').textContent();
@@ -370,7 +370,7 @@ test('a gateway that is gone: the page says so, and how old is what it shows; it
   await page.locator('#connection.lost').waitFor();
   expect(await textOf(page, '#connection')).toContain('Connection lost');
   await until('the age of the data is told', async () =>
-    /^What is shown is \d+ s old/.test(await textOf(page, '#age')),
+    /^These numbers are \d+ s old/.test(await textOf(page, '#age')),
   );
   expect(await page.locator('.account').isVisible()).toBe(true);
   await using _second = await start();

@@ -129,7 +129,7 @@ export interface AccountHistory {
   readonly externalUsage: readonly (number | null)[];
   readonly waiting: readonly (number | null)[];
   /** 1 during a cooldown. */
-  readonly held: readonly (number | null)[];
+  readonly cooldown: readonly (number | null)[];
 }
 
 /** One message of `GET /events`: only the busiest tenants, and only those samples that the reader does not have. */

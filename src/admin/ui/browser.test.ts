@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import type { AccountStatus, Frame } from '../status/document.ts';
-import { findingsOf } from './browser/alerts.js';
+import { alertsOf } from './browser/alerts.js';
 import { bytes, duration, percent, roughly } from './browser/format.js';
 import { eventReader } from './browser/frames.js';
-import { curvesOf } from './browser/sparkline.js';
+import { sparklinesOf } from './browser/sparkline.js';
 
-describe('words', () => {
+describe('numbers', () => {
   it.each([
     [0, '0 s'],
     [400, '1 s'],
@@ -22,7 +22,7 @@ describe('words', () => {
     [50 * 3_600_000, '2 d'],
   ])('%d ms are about %s', (ms, text) => expect(roughly(ms)).toBe(text));
 
-  it('neither all nor nothing is said of what is not', () => {
+  it('a share is 0 % or 100 % only if it is exactly that', () => {
     expect([
       percent(1, 1000),
       percent(999, 1000),
@@ -53,31 +53,34 @@ it('events are read whole, in whatever pieces they arrive', () => {
   }
 });
 
-describe('the curve', () => {
+describe('the sparkline', () => {
   const plane = { width: 100, height: 100, from: 0, to: 100, top: 100, gapMs: 10 };
-  const sample = (at: number, own: number, foreign = 0, held = false) => ({ at, own, foreign, held });
+  const sample = (at: number, own: number, external = 0, cooldown = false) => ({ at, own, external, cooldown });
 
   it('runs from the first sample to the last, and what others use stands on top', () => {
-    const { own, foreign } = curvesOf([sample(0, 10), sample(10, 20, 30)], plane);
+    const { own, external } = sparklinesOf([sample(0, 10), sample(10, 20, 30)], plane);
     expect(own).toBe('M0 100L0 90L10 80L10 100Z');
-    expect(foreign).toBe('M0 90L10 50L10 80L0 90Z');
+    expect(external).toBe('M0 90L10 50L10 80L0 90Z');
   });
 
-  it('is broken where nobody sampled, and does not leave the picture', () => {
-    const { own } = curvesOf([sample(-5, 9), sample(0, 10), sample(50, 20), sample(60, 900)], plane);
+  it('has a gap without samples, and stays within the chart', () => {
+    const { own } = sparklinesOf([sample(-5, 9), sample(0, 10), sample(50, 20), sample(60, 900)], plane);
     expect(own).toBe('M0 100L0 90L0 100ZM50 100L50 80L60 0L60 100Z');
   });
 
-  it('shows from when to when the account was held', () => {
-    const { held } = curvesOf([sample(0, 1), sample(10, 1, 0, true), sample(20, 1, 0, true), sample(30, 1)], plane);
-    expect(held).toEqual([
+  it('marks cooldowns from their first sample to the next', () => {
+    const { cooldown } = sparklinesOf(
+      [sample(0, 1), sample(10, 1, 0, true), sample(20, 1, 0, true), sample(30, 1)],
+      plane,
+    );
+    expect(cooldown).toEqual([
       { x: 10, width: 10 },
       { x: 20, width: 10 },
     ]);
   });
 
   it('is nothing without samples', () => {
-    expect(curvesOf([], plane)).toMatchObject({ own: '', foreign: '', held: [] });
+    expect(sparklinesOf([], plane)).toMatchObject({ own: '', external: '', cooldown: [] });
   });
 });
 
@@ -108,7 +111,7 @@ describe('what needs attention', () => {
   };
   const tenants: Frame['tenants'] = { count: 0, busiest: [], rest: { ...none, waiting: 0 } };
   const tell = (more: Partial<Frame['status']>) =>
-    findingsOf({ status: { ...status, ...more }, tenants }).map(({ level, text }) => `${level} ${text}`);
+    alertsOf({ status: { ...status, ...more }, tenants }).map(({ level, text }) => `${level} ${text}`);
   const ofMain = (more: Partial<AccountStatus>) => tell({ accounts: { main: { ...account, ...more } } });
   const open = { breaker: 'open', openForMs: 9, inFlight: 0, waiting: 0 } as const;
   const resting = { ...key, inUse: false, backoffMs: 9, reason: 'rejected' } as const;
@@ -116,13 +119,13 @@ describe('what needs attention', () => {
   it('is nothing where all is well', () => expect(tell({})).toEqual(['good Nothing. All is well.']));
 
   it.each([
-    ['a hold', ofMain({ cooldownMs: 1 }), /^bad main: on hold/],
+    ['a cooldown', ofMain({ cooldownMs: 1 }), /^bad main: in cooldown/],
     ['the ceiling', ofMain({ slotsInUse: 224 }), /^warn main: the ceiling is nearly reached/],
-    ['others', ofMain({ externalUsage: 3 }), /^warn main: someone else/],
+    ['external usage', ofMain({ externalUsage: 3 }), /^warn main: external usage/],
     [
       'a spare in use',
       ofMain({ credentials: [resting, { ...spare, inUse: true }] }),
-      /^warn .*primary is out .*rejected.*spare/,
+      /^warn .*primary is not used .*rejected.*spare/,
     ],
     ['no credential', ofMain({ credentials: [resting] }), /^bad main: no credential works/],
     [
@@ -133,11 +136,15 @@ describe('what needs attention', () => {
     ['a key that failed', ofMain({ credentials: [{ ...key, failing: true }] }), /^warn .*primary failed/],
     ['Redis gone', tell({ state: { kind: 'redis', up: false, fallback: true } }), /^bad Redis.*share/],
     ['Redis gone, closed', tell({ state: { kind: 'redis', up: false, fallback: false } }), /^bad Redis/],
-    ['an upstream left alone', tell({ upstreams: { core: open } }), /^bad core: too much of it failed/],
+    ['an open breaker', tell({ upstreams: { core: open } }), /^bad core: the circuit breaker is open/],
     ['a reload refused', tell({ lastLoad: { outcome: 'refused', at: '', problems: [] } }), /^bad The last reload/],
     ['a restart needed', tell({ needsRestart: ['redis'] }), /^warn .*restart.*redis/],
     ['draining', tell({ draining: true }), /^warn This replica is draining/],
-    ['writes unheard', tell({ cache: { ...status.cache, inTouch: { main: false } } }), /^warn main: writes/],
+    [
+      'missing invalidations',
+      tell({ cache: { ...status.cache, inTouch: { main: false } } }),
+      /^warn main: invalidations/,
+    ],
   ])('%s', (_what, told, expected) => {
     expect(told).toHaveLength(1);
     expect(told[0]).toMatch(expected);

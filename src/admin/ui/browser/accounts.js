@@ -1,5 +1,5 @@
 import { chart } from './chart.js';
-import { byId, element, factsIn, listIn, look, say } from './dom.js';
+import { byId, element, listIn, look, say, termsIn } from './dom.js';
 import { count, duration, percent } from './format.js';
 
 /** @typedef {import('../../status/document.ts').AccountStatus} AccountStatus */
@@ -19,11 +19,11 @@ export function showAccounts(items) {
 function accountCard(id) {
   const used = element('strong', 'used');
   const of = element('span', 'of');
-  const hold = element('p', 'hold');
-  hold.hidden = true;
+  const cooldownNote = element('p', 'cooldown-note');
+  cooldownNote.hidden = true;
   const picture = chart();
-  const facts = element('dl', 'wide');
-  const updateFacts = factsIn(facts);
+  const terms = element('dl', 'wide');
+  const updateTerms = termsIn(terms);
   const credentials = element('ul', 'credentials');
   const updateCredentials = listIn(credentials, credentialLine);
   const node = element(
@@ -31,10 +31,10 @@ function accountCard(id) {
     'account',
     element('h3', '', id),
     element('p', 'headline', used, of),
-    hold,
+    cooldownNote,
     picture.node,
     legend(),
-    facts,
+    terms,
     element('h4', '', 'Credentials'),
     credentials,
   );
@@ -44,12 +44,12 @@ function accountCard(id) {
       const { limit, ceiling, slotsInUse, externalUsage, waiting, cooldownMs } = account;
       say(used, count(slotsInUse));
       say(of, ` of ${count(ceiling)} slots in use (${percent(slotsInUse, ceiling)})`);
-      hold.hidden = cooldownMs <= 0;
-      say(hold, cooldownMs > 0 ? `On hold for ${duration(cooldownMs)} more: Patchworks answered 429` : '');
+      cooldownNote.hidden = cooldownMs <= 0;
+      say(cooldownNote, cooldownMs > 0 ? `Cooldown, ${duration(cooldownMs)} left: Patchworks answered 429` : '');
       picture.draw(samples, account, time);
-      updateFacts([
+      updateTerms([
         ['Waiting', count(waiting), waiting > 0 ? 'warn' : ''],
-        ['Used by others', count(externalUsage), externalUsage > 0 ? 'warn' : ''],
+        ['External usage', count(externalUsage), externalUsage > 0 ? 'warn' : ''],
         ['Ceiling', `${count(ceiling)} a minute`],
         ['Limit', `${count(limit)} a minute`],
       ]);
@@ -65,10 +65,10 @@ function legend() {
     'ul',
     'legend',
     entry('own', 'this gateway'),
-    entry('foreign', 'others'),
+    entry('external', 'external usage'),
     entry('ceiling', 'ceiling'),
     entry('limit', 'limit'),
-    entry('held', 'on hold'),
+    entry('cooldown', 'cooldown'),
   );
 }
 

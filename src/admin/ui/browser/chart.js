@@ -1,11 +1,11 @@
 import { count } from './format.js';
-import { curvesOf } from './sparkline.js';
+import { sparklinesOf } from './sparkline.js';
 
 /** @typedef {import('./sparkline.js').Sample} Sample */
 
 const SVG = 'http://www.w3.org/2000/svg';
 const HEIGHT = 120;
-/** Room for the words of the axes. */
+/** Space for the labels of the axes. */
 const LEFT = 30;
 const BOTTOM = 18;
 
@@ -31,11 +31,11 @@ export function chart() {
   return {
     node,
     draw(samples, { limit, ceiling }, { now, keepMs, everyMs }) {
-      // Drawn in the pixels there are: stretched text can not be read.
+      // Drawn in the real width, because stretched text is hard to read.
       const full = node.clientWidth || 320;
       const width = full - LEFT - 6;
       const top = Math.max(limit, 1) * 1.06;
-      const { own, foreign, held, y } = curvesOf(samples, {
+      const { own, external, cooldown, y } = sparklinesOf(samples, {
         ...{ width, height: HEIGHT, from: now - keepMs, to: now, top },
         gapMs: everyMs * 2.5,
       });
@@ -57,10 +57,12 @@ export function chart() {
         shape(
           'g',
           { transform: `translate(${LEFT} 6)` },
-          ...held.map((each) => shape('rect', { class: 'held', x: each.x, y: 0, width: each.width, height: HEIGHT })),
+          ...cooldown.map((each) =>
+            shape('rect', { class: 'cooldown', x: each.x, y: 0, width: each.width, height: HEIGHT }),
+          ),
           across('base', limit / 2),
           shape('path', { class: 'own', d: own }),
-          shape('path', { class: 'foreign', d: foreign }),
+          shape('path', { class: 'external', d: external }),
           across('limit', limit),
           across('ceiling', ceiling),
           across('base', 0),

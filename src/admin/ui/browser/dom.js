@@ -1,4 +1,4 @@
-/** Puts data on the page as text, never as markup, and touches only what has changed. */
+/** Writes data to the page as text, never as markup, and changes only nodes whose text has changed. */
 
 /** @param {string} id */
 export function byId(id) {
@@ -20,7 +20,7 @@ export function element(tag, className = '', ...children) {
   return made;
 }
 
-/** What is selected stays selected, and nothing is announced twice. @param {Element} node @param {string} text */
+/** Keeps a selection, and lets a screen reader announce a text once. @param {Element} node @param {string} text */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -31,7 +31,7 @@ export function look(node, className) {
 }
 
 /**
- * Keeps the children of a node in step with a list: what stays is updated, not made anew.
+ * Keeps the children of a node equal to a list. Nodes of items that stay are updated, not replaced.
  *
  * @template Item
  * @param {Element} parent
@@ -58,12 +58,12 @@ export function listIn(parent, create) {
 }
 
 /**
- * A list of terms and what is to be said of each.
+ * A description list: terms, and the text of each.
  *
  * @param {Element} dl
- * @returns {(facts: readonly (readonly [term: string, text: string, tone?: string])[]) => void}
+ * @returns {(terms: readonly (readonly [term: string, text: string, tone?: string])[]) => void}
  */
-export function factsIn(dl) {
+export function termsIn(dl) {
   /** @type {(items: readonly (readonly [string, readonly [string, string | undefined]])[]) => void} */
   const list = listIn(dl, (term) => {
     const value = element('dd');
@@ -76,5 +76,5 @@ export function factsIn(dl) {
       },
     };
   });
-  return (facts) => list(facts.map(([term, text, tone]) => [term, [text, tone]]));
+  return (terms) => list(terms.map(([term, text, tone]) => [term, [text, tone]]));
 }

@@ -1,4 +1,4 @@
-/** Numbers and times in words for people. */
+/** Numbers and durations as text. */
 
 const COUNT = new Intl.NumberFormat('en');
 
@@ -11,7 +11,7 @@ export function count(value) {
 export function percent(part, whole) {
   if (whole <= 0) return '–';
   const share = (part / whole) * 100;
-  // Neither all nor nothing may be said of what is not.
+  // 0 % and 100 % only for exactly these.
   if (share > 99 && share < 100) return '> 99 %';
   if (share > 0 && share < 1) return '< 1 %';
   return `${Math.round(share)} %`;
@@ -28,7 +28,7 @@ export function duration(ms) {
   return pair(Math.floor(hours / 24), 'd', hours % 24, 'h');
 }
 
-/** How long ago, or for how long about: one unit. @param {number} ms */
+/** An approximate duration in one unit. @param {number} ms */
 export function roughly(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 90) return `${seconds} s`;

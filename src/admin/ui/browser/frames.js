@@ -1,6 +1,6 @@
 /**
- * Reads server-sent events from a stream of text, in whatever pieces it arrives: `EventSource` can not send a token.
- * Only what the gateway writes: `event` and `data` of one line each.
+ * Reads server-sent events from the pieces of a stream, because an `EventSource` cannot send a token. Only what the gateway writes:
+ * `event` and `data` of one line each.
  *
  * @param {(event: string, data: string) => void} onEvent
  * @returns {(piece: string) => void}

@@ -1,31 +1,31 @@
 import { showAccounts } from './accounts.js';
 import { byId, say } from './dom.js';
 import { duration } from './format.js';
-import { listen } from './stream.js';
-import { showConnection, showFacts, showFindings } from './summary.js';
+import { subscribe } from './stream.js';
+import { showAlerts, showConnection, showSummary } from './summary.js';
 import { showTenants } from './tenants.js';
 
 /** @typedef {import('../../status/document.ts').Frame} Frame */
 /** @typedef {import('./sparkline.js').Sample} Sample */
 
-/** Of this tab alone, and gone with it; a phone that reloads the tab does not ask again. */
+/** In the session storage of this tab, so that a phone that reloads the tab does not ask again. */
 const TOKEN = 'patchgate-admin-token';
 
-/** By account, oldest first; bounded by what the gateway says it keeps. @type {Map<string, Sample[]>} */
+/** By account, oldest first; bounded by `keepMs` of the gateway. @type {Map<string, Sample[]>} */
 let samples = new Map();
-/** When the newest frame came, by this page's own clock. */
-let heardAt = 0;
+/** When the newest frame arrived, by this page's own clock. */
+let receivedAt = 0;
 let isLive = false;
 
 /** @param {Frame['history']} history @param {boolean} isFirst */
 function remember({ at, accounts, keepMs }, isFirst) {
   if (isFirst) samples = new Map();
-  for (const [id, { slotsInUse, externalUsage, held }] of Object.entries(accounts)) {
+  for (const [id, { slotsInUse, externalUsage, cooldown }] of Object.entries(accounts)) {
     const known = samples.get(id) ?? [];
     at.forEach((time, i) => {
       const own = slotsInUse[i];
       if (own == null) return;
-      known.push({ at: time, own, foreign: externalUsage[i] ?? 0, held: held[i] === 1 });
+      known.push({ at: time, own, external: externalUsage[i] ?? 0, cooldown: cooldown[i] === 1 });
     });
     const newest = known.at(-1)?.at ?? 0;
     samples.set(
@@ -41,37 +41,37 @@ function show(data, isFirst) {
   const frame = JSON.parse(data);
   const { status, history } = frame;
   const now = Date.parse(status.now);
-  heardAt = performance.now();
+  receivedAt = performance.now();
   isLive = true;
   remember(history, isFirst);
   byId('gate').hidden = true;
-  // Before the charts: they are drawn in the width that they have.
+  // Before the charts, which are drawn in the width of their element.
   byId('board').hidden = false;
   const time = { now, keepMs: history.keepMs, everyMs: history.everyMs };
-  showFindings(frame);
-  // The present ends the curve: a sample may be some seconds old.
+  showAlerts(frame);
+  // The current state is the last point: a sample may be some seconds old.
   showAccounts(
     Object.entries(status.accounts).map(([id, account]) => {
-      const { slotsInUse: own, externalUsage: foreign, cooldownMs } = account;
-      const present = { at: now, own, foreign, held: cooldownMs > 0 };
+      const { slotsInUse: own, externalUsage: external, cooldownMs } = account;
+      const present = { at: now, own, external, cooldown: cooldownMs > 0 };
       return [id, { account, samples: [...(samples.get(id) ?? []), present], time }];
     }),
   );
   showTenants(frame);
-  showFacts(status, now);
+  showSummary(status, now);
   showConnection('live', status.draining ? 'Live, draining' : 'Live');
   showAge();
 }
 
 function showAge() {
-  const ageMs = performance.now() - heardAt;
-  say(byId('age'), isLive || heardAt === 0 ? '' : `What is shown is ${duration(ageMs)} old.`);
+  const ageMs = performance.now() - receivedAt;
+  say(byId('age'), isLive || receivedAt === 0 ? '' : `These numbers are ${duration(ageMs)} old.`);
 }
 
 /** @param {string} why */
-function ask(why) {
+function askForToken(why) {
   isLive = false;
-  heardAt = 0;
+  receivedAt = 0;
   showAge();
   sessionStorage.removeItem(TOKEN);
   showConnection('refused', 'Token needed');
@@ -83,7 +83,7 @@ function ask(why) {
 
 /** @param {string | null} token */
 function connect(token) {
-  listen(token, {
+  subscribe(token, {
     onFrame: show,
     onLost: (why) => {
       isLive = false;
@@ -94,11 +94,7 @@ function connect(token) {
       showAge();
     },
     onRefused: () =>
-      ask(
-        token === null
-          ? 'This gateway shows itself only to those who have its admin token.'
-          : 'This is not the token of this gateway.',
-      ),
+      askForToken(token === null ? 'This page needs its admin token.' : 'This is not the token of this gateway.'),
   });
 }
 

@@ -1,30 +1,30 @@
 import { eventReader } from './frames.js';
 
 /**
- * @typedef {object} Hearer
+ * @typedef {object} Subscriber
  * @property {(data: string, isFirst: boolean) => void} onFrame
  * @property {(why: 'lost' | 'full') => void} onLost until the next frame
  * @property {() => void} onRefused the token is missing or wrong: nothing more is tried
  */
 
-/** A gateway that is there says something every two seconds. */
+/** A gateway sends a frame every two seconds. */
 const SILENT_MS = 10_000;
 const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 5_000;
+const MAX_PAUSE_MS = 5_000;
 
 /**
- * Listens to the gateway, and again whenever it is lost. By fetch, which can send the token: an EventSource can not.
+ * Subscribes to the gateway, and again whenever the connection is lost. By `fetch`: an EventSource cannot send the token.
  *
  * @param {string | null} token
- * @param {Hearer} hearer
- * @returns {() => void} ends it
+ * @param {Subscriber} subscriber
+ * @returns {() => void} ends the subscription
  */
-export function listen(token, hearer) {
+export function subscribe(token, subscriber) {
   let ended = false;
   let pauseMs = FIRST_PAUSE_MS;
   let abort = new AbortController();
 
-  const hear = async () => {
+  const readFrames = async () => {
     abort = new AbortController();
     let watchdog = setTimeout(() => abort.abort(), SILENT_MS);
     try {
@@ -42,7 +42,7 @@ export function listen(token, hearer) {
       const read = eventReader((event, data) => {
         if (event === 'restart') restart = true;
         if (event !== 'message') return;
-        hearer.onFrame(data, isFirst);
+        subscriber.onFrame(data, isFirst);
         isFirst = false;
         pauseMs = FIRST_PAUSE_MS;
       });
@@ -59,21 +59,21 @@ export function listen(token, hearer) {
       clearTimeout(watchdog);
     }
   };
-  const goOn = async () => {
+  const run = async () => {
     while (!ended) {
-      const how = await hear();
+      const how = await readFrames();
       if (ended) return;
       if (how === 'refused') {
-        hearer.onRefused();
+        subscriber.onRefused();
         return;
       }
       if (how === 'restart') continue;
-      hearer.onLost(how);
+      subscriber.onLost(how);
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);
     }
   };
-  void goOn();
+  void run();
   return () => {
     ended = true;
     abort.abort();

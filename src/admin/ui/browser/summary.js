@@ -1,16 +1,16 @@
-import { findingsOf } from './alerts.js';
-import { byId, element, factsIn, listIn, look, say } from './dom.js';
+import { alertsOf } from './alerts.js';
+import { byId, element, listIn, look, say, termsIn } from './dom.js';
 import { bytes, count, duration, percent, roughly } from './format.js';
 
 /** @typedef {import('../../status/document.ts').Frame} Frame */
 /** @typedef {import('../../status/document.ts').StatusSummary} StatusSummary */
 
-const updateCache = factsIn(byId('cache'));
-const updateState = factsIn(byId('state'));
-const updateConfig = factsIn(byId('config'));
-const updateGateway = factsIn(byId('gateway'));
+const updateCache = termsIn(byId('cache'));
+const updateState = termsIn(byId('state'));
+const updateConfig = termsIn(byId('config'));
+const updateGateway = termsIn(byId('gateway'));
 /** @type {(items: readonly (readonly [string, string])[]) => void} */
-const updateFindings = listIn(byId('findings'), lineOf);
+const updateAlerts = listIn(byId('alerts'), lineOf);
 /** @type {(items: readonly (readonly [string, string])[]) => void} */
 const updateProblems = listIn(byId('problems'), lineOf);
 
@@ -21,12 +21,12 @@ function lineOf(text) {
 }
 
 /** @param {Frame} frame */
-export function showFindings(frame) {
-  updateFindings(findingsOf(frame).map(({ level, text }) => [text, level]));
+export function showAlerts(frame) {
+  updateAlerts(alertsOf(frame).map(({ level, text }) => [text, level]));
 }
 
 /** @param {StatusSummary} status @param {number} now */
-export function showFacts(status, now) {
+export function showSummary(status, now) {
   const { cache, state, lastLoad } = status;
   const inTouch = Object.values(cache.inTouch).every((each) => each);
   updateCache([
@@ -34,14 +34,14 @@ export function showFacts(status, now) {
     ['Reads', `${count(cache.recent.reads)} in ${roughly(status.recentSeconds * 1000)}`],
     ['Entries in memory', count(cache.entries)],
     ['Size', cache.maxBytes === 0 ? 'switched off' : `${bytes(cache.bytes)} of ${bytes(cache.maxBytes)}`],
-    ['Writes of others', inTouch ? 'heard' : 'not heard', inTouch ? '' : 'warn'],
+    ['Invalidations', inTouch ? 'arrive' : 'do not arrive', inTouch ? '' : 'warn'],
   ]);
-  // An account that was added a moment ago may not have met the others yet.
+  // An account that was just added may not have joined yet.
   const replicas = Math.max(0, ...Object.values(status.accounts).map((each) => each.replicas));
   updateState([
     ['Kept in', state.kind === 'redis' ? 'Redis' : 'this process alone'],
     ['Answers', state.up ? 'yes' : 'no', state.up ? 'good' : 'bad'],
-    ['Works on', state.fallback ? 'its share alone' : 'the whole ceiling', state.fallback ? 'bad' : ''],
+    ['Ceiling', state.fallback ? 'this replica’s share' : 'shared', state.fallback ? 'bad' : ''],
     ['Replicas', replicas === 0 ? 'not known yet' : count(replicas)],
   ]);
   const loaded = `${lastLoad.outcome === 'ok' ? '' : 'refused '}${roughly(now - Date.parse(lastLoad.at))} ago`;

@@ -3,11 +3,11 @@ import { count, plural, roughly } from './format.js';
 
 /** @typedef {import('../../status/document.ts').Frame} Frame */
 /**
- * A line of the table. `share`: of the requests of the busiest, 0 to 1.
+ * A line of the table. `share` is relative to the requests of the busiest tenant, 0 to 1.
  * @typedef {{ note: string, requests: number, refused: number, waiting: number | null, saved: number, left: string, share: number }} Line
  */
 
-/** On a phone the rows are laid out as grids, and some browsers then no longer tell a screen reader that they are rows. */
+/** On a phone the rows are grids, which some browsers do not present to a screen reader as rows. */
 const ROLES = {
   table: 'table',
   thead: 'rowgroup',
@@ -48,7 +48,7 @@ export function showTenants({ status, tenants }) {
     ]);
   const { unattributed } = status;
   if (unattributed.requests > 0) {
-    others.push(['Nobody’s', { note: 'unknown keys or paths', ...unattributed, waiting: null, left: '', share: 0 }]);
+    others.push(['No tenant', { note: 'unknown keys or paths', ...unattributed, waiting: null, left: '', share: 0 }]);
   }
   updateOthers(others);
 }
