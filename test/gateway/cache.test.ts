@@ -15,7 +15,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { rawRequest, sendRaw } from '../support/raw-http.ts';
 
 describe('a repeated GET', () => {
-  test('is answered from cache, for every tenant of the account, and costs nothing', async () => {
+  test('is served from cache, for every tenant of the account, and uses no quota', async () => {
     await using gateway = await run();
     const first = await gateway.fetch('/api/v1/flows?filter%5Bid%5D=1%2C2');
     const second = await gateway.fetch('/api/v1/flows/?filter[id]=1,2', { headers: { Authorization: READER_KEY } });
@@ -29,7 +29,7 @@ describe('a repeated GET', () => {
     expect(await gateway.metric('patchgate_cache_entries')).toBe(1);
   });
 
-  test('is fetched anew when its time is over', async () => {
+  test('is fetched again when its ttl is over', async () => {
     const clock = new ManualClock(Date.now());
     await using gateway = await run({
       clock: { ...systemClock, now: () => clock.now(), monotonic: () => clock.monotonic() },
@@ -42,7 +42,7 @@ describe('a repeated GET', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(2);
   });
 
-  test('of live state is never answered from cache', async () => {
+  test('of live state is never served from cache', async () => {
     await using gateway = await run();
     for (let i = 0; i < 3; i++) {
       expect((await gateway.fetch('/api/v1/flow-runs')).headers.get('cache-status')).toBe('patchgate; fwd=bypass');
@@ -50,7 +50,7 @@ describe('a repeated GET', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(3);
   });
 
-  test('leads back to the host each caller used, cached or not', async () => {
+  test('has links to the host that each caller used, cached or not', async () => {
     await using gateway = await run();
     const viaName = `http://localhost:${gateway.port}`;
     const links = async (base: string) => {
@@ -63,7 +63,7 @@ describe('a repeated GET', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(1);
   });
 
-  test('by a tenant that may not is refused though it is in the cache', async () => {
+  test('by a tenant without permission is rejected though the response is cached', async () => {
     await using gateway = await run({
       config: (upstream) => configuration(upstream, { cache: { rules: [{ match: 'GET /api/**', ttl: '1m' }] } }),
     });
@@ -85,14 +85,14 @@ describe('a write', () => {
     expect((await names()).data.map((each) => each.name)).toContain('renamed');
   });
 
-  test('that upstream refused leaves the cache alone', async () => {
+  test('that the upstream refused does not invalidate', async () => {
     await using gateway = await run();
     await gateway.fetch('/api/v1/scripts');
     await gateway.fetch('/api/v1/scripts', { method: 'POST', body: '{}' });
     expect((await gateway.fetch('/api/v1/scripts')).headers.get('cache-status')).toMatch(/hit/);
   });
 
-  test('keeps a GET that was under way meanwhile from being stored', async () => {
+  test('prevents a GET that was under way from being stored', async () => {
     await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 100 } } } });
     const reading = gateway.fetch('/api/v1/scripts');
     await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');
@@ -103,7 +103,7 @@ describe('a write', () => {
   });
 });
 
-describe('an answer', () => {
+describe('a response', () => {
   test('above maxEntry is passed on and not stored', async () => {
     await using gateway = await run({
       config: (upstream) =>
@@ -120,7 +120,7 @@ describe('an answer', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(3);
   });
 
-  test('that breaks off is not stored', async () => {
+  test('whose body breaks off is not stored', async () => {
     await using gateway = await run();
     gateway.simulator.fault({
       match: 'GET /api/v1/scripts',
@@ -146,7 +146,7 @@ describe('an answer', () => {
     expect(JSON.stringify([...hit.headers])).not.toContain('canary');
   });
 
-  test('with fields about freshness that nobody can read is passed on, not stored without a rule, and counted', async () => {
+  test('with malformed freshness fields is passed on, not stored without a rule, and counted', async () => {
     await using gateway = await run({ config: (upstream) => configuration(upstream, { cache: { rules: [] } }) });
     const headers = { 'Cache-Control': 'public, max-age=soon', Age: 'old', Expires: 'never' };
     gateway.simulator.fault({
@@ -168,11 +168,11 @@ describe('an answer', () => {
     expect(await counted('date')).toBe(0);
   });
 
-  test('that is confirmed by a 304 has its malformed fields counted once, when it came', async () => {
+  test('confirmed by a 304 has its malformed fields counted once', async () => {
     await using gateway = await run({ config: (upstream) => configuration(upstream, { cache: { rules: [] } }) });
     const headers = { 'Cache-Control': 'public, max-age=0', ETag: '"fake"', 'Last-Modified': 'yesterday' };
-    const came = { kind: 'status', status: 200, body: '{"data":[]}', headers } as const;
-    gateway.simulator.fault({ match: 'GET /api/v1/scripts', times: 1, fault: came });
+    const changed = { kind: 'status', status: 200, body: '{"data":[]}', headers } as const;
+    gateway.simulator.fault({ match: 'GET /api/v1/scripts', times: 1, fault: changed });
     gateway.simulator.fault({ match: 'GET /api/v1/scripts', times: 1, fault: { kind: 'status', status: 304 } });
     const both = [await gateway.fetch('/api/v1/scripts'), await gateway.fetch('/api/v1/scripts')];
     expect(both.map(({ status }) => status)).toEqual([200, 200]);
@@ -180,7 +180,7 @@ describe('an answer', () => {
     expect(await gateway.metric('patchgate_upstream_invalid_headers_total', { field: 'last-modified' })).toBe(1);
   });
 
-  test('may be asked for anew, or only from cache', async () => {
+  test('may be requested anew, or only from cache', async () => {
     await using gateway = await run();
     expect((await gateway.fetch('/api/v1/scripts', { headers: { 'Cache-Control': 'only-if-cached' } })).status).toBe(
       504,
@@ -206,8 +206,8 @@ test('cache.memory of 0B turns the cache off', async () => {
   expect(gateway.simulator.arrivals()).toHaveLength(2);
 });
 
-/** A gateway whose clock a test moves; sockets and timers of others go on. */
-async function movable(more: Record<string, unknown>, options: Partial<Parameters<typeof run>[0]> = {}) {
+/** A gateway whose clock a test moves; sockets and other timers keep running. */
+async function withManualClock(more: Record<string, unknown>, options: Partial<Parameters<typeof run>[0]> = {}) {
   const clock = new ManualClock(Date.now());
   const gateway = await run({
     clock: { ...systemClock, now: () => clock.now(), monotonic: () => clock.monotonic() },
@@ -225,35 +225,35 @@ const STALE = {
   },
 };
 
-describe('a stale answer', () => {
-  test('is served instead of a 429 when the quota is out', async () => {
+describe('a stale response', () => {
+  test('is served instead of a 429 when the quota is used up', async () => {
     const quota = { rate: 1, burst: 2, maxWait: '0s' };
-    const { clock, gateway } = await movable({
+    const { clock, gateway } = await withManualClock({
       ...STALE,
       tenants: { ...TENANTS, reader: { ...TENANTS.reader, quota } },
     });
     await using _ = gateway;
-    const mine = { headers: { Authorization: READER_KEY } };
-    await gateway.fetch('/api/v1/flows', mine);
-    await gateway.fetch('/api/v1/scripts', mine);
-    expect((await gateway.fetch('/api/v1/systems', mine)).status).toBe(429);
+    const asReader = { headers: { Authorization: READER_KEY } };
+    await gateway.fetch('/api/v1/flows', asReader);
+    await gateway.fetch('/api/v1/scripts', asReader);
+    expect((await gateway.fetch('/api/v1/systems', asReader)).status).toBe(429);
     clock.advance(31_000 + 60_000);
-    // One token has come by then, and is gone.
-    await gateway.fetch('/api/v1/systems', mine);
-    const stale = await gateway.fetch('/api/v1/flows', mine);
+    // Uses the token that was refilled by then.
+    await gateway.fetch('/api/v1/systems', asReader);
+    const stale = await gateway.fetch('/api/v1/flows', asReader);
     expect([stale.status, statusOf(stale)]).toEqual([200, 'patchgate; hit; ttl=-61; detail=stale-if-throttled']);
     expect(await gateway.metric('patchgate_upstream_requests_avoided_total', { tenant: 'reader', by: 'stale' })).toBe(
       1,
     );
     expect(await gateway.metric('patchgate_http_requests_total', { tenant: 'reader', cache: 'stale' })).toBe(1);
     clock.advance(10 * 60_000 - 61_000);
-    // What has come meanwhile is spent on something else.
-    for (let i = 0; i < 2; i++) await gateway.fetch(`/api/v1/caches?page=${i}`, mine);
-    expect((await gateway.fetch('/api/v1/flows', mine)).status).toBe(429);
+    // Uses the tokens that were refilled by then.
+    for (let i = 0; i < 2; i++) await gateway.fetch(`/api/v1/caches?page=${i}`, asReader);
+    expect((await gateway.fetch('/api/v1/flows', asReader)).status).toBe(429);
   });
 
-  test('is served for an hour while upstream is down, and no longer', async () => {
-    const { clock, gateway } = await movable({ ...STALE, accounts: { main: { credentials: [PRIMARY] } } });
+  test('is served for an hour while the upstream is down, and no longer', async () => {
+    const { clock, gateway } = await withManualClock({ ...STALE, accounts: { main: { credentials: [PRIMARY] } } });
     await using _ = gateway;
     const body = await (await gateway.fetch('/api/v1/flows')).text();
     gateway.simulator.fault({ match: '* /**', fault: { kind: 'status', status: 503, body: 'down' } });
@@ -267,8 +267,8 @@ describe('a stale answer', () => {
     expect((await gateway.fetch('/api/v1/flows')).status).toBe(503);
   });
 
-  test('is served at once while it is fetched anew, which leaves the last slots to others', async () => {
-    const { clock, gateway } = await movable({
+  test('is served at once and refreshed in the background, which leaves the last slots to callers', async () => {
+    const { clock, gateway } = await withManualClock({
       ...STALE,
       accounts: { main: { quota: { ceiling: 20, burst: 20 }, credentials: [PRIMARY] } },
     });
@@ -276,39 +276,41 @@ describe('a stale answer', () => {
     await gateway.fetch('/api/v1/flows');
     clock.advance(31_000);
     expect(statusOf(await gateway.fetch('/api/v1/flows'))).toMatch(/stale-while-revalidate/);
-    await eventually(
-      async () => /hit; ttl=(29|30)$/.test(statusOf(await gateway.fetch('/api/v1/flows'))),
-      'it is fetched',
-    );
+    await eventually(async () => /hit; ttl=(29|30)$/.test(statusOf(await gateway.fetch('/api/v1/flows'))), 'refreshed');
     const arrived = gateway.simulator.arrivals().length;
     clock.advance(31_000);
-    // All but one slot are taken: not the last one goes to what nobody waits for.
+    // All slots but one are in use: the last one is not for a refresh without a caller.
     while ((await gateway.fetch('/api/v1/flow-runs', { headers: { 'Cache-Control': 'no-cache' } })).status === 200);
-    const taken = gateway.simulator.arrivals().length;
-    expect(taken).toBeGreaterThan(arrived);
+    const sent = gateway.simulator.arrivals().length;
+    expect(sent).toBeGreaterThan(arrived);
     for (let i = 0; i < 5; i++)
       expect(statusOf(await gateway.fetch('/api/v1/flows'))).toMatch(/stale-while-revalidate/);
-    expect(gateway.simulator.arrivals()).toHaveLength(taken);
+    expect(gateway.simulator.arrivals()).toHaveLength(sent);
   });
 });
 
-describe('many callers of one answer', () => {
-  test('are one request, and keep it when the first hangs up', async () => {
+describe('many callers of one response', () => {
+  test('are one request, and get the response though the first disconnects', async () => {
     await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 900 } } } });
     const abort = new AbortController();
     const first = gateway.fetch('/api/v1/flows', { signal: abort.signal }).catch(() => null);
     await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');
     const others = Array.from({ length: 10 }, () => gateway.fetch('/api/v1/flows'));
-    await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 11, 'all are there');
+    await eventually(
+      async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 11,
+      'all requests have arrived',
+    );
     abort.abort();
     expect(await first).toBeNull();
-    const answers = await Promise.all(others);
-    expect(answers.map((each) => [each.status, /collapsed/.test(statusOf(each))])).toEqual(Array(10).fill([200, true]));
+    const responses = await Promise.all(others);
+    expect(responses.map((each) => [each.status, /collapsed/.test(statusOf(each))])).toEqual(
+      Array(10).fill([200, true]),
+    );
     expect(gateway.simulator.arrivals()).toHaveLength(1);
     expect(await gateway.metric('patchgate_upstream_requests_avoided_total', { by: 'collapsed' })).toBe(10);
   });
 
-  test('read the whole of it though the first reads slowly', async () => {
+  test('get the complete body though the first reads slowly', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, {
@@ -316,22 +318,22 @@ describe('many callers of one answer', () => {
         }),
     });
     const path = '/api/v1/payload-metadata/1/download?bytes=1500000';
-    // A caller that reads nothing of what it gets.
+    // A caller that does not read its response.
     const headers = { Authorization: BILLING_KEY, Accept: '*/*' };
     const slow = request({ host: '127.0.0.1', port: gateway.port, path, headers });
     const begun = new Promise<IncomingMessage>((resolve) => slow.once('response', resolve));
     slow.end();
-    const held = await begun;
-    held.pause();
+    const incoming = await begun;
+    incoming.pause();
     const other = await gateway.fetch(path);
     expect((await other.arrayBuffer()).byteLength).toBe(1_500_000);
     expect(gateway.simulator.arrivals()).toHaveLength(1);
-    held.destroy();
+    incoming.destroy();
   });
 });
 
 describe('accounts', () => {
-  test('never share an answer, though path and host are the same', async () => {
+  test('never share a response, though path and host are the same', async () => {
     const accounts = { one: { apiKeys: { k: 'fake-key-of-one' } }, two: { apiKeys: { k: 'fake-key-of-two' } } };
     await using gateway = await run({
       simulator: { accounts },
@@ -356,12 +358,12 @@ describe('accounts', () => {
     const list = '/api/v1/scripts?per_page=100&sort=-id';
     const asBilling = () => gateway.fetch(list);
     const asReader = () => gateway.fetch(list, { headers: { Authorization: READER_KEY } });
-    const made = await gateway.fetch('/api/v1/scripts', {
+    const created = await gateway.fetch('/api/v1/scripts', {
       method: 'POST',
       body: '{"name":"of one alone"}',
       headers: { Prefer: 'wait=9' },
     });
-    expect(made.status).toBe(201);
+    expect(created.status).toBe(201);
     for (let i = 0; i < 3; i++) {
       const [ones, twos] = await Promise.all([asBilling(), asReader()]);
       expect([await ones.text(), await twos.text()].map((text) => text.includes('of one alone'))).toEqual([
@@ -373,13 +375,13 @@ describe('accounts', () => {
   });
 });
 
-describe('what a caller has already', () => {
-  test('is answered 304, from cache and fetched anew, with the fields of its tenant', async () => {
+describe('a response that the caller has already', () => {
+  test('is a 304, with the headers of the tenant', async () => {
     await using gateway = await run();
     const first = await gateway.fetch('/api/v1/flows');
     const tag = first.headers.get('etag') ?? '';
     expect(tag).toMatch(/^"pg-/);
-    // Not by fetch, which asks for a new answer as soon as a condition is set by hand.
+    // Not by fetch, which adds no-cache to a request with a condition.
     const ask = (condition: string) =>
       sendRaw(
         gateway.port,
@@ -392,7 +394,7 @@ describe('what a caller has already', () => {
     expect((await ask('"pg-other"')).status).toBe(200);
   });
 
-  test('a HEAD tells the length that a GET would have, and costs no other request', async () => {
+  test('a HEAD has the length of the GET, and needs no second request', async () => {
     await using gateway = await run();
     const head = await gateway.fetch('/api/v1/flows', { method: 'HEAD' });
     const get = await gateway.fetch('/api/v1/flows');
@@ -403,7 +405,7 @@ describe('what a caller has already', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(1);
   });
 
-  test('a part is given in full from cache, and passed on where nothing is stored', async () => {
+  test('a range request is served in full from cache, and passed on without a stored response', async () => {
     await using gateway = await run();
     const headers = { Range: 'bytes=0-3' };
     expect(statusOf(await gateway.fetch('/api/v1/flows', { headers }))).toBe('patchgate; fwd=bypass');
@@ -430,15 +432,15 @@ describe('a purge', () => {
     },
   };
 
-  test('drops by path, by tag and by account, and nothing else', async () => {
+  test('invalidates by path, by tag and by account, and nothing else', async () => {
     await using gateway = await run({ config: (upstream) => configuration(upstream, TAGGED) });
     const paths = ['/api/v1/flows', '/api/v1/systems', '/api/v1/scripts'];
-    const kept = async () => {
-      const answers = await Promise.all(paths.map((path) => gateway.fetch(path)));
-      return answers.map((each) => /hit/.test(statusOf(each)));
+    const cached = async () => {
+      const responses = await Promise.all(paths.map((path) => gateway.fetch(path)));
+      return responses.map((each) => /hit/.test(statusOf(each)));
     };
-    await kept();
-    expect(await kept()).toEqual([true, true, true]);
+    await cached();
+    expect(await cached()).toEqual([true, true, true]);
     for (const [body, after] of [
       [{ path: '/api/v1/scripts/**' }, [true, true, false]],
       [{ tag: 'people' }, [true, false, true]],
@@ -446,7 +448,7 @@ describe('a purge', () => {
       [{ account: 'main' }, [false, false, false]],
     ] as const) {
       expect(await (await purge(gateway, body)).json()).toEqual({ accounts: ['main'] });
-      expect(await kept()).toEqual(after);
+      expect(await cached()).toEqual(after);
     }
     const wrong = await purge(gateway, { account: 'mian' });
     expect([wrong.status, ((await wrong.json()) as { detail: string }).detail]).toEqual([
@@ -455,7 +457,7 @@ describe('a purge', () => {
     ]);
   });
 
-  test('a field that a rule names under vary parts the answers', async () => {
+  test('a field that a rule names under vary selects the response', async () => {
     await using gateway = await run({ config: (upstream) => configuration(upstream, TAGGED) });
     const shaped = (shape: string) => gateway.fetch('/api/v1/scripts', { headers: { 'X-Shape': shape } });
     expect(statusOf(await shaped('a'))).toMatch(/miss/);

@@ -11,12 +11,12 @@ interface Page {
 
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
 
-describe('a request with a good key', () => {
+describe('a request with a valid key', () => {
   test.each([
     ['Authorization: Bearer', { Authorization: `Bearer ${BILLING_KEY}` }],
     ['Authorization, bare', { Authorization: BILLING_KEY }],
     ['X-API-Key', { 'X-API-Key': BILLING_KEY, Authorization: '' }],
-  ])('reaches upstream with the account credential and without its own: %s', async (_name, headers) => {
+  ])('reaches the upstream with the credential of the account and without its own: %s', async (_name, headers) => {
     await using gateway = await run();
     const response = await gateway.fetch('/api/v1/flow-runs', { headers });
     expect(response.status).toBe(200);
@@ -26,7 +26,7 @@ describe('a request with a good key', () => {
     expect(JSON.stringify([...response.headers])).not.toContain(FAKE_PRIMARY_KEY);
   });
 
-  test('has method, path, query and body passed on unchanged', async () => {
+  test('is passed on with method, path, query and body unchanged', async () => {
     await using gateway = await run();
     const body = JSON.stringify({ name: 'pool ☃' });
     const response = await gateway.fetch('/api/v1/data-pool/?x=%5B1%5D,2&y=a+b%20c', {
@@ -44,7 +44,7 @@ describe('a request with a good key', () => {
     expect(arrived(arrival!.headers, 'content-type')).toBe('application/json; charset=utf-8');
   });
 
-  test('has Accept and Content-Type added only where they are missing', async () => {
+  test('gets Accept and Content-Type only where they are missing', async () => {
     await using gateway = await run();
     await sendRaw(gateway.port, rawRequest('GET /api/v1/flow-runs', [AUTH]));
     await sendRaw(
@@ -67,7 +67,7 @@ describe('a request with a good key', () => {
     expect(arrived(arrival!.headers, 'content-length')).toBe('0');
   });
 
-  test('HEAD is answered without a body, with the length of the GET', async () => {
+  test('HEAD has no body, and the length of the GET', async () => {
     await using gateway = await run();
     const answer = await sendRaw(
       gateway.port,
@@ -77,7 +77,7 @@ describe('a request with a good key', () => {
     expect(answer.headers['content-length']).toBe('777');
   });
 
-  test('hop-by-hop, forged forwarding, override and cookie headers end at the gateway', async () => {
+  test('hop-by-hop, forwarding, override and cookie headers are stripped', async () => {
     await using gateway = await run();
     const ending = {
       'Keep-Alive': 'timeout=5',
@@ -105,7 +105,7 @@ describe('a request with a good key', () => {
     expect(arrived(headers, 'host')).toBe(new URL(gateway.simulator.url).host);
   });
 
-  test('cookies, limits and hop-by-hop headers of upstream do not come down', async () => {
+  test('cookies, limits and hop-by-hop headers of the upstream do not reach the caller', async () => {
     await using gateway = await run();
     gateway.simulator.fault({
       match: 'GET /api/v1/**',
@@ -132,7 +132,7 @@ describe('a request with a good key', () => {
     expect(response.headers.get('x-request-id')).not.toBe('theirs');
   });
 
-  test('keeps a sane X-Request-Id through to upstream and back, and replaces any other', async () => {
+  test('keeps a valid X-Request-Id to the upstream and back, and replaces any other', async () => {
     await using gateway = await run();
     const kept = await gateway.fetch('/api/v1/flow-runs', { headers: { 'X-Request-Id': 'order-4711' } });
     expect(kept.headers.get('x-request-id')).toBe('order-4711');
@@ -142,7 +142,7 @@ describe('a request with a good key', () => {
   });
 });
 
-describe('answers', () => {
+describe('responses', () => {
   test.each([404, 422, 500, 403, 204, 418])('with status %i pass with body and headers', async (status) => {
     await using gateway = await run();
     const body = status === 204 ? '' : '{"message":"as it is","errors":{"a":["b"]}}';
@@ -154,7 +154,7 @@ describe('answers', () => {
     expect([response.status, await response.text(), response.headers.get('x-own')]).toEqual([status, body, 'yes']);
   });
 
-  test('redirects are passed on, never followed, and lead back to the gateway if they lead to upstream', async () => {
+  test('redirects are passed on, never followed, and rewritten to the gateway if they lead to the upstream', async () => {
     await using gateway = await run();
     const path = '/api/v1/payload-metadata/1/download?redirect=';
     const elsewhere = await gateway.fetch(`${path}https://files.example.test/x?sig=1`);
@@ -178,7 +178,7 @@ describe('answers', () => {
     expect(ids).toEqual(Array.from({ length: 37 }, (_, index) => index + 1));
   });
 
-  test('a payload passes to the byte, whatever it looks like', async () => {
+  test('a payload passes byte for byte, also if it looks like links', async () => {
     await using gateway = await run();
     const response = await gateway.fetch('/api/v1/payload-metadata/1/download?bytes=3000000&type=application/json');
     const bytes = Buffer.from(await response.arrayBuffer());
@@ -187,7 +187,7 @@ describe('answers', () => {
     expect(bytes.subarray(65_536, 131_072).equals(chunk)).toBe(true);
   });
 
-  test('a body that drips is passed on piece by piece', async () => {
+  test('a slow body is passed on piece by piece', async () => {
     await using gateway = await run();
     gateway.simulator.fault({ match: 'GET /api/v1/**', fault: { kind: 'drip', pieces: 4, pauseMs: 100 } });
     const response = await gateway.fetch('/api/v1/flow-runs');
@@ -199,7 +199,7 @@ describe('answers', () => {
 });
 
 describe('request bodies', () => {
-  test.each([[10_000], [2_000_000]])('of %i bytes arrive whole, with a length and chunked', async (size) => {
+  test.each([[10_000], [2_000_000]])('of %i bytes arrive complete, with a length and chunked', async (size) => {
     await using gateway = await run();
     const body = Buffer.alloc(size, 'abc');
     const sum = createHash('sha256').update(body).digest('hex');
@@ -217,7 +217,7 @@ describe('request bodies', () => {
     ]);
   });
 
-  test('above the limit are refused with 413 and reach nobody, declared or not', async () => {
+  test('above the limit are rejected with 413 and not sent, declared or not', async () => {
     await using gateway = await run({
       config: (upstream) => configuration(upstream, { limits: { body: '64KiB', bufferedBody: '1KiB' } }),
     });
@@ -231,12 +231,12 @@ describe('request bodies', () => {
       rawRequest('POST /api/v1/data-pool', ['Transfer-Encoding: chunked', AUTH], chunk.repeat(4)),
     );
     expect(chunked.status).toBe(413);
-    // The chunked one had begun to arrive; it was broken off, never completed.
+    // The chunked one had begun to arrive: it is aborted, never completed.
     expect(gateway.simulator.arrivals().every((each) => each.status === null && each.bodySha256 === null)).toBe(true);
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
   });
 
-  test('a caller that waits for 100 Continue is told so only when its body is wanted', async () => {
+  test('a caller that waits for 100 Continue gets it only when its body is needed', async () => {
     await using gateway = await run();
     const wanted = ['Expect: 100-continue', 'Content-Length: 2', AUTH];
     const accepted = await sendRaw(gateway.port, rawRequest('POST /api/v1/flows/1/start', wanted, '{}'));
@@ -250,8 +250,8 @@ describe('request bodies', () => {
   });
 });
 
-describe('a caller that hangs up', () => {
-  test('aborts its request upstream, before and after the headers of the answer', async () => {
+describe('a caller that disconnects', () => {
+  test('aborts its request at the upstream, before and after the response headers', async () => {
     await using gateway = await run();
     gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     gateway.simulator.fault({ match: 'GET /api/v1/scripts', fault: { kind: 'stall', when: 'body' } });
@@ -274,7 +274,7 @@ describe('a caller that hangs up', () => {
   });
 });
 
-describe('failures of upstream', () => {
+describe('failures of the upstream', () => {
   const failing = async (fault: Parameters<Awaited<ReturnType<typeof run>>['simulator']['fault']>[0]['fault']) => {
     const gateway = await run({
       config: (upstream) =>
@@ -286,7 +286,7 @@ describe('failures of upstream', () => {
     return gateway;
   };
 
-  test('no answer in time is 504, and the request is aborted', async () => {
+  test('a timeout is 504, and the request is aborted', async () => {
     await using gateway = await failing({ kind: 'stall', when: 'before' });
     const response = await gateway.fetch('/api/v1/flow-runs');
     expect([response.status, await codeOf(response)]).toEqual([504, 'upstream_timeout']);
@@ -303,7 +303,7 @@ describe('failures of upstream', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(1);
   });
 
-  test('nobody listening is 502 upstream_unreachable, and costs nothing', async () => {
+  test('a refused connection is 502 upstream_unreachable, and uses no quota', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, { upstreams: { core: { origin: 'http://127.0.0.1:1' }, start: { origin: upstream } } }),
@@ -318,7 +318,7 @@ describe('failures of upstream', () => {
     ['truncated in chunks', { kind: 'truncate', framing: 'chunked' }],
     ['reset after the headers', { kind: 'reset', when: 'after' }],
     ['stalled in the body', { kind: 'stall', when: 'body' }],
-  ] as const)('an answer cut off upstream is cut off for the caller: %s', async (_name, fault) => {
+  ] as const)('a response that breaks off at the upstream breaks off for the caller: %s', async (_name, fault) => {
     await using gateway = await failing(fault);
     const response = await gateway
       .fetch('/api/v1/flow-runs')

@@ -37,7 +37,7 @@ const startWith = (
 const writes = ({ simulator }: Running) => simulator.arrivals().filter(({ method }) => method !== 'GET');
 const replayed = (response: Response) => response.headers.get('idempotency-replayed') === 'true';
 
-/** Replicas on one Redis and one upstream: the simulator of the first. */
+/** Replicas with one Redis and one upstream, the simulator of the first replica. */
 async function replicas(count: number, redisUrl: string, more: Config = {}) {
   const config = (upstream: string) => configuration(upstream, { redis: { url: redisUrl }, tenants, ...more });
   const first = await run({ config });
@@ -49,7 +49,7 @@ async function replicas(count: number, redisUrl: string, more: Config = {}) {
     first,
     simulator: first.simulator,
     async [Symbol.asyncDispose]() {
-      // The first has the simulator.
+      // The first replica owns the simulator.
       for (const each of all.reverse()) await each[Symbol.asyncDispose]();
     },
   };
@@ -58,16 +58,16 @@ async function replicas(count: number, redisUrl: string, more: Config = {}) {
 const alone = (more: Config = {}) => run({ config: (upstream) => configuration(upstream, { tenants, ...more }) });
 
 describe('replicas that share a Redis', () => {
-  test('start a flow once, however many of them are asked for it at once, and give the answer to all who ask later', async () => {
+  test('start a flow once for any number of concurrent requests, and replay the response to later ones', async () => {
     await using redis = await redisServer();
     await using three = await replicas(3, redis.url);
     three.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
-    const asked = await Promise.all(
+    const requests = await Promise.all(
       Array.from({ length: 5 }, (_, i) => (three.all[i % 3] as Running).fetch(START, startWith('once'))),
     );
-    const firsts = asked.filter((each) => each.status === 200 && !replayed(each));
+    const firsts = requests.filter((each) => each.status === 200 && !replayed(each));
     expect(firsts).toHaveLength(1);
-    for (const each of asked) {
+    for (const each of requests) {
       if (firsts.includes(each) || replayed(each)) continue;
       expect([each.status, each.headers.get('retry-after'), await codeOf(each)]).toEqual([
         409,
@@ -86,7 +86,7 @@ describe('replicas that share a Redis', () => {
     ).toBeGreaterThan(0);
   });
 
-  test('lead the links of a kept answer back to whichever of them is asked, with the quota of the moment', async () => {
+  test('replay a response with links to the replica that replays it, and with the current quota', async () => {
     await using redis = await redisServer();
     await using two = await replicas(2, redis.url);
     const [one, second] = two.all as [Running, Running];
@@ -113,7 +113,7 @@ describe('replicas that share a Redis', () => {
     expect(repeat.headers.get('x-request-id')).not.toBe(first.headers.get('x-request-id'));
   });
 
-  test('keep no more than hashes of tenant and key as names, and all of it for the time given', async () => {
+  test('store hashes of tenant and key only, for idempotency.ttl', async () => {
     await using redis = await redisServer();
     await using two = await replicas(1, redis.url, { idempotency: { ttl: '2h' } });
     const first = await two.first.fetch(START, startWith('order-4711'));
@@ -129,20 +129,23 @@ describe('replicas that share a Redis', () => {
     expect(JSON.stringify(await client.hgetall(keys[0] as string))).not.toContain('order-4711');
   });
 
-  test('carry a write through whose caller has left, also while one of them drains, and the repeat gets its answer', async () => {
+  test('complete a write whose caller has disconnected, also during a drain, and replay its response', async () => {
     await using redis = await redisServer();
     await using two = await replicas(2, redis.url, { drain: { delay: '0ms', timeout: '10s' } });
     const [one, second] = two.all as [Running, Running];
     two.simulator.switches.answerLatency = { kind: 'fixed', ms: 600 };
-    // On a connection of its own: fetch would open another in place of the one it breaks off.
+    // On its own connection: fetch would replace the broken one.
     const caller = connect(one.port, '127.0.0.1');
     const head = [`X-API-Key: ${BILLING_KEY}`, 'Idempotency-Key: left', 'Content-Type: application/json'];
     caller.write(`${rawRequest(`POST ${START}`, [...head, 'Content-Length: 15'])}{"payload":"x"}`);
     await eventually(() => writes(two.first).length === 1, 'the request is under way');
     caller.destroy();
-    await eventually(async () => (await one.metric('patchgate_http_requests_in_flight')) === 0, 'the caller is gone');
+    await eventually(
+      async () => (await one.metric('patchgate_http_requests_in_flight')) === 0,
+      'the caller has disconnected',
+    );
     const drained = one.drain();
-    await until('it says so', async () => one.logs().some((line) => line['msg'] === 'drained'));
+    await until('drained', async () => one.logs().some((line) => line['msg'] === 'drained'));
     expect(writes(two.first).map(({ status }) => status)).toEqual([200]);
     await drained;
     const repeat = await second.fetch(START, startWith('left'));
@@ -150,42 +153,39 @@ describe('replicas that share a Redis', () => {
     expect(writes(two.first).map(({ status, aborted }) => [status, aborted])).toEqual([[200, false]]);
   });
 
-  test('send nothing that has a key while Redis is away, and go on without keys', async () => {
+  test('reject keyed writes while Redis is unavailable, and pass writes without a key', async () => {
     await using redis = await redisServer();
     await using two = await replicas(1, redis.url);
     const gateway = two.first;
-    await until(
-      'it has heard how the account stands',
-      async () => (await gateway.metric('patchgate_quota_slots_in_use')) > 0,
-    );
+    await until('the quota is known', async () => (await gateway.metric('patchgate_quota_slots_in_use')) > 0);
     await redis.kill();
     const wait = { Prefer: 'wait=10' };
     const without = await gateway.fetch(START, { method: 'POST', body: '{}', headers: wait });
     expect(without.status).toBe(200);
-    const refused = await gateway.fetch(START, startWith('away', { headers: wait }));
-    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
-    const problem = (await refused.json()) as { code: string; detail: string };
+    const rejected = await gateway.fetch(START, startWith('away', { headers: wait }));
+    expect([rejected.status, rejected.headers.get('retry-after')]).toEqual([503, '1']);
+    const problem = (await rejected.json()) as { code: string; detail: string };
     expect(problem.code).toBe('state_unavailable');
     expect(problem.detail).toContain('Idempotency-Key');
     expect(writes(gateway)).toHaveLength(1);
     expect(await gateway.metric('patchgate_idempotency_total', { outcome: 'unavailable' })).toBe(1);
     await redis.start();
-    await until('it is back', async () => (await gateway.metric('patchgate_redis_up')) === 1);
+    await until('Redis is back', async () => (await gateway.metric('patchgate_redis_up')) === 1);
     expect((await gateway.fetch(START, startWith('away', { headers: wait }))).status).toBe(200);
   });
 
-  test('give the answer out though it can not be kept, and keep it when Redis is back', async () => {
+  test('send a response that cannot be stored, and store it when Redis is back', async () => {
     await using redis = await redisServer();
     await using two = await replicas(1, redis.url);
     const gateway = two.first;
     two.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
-    const asked = gateway.fetch(START, startWith('unkept'));
+    const requests = gateway.fetch(START, startWith('unkept'));
     await eventually(() => writes(gateway).length === 1, 'the request is under way');
     redis.stop();
-    const first = await asked;
+    const first = await requests;
     expect([first.status, replayed(first)]).toEqual([200, false]);
     redis.resume();
-    await until('it is kept', async () => {
+    await until('stored', async () => {
       const repeat = await gateway.fetch(START, startWith('unkept', { headers: { Prefer: 'wait=5' } }));
       return repeat.status === 200 && replayed(repeat);
     });
@@ -195,15 +195,15 @@ describe('replicas that share a Redis', () => {
   });
 });
 
-describe('a first request that nobody knows the outcome of', () => {
+describe('a first request with an unknown outcome', () => {
   test.each([
-    ['no answer in time', { kind: 'stall', when: 'before' }, 504, 'upstream_timeout'],
+    ['a timeout', { kind: 'stall', when: 'before' }, 504, 'upstream_timeout'],
     ['a reset', { kind: 'reset', when: 'before' }, 502, 'upstream_protocol'],
-    ['a reset within the answer', { kind: 'reset', when: 'after' }, 502, 'upstream_protocol'],
-    ['an answer cut short', { kind: 'truncate', framing: 'length' }, 502, 'upstream_protocol'],
-    ['an answer that never ends', { kind: 'stall', when: 'body' }, 502, 'upstream_protocol'],
-    ['bytes that are no HTTP', { kind: 'garbage' }, 502, 'upstream_protocol'],
-  ] as const)('is not started a second time: %s', async (_, fault, status, code) => {
+    ['a reset within the response', { kind: 'reset', when: 'after' }, 502, 'upstream_protocol'],
+    ['a truncated response', { kind: 'truncate', framing: 'length' }, 502, 'upstream_protocol'],
+    ['a response that never ends', { kind: 'stall', when: 'body' }, 502, 'upstream_protocol'],
+    ['bytes that are not HTTP', { kind: 'garbage' }, 502, 'upstream_protocol'],
+  ] as const)('is not sent a second time: %s', async (_, fault, status, code) => {
     await using gateway = await run({
       config: (origin) =>
         configuration(origin, { upstreams: { core: { origin }, start: { origin, timeout: '400ms' } } }),
@@ -223,18 +223,18 @@ describe('a first request that nobody knows the outcome of', () => {
   });
 });
 
-describe('a caller who leaves', () => {
-  test('while the write is on its way gets the first answer when it comes back', async () => {
+describe('a caller that disconnects', () => {
+  test('while its write is in progress gets the first response when it repeats', async () => {
     await using gateway = await alone();
     gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
-    const leaving = new AbortController();
-    const left = gateway.fetch(START, startWith('left', leaving)).catch((error: Error) => error.name);
+    const controller = new AbortController();
+    const aborted = gateway.fetch(START, startWith('left', controller)).catch((error: Error) => error.name);
     await eventually(() => writes(gateway).length === 1, 'the request is under way');
-    leaving.abort();
-    expect(await left).toBe('AbortError');
+    controller.abort();
+    expect(await aborted).toBe('AbortError');
     let repeat = await gateway.fetch(START, startWith('left'));
     expect([repeat.status, await codeOf(repeat)]).toEqual([409, 'idempotency_conflict']);
-    await until('it is answered', async () => {
+    await until('completed', async () => {
       repeat = await gateway.fetch(START, startWith('left'));
       return repeat.status !== 409;
     });
@@ -242,18 +242,18 @@ describe('a caller who leaves', () => {
     expect(writes(gateway).map(({ status, aborted }) => [status, aborted])).toEqual([[200, false]]);
   });
 
-  test('without a key takes the request along, as ever', async () => {
+  test('without a key cancels its request', async () => {
     await using gateway = await alone();
     gateway.simulator.fault({ match: 'POST /api/v1/**', fault: { kind: 'stall', when: 'before' } });
-    const leaving = new AbortController();
-    const left = gateway.fetch(START, { method: 'POST', signal: leaving.signal }).catch(() => {});
+    const controller = new AbortController();
+    const aborted = gateway.fetch(START, { method: 'POST', signal: controller.signal }).catch(() => {});
     await eventually(() => writes(gateway).length === 1, 'the request is under way');
-    leaving.abort();
-    await left;
-    await eventually(() => writes(gateway)[0]?.aborted === true, 'it is broken off');
+    controller.abort();
+    await aborted;
+    await eventually(() => writes(gateway)[0]?.aborted === true, 'cancelled');
   });
 
-  test('while a rejected credential is replaced has the write carried through with the next', async () => {
+  test('while a rejected credential is replaced has its write completed with the next one', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, {
@@ -262,14 +262,14 @@ describe('a caller who leaves', () => {
     });
     gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
     gateway.simulator.credentials.revokeKey('primary');
-    const leaving = new AbortController();
-    const left = gateway.fetch(START, startWith('left', leaving)).catch(() => {});
+    const controller = new AbortController();
+    const aborted = gateway.fetch(START, startWith('left', controller)).catch(() => {});
     const logins = () => gateway.simulator.arrivals().filter(({ target }) => target === '/fabric/api/login');
     await eventually(() => logins().length === 1, 'the next is being fetched');
-    leaving.abort();
-    await left;
+    controller.abort();
+    await aborted;
     let repeat = await gateway.fetch(START, startWith('left'));
-    await until('it is answered', async () => {
+    await until('completed', async () => {
       repeat = await gateway.fetch(START, startWith('left'));
       return repeat.status !== 409;
     });
@@ -277,15 +277,15 @@ describe('a caller who leaves', () => {
     expect(writes(gateway).map(({ status }) => status)).toEqual([401, 200, 200]);
   });
 
-  test('while it waits for a slot takes the request along, and its key is free', async () => {
+  test('while it waits for a slot cancels its request, and releases the key', async () => {
     const slow = { ...TENANTS.billing, quota: { rate: 60, burst: 1, maxWait: '10s' } };
     await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants: { billing: slow } }) });
     await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
-    const leaving = new AbortController();
-    const left = gateway.fetch(START, startWith('waiting', leaving)).catch(() => {});
+    const controller = new AbortController();
+    const aborted = gateway.fetch(START, startWith('waiting', controller)).catch(() => {});
     await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'it waits');
-    leaving.abort();
-    await left;
+    controller.abort();
+    await aborted;
     await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 0, 'it has gone');
     const again = await gateway.fetch(START, startWith('waiting', { body: '{"payload":"another"}' }));
     expect([again.status, replayed(again)]).toEqual([200, false]);
@@ -294,13 +294,13 @@ describe('a caller who leaves', () => {
 });
 
 describe('a key', () => {
-  test('goes upstream as it came', async () => {
+  test('is sent to the upstream unchanged', async () => {
     await using gateway = await alone();
     await gateway.fetch(START, startWith('"as it came"'.replaceAll(' ', '-')));
     expect(arrived(writes(gateway)[0]?.headers ?? [], 'idempotency-key')).toBe('"as-it-came"');
   });
 
-  test('belongs to one request: another body is 422, and nothing is sent', async () => {
+  test('belongs to one request: another body is 422 and not sent', async () => {
     await using gateway = await alone();
     await gateway.fetch(START, startWith('one'));
     const mismatch = await gateway.fetch(START, startWith('one', { body: '{"payload":"y"}' }));
@@ -309,7 +309,7 @@ describe('a key', () => {
     expect(await gateway.metric('patchgate_idempotency_total', { outcome: 'mismatch' })).toBe(1);
   });
 
-  test('belongs to one tenant: of another it is another', async () => {
+  test('belongs to one tenant: other tenants may use the same', async () => {
     await using gateway = await alone();
     for (const tenant of [BILLING_KEY, OTHER_KEY]) {
       const first = await gateway.fetch(START, startWith('one', { headers: { Authorization: tenant } }));
@@ -318,18 +318,18 @@ describe('a key', () => {
     expect(writes(gateway)).toHaveLength(2);
   });
 
-  test('that is malformed is 400, and nothing is sent', async () => {
+  test('that is malformed is 400 and not sent', async () => {
     await using gateway = await alone();
     for (const key of ['a b', '"open', 'k'.repeat(256), 'a, b']) {
-      const refused = await gateway.fetch(START, startWith(key));
-      const problem = (await refused.json()) as { code: string; detail: string };
-      expect([refused.status, problem.code]).toEqual([400, 'bad_request']);
+      const rejected = await gateway.fetch(START, startWith(key));
+      const problem = (await rejected.json()) as { code: string; detail: string };
+      expect([rejected.status, problem.code]).toEqual([400, 'bad_request']);
       expect(problem.detail).toContain('Idempotency-Key');
     }
     expect(writes(gateway)).toHaveLength(0);
   });
 
-  test('means nothing on a request that changes nothing', async () => {
+  test('is ignored on a read', async () => {
     await using gateway = await alone();
     for (let i = 0; i < 2; i++) {
       const read = await gateway.fetch('/api/v1/scripts', {
@@ -340,17 +340,17 @@ describe('a key', () => {
     expect(gateway.simulator.arrivals()).toHaveLength(2);
   });
 
-  test('is free again when the quota refused its request', async () => {
+  test('is released when the quota rejects its request', async () => {
     const small = { ...TENANTS.billing, quota: { rate: 60, burst: 1, maxWait: '0s' } };
     await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants: { billing: small } }) });
     await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=10' } });
-    const refused = await gateway.fetch(START, startWith('refused'));
-    expect([refused.status, await codeOf(refused)]).toEqual([429, 'tenant_quota']);
-    const again = await gateway.fetch(START, startWith('refused', { headers: { Prefer: 'wait=10' } }));
+    const rejected = await gateway.fetch(START, startWith('rejected'));
+    expect([rejected.status, await codeOf(rejected)]).toEqual([429, 'tenant_quota']);
+    const again = await gateway.fetch(START, startWith('rejected', { headers: { Prefer: 'wait=10' } }));
     expect([again.status, replayed(again)]).toEqual([200, false]);
   });
 
-  test('is kept for a day, and no longer', async () => {
+  test('is remembered for a day, and no longer', async () => {
     const clock = new ManualClock(Date.now());
     await using gateway = await run({
       clock: { ...systemClock, now: () => clock.now(), monotonic: () => clock.monotonic() },
@@ -366,7 +366,7 @@ describe('a key', () => {
 });
 
 describe('a body', () => {
-  test('of unknown size is sent to the byte, and known again; too large a one frees the key', async () => {
+  test('of unknown size is sent byte for byte and recognised in a repeat; one that is too large releases the key', async () => {
     await using gateway = await alone({ limits: { body: '3MiB', bufferedBody: '1KiB' } });
     const large = Buffer.alloc(2_000_000, 'large');
     const upload = (body: Buffer) =>
@@ -386,7 +386,7 @@ describe('a body', () => {
     ]);
   });
 
-  test('of any size can be sent again after a 401', async () => {
+  test('of any size is sent again after a 401', async () => {
     await using gateway = await alone({ limits: { bufferedBody: '1KiB' } });
     gateway.simulator.credentials.revokeKey('primary');
     const body = JSON.stringify({ payload: 'x'.repeat(100_000) });
@@ -397,7 +397,7 @@ describe('a body', () => {
     ]);
   });
 
-  test('of an answer too large to keep goes to the first caller whole; a repeat hears that it was carried out', async () => {
+  test('of a response too large to store goes to the first caller complete; a repeat learns that the write was carried out', async () => {
     await using gateway = await alone({ idempotency: { maxResponse: '1KiB' } });
     const body = 'x'.repeat(300_000);
     gateway.simulator.fault({ match: 'POST /api/v1/**', times: 1, fault: { kind: 'status', status: 202, body } });
@@ -412,7 +412,7 @@ describe('a body', () => {
     expect(writes(gateway)).toHaveLength(1);
   });
 
-  test('of answers is kept in this process as far as there is room for it', async () => {
+  test('of responses is stored in this process up to idempotency.memory', async () => {
     await using gateway = await alone({ idempotency: { memory: '1MiB' } });
     const fault = { kind: 'status', status: 200, body: 'x'.repeat(700_000) } as const;
     gateway.simulator.fault({ match: 'POST /api/v1/**', fault });

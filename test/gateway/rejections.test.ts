@@ -16,7 +16,7 @@ import { rawRequest, sendRaw } from '../support/raw-http.ts';
 
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
 
-describe('a request that is refused is answered with a problem document, and reaches nobody', () => {
+describe('a rejected request gets a problem document, and does not reach the upstream', () => {
   test.each([
     ['no key', [], 'key_missing'],
     ['an empty key', ['Authorization: Bearer '], 'key_missing'],
@@ -79,7 +79,7 @@ describe('a target with two readings', () => {
     '/api/v1/..;/users',
     '/_gateway/../api/v1/users',
     '/api/v1/../../_gateway/whoami',
-  ])('%s is refused with 400', async (target) => {
+  ])('%s is rejected with 400', async (target) => {
     await using gateway = await run();
     const answer = await sendRaw(gateway.port, rawRequest(`GET ${target}`, [AUTH]));
     expect([answer.status, JSON.parse(answer.body).code]).toEqual([400, 'path_not_canonical']);
@@ -99,7 +99,7 @@ describe('a target with two readings', () => {
   );
 });
 
-describe('malformed HTTP is answered with 4xx, reaches nobody, and the process lives', () => {
+describe('malformed HTTP is rejected with 4xx, does not reach the upstream, and does not end the process', () => {
   const good = `Host: x\r\n${AUTH}\r\n`;
   test.each([
     ['no HTTP', 'HELO mail.test\r\n\r\n'],
@@ -173,7 +173,7 @@ describe('malformed HTTP is answered with 4xx, reaches nobody, and the process l
 });
 
 describe('tenants of two accounts', () => {
-  test('use each their own account, though the paths are the same', async () => {
+  test('use their own accounts, though the paths are the same', async () => {
     await using gateway = await run({
       cold: true,
       config: (upstream) =>

@@ -20,32 +20,32 @@ const namesOf = async (response: Response) => {
 const LIST = '/api/v1/scripts?per_page=100&sort=-id';
 
 describe('replicas that share a cache', () => {
-  test('ask upstream once for 200 equal GETs at the same time', async () => {
+  test('send one request for 200 concurrent equal GETs', async () => {
     await using world = await runReplicas(redis, 3, {
       simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
     });
-    const asked = Array.from({ length: 200 }, (_, i) =>
+    const requests = Array.from({ length: 200 }, (_, i) =>
       world.at(i).fetch('/api/v1/flows', { headers: { Authorization: i % 2 === 0 ? BILLING_KEY : READER_KEY } }),
     );
-    const answers = await Promise.all(asked);
-    const bodies = await Promise.all(answers.map((each) => each.json() as Promise<{ data: unknown }>));
-    expect(answers.map(({ status }) => status)).toEqual(Array(200).fill(200));
+    const responses = await Promise.all(requests);
+    const bodies = await Promise.all(responses.map((each) => each.json() as Promise<{ data: unknown }>));
+    expect(responses.map(({ status }) => status)).toEqual(Array(200).fill(200));
     expect(world.simulator.arrivals()).toHaveLength(1);
     for (const { data } of bodies) expect(data).toEqual(bodies[0]?.data);
-    const told = (pattern: RegExp) => answers.filter((each) => pattern.test(cacheStatus(each))).length;
-    // Who comes when it has landed finds it stored.
-    expect([told(/stored/), told(/collapsed|; hit;/)]).toEqual([1, 199]);
-    expect(told(/collapsed/)).toBeGreaterThan(0);
+    const count = (pattern: RegExp) => responses.filter((each) => pattern.test(cacheStatus(each))).length;
+    // A request that comes after the response finds it stored.
+    expect([count(/stored/), count(/collapsed|; hit;/)]).toEqual([1, 199]);
+    expect(count(/collapsed/)).toBeGreaterThan(0);
     const counted = await Promise.all(
       world.all.map((each) => each.metric('patchgate_upstream_requests_avoided_total')),
     );
     expect(counted.reduce((sum, each) => sum + each, 0)).toBe(199);
   });
 
-  test('answer from what another has fetched, with its age', async () => {
+  test('serve a response that another replica fetched, with its age', async () => {
     await using world = await runReplicas(redis, 2);
     const first = await world.at(0).fetch('/api/v1/flows');
-    await until('it is in Redis', async () => {
+    await until('stored in Redis', async () => {
       const keys = await redis.client().keys('*:cache:a:*');
       return (
         keys.length > 0 &&
@@ -59,14 +59,14 @@ describe('replicas that share a cache', () => {
     expect(world.simulator.arrivals()).toHaveLength(1);
   });
 
-  test('see a write on every other replica once it is answered, 1,000 times of 1,000, also during flights', async () => {
+  test('see a write on every other replica once it has its response, 1,000 times of 1,000, also during in-flight fetches', async () => {
     await using world = await runReplicas(redis, 3);
     let missed = 0;
     let reads = 0;
     for (let i = 0; i < 250; i++) {
       const name = `written ${i}`;
-      // Readers everywhere, all the time: flights are under way when the write is made and when it is answered.
-      const noise = [0, 1, 2].map((n) =>
+      // Readers on all replicas: fetches are in flight when the write is sent and when its response arrives.
+      const readers = [0, 1, 2].map((n) =>
         world
           .at(n)
           .fetch(LIST)
@@ -79,34 +79,34 @@ describe('replicas that share a cache', () => {
         reads += 1;
         if (!names.includes(name)) missed += 1;
       }
-      await Promise.all(noise);
+      await Promise.all(readers);
     }
     expect([reads, missed]).toEqual([1_000, 0]);
-    // It was a cache that was read from.
+    // Most reads were served from cache.
     const hits = await Promise.all(world.all.map((each) => each.metric('patchgate_upstream_requests_avoided_total')));
     expect(hits.reduce((sum, each) => sum + each, 0)).toBeGreaterThan(250);
   }, 120_000);
 
-  test('fetch for a caller on another replica what its first caller has left', async () => {
+  test('finish a fetch for a caller on another replica when the first caller disconnects', async () => {
     await using world = await runReplicas(redis, 2, {
       simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
     });
-    const leaving = leave(world.at(0), '/api/v1/systems');
+    const disconnect = startGet(world.at(0), '/api/v1/systems');
     await eventually(() => world.simulator.arrivals().length === 1, 'the GET upstream');
     const staying = world.at(1).fetch('/api/v1/systems');
-    leaving();
-    const answer = await staying;
-    expect([answer.status, ((await answer.json()) as { data: unknown[] }).data.length > 0]).toEqual([200, true]);
+    disconnect();
+    const response = await staying;
+    expect([response.status, ((await response.json()) as { data: unknown[] }).data.length > 0]).toEqual([200, true]);
   });
 
-  test('keep no answers in Redis where that is not wanted, and hear of writes all the same', async () => {
+  test('store no responses in Redis with cache.shared: false, and still see the writes of each other', async () => {
     await using world = await runReplicas(redis, 2, { more: { cache: { shared: false } } });
     for (const n of [0, 1]) expect(cacheStatus(await world.at(n).fetch(LIST))).toBe('patchgate; fwd=miss; stored');
-    await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"heard of"}' });
-    expect(await namesOf(await world.at(1).fetch(LIST))).toContain('heard of');
+    await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"shared write"}' });
+    expect(await namesOf(await world.at(1).fetch(LIST))).toContain('shared write');
   });
 
-  test('a purge of one replica empties all', async () => {
+  test('a purge through one replica takes effect on all', async () => {
     await using world = await runReplicas(redis, 2);
     for (const n of [0, 1]) await (await world.at(n).fetch('/api/v1/flows')).arrayBuffer();
     const purged = await fetch(`${world.at(0).adminUrl}/cache/purge`, {
@@ -120,44 +120,44 @@ describe('replicas that share a cache', () => {
   });
 });
 
-/** What a replica alone may send is a share of this. */
-const ORDINARY = {
+/** Without Redis, each replica may use a share of this quota. */
+const ACCOUNTS = {
   main: {
     quota: { limit: 2_400, ceiling: 2_350, burst: 2_000 },
     credentials: [{ id: 'primary', apiKey: FAKE_PRIMARY_KEY }],
   },
 };
 
-describe('when Redis goes', () => {
-  test('memory alone goes on, for as long as is stated; and nothing old is served when it is back', async () => {
-    await using own = await redisServer();
-    await using world = await runReplicas(own, 2, {
-      more: { cache: { maxDisconnectedAge: '1s' }, accounts: ORDINARY },
+describe('without Redis', () => {
+  test('memory serves for maxDisconnectedAge; and nothing invalidated is served when Redis is back', async () => {
+    await using server = await redisServer();
+    await using world = await runReplicas(server, 2, {
+      more: { cache: { maxDisconnectedAge: '1s' }, accounts: ACCOUNTS },
     });
     await (await world.at(0).fetch(LIST)).arrayBuffer();
     await (await world.at(1).fetch(LIST)).arrayBuffer();
     await world.shared();
-    await own.kill();
+    await server.kill();
     expect(cacheStatus(await world.at(1).fetch(LIST))).toMatch(/hit/);
-    // A write through one of them is not heard of by the other, but no longer than its lease and `maxDisconnectedAge`.
+    // The other replica does not see this write, for no longer than its lease and `maxDisconnectedAge`.
     const wait = { headers: { Prefer: 'wait=20' } };
-    const made = await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"unheard of"}', ...wait });
-    expect(made.status).toBe(201);
-    const answeredAt = performance.now();
-    const inTouch = async (): Promise<unknown> => {
-      const answer = await fetch(`${world.at(1).adminUrl}/status`);
-      return ((await answer.json()) as { cache: { inTouch: { main: boolean } } }).cache.inTouch.main;
+    const created = await world.at(0).fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"unseen"}', ...wait });
+    expect(created.status).toBe(201);
+    const respondedAt = performance.now();
+    const connected = async (): Promise<unknown> => {
+      const response = await fetch(`${world.at(1).adminUrl}/status`);
+      return ((await response.json()) as { cache: { inTouch: { main: boolean } } }).cache.inTouch.main;
     };
-    await until('it says that it hears nothing', async () => (await inTouch()) === false);
+    await until('disconnected', async () => (await connected()) === false);
     await until(
-      'the other sees it',
-      async () => (await namesOf(await world.at(1).fetch(LIST, wait))).includes('unheard of'),
+      'the other replica sees the write',
+      async () => (await namesOf(await world.at(1).fetch(LIST, wait))).includes('unseen'),
       8_000,
     );
-    expect(performance.now() - answeredAt).toBeLessThan(8_000);
-    await own.start();
+    expect(performance.now() - respondedAt).toBeLessThan(8_000);
+    await server.start();
     for (const each of world.all) {
-      await until('it is back', async () => (await each.metric('patchgate_redis_up')) === 1);
+      await until('Redis is back', async () => (await each.metric('patchgate_redis_up')) === 1);
     }
     for (let i = 0; i < 10; i++) {
       const name = `after ${i}`;
@@ -165,7 +165,7 @@ describe('when Redis goes', () => {
         .at(i)
         .fetch('/api/v1/scripts', { method: 'POST', body: JSON.stringify({ name }), ...wait });
       expect(written.status).toBe(201);
-      await until('both are in touch', async () =>
+      await until('both are connected', async () =>
         (await namesOf(await world.at(i + 1).fetch(LIST, wait))).includes(name),
       );
     }
@@ -173,8 +173,8 @@ describe('when Redis goes', () => {
   }, 60_000);
 });
 
-/** Sends a GET and returns how to hang up. */
-function leave(replica: Running, path: string): () => void {
+/** Sends a GET and returns a function that disconnects. */
+function startGet(replica: Running, path: string): () => void {
   const sent = request({ host: '127.0.0.1', port: replica.port, path, headers: { Authorization: BILLING_KEY } });
   sent.on('error', () => {});
   sent.end();

@@ -25,10 +25,10 @@ describe('an address that guesses keys', () => {
   });
 
   test.each([
-    ['addresses it writes before its own', (i: number) => `192.0.2.${i}, 203.0.113.7`],
-    ['proxies it names before its own', (i: number) => `127.0.0.${i}, 192.0.2.${i}, 203.0.113.7, 127.0.0.9`],
+    ['addresses in front of its own', (i: number) => `192.0.2.${i}, 203.0.113.7`],
+    ['proxies in front of its own', (i: number) => `127.0.0.${i}, 192.0.2.${i}, 203.0.113.7, 127.0.0.9`],
     [
-      'IPv4 in the clothing of IPv6',
+      'IPv4 addresses mapped to IPv6',
       (i: number) => ['203.0.113.7', '::ffff:203.0.113.7', '::FFFF:203.0.113.7', '::ffff:cb00:7107'][i] as string,
     ],
     ['a port behind its address', (i: number) => `203.0.113.7:${4_000 + i}`],
@@ -38,7 +38,7 @@ describe('an address that guesses keys', () => {
       (i: number) =>
         ['2001:db8:1:2::1', '2001:DB8:1:2::1', '2001:0db8:0001:0002:0:0:0:1', '[2001:db8:1:2::1]:443'][i] as string,
     ],
-  ])('gains nothing, behind a trusted proxy, by %s; and its neighbour is not blocked', async (_name, spelling) => {
+  ])('gains nothing, behind a trusted proxy, by %s; and no other address is blocked', async (_name, spelling) => {
     await using gateway = await run({ config: withListen({ trustedProxies: ['127.0.0.0/8'] }, { limits }) });
     for (let i = 0; i < 4; i++)
       expect((await gateway.fetch('/_gateway/whoami', guessing(spelling(i)))).status).toBe(401);
@@ -92,21 +92,21 @@ describe('the admin port', () => {
     `\\${path}`,
   ];
 
-  test('shows nothing to anybody without the token, on no path, in no spelling, by no method', async () => {
+  test('shows nothing without the token, on any path, in any spelling, by any method', async () => {
     await using gateway = await start();
     const port = portOf(gateway.adminUrl);
     for (const path of ADMIN_PATHS.flatMap(spellings)) {
       for (const method of ['GET', 'HEAD', 'POST', 'OPTIONS', 'DELETE']) {
-        const answer = await sendRaw(port, rawRequest(`${method} ${path}`, [AUTH, 'Content-Length: 0']));
-        const open = /^(?:ok\n|\{"ready":true,"reasons":\[\]\}\n|)$/.test(answer.body);
-        expect([200, 400, 401, 405]).toContain(answer.status);
-        if (answer.status === 200) expect([`${method} ${path}`, open]).toEqual([`${method} ${path}`, true]);
-        expect(answer.text).not.toMatch(/patchgate_|"accounts"|"tenants"|event-stream/);
+        const response = await sendRaw(port, rawRequest(`${method} ${path}`, [AUTH, 'Content-Length: 0']));
+        const open = /^(?:ok\n|\{"ready":true,"reasons":\[\]\}\n|)$/.test(response.body);
+        expect([200, 400, 401, 405]).toContain(response.status);
+        if (response.status === 200) expect([`${method} ${path}`, open]).toEqual([`${method} ${path}`, true]);
+        expect(response.text).not.toMatch(/patchgate_|"accounts"|"tenants"|event-stream/);
       }
     }
   });
 
-  test('takes no token but the whole one, from no place but the header', async () => {
+  test('accepts only the complete token, and only in the header', async () => {
     await using gateway = await start();
     const basic = Buffer.from(`admin:${ADMIN_TOKEN}`).toString('base64');
     const attempts: [string, string[]][] = [
@@ -125,14 +125,14 @@ describe('the admin port', () => {
       ['/status', [AUTH]],
     ];
     for (const [path, headers] of attempts) {
-      const answer = await sendRaw(portOf(gateway.adminUrl), rawRequest(`GET ${path}`, headers));
-      expect([path, headers, answer.status]).toEqual([path, headers, 401]);
+      const response = await sendRaw(portOf(gateway.adminUrl), rawRequest(`GET ${path}`, headers));
+      expect([path, headers, response.status]).toEqual([path, headers, 401]);
     }
     const right = rawRequest('GET /status', [`Authorization: Bearer ${ADMIN_TOKEN}`]);
     expect((await sendRaw(portOf(gateway.adminUrl), right)).status).toBe(200);
   });
 
-  test('is not to be reached through the traffic port, also with its token', async () => {
+  test('cannot be reached through the traffic port, also with its token', async () => {
     await using gateway = await start();
     for (const path of [
       ...ADMIN_PATHS,
@@ -144,8 +144,8 @@ describe('the admin port', () => {
       for (const method of ['GET', 'POST']) {
         for (const key of [BILLING_KEY, ADMIN_TOKEN]) {
           const headers = [`Authorization: Bearer ${key}`, 'Content-Length: 0'];
-          const answer = await sendRaw(gateway.port, rawRequest(`${method} ${path}`, headers));
-          expect([path, Math.floor(answer.status / 100)]).toEqual([path, 4]);
+          const response = await sendRaw(gateway.port, rawRequest(`${method} ${path}`, headers));
+          expect([path, Math.floor(response.status / 100)]).toEqual([path, 4]);
         }
       }
     }

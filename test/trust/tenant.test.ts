@@ -5,7 +5,7 @@ import { rawRequest, sendRaw } from '../support/raw-http.ts';
 
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
 
-describe('what is denied to every tenant stays denied', () => {
+describe('paths that are denied to every tenant stay denied', () => {
   const denied = ['/api/v1/login', '/api/v1/users/3', '/api/v1/api-keys', '/api/v2/companies/9/manage', '/api/login'];
   const escaped = (path: string, index: number) =>
     `${path.slice(0, index)}%${path.charCodeAt(index).toString(16)}${path.slice(index + 1)}`;
@@ -51,8 +51,8 @@ describe('what is denied to every tenant stays denied', () => {
 
   test.each([
     ['without a list', {}],
-    ['that may call everything by wildcards', { allow: ['* /**', '* /*/**', '* /api/**', '* /api/*/companies/*/*'] }],
-  ])('to a tenant %s, in every spelling, by every method, also where a route takes everything', async (_name, more) => {
+    ['whose wildcards cover everything', { allow: ['* /**', '* /*/**', '* /api/**', '* /api/*/companies/*/*'] }],
+  ])('to a tenant %s, in every spelling, by every method, also with a catch-all route', async (_name, more) => {
     const keys = [{ id: 'k', sha256: sha256(BILLING_KEY) }];
     await using gateway = await run({
       config: (upstream) =>
@@ -110,7 +110,7 @@ describe('what is denied to every tenant stays denied', () => {
   });
 });
 
-/** Names by which other gateways are told who is calling, or what is meant. */
+/** Headers by which other gateways identify callers or resources. */
 const CLAIMS = [
   'X-Tenant',
   'X-Tenant-Id',
@@ -123,8 +123,8 @@ const CLAIMS = [
   'Cookie',
 ];
 
-describe('of what belongs to others a tenant gets nothing by any header', () => {
-  test('neither the first answer to a write, nor a conflict with it', async () => {
+describe('a tenant gets nothing of other tenants by any header', () => {
+  test('neither the first response to a write, nor a conflict with it', async () => {
     await using gateway = await run({
       config: (upstream) =>
         configuration(upstream, {
@@ -151,7 +151,7 @@ describe('of what belongs to others a tenant gets nothing by any header', () => 
     expect(repeated.headers.get('idempotency-replayed')).toBe('true');
   });
 
-  test('no answer from the cache of another account', async () => {
+  test('no response from the cache of another account', async () => {
     await using gateway = await run({
       cold: true,
       config: (upstream) =>
@@ -183,7 +183,7 @@ describe('of what belongs to others a tenant gets nothing by any header', () => 
 });
 
 describe('no request leads the gateway or its caller elsewhere', () => {
-  test('by path, Host, absolute target or forwarding header: nobody is connected to, and no redirect is made', async () => {
+  test('by path, Host, absolute target or forwarding header: no connection and no redirect is made', async () => {
     await using gateway = await run();
     let connections = 0;
     const elsewhere = createServer((socket) => {
@@ -236,7 +236,7 @@ describe('no request leads the gateway or its caller elsewhere', () => {
     await new Promise((resolve) => elsewhere.close(resolve));
   });
 
-  test('a trailing slash, another case or a missing path is answered, never redirected', async () => {
+  test('a trailing slash, another case or a missing path gets a response, never a redirect', async () => {
     await using gateway = await run();
     for (const path of ['/api/v1/flow-runs/', '/API/v1/flow-runs', '/', '/api', '/_gateway', '/_gateway/whoami/']) {
       const response = await gateway.fetch(path);
