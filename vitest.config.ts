@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 const ALL = ['src/**/*.test.ts', 'test/**/*.test.ts'];
 const LONG = ['src/**/*.full.test.ts', 'test/**/*.full.test.ts'];
 /** Random inputs: a few in the quick suite, many in the full one. */
-const RANDOM = ['test/trust/fuzz.test.ts', 'test/redis/ledger.test.ts'];
+const RANDOM = ['test/trust/fuzz.test.ts', 'test/redis/quota-store.test.ts'];
 
 export default defineConfig({
   test: {

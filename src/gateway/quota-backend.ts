@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
-import { openRedis, type RedisConnection } from '../adapters/redis/connection.ts';
-import { createRedisQuotaStore } from '../adapters/redis/quota-store.ts';
+import { openRedis, type RedisConnection } from '../adapters/redis/client/connection.ts';
+import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter } from '../ports.ts';

@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { type ConnectionSettings, openRedis, type RedisConnection } from '../../src/adapters/redis/connection.ts';
-import { runForBytes, runScript, runWhole, scripts } from '../../src/adapters/redis/scripts.ts';
+import {
+  type ConnectionSettings,
+  openRedis,
+  type RedisConnection,
+} from '../../src/adapters/redis/client/connection.ts';
+import { createScript, runForBytes, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
 import { Secret } from '../../src/secret.ts';
 import { certificates } from '../support/certificates.ts';
 import { FAIL_OVER_MS, freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
@@ -151,10 +155,11 @@ test.each(['alone', 'a Cluster'])(
     const servers = 'nodes' in set ? set.nodes : [set];
     using opened = await openTo(set);
     const { client } = opened.connection;
+    const script = createScript("return redis.call('GET', KEYS[1])");
     const commands: Record<string, () => Promise<unknown>> = {
-      'a script by its digest': () => runScript(client, scripts.cancel, ['{a}'], []),
-      'a script in full': () => runWhole(client, scripts.cancel, ['{a}'], []),
-      'a script for bytes': () => runForBytes(client, scripts.getAnswer, ['{a}']),
+      'a script by its digest': () => runScript(client, script, ['{a}'], []),
+      'a script in full': () => runWhole(client, script, ['{a}'], []),
+      'a script for bytes': () => runForBytes(client, script, ['{a}']),
       'a plain one': () => client.get('{a}'),
       'one that publishes': () => client.publish('news', 'x'),
       // To a Cluster the gateway listens by a plain connection to one of its nodes.

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { LocalLeases } from '../../src/adapters/redis/local-leases.ts';
-import { QuotaClient } from '../../src/adapters/redis/quota-client.ts';
+import { LocalLeases } from '../../src/adapters/redis/quota/local-leases.ts';
+import { QuotaClient } from '../../src/adapters/redis/quota/quota-client.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
 

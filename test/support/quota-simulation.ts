@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
-import type { QuotaConnection } from '../../src/adapters/redis/quota-client.ts';
-import { createRedisQuotaStore, type RedisQuotaStore } from '../../src/adapters/redis/quota-store.ts';
+import type { QuotaConnection } from '../../src/adapters/redis/quota/quota-client.ts';
+import { createRedisQuotaStore, type RedisQuotaStore } from '../../src/adapters/redis/quota/quota-store.ts';
 import type { Log, Meter } from '../../src/ports.ts';
 import type {
   AccountQuota,

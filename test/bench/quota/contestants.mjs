@@ -5,8 +5,8 @@ const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../../$
 const { createMemoryQuotaStore } = /** @type {typeof import('../../../src/adapters/memory/quota-store.ts')} */ (
   await import(inRoot('dist/adapters/memory/quota-store.js'))
 );
-const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota-store.ts')} */ (
-  await import(inRoot('dist/adapters/redis/quota-store.js'))
+const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota/quota-store.ts')} */ (
+  await import(inRoot('dist/adapters/redis/quota/quota-store.js'))
 );
 const { createAdmissionQueue } = /** @type {typeof import('../../../src/quota/admission-queue.ts')} */ (
   await import(inRoot('dist/quota/admission-queue.js'))

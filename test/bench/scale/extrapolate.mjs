@@ -20,13 +20,13 @@ export const ASSUMED = {
   writesPerSecond: 0.5,
   /** Answers kept of each account. */
   answers: 1_000,
-  /** A replica asks this often what was dropped, each account by itself: src/adapters/redis/drops.ts. */
+  /** A replica asks this often what was dropped, each account by itself: src/adapters/redis/cache/invalidation-log.ts. */
   followsPerSecond: 1,
   /** As an EVALSHA that does little: 1 µs in the server, and some 9 µs of sockets around it. */
   followUs: 10,
   /** A message to one listener, or from one node to another: a write to a socket. */
   deliveryUs: 5,
-  /** Twice a second: src/adapters/redis/membership.ts. */
+  /** Twice a second: src/adapters/redis/quota/membership.ts. */
   beatsPerSecond: 2,
   masters: 6,
   /** Of a core of a node, which runs scripts on one: above that, latency grows. */

@@ -5,16 +5,16 @@ import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
 
 // The built product, with the types of its sources.
-const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota-store.ts')} */ (
-  await import(inRoot('dist/adapters/redis/quota-store.js'))
+const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota/quota-store.ts')} */ (
+  await import(inRoot('dist/adapters/redis/quota/quota-store.js'))
 );
-const { openRedis } = /** @type {typeof import('../../../src/adapters/redis/connection.ts')} */ (
-  await import(inRoot('dist/adapters/redis/connection.js'))
+const { openRedis } = /** @type {typeof import('../../../src/adapters/redis/client/connection.ts')} */ (
+  await import(inRoot('dist/adapters/redis/client/connection.js'))
 );
 const { systemClock } = /** @type {typeof import('../../../src/clock.ts')} */ (await import(inRoot('dist/clock.js')));
 
 /** @typedef {import('../../../src/quota/quota-store.ts').Decision} Decision */
-/** @typedef {import('../../../src/adapters/redis/quota-store.ts').RedisQuotaStore} RedisQuotaStore */
+/** @typedef {import('../../../src/adapters/redis/quota/quota-store.ts').RedisQuotaStore} RedisQuotaStore */
 /** @typedef {{ replicas: number, tenants: number, ceiling: number, accounts?: number }} Shape */
 
 /** A meter and a log. @type {any} */

@@ -1,16 +1,22 @@
 // The tier of the cache that replicas share: what so many answers take in Redis, and how soon one is found.
+import { pathToFileURL } from 'node:url';
 import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
 
-const { encode } = /** @type {typeof import('../../../src/adapters/redis/answer-codec.ts')} */ (
-  await import(inRoot('dist/adapters/redis/answer-codec.js'))
+const { encode } = /** @type {typeof import('../../../src/adapters/redis/cache/response-codec.ts')} */ (
+  await import(inRoot('dist/adapters/redis/cache/response-codec.js'))
 );
-const { nameOf } = /** @type {typeof import('../../../src/adapters/redis/answers.ts')} */ (
-  await import(inRoot('dist/adapters/redis/answers.js'))
+const { nameOf } = /** @type {typeof import('../../../src/adapters/redis/cache/response-store.ts')} */ (
+  await import(inRoot('dist/adapters/redis/cache/response-store.js'))
 );
-const { runForBytes, scripts } = /** @type {typeof import('../../../src/adapters/redis/scripts.ts')} */ (
-  await import(inRoot('dist/adapters/redis/scripts.js'))
+const { loadScript, runForBytes } = /** @type {typeof import('../../../src/adapters/redis/client/scripts.ts')} */ (
+  await import(inRoot('dist/adapters/redis/client/scripts.js'))
+);
+
+const getResponse = loadScript(
+  pathToFileURL(inRoot('dist/adapters/redis/cache/response-store.js')).href,
+  'get-response',
 );
 
 const PIPELINE = 2_000;
@@ -66,7 +72,7 @@ export async function sharedCache(sizes) {
     for (let i = 0; i < ASKED; i++) {
       const name = nameOf('bench', keyOf(Math.floor(Math.random() * size)));
       const from = performance.now();
-      const [found] = /** @type {unknown[]} */ (await runForBytes(client, scripts.getAnswer, [name]));
+      const [found] = /** @type {unknown[]} */ (await runForBytes(client, getResponse, [name]));
       ms.push(performance.now() - from);
       if (found === null) throw new Error('not there');
     }

@@ -1,6 +1,6 @@
-import { AccountState } from '../../quota/account.ts';
-import { LEASE_MS } from '../../quota/lease-window.ts';
-import type { AccountQuota, TenantQuota } from '../../quota/quota-store.ts';
+import { AccountState } from '../../../quota/account.ts';
+import { LEASE_MS } from '../../../quota/lease-window.ts';
+import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { AccountSnapshot } from './snapshot.ts';
 

@@ -1,6 +1,6 @@
-import { createInvalidationLog, type InvalidationLog } from '../../cache/invalidation-log.ts';
-import type { MonotonicMs } from '../../clock.ts';
-import { Followed, type FollowOptions, type SharedPosition } from './followed.ts';
+import { createInvalidationLog, type InvalidationLog } from '../../../cache/invalidation-log.ts';
+import type { MonotonicMs } from '../../../clock.ts';
+import { Followed, type FollowOptions, type SharedPosition } from './account-invalidation.ts';
 
 /**
  * The drops of all replicas: one log an account in Redis, numbered, which each replica follows into a log of its own.

@@ -1,5 +1,8 @@
-import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse } from '../../idempotency/store.ts';
-import { type Client, runForBytes, scripts } from './scripts.ts';
+import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse } from '../../../idempotency/store.ts';
+import { type Client, loadScript, runForBytes } from '../client/scripts.ts';
+
+const beginScript = loadScript(import.meta.url, 'begin');
+const completeScript = loadScript(import.meta.url, 'complete');
 
 const VERSION = '2';
 
@@ -18,7 +21,7 @@ export function createSharedReplays(options: {
       if (!options.isReady()) return { kind: 'unavailable' };
       const args = [VERSION, write.fingerprint, write.owner, write.leaseMs, keepMs];
       try {
-        return beginResultOf(await runForBytes(client, scripts.beginReplay, keysOf(write), args));
+        return beginResultOf(await runForBytes(client, beginScript, keysOf(write), args));
       } catch {
         return { kind: 'unavailable' };
       }
@@ -29,7 +32,7 @@ export function createSharedReplays(options: {
         response === null ? [] : [response.status, JSON.stringify(response.headers), response.body?.length ?? 0];
       const body = response === null || response.body === null ? [] : [response.body];
       try {
-        await runForBytes(client, scripts.endReplay, keysOf(write), [
+        await runForBytes(client, completeScript, keysOf(write), [
           ...[write.owner, keepMs, outcome.kind, VERSION, write.fingerprint, ...fields],
           ...body,
         ]);

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../../clock.ts';
-import type { Log, Meter } from '../../ports.ts';
+import type { Clock } from '../../../clock.ts';
+import type { Log, Meter } from '../../../ports.ts';
 import {
   type AccountSlotRequest,
   type AccountView,
@@ -9,7 +9,7 @@ import {
   REMOVED_ACCOUNT,
   REMOVED_TENANT,
   type TenantView,
-} from '../../quota/quota-store.ts';
+} from '../../../quota/quota-store.ts';
 import { LocalLeases } from './local-leases.ts';
 import { QuotaClient, type QuotaConnection } from './quota-client.ts';
 import { SharedAccount } from './shared-account.ts';

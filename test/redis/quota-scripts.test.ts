@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type LocalLease, LocalLeases } from '../../src/adapters/redis/local-leases.ts';
-import { QuotaClient } from '../../src/adapters/redis/quota-client.ts';
-import { completionOf } from '../../src/adapters/redis/shared-slot.ts';
-import type { AccountSnapshot } from '../../src/adapters/redis/snapshot.ts';
+import { type LocalLease, LocalLeases } from '../../src/adapters/redis/quota/local-leases.ts';
+import { QuotaClient } from '../../src/adapters/redis/quota/quota-client.ts';
+import { completionOf } from '../../src/adapters/redis/quota/shared-slot.ts';
+import type { AccountSnapshot } from '../../src/adapters/redis/quota/snapshot.ts';
 import { AccountState, type Lease } from '../../src/quota/account.ts';
 import type { AccountQuota, AdvertisedLimit, TenantQuota } from '../../src/quota/quota-store.ts';
 import { ManualClock } from '../support/manual-clock.ts';

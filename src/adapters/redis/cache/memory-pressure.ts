@@ -1,5 +1,5 @@
-import type { Clock } from '../../clock.ts';
-import type { Client } from './scripts.ts';
+import type { Clock } from '../../../clock.ts';
+import type { Client } from '../client/scripts.ts';
 
 /** Above this part of `maxmemory` no answer is stored: what is left is for the quota, which can not do without. */
 const FULL = 0.8;

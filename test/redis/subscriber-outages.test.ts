@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/connection.ts';
-import { openListener } from '../../src/adapters/redis/listener.ts';
+import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/client/connection.ts';
+import { openListener } from '../../src/adapters/redis/client/subscriber.ts';
 import { systemClock } from '../../src/clock.ts';
 import { redisSentinel, redisServer, until } from '../support/redis.ts';
 

@@ -1,6 +1,6 @@
-import type { Log } from '../../ports.ts';
-import type { Listener } from './listener.ts';
+import type { Log } from '../../../ports.ts';
 import type { Client } from './scripts.ts';
+import type { Listener } from './subscriber.ts';
 
 /** What replicas tell each other at once. Nothing may rest on a message arriving: each is also found out by asking. */
 export type Message =

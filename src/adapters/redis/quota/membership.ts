@@ -1,5 +1,5 @@
-import type { Clock } from '../../clock.ts';
-import type { Log } from '../../ports.ts';
+import type { Clock } from '../../../clock.ts';
+import type { Log } from '../../../ports.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { QuotaClient } from './quota-client.ts';
 import type { AccountSnapshot } from './snapshot.ts';

@@ -1,6 +1,6 @@
-import type { Clock, MonotonicMs } from '../../clock.ts';
-import type { AccountState, Lease } from '../../quota/account.ts';
-import type { AdvertisedLimit, Slot } from '../../quota/quota-store.ts';
+import type { Clock, MonotonicMs } from '../../../clock.ts';
+import type { AccountState, Lease } from '../../../quota/account.ts';
+import type { AdvertisedLimit, Slot } from '../../../quota/quota-store.ts';
 import type { Completion, LocalLeases } from './local-leases.ts';
 
 export interface SharedSlotOptions {

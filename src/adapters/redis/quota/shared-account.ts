@@ -1,8 +1,8 @@
-import { traced } from '../../context.ts';
-import type { Meter } from '../../ports.ts';
-import type { AccountState, Lease } from '../../quota/account.ts';
-import { cooldownAfter } from '../../quota/cooldown.ts';
-import { reportAdvertisedLimit } from '../../quota/headers.ts';
+import { traced } from '../../../context.ts';
+import type { Meter } from '../../../ports.ts';
+import type { AccountState, Lease } from '../../../quota/account.ts';
+import { cooldownAfter } from '../../../quota/cooldown.ts';
+import { reportAdvertisedLimit } from '../../../quota/headers.ts';
 import {
   type AccountQuota,
   type AccountView,
@@ -14,8 +14,8 @@ import {
   type SlotRequest,
   type TenantQuota,
   type TenantView,
-} from '../../quota/quota-store.ts';
-import { TOKEN, TokenBucket, waitFor } from '../../quota/token-bucket.ts';
+} from '../../../quota/quota-store.ts';
+import { TOKEN, TokenBucket, waitFor } from '../../../quota/token-bucket.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
 import type { ScriptDecision } from './quota-client.ts';

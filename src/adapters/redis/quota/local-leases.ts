@@ -1,4 +1,4 @@
-import { LEASE_MS } from '../../quota/lease-window.ts';
+import { LEASE_MS } from '../../../quota/lease-window.ts';
 
 /** How a request ended, as complete.lua reads it. */
 export type Completion =

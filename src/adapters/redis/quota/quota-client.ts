@@ -1,10 +1,15 @@
-import { batch } from '../../batch.ts';
-import type { Clock, MonotonicMs } from '../../clock.ts';
-import { type AccountQuota, backgroundReserve, type SlotRequest, type TenantQuota } from '../../quota/quota-store.ts';
+import { batch } from '../../../batch.ts';
+import type { Clock, MonotonicMs } from '../../../clock.ts';
+import {
+  type AccountQuota,
+  backgroundReserve,
+  type SlotRequest,
+  type TenantQuota,
+} from '../../../quota/quota-store.ts';
+import { type Client, loadScript, runScript, runWhole } from '../client/scripts.ts';
+import { ServerClock } from '../client/server-clock.ts';
 import { feared } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
-import { type Client, runScript, runWhole, scripts } from './scripts.ts';
-import { ServerClock } from './server-clock.ts';
 import { type AccountSnapshot, readSnapshot, type SnapshotReply } from './snapshot.ts';
 
 /** The part of a connection that the quota needs. */
@@ -76,6 +81,14 @@ interface Reply extends SnapshotReply {
   readonly decisions: readonly DecisionReply[];
   readonly last: number;
 }
+
+const scripts = {
+  admit: loadScript(import.meta.url, 'common', 'membership', 'admit'),
+  complete: loadScript(import.meta.url, 'common', 'complete'),
+  cancel: loadScript(import.meta.url, 'common', 'cancel'),
+  heartbeat: loadScript(import.meta.url, 'common', 'membership', 'heartbeat'),
+  join: loadScript(import.meta.url, 'common', 'membership', 'join'),
+};
 
 /** How long a server that has lost its memory waits for the replicas: they send heartbeats twice a second and reconnect as often. */
 const OTHERS_COME_MS = 2_000;

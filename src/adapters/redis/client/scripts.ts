@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Cluster, Redis } from 'ioredis';
 
-/** Where scripts run. */
 export type Client = Redis | Cluster;
 
 export interface Script {
@@ -10,31 +9,22 @@ export interface Script {
   readonly sha: string;
 }
 
-const read = (name: string): string => readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
-
-/** What scripts share stands in front of each: Redis gives them no other way. */
-function script(...names: string[]): Script {
-  const text = names.map(read).join('\n');
+export function createScript(text: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-export const scripts = {
-  admit: script('common', 'membership', 'admit'),
-  complete: script('common', 'complete'),
-  cancel: script('common', 'cancel'),
-  heartbeat: script('common', 'membership', 'heartbeat'),
-  join: script('common', 'membership', 'join'),
-  follow: script('drops-prelude', 'drops-follow'),
-  drop: script('drops-prelude', 'drops-drop'),
-  getAnswer: script('answer-get'),
-  boardFlight: script('flight-board'),
-  keepFlight: script('flight-keep'),
-  landFlight: script('flight-land'),
-  beginReplay: script('replay-begin'),
-  endReplay: script('replay-end'),
-} as const;
+/**
+ * Reads a script from the folder of the module that uses it. The parts that scripts share come first: Redis has no other way
+ * to share them.
+ *
+ * @param module `import.meta.url`
+ * @param names files without `.lua`, in their order
+ */
+export function loadScript(module: string, ...names: string[]): Script {
+  return createScript(names.map((name) => readFileSync(new URL(`./${name}.lua`, module), 'utf8')).join('\n'));
+}
 
-/** By its digest; the whole text only where the server does not know it yet. */
+/** Runs a script by its digest, or by its text where the server does not know it yet. */
 export async function runScript(
   client: Client,
   { sha, text }: Script,
@@ -50,7 +40,7 @@ export async function runScript(
   }
 }
 
-/** The same for arguments and replies that hold bytes. */
+/** The same, for arguments and replies with bytes. */
 export async function runForBytes(
   client: Client,
   { sha, text }: Script,
@@ -65,7 +55,7 @@ export async function runForBytes(
   }
 }
 
-/** For scripts that must not be overtaken by what is sent after them, as a second attempt could be. */
+/** For scripts whose order matters: a second attempt, by the text, could be overtaken by the next command. */
 export async function runWhole(
   client: Client,
   { text }: { text: string },

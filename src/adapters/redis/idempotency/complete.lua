@@ -1,6 +1,6 @@
 -- Records the outcome of a write, for its owner only. A record that Redis has lost is written again: no other request has its key,
 -- and a repeat finds the same outcome.
--- KEYS 1 record, see replay-begin.lua
+-- KEYS 1 record, see begin.lua
 -- ARGV 1 owner   2 time to live in ms   3 released|unknown|completed   4 version   5 fingerprint   6 status   7 headers
 --      8 bytes of the body   9 body, left out if it is too large
 local owner = redis.call('HGET', KEYS[1], 'o')

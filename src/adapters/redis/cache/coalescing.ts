@@ -1,12 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import type { FetchResultKind } from '../../cache/coalescing.ts';
-import { accountOf } from '../../cache/key.ts';
-import type { Announced, ReplicaCoalescing } from '../../cache/options.ts';
-import type { Clock } from '../../clock.ts';
-import { nameOf, type SharedAnswers } from './answers.ts';
-import type { Bus } from './bus.ts';
-import type { SharedDrops } from './drops.ts';
-import { type Client, runScript, scripts } from './scripts.ts';
+import type { FetchResultKind } from '../../../cache/coalescing.ts';
+import { accountOf } from '../../../cache/key.ts';
+import type { Announced, ReplicaCoalescing } from '../../../cache/options.ts';
+import type { Clock } from '../../../clock.ts';
+import type { Bus } from '../client/pubsub.ts';
+import { type Client, loadScript, runScript } from '../client/scripts.ts';
+import type { SharedDrops } from './invalidation-log.ts';
+import { nameOf, type SharedAnswers } from './response-store.ts';
+
+const announceFetch = loadScript(import.meta.url, 'announce-fetch');
+const extendFetch = loadScript(import.meta.url, 'extend-fetch');
+const finishFetch = loadScript(import.meta.url, 'finish-fetch');
 
 /** A flight of which nothing is heard for this long is over: its replica is gone. */
 const KNOWN_MS = 3_000;
@@ -48,7 +52,7 @@ export function createSharedFlights(options: {
     const again = (): void => {
       cancel = clock.after(KEEP_MS, () => {
         // Not told in time, others may ask upstream too.
-        runScript(client, scripts.keepFlight, [name], [token, KNOWN_MS]).catch(() => {});
+        runScript(client, extendFetch, [name], [token, KNOWN_MS]).catch(() => {});
         if (clock.monotonic() < until) again();
       });
     };
@@ -93,7 +97,7 @@ export function createSharedFlights(options: {
       // Whoever hears of it looks for the answer at once.
       await answers.written();
       const word = JSON.stringify({ kind: 'landed', flight: name, how, by: replica });
-      await runScript(client, scripts.landFlight, [name], [token, bus.channel, word]);
+      await runScript(client, finishFetch, [name], [token, bus.channel, word]);
     } catch {
       // Not told, they find it out.
     } finally {
@@ -110,7 +114,7 @@ export function createSharedFlights(options: {
       const token = randomUUID();
       const listening = listen(name);
       try {
-        const reply = await runScript(client, scripts.boardFlight, [name, nameOf(prefix, key)], [token, KNOWN_MS]);
+        const reply = await runScript(client, announceFetch, [name, nameOf(prefix, key)], [token, KNOWN_MS]);
         if (reply === 0) {
           listening.watch();
           return { kind: 'theirs', result: listening.theirs };

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createMemoryIdempotencyStore } from '../../src/adapters/memory/idempotency.ts';
-import { openRedis, type RedisConnection } from '../../src/adapters/redis/connection.ts';
-import { createSharedReplays } from '../../src/adapters/redis/replay.ts';
+import { openRedis, type RedisConnection } from '../../src/adapters/redis/client/connection.ts';
+import { createSharedReplays } from '../../src/adapters/redis/idempotency/idempotency-store.ts';
 import type { IdempotencyStore, KeyedWrite, WriteOutcome } from '../../src/idempotency/store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';

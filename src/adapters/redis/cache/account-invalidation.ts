@@ -1,8 +1,8 @@
-import { EVERYTHING, type Invalidation, type LocalInvalidationLog } from '../../cache/invalidation-log.ts';
-import type { Clock, MonotonicMs } from '../../clock.ts';
-import type { Log } from '../../ports.ts';
-import type { Bus, Message } from './bus.ts';
-import { type Client, runScript, scripts } from './scripts.ts';
+import { EVERYTHING, type Invalidation, type LocalInvalidationLog } from '../../../cache/invalidation-log.ts';
+import type { Clock, MonotonicMs } from '../../../clock.ts';
+import type { Log } from '../../../ports.ts';
+import type { Bus, Message } from '../client/pubsub.ts';
+import { type Client, loadScript, runScript } from '../client/scripts.ts';
 
 /** A place in the log of an account, as all replicas understand it. */
 export interface SharedPosition {
@@ -21,6 +21,9 @@ export interface FollowOptions {
   readonly clock: Clock;
   readonly log: Log;
 }
+
+const followScript = loadScript(import.meta.url, 'invalidation-common', 'follow');
+const invalidateScript = loadScript(import.meta.url, 'invalidation-common', 'invalidate');
 
 /** How long a replica may serve from memory from when it last asked what was dropped. */
 export const LEASE_MS = 3_000;
@@ -181,7 +184,12 @@ export class Followed {
     const { patterns, tags = [] } = pending.dropped;
     const drop = JSON.stringify({ patterns, tags });
     const args = [replica, this.#base, this.#at, newBase(), drop, bus.channel, this.#account];
-    const [base, latest, from, drops, others] = (await runScript(client, scripts.drop, this.#keys, args)) as DropReply;
+    const [base, latest, from, drops, others] = (await runScript(
+      client,
+      invalidateScript,
+      this.#keys,
+      args,
+    )) as DropReply;
     this.#learn(base, latest, from, drops);
     const index = this.#pending.indexOf(pending);
     if (index !== -1) this.#pending.splice(index, 1);
@@ -190,7 +198,7 @@ export class Followed {
 
   #ask(leaseMs: number): Promise<unknown> {
     const { client, replica, newBase } = this.#options;
-    return runScript(client, scripts.follow, this.#keys, [replica, this.#base, this.#at, newBase(), leaseMs]);
+    return runScript(client, followScript, this.#keys, [replica, this.#base, this.#at, newBase(), leaseMs]);
   }
 
   /** Takes over drops `from + 1` to `latest` of the log, as far as they are new here. */

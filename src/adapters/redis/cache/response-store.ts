@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto';
-import { accountOf } from '../../cache/key.ts';
-import type { CacheEntry, StoredResponse } from '../../cache/store.ts';
-import { NEVER_STALE } from '../../cache/store.ts';
-import type { Clock, EpochMs, MonotonicMs } from '../../clock.ts';
-import type { Meter } from '../../ports.ts';
-import { decode, encode, type Head } from './answer-codec.ts';
-import type { SharedDrops } from './drops.ts';
-import { Room } from './room.ts';
-import { type Client, runForBytes, scripts } from './scripts.ts';
+import { accountOf } from '../../../cache/key.ts';
+import type { CacheEntry, StoredResponse } from '../../../cache/store.ts';
+import { NEVER_STALE } from '../../../cache/store.ts';
+import type { Clock, EpochMs, MonotonicMs } from '../../../clock.ts';
+import type { Meter } from '../../../ports.ts';
+import { type Client, loadScript, runForBytes } from '../client/scripts.ts';
+import type { SharedDrops } from './invalidation-log.ts';
+import { Room } from './memory-pressure.ts';
+import { decode, encode, type Head } from './response-codec.ts';
+
+const getResponse = loadScript(import.meta.url, 'get-response');
 
 /** The answers of all replicas. Whatever is wrong with one, or with Redis, it is as if it were not there. */
 export interface SharedAnswers {
@@ -106,7 +108,7 @@ export function createSharedAnswers(options: {
       // A replica that is not in touch can not tell what was dropped.
       if (!options.isReady() || drops.disconnectedSince(accountOf(key)) !== null) return undefined;
       try {
-        const reply = await runForBytes(client, scripts.getAnswer, [nameOf(options.prefix, key)]);
+        const reply = await runForBytes(client, getResponse, [nameOf(options.prefix, key)]);
         const [bytes, leftMs] = reply as [Buffer | null, number];
         if (bytes === null || leftMs <= 0) {
           count('miss');

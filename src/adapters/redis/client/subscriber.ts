@@ -1,5 +1,5 @@
-import type { Clock } from '../../clock.ts';
-import type { Log } from '../../ports.ts';
+import type { Clock } from '../../../clock.ts';
+import type { Log } from '../../../ports.ts';
 import { type ConnectionSettings, openRedis, type RedisConnection } from './connection.ts';
 
 /** A connection that hears what is published, and does nothing else; it goes on trying for ever. */

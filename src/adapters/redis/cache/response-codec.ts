@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { crc32, gunzip, gzip } from 'node:zlib';
-import { NEVER_STALE, type StaleWindows } from '../../cache/store.ts';
-import type { SharedPosition } from './followed.ts';
+import { NEVER_STALE, type StaleWindows } from '../../../cache/store.ts';
+import type { SharedPosition } from './account-invalidation.ts';
 
 /**
  * How an answer lies in Redis, for every replica of this version to read:

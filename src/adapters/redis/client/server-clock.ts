@@ -1,4 +1,4 @@
-import type { Clock } from '../../clock.ts';
+import type { Clock } from '../../../clock.ts';
 
 /** An answer that comes this soon was not held up. */
 const PROMPT_MS = 80;

@@ -1,7 +1,7 @@
 import type { ConnectionOptions } from 'node:tls';
 import { Cluster, Redis } from 'ioredis';
-import type { Log } from '../../ports.ts';
-import type { Secret } from '../../secret.ts';
+import type { Log } from '../../../ports.ts';
+import type { Secret } from '../../../secret.ts';
 
 interface HostAndPort {
   readonly host: string;

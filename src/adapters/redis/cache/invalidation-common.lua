@@ -1,4 +1,4 @@
--- What the scripts of the cache's drops share: src/adapters/redis/drops.ts tells the protocol.
+-- What the scripts of the cache's drops share: invalidation-log.ts tells the protocol.
 --
 -- KEYS  1 drops: `base` names this log, `v` its latest drop, `d:<v>` each of them   2 readers: replicas that may serve from
 --       memory, by the time until which they may
