@@ -26,8 +26,8 @@ import {
   type StoreTarget,
   type WithFetchPlan,
 } from './options.ts';
-import { acceptsStale, evaluate, type RequestDirectives } from './request-directives.ts';
-import { fallbackWindowFor, STALE_REASONS } from './stale-fallback.ts';
+import { evaluate, type RequestDirectives } from './request-directives.ts';
+import { FAILING_TTL_MS, fallbackWindowFor, staleFallback } from './stale-fallback.ts';
 import type { StoredResponse } from './store.ts';
 import { withValidators } from './validators.ts';
 import { ageOf, findFresher, findStored, isStillValid } from './variants.ts';
@@ -54,8 +54,6 @@ type Step = Result | 'retry' | 'alone';
 
 /** A request with a stale response to fall back on waits no longer than this for a slot. */
 const MAX_WAIT_WITH_FALLBACK_MS = 1_000;
-/** Pause between background refreshes after the upstream failed, or no slot was free. */
-const FAILING_TTL_MS = 10_000;
 /** After this many steps without a response, a request is sent alone. */
 const MAX_FETCHES = 3;
 
@@ -259,17 +257,8 @@ export class MissHandler<E extends CacheableContext> {
     return withCacheStatus(respond(result.status, headers, result.body), reason, stored);
   }
 
-  /** The stale response that replaces a failure within its windows. */
   #staleFallback(context: E, miss: Miss, result: Result): ProxyResponse | null {
-    const window = fallbackWindowFor(result);
-    if (window === null) return null;
-    if (window === 'staleIfErrorMs') this.#options.failing.add(miss.fetchKey, FAILING_TTL_MS);
-    const { existing, reason, directives } = miss;
-    if (existing === null || reason !== 'stale' || !acceptsStale(directives)) return null;
-    const staleMs = ageOf(existing, this.#clock.monotonic()) - existing.freshForMs;
-    if (staleMs >= existing.stale[window] || !isStillValid(this.#options, context, existing)) return null;
-    if (result.kind === 'response' && result.body instanceof Readable) result.body.destroy();
-    return this.#responses.stale(context, existing, STALE_REASONS[window]);
+    return staleFallback(this.#options, this.#responses, context, miss, result);
   }
 
   /** A response that another replica has stored since the existing one became stale. */

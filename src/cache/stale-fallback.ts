@@ -1,12 +1,16 @@
-import type { Result } from '../context.ts';
+import { Readable } from 'node:stream';
+import type { ProxyResponse, Result } from '../context.ts';
 import type { ProblemCode } from '../problem.ts';
-import type { StaleReason } from './cached-response.ts';
-import type { StaleWindows } from './store.ts';
+import type { CachedResponses, ForwardReason, StaleReason } from './cached-response.ts';
+import type { CacheableContext, CacheOptions } from './options.ts';
+import { acceptsStale, type RequestDirectives } from './request-directives.ts';
+import type { StaleWindows, StoredResponse } from './store.ts';
+import { ageOf, isStillValid } from './variants.ts';
 
 /** The stale windows for a request that the upstream did not serve. */
-export type FallbackWindow = Exclude<keyof StaleWindows, 'staleWhileRevalidateMs'>;
+type FallbackWindow = Exclude<keyof StaleWindows, 'staleWhileRevalidateMs'>;
 
-export const STALE_REASONS: Readonly<Record<FallbackWindow, StaleReason>> = {
+const STALE_REASONS: Readonly<Record<FallbackWindow, StaleReason>> = {
   staleIfErrorMs: 'stale-if-error',
   staleIfThrottledMs: 'stale-if-throttled',
 };
@@ -29,3 +33,30 @@ const WINDOW_BY_CODE: Readonly<Partial<Record<ProblemCode, FallbackWindow>>> = {
   queue_timeout: 'staleIfThrottledMs',
   upstream_cooldown: 'staleIfThrottledMs',
 };
+
+/** How long a key counts as failing: no request waits for its refresh, and none is started in the background. */
+export const FAILING_TTL_MS = 10_000;
+
+/** The stale response that replaces a failed fetch within its windows; null if there is none. */
+export function staleFallback(
+  options: CacheOptions,
+  responses: CachedResponses,
+  context: CacheableContext,
+  miss: {
+    readonly fetchKey: string;
+    readonly reason: ForwardReason;
+    readonly directives: RequestDirectives;
+    readonly existing: StoredResponse | null;
+  },
+  result: Result,
+): ProxyResponse | null {
+  const window = fallbackWindowFor(result);
+  if (window === null) return null;
+  if (window === 'staleIfErrorMs') options.failing.add(miss.fetchKey, FAILING_TTL_MS);
+  const { existing, reason, directives } = miss;
+  if (existing === null || reason !== 'stale' || !acceptsStale(directives)) return null;
+  const staleMs = ageOf(existing, options.clock.monotonic()) - existing.freshForMs;
+  if (staleMs >= existing.stale[window] || !isStillValid(options, context, existing)) return null;
+  if (result.kind === 'response' && result.body instanceof Readable) result.body.destroy();
+  return responses.stale(context, existing, STALE_REASONS[window]);
+}

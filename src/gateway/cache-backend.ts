@@ -23,7 +23,7 @@ export interface CacheBackend extends CacheState {
   /** Follows the invalidations of these accounts by all replicas. Resolves when each account was asked for once. */
   follow(accounts: readonly string[]): Promise<void>;
   stop(): Promise<void>;
-  readonly replays: IdempotencyStore;
+  readonly idempotencyStore: IdempotencyStore;
 }
 
 export function openCacheBackend(options: {
@@ -38,8 +38,8 @@ export function openCacheBackend(options: {
   const { redis, idempotency } = settings;
   if (redis === null) {
     const alone = { store: memory, invalidations: createInvalidationLog(), replicas: null };
-    const replays = createMemoryIdempotencyStore({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
-    return { ...own, ...alone, replays, follow: async () => {}, stop: async () => {} };
+    const idempotencyStore = createMemoryIdempotencyStore({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
+    return { ...own, ...alone, idempotencyStore, follow: async () => {}, stop: async () => {} };
   }
   // A connection of its own: a large response in transfer must not delay an admission.
   const connection = openRedis({ settings: redis, log });
@@ -54,8 +54,8 @@ export function openCacheBackend(options: {
     bus.close();
     connection.close();
   };
-  const replays = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.ttlMs });
-  const lasting = { ...own, invalidations: drops, replays, follow: drops.follow, stop: close };
+  const idempotencyStore = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.ttlMs });
+  const lasting = { ...own, invalidations: drops, idempotencyStore, follow: drops.follow, stop: close };
   if (!settings.cache.shared) {
     return { ...lasting, store: memory, replicas: null };
   }

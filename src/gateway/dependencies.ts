@@ -31,7 +31,7 @@ export interface SharedDependencies {
   readonly floodLimit: FloodLimit;
   readonly memory: MemoryCache;
   readonly cache: CacheState;
-  readonly replays: IdempotencyStore;
+  readonly idempotencyStore: IdempotencyStore;
 }
 
 /** What a gateway is made of: what lasts, and what follows from the settings in force. */

@@ -57,7 +57,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, memory, cache },
-    replays: cache.replays,
+    idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
     ...createAbuseLimits({ ...common, limits: opened.limits, redis: state.redis }),

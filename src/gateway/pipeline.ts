@@ -78,8 +78,14 @@ class Pipeline<In, Context extends In> {
   }
 }
 
-function idempotencyOptions({ settings, replays, clock, metrics, log }: Dependencies) {
-  return { store: replays, maxResponseBytes: settings.idempotency.maxResponseBytes, clock, meter: metrics, log };
+function idempotencyOptions({ settings, idempotencyStore, clock, metrics, log }: Dependencies) {
+  return {
+    store: idempotencyStore,
+    maxResponseBytes: settings.idempotency.maxResponseBytes,
+    clock,
+    meter: metrics,
+    log,
+  };
 }
 
 function cacheOptions(dependencies: Dependencies, background: CacheOptions['background']): CacheOptions {
