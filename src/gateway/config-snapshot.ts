@@ -2,10 +2,11 @@ import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.ts';
 import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
-import type { Handler, RequestContext } from '../context.ts';
+import type { RequestContext } from '../context.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
 import type { QuotaPlan } from '../quota/quota-store.ts';
 import { clientAddressOf, schemeOf } from '../server/client-address.ts';
+import type { TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
 import type { Dependencies, SharedDependencies } from './dependencies.ts';
@@ -13,12 +14,8 @@ import { createPipeline } from './pipeline.ts';
 import { planOf } from './quota-backend.ts';
 
 /** The settings in force and everything built from them. A request ends with the snapshot it began with. */
-export interface ConfigSnapshot {
+export interface ConfigSnapshot extends TrafficSnapshot {
   readonly dependencies: Dependencies;
-  readonly pipeline: Handler<RequestContext>;
-  readonly whoami: Handler<RequestContext>;
-  readonly clientAddress: ReturnType<typeof clientAddressOf>;
-  readonly scheme: ReturnType<typeof schemeOf>;
   readonly credentials: readonly AccountCredential[];
   /** Requests without a result, and background work. A response that is still being streamed needs no snapshot. */
   inUse(): number;
@@ -129,6 +126,7 @@ function createSnapshot(
     whoami: authenticate<RequestContext>(dependencies)(
       rateLimitHeaders<RequestContext & Authenticated>(dependencies)(whoami(dependencies)),
     ),
+    bodyBytes: settings.limits.bodyBytes,
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
     scheme: schemeOf(settings.listen.trustedProxies),
     credentials,

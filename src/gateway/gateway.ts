@@ -4,7 +4,7 @@ import { type Clock, elapsed, systemClock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { applicable } from '../reload/restart-only.ts';
 import { closeServer, listen } from '../server/listener.ts';
-import { createTrafficServer } from '../server/traffic-server.ts';
+import { createTrafficServer } from '../server/traffic.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { requestTelemetry } from '../telemetry/request-telemetry.ts';
 import { openAdminPort } from './admin-port.ts';
@@ -60,11 +60,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const listeners = listenerOptions({ settings: opened, ...shared });
   const traffic = createTrafficServer({
     ...{ clock, log, limits: opened.limits, ...listeners.traffic },
-    bodyBytes: () => settings().limits.bodyBytes,
-    clientAddress: (incoming) => current().clientAddress(incoming),
-    scheme: (incoming) => current().scheme(incoming),
-    pipeline: () => current().pipeline,
-    whoami: () => current().whoami,
+    current,
     observer: requestTelemetry(shared),
     tracer: tracing.tracer,
   });

@@ -5,6 +5,7 @@ import type { Clock } from '../clock.ts';
 import {
   BodyTooLarge,
   type ClientDisconnect,
+  type Handler,
   newAccessRecord,
   type Rejection,
   type RequestBody,
@@ -13,13 +14,22 @@ import {
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
 
-export interface RequestContextOptions {
-  readonly clock: Clock;
-  /** Read anew for each request, so that a reload can change it. */
-  readonly bodyBytes: () => number;
+/** The parts of the config snapshot in force that the traffic port uses. */
+export interface TrafficSnapshot {
+  /** Larger request bodies are rejected. */
+  readonly bodyBytes: number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
   /** Scheme of the caller's URL, for links. */
   readonly scheme: (incoming: IncomingMessage) => 'http' | 'https';
+  readonly pipeline: Handler<RequestContext>;
+  /** `GET /_gateway/whoami`. */
+  readonly whoami: Handler<RequestContext>;
+}
+
+export interface RequestContextOptions {
+  readonly clock: Clock;
+  /** Called for each request, so that a reload can replace the snapshot. */
+  readonly current: () => TrafficSnapshot;
   /** Null: nothing is traced. */
   readonly tracer: Tracer | null;
 }
@@ -46,7 +56,8 @@ export function receiveRequest(
 ): ReceivedRequest {
   const method = incoming.method ?? '';
   const target = incoming.url ?? '';
-  const body = requestBodyOf(incoming, outgoing, options.bodyBytes());
+  const { bodyBytes, clientAddress, scheme } = options.current();
+  const body = requestBodyOf(incoming, outgoing, bodyBytes);
   const disconnect = new DisconnectSource();
   const given = incoming.headers['x-request-id'];
   const context: RequestContext = {
@@ -56,8 +67,8 @@ export function receiveRequest(
     headers: incoming.headers,
     rawHeaders: incoming.rawHeaders,
     body: body.kind === 'body' ? body.body : null,
-    clientAddress: options.clientAddress(incoming),
-    baseUrl: `${options.scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
+    clientAddress: clientAddress(incoming),
+    baseUrl: `${scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),
     disconnect,

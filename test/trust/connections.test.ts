@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { respond } from '../../src/context.ts';
-import { createTrafficServer } from '../../src/server/traffic-server.ts';
+import { createTrafficServer } from '../../src/server/traffic.ts';
 import { watched } from '../support/aftermath.ts';
 import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
 import { dial } from '../support/raw-socket.ts';
@@ -53,15 +53,15 @@ describe('a slow caller', () => {
       clock: systemClock,
       log: { debug() {}, info() {}, warn() {}, error() {} },
       limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },
-      bodyBytes: () => 1_000,
-      clientAddress: () => '192.0.2.1',
-      scheme: () => 'http',
       ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
-      pipeline: () => async (context) => {
-        for await (const _ of context.body!.open());
-        return respond(200, [], null);
-      },
-      whoami: () => async () => respond(200, [], null),
+      current: () => ({
+        ...{ bodyBytes: 1_000, clientAddress: () => '192.0.2.1', scheme: () => 'http' as const },
+        pipeline: async (context) => {
+          for await (const _ of context.body!.open());
+          return respond(200, [], null);
+        },
+        whoami: async () => respond(200, [], null),
+      }),
       observer: { started() {}, finished() {} },
       tracer: null,
     });

@@ -5,7 +5,7 @@ import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { systemClock } from '../clock.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
 import type { FinishedRequest } from './active-requests.ts';
-import { createTrafficServer } from './traffic-server.ts';
+import { createTrafficServer } from './traffic.ts';
 
 const echo =
   (name: string): Handler<RequestContext> =>
@@ -20,12 +20,11 @@ async function listening(pipeline: Handler<RequestContext> = echo('pipeline')) {
     clock: systemClock,
     log: { debug() {}, info() {}, warn() {}, error: (fields) => void errors.push(fields) },
     limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },
-    bodyBytes: () => 1_000,
-    clientAddress: () => '192.0.2.1',
-    scheme: () => 'http',
     ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
-    pipeline: () => pipeline,
-    whoami: () => echo('whoami'),
+    current: () => ({
+      ...{ bodyBytes: 1_000, clientAddress: () => '192.0.2.1', scheme: () => 'http' as const },
+      ...{ pipeline, whoami: echo('whoami') },
+    }),
     observer: { started() {}, finished: (request) => void finished.push(request) },
     tracer: null,
   });

@@ -1,15 +1,18 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { type Context, Hono } from 'hono';
 import { type Rejection, reject } from '../context.ts';
 import type { Log } from '../ports.ts';
-import { type ActiveRequestsOptions, trackRequests } from './active-requests.ts';
+import { type ActiveRequest, type ActiveRequestsOptions, trackRequests } from './active-requests.ts';
 import { Connections } from './connections.ts';
 import { createListener, type Listener, type ListenerTls } from './listener.ts';
 import { renderRawProblem } from './problem-response.ts';
-import { createTrafficApp, dispatchTo, type TrafficRoutes } from './traffic-app.ts';
+import type { TrafficSnapshot } from './request-context.ts';
 
-export interface TrafficServerOptions extends ActiveRequestsOptions, TrafficRoutes, ListenerTls {
+export interface TrafficServerOptions extends ActiveRequestsOptions, ListenerTls {
   readonly limits: { readonly headersBytes: number; readonly headersTimeoutMs: number; readonly idleTimeoutMs: number };
 }
 
@@ -44,7 +47,7 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
   const { server } = port;
   const connections = new Connections(port, options.clock, options.limits.headersTimeoutMs);
   const requests = trackRequests(options, connections);
-  const dispatch = dispatchTo(createTrafficApp(options));
+  const dispatch = dispatchTo(createTrafficApp(options.current));
 
   // `maxHeaderSize` is the bound. A limit by number would drop headers silently, and with them perhaps a second key.
   server.maxHeadersCount = 0;
@@ -94,4 +97,69 @@ function rejectMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log)
       : reject('bad_request');
   socket.end(renderRawProblem(rejection));
   socket.setTimeout(LINGER_MS, () => socket.destroy());
+}
+
+interface TrafficEnv {
+  readonly Bindings: HttpBindings & { readonly active: ActiveRequest };
+}
+
+/**
+ * The application of the traffic port: the gateway's own endpoints are routes, the pipeline is the catch-all. Responses are written
+ * to Node's response directly, because a web `Response` would be converted twice (docs/decisions/0001).
+ */
+function createTrafficApp(current: () => TrafficSnapshot): Hono<TrafficEnv> {
+  // Routes match the raw path. Hono's own reading resolves `..` and decodes escapes, which the pipeline must see.
+  const app = new Hono<TrafficEnv>({ getPath: (_, options) => rawPathOf(options?.env?.active.context.target ?? '') });
+  const handledBy =
+    (route: 'pipeline' | 'whoami') =>
+    async ({ env: { active } }: Context<TrafficEnv>): Promise<Response> => {
+      active.respond(active.rejection ?? (await current()[route](active.context)));
+      return RESPONSE_ALREADY_SENT;
+    };
+
+  app.get('/_gateway/whoami', handledBy('whoami'));
+  app.all('*', handledBy('pipeline'));
+  // The catch-all matches every path; only a target that is no path, such as an absolute URL, gets here.
+  app.notFound(({ env: { active } }) => {
+    active.respond(active.rejection ?? reject('bad_request'));
+    return RESPONSE_ALREADY_SENT;
+  });
+  app.onError((error, { env: { active } }) => {
+    active.fail(error);
+    return RESPONSE_ALREADY_SENT;
+  });
+  return app;
+}
+
+/** Passes a request to the application, which responds to it. */
+type Dispatch = (active: ActiveRequest) => void;
+
+/** Each request has a listener of its own, because the adapter calls an error handler without naming the request. */
+function dispatchTo(app: Hono<TrafficEnv>): Dispatch {
+  return (active) => {
+    const listener = getRequestListener((request, env) => app.fetch(request, { ...(env as HttpBindings), active }), {
+      overrideGlobalObjects: false,
+      autoCleanupIncoming: false,
+      // HTTP/1.0 has no Host.
+      hostname: 'localhost',
+      errorHandler: (error) => {
+        if (error instanceof RequestError) active.respond(active.rejection ?? notRepresentable(error));
+        else active.fail(error);
+      },
+    });
+    void listener(active.incoming, active.outgoing);
+  };
+}
+
+/**
+ * The adapter makes no `Request` of some targets. Those that are no path, or come with a malformed Host, are rejected on reception
+ * already, so that only paths with a backslash are left.
+ */
+function notRepresentable(error: RequestError): ReturnType<typeof reject> {
+  return reject('path_not_canonical', { internal: error.message });
+}
+
+function rawPathOf(target: string): string {
+  const query = target.indexOf('?');
+  return query === -1 ? target : target.slice(0, query);
 }
