@@ -51,7 +51,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     return 2;
   }
   const host = values.host ?? '127.0.0.1';
-  const answerLatency: Switches['answerLatency'] = {
+  const responseLatency: Switches['responseLatency'] = {
     kind: 'exponential',
     minMs: latencyMs / 2,
     meanMs: latencyMs,
@@ -62,7 +62,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
       port,
       host,
       ...(apiKeys !== undefined && { apiKeys }),
-      switches: { limit, scope: scope as Switches['scope'], ...(latencyMs > 0 && { answerLatency }) },
+      switches: { limit, scope: scope as Switches['scope'], ...(latencyMs > 0 && { responseLatency }) },
     });
     // Before the banner: a script may send a signal as soon as it reads the banner.
     const stopped = new Promise<void>((resolve) => {

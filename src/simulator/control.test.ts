@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Simulator } from './api.ts';
+import type { Simulator } from './control.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER } from './options.ts';
 import { createSimulator } from './simulator.ts';
 
@@ -46,15 +46,15 @@ test('switches can be changed, and one that is wrong changes none', async () => 
   expect((await order('PATCH', 'switches', JSON.parse('{"__proto__":1}'))).status).toBe(400);
 });
 
-test('faults, foreign use, keys and tokens can be ordered', async () => {
+test('faults, external usage, keys and tokens can be controlled', async () => {
   const fault = { match: 'GET /api/v1/**', times: 1, fault: { kind: 'status', status: 503 } };
   expect((await order('POST', 'faults', fault)).status).toBe(200);
   expect((await ask()).status).toBe(503);
   expect((await order('POST', 'faults', { match: 'x' })).status).toBe(400);
-  expect((await order('POST', 'foreign', { count: 500 })).body).toEqual({ used: 240 });
+  expect((await order('POST', 'external', { count: 500 })).body).toEqual({ used: 240 });
   expect((await ask()).status).toBe(429);
-  expect((await order('POST', 'foreign', { count: -1 })).status).toBe(400);
-  expect((await order('POST', 'foreign', { count: 1, account: 'other' })).status).toBe(400);
+  expect((await order('POST', 'external', { count: -1 })).status).toBe(400);
+  expect((await order('POST', 'external', { count: 1, account: 'other' })).status).toBe(400);
   expect((await order('POST', 'revoke', { key: 'primary' })).status).toBe(200);
   expect((await ask()).status).toBe(401);
   expect((await order('POST', 'revoke', { key: 'primary' })).status).toBe(400);
@@ -63,11 +63,11 @@ test('faults, foreign use, keys and tokens can be ordered', async () => {
   const token = simulator.credentials.login(FAKE_USER, FAKE_PASSWORD)?.token;
   await order('POST', 'expire', {});
   expect((await ask(`Bearer ${token}`)).status).toBe(401);
-  await order('POST', 'logins', { refused: true });
+  await order('POST', 'logins', { rejected: true });
   expect(simulator.credentials.login(FAKE_USER, FAKE_PASSWORD)).toBeNull();
 });
 
-test('what is no JSON object is refused, and what is unknown lists what is known', async () => {
+test('a body that is not a JSON object is rejected; an unknown path lists the known ones', async () => {
   for (const text of ['{', '[]', '1']) {
     const response = await fetch(`${simulator.url}/_simulator/switches`, { method: 'PATCH', body: text });
     expect(response.status).toBe(400);

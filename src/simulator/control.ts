@@ -1,28 +1,57 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Simulator } from './api.ts';
+import type { Credentials } from './credentials.ts';
+import type { Dataset } from './dataset.ts';
 import type { FaultRule } from './faults.ts';
+import type { Arrival, Stats } from './record.ts';
+import type { Switches } from './switches.ts';
+
+/** A running simulator, and what tests can ask and change. */
+export interface Simulator {
+  readonly url: string;
+  readonly port: number;
+  /** They may be changed while it runs; {@link Simulator.set} validates the values. */
+  readonly switches: Switches;
+  readonly credentials: Credentials;
+  /** The data of the first account. */
+  readonly data: Dataset;
+  /** Throws a TypeError for an unknown account. */
+  dataOf(account: string): Dataset;
+  /** Changes switches. Throws a TypeError that names a wrong value, and then changes nothing. */
+  set(switches: Partial<Switches>): void;
+  /** The latest, oldest first. */
+  arrivals(): readonly Arrival[];
+  stats(): Stats;
+  /** Forgets the arrivals; the window of the throttle stays. */
+  reset(): void;
+  fault(rule: FaultRule): void;
+  clearFaults(): void;
+  /** Others send this many requests on the account at once. Returns how many the throttle accepted. */
+  useExternally(count: number, account?: string): number;
+  /** Ends all connections and timers. */
+  close(): Promise<void>;
+}
 
 type Body = Record<string, unknown>;
 
-const LARGEST_ORDER = 1024 * 1024;
+const MAX_BODY_BYTES = 1024 * 1024;
 
 /**
- * `/_simulator/…`: what a test, or a person with curl, can ask and change. Never counted, never recorded.
+ * `/_simulator/…`: the same for another process, or for a person with curl. These requests are neither counted nor recorded.
  *
- *     GET    /_simulator/arrivals      what has arrived, with times and headers; ?last=N for the latest only
- *     DELETE /_simulator/arrivals      forget it
+ *     GET    /_simulator/arrivals      requests that arrived, with times and headers; ?last=N: only the latest
+ *     DELETE /_simulator/arrivals      forget them
  *     GET    /_simulator/stats         counts, and the greatest number within any 60 s
- *     GET    /_simulator/switches      how it behaves
+ *     GET    /_simulator/switches      its behaviour
  *     PATCH  /_simulator/switches      {"limit": 100}
  *     POST   /_simulator/faults        {"match": "GET /api/v1/**", "times": 1, "fault": {"kind": "reset", "when": "before"}}
- *     DELETE /_simulator/faults        no more of them
- *     POST   /_simulator/foreign       {"count": 50}: others use the account
- *     POST   /_simulator/keys          {"id": "primary", "key": "…"}: works from now on
+ *     DELETE /_simulator/faults        remove all faults
+ *     POST   /_simulator/external      {"count": 50}: others use the account
+ *     POST   /_simulator/keys          {"id": "primary", "key": "…"}: accepted from now on
  *     POST   /_simulator/revoke        {"key": "primary"}, its id, or {"token": "…"}: 401 from now on
- *     POST   /_simulator/expire        {} every login token is worthless, {"user": "…"} those of one user
- *     POST   /_simulator/logins        {"refused": true}
+ *     POST   /_simulator/expire        {}: all login tokens expire; {"user": "…"}: those of one user
+ *     POST   /_simulator/logins        {"rejected": true}
  *
- * `"account"` may be added where keys and counters are meant; without it the first account, or for revoke all.
+ * Actions on keys and counters take an `"account"`. Default: the first account; for revoke: all accounts.
  */
 const actions: Readonly<Record<string, (simulator: Simulator, body: Body, query: URLSearchParams) => unknown>> = {
   'GET arrivals': (simulator, _body, query) => {
@@ -38,8 +67,8 @@ const actions: Readonly<Record<string, (simulator: Simulator, body: Body, query:
   },
   'POST faults': (simulator, body) => simulator.fault(body as unknown as FaultRule),
   'DELETE faults': (simulator) => simulator.clearFaults(),
-  'POST foreign': (simulator, body) => ({
-    used: simulator.useForeign(wholeOf(body['count'] ?? 1, 'count', 0), textOf(body['account'], 'account')),
+  'POST external': (simulator, body) => ({
+    used: simulator.useExternally(wholeOf(body['count'] ?? 1, 'count', 0), textOf(body['account'], 'account')),
   }),
   'POST keys': (simulator, body) => {
     const [id, key] = [textOf(body['id'], 'id'), textOf(body['key'], 'key')];
@@ -57,46 +86,46 @@ const actions: Readonly<Record<string, (simulator: Simulator, body: Body, query:
     if (!revoked) throw new TypeError('there is no such key or token');
   },
   'POST expire': (simulator, { user }) => simulator.credentials.expireTokens(textOf(user, 'user')),
-  'POST logins': (simulator, { refused }) => {
-    if (typeof refused !== 'boolean') throw new TypeError('refused must be true or false');
-    simulator.credentials.refuseLogins(refused);
+  'POST logins': (simulator, { rejected }) => {
+    if (typeof rejected !== 'boolean') throw new TypeError('rejected must be true or false');
+    simulator.credentials.rejectLogins(rejected);
   },
 };
 
 export function handleControl(incoming: IncomingMessage, outgoing: ServerResponse, simulator: Simulator): void {
   const [name = '', query = ''] = (incoming.url ?? '').slice('/_simulator/'.length).split('?');
   const action = actions[`${incoming.method} ${name}`];
-  const answer = (status: number, value: unknown): void => {
+  const respond = (status: number, value: unknown): void => {
     const body = `${JSON.stringify(value)}\n`;
     outgoing.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) });
     outgoing.end(body);
   };
-  readOrder(incoming, (text) => {
+  readBody(incoming, (text) => {
     if (action === undefined) {
-      answer(404, { message: `known: ${Object.keys(actions).join(', ')}` });
+      respond(404, { message: `known: ${Object.keys(actions).join(', ')}` });
       return;
     }
     try {
-      answer(200, action(simulator, orderOf(text), new URLSearchParams(query)) ?? { ok: true });
+      respond(200, action(simulator, bodyOf(text), new URLSearchParams(query)) ?? { ok: true });
     } catch (error) {
-      answer(400, { message: error instanceof Error ? error.message : 'malformed' });
+      respond(400, { message: error instanceof Error ? error.message : 'malformed' });
     }
   });
 }
 
-function readOrder(incoming: IncomingMessage, done: (text: string) => void): void {
+function readBody(incoming: IncomingMessage, done: (text: string) => void): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
   incoming.on('error', () => {});
   incoming.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes <= LARGEST_ORDER) chunks.push(chunk);
+    if (bytes <= MAX_BODY_BYTES) chunks.push(chunk);
     else incoming.destroy();
   });
   incoming.on('end', () => done(Buffer.concat(chunks).toString('utf8')));
 }
 
-function orderOf(text: string): Body {
+function bodyOf(text: string): Body {
   if (text === '') return {};
   const parsed: unknown = JSON.parse(text);
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new TypeError('must be an object');

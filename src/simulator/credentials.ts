@@ -7,7 +7,7 @@ export interface Identity {
   /** Id of the key, or the username. */
   readonly credential: string;
   readonly kind: 'key' | 'token';
-  /** The company that it acts for; switched by a call, for all who share it. */
+  /** The company that it acts for; a call switches it for all callers that share the credential. */
   company: number;
 }
 
@@ -17,7 +17,7 @@ interface Token {
   readonly expiresAt: number;
 }
 
-const MOST_TOKENS = 10_000;
+const MAX_TOKENS = 10_000;
 
 /** API keys that can be revoked, and logins whose tokens expire. */
 export class Credentials {
@@ -27,7 +27,7 @@ export class Credentials {
   readonly #clock: Clock;
   readonly #switches: Switches;
   #issued = 0;
-  #loginsRefused = false;
+  #loginsRejected = false;
 
   constructor(options: { clock: Clock; switches: Switches; accounts: ReadonlyMap<string, AccountOptions> }) {
     this.#clock = options.clock;
@@ -41,7 +41,7 @@ export class Credentials {
     }
   }
 
-  /** Who a value of the Authorization header is, or null for 401. */
+  /** The identity behind a value of the Authorization header, or null for 401. */
   identify(authorization: string | undefined): Identity | null {
     if (authorization === undefined) return null;
     const bearer = authorization.startsWith('Bearer ') ? authorization.slice(7) : null;
@@ -51,14 +51,14 @@ export class Credentials {
     return this.#switches.bearerApiKey ? (this.#keys.get(bearer) ?? null) : null;
   }
 
-  /** A token, or null where username and password do not belong together. */
+  /** A token, or null for a wrong username or password. */
   login(user: unknown, password: unknown): { token: string; expiresIn: number } | null {
     const known = typeof user === 'string' ? this.#users.get(user) : undefined;
-    if (this.#loginsRefused || known === undefined || known.password !== password) return null;
+    if (this.#loginsRejected || known === undefined || known.password !== password) return null;
     this.#issued += 1;
     const token = fakeJwt(known.identity.credential, this.#issued);
     const expiresIn = this.#switches.tokenLifeSeconds;
-    if (this.#tokens.size >= MOST_TOKENS) {
+    if (this.#tokens.size >= MAX_TOKENS) {
       const [oldest] = this.#tokens.keys();
       if (oldest !== undefined) this.#tokens.delete(oldest);
     }
@@ -71,7 +71,7 @@ export class Credentials {
     return typeof user === 'string' ? (this.#users.get(user)?.identity.account ?? null) : null;
   }
 
-  /** From now on 401, at once. Without an account: in every account that has a key of this id. */
+  /** Requests with the key get 401 from now on. Default: the keys of this id in all accounts. Returns false without one. */
   revokeKey(id: string, account?: string): boolean {
     let found = false;
     for (const [key, identity] of this.#keys) {
@@ -85,7 +85,7 @@ export class Credentials {
     this.#keys.set(key, { account, credential: id, kind: 'key', company: 1 });
   }
 
-  /** One token; false if there is none. */
+  /** Returns false if there is no such token. */
   revokeToken(token: string): boolean {
     return this.#tokens.delete(token);
   }
@@ -97,12 +97,12 @@ export class Credentials {
     }
   }
 
-  refuseLogins(refused: boolean): void {
-    this.#loginsRefused = refused;
+  rejectLogins(rejected: boolean): void {
+    this.#loginsRejected = rejected;
   }
 }
 
-/** Three parts as a JWT has them; nobody who finds one in a log should take it for real. */
+/** The form of a JWT, with texts that mark it as fake. */
 function fakeJwt(user: string, number: number): string {
   const part = (text: string) => Buffer.from(text).toString('base64url');
   const claims = JSON.stringify({ sub: user, jti: number, fake: true });

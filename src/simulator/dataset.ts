@@ -1,8 +1,8 @@
 import { type Item, makeItem, SIZES } from './items.ts';
 import { seededRandom } from './latency.ts';
 
-/** Of a collection; the oldest that were created go first, or a benchmark of starts would fill the memory. What was there at first stays. */
-const MOST_ITEMS = 10_000;
+/** Bounds the memory of a long benchmark. The oldest created items are removed first; the initial items stay. */
+const MAX_ITEMS = 10_000;
 const FIRST_CREATED = 100_001;
 
 interface Collection {
@@ -10,7 +10,7 @@ interface Collection {
   version: number;
 }
 
-/** The data behind the routes: made from a seed, changed by writes. */
+/** The data of the routes: generated from a seed, changed by writes. */
 export class Dataset {
   readonly #collections = new Map<string, Collection>();
   #nextId = FIRST_CREATED - 1;
@@ -28,7 +28,7 @@ export class Dataset {
     return this.#collections.has(collection);
   }
 
-  /** Grows with every write to the collection, so that a rendered list can be kept until then. */
+  /** Grows with each write to the collection: a rendered list is valid for one version. */
   versionOf(collection: string): number {
     return this.#collections.get(collection)?.version ?? 0;
   }
@@ -46,7 +46,7 @@ export class Dataset {
     this.#nextId += 1;
     const item = { ...fields, id: this.#nextId };
     items.set(item.id, item);
-    if (items.size > MOST_ITEMS) {
+    if (items.size > MAX_ITEMS) {
       for (const oldest of items.keys()) {
         if (oldest < FIRST_CREATED) continue;
         items.delete(oldest);

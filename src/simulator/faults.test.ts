@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
-import type { Simulator } from './api.ts';
+import type { Simulator } from './control.ts';
 import type { Fault, FaultRule } from './faults.ts';
 import { FAKE_PRIMARY_KEY } from './options.ts';
 import { createSimulator } from './simulator.ts';
@@ -18,7 +18,7 @@ const every = (fault: Fault, more: Partial<FaultRule> = {}) =>
   simulator.fault({ match: '* /api/v1/**', fault, ...more });
 
 describe('on the wire', () => {
-  test('a reset before the answer is a reset, and after the headers cuts the body', async () => {
+  test('a reset before the response is a reset, and after the headers cuts the body', async () => {
     every({ kind: 'reset', when: 'before' }, { times: 1 });
     await expect(ask()).rejects.toMatchObject({ code: 'ECONNRESET' });
     every({ kind: 'reset', when: 'after' });
@@ -93,7 +93,7 @@ describe('how far the request gets', () => {
   test.each([
     ['ingress', 0, 0],
     ['application', 1, 0],
-    ['answer', 1, 1],
+    ['response', 1, 1],
   ] as const)('a reset at the %s: %i counted, %i started', async (where, counted, started) => {
     const runs = simulator.data.all('flow-runs').length;
     every({ kind: 'reset', when: 'before' }, { where });
@@ -102,7 +102,7 @@ describe('how far the request gets', () => {
     expect(simulator.data.all('flow-runs').length - runs).toBe(started);
   });
 
-  test('a request that is refused does not use up a fault that lies behind the refusal', async () => {
+  test('a rejected request does not use up a fault of a later stage', async () => {
     every({ kind: 'status', status: 500 }, { times: 1 });
     expect((await ask(undefined, [])).status).toBe(401);
     expect([(await ask()).status, (await ask()).status]).toEqual([500, 200]);
@@ -127,8 +127,8 @@ test.each([
   [{ match: 'GET /a' }, /kind/],
   [{ match: 'GET /a', fault: { kind: 'status', status: 99 } }, /status/],
   [{ match: 'GET /a', fault: { kind: 'status', status: 200, headers: { 'a b': 'c' } } }, /a b/],
-  [{ match: 'GET /a', fault: { kind: 'delay', ms: 1 }, where: 'ingress' }, /answer/],
+  [{ match: 'GET /a', fault: { kind: 'delay', ms: 1 }, where: 'ingress' }, /response/],
   [{ match: 'GET /a', fault: { kind: 'garbage' }, times: 0 }, /times/],
-])('a rule that can not work is refused when it is set: %j', (rule, message) => {
+])('a rule that cannot work is rejected when it is set: %j', (rule, message) => {
   expect(() => simulator.fault(rule as FaultRule)).toThrow(message);
 });

@@ -1,43 +1,42 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { matches, type Pattern, parsePattern } from '../routing/pattern.ts';
 
-/** Null takes away a header that the answer would have. */
+/** Null removes a header of the response. */
 export type FaultHeaders = Readonly<Record<string, string | readonly string[] | null>>;
 
-/** What goes wrong. */
 export type Fault =
-  /** Without a body: the text that Laravel has for the status. */
+  /** Default body: Laravel's text for the status. */
   | { readonly kind: 'status'; readonly status: number; readonly headers?: FaultHeaders; readonly body?: string }
-  /** Close the connection with a TCP reset: before the answer, or after its headers and a piece of its body. */
+  /** Closes the connection with a TCP reset: before the response, or after its headers and a part of its body. */
   | { readonly kind: 'reset'; readonly when: 'before' | 'after' }
-  /** Never answer; or send the headers and a piece of the body, and then nothing. */
+  /** Sends nothing; or sends the headers and a part of the body, and then nothing. */
   | { readonly kind: 'stall'; readonly when: 'before' | 'body' }
-  /** Promise more bytes than are sent, by Content-Length or by a missing last chunk. */
+  /** Announces more bytes than it sends, by Content-Length or by a missing last chunk. */
   | { readonly kind: 'truncate'; readonly framing: 'length' | 'chunked' }
-  /** The body comes in pieces with pauses between. */
+  /** Sends the body in pieces with pauses between them. */
   | { readonly kind: 'drip'; readonly pieces: number; readonly pauseMs: number }
-  /** Bytes that are no HTTP, or those given, and the end of the connection. */
+  /** Sends bytes that are not HTTP, and closes the connection. */
   | { readonly kind: 'garbage'; readonly bytes?: string }
-  /** The right answer with these headers besides, such as Set-Cookie. */
+  /** The right response with additional headers, such as Set-Cookie. */
   | { readonly kind: 'headers'; readonly headers: FaultHeaders }
-  /** The right answer, this much later. */
+  /** The right response, later. */
   | { readonly kind: 'delay'; readonly ms: number };
 
 /**
- * How far a request gets before it goes wrong.
- * - ingress: neither authenticated nor counted nor done
- * - application: authenticated and counted, not done
- * - answer: done as well (a flow is started), only the answer goes wrong
+ * How far a request gets before the fault.
+ * - ingress: not authenticated, not counted, not executed
+ * - application: authenticated and counted, not executed
+ * - response: also executed (a flow is started); only the response is wrong
  */
-export type Stage = 'ingress' | 'application' | 'answer';
+export type Stage = 'ingress' | 'application' | 'response';
 
 export interface FaultRule {
   /** `GET /api/v1/**`. */
   readonly match: string;
   readonly fault: Fault;
-  /** How often; default: until cleared. */
+  /** Default: until cleared. */
   readonly times?: number;
-  /** Default: ingress for the statuses that are answered before the counter, answer for headers and delay, else application. */
+  /** Default: ingress for statuses that precede the counter, response for headers and delay, else application. */
   readonly where?: Stage;
 }
 
@@ -48,24 +47,24 @@ interface Armed {
   left: number;
 }
 
-/** 401, 405 and 413 precede the counter in the application; gateways in front of it answer 429 and 502 to 504. */
+/** 401, 405 and 413 precede the counter in the application; gateways in front of it send 429 and 502 to 504. */
 const BEFORE_THE_COUNTER: ReadonlySet<number> = new Set([401, 405, 413, 429, 502, 503, 504]);
 
 export class Faults {
   #armed: Armed[] = [];
 
-  /** Throws a TypeError that says what is wrong with the rule. */
+  /** Throws a TypeError that names the error in the rule. */
   arm(rule: FaultRule): void {
     const parsed = parsePattern(String(rule.match));
     if (!parsed.ok) throw new TypeError(`match ${parsed.reason}`);
     checkFault(rule.fault);
     const { fault, times = Number.POSITIVE_INFINITY, where = stageOf(rule.fault) } = rule;
     if (!(times >= 1)) throw new TypeError('times must be a number from 1');
-    if (!['ingress', 'application', 'answer'].includes(where)) {
-      throw new TypeError('where must be ingress, application or answer');
+    if (!['ingress', 'application', 'response'].includes(where)) {
+      throw new TypeError('where must be ingress, application or response');
     }
-    if ((fault.kind === 'headers' || fault.kind === 'delay') && where !== 'answer') {
-      throw new TypeError(`the fault ${fault.kind} is one of the answer`);
+    if ((fault.kind === 'headers' || fault.kind === 'delay') && where !== 'response') {
+      throw new TypeError(`the fault ${fault.kind} needs where: response`);
     }
     this.#armed.push({ pattern: parsed.pattern, fault, where, left: times });
   }
@@ -74,7 +73,7 @@ export class Faults {
     this.#armed = [];
   }
 
-  /** The fault for a request that has got this far; used up by that. */
+  /** Takes the fault for a request at this stage. */
   next(where: Stage, method: string, segments: readonly string[]): Fault | null {
     if (this.#armed.length === 0) return null;
     const armed = this.#armed.find((each) => each.where === where && matches(each.pattern, method, segments));
@@ -86,11 +85,11 @@ export class Faults {
 }
 
 function stageOf(fault: Fault): Stage {
-  if (fault.kind === 'headers' || fault.kind === 'delay') return 'answer';
+  if (fault.kind === 'headers' || fault.kind === 'delay') return 'response';
   return fault.kind === 'status' && BEFORE_THE_COUNTER.has(fault.status) ? 'ingress' : 'application';
 }
 
-/** Rules also come through the control endpoint: what is malformed must fail there, not in the middle of an answer. */
+/** Rules also come through the control endpoint: a malformed rule must fail there, not during a response. */
 function checkFault(fault: Fault | undefined): void {
   const need = (holds: boolean, text: string): void => {
     if (!holds) throw new TypeError(`fault ${fault?.kind}: ${text}`);
@@ -136,7 +135,7 @@ function checkHeaders(headers: FaultHeaders): void {
   }
 }
 
-/** A flat list with the fault's headers in place of those of the same name. */
+/** A flat header list; the fault's headers replace headers of the same name. */
 export function withHeaders(list: readonly string[], headers: FaultHeaders): string[] {
   const names = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
   const merged: string[] = [];

@@ -27,12 +27,12 @@ export const SIZES: Readonly<Record<string, number>> = {
   'api-keys': 2,
 };
 
-/** Exists, and belongs to Patchworks: whoever changes it gets 403, after the throttle. */
+/** It belongs to Patchworks: a change gets 403, after the throttle. */
 export const PROTECTED_SCRIPT = 18;
 
 const WORDS = ['orders', 'stock', 'invoices', 'customers', 'refunds', 'prices', 'shipments', 'returns'];
 
-/** To which collection the `…_id` of an item leads. */
+/** The field of an item that refers to another collection. */
 const PARENTS: Readonly<Record<string, { readonly field: string; readonly of: string }>> = {
   'flow-versions': { field: 'flow_id', of: 'flows' },
   'flow-runs': { field: 'flow_id', of: 'flows' },
@@ -44,13 +44,13 @@ const PARENTS: Readonly<Record<string, { readonly field: string; readonly of: st
   connectors: { field: 'system_id', of: 'systems' },
 };
 
-/** One item; always draws the same count of numbers for a collection, so that the seed decides all. */
+/** Draws the same number of random values for each item of a collection, so that the seed decides all data. */
 export function makeItem(collection: string, id: number, random: () => number): Item {
   const upTo = (count: number) => 1 + Math.floor(random() * count);
   const item: Item = {
     id,
     name: `${WORDS[upTo(WORDS.length) - 1]} ${id}`,
-    // None is under way: those that are were started through the API, and end.
+    // No run is in progress: only runs that were started through the API are.
     status: 1 + upTo(4),
     created_at: new Date(Date.UTC(2026, 0, 1) + upTo(300) * 86_400_000).toISOString(),
   };
@@ -58,9 +58,9 @@ export function makeItem(collection: string, id: number, random: () => number): 
   if (parent !== undefined) item[parent.field] = upTo(SIZES[parent.of] ?? 1);
   if (collection === 'flows') {
     item['is_enabled'] = random() > 0.2;
-    // Every tenth flow has no version deployed: starting it is refused.
+    // Every tenth flow has no deployed version and cannot be started.
     item['deployed_version'] = id % 10 === 0 ? null : upTo(4);
-    // A URL of the upstream inside the data, which a gateway has no business changing.
+    // A URL of the upstream inside the data, which a gateway must not change.
     item['callback_url'] = `https://core.wearepatchworks.com/api/v1/flows/${id}`;
   }
   if (collection === 'payload-metadata') item['bytes'] = upTo(100_000);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { draw, faultOfLatency, type Latency, seededRandom } from './latency.ts';
+import { draw, type Latency, latencyProblem, seededRandom } from './latency.ts';
 
 const CASES: readonly [Latency, { min: number; median: number; max: number }][] = [
   [
@@ -27,7 +27,7 @@ test.each(CASES)('%j stays in its bounds, with its median', (latency, { min, med
   expect(drawn[0]).toBeGreaterThanOrEqual(min);
   expect(drawn.at(-1)).toBeLessThanOrEqual(max);
   expect(Math.abs(drawn[10_000]! - median)).toBeLessThan(median * 0.05 + 0.001);
-  expect(faultOfLatency(latency)).toBeNull();
+  expect(latencyProblem(latency)).toBeNull();
 });
 
 test('the same seed draws the same times', () => {
@@ -41,6 +41,6 @@ test('the same seed draws the same times', () => {
 test.each([null, 5, { kind: 'slow' }, { kind: 'fixed' }, { kind: 'fixed', ms: -1 }, { kind: 'uniform', minMs: 1 }])(
   '%j is no latency',
   (value) => {
-    expect(faultOfLatency(value)).toEqual(expect.any(String));
+    expect(latencyProblem(value)).toEqual(expect.any(String));
   },
 );

@@ -1,10 +1,10 @@
-/** Times in milliseconds that a request or an answer spends on the way; drawn anew for each. */
+/** Distribution of the time, in milliseconds, that a request or response travels. */
 export type Latency =
   | { readonly kind: 'fixed'; readonly ms: number }
   | { readonly kind: 'uniform'; readonly minMs: number; readonly maxMs: number }
-  /** Exponential above a floor: most are quick, a few take long. */
+  /** Exponential above a minimum: most are short, a few are long. */
   | { readonly kind: 'exponential'; readonly minMs: number; readonly meanMs: number; readonly maxMs: number }
-  /** A long tail, as of measured networks; `sigma` 0.5 puts the 99th percentile at about 3 times the median. */
+  /** A long tail, as measured networks have; with `sigma` 0.5 the 99th percentile is about 3 times the median. */
   | { readonly kind: 'lognormal'; readonly medianMs: number; readonly sigma: number; readonly maxMs: number };
 
 const FIELDS: Readonly<Record<Latency['kind'], readonly string[]>> = {
@@ -14,8 +14,8 @@ const FIELDS: Readonly<Record<Latency['kind'], readonly string[]>> = {
   lognormal: ['medianMs', 'sigma', 'maxMs'],
 };
 
-/** What is wrong with a latency that came from outside, or null. */
-export function faultOfLatency(value: unknown): string | null {
+/** Describes the error in a latency that came from outside; null if it is valid. */
+export function latencyProblem(value: unknown): string | null {
   if (typeof value !== 'object' || value === null) return 'must be a latency such as {"kind":"fixed","ms":20}';
   const given = value as Record<string, unknown>;
   const kind = String(given['kind']);
@@ -43,12 +43,12 @@ export function draw(latency: Latency, random: () => number): number {
   }
 }
 
-/** Box–Muller; `1 - random()` because the logarithm of 0 is no number. */
+/** Box–Muller; `1 - random()` avoids the logarithm of 0. */
 function normal(random: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }
 
-/** A small generator with a seed (mulberry32): good enough for test data, and the same on every machine. */
+/** mulberry32: a seeded generator that gives the same numbers on every machine. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Simulator } from './api.ts';
+import type { Simulator } from './control.ts';
 import { FAKE_PRIMARY_KEY } from './options.ts';
 import { paginate } from './paginator.ts';
 import { createSimulator } from './simulator.ts';

@@ -3,13 +3,13 @@ import { checkedSwitches, DEFAULT_SWITCHES, type Switches } from './switches.ts'
 
 export type { Switches } from './switches.ts';
 
-/** One Patchworks account: what its credentials have in common is data and, by default, the counter. */
+/** A Patchworks account. Its credentials share data and, by default, the counter. */
 export interface AccountOptions {
   /** Key id → key. */
   readonly apiKeys?: Readonly<Record<string, string>>;
   /** Username or email → password. */
   readonly users?: Readonly<Record<string, string>>;
-  /** Requests in a window, as higher tiers have it. Default: the switch `limit`. */
+  /** Requests in a window. Default: the switch `limit`. */
   readonly limit?: number;
 }
 
@@ -18,20 +18,20 @@ export interface SimulatorOptions {
   readonly port?: number;
   /** Default 127.0.0.1. */
   readonly host?: string;
-  /** Stamps, windows, expiry and delays all follow it. Default: the system's. */
+  /** For timestamps, windows, expiry and delays. Default: the clock of the system. */
   readonly clock?: Clock;
-  /** Seed of data and latency: the same seed, the same simulator. Default 1. */
+  /** Seed of data and latency: equal seeds give equal simulators. Default 1. */
   readonly seed?: number;
-  /** Of the one account `main`: key id → key. Default: a primary and a spare, obviously fake. */
+  /** Key id → key of the account `main`. Default: a fake primary and a fake spare key. */
   readonly apiKeys?: Readonly<Record<string, string>>;
-  /** Of the one account `main`: username or email → password. */
+  /** Username or email → password of the account `main`. */
   readonly users?: Readonly<Record<string, string>>;
-  /** Several accounts, by id, in place of `apiKeys` and `users`. Each has data of its own. */
+  /** Several accounts, by id, in place of `apiKeys` and `users`. Each has its own data. */
   readonly accounts?: Readonly<Record<string, AccountOptions>>;
   readonly switches?: Partial<Switches>;
   /** Whether `/_simulator/…` is served. Default true. */
   readonly control?: boolean;
-  /** Requests remembered one by one; counts go on. Default 100,000. */
+  /** Requests that are remembered; the counts include all. Default 100,000. */
   readonly recordSize?: number;
   /** An idle connection is closed after this. Default 60,000. */
   readonly keepAliveTimeoutMs?: number;
@@ -42,7 +42,7 @@ export const FAKE_SPARE_KEY = 'fake-patchworks-key-spare';
 export const FAKE_USER = 'integrations@example.test';
 export const FAKE_PASSWORD = 'fake-password';
 
-/** The account where none is named. */
+/** The default account. */
 export const MAIN_ACCOUNT = 'main';
 
 export type CompleteOptions = ReturnType<typeof withDefaults>;
@@ -80,7 +80,7 @@ function accountsOf({ accounts, apiKeys, users }: SimulatorOptions): ReadonlyMap
   const taken = new Set<string>();
   for (const [id, account] of entries) {
     if (account.limit !== undefined) wholeFrom(1, `accounts.${id}.limit`, account.limit);
-    // A credential belongs to one account: with two, nobody could say whose request it is.
+    // A credential of two accounts would not say which account a request belongs to.
     for (const secret of [...Object.values(account.apiKeys ?? {}), ...Object.keys(account.users ?? {})]) {
       if (taken.has(secret)) throw new TypeError(`a credential of account ${id} belongs to another account as well`);
       taken.add(secret);

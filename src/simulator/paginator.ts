@@ -1,4 +1,3 @@
-/** A page as it was asked for and cut. */
 export interface Page {
   readonly page: number;
   readonly perPage: number;

@@ -3,12 +3,12 @@ import type { Item } from './items.ts';
 import { paginate } from './paginator.ts';
 import type { Switches } from './switches.ts';
 
-export type Listed =
+export type ListResult =
   | { readonly ok: true; readonly json: string }
   | { readonly ok: false; readonly errors: Readonly<Record<string, string[]>> };
 
-/** What is asked for: which items, under which name, and the URL that links lead to. */
-export interface Asked {
+/** The query of a list: the collection, the query string, and the URL for links. */
+export interface ListQuery {
   readonly data: Dataset;
   readonly collection: string;
   readonly query: URLSearchParams;
@@ -20,7 +20,7 @@ export interface Asked {
  * A page of a collection as Laravel's paginator renders it: filters, order, fields, and links on the upstream's host, with
  * slashes escaped.
  */
-export function list(items: readonly Item[], asked: Asked): Listed {
+export function list(items: readonly Item[], asked: ListQuery): ListResult {
   const { query, url, switches } = asked;
   const page = wholeOf(query.get('page'), 1);
   let perPage = wholeOf(query.get('per_page'), 15);
@@ -41,8 +41,8 @@ export function laravelJson(value: unknown): string {
   return JSON.stringify(value).replaceAll('/', '\\/');
 }
 
-/** One item with the fields and relations asked for, in the shape that is switched on. */
-export function present(item: Item, asked: Asked): unknown {
+/** An item with the requested fields and relations, in the shape of the switch. */
+export function present(item: Item, asked: ListQuery): unknown {
   const shown = { ...withFields(item, asked), ...relations(item, asked) };
   if (asked.switches.shape === 'flat') return shown;
   const { id, ...attributes } = shown;
@@ -77,13 +77,13 @@ function sorted(items: Item[], sort: string | null): Item[] {
 function compare(a: unknown, b: unknown): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   const [left, right] = [String(a ?? ''), String(b ?? '')];
-  // Not by locale: the same order on every machine.
+  // Comparison by locale would differ between machines.
   if (left === right) return 0;
   return left < right ? -1 : 1;
 }
 
-/** `fields[flow-runs]=status` keeps that and the id; fields of other types are about relations. */
-function withFields(item: Item, { query, collection }: Asked): Item {
+/** `fields[flow-runs]=status` keeps this field and the id; fields of other types concern relations. */
+function withFields(item: Item, { query, collection }: ListQuery): Item {
   for (const [name, value] of query) {
     const type = /^fields\[([\w/-]+)\]$/.exec(name)?.[1];
     if (type === undefined || singular(type) !== singular(collection)) continue;
@@ -93,8 +93,8 @@ function withFields(item: Item, { query, collection }: Asked): Item {
   return item;
 }
 
-/** `include=flow` on something with a `flow_id`; whatever else is named is an empty list. */
-function relations(item: Item, { data, query }: Asked): Record<string, unknown> {
+/** `include=flow` on an item with a `flow_id`; other names give an empty list. */
+function relations(item: Item, { data, query }: ListQuery): Record<string, unknown> {
   const names = query.get('include') ?? query.get('includes') ?? '';
   const found: Record<string, unknown> = {};
   for (const name of names.split(',')) {
@@ -106,7 +106,7 @@ function relations(item: Item, { data, query }: Asked): Record<string, unknown> 
   return found;
 }
 
-/** `flow-runs`, `flow_run` and `patchworks/flow-runs` are the same type: clients write it in all ways. */
+/** `flow-runs`, `flow_run` and `patchworks/flow-runs` are the same type: clients use all three. */
 function singular(type: string): string {
   return type
     .slice(type.lastIndexOf('/') + 1)
@@ -119,6 +119,6 @@ function wholeOf(text: string | null, fallback: number): number | null {
   return /^\d{1,9}$/.test(text) ? Number(text) : null;
 }
 
-function refused(field: string, message: string): Listed {
+function refused(field: string, message: string): ListResult {
   return { ok: false, errors: { [field]: [message] } };
 }

@@ -1,6 +1,4 @@
-import { SlidingMaximum } from './sliding.ts';
-
-/** One request as it arrived; what tests judge the gateway by. */
+/** A request as it arrived: the evidence by which tests judge the gateway. */
 export interface Arrival {
   /** Epoch milliseconds at which the request's headers arrived. */
   readonly at: number;
@@ -11,20 +9,20 @@ export interface Arrival {
   readonly target: string;
   /** Raw: name, value, name, value. */
   readonly headers: readonly string[];
-  /** So far; the whole where `bodySha256` is set. */
+  /** Bytes so far; the whole body if `bodySha256` is set. */
   bodyBytes: number;
   /** Set when the body has been read to its end; null without one. */
   bodySha256: string | null;
   account: string | null;
   credential: string | null;
   counted: boolean;
-  /** Monotonic milliseconds of being counted: after the body. */
+  /** Monotonic milliseconds at which it was counted, after its body. */
   countedAt: number | null;
-  /** Of what was answered; null while it is not. */
+  /** Null until the response begins. */
   status: number | null;
-  /** Kind of the fault that was played, or null. */
+  /** The kind of its fault, or null. */
   fault: string | null;
-  /** The caller closed the connection before the answer was complete. */
+  /** The caller closed the connection before the response was complete. */
   aborted: boolean;
   /** Epoch milliseconds. */
   finishedAt: number | null;
@@ -33,10 +31,10 @@ export interface Arrival {
 export interface AccountStats {
   readonly counted: number;
   readonly throttled: number;
-  /** The greatest number counted within any 60 s, exact; what others used is not in it. */
+  /** The exact maximum of counted requests within any 60 s, without external usage. */
   readonly greatestCountedIn60s: number;
-  /** Used by others. */
-  readonly foreign: number;
+  /** Requests of others. */
+  readonly external: number;
 }
 
 export interface Stats {
@@ -44,7 +42,7 @@ export interface Stats {
   readonly counted: number;
   readonly throttled: number;
   readonly unauthenticated: number;
-  /** The greatest number of requests that arrived within any 60 s: all of them, uncounted ones included. */
+  /** The maximum of arrivals within any 60 s, counted or not. */
   readonly greatestIn60s: number;
   readonly accounts: Readonly<Record<string, AccountStats>>;
 }
@@ -54,11 +52,11 @@ const MINUTE_MS = 60_000;
 interface AccountCounts {
   counted: number;
   throttled: number;
-  foreign: number;
+  external: number;
   readonly window: SlidingMaximum;
 }
 
-/** Remembers the latest arrivals in a ring, and counts all. */
+/** Keeps the latest arrivals in a ring, and counts all. */
 export class Recorder {
   readonly #size: number;
   readonly #accountIds: readonly string[];
@@ -94,9 +92,9 @@ export class Recorder {
     if (counts !== undefined) counts.throttled += 1;
   }
 
-  foreign(account: string, count: number): void {
+  external(account: string, count: number): void {
     const counts = this.#accounts.get(account);
-    if (counts !== undefined) counts.foreign += count;
+    if (counts !== undefined) counts.external += count;
   }
 
   unauthenticated(): void {
@@ -130,7 +128,38 @@ export class Recorder {
     this.#unauthenticated = 0;
     this.#window = new SlidingMaximum(MINUTE_MS);
     for (const id of this.#accountIds) {
-      this.#accounts.set(id, { counted: 0, throttled: 0, foreign: 0, window: new SlidingMaximum(MINUTE_MS) });
+      this.#accounts.set(id, { counted: 0, throttled: 0, external: 0, window: new SlidingMaximum(MINUTE_MS) });
     }
+  }
+}
+
+/**
+ * The exact maximum of events within any span of time. The maximum is always reached in a span that ends with an event, so
+ * it suffices to look back from each event. Spans are half open: an event exactly one span ago is outside.
+ */
+export class SlidingMaximum {
+  readonly #spanMs: number;
+  #times: number[] = [];
+  #head = 0;
+  #greatest = 0;
+
+  constructor(spanMs: number) {
+    this.#spanMs = spanMs;
+  }
+
+  /** Times must not go backwards. */
+  add(atMs: number): void {
+    this.#times.push(atMs);
+    while ((this.#times[this.#head] ?? atMs) <= atMs - this.#spanMs) this.#head += 1;
+    // Old times are removed when they are half of all: removing each alone would be quadratic.
+    if (this.#head > 1024 && this.#head * 2 > this.#times.length) {
+      this.#times = this.#times.slice(this.#head);
+      this.#head = 0;
+    }
+    this.#greatest = Math.max(this.#greatest, this.#times.length - this.#head);
+  }
+
+  get greatest(): number {
+    return this.#greatest;
   }
 }

@@ -1,6 +1,6 @@
 import { laravelJson } from './query.ts';
 
-/** What a route answers, before it is put on the wire. */
+/** The response of a route, before it is written. */
 export type Result =
   | { readonly kind: 'json'; readonly status: number; readonly json: string | Buffer }
   | {
@@ -29,7 +29,7 @@ export function invalid(errors: Readonly<Record<string, readonly string[]>>): Re
   return json(422, { message: `${all[0] ?? 'The given data was invalid.'}${more}`, errors });
 }
 
-/** The body as an object: {} without one, null where it is no JSON object. */
+/** The body as an object: {} for an empty body, null if it is not a JSON object. */
 export function objectOf(body: Buffer): Record<string, unknown> | null {
   if (body.length === 0) return {};
   try {

@@ -4,13 +4,13 @@ import type { Dataset } from './dataset.ts';
 import type { Result } from './result.ts';
 import type { Runs } from './runs.ts';
 
-/** What a handler knows of a request that has passed authentication and throttle. */
+/** A request after authentication and throttle, as a handler receives it. */
 export interface Call {
   readonly segments: readonly string[];
   /** Without the `?`. */
   readonly rawQuery: string;
   readonly body: Buffer;
-  /** `http://core…`: what links begin with. */
+  /** The start of links, such as `http://core…`. */
   readonly base: string;
   readonly account: string;
   /** Null on a route without authentication. */
@@ -22,7 +22,7 @@ export interface Call {
 export type RouteHandler = (call: Call) => Result;
 
 export interface SimulatedRoute {
-  /** Neither authenticated nor counted: health. Logins are so too, but for a switch. */
+  /** open: neither authenticated nor counted. login: counted with a switch. */
   readonly access: 'credential' | 'login' | 'open';
   readonly handle: RouteHandler;
 }
@@ -41,7 +41,7 @@ interface Node {
 
 const newNode = (): Node => ({ children: new Map(), routes: new Map() });
 
-/** A tree of path segments: the simulator is also the upstream of benchmarks, and has some eighty routes. */
+/** A tree of path segments: benchmarks use the simulator as upstream, and it has some eighty routes. */
 export class Router {
   readonly #root = newNode();
 

@@ -7,14 +7,11 @@ const SUCCESS = 2;
 const FAILURE = 3;
 const PARTIAL_SUCCESS = 5;
 
-/**
- * Runs that were started here, and end when their time has come. Their state is worked out whenever someone looks, not
- * by timers: nothing to clean up, and a clock that jumps leaves none behind.
- */
+/** Runs that were started through the API. They end when a request looks at them, so that no timers are needed. */
 export class Runs {
   readonly #clock: Clock;
   readonly #data: Dataset;
-  /** By the time they end. */
+  /** Sorted by their end. */
   readonly #underWay: { readonly endsAt: number; readonly id: number }[] = [];
 
   constructor(clock: Clock, data: Dataset) {
@@ -32,7 +29,7 @@ export class Runs {
     return run;
   }
 
-  settle(): void {
+  finishDue(): void {
     const now = this.#clock.monotonic();
     let ended = 0;
     for (const { endsAt, id } of this.#underWay) {
@@ -51,7 +48,7 @@ export class Runs {
   }
 }
 
-/** One run in ten fails, one in ten is a partial success: by its number, so that it is the same every time. */
+/** A tenth of the runs fails, and a tenth is a partial success. The id decides, so that results repeat. */
 function outcomeOf(id: number): number {
   if (id % 10 === 3) return FAILURE;
   return id % 10 === 5 ? PARTIAL_SUCCESS : SUCCESS;

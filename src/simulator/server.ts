@@ -1,41 +1,41 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { splitPath } from '../routing/pattern.ts';
-import { type Decision, decide, LARGEST_BODY, type Request, type World } from './application.ts';
+import { type Decision, decide, MAX_BODY_BYTES, type Request, type SimulatorState } from './application.ts';
 import { type Fault, withHeaders } from './faults.ts';
-import { inflict } from './inflict.ts';
 import { draw } from './latency.ts';
+import { playFault } from './play-fault.ts';
 import type { Arrival } from './record.ts';
 import { message } from './result.ts';
-import { send } from './send.ts';
+import { sendResponse } from './send-response.ts';
 import { Upload } from './upload.ts';
 
 const CONTROL = '/_simulator/';
 const COMMON = ['Cache-Control', 'no-cache, private'];
 
 export interface ServerOptions {
-  readonly world: World;
+  readonly state: SimulatorState;
   readonly random: () => number;
   readonly keepAliveTimeoutMs: number;
   /** Null: `/_simulator/…` is a path like any other. */
   readonly control: ((incoming: IncomingMessage, outgoing: ServerResponse) => void) | null;
 }
 
-interface Exchange {
+interface HttpExchange {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   readonly arrival: Arrival;
 }
 
 /**
- * The way of a request: it travels (arrival latency), arrives and is recorded, is whole (body), is decided and counted,
- * and its answer travels (answer latency). `stop` cancels what is still travelling.
+ * A request travels (arrival latency), arrives and is recorded, is read to its end, and is decided and counted. Then its
+ * response travels (response latency). `stop` cancels requests and responses that still travel.
  */
 export function createApiServer(options: ServerOptions): { server: Server; stop: () => void } {
-  const { world, random, control } = options;
-  const { clock, switches } = world;
+  const { state, random, control } = options;
+  const { clock, switches } = state;
   const travelling = new Set<() => void>();
 
-  /** At once where there is nothing to wait for: a timer of 0 ms is a millisecond. Returns the cancellation. */
+  /** Runs at once for 0 ms, since a timer of 0 ms takes a millisecond. Returns the cancellation. */
   const travel = (ms: number, run: () => void): (() => void) => {
     if (ms <= 0) {
       run();
@@ -58,43 +58,43 @@ export function createApiServer(options: ServerOptions): { server: Server; stop:
       control(incoming, outgoing);
       return;
     }
-    const upload = new Upload(incoming, LARGEST_BODY);
-    // Not cancelled when the caller leaves: what is on the wire arrives, and counts.
+    const upload = new Upload(incoming, MAX_BODY_BYTES);
+    // Not cancelled when the caller disconnects: bytes on the wire arrive, and the request counts.
     travel(draw(switches.arrivalLatency, random), () => arrive({ incoming, outgoing, upload }));
   };
 
-  const arrive = ({ incoming, outgoing, upload }: Omit<Exchange, 'arrival'> & { upload: Upload }): void => {
-    const arrival = newArrival(world, incoming);
+  const arrive = ({ incoming, outgoing, upload }: Omit<HttpExchange, 'arrival'> & { upload: Upload }): void => {
+    const arrival = newArrival(state, incoming);
     const context = { incoming, outgoing, arrival };
-    world.recorder.add(arrival);
-    noteEnd(world, context, upload);
+    state.recorder.add(arrival);
+    noteEnd(state, context, upload);
     const [path, rawQuery] = cut(arrival.target);
     const segments = segmentsOf(path);
-    const atIngress = world.faults.next('ingress', arrival.method, segments);
+    const atIngress = state.faults.next('ingress', arrival.method, segments);
     if (atIngress !== null) {
       reply(context, { result: message(500, 'Server Error'), headers: [], fault: atIngress }, []);
       return;
     }
     upload.onComplete(() => {
       const decision = attempt(() => {
-        const request = requestOf(world, arrival, incoming, upload, { path, rawQuery, segments });
-        return decide(world, request, arrival);
+        const request = requestOf(state, arrival, incoming, upload, { path, rawQuery, segments });
+        return decide(state, request, arrival);
       });
       const delay = decision.fault?.kind === 'delay' ? decision.fault.ms : 0;
-      const ms = draw(switches.answerLatency, random) + delay;
+      const ms = draw(switches.responseLatency, random) + delay;
       const cancel = travel(ms, () => reply(context, decision, COMMON));
       if (ms > 0) outgoing.once('close', cancel);
     });
   };
 
-  const reply = (context: Exchange, { result, headers, fault }: Decision, common: readonly string[]): void => {
+  const reply = (context: HttpExchange, { result, headers, fault }: Decision, common: readonly string[]): void => {
     const all = [...common, ...headers];
     if (isReplacing(fault)) {
-      if (!context.outgoing.destroyed) inflict(fault, { ...context, headers: all, clock });
+      if (!context.outgoing.destroyed) playFault(fault, { ...context, headers: all, clock });
       return;
     }
     if (fault !== null) context.arrival.fault = fault.kind;
-    send(context, result, fault?.kind === 'headers' ? withHeaders(all, fault.headers) : all, switches);
+    sendResponse(context, result, fault?.kind === 'headers' ? withHeaders(all, fault.headers) : all, switches);
   };
 
   const server = createServer({ keepAliveTimeout: options.keepAliveTimeoutMs }, serve);
@@ -106,7 +106,7 @@ export function createApiServer(options: ServerOptions): { server: Server; stop:
   };
 }
 
-function newArrival({ clock }: World, incoming: IncomingMessage): Arrival {
+function newArrival({ clock }: SimulatorState, incoming: IncomingMessage): Arrival {
   return {
     at: clock.now(),
     monotonic: clock.monotonic(),
@@ -126,12 +126,12 @@ function newArrival({ clock }: World, incoming: IncomingMessage): Arrival {
   };
 }
 
-/** Writes into the record how the request ended; also where the caller left while the request was on its way. */
-function noteEnd({ clock }: World, { outgoing, arrival }: Exchange, upload: Upload): void {
+/** Records how the request ended, also if the caller disconnected while the request travelled. */
+function noteEnd({ clock }: SimulatorState, { outgoing, arrival }: HttpExchange, upload: Upload): void {
   const end = (): void => {
     arrival.bodyBytes = upload.bytes;
     arrival.finishedAt = clock.now();
-    // Faults but a stall or a slow body end the connection themselves.
+    // These faults end the connection; the caller did not.
     const ours = arrival.fault === 'reset' || arrival.fault === 'truncate' || arrival.fault === 'garbage';
     arrival.aborted = !ours && !outgoing.writableFinished;
   };
@@ -140,7 +140,7 @@ function noteEnd({ clock }: World, { outgoing, arrival }: Exchange, upload: Uplo
 }
 
 function requestOf(
-  { switches }: World,
+  { switches }: SimulatorState,
   arrival: Arrival,
   incoming: IncomingMessage,
   upload: Upload,
@@ -159,7 +159,7 @@ function requestOf(
   };
 }
 
-/** A mistake of the simulator's must not end the process that tests share with it. */
+/** An error in the simulator must not end the process of the tests. */
 function attempt(run: () => Decision): Decision {
   try {
     return run();

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
-import type { Simulator } from './api.ts';
+import type { Simulator } from './control.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_SPARE_KEY, FAKE_USER, type SimulatorOptions } from './options.ts';
 import { createSimulator } from './simulator.ts';
 
@@ -67,8 +67,8 @@ describe('credentials', () => {
   test('a revoked key is 401 at once, and others go on', async () => {
     await using api = await simulate();
     expect(api.simulator.credentials.revokeKey('primary')).toBe(true);
-    const refused = await api.ask('/api/v1/flows');
-    expect([refused.status, await refused.json()]).toEqual([401, { message: 'Unauthenticated.' }]);
+    const rejected = await api.ask('/api/v1/flows');
+    expect([rejected.status, await rejected.json()]).toEqual([401, { message: 'Unauthenticated.' }]);
     expect((await api.ask('/api/v1/flows', { key: FAKE_SPARE_KEY })).status).toBe(200);
   });
 
@@ -178,8 +178,8 @@ describe('the order of the checks', () => {
   test('a throttled request is 429 even for a missing model, but 401 goes first', async () => {
     await using api = await simulate({ switches: { limit: 1 } });
     await api.ask('/api/v1/flows');
-    const refused = await api.ask('/api/v1/flows/9999');
-    expect([refused.status, await refused.json()]).toEqual([429, { message: 'Too Many Attempts.' }]);
+    const rejected = await api.ask('/api/v1/flows/9999');
+    expect([rejected.status, await rejected.json()]).toEqual([429, { message: 'Too Many Attempts.' }]);
     expect((await api.ask('/api/v1/flows', { key: 'wrong' })).status).toBe(401);
     expect(api.simulator.stats()).toMatchObject({ arrived: 3, counted: 1, throttled: 1, unauthenticated: 1 });
   });
@@ -245,7 +245,7 @@ describe('flows that are started', () => {
     expect(runs.map((run) => run['status']).sort()).toEqual([2, 2, 2, 2, 2, 2, 2, 2, 3, 5]);
   });
 
-  test('are refused for a version that is not deployed, and for a payload that is no string', async () => {
+  test('are rejected for a version that is not deployed, and for a payload that is not a string', async () => {
     await using api = await simulate();
     expect((await api.ask('/api/v1/flows/1/start/99', { method: 'POST' })).status).toBe(422);
     expect((await api.ask('/api/v1/flows/1/start', post({ payload: { a: 1 } }))).status).toBe(422);
@@ -262,7 +262,7 @@ describe('downloads', () => {
     expect((await response.arrayBuffer()).byteLength).toBe(1_000_001);
   });
 
-  test('stop when the reader stops: a download of 4 GiB that nobody reads takes no memory', async () => {
+  test('stop when the reader stops: a download of 4 GiB without a reader takes no memory', async () => {
     await using api = await simulate();
     const abort = new AbortController();
     const bytes = 4 * 1024 ** 3;
@@ -336,7 +336,7 @@ describe('the record', () => {
       counted: 8,
       throttled: 2,
       greatestCountedIn60s: 7,
-      foreign: 0,
+      external: 0,
     });
   });
 
@@ -354,20 +354,24 @@ describe('the record', () => {
     });
   });
 
-  test('foreign use takes from the account and is in no count of the gateway', async () => {
+  test('external usage takes from the account and is not counted for the gateway', async () => {
     await using api = await simulate();
-    expect(api.simulator.useForeign(100)).toBe(100);
+    expect(api.simulator.useExternally(100)).toBe(100);
     expect(remainingOf(await api.ask('/api/v1/flows'))).toBe('139');
-    expect(api.simulator.stats().accounts['main']).toMatchObject({ counted: 1, foreign: 100, greatestCountedIn60s: 1 });
+    expect(api.simulator.stats().accounts['main']).toMatchObject({
+      counted: 1,
+      external: 100,
+      greatestCountedIn60s: 1,
+    });
   });
 });
 
 describe('latency', () => {
-  test('before the counter delays the arrival, after it the answer', async () => {
+  test('before the counter delays the arrival, and after it the response', async () => {
     const clock = new ManualClock();
     const arrivalLatency = { kind: 'fixed', ms: 40 } as const;
-    const answerLatency = { kind: 'fixed', ms: 500 } as const;
-    await using api = await simulate({ clock, switches: { arrivalLatency, answerLatency } });
+    const responseLatency = { kind: 'fixed', ms: 500 } as const;
+    await using api = await simulate({ clock, switches: { arrivalLatency, responseLatency } });
     const pending = api.ask('/api/v1/flows');
     await eventually(() => clock.pending === 1, 'the request is on its way');
     expect(api.simulator.stats().arrived).toBe(0);
@@ -385,7 +389,7 @@ describe('latency', () => {
     const abort = new AbortController();
     const pending = api.ask('/api/v1/flows/1/start', { method: 'POST', signal: abort.signal });
     await eventually(() => clock.pending === 1, 'the request is on its way');
-    // The server's own end: were the clock moved before it has heard of the close, nothing would be shown.
+    // The server must have noticed the close before the clock moves; otherwise the test shows nothing.
     const closed = once(await accepted, 'close', { signal: AbortSignal.timeout(2_000) });
     abort.abort();
     await expect(pending).rejects.toThrow();
@@ -397,15 +401,15 @@ describe('latency', () => {
     expect(api.simulator.arrivals()[0]).toMatchObject({ aborted: true, status: null, finishedAt: clock.now() });
   });
 
-  test('an answer whose caller has left is not waited for', async () => {
+  test('a response is cancelled when its caller disconnects', async () => {
     const clock = new ManualClock();
-    await using api = await simulate({ clock, switches: { answerLatency: { kind: 'fixed', ms: 500 } } });
+    await using api = await simulate({ clock, switches: { responseLatency: { kind: 'fixed', ms: 500 } } });
     const abort = new AbortController();
     const pending = api.ask('/api/v1/flows', { signal: abort.signal });
-    await eventually(() => clock.pending === 1, 'the answer is on its way');
+    await eventually(() => clock.pending === 1, 'the response travels');
     abort.abort();
     await expect(pending).rejects.toThrow();
-    await eventually(() => clock.pending === 0, 'the answer is given up');
+    await eventually(() => clock.pending === 0, 'the response is cancelled');
     expect(api.simulator.arrivals()[0]).toMatchObject({ counted: true, aborted: true, status: null });
   });
 
@@ -426,7 +430,7 @@ describe('options', () => {
     [{ port: 70_000 }, /port/],
     [{ recordSize: 0 }, /recordSize/],
     [{ switches: { limit: 0 } }, /limit/],
-    [{ switches: { answerLatency: { kind: 'fixed', ms: -1 } } }, /answerLatency/],
+    [{ switches: { responseLatency: { kind: 'fixed', ms: -1 } } }, /responseLatency/],
     [{ switches: { colour: 'red' } }, /colour/],
     [{ accounts: {} }, /account/],
     [{ accounts: { a: { apiKeys: { k: 'same' } }, b: { apiKeys: { k: 'same' } } } }, /account b/],

@@ -1,39 +1,39 @@
 import type { AddressInfo } from 'node:net';
-import type { Simulator } from './api.ts';
-import type { World } from './application.ts';
-import { addCollections } from './collections.ts';
+import type { SimulatorState } from './application.ts';
+import { addCollectionRoutes } from './collection-routes.ts';
+import type { Simulator } from './control.ts';
 import { handleControl } from './control.ts';
 import { Credentials } from './credentials.ts';
 import { Dataset } from './dataset.ts';
 import { Faults } from './faults.ts';
-import { addIdentity } from './identity.ts';
+import { addFlowRoutes } from './flow-routes.ts';
 import { seededRandom } from './latency.ts';
-import { addNested } from './nested.ts';
+import { addLoginRoutes } from './login-routes.ts';
+import { addNestedRoutes } from './nested-routes.ts';
 import { type CompleteOptions, type SimulatorOptions, withDefaults } from './options.ts';
 import { Recorder } from './record.ts';
 import { Router } from './router.ts';
 import { Runs } from './runs.ts';
 import { createApiServer } from './server.ts';
-import { addStarts } from './starts.ts';
 import { checkedSwitches } from './switches.ts';
 import { Throttle } from './throttle.ts';
 
 /**
- * A stand-in for the Patchworks API: hosts core, start and fabric behind one port, told apart by path. Faithful where the
- * gateway depends on it (authentication, throttle, order of checks, errors, paginator), plausible elsewhere.
+ * A stand-in for the Patchworks API: the hosts core, start and fabric behind one port, distinguished by path. It is exact
+ * where the gateway depends on it (authentication, throttle, order of checks, errors, paginator), and plausible elsewhere.
  *
- * Throws a TypeError for malformed options, and what `listen` fails with (`EADDRINUSE`).
+ * Throws a TypeError for malformed options, and the error of `listen` (`EADDRINUSE`).
  */
 export async function createSimulator(given: SimulatorOptions = {}): Promise<Simulator> {
   const options = withDefaults(given);
-  const world = createWorld(options);
+  const state = createState(options);
   const { server, stop } = createApiServer({
-    world,
+    state,
     random: seededRandom(options.seed + 1),
     keepAliveTimeoutMs: options.keepAliveTimeoutMs,
     control: options.control ? (incoming, outgoing) => handleControl(incoming, outgoing, simulator) : null,
   });
-  const simulator = simulatorOf(world, {
+  const simulator = simulatorOf(state, {
     host: options.host,
     port: () => (server.address() as AddressInfo).port,
     close: () =>
@@ -50,14 +50,14 @@ export async function createSimulator(given: SimulatorOptions = {}): Promise<Sim
   return simulator;
 }
 
-function createWorld({ clock, switches, seed, accounts, recordSize }: CompleteOptions): World {
+function createState({ clock, switches, seed, accounts, recordSize }: CompleteOptions): SimulatorState {
   const router = new Router();
   const credentials = new Credentials({ clock, switches, accounts });
-  addIdentity(router.add, switches, credentials);
-  addStarts(router.add, switches, clock);
-  addNested(router.add, switches, clock);
-  addCollections(router.add, switches);
-  // Different data for each account: an answer that reached the wrong one must show.
+  addLoginRoutes(router.add, switches, credentials);
+  addFlowRoutes(router.add, switches, clock);
+  addNestedRoutes(router.add, switches, clock);
+  addCollectionRoutes(router.add, switches);
+  // Each account has different data, so that a test notices a response that reached the wrong caller.
   const own = [...accounts.keys()].map((id, index) => {
     const data = new Dataset(seed + index * 1000);
     return [id, { data, runs: new Runs(clock, data) }] as const;
@@ -76,15 +76,15 @@ function createWorld({ clock, switches, seed, accounts, recordSize }: CompleteOp
 }
 
 function simulatorOf(
-  world: World,
+  state: SimulatorState,
   { host, port, close }: { host: string; port: () => number; close: () => Promise<void> },
 ): Simulator {
-  const { credentials, throttle, faults, recorder, switches, accounts } = world;
+  const { credentials, throttle, faults, recorder, switches, accounts } = state;
   const [first = ''] = accounts.keys();
   const dataOf = (account: string): Dataset => {
     const own = accounts.get(account);
     if (own === undefined) throw new TypeError(`there is no account "${account}"`);
-    own.runs.settle();
+    own.runs.finishDue();
     return own.data;
   };
   return {
@@ -106,12 +106,12 @@ function simulatorOf(
     reset: () => recorder.reset(),
     fault: (rule) => faults.arm(rule),
     clearFaults: () => faults.clear(),
-    useForeign: (count, account = first) => {
+    useExternally: (count, account = first) => {
       dataOf(account);
-      // Where keys are counted each for itself, others have a counter of their own.
+      // If each key has its own counter, others have one too.
       const scope = switches.scope === 'account' ? account : `${account} others`;
-      const used = throttle.use(scope, world.limitOf(account), count);
-      recorder.foreign(account, used);
+      const used = throttle.use(scope, state.limitOf(account), count);
+      recorder.external(account, used);
       return used;
     },
     close,

@@ -1,45 +1,45 @@
-import { faultOfLatency, type Latency } from './latency.ts';
+import { type Latency, latencyProblem } from './latency.ts';
 
-/** Behaviour that may be switched while it runs. What the documentation leaves open is a switch here. */
+/** Behaviour that can change while the simulator runs. Where the documentation is silent, there is a switch. */
 export interface Switches {
   /** Requests in a window, for accounts that have no limit of their own. Default 240. */
   limit: number;
   /** Default 60,000. */
   windowMs: number;
-  /** Whose requests are counted together: the account's, or each credential's. Default account. */
+  /** Requests are counted by account or by credential. Default account. */
   scope: 'account' | 'key';
-  /** Whether logins are counted as well. Default false. */
+  /** Logins are counted too. Default false. */
   countLogins: boolean;
-  /** 429 as an ingress sends it, with none of the limit headers. Default false. */
+  /** A 429 has no limit headers, like one of an ingress. Default false. */
   bareThrottle: boolean;
-  /** Whether `Bearer <api key>` is taken for the key. Default false. */
+  /** `Bearer <api key>` is accepted. Default false. */
   bearerApiKey: boolean;
   /** Status of a login with a wrong password; the documentation does not say. Default 401. */
   loginFailure: 401 | 422;
-  /** Items flat, or as `{id, type, attributes}`. Default flat. */
+  /** Items are flat, or `{id, type, attributes}`. Default flat. */
   shape: 'flat' | 'attributes';
-  /** `per_page` above 100: taken as 100, or refused with 422. Default clamp. */
+  /** `per_page` above 100 counts as 100, or gets 422. Default clamp. */
   largePages: 'clamp' | 'refuse';
-  /** Without `Accept: application/json` errors are HTML pages. Default true. */
+  /** Errors are HTML pages without `Accept: application/json`. Default true. */
   htmlErrors: boolean;
-  /** Without it all other answers are HTML pages too. Default false. */
-  htmlAnswers: boolean;
-  /** A body on a write that is not declared as JSON gets 415. Default false. */
+  /** All other responses are HTML pages too without it. Default false. */
+  htmlResponses: boolean;
+  /** A body without a JSON Content-Type gets 415. Default false. */
   strictContentType: boolean;
   /**
-   * JSON answers say what they answer: `"echo": {"target": …, "bodySha256": …}`, so that one which reached the wrong caller
-   * shows. Default false.
+   * JSON responses name their request: `"echo": {"target": …, "bodySha256": …}`. It reveals a response that reached the wrong
+   * caller. Default false.
    */
   echo: boolean;
-  /** What links begin with. Default null: `http://` and the Host that was asked. */
+  /** The start of links. Default null: `http://` and the Host of the request. */
   publicBase: string | null;
-  /** From the caller to the counter. A caller who leaves meanwhile does not stop what is on its way. Default none. */
+  /** From the caller to the counter. A client disconnect does not stop a request that travels. Default none. */
   arrivalLatency: Latency;
-  /** From the counter to the answer. Default none. */
-  answerLatency: Latency;
+  /** From the counter to the response. Default none. */
+  responseLatency: Latency;
   /** Life of the tokens issued from now on. Default 86,400. */
   tokenLifeSeconds: number;
-  /** How long a run that starts now is under way. Default 5,000. */
+  /** Duration of runs that start from now on. Default 5,000. */
   runMs: number;
 }
 
@@ -56,17 +56,17 @@ export const DEFAULT_SWITCHES: Readonly<Switches> = {
   shape: 'flat',
   largePages: 'clamp',
   htmlErrors: true,
-  htmlAnswers: false,
+  htmlResponses: false,
   strictContentType: false,
   echo: false,
   publicBase: null,
   arrivalLatency: NONE,
-  answerLatency: NONE,
+  responseLatency: NONE,
   tokenLifeSeconds: 86_400,
   runMs: 5_000,
 };
 
-/** What is wrong with a value, or null. */
+/** Describes the error in a value; null if it is valid. */
 type Check = (value: unknown) => string | null;
 
 const atLeast =
@@ -90,20 +90,20 @@ const CHECKS: Readonly<Record<keyof Switches, Check>> = {
   shape: oneOf('flat', 'attributes'),
   largePages: oneOf('clamp', 'refuse'),
   htmlErrors: yesOrNo,
-  htmlAnswers: yesOrNo,
+  htmlResponses: yesOrNo,
   strictContentType: yesOrNo,
   echo: yesOrNo,
   publicBase: (value) =>
     value === null || (typeof value === 'string' && URL.canParse(value) && !value.endsWith('/'))
       ? null
       : 'must be a URL without a slash at its end, or null',
-  arrivalLatency: faultOfLatency,
-  answerLatency: faultOfLatency,
+  arrivalLatency: latencyProblem,
+  responseLatency: latencyProblem,
   tokenLifeSeconds: atLeast(0),
   runMs: atLeast(0),
 };
 
-/** Throws a TypeError that names the switch: also a peer of the control endpoint reads it. */
+/** Throws a TypeError that names the wrong switch. */
 export function checkedSwitches(given: object): Partial<Switches> {
   for (const [name, value] of Object.entries(given)) {
     if (!Object.hasOwn(CHECKS, name)) throw new TypeError(`there is no switch "${name}"`);

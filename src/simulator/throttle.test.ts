@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
-import { SlidingMaximum } from './sliding.ts';
+import { SlidingMaximum } from './record.ts';
 import { DEFAULT_SWITCHES } from './switches.ts';
 import { Throttle } from './throttle.ts';
 
@@ -20,8 +20,8 @@ const fieldsOf = (headers: readonly string[]) =>
 describe('the window', () => {
   test('lets exactly the limit through and refuses the next', () => {
     const { hits } = throttleAt();
-    expect(hits(240).filter((verdict) => verdict.refused)).toHaveLength(0);
-    expect(hits(3).every((verdict) => verdict.refused)).toBe(true);
+    expect(hits(240).filter((verdict) => verdict.rejected)).toHaveLength(0);
+    expect(hits(3).every((verdict) => verdict.rejected)).toBe(true);
   });
 
   test('is opened by the first request, not by the clock: it ends 60 s after that, to the millisecond', () => {
@@ -29,9 +29,9 @@ describe('the window', () => {
     clock.advance(45_000);
     hits(240);
     clock.advance(59_999);
-    expect(hits(1)[0]?.refused).toBe(true);
+    expect(hits(1)[0]?.rejected).toBe(true);
     clock.advance(1);
-    expect(hits(240).filter((verdict) => verdict.refused)).toHaveLength(0);
+    expect(hits(240).filter((verdict) => verdict.rejected)).toHaveLength(0);
   });
 
   test('does not slide: twice the limit passes within a second around its end', () => {
@@ -40,10 +40,10 @@ describe('the window', () => {
     clock.advance(59_500);
     hits(239);
     clock.advance(500);
-    expect(hits(240).every((verdict) => !verdict.refused)).toBe(true);
+    expect(hits(240).every((verdict) => !verdict.rejected)).toBe(true);
   });
 
-  test('a refused request neither counts nor keeps the window closed', () => {
+  test('a rejected request neither counts nor keeps the window closed', () => {
     const { clock, hits } = throttleAt();
     hits(240);
     for (let second = 0; second < 60; second++) {
@@ -57,7 +57,7 @@ describe('the window', () => {
     const { clock, hits } = throttleAt();
     hits(240);
     clock.stepWall(3_600_000);
-    expect(hits(1)[0]?.refused).toBe(true);
+    expect(hits(1)[0]?.rejected).toBe(true);
   });
 
   test('is used up by others too, who get no more than is left', () => {
@@ -66,17 +66,17 @@ describe('the window', () => {
     expect(throttle.use('main', 240, 150)).toBe(150);
     expect(fieldsOf(hits(1)[0]!.headers)['X-RateLimit-Remaining']).toBe('49');
     expect(throttle.use('main', 240, 1_000)).toBe(49);
-    expect(hits(1)[0]?.refused).toBe(true);
+    expect(hits(1)[0]?.rejected).toBe(true);
   });
 });
 
-describe('a refusal', () => {
-  const refusalAfter = (openedAtMs: number, afterMs: number) => {
+describe('a rejection', () => {
+  const rejectionAfter = (openedAtMs: number, afterMs: number) => {
     const { clock, hits } = throttleAt(START + openedAtMs);
     hits(240);
     clock.advance(afterMs);
     const [verdict] = hits(1);
-    expect(verdict?.refused).toBe(true);
+    expect(verdict?.rejected).toBe(true);
     return fieldsOf(verdict!.headers);
   };
 
@@ -89,7 +89,7 @@ describe('a refusal', () => {
     { openedAtMs: 900, afterMs: 59_100, seconds: '0' },
     { openedAtMs: 900, afterMs: 59_999, seconds: '0' },
   ])('tells whole seconds that may be too few: $seconds after $afterMs ms', ({ openedAtMs, afterMs, seconds }) => {
-    expect(refusalAfter(openedAtMs, afterMs)).toEqual({
+    expect(rejectionAfter(openedAtMs, afterMs)).toEqual({
       'X-RateLimit-Limit': '240',
       'X-RateLimit-Remaining': '0',
       'Retry-After': seconds,
@@ -100,7 +100,7 @@ describe('a refusal', () => {
   test('of an ingress carries none of the fields', () => {
     const { hits } = throttleAt(START, { bareThrottle: true });
     hits(240);
-    expect(hits(1)[0]).toEqual({ refused: true, headers: [] });
+    expect(hits(1)[0]).toEqual({ rejected: true, headers: [] });
   });
 });
 

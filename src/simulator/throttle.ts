@@ -1,23 +1,23 @@
 import type { Clock } from '../clock.ts';
 import type { Switches } from './switches.ts';
 
-export interface Verdict {
-  readonly refused: boolean;
-  /** Complete header list of limit fields for the answer. */
+export interface ThrottleResult {
+  readonly rejected: boolean;
+  /** The limit headers of the response. */
   readonly headers: readonly string[];
 }
 
 interface Window {
-  /** Monotonic: a step of the wall clock neither opens nor closes a window. */
+  /** Monotonic, so that a step of the wall clock does not change a window. */
   readonly openedAt: number;
-  /** Unix seconds at which it ends, as the application notes it: the fraction of the opening is lost. */
+  /** Unix seconds of its end as the application stores them, without the fraction of the opening. */
   readonly endsAtSecond: number;
   count: number;
 }
 
 /**
- * The limiter of the Laravel application, as its source has it: a fixed window that the first counted request opens,
- * neither sliding nor aligned to the clock. At or above the limit a request is refused and not counted.
+ * The limiter of the Laravel application: a fixed window that the first counted request opens, neither sliding nor aligned
+ * to the clock. A request above the limit is rejected and not counted.
  */
 export class Throttle {
   readonly #clock: Clock;
@@ -29,16 +29,16 @@ export class Throttle {
     this.#switches = switches;
   }
 
-  /** One request of a scope: an account, or a credential. */
-  hit(scope: string, limit: number): Verdict {
+  /** Counts a request in a scope: an account or a credential. */
+  hit(scope: string, limit: number): ThrottleResult {
     const window = this.#windowOf(scope);
-    if (window.count >= limit) return { refused: true, headers: this.#refusal(window, limit) };
+    if (window.count >= limit) return { rejected: true, headers: this.#rejectionHeaders(window, limit) };
     window.count += 1;
     const remaining = String(limit - window.count);
-    return { refused: false, headers: ['X-RateLimit-Limit', String(limit), 'X-RateLimit-Remaining', remaining] };
+    return { rejected: false, headers: ['X-RateLimit-Limit', String(limit), 'X-RateLimit-Remaining', remaining] };
   }
 
-  /** Others use up to `count` requests at once; returns how many were left to use. */
+  /** Counts up to `count` requests of others; returns how many were left. */
   use(scope: string, limit: number, count: number): number {
     const window = this.#windowOf(scope);
     const used = Math.max(0, Math.min(count, limit - window.count));
@@ -58,10 +58,10 @@ export class Throttle {
   }
 
   /**
-   * Laravel subtracts whole seconds (`InteractsWithTime::availableAt`): for a window opened at x.9 s the last 0.9 s say
-   * `Retry-After: 0` although the window is still closed, and one opened at x.1 s may say 60.
+   * Laravel subtracts whole seconds (`InteractsWithTime::availableAt`). A window opened at x.9 s has "Retry-After: 0" in its
+   * last 0.9 s although it still rejects, and one opened at x.1 s can have 60.
    */
-  #refusal(window: Window, limit: number): string[] {
+  #rejectionHeaders(window: Window, limit: number): string[] {
     if (this.#switches.bareThrottle) return [];
     const now = unixSecond(this.#clock);
     const seconds = Math.max(0, window.endsAtSecond - now);

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 
 const EMPTY = Buffer.alloc(0);
 
-/** A request body: hashed to its end, kept only up to a limit. Reading begins at once, as the kernel's does. */
+/** A request body: hashed to its end, and kept up to a limit. Reading begins at once. */
 export class Upload {
   bytes = 0;
   /** Set at the end; null for a request without a body. */
@@ -19,13 +19,11 @@ export class Upload {
       return;
     }
     const hash = createHash('sha256');
-    // Callers that break off are what tests are about. Node 20 drops the error where nobody listens (tried with a close,
-    // a reset and a malformed chunk); the process of the tests should not depend on that.
+    // A test may break an upload off; without a listener the error could end the process of the tests.
     incoming.on('error', () => {});
     incoming.on('data', (chunk: Buffer) => {
       hash.update(chunk);
       this.bytes += chunk.length;
-      // Counted to the end, kept only as far as it may be used.
       if (this.bytes <= keepBytes) this.#chunks.push(chunk);
       else this.#chunks = [];
     });
@@ -36,13 +34,13 @@ export class Upload {
     });
   }
 
-  /** Calls `run` once, when the body is there; never, if the caller leaves before that. */
+  /** Calls `run` once the body is complete; never if the caller disconnects before. */
   onComplete(run: () => void): void {
     if (this.#complete) run();
     else this.#whenComplete = run;
   }
 
-  /** Empty where it was more than is kept. */
+  /** Empty if the body is above the limit. */
   body(): Buffer {
     return this.#chunks.length === 0 ? EMPTY : Buffer.concat(this.#chunks);
   }

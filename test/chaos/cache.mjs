@@ -57,7 +57,7 @@ const fleet = await startFleet({
   state: 'alone',
   configuration,
   simulator: {
-    switches: { limit: PLENTY.limit, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 20, maxMs: 500 } },
+    switches: { limit: PLENTY.limit, responseLatency: { kind: 'exponential', minMs: 1, meanMs: 20, maxMs: 500 } },
   },
 });
 const { gateways, simulator } = fleet;

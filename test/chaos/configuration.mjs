@@ -28,7 +28,7 @@ export const SIMULATOR = {
     plenty: { apiKeys: { plenty: CREDENTIALS.plenty }, limit: PLENTY.limit },
     tight: { apiKeys: { tight: CREDENTIALS.tight } },
   },
-  switches: { echo: true, answerLatency: { kind: 'exponential', minMs: 1, meanMs: 10, maxMs: 200 } },
+  switches: { echo: true, responseLatency: { kind: 'exponential', minMs: 1, meanMs: 10, maxMs: 200 } },
 };
 
 /**

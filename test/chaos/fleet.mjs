@@ -34,7 +34,7 @@ export async function startFleet({ state, configuration, simulator: options, gat
     for (const each of closing.splice(0).reverse()) await each();
   };
   try {
-    /** @type {import('../../src/simulator/api.ts').Simulator} */
+    /** @type {import('../../src/simulator/control.ts').Simulator} */
     const simulator = await createSimulator(options);
     closing.push(() => simulator.close());
     const front = await setup.front?.(simulator.port);

@@ -67,7 +67,7 @@ const fleet = await startFleet({
     switches: {
       limit: Number(values['upstream-limit'] ?? values.limit),
       arrivalLatency: jitter,
-      answerLatency: jitter,
+      responseLatency: jitter,
     },
   },
 });
@@ -187,7 +187,7 @@ const faults = {
   foreign: async () => {
     const until = performance.now() + third * 0.8;
     while (performance.now() < until) {
-      simulator.useForeign(5);
+      simulator.useExternally(5);
       await pause(3_000);
     }
   },

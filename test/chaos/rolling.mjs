@@ -25,7 +25,7 @@ const { values } = parseArgs({
 });
 
 const simulator = await createSimulator({
-  switches: { limit: 1_000_000, answerLatency: { kind: 'exponential', minMs: 2, meanMs: 60, maxMs: 5_000 } },
+  switches: { limit: 1_000_000, responseLatency: { kind: 'exponential', minMs: 2, meanMs: 60, maxMs: 5_000 } },
 });
 const [redis] = (await startRedisSet('alone')).nodes;
 const file = join(scratch, 'gateway.json');

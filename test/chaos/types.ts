@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Redis } from 'ioredis';
-import type { Simulator } from '../../src/simulator/api.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import type { Cut, Rule } from './lane.mjs';
 import type { wire } from './wire.mjs';
 

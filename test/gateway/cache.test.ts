@@ -93,10 +93,10 @@ describe('a write', () => {
   });
 
   test('prevents a GET that was under way from being stored', async () => {
-    await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 100 } } } });
+    await using gateway = await run({ simulator: { switches: { responseLatency: { kind: 'fixed', ms: 100 } } } });
     const reading = gateway.fetch('/api/v1/scripts');
     await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');
-    gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 0 };
+    gateway.simulator.switches.responseLatency = { kind: 'fixed', ms: 0 };
     await gateway.fetch('/api/v1/scripts', { method: 'POST', body: '{"name":"x"}' });
     await (await reading).text();
     expect((await gateway.fetch('/api/v1/scripts')).headers.get('cache-status')).toBe('patchgate; fwd=miss; stored');
@@ -291,7 +291,7 @@ describe('a stale response', () => {
 
 describe('many callers of one response', () => {
   test('are one request, and get the response though the first disconnects', async () => {
-    await using gateway = await run({ simulator: { switches: { answerLatency: { kind: 'fixed', ms: 900 } } } });
+    await using gateway = await run({ simulator: { switches: { responseLatency: { kind: 'fixed', ms: 900 } } } });
     const abort = new AbortController();
     const first = gateway.fetch('/api/v1/flows', { signal: abort.signal }).catch(() => null);
     await eventually(() => gateway.simulator.arrivals().length === 1, 'the GET upstream');

@@ -30,7 +30,7 @@ describe('an account with a login', () => {
     await using gateway = await run({
       cold: true,
       config: withCredentials((upstream) => [loginAt(upstream)]),
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 50 } } },
+      simulator: { switches: { responseLatency: { kind: 'fixed', ms: 50 } } },
     });
     const statuses = (await Promise.all(Array.from({ length: 5 }, () => gateway.fetch('/api/v1/flow-runs')))).map(
       (each) => each.status,
@@ -85,7 +85,7 @@ describe('an account with a login', () => {
 
   test('answers 502, not 401, when the password is wrong, and does not try it for every request', async () => {
     await using gateway = await run({ config: withCredentials((upstream) => [loginAt(upstream)]), cold: true });
-    gateway.simulator.credentials.refuseLogins(true);
+    gateway.simulator.credentials.rejectLogins(true);
     const first = await gateway.fetch('/api/v1/flow-runs');
     expect([first.status, await codeOf(first)]).toEqual([502, 'upstream_credentials_rejected']);
     expect(first.headers.get('retry-after')).toMatch(/^\d+$/);

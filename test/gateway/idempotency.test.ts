@@ -61,7 +61,7 @@ describe('replicas that share a Redis', () => {
   test('start a flow once for any number of concurrent requests, and replay the response to later ones', async () => {
     await using redis = await redisServer();
     await using three = await replicas(3, redis.url);
-    three.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    three.simulator.switches.responseLatency = { kind: 'fixed', ms: 300 };
     const requests = await Promise.all(
       Array.from({ length: 5 }, (_, i) => (three.all[i % 3] as Running).fetch(START, startWith('once'))),
     );
@@ -133,7 +133,7 @@ describe('replicas that share a Redis', () => {
     await using redis = await redisServer();
     await using two = await replicas(2, redis.url, { drain: { delay: '0ms', timeout: '10s' } });
     const [one, second] = two.all as [Running, Running];
-    two.simulator.switches.answerLatency = { kind: 'fixed', ms: 600 };
+    two.simulator.switches.responseLatency = { kind: 'fixed', ms: 600 };
     // On its own connection: fetch would replace the broken one.
     const caller = connect(one.port, '127.0.0.1');
     const head = [`X-API-Key: ${BILLING_KEY}`, 'Idempotency-Key: left', 'Content-Type: application/json'];
@@ -178,7 +178,7 @@ describe('replicas that share a Redis', () => {
     await using redis = await redisServer();
     await using two = await replicas(1, redis.url);
     const gateway = two.first;
-    two.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    two.simulator.switches.responseLatency = { kind: 'fixed', ms: 300 };
     const requests = gateway.fetch(START, startWith('unkept'));
     await eventually(() => writes(gateway).length === 1, 'the request is under way');
     redis.stop();
@@ -208,7 +208,7 @@ describe('a first request with an unknown outcome', () => {
       config: (origin) =>
         configuration(origin, { upstreams: { core: { origin }, start: { origin, timeout: '400ms' } } }),
     });
-    gateway.simulator.fault({ match: 'POST /api/v1/**', times: 1, fault, where: 'answer' });
+    gateway.simulator.fault({ match: 'POST /api/v1/**', times: 1, fault, where: 'response' });
     const first = await gateway.fetch(START, startWith('lost'));
     expect([first.status, replayed(first), await codeOf(first)]).toEqual([status, false, code]);
     for (let i = 0; i < 2; i++) {
@@ -226,7 +226,7 @@ describe('a first request with an unknown outcome', () => {
 describe('a caller that disconnects', () => {
   test('while its write is in progress gets the first response when it repeats', async () => {
     await using gateway = await alone();
-    gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    gateway.simulator.switches.responseLatency = { kind: 'fixed', ms: 300 };
     const controller = new AbortController();
     const aborted = gateway.fetch(START, startWith('left', controller)).catch((error: Error) => error.name);
     await eventually(() => writes(gateway).length === 1, 'the request is under way');
@@ -260,7 +260,7 @@ describe('a caller that disconnects', () => {
           accounts: { main: { quota: { burst: 200 }, credentials: [PRIMARY, loginAt(upstream)] } },
         }),
     });
-    gateway.simulator.switches.answerLatency = { kind: 'fixed', ms: 300 };
+    gateway.simulator.switches.responseLatency = { kind: 'fixed', ms: 300 };
     gateway.simulator.credentials.revokeKey('primary');
     const controller = new AbortController();
     const aborted = gateway.fetch(START, startWith('left', controller)).catch(() => {});

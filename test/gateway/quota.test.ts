@@ -70,7 +70,7 @@ describe('the account', () => {
         configuration(upstream, {
           accounts: { main: { quota: { limit: 40, ceiling: 30, burst: 100 }, credentials: [PRIMARY] } },
         }),
-      simulator: { switches: { limit: 40, answerLatency: { kind: 'uniform', minMs: 1, maxMs: 30 } } },
+      simulator: { switches: { limit: 40, responseLatency: { kind: 'uniform', minMs: 1, maxMs: 30 } } },
     });
     const statuses = await Promise.all(
       Array.from({ length: 100 }, async () => (await gateway.fetch('/api/v1/flow-runs')).status),
@@ -122,7 +122,7 @@ describe('the account', () => {
 
   test('that others use as well is shown, and no more is sent than is left', async () => {
     await using gateway = await run();
-    gateway.simulator.useForeign(230);
+    gateway.simulator.useExternally(230);
     await gateway.fetch('/api/v1/flow-runs');
     expect(await gateway.metric('patchgate_quota_external_usage', { account: 'main' })).toBe(230);
     const statuses = await Promise.all(

@@ -218,7 +218,7 @@ describe('a request in flight during a reload', () => {
   test('ends as it began though its tenant, its account and its credential are gone; then they are let go', async () => {
     await using gateway = await run({
       config: (upstream) => withQuota(upstream, { burst: 200 }, [loginAt(upstream)]),
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
+      simulator: { switches: { responseLatency: { kind: 'fixed', ms: 300 } } },
     });
     const under = gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: READER_KEY } });
     await eventually(() => gateway.simulator.stats().arrived === 1, 'the request is upstream');
@@ -291,7 +291,7 @@ describe('a request in flight during a reload', () => {
       const shared = kind === 'Redis' ? { redis: { url: redis.url, timeout: '1s' } } : {};
       await using gateway = await run({
         config: (upstream) => ({ ...withQuota(upstream, { burst: 200 }), ...shared }),
-        simulator: { switches: { answerLatency: { kind: 'uniform', minMs: 1, maxMs: 20 } } },
+        simulator: { switches: { responseLatency: { kind: 'uniform', minMs: 1, maxMs: 20 } } },
       });
       let running = true;
       const statuses: number[] = [];

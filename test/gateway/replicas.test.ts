@@ -86,7 +86,7 @@ describe('replicas whose account has a login', () => {
 
   test('log in once each, whatever the number of requests, and no token gets into Redis', async () => {
     await using redis = await redisServer();
-    const simulator = { switches: { answerLatency: { kind: 'fixed', ms: 60 } } } as const;
+    const simulator = { switches: { responseLatency: { kind: 'fixed', ms: 60 } } } as const;
     await using gateways = await runReplicas(redis, 3, { login: true, simulator });
     expect(await askAll(gateways, 60)).toEqual(Array(60).fill(200));
     expect(logins(gateways)).toBe(3);

@@ -22,7 +22,7 @@ const LIST = '/api/v1/scripts?per_page=100&sort=-id';
 describe('replicas that share a cache', () => {
   test('send one request for 200 concurrent equal GETs', async () => {
     await using world = await runReplicas(redis, 3, {
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
+      simulator: { switches: { responseLatency: { kind: 'fixed', ms: 300 } } },
     });
     const requests = Array.from({ length: 200 }, (_, i) =>
       world.at(i).fetch('/api/v1/flows', { headers: { Authorization: i % 2 === 0 ? BILLING_KEY : READER_KEY } }),
@@ -89,7 +89,7 @@ describe('replicas that share a cache', () => {
 
   test('finish a fetch for a caller on another replica when the first caller disconnects', async () => {
     await using world = await runReplicas(redis, 2, {
-      simulator: { switches: { answerLatency: { kind: 'fixed', ms: 300 } } },
+      simulator: { switches: { responseLatency: { kind: 'fixed', ms: 300 } } },
     });
     const disconnect = startGet(world.at(0), '/api/v1/systems');
     await eventually(() => world.simulator.arrivals().length === 1, 'the GET upstream');

@@ -156,7 +156,7 @@ test('who joins a request under way is linked to it, and sends nothing', async (
   await using tracing = await traced(
     {},
     {},
-    { simulator: { switches: { answerLatency: { kind: 'fixed', ms: 100 } } } },
+    { simulator: { switches: { responseLatency: { kind: 'fixed', ms: 100 } } } },
   );
   const { gateway } = tracing;
   const [leader, follower] = [begun(), begun()];

@@ -8,7 +8,7 @@ import { redisServer } from '../support/redis.ts';
 test('three replicas that share a Redis are replaced one by one under load, and no request fails', async () => {
   await using redis = await redisServer();
   const simulator = await createSimulator({
-    switches: { limit: 1_000_000, answerLatency: { kind: 'exponential', minMs: 2, meanMs: 30, maxMs: 1_500 } },
+    switches: { limit: 1_000_000, responseLatency: { kind: 'exponential', minMs: 2, meanMs: 30, maxMs: 1_500 } },
   });
   const config = JSON.stringify(rollingConfiguration(simulator.url, redis.url));
   await using files = await folder({ 'gateway.yaml': config });

@@ -14,13 +14,13 @@ const LOOK_MS = 500;
 const GIVEN_UP_MS = 90_000;
 
 /** @typedef {import('../../src/simulator/record.ts').Arrival} Arrival */
-/** @type {import('../../src/simulator/api.ts').Simulator} */
+/** @type {import('../../src/simulator/control.ts').Simulator} */
 const simulator = await createSimulator({
   recordSize: RECORD,
   switches: {
     limit: Number(process.argv[2]),
     arrivalLatency: { kind: 'exponential', minMs: 1, meanMs: 5, maxMs: 200 },
-    answerLatency: { kind: 'exponential', minMs: 2, meanMs: 15, maxMs: 500 },
+    responseLatency: { kind: 'exponential', minMs: 2, meanMs: 15, maxMs: 500 },
   },
 });
 

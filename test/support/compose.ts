@@ -4,7 +4,7 @@ import { Agent, get } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
-import type { Simulator } from '../../src/simulator/api.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { REPOSITORY } from './image.ts';
 import { type Folder, folder, patchgate, type Spawned } from './process.ts';

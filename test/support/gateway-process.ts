@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Simulator } from '../../src/simulator/api.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { writeConfigMap } from './config-map.ts';

@@ -1,4 +1,4 @@
-import type { Simulator } from '../../src/simulator/api.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../../src/clock.ts';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
 import { createGateway } from '../../src/gateway/gateway.ts';
-import type { Simulator } from '../../src/simulator/api.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import {
   FAKE_PASSWORD,
   FAKE_PRIMARY_KEY,

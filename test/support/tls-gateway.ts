@@ -5,7 +5,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
 import type { Settings } from '../../src/config/settings.ts';
 import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
-import type { Simulator } from '../../src/simulator/api.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { type Authority, authority } from './certificate-authority.ts';
 import { BILLING_KEY, type Config, configuration } from './gateway.ts';

@@ -59,7 +59,7 @@ export async function runWorkload(factor: number): Promise<Workload> {
       const fault = { kind: 'status', status: 429, headers: { 'Retry-After': String(seconds) }, body: '' } as const;
       simulator.fault({ match: 'GET /api/v1/**', times: 1, fault });
     },
-    useExternally: (count) => void simulator.useForeign(count),
+    useExternally: (count) => void simulator.useExternally(count),
     async work(minutes) {
       const until = clock.monotonic() + minutes * 60_000;
       const keepAwake = setInterval(() => {}, 1_000);

@@ -123,7 +123,7 @@ describe('a connection', () => {
 
   test('with 100 requests at once answers them in order, each with its own answer', async () => {
     await using gateway = await watched();
-    gateway.simulator.switches.answerLatency = { kind: 'uniform', minMs: 0, maxMs: 30 };
+    gateway.simulator.switches.responseLatency = { kind: 'uniform', minMs: 0, maxMs: 30 };
     using pipeline = await dial(gateway.port);
     const marks = Array.from({ length: 100 }, (_, i) => `mark-${i}`);
     pipeline.write(marks.map((mark) => get('/api/v1/flow-runs', `X-Request-Id: ${mark}\r\n`)).join(''));

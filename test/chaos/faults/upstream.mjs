@@ -13,7 +13,7 @@ const ALONE = /** @type {const} */ (['alone']);
 const CLOSED_OFF = 'breaker_open';
 
 /** @param {Fleet} fleet @param {Inflicted} fault */
-const inflict = ({ simulator }, fault) => simulator.fault({ match: ALL, fault, where: 'answer' });
+const inflict = ({ simulator }, fault) => simulator.fault({ match: ALL, fault, where: 'response' });
 const heal = (/** @type {Fleet} */ { simulator }) => simulator.clearFaults();
 /** @param {Fleet} fleet @param {(wire: import('../types.ts').Wire) => unknown} change */
 const onWires = async ({ gateways }, change) => {
@@ -79,7 +79,7 @@ const storm5xx = {
   inject: ({ simulator }) => {
     for (let round = 0; round < 1_000; round++)
       for (const status of STORM)
-        simulator.fault({ match: ALL, fault: { kind: 'status', status }, where: 'answer', times: 1 });
+        simulator.fault({ match: ALL, fault: { kind: 'status', status }, where: 'response', times: 1 });
   },
   lift: heal,
 };

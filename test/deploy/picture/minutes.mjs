@@ -15,7 +15,7 @@ function eagerness(part, tenant) {
 /** @type {[part: number, happens: (stage: Stage) => unknown][]} */
 const EVENTS = [
   [0.2, (stage) => stage.reload(JSON.stringify({ ...stage.settings, log: { level: 'warn' } }))],
-  [0.7, ({ simulator }) => simulator.useForeign(45)],
+  [0.7, ({ simulator }) => simulator.useExternally(45)],
   [0.78, (stage) => throttle(stage, 6)],
   [0.88, falter],
   [0.9, falter],

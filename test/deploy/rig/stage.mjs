@@ -35,7 +35,7 @@ export async function openStage({ env, quota, secondAccount, scrapeMs, latency }
     for (const each of closing.splice(0).reverse()) await each();
   };
   try {
-    /** @type {import('../../../src/simulator/api.ts').Simulator} */
+    /** @type {import('../../../src/simulator/control.ts').Simulator} */
     const simulator = await createSimulator({
       accounts: {
         main: {
@@ -45,7 +45,7 @@ export async function openStage({ env, quota, secondAccount, scrapeMs, latency }
         },
         exports: { apiKeys: { primary: EXPORT_ACCOUNT_KEY }, limit: 120 },
       },
-      switches: { answerLatency: latency, tokenLifeSeconds: 3_600 },
+      switches: { responseLatency: latency, tokenLifeSeconds: 3_600 },
     });
     closing.push(() => simulator.close());
     const redis = await startRedis(folder, env);

@@ -95,9 +95,9 @@ async function changeCredential(stage) {
     await pause(1_000);
   };
   await untilCounted(stage, 'patchgate_upstream_retries_total', ask);
-  credentials.refuseLogins(true);
+  credentials.rejectLogins(true);
   await untilCounted(stage, 'patchgate_credential_refreshes_total{outcome!~"ok|shared"}', ask);
-  credentials.refuseLogins(false);
+  credentials.rejectLogins(false);
 }
 
 /** Callers of other replicas meet what was meant for this one, too. @param {Stage} stage */
@@ -113,7 +113,7 @@ async function stumble(stage) {
 /** What others take is seen when it is more than what the gateway may have sent itself. @param {Stage} stage */
 async function foreignUse(stage) {
   await until('foreign use is seen', async () => {
-    stage.simulator.useForeign(20);
+    stage.simulator.useExternally(20);
     await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
     return shows(stage, 'patchgate_quota_external_usage');
   });

@@ -6,8 +6,8 @@ import type { Switches } from './switches.ts';
 
 const CHUNK = Buffer.alloc(65_536, 'patchworks payload ');
 
-/** Puts an answer on the wire. `headers` is all but what describes the body. */
-export function send(
+/** Writes a response. `headers` has all headers but those that describe the body. */
+export function sendResponse(
   { incoming, outgoing, arrival }: { incoming: IncomingMessage; outgoing: ServerResponse; arrival: Arrival },
   result: Result,
   headers: readonly string[],
@@ -24,12 +24,12 @@ export function send(
     arrival.status = 200;
     outgoing.writeHead(200, [...headers, 'Content-Type', result.type, ...framing]);
     if (incoming.method === 'HEAD') outgoing.end();
-    // An error here is a caller who left: the record says so.
+    // An error here is a client disconnect, which the record has.
     else pipeline(payload(result.bytes), outgoing, () => {});
     return;
   }
   arrival.status = result.status;
-  const html = (result.status >= 400 ? switches.htmlErrors : switches.htmlAnswers) && !wantsJson(incoming);
+  const html = (result.status >= 400 ? switches.htmlErrors : switches.htmlResponses) && !wantsJson(incoming);
   const json = switches.echo ? echoing(result.json, arrival) : result.json;
   const body = html ? `<!DOCTYPE html><title>${result.status}</title>` : json;
   const type = html ? 'text/html; charset=UTF-8' : 'application/json';
@@ -38,7 +38,7 @@ export function send(
   outgoing.end(incoming.method === 'HEAD' ? undefined : body);
 }
 
-/** Into the object that every JSON answer is, as its last member. */
+/** Adds the echo as the last member of a JSON object. */
 function echoing(json: string | Buffer, { target, bodySha256 }: Arrival): string {
   const text = String(json);
   const end = text.lastIndexOf('}');
@@ -53,7 +53,7 @@ function wantsJson(incoming: IncomingMessage): boolean {
   return accept.includes('/json') || accept.includes('+json');
 }
 
-/** As many bytes as asked for, the same every time, never more than a chunk in memory. */
+/** Streams this many bytes with at most one chunk in memory. */
 function payload(bytes: number): Readable {
   let left = bytes;
   return new Readable({

@@ -1,10 +1,10 @@
 import { type Item, PROTECTED_SCRIPT } from './items.ts';
-import { type Asked, list, present } from './query.ts';
+import { type ListQuery, list, present } from './query.ts';
 import { forbidden, invalid, json, message, missing, objectOf, type Result } from './result.ts';
 import type { Add, Call } from './router.ts';
 import type { Switches } from './switches.ts';
 
-/** Collections, and what may be done to them besides GET of the list and of one. */
+/** Collections, with their methods besides GET of the list and of an item. */
 const COLLECTIONS: Readonly<Record<string, readonly ('POST' | 'PATCH' | 'DELETE')[]>> = {
   'data-pool': ['POST', 'PATCH', 'DELETE'],
   scripts: ['POST', 'PATCH'],
@@ -31,9 +31,9 @@ const COLLECTIONS: Readonly<Record<string, readonly ('POST' | 'PATCH' | 'DELETE'
   'script-versions': [],
 };
 
-const MOST_RENDERED = 500;
+const MAX_RENDERED = 500;
 
-export function askedOf(call: Call, collection: string, switches: Switches, path = `/api/v1/${collection}`): Asked {
+export function queryOf(call: Call, collection: string, switches: Switches, path = `/api/v1/${collection}`): ListQuery {
   return {
     data: call.data,
     collection,
@@ -43,7 +43,7 @@ export function askedOf(call: Call, collection: string, switches: Switches, path
   };
 }
 
-export function listed(items: readonly Item[], asked: Asked): Result {
+export function listResult(items: readonly Item[], asked: ListQuery): Result {
   const page = list(items, asked);
   return page.ok ? { kind: 'json', status: 200, json: page.json } : invalid(page.errors);
 }
@@ -57,20 +57,20 @@ export function modelOf(collection: string): string {
     .replace(/s$/, '');
 }
 
-export function addCollections(add: Add, switches: Switches): void {
+export function addCollectionRoutes(add: Add, switches: Switches): void {
   const rendered = new Map<string, { readonly version: number; readonly result: Result }>();
   for (const [name, methods] of Object.entries(COLLECTIONS)) {
     const path = `/api/v1/${name}`;
     add(`GET ${path}`, (call) => {
-      // Everything that a page depends on; the data by its version.
+      // All that a page depends on; the version stands for the data.
       const key = `${call.account} ${call.base} ${name}?${call.rawQuery} ${switches.shape} ${switches.largePages}`;
       const version = call.data.versionOf(name);
       const known = rendered.get(key);
-      // With relations, other collections are in it as well.
+      // A page with relations contains other collections too.
       if (known?.version === version && !call.rawQuery.includes('include')) return known.result;
-      const fresh = listed(call.data.all(name), askedOf(call, name, switches));
+      const fresh = listResult(call.data.all(name), queryOf(call, name, switches));
       const result = fresh.kind === 'json' ? { ...fresh, json: Buffer.from(fresh.json) } : fresh;
-      if (rendered.size >= MOST_RENDERED) rendered.clear();
+      if (rendered.size >= MAX_RENDERED) rendered.clear();
       rendered.set(key, { version, result });
       return result;
     });
@@ -79,7 +79,7 @@ export function addCollections(add: Add, switches: Switches): void {
       const item = call.data.get(name, id ?? '');
       return item === undefined
         ? missing(modelOf(name), id)
-        : json(200, { data: present(item, askedOf(call, name, switches)) });
+        : json(200, { data: present(item, queryOf(call, name, switches)) });
     });
     addWrites(add, switches, name, methods);
   }
@@ -91,7 +91,7 @@ function addWrites(add: Add, switches: Switches, name: string, methods: readonly
     add(`POST ${path}`, (call) => {
       const fields = objectOf(call.body);
       if (typeof fields?.['name'] !== 'string') return invalid({ name: ['The name field is required.'] });
-      return json(201, { data: present(call.data.create(name, fields), askedOf(call, name, switches)) });
+      return json(201, { data: present(call.data.create(name, fields), queryOf(call, name, switches)) });
     });
   }
   if (methods.includes('PATCH')) {
@@ -102,7 +102,7 @@ function addWrites(add: Add, switches: Switches, name: string, methods: readonly
       const item = call.data.update(name, id, objectOf(call.body) ?? {});
       return item === undefined
         ? missing(modelOf(name), id)
-        : json(200, { data: present(item, askedOf(call, name, switches)) });
+        : json(200, { data: present(item, queryOf(call, name, switches)) });
     });
   }
   if (methods.includes('DELETE')) {

@@ -1,12 +1,12 @@
 import { validateHeaderValue } from 'node:http';
 import type { Clock } from '../clock.ts';
-import { askedOf, listed } from './collections.ts';
+import { listResult, queryOf } from './collection-routes.ts';
 import { invalid, json, missing, objectOf, type Result } from './result.ts';
 import type { Add, Call } from './router.ts';
 import type { Switches } from './switches.ts';
 
 /** Routes below an item: `/api/v1/COLLECTION/ID/…`, so the id is the fourth segment. */
-export function addNested(add: Add, switches: Switches, clock: Clock): void {
+export function addNestedRoutes(add: Add, switches: Switches, clock: Clock): void {
   add('POST /api/v1/flows/import', ({ data, body }) => {
     const fields = objectOf(body);
     if (fields === null) return invalid({ flow: ['The flow must be an object.'] });
@@ -21,11 +21,11 @@ export function addNested(add: Add, switches: Switches, clock: Clock): void {
     const id = call.segments[3] ?? '';
     if (call.data.get('flow-runs', id) === undefined) return missing('FlowRun', id);
     const logs = call.data.all('flow-run-logs').filter((log) => String(log['flow_run_id']) === id);
-    return listed(logs, askedOf(call, 'flow-run-logs', switches, `/api/v1/flow-runs/${id}/flow-run-logs`));
+    return listResult(logs, queryOf(call, 'flow-run-logs', switches, `/api/v1/flow-runs/${id}/flow-run-logs`));
   });
   add('GET /api/v1/data-pool/*/deduped-data', ({ data, segments }) => {
     if (data.get('data-pool', segments[3] ?? '') === undefined) return missing('DataPool', segments[3]);
-    // Volatile: the time is in it, so that a copy that was kept too long shows.
+    // The time in the data shows when a copy was cached too long.
     const seen_at = new Date(clock.now()).toISOString();
     return json(200, { data: Array.from({ length: 500 }, (_, index) => ({ id: index + 1, seen_at })) });
   });
@@ -42,8 +42,8 @@ export function addNested(add: Add, switches: Switches, clock: Clock): void {
 }
 
 /**
- * `?bytes=N` as many bytes, `?type=` the Content-Type, `?framing=chunked` without a length, `?redirect=URL` a 302 in their
- * place: what a payload looks like upstream is the business of whoever stored it.
+ * A payload has the form in which it was stored, so the test chooses it: `?bytes=N`, `?type=` for the Content-Type,
+ * `?framing=chunked` without a length, `?redirect=URL` for a 302.
  */
 function download({ data, segments, rawQuery }: Call): Result {
   const item = data.get('payload-metadata', segments[3] ?? '');

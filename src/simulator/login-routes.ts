@@ -3,8 +3,8 @@ import { invalid, json, message, missing, objectOf } from './result.ts';
 import type { Add, Call } from './router.ts';
 import type { Switches } from './switches.ts';
 
-/** Login in both forms, and what a shared credential must not be used for. */
-export function addIdentity(add: Add, switches: Switches, credentials: Credentials): void {
+/** Both forms of login, and routes that are dangerous with a shared credential. */
+export function addLoginRoutes(add: Add, switches: Switches, credentials: Credentials): void {
   const login = (field: string) => (call: Call) => {
     const fields = objectOf(call.body) ?? {};
     const absent = [field, 'password'].filter((name) => typeof fields[name] !== 'string');
@@ -31,7 +31,7 @@ export function addIdentity(add: Add, switches: Switches, credentials: Credentia
   for (const version of ['v1', 'v2']) add(`PUT /api/${version}/companies/*/manage`, manage);
 }
 
-/** Changes, on the server, for which company a credential acts: with a shared credential, for every caller. */
+/** Changes the company of a credential on the server, for every caller that shares the credential. */
 function manage({ segments, identity }: Call) {
   const company = Number(segments[3]);
   if (!Number.isSafeInteger(company) || company < 1) return missing('Company', segments[3]);
@@ -39,7 +39,7 @@ function manage({ segments, identity }: Call) {
   return json(200, { data: { company_id: company } });
 }
 
-/** Whose login it is: for the counter, where logins are counted. */
+/** The username of a login, for the counter. */
 export function userOf(body: Buffer): unknown {
   const fields = objectOf(body);
   return fields?.['username'] ?? fields?.['email'];

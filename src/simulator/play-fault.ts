@@ -4,17 +4,17 @@ import { type Fault, withHeaders } from './faults.ts';
 import { laravelJson } from './query.ts';
 import type { Arrival } from './record.ts';
 
-/** What a fault is played on. */
-export interface Scene {
+/** The request that a fault hits. */
+export interface FaultTarget {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   readonly arrival: Arrival;
-  /** Of the answer, as far as the request got: none at the ingress. */
+  /** Headers of the response so far; empty at the ingress. */
   readonly headers: readonly string[];
   readonly clock: Clock;
 }
 
-/** Faults that are played in place of the answer. */
+/** Faults that replace the response. */
 export type Replacing = Exclude<Fault, { kind: 'headers' | 'delay' }>;
 
 const BODY = JSON.stringify({ data: [{ id: 1, text: 'x'.repeat(2000) }] });
@@ -28,8 +28,8 @@ const TEXTS: Readonly<Record<number, string>> = {
   429: 'Too Many Attempts.',
 };
 
-/** Carries a fault out on the wire. Timers end with the connection. */
-export function inflict(fault: Replacing, scene: Scene): void {
+/** Writes the fault to the connection. Its timers end with the connection. */
+export function playFault(fault: Replacing, scene: FaultTarget): void {
   const { incoming, outgoing, arrival } = scene;
   arrival.fault = fault.kind;
   switch (fault.kind) {
@@ -61,14 +61,14 @@ export function inflict(fault: Replacing, scene: Scene): void {
   }
 }
 
-function begin({ outgoing, arrival, headers }: Scene, framing: readonly string[]): void {
+function begin({ outgoing, arrival, headers }: FaultTarget, framing: readonly string[]): void {
   arrival.status = 200;
   outgoing.writeHead(200, [...headers, 'Content-Type', 'application/json', ...framing]);
 }
 
 function answerStatus(
   fault: Extract<Fault, { kind: 'status' }>,
-  { incoming, outgoing, arrival, headers }: Scene,
+  { incoming, outgoing, arrival, headers }: FaultTarget,
 ): void {
   const body = fault.body ?? laravelJson({ message: TEXTS[fault.status] ?? 'Server Error' });
   const bodiless = fault.status === 204 || fault.status === 304;
@@ -79,7 +79,7 @@ function answerStatus(
   outgoing.end(bodiless || incoming.method === 'HEAD' ? undefined : body);
 }
 
-function drip(pieces: number, pauseMs: number, scene: Scene): void {
+function drip(pieces: number, pauseMs: number, scene: FaultTarget): void {
   const { outgoing, clock } = scene;
   begin(scene, WITH_LENGTH);
   const size = Math.ceil(BODY.length / pieces);

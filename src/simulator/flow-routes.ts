@@ -3,8 +3,8 @@ import { invalid, json, missing, objectOf, type Result } from './result.ts';
 import type { Add, Call } from './router.ts';
 import type { Switches } from './switches.ts';
 
-/** Starting flows, and the runs that come of it. */
-export function addStarts(add: Add, switches: Switches, clock: Clock): void {
+/** Routes that start flows. */
+export function addFlowRoutes(add: Add, switches: Switches, clock: Clock): void {
   for (const way of ['start', 'start/raw', 'manual']) {
     const begin = (call: Call, version?: string) => start(call, way, version, switches, clock);
     add(`POST /api/v1/flows/*/${way}`, (call) => begin(call));
