@@ -65,17 +65,17 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
       await pause(oneWay());
       arrivals.push(clock.monotonic());
       const verdict = throttle.hit('account', LIMIT);
-      if (verdict.refused && counts()) throttled += 1;
+      if (verdict.rejected && counts()) throttled += 1;
       await pause(oneWay());
       answered(
         parseAdvertisedLimit({
-          status: verdict.refused ? 429 : 200,
+          status: verdict.rejected ? 429 : 200,
           headers: verdict.headers,
           now: clock.now(),
           onInvalid: () => {},
         }),
       );
-      if (!verdict.refused && counts()) {
+      if (!verdict.rejected && counts()) {
         good += 1;
         got[tenant] = (got[tenant] ?? 0) + 1;
       }
