@@ -257,8 +257,8 @@ describe('a stale response', () => {
     await using _ = gateway;
     const body = await (await gateway.fetch('/api/v1/flows')).text();
     gateway.simulator.fault({ match: '* /**', fault: { kind: 'status', status: 503, body: 'down' } });
-    for (let minute = 2; minute <= 60; minute += 1) {
-      clock.advance(60_000);
+    for (let minute = 0; minute < 60; minute += 12) {
+      clock.advance(12 * 60_000);
       const stale = await gateway.fetch('/api/v1/flows');
       expect([stale.status, await stale.text()]).toEqual([200, body]);
       expect(statusOf(stale)).toMatch(/^patchgate; hit; ttl=-\d+; detail=stale-/);

@@ -261,7 +261,7 @@ describe('a request in flight during a reload', () => {
     async (kind) => {
       await using redis = await redisServer();
       const shared = kind === 'Redis' ? { redis: { url: redis.url } } : {};
-      const slow = { rate: 6, burst: 1, maxWait: '30s' };
+      const slow = { rate: 20, burst: 1, maxWait: '30s' };
       const billing = { keys: TENANTS.billing.keys, quota: slow };
       const reader = { keys: TENANTS.reader.keys, quota: slow };
       await using gateway = await run({
