@@ -12,16 +12,16 @@ const TOOLS_OF_FULL: Tool[] = [...TOOLS, 'prometheus', 'chromium', 'haproxy', 'd
 /** Before the first file, and in watch mode before each run: programs on the PATH, and dist, which the image and tests of the process run. */
 export function setup(project: TestProject): void {
   Object.assign(process.env, withTools(project.name === 'full' ? TOOLS_OF_FULL : TOOLS));
-  build();
-  project.onTestsRerun(async () => build());
+  if (!build()) throw new Error('the build failed');
+  // A change that does not compile yet has been reported; the tests that need no process run all the same.
+  project.onTestsRerun(async () => void build());
 }
 
 /** Not again what is built: the files of another run may be in use. */
-function build(): void {
+function build(): boolean {
   const built = join(root, 'dist/main.js');
-  if (existsSync(built) && statSync(built).mtimeMs > lastChange(join(root, 'src'))) return;
-  const { status } = spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { stdio: 'inherit' });
-  if (status !== 0) throw new Error('the build failed');
+  if (existsSync(built) && statSync(built).mtimeMs > lastChange(join(root, 'src'))) return true;
+  return spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { stdio: 'inherit' }).status === 0;
 }
 
 /** A folder changes when a file is added, renamed or removed. */
