@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rename, rm, symlink, utimes, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { writeConfigMap } from '../../test/support/config-map.ts';
+import { writeConfigMap } from '../../test/support/kubelet.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import { contentsNow, type FileContents, recordingReader } from './reloader.ts';

@@ -7,7 +7,7 @@ import { createSimulator } from '../../src/simulator/simulator.ts';
 import { BILLING_KEY, READER_KEY, sha256 } from '../support/gateway.ts';
 import { type Chart, chart, type Manifest, podsOf } from '../support/helm.ts';
 import { gatewayPod } from '../support/helm-release.ts';
-import { mountsOf, variablesOf, writeVersion } from '../support/kubelet.ts';
+import { mountsOf, variablesOf, writeConfigMap } from '../support/kubelet.ts';
 import { type Folder, folder, patchgate } from '../support/process.ts';
 import { freePort, until } from '../support/redis.ts';
 
@@ -21,12 +21,12 @@ const at = (path: string, port: number, headers: Record<string, string> = {}) =>
   fetch(`http://127.0.0.1:${port}${path}`, { headers });
 const asTenant = (key: string) => ({ Authorization: `Bearer ${key}` });
 
-/** Puts the mounts of the gateway's pod below a folder; the next version is another rendering. */
-async function mount(home: Folder, manifests: readonly Manifest[], version: number): Promise<void> {
+/** Writes the mounts of the gateway pod below a folder, as the kubelet does. */
+async function mount(home: Folder, manifests: readonly Manifest[]): Promise<void> {
   const { spec, container } = gatewayPod(manifests);
   for (const { path, files } of mountsOf(spec, container, manifests, {})) {
     await mkdir(below(home, path), { recursive: true });
-    await writeVersion(below(home, path), version, files);
+    await writeConfigMap(below(home, path), Object.fromEntries(files));
   }
 }
 
@@ -51,7 +51,7 @@ test('a gateway started from what the chart mounts serves a tenant, and takes a 
     tenants,
   });
   const release = await built.manifests('minimal', values({}));
-  await mount(home, release, 0);
+  await mount(home, release);
   const { container } = gatewayPod(release);
   await using gateway = patchgate(
     (container.args ?? []).map((each) => each.replace(/^\/etc/, `${home.path}/etc`)),
@@ -72,7 +72,7 @@ test('a gateway started from what the chart mounts serves a tenant, and takes a 
   const reading = { reader: { keys: [{ id: 'now', sha256: sha256(READER_KEY) }] }, billing: { disabled: true } };
   const next = await built.manifests('minimal', values(reading));
   expect(gatewayPod(next)).toEqual({ ...gatewayPod(release), owner: gatewayPod(next).owner });
-  await mount(home, next, 1);
+  await mount(home, next);
   gateway.child.kill('SIGHUP');
   await until(
     'the new tenant is let in',
@@ -98,7 +98,7 @@ test('Valkey starts as the chart tells it to: with the password of the Secret, a
   const secret = mountsOf(pod.spec, container, manifests, {}).find(({ path }) => path === secrets);
   expect([...(secret?.files ?? [])]).toEqual([['redis-password', password]]);
   await mkdir(secrets);
-  await writeVersion(secrets, 0, secret?.files ?? new Map());
+  await writeConfigMap(secrets, Object.fromEntries(secret?.files ?? []));
 
   const port = await freePort();
   const bin = await redisAsValkey(home);

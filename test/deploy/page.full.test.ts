@@ -1,8 +1,7 @@
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { StatusDocument } from '../../src/admin/status/document.ts';
-import { complaintsOf, openBrowser } from '../support/browser.ts';
-import { contrastOf } from '../support/contrast.ts';
+import { consoleErrorsOf, contrastOf, openBrowser } from '../support/browser.ts';
 import { type Config, configuration, type Running, run, sha256, TENANTS } from '../support/gateway.ts';
 import { folder, patchgate } from '../support/process.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';
@@ -25,7 +24,7 @@ afterAll(() => browser.close());
 async function open(url: string, viewport = { width: 1280, height: 900 }) {
   const context = await browser.newContext({ viewport });
   const page = await context.newPage();
-  const complaints = complaintsOf(page);
+  const complaints = consoleErrorsOf(page);
   await page.goto(url);
   return { page, complaints, [Symbol.asyncDispose]: () => context.close() };
 }

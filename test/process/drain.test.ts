@@ -3,8 +3,7 @@ import { Agent, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { BILLING_KEY, eventually, sha256 } from '../support/gateway.ts';
-import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
-import { wasLost } from '../support/unsent.ts';
+import { type GatewayProcess, startGateway, wasLost } from '../support/gateway-process.ts';
 
 /** A drain that ends within the test has not waited for its timeout. */
 const PATIENT = { drain: { delay: '0ms', timeout: '1h' } };

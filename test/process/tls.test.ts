@@ -8,12 +8,12 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { type Authority, authority, type Pair } from '../support/certificate-authority.ts';
-import { writeConfigMap } from '../support/config-map.ts';
 import { type Config, configuration, eventually } from '../support/gateway.ts';
+import { wasLost } from '../support/gateway-process.ts';
+import { writeConfigMap } from '../support/kubelet.ts';
 import { folder, patchgate, type Spawned } from '../support/process.ts';
 import { until } from '../support/redis.ts';
 import { call, listening } from '../support/tls-gateway.ts';
-import { wasLost } from '../support/unsent.ts';
 
 const HEALTH = fileURLToPath(new URL('../../deploy/image/health.mjs', import.meta.url));
 const LIST = '/api/v1/flow-runs';

@@ -6,7 +6,7 @@ import {
 } from '../../src/adapters/redis/client/connection.ts';
 import { createScript, runForBytes, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
 import { Secret } from '../../src/secret.ts';
-import { certificates } from '../support/certificates.ts';
+import { redisCertificate } from '../support/certificate-authority.ts';
 import { FAIL_OVER_MS, freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
 
 const FAKE_PASSWORD = 'fake-redis-password';
@@ -46,8 +46,8 @@ describe('a connection to a single server', () => {
   });
 
   test('over TLS trusts the certificate it is told to trust, and no other', async () => {
-    const { files, ca, args } = await certificates();
-    const other = await certificates();
+    const { files, ca, args } = await redisCertificate();
+    const other = await redisCertificate();
     await using server = await redisServer({ args, ca });
     const tls = { cert: null, key: null, servername: null };
     using trusting = open({ servers: alone(server.port), tls: { ...tls, ca } });

@@ -1,10 +1,10 @@
-/** A value that must not turn up, under the name by which a test tells of it. */
+/** A value that must not appear, and its name in test messages. */
 export interface Canary {
   readonly name: string;
   readonly value: string;
 }
 
-/** How a value may be written where somebody could read it back: as it is, encoded, escaped, in another case, backwards. */
+/** Forms of a value that can be read back: plain, encoded, escaped, in another case, reversed. */
 export function writtenForms(value: string): Map<string, string> {
   const bytes = Buffer.from(value);
   const json = JSON.stringify(value).slice(1, -1);
@@ -34,7 +34,7 @@ export function writtenForms(value: string): Map<string, string> {
   return forms;
 }
 
-/** What was found, in words: which canary, in which form, and what stands around it. */
+/** Describes each canary that was found: its name, its form, and the text before it. */
 export function sightings(text: string, canaries: readonly Canary[]): string[] {
   return canaries.flatMap(({ name, value }) =>
     [...writtenForms(value)].flatMap(([form, written]) => {

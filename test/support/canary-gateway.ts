@@ -94,7 +94,7 @@ export async function canaryGateway() {
   const env = { LOG_LEVEL: 'trace', API_KEY: APIKEY.value, ADMIN_TOKEN: ADMIN.value };
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });
   const ports = await process.listening();
-  /** Everything that anybody was told. */
+  /** All response headers and bodies so far. */
   const shown: string[] = [];
   const ask = async (port: number, path: string, init: RequestInit): Promise<number> => {
     try {

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { folder } from './process.ts';
+import { type Folder, folder } from './process.ts';
 
 const run = promisify(execFile);
 
@@ -24,9 +24,9 @@ export interface IssueOptions {
 }
 
 export interface Issuer extends Pair {
-  /** A certificate by this authority, for 127.0.0.1 where nothing else is said. */
+  /** Issues a certificate. Default: for 127.0.0.1 and localhost. */
   issue(name: string, options?: IssueOptions): Promise<Pair>;
-  /** One whose own certificate is by this one. */
+  /** Creates an intermediate authority. */
   intermediate(name: string): Promise<Issuer>;
 }
 
@@ -98,4 +98,37 @@ export async function authority(name = 'Fake authority'): Promise<Authority> {
   await request('root', name, P256);
   await sign('root', null, OF_AUTHORITY, 3);
   return { ...(await issuerAt('root')), [Symbol.asyncDispose]: () => home[Symbol.asyncDispose]() };
+}
+
+export interface RedisCertificate {
+  readonly files: Folder;
+  readonly ca: string;
+  /** Arguments of redis-server. */
+  readonly args: readonly string[];
+}
+
+/** A certificate for 127.0.0.1 that vouches for itself, made by openssl for this test alone. */
+export async function redisCertificate(): Promise<RedisCertificate> {
+  const files = await folder({});
+  const key = join(files.path, 'key.pem');
+  const cert = join(files.path, 'cert.pem');
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost'];
+  await run('openssl', [
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:P-256',
+    '-nodes',
+    '-days',
+    '2',
+    ...subject,
+    '-keyout',
+    key,
+    '-out',
+    cert,
+  ]);
+  const args = ['--tls-cert-file', cert, '--tls-key-file', key, '--tls-ca-cert-file', cert, '--tls-auth-clients', 'no'];
+  return { files, ca: await readFile(cert, 'utf8'), args };
 }

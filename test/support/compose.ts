@@ -55,15 +55,15 @@ export interface Member {
   readonly adminUrl: string;
 }
 
-/** What compose.yaml describes, without an engine: the same programs and files, with ports of this machine in place of names. */
+/** The services of compose.yaml without a container engine: the same programs and files, with local ports in place of host names. */
 export interface Topology {
   readonly simulator: Simulator;
   readonly gateways: readonly [Member, Member];
   /** Asks through the balancer, on a connection of its own. */
   ask(path: string, more?: Asked): Promise<number>;
-  /** The same; what the answer says. */
+  /** The same, but returns the body. */
   read(path: string, more?: Asked): Promise<string>;
-  /** What the balancer thinks of itself. */
+  /** Status of the balancer's own health check. */
   balancerHealth(): Promise<number>;
   balancerLog(): string;
   readonly redis: RedisServer;
@@ -151,7 +151,7 @@ interface Balancer {
 
 const MOST_TRIES = 3;
 
-/** A port that was free a moment ago may be somebody else's by now: then with another one. */
+/** Another process may have taken the free port meanwhile; then it tries another port. */
 async function balancerOf(files: Folder, gateways: readonly Served[], tries = MOST_TRIES): Promise<Balancer> {
   const ports = { traffic: await freePort(), health: await freePort() };
   let text = (await committed('haproxy.cfg'))

@@ -73,7 +73,7 @@ export interface Call {
 
 let latestPage = 1_000;
 
-/** One of each kind, by what becomes of it. */
+/** A request of each kind, by its result. */
 export const calls = {
   'a cached hit': () => ({ path: LIST, headers: auth, status: 200 }),
   'a hit that the caller has already (304)': () => ({

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 
 export const FOLDER = fileURLToPath(new URL('../../deploy/grafana/dashboards', import.meta.url));
 
-/** What the tests read of Grafana's model of a dashboard. */
+/** The parts of Grafana's dashboard model that the tests read. */
 export interface Dashboard {
   readonly uid: string;
   readonly title: string;

@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 
-/** What /metrics says, line by line. */
+/** The parsed lines of /metrics. */
 export interface Exposition {
   readonly text: string;
   /** Names with their types. */
   readonly families: ReadonlyMap<string, string>;
-  /** One a sample: `name{label="value"}`. */
+  /** Samples by their text, such as `name{label="value"}`. */
   readonly series: ReadonlyMap<string, number>;
   /** Sum over the series of a name that carry these labels; null where there are none. */
   sum(name: string, labels?: Readonly<Record<string, string>>): number | null;

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { Simulator } from '../../src/simulator/control.ts';
 import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
-import { writeConfigMap } from './config-map.ts';
 import { BILLING_KEY, type Config, configuration } from './gateway.ts';
+import { writeConfigMap } from './kubelet.ts';
 import { folder, patchgate, type Spawned } from './process.ts';
 
 export interface GatewayProcess {
@@ -53,7 +53,7 @@ export async function startGateway(
     await response.arrayBuffer();
     return response.status;
   };
-  // The first answer fills the bucket of embedded state.
+  // The first response fills the bucket of embedded state.
   await status(BILLING_KEY);
   return {
     ...{ simulator, process, path: files.path, url, adminUrl, port, status },
@@ -70,4 +70,29 @@ export async function startGateway(
       await simulator.close();
     },
   };
+}
+
+interface Failed extends Error {
+  readonly syscall?: unknown;
+  /** The connection has carried a response before. */
+  readonly reused?: boolean;
+}
+
+/** Nothing was sent. */
+const neverConnected = (error: Failed): boolean => error.syscall === 'connect';
+
+/**
+ * Whether a failed request was lost while a gateway drained. Between the last accept of a process and the end of its
+ * listener, some 100 µs, the kernel may accept a connection and then cut it: a new connection may break, and the next one
+ * is refused. A connection that has carried a response must not break.
+ *
+ * @param again sends another request, on another connection
+ */
+export async function wasLost(error: Failed, again: () => Promise<unknown>): Promise<boolean> {
+  if (neverConnected(error)) return false;
+  if (error.reused === true) return true;
+  return again().then(
+    () => true,
+    (next: Failed) => !neverConnected(next),
+  );
 }

@@ -27,13 +27,13 @@ export interface GatewayReplicas {
 export interface GatewayReplicasOptions {
   readonly more?: Config;
   readonly simulator?: SimulatorOptions;
-  /** The account has a login in place of a key, and nobody has used it yet; its buckets are full. */
+  /** The account has an unused login in place of a key, and full buckets. */
   readonly login?: boolean;
 }
 
 let fleets = 0;
 
-/** Quotas that are in nobody's way: for tests that are about something else. */
+/** Quotas without effect, for tests of other features. */
 const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 const ROOMY = { rate: 900_000, burst: 50_000, maxWait: '5s' };
 
@@ -49,7 +49,7 @@ export async function runReplicas(
   const text = JSON.stringify({
     ...configuration(simulator.url),
     accounts: accountOf(login ? loginAt(simulator.url) : PRIMARY),
-    // What is waited for here is a login: a machine that runs other tests too may be slow with everything.
+    // These tests wait for a login, which is slow on a busy machine.
     ...(login && { upstreams: { core: { origin: simulator.url, timeout: '30s' } } }),
     redis: { url: redis.url, prefix, timeout: login ? '3s' : '1s' },
     tenants: {
@@ -64,7 +64,7 @@ export async function runReplicas(
     first.simulator.reset();
   }
   const all: Running[] = [];
-  // One after the other: the first waits for others that may be there.
+  // In sequence, because the first replica waits for others.
   for (let i = 0; i < count; i++)
     all.push(await run({ upstream: simulator, cold: login, config: () => JSON.parse(text) as Config }));
   return {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { expect } from 'vitest';
 import type { Clock } from '../../src/clock.ts';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
 import { createGateway } from '../../src/gateway/gateway.ts';
@@ -11,6 +12,7 @@ import {
   type SimulatorOptions,
 } from '../../src/simulator/options.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
+import { ManualClock } from './manual-clock.ts';
 import type { TlsTunnel } from './tls-tunnel.ts';
 
 export const BILLING_KEY = 'pgk_billing_fake-key-for-tests';
@@ -43,7 +45,7 @@ export interface Running {
 export interface RunOptions {
   readonly config?: (upstream: string) => Config;
   readonly simulator?: SimulatorOptions;
-  /** One that runs already, for several gateways; not closed with any of them. */
+  /** A running simulator that several gateways share; the test closes it. */
   readonly upstream?: Simulator;
   readonly clock?: Clock;
   readonly random?: () => number;
@@ -127,7 +129,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
     const headers = { 'X-API-Key': BILLING_KEY, Prefer: 'wait=10' };
     const warmUp = async () => (await fetch(`${url}/api/v1/notifications`, { headers })).arrayBuffer();
     await warmUp();
-    // Redis hears of the first answer a moment after the caller.
+    // The first response reaches Redis shortly after the caller.
     if (loaded.settings.redis !== null) await warmUp();
     simulator.reset();
     lines.length = 0;
@@ -188,7 +190,31 @@ export function arrived(headers: readonly string[], name: string): string | unde
   return index === -1 ? undefined : headers[index + 1];
 }
 
-/** The code of a refusal. */
+/** The problem code of a rejection. */
 export async function codeOf(response: Response): Promise<string> {
   return ((await response.json()) as { code: string }).code;
+}
+
+/** Longer than a slot is held, including one whose request may still arrive. */
+const EVERY_SLOT_IS_OVER_MS = 10 * 60_000;
+
+export interface CheckedGateway extends Running {
+  /** Expects that the gateway serves the next request, has none in flight, holds no slot, and has logged no error. */
+  expectUnharmed(): Promise<void>;
+}
+
+/** A gateway on a manual clock: after ten minutes, a slot that is still held was leaked. */
+export async function runChecked(options: Omit<RunOptions, 'clock'> = {}): Promise<CheckedGateway> {
+  const clock = new ManualClock();
+  const gateway = await run({ ...options, clock });
+  return {
+    ...gateway,
+    async expectUnharmed() {
+      expect((await gateway.fetch('/_gateway/whoami')).status).toBe(200);
+      await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 0, 'none in flight');
+      clock.advance(EVERY_SLOT_IS_OVER_MS);
+      expect(await gateway.metric('patchgate_quota_slots_in_use')).toBe(0);
+      expect(gateway.logs().filter((line) => line['level'] === 'error')).toEqual([]);
+    },
+  };
 }

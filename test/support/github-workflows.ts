@@ -25,7 +25,7 @@ export interface Workflow {
   readonly jobs: Readonly<Record<string, Job>>;
 }
 
-/** Triggers that run with the rights of this repository what somebody outside of it wrote, or that they can set off. */
+/** Triggers that outsiders can fire, or that run their code with the rights of this repository. */
 const OF_OTHERS = [
   'pull_request_target',
   'workflow_run',
@@ -46,7 +46,7 @@ export function read(text: string): Workflow {
 
 export const stepsOf = ({ jobs }: Workflow): Step[] => Object.values(jobs).flatMap(({ steps = [] }) => steps);
 
-/** What would let somebody else's code, or somebody else's text, do more than it may. */
+/** Problems that give code or text of outsiders more rights. */
 export function problemsOf(text: string): string[] {
   const workflow = read(text);
   const jobs = Object.entries(workflow.jobs);

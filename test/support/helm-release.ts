@@ -11,10 +11,10 @@ const SECRETS = {
   'tokens-2026': '0f'.repeat(32),
 };
 
-/** What a Secret of cert-manager holds; it vouches for itself. */
+/** The content of a Secret of cert-manager, self-signed. */
 const PAIR = selfSigned();
 
-/** What the value files of helm/patchgate/ci expect to be there already. */
+/** The objects that the value files of helm/patchgate/ci refer to. */
 export const OTHERS: Readonly<Record<CiFile, Others>> = {
   minimal: { 'Secret pair': { ...PAIR, 'ca.crt': PAIR['tls.crt'] } },
   ha: { 'Secret patchgate-secrets': SECRETS },
@@ -40,7 +40,7 @@ export function gatewayPod(manifests: readonly Manifest[]) {
   return { ...pod, container };
 }
 
-/** What the gateway's own loader makes of a release, from the disk and the variables its pod would have. */
+/** Loads the configuration of a release from the files and variables of its pod. */
 export function loadedFrom(manifests: readonly Manifest[], others: Others): Promise<Loaded> {
   const { spec, container } = gatewayPod(manifests);
   const files = new Map<string, string>(

@@ -27,7 +27,7 @@ export interface Chart {
   readonly path: string;
   /** `helm template` with the value file and what is given on top of it. */
   render(file: CiFile | null, values?: object): Promise<Rendered>;
-  /** Of a rendering that has to succeed. */
+  /** The manifests of a rendering; throws if it fails. */
   manifests(file: CiFile, values?: object): Promise<readonly Manifest[]>;
   helm(
     args: string[],
@@ -93,7 +93,7 @@ export async function run(
   args: readonly string[],
   options: { readonly home: string; readonly stdin?: string },
 ): Promise<{ readonly ok: boolean; readonly stdout: string; readonly stderr: string }> {
-  // Not the settings and plugins of whoever runs the tests.
+  // The settings and plugins of the user's own Helm must not take part.
   const env = { PATH: process.env['PATH'], HOME: options.home };
   const running = promisify(execFile)(program, args, { env, timeout: 20_000, maxBuffer: 32 * 2 ** 20 });
   running.child.stdin?.end(options.stdin ?? '');

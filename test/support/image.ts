@@ -13,7 +13,7 @@ export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 export const IMAGE_UID = 65_532;
 const isRoot = process.getuid?.() === 0;
 
-/** What the last stage says of the container, with the paths of the image. */
+/** The settings of the last stage, with paths of the image. */
 export interface Image {
   /** Where the image's files are: `/app` is `${root}/app`. */
   readonly root: string;
@@ -35,7 +35,7 @@ interface Stage {
 
 export const readDockerfile = (): Promise<string> => readFile(join(REPOSITORY, 'Dockerfile'), 'utf8');
 
-/** What of the repository gets to the builder: all that `.dockerignore` lets through. */
+/** The files of the repository that `.dockerignore` does not exclude. */
 export async function buildContext(): Promise<string[]> {
   const rules = dockerignore
     .default({ ignorecase: false })
@@ -122,7 +122,7 @@ async function carryOut(
       stage.said.set(keyword, raw);
       return;
     default:
-      throw new Error(`the test can not carry out ${keyword}`);
+      throw new Error(`the test cannot execute ${keyword}`);
   }
 }
 
@@ -176,11 +176,11 @@ async function runIn(stage: Stage, command: string, scratch: string): Promise<vo
     maxBuffer: 16 * 1024 ** 2,
     ...(isRoot && { uid: IMAGE_UID, gid: IMAGE_UID }),
   });
-  // As after a build: what is in the image belongs to root, whoever runs it.
+  // As after a build, files of an image belong to root.
   if (isRoot) await run('chown', ['-R', '0:0', stage.root]);
 }
 
-/** What npm has on this machine already, for the image's user: two installations from the network would take minutes. */
+/** npm's cache of this machine, for the user of the image: two installations from the network take minutes. */
 async function npmCache(scratch: string): Promise<string> {
   const own = (await run('npm', ['config', 'get', 'cache'], { cwd: REPOSITORY })).stdout.trim();
   if (!isRoot) return own;
@@ -188,7 +188,7 @@ async function npmCache(scratch: string): Promise<string> {
   if (await isThere(copied)) return copied;
   await mkdir(copied);
   const packages = join(own, '_cacache');
-  // What another npm is fetching at the moment comes and goes in `tmp`.
+  // Files in `tmp` belong to downloads of other npm processes.
   const filter = (path: string) => path !== join(packages, 'tmp');
   if (await isThere(packages)) await cp(packages, join(copied, '_cacache'), { recursive: true, filter });
   await run('chown', ['-R', `${IMAGE_UID}:${IMAGE_UID}`, copied]);
@@ -202,7 +202,7 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** Nobody may write what an image holds; where the test is not root, this is all that keeps its own user from it. */
+/** Makes the image read-only. If the test is not root, only this stops its user from writing. */
 export async function seal(image: Image): Promise<void> {
   await run('chmod', ['-R', 'a-w', image.root]);
 }

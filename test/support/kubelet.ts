@@ -1,4 +1,4 @@
-import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Container, EnvVar, PodSpec, Volume } from 'kubernetes-types/core/v1.d.ts';
 import type { Manifest } from './helm.ts';
@@ -13,7 +13,7 @@ export interface Mounted {
   readonly files: ReadonlyMap<string, string>;
 }
 
-/** What a container finds on its disk. Refuses, as the kubelet does, what refers to nothing. */
+/** The mounted files of a container. Throws for a missing reference, as the kubelet fails. */
 export function mountsOf(
   pod: PodSpec,
   container: Container,
@@ -46,18 +46,21 @@ export function variablesOf(
   return Object.fromEntries((container.env ?? []).map((each) => [each.name, read(each)]));
 }
 
+let swaps = 0;
+
 /**
- * Lays files out as the kubelet does: a folder of this version, a link `..data` to it, and links through that. The next version
- * becomes visible by one rename, for all files at once.
+ * Writes files into a volume as a kubelet does: into a new directory, a link to which is renamed over the one before, which
+ * is then removed. The first time, also a link for each file.
  */
-export async function writeVersion(folder: string, version: number, files: ReadonlyMap<string, string>): Promise<void> {
-  const own = `..2026_11_26_${version}`;
-  await mkdir(join(folder, own), { recursive: true });
-  for (const [name, text] of files) await writeFile(join(folder, own, name), text);
-  await symlink(own, join(folder, '..data_tmp'));
-  await rename(join(folder, '..data_tmp'), join(folder, '..data'));
-  if (version > 0) return;
-  for (const name of files.keys()) await symlink(join('..data', name), join(folder, name));
+export async function writeConfigMap(volume: string, files: Readonly<Record<string, string>>): Promise<void> {
+  const directory = `..2026_11_26_${swaps++}`;
+  const before = await readlink(join(volume, '..data')).catch(() => null);
+  await mkdir(join(volume, directory), { recursive: true });
+  for (const [name, text] of Object.entries(files)) await writeFile(join(volume, directory, name), text);
+  await symlink(directory, join(volume, '..data_tmp'));
+  await rename(join(volume, '..data_tmp'), join(volume, '..data'));
+  if (before === null) for (const name of Object.keys(files)) await symlink(`..data/${name}`, join(volume, name));
+  else await rm(join(volume, before), { recursive: true });
 }
 
 function filesOf(volume: Volume, manifests: readonly Manifest[], others: Others): Map<string, string> {

@@ -25,7 +25,7 @@ const MODULES: Readonly<Record<string, string>> = {
 };
 
 /**
- * What the compiler has to say about manifests: a field that a kind does not have, one of another type, or one that is missing.
+ * Compiler errors of manifests: an unknown field, a field of a wrong type, or a missing field.
  * A literal may have no field that its type does not know, which is as strict as the API server with `fieldValidation=Strict`.
  */
 export async function typeErrors(manifests: readonly Manifest[]): Promise<string[]> {

@@ -25,8 +25,9 @@ function eventfulConfig(upstream: string, redis: string, { tls }: TlsTunnel): Co
 }
 
 /**
- * A gateway to which everything has happened that its metrics tell of: hits, refusals, a rejected key and the login that
- * takes over, a 429 of upstream that speaks of another limit, a repeated write, a good reload and a bad one. What shows only for a moment (in flight, waiting) is at zero again.
+ * A gateway after the events that its metrics count: hits, rejections, a rejected key and the login in its place, a 429 of
+ * the upstream with another limit, a repeated write, a good reload and a bad one. Gauges of moments (in flight, waiting) are
+ * at zero again.
  */
 export async function runWithAllMetrics(): Promise<Running> {
   const [redis, tls] = await Promise.all([redisServer(), tlsTunnel()]);

@@ -1,8 +1,8 @@
 import type { ObjectMeta } from 'kubernetes-types/meta/v1.d.ts';
 
 /**
- * What the chart uses of three kinds that Kubernetes itself does not know, as their definitions have it: of the Prometheus
- * operator (monitoring.coreos.com/v1) and of the Gateway API (gateway.networking.k8s.io/v1).
+ * The fields that the chart uses of three kinds outside Kubernetes: of the Prometheus operator (monitoring.coreos.com/v1) and
+ * the Gateway API (gateway.networking.k8s.io/v1).
  */
 export interface ServiceMonitor {
   readonly apiVersion: 'monitoring.coreos.com/v1';

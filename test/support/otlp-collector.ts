@@ -23,12 +23,12 @@ export interface ReceivedSpan {
 
 export interface Collector {
   readonly endpoint: string;
-  /** All that has come. */
+  /** All spans so far. */
   spans(): readonly ReceivedSpan[];
-  /** Those of one trace: the server's first, then as they began. */
+  /** Spans of one trace: the server's first, then by their start. */
   of(traceId: string): readonly ReceivedSpan[];
   readonly requests: readonly { readonly url: string; readonly headers: IncomingMessage['headers'] }[];
-  /** What is answered from now on; null: nothing at all. */
+  /** Status of the next responses; null: no response. */
   status: number | null;
   [Symbol.asyncDispose](): Promise<void>;
 }

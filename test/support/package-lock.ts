@@ -9,7 +9,7 @@ const SHA512 = /^sha512-[A-Za-z0-9+/]{86}==$/;
  */
 const WORKS_WITHOUT_ITS_SCRIPT = ['node_modules/fsevents'];
 
-/** What is wrong with a lock file and the package.json it belongs to; nothing, if it can be trusted to install the same again. */
+/** Problems of a lock file and its package.json; none if an installation is reproducible. */
 export function problemsOf(lock: Lock, manifest: Manifest): string[] {
   const wanted = { ...manifest.dependencies, ...manifest.devDependencies };
   const loose = Object.entries(wanted).filter(([, version]) => !EXACT.test(version));
@@ -22,7 +22,7 @@ export function problemsOf(lock: Lock, manifest: Manifest): string[] {
 function problemsAt(path: string, entry: Entry, lock: Lock): string[] {
   const problems: string[] = [];
   if (!EXACT.test(entry.version ?? '')) problems.push(`has the version ${entry.version}`);
-  // Of a package in a bundle npm writes none: the archive it came in has one.
+  // A bundled package has no hash of its own; its archive has one.
   if (entry.inBundle ? !holderHasHash(path, lock) : !SHA512.test(entry.integrity ?? ''))
     problems.push('has no SHA-512');
   // Without an address npm asks the registry it is set to. One that is there is of a machine, a git repository or a server.

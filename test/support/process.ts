@@ -26,7 +26,7 @@ export function patchgate(
   const child = spawn(process.execPath, [...(options.nodeArgs ?? []), MAIN, ...args], {
     cwd: options.cwd ?? tmpdir(),
     env: { PATH: process.env['PATH'], ...options.env },
-    // What is loaded before the program talks to the test.
+    // The preloaded module talks to the test.
     stdio: ['pipe', 'pipe', 'pipe', ...(options.nodeArgs === undefined ? [] : (['ipc'] as const))],
   }) as ChildProcessWithoutNullStreams;
   let stdout = '';

@@ -14,7 +14,7 @@ import { ManualClock } from './manual-clock.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
 
-/** What happens to the commands of one replica on their way. */
+/** How the commands of a replica fare. */
 export type ConnectionState =
   | 'up'
   /** Refused at once, and the connection is gone. */
@@ -167,7 +167,7 @@ export class QuotaSimulation {
     for (const { store, alive } of this.replicas) if (alive) store.configure(this.plan);
   }
 
-  /** What Redis would have on its disk now. */
+  /** The content that Redis would have on its disk now. */
   async dump(): Promise<Saved> {
     const { redis, prefix } = this.#options;
     const keys = await redis.keys(`${prefix}:*`);

@@ -18,10 +18,10 @@ export function sendRaw(port: number, bytes: string | Buffer, deadlineMs = 5_000
     socket.on('connect', () => socket.write(bytes));
     socket.on('data', (chunk) => {
       chunks.push(chunk);
-      // As a client does that was told `Connection: close`: with the whole answer here it goes.
+      // A client closes after a complete response with `Connection: close`.
       if (isComplete(parse(Buffer.concat(chunks).toString('latin1')))) socket.end();
     });
-    // A reset after the answer is the server's good right; what came before it counts.
+    // A server may reset the connection after its response.
     socket.on('error', (error) => {
       if (chunks.length === 0) reject(error);
     });

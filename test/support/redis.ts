@@ -13,7 +13,7 @@ export interface RedisServer {
   client(): Redis;
   /** kill -9. */
   kill(): Promise<void>;
-  /** Starts it again on the same port; empty, unless it was told to keep what it has. */
+  /** Starts it again on the same port; it is empty unless it persists its data. */
   start(): Promise<void>;
   /** SIGSTOP and SIGCONT: a server that hangs, with its connections open. */
   stop(): void;

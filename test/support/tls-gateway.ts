@@ -56,7 +56,7 @@ export function call(port: number, path: string, options: CallOptions): Promise<
   });
 }
 
-/** What a handshake, or the first read after it, ends with: `open`, or the code of the error. */
+/** Result of a handshake and the first read after it: `open`, or the code of the error. */
 export function handshake(port: number, options: ConnectionOptions): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ...options });

@@ -4,13 +4,13 @@ import { connect } from 'node:tls';
 import { authority } from './certificate-authority.ts';
 import { TLS } from './tls-gateway.ts';
 
-/** Lets a test whose client knows no TLS call a gateway that does: what comes in plain goes on in TLS. */
+/** Connects a plain HTTP client of a test to a TLS port of the gateway. */
 export interface TlsTunnel {
   /** For `listen.traffic.tls`. */
   readonly tls: object;
-  /** What `tls` names; undefined for other files. */
+  /** The content of a file that `tls` names; undefined for other files. */
   file(path: string): string | undefined;
-  /** URL of a port that leads to this one. */
+  /** Starts the tunnel to a port, and returns its URL. */
   open(port: number): Promise<string>;
   [Symbol.asyncDispose](): Promise<void>;
 }

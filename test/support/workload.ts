@@ -9,7 +9,7 @@ export interface Workload {
   readonly gateway: Running;
   /** Patchworks answers one request with 429. */
   throttle(seconds: number): void;
-  /** Somebody else uses the account. */
+  /** Others use the account. */
   useExternally(count: number): void;
   /** Lets this many minutes of the office's time pass, with all of it at work. */
   work(minutes: number): Promise<void>;

@@ -2,8 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { respond } from '../../src/context.ts';
 import { createTrafficServer } from '../../src/server/traffic.ts';
-import { watched } from '../support/aftermath.ts';
-import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
+import { BILLING_KEY, configuration, eventually, runChecked } from '../support/gateway.ts';
 import { dial } from '../support/raw-socket.ts';
 
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
@@ -13,7 +12,7 @@ const patient = (upstream: string) => configuration(upstream, { limits: { header
 
 describe('a slow caller', () => {
   test('that drips its head is answered 400 and cut off after limits.headersTimeout, and holds up nobody', async () => {
-    await using gateway = await watched({ config: patient });
+    await using gateway = await runChecked({ config: patient });
     using slow = await dial(gateway.port);
     slow.write('GET /api/v1/flow-runs HTTP/1.1\r\nHost: x\r\n');
     const dripping = setInterval(() => slow.write('X-A: b\r\n'), 50);
@@ -25,11 +24,11 @@ describe('a slow caller', () => {
     }
     expect(slow.statuses()).toEqual([400]);
     expect(gateway.simulator.arrivals()).toHaveLength(1);
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 
   test('that drips its body holds no slot, and leaves nothing behind when it goes', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     const slots = () => gateway.metric('patchgate_quota_slots_in_use');
     const before = await slots();
     using slow = await dial(gateway.port);
@@ -44,7 +43,7 @@ describe('a slow caller', () => {
       clearInterval(dripping);
     }
     slow.socket.resetAndDestroy();
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
     expect(gateway.simulator.arrivals()).toHaveLength(1);
   });
 
@@ -80,7 +79,7 @@ describe('a slow caller', () => {
   });
 
   test('that takes nothing of its answer holds back the upstream, not the memory of the gateway', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     using slow = await dial(gateway.port);
     slow.socket.pause();
     slow.write(get('/api/v1/payload-metadata/1/download?bytes=300000000'));
@@ -90,13 +89,13 @@ describe('a slow caller', () => {
     expect(process.memoryUsage().external + process.memoryUsage().arrayBuffers).toBeLessThan(150_000_000);
     slow.socket.resetAndDestroy();
     await eventually(() => gateway.simulator.arrivals()[0]!.aborted, 'abort upstream');
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 });
 
 describe('a connection', () => {
   test('whose caller has closed its half is one whose caller left: the request is aborted upstream, and nothing stays', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     using half = await dial(gateway.port);
     half.write(get('/api/v1/flow-runs'));
@@ -105,49 +104,49 @@ describe('a connection', () => {
     await half.closed();
     await eventually(() => gateway.simulator.arrivals()[0]!.aborted, 'abort upstream');
     expect(half.received()).toBe('');
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 
   test('closed in the middle of a body brings no request upstream to its end', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     for (const size of [100, 2_000_000]) {
       using half = await dial(gateway.port);
       half.socket.end(`POST /api/v1/flows/1/start ${HEAD}Content-Length: ${size}\r\n\r\n{"a":`);
       await half.closed();
       expect(half.statuses().every((status) => status === 400)).toBe(true);
     }
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
     await eventually(() => gateway.simulator.arrivals().every((each) => each.finishedAt !== null), 'all is over');
     expect(gateway.simulator.arrivals().filter((each) => each.bodySha256 !== null)).toEqual([]);
   });
 
   test('with 100 requests at once answers them in order, each with its own answer', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     gateway.simulator.switches.responseLatency = { kind: 'uniform', minMs: 0, maxMs: 30 };
     using pipeline = await dial(gateway.port);
     const marks = Array.from({ length: 100 }, (_, i) => `mark-${i}`);
     pipeline.write(marks.map((mark) => get('/api/v1/flow-runs', `X-Request-Id: ${mark}\r\n`)).join(''));
     await pipeline.responses(100);
     expect([...pipeline.received().matchAll(/^x-request-id: (\S+)/gim)].map(([, mark]) => mark)).toEqual(marks);
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 
   test('with 20 requests at once takes them all along when it breaks, those too whose turn to be answered had not come', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     gateway.simulator.fault({ match: 'GET /api/v1/**', fault: { kind: 'stall', when: 'before' } });
     using pipeline = await dial(gateway.port);
     pipeline.write(get('/api/v1/flow-runs').repeat(20));
     await eventually(() => gateway.simulator.arrivals().length === 20, 'arrivals upstream');
     pipeline.socket.resetAndDestroy();
     await eventually(() => gateway.simulator.arrivals().every((each) => each.aborted), 'all are aborted upstream');
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 
   test.each([
     ['with a key', `${AUTH}\r\n`],
     ['without one', ''],
   ])('that is closed after an answer leaves none of the requests behind it in flight, %s', async (_name, key) => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     using pipeline = await dial(gateway.port);
     const head = `HTTP/1.1\r\nHost: x\r\n${key}`;
@@ -155,11 +154,11 @@ describe('a connection', () => {
     const first = `POST /api/v1/users ${head}Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
     pipeline.write(first + `GET /api/v1/flow-runs ${head}\r\n`.repeat(20));
     await pipeline.closed();
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 
   test('that carried a malformed request carries no other: what was sent behind it is not looked at', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     for (const first of [
       `GET /api/v1/flow-runs HTTP/1.1\r\nHost: x\r\nHost: y\r\n${AUTH}\r\n\r\n`,
       `POST /api/v1/flows/1/start HTTP/1.0\r\n${AUTH}\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
@@ -170,12 +169,12 @@ describe('a connection', () => {
       await caller.closed();
       expect(caller.statuses()).toEqual([400]);
     }
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
     expect(gateway.simulator.arrivals()).toEqual([]);
   });
 
   test('is one of 1,000 idle ones, and others are served; they end after limits.idleTimeout', async () => {
-    await using gateway = await watched({
+    await using gateway = await runChecked({
       config: (upstream) => configuration(upstream, { limits: { idleTimeout: '1s', headersTimeout: '3s' } }),
     });
     const idle = await Promise.all(Array.from({ length: 1_000 }, () => dial(gateway.port)));
@@ -188,6 +187,6 @@ describe('a connection', () => {
     } finally {
       for (const each of idle) each[Symbol.dispose]();
     }
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 });

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { problems } from '../../src/problem.ts';
-import { watched } from '../support/aftermath.ts';
-import { BILLING_KEY } from '../support/gateway.ts';
+import { BILLING_KEY, runChecked } from '../support/gateway.ts';
 import { sendRaw } from '../support/raw-http.ts';
 
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
@@ -97,7 +96,7 @@ const REFUSED: readonly (readonly [string, string])[] = [
 
 describe('bytes that two readers could read differently reach nobody, and the gateway lives', () => {
   test.each(REFUSED)('%s', async (_name, bytes) => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     const answer = await sendRaw(gateway.port, Buffer.from(bytes, 'latin1')).catch(() => null);
     // With an answer or without: where nobody knows where the body ends, the connection is closed.
     if (answer !== null && answer.text !== '') {
@@ -107,7 +106,7 @@ describe('bytes that two readers could read differently reach nobody, and the ga
       const { code } = JSON.parse(answer.body) as { code: keyof typeof problems };
       expect([400, 413]).toContain(problems[code].status);
     }
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
     // A body that turned out to be malformed may have begun to arrive; it was broken off, never completed.
     const complete = gateway.simulator.arrivals().filter((each) => each.status !== null || each.bodySha256 !== null);
     expect(complete).toEqual([]);
@@ -173,25 +172,25 @@ const ACCEPTED: readonly (readonly [string, string, readonly (readonly [string, 
 
 describe('bytes with one reading arrive as that, once, with nothing of their framing', () => {
   test.each(ACCEPTED)('%s', async (_name, bytes, arrivals) => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     const answer = await sendRaw(gateway.port, Buffer.from(bytes, 'latin1'));
     expect(answer.text.match(/^HTTP\/1\.1 \d+/gm)).toEqual(['HTTP/1.1 200']);
     const found = gateway.simulator.arrivals();
     expect(found.map((each) => [each.method, each.target, each.bodyBytes])).toEqual(arrivals);
     const names = found.flatMap(({ headers }) => headers.filter((_, index) => index % 2 === 0)).join();
     expect(names).not.toMatch(/upgrade|http2|expect|trailer|_/i);
-    await gateway.unharmed();
+    await gateway.expectUnharmed();
   });
 
   test('the credential of the account comes before all that the caller has sent, where no limit cuts it off', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     await sendRaw(gateway.port, get('a:b\r\n'.repeat(97)));
     const names = gateway.simulator.arrivals()[0]!.headers.filter((_, index) => index % 2 === 0);
     expect(names.slice(0, 3).map((name) => name.toLowerCase())).toEqual(['host', 'connection', 'authorization']);
   });
 
   test('an interim answer is for who waits for it in HTTP/1.1, and for nobody else', async () => {
-    await using gateway = await watched();
+    await using gateway = await runChecked();
     const waiting = post('Expect: 100-Continue\r\nContent-Length: 2\r\n', '{}');
     const statuses = async (bytes: string) => (await sendRaw(gateway.port, bytes)).text.match(/^HTTP\/1\.1 \d+/gm);
     expect(await statuses(waiting)).toEqual(['HTTP/1.1 100', 'HTTP/1.1 200']);

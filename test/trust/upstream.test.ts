@@ -1,8 +1,7 @@
 import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { problems } from '../../src/problem.ts';
-import { type Watched, watched } from '../support/aftermath.ts';
-import { BILLING_KEY, configuration, eventually } from '../support/gateway.ts';
+import { BILLING_KEY, type CheckedGateway, configuration, eventually, runChecked } from '../support/gateway.ts';
 import { rawRequest, sendRaw } from '../support/raw-http.ts';
 import { rawUpstream } from '../support/raw-upstream.ts';
 
@@ -29,7 +28,7 @@ async function behind(response: string | ((socket: Socket) => void), closing = t
     else if (closing) socket.end(Buffer.from(response, 'latin1'));
     else socket.write(Buffer.from(response, 'latin1'));
   });
-  const gateway = await watched({
+  const gateway = await runChecked({
     config: () =>
       configuration(upstream.url, {
         // Without retries, so that a single response decides.
@@ -50,10 +49,10 @@ async function behind(response: string | ((socket: Socket) => void), closing = t
   };
 }
 
-async function expectHealthy(gateway: Watched): Promise<void> {
+async function expectHealthy(gateway: CheckedGateway): Promise<void> {
   const next = await gateway.fetch('/api/v1/flow-runs');
   expect([next.status, await next.text(), next.headers.get('x-split')]).toEqual([200, '{}', null]);
-  await gateway.unharmed();
+  await gateway.expectUnharmed();
 }
 
 const BROKEN: readonly (readonly [string, string])[] = [
