@@ -29,11 +29,11 @@ const PREFIXES = new Set(['fabric', 'core-main', 'core-start', 'index.php']);
  * denied by mistake is a 403 for one caller, a path that passes by mistake is the whole account.
  */
 export function denylistEntryFor(segments: readonly string[]): readonly string[] | null {
-  if (segments.length < 2) return null;
-  const path = segments
-    .slice(prefixLength(segments))
-    .map(simplify)
-    .filter((segment) => segment !== '');
+  const path: string[] = [];
+  for (let i = prefixLength(segments); i < segments.length; i++) {
+    const segment = simplify(segments[i] as string);
+    if (segment !== '') path.push(segment);
+  }
   return denied.find((pattern) => matchesPath(pattern, path)) ?? null;
 }
 

@@ -54,37 +54,45 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
     };
     const write = invalidateAfterWrite<E>(options, forward);
 
-    return async (context) => {
+    const bypass = async (context: E, directives: RequestDirectives): Promise<Result> => {
+      context.record.cache = 'bypass';
+      return directives.onlyIfCached ? reject('only_if_cached') : forwardMarked(context, 'bypass');
+    };
+
+    const lookup = { options, responses, misses, bypass };
+
+    // Not async: a hit is the hot path, and every branch returns a promise.
+    return (context) => {
       const { method, headers, segments } = context;
       if (method === 'OPTIONS') return forwardMarked(context, 'method');
       if (method !== 'GET' && method !== 'HEAD') return write(context);
       const directives = readRequestDirectives(headers);
-      const bypass = async (): Promise<Result> => {
-        context.record.cache = 'bypass';
-        return directives.onlyIfCached ? reject('only_if_cached') : forwardMarked(context, 'bypass');
-      };
       const rule = ruleFor(options.rules, segments);
-      if (rule?.store === false || bypassesCache(context)) return bypass();
-      const result = await serveOrFetch(options, responses, misses, context, rule, directives);
-      return result === 'bypass' ? bypass() : result;
+      if (rule?.store === false || bypassesCache(context)) return bypass(context, directives);
+      return serveOrFetch(lookup, context, rule, directives);
     };
   };
 }
 
+interface Lookup<E extends CacheableContext> {
+  readonly options: CacheOptions;
+  readonly responses: CachedResponses;
+  readonly misses: MissHandler<E>;
+  readonly bypass: (context: E, directives: RequestDirectives) => Promise<Result>;
+}
+
 async function serveOrFetch<E extends CacheableContext>(
-  options: CacheOptions,
-  responses: CachedResponses,
-  misses: MissHandler<E>,
+  { options, responses, misses, bypass }: Lookup<E>,
   context: E,
   rule: Exclude<CacheRule, { store: false }> | null,
   directives: RequestDirectives,
-): Promise<Result | 'bypass'> {
+): Promise<Result> {
   const primary = primaryKey(context, options.namespace, rule?.vary);
   const { key, entry } = await findStored(options, context, primary);
   const ageMs = entry === null ? 0 : ageOf(entry, options.clock.monotonic());
   const usability = entry === null ? 'miss' : evaluate(ageMs, entry.freshForMs, directives);
   if (usability === 'fresh' && entry !== null) return responses.hit(context, entry);
-  if (isRangeRequest(context.headers)) return 'bypass';
+  if (isRangeRequest(context.headers)) return bypass(context, directives);
   const reason: ForwardReason = usability === 'fresh' ? 'miss' : usability;
   const miss = { primaryKey: primary, fetchKey: key, rule, reason, directives, existing: entry };
   if (reason === 'stale' && entry !== null && acceptsStale(directives)) {

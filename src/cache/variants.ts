@@ -2,7 +2,7 @@ import type { MonotonicMs } from '../clock.ts';
 import { traced } from '../context.ts';
 import { variantKey } from './key.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
-import type { CacheEntry, StoredResponse } from './store.ts';
+import type { StoredResponse } from './store.ts';
 import { type Fields, selectingFields } from './stored-headers.ts';
 
 /** The variant that a request selects. */
@@ -18,16 +18,17 @@ export function ageOf(entry: StoredResponse, now: MonotonicMs): number {
 }
 
 /** Finds the stored response that the request selects, unless a write has invalidated it. */
-export async function findStored(options: CacheOptions, context: CacheableContext, key: string): Promise<Selection> {
-  return select(options, context, key, await traced(context.trace, 'cache lookup', options.store.get(key)));
+export function findStored(options: CacheOptions, context: CacheableContext, key: string): Promise<Selection> {
+  return select(options, context, key, options.store.get(key));
 }
 
 async function select(
   options: CacheOptions,
   context: CacheableContext,
   key: string,
-  entry: CacheEntry | undefined,
+  found: ReturnType<CacheOptions['store']['get']>,
 ): Promise<Selection> {
+  const entry = found instanceof Promise ? await traced(context.trace, 'cache lookup', found) : found;
   if (entry === undefined) return { key, entry: null };
   if (entry.kind === 'vary') return findStored(options, context, variantKey(key, entry.fields, context.headers));
   if (isStillValid(options, context, entry)) {
@@ -35,18 +36,10 @@ async function select(
   }
   options.store.delete(key);
   // The entry was invalidated here, but another replica may have stored a new one since.
-  const shared = await readShared(options, context, key);
+  const pending = options.store.getShared(key);
+  const shared = pending === null ? undefined : await traced(context.trace, 'cache lookup', pending);
   const usable = shared?.kind === 'response' && isStillValid(options, context, shared);
   return { key, entry: usable ? shared : null };
-}
-
-async function readShared(
-  { store }: CacheOptions,
-  { trace }: CacheableContext,
-  key: string,
-): Promise<CacheEntry | undefined> {
-  const shared = store.getShared(key);
-  return shared === null ? undefined : traced(trace, 'cache lookup', shared);
 }
 
 /** A fresh response that another replica has stored since this one; null if there is none. */
@@ -56,7 +49,9 @@ export async function findFresher(
   key: string,
   existing: StoredResponse,
 ): Promise<StoredResponse | null> {
-  const { entry } = await select(options, context, key, await readShared(options, context, key));
+  const shared = options.store.getShared(key);
+  if (shared === null) return null;
+  const { entry } = await select(options, context, key, shared);
   if (entry === null || entry.receivedAt <= existing.receivedAt) return null;
   return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
 }
