@@ -141,6 +141,8 @@ local function decide(ask)
     if wait <= ask.maxWaitMs then
       redis.call('ZADD', QUEUE, tag, tenant)
       redis.call('ZADD', DUE, now + wait, tenant)
+      redis.call('PEXPIRE', QUEUE, KEPT)
+      redis.call('PEXPIRE', DUE, KEPT)
     end
     return { spent = spent, by = 'account', waitMs = wait }
   end

@@ -67,12 +67,19 @@ local function load()
   return fetch({}, names)
 end
 
--- Stores what has changed. Redis writes a number of Lua's so that it comes back as it was, which `..` does not.
+-- Stores what has changed, in one command: a call has at most some hundred changes. Redis writes a number of Lua's so that
+-- it comes back as it was, which `..` does not.
 local function save(s)
+  local changed = {}
   for name, value in pairs(s) do
-    if value ~= stored[name] then redis.call('HSET', STATE, name, value) end
+    if value ~= stored[name] then
+      changed[#changed + 1] = name
+      changed[#changed + 1] = value
+    end
   end
-  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, KEPT) end
+  if #changed > 0 then redis.call('HSET', STATE, unpack(changed)) end
+  redis.call('PEXPIRE', STATE, KEPT)
+  redis.call('PEXPIRE', SLOTS, KEPT)
 end
 
 local function reply(status, more)
