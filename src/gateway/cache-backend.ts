@@ -1,13 +1,13 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createTieredCache, type MemoryCache } from '../adapters/memory/cache.ts';
 import { createMemoryIdempotencyStore } from '../adapters/memory/idempotency.ts';
-import { createSharedFlights } from '../adapters/redis/cache/coalescing.ts';
-import { createSharedDrops } from '../adapters/redis/cache/invalidation-log.ts';
-import { createSharedAnswers } from '../adapters/redis/cache/response-store.ts';
+import { createRedisCoalescing } from '../adapters/redis/cache/coalescing.ts';
+import { createSharedInvalidationLog } from '../adapters/redis/cache/invalidation-log.ts';
+import { createSharedResponses } from '../adapters/redis/cache/response-store.ts';
 import { openRedis } from '../adapters/redis/client/connection.ts';
-import { openBus } from '../adapters/redis/client/pubsub.ts';
-import { openListener } from '../adapters/redis/client/subscriber.ts';
-import { createSharedReplays } from '../adapters/redis/idempotency/idempotency-store.ts';
+import { openPubSub } from '../adapters/redis/client/pubsub.ts';
+import { openSubscriber } from '../adapters/redis/client/subscriber.ts';
+import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
 import type { Purge } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
 import { createInvalidationLog, EVERYTHING } from '../cache/invalidation-log.ts';
@@ -46,22 +46,22 @@ export function openCacheBackend(options: {
   const { client, isReady } = connection;
   const { prefix } = redis;
   const replica = randomUUID();
-  const bus = openBus({ listener: openListener({ settings: redis, clock, log }), client, prefix, log });
-  const drops = createSharedDrops({ client, bus, isReady, prefix, replica, newBase: randomUUID, clock, log });
-  connection.onReady(() => drops.catchUp());
-  const close = async (): Promise<void> => {
-    await drops.stop();
-    bus.close();
+  const subscriber = openSubscriber({ settings: redis, clock, log });
+  const pubsub = openPubSub({ subscriber, client, prefix, log });
+  const shared = { client, isReady, pubsub, prefix, replica, clock };
+  const invalidations = createSharedInvalidationLog({ ...shared, newLogName: randomUUID, log });
+  connection.onReady(() => invalidations.catchUp());
+  const stop = async (): Promise<void> => {
+    await invalidations.stop();
+    pubsub.close();
     connection.close();
   };
-  const idempotencyStore = createSharedReplays({ client, isReady, prefix, keepMs: idempotency.ttlMs });
-  const lasting = { ...own, invalidations: drops, idempotencyStore, follow: drops.follow, stop: close };
-  if (!settings.cache.shared) {
-    return { ...lasting, store: memory, replicas: null };
-  }
-  const answers = createSharedAnswers({ client, isReady, drops, prefix, clock, meter });
-  const others = createSharedFlights({ client, isReady, answers, bus, drops, prefix, replica, clock });
-  return { ...lasting, store: createTieredCache(memory, answers), replicas: others };
+  const idempotencyStore = createRedisIdempotencyStore({ client, isReady, prefix, keepMs: idempotency.ttlMs });
+  const backend = { ...own, invalidations, idempotencyStore, follow: invalidations.follow, stop };
+  if (!settings.cache.shared) return { ...backend, store: memory, replicas: null };
+  const responses = createSharedResponses({ ...shared, invalidations, meter });
+  const replicas = createRedisCoalescing({ ...shared, responses, invalidations });
+  return { ...backend, store: createTieredCache(memory, responses), replicas };
 }
 
 /** Part of every cache key: it changes with the cache rules and the origins, so that no response of older settings is found. */

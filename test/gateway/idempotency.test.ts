@@ -119,10 +119,10 @@ describe('replicas that share a Redis', () => {
     const first = await two.first.fetch(START, startWith('order-4711'));
     expect([first.status, await first.text()]).toEqual([200, expect.anything()]);
     const client = redis.client();
-    const keys = (await client.keys('*')).filter((key) => key.includes('replay'));
+    const keys = (await client.keys('*')).filter((key) => key.includes(':idempotency:'));
     expect(keys).toHaveLength(1);
     const id = createHash('sha256').update('billing\norder-4711').digest('base64url');
-    expect(keys[0]).toBe(`patchgate:{main}:replay:${id}`);
+    expect(keys[0]).toBe(`patchgate:{main}:idempotency:${id}`);
     const leftMs = await client.pttl(keys[0] as string);
     expect(leftMs).toBeGreaterThan(7_000_000);
     expect(leftMs).toBeLessThanOrEqual(7_200_000);

@@ -46,7 +46,7 @@ describe('replicas that share a cache', () => {
     await using world = await runReplicas(redis, 2);
     const first = await world.at(0).fetch('/api/v1/flows');
     await until('stored in Redis', async () => {
-      const keys = await redis.client().keys('*:cache:a:*');
+      const keys = await redis.client().keys('*:cache:response:*');
       return (
         keys.length > 0 &&
         (await world.at(0).metric('patchgate_cache_operations_total', { tier: 'redis', outcome: 'store' })) > 0

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createMemoryIdempotencyStore } from '../../src/adapters/memory/idempotency.ts';
 import { openRedis, type RedisConnection } from '../../src/adapters/redis/client/connection.ts';
-import { createSharedReplays } from '../../src/adapters/redis/idempotency/idempotency-store.ts';
+import { createRedisIdempotencyStore } from '../../src/adapters/redis/idempotency/idempotency-store.ts';
 import type { IdempotencyStore, KeyedWrite, WriteOutcome } from '../../src/idempotency/store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';
@@ -38,7 +38,7 @@ const kinds: Record<string, () => TestStore> = {
   Redis: () => {
     const prefix = `replay${runs++}`;
     const { client, isReady } = connection;
-    const store = createSharedReplays({ client, isReady, prefix, keepMs: DAY });
+    const store = createRedisIdempotencyStore({ client, isReady, prefix, keepMs: DAY });
     // Moves the lease and the expiry of each record instead of the clock.
     const pass = async (ms: number) => {
       for (const key of await server.client().keys(`${prefix}:*`)) {
@@ -151,20 +151,20 @@ describe('in Redis', () => {
     const store = shared('forgot');
     const first = write();
     await store.begin(first);
-    await server.client().del('forgot:{main}:replay:key-of-one');
+    await server.client().del('forgot:{main}:idempotency:key-of-one');
     await store.complete(first, COMPLETED);
     expect(await store.begin(write())).toEqual({ kind: 'replay', response: FIRST });
   });
 
   const shared = (prefix: string) => {
     const { client, isReady } = connection;
-    return createSharedReplays({ client, isReady, prefix, keepMs: DAY });
+    return createRedisIdempotencyStore({ client, isReady, prefix, keepMs: DAY });
   };
 
   test('a write whose record cannot be read is never begun again', async () => {
     const store = shared('broken');
     const redis = server.client();
-    const key = 'broken:{main}:replay:key-of-one';
+    const key = 'broken:{main}:idempotency:key-of-one';
     const first = write();
     await store.begin(first);
     await store.complete(first, COMPLETED);
@@ -193,7 +193,7 @@ describe('in Redis', () => {
     const first = write();
     await store.begin(first);
     const redis = server.client();
-    const key = 'ends:{main}:replay:key-of-one';
+    const key = 'ends:{main}:idempotency:key-of-one';
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
     await store.complete(first, { kind: 'unknown' });
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
@@ -201,7 +201,7 @@ describe('in Redis', () => {
 
   test('without Redis no write is begun', async () => {
     const { client } = connection;
-    const store = createSharedReplays({ client, isReady: () => false, prefix: 'away', keepMs: DAY });
+    const store = createRedisIdempotencyStore({ client, isReady: () => false, prefix: 'away', keepMs: DAY });
     expect(await store.begin(write())).toEqual({ kind: 'unavailable' });
   });
 });

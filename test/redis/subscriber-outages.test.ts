@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openListener } from '../../src/adapters/redis/client/subscriber.ts';
+import { openSubscriber } from '../../src/adapters/redis/client/subscriber.ts';
 import { systemClock } from '../../src/clock.ts';
 import { redisSentinel, redisServer, until } from '../support/redis.ts';
 
@@ -67,17 +67,17 @@ test('a connection that is lost while it begins to listen again ends nothing, an
     timeoutMs: 100,
     servers: { kind: 'alone', host: '127.0.0.1', port: between.port, db: 0 },
   };
-  const listener = openListener({ settings, clock: systemClock, log: quiet });
+  const subscriber = openSubscriber({ settings, clock: systemClock, log: quiet });
   let times = 0;
   const began = () => {
     times += 1;
   };
-  listener.listen('news', { message: () => {}, began });
+  subscriber.subscribe('news', { message: () => {}, subscribed: began });
   await until('it listens', async () => times === 1);
   between.disconnect();
   await until('it listens again', async () => times === 2);
   expect(between.turns()).toBe(4);
-  listener.close();
+  subscriber.close();
   expect(unhandled).toEqual([]);
 });
 

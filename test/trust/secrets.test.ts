@@ -242,8 +242,8 @@ describe('no secret is told to anybody', () => {
     await everyAdminPath(everything);
     const contents = before + (await contentsOf(client));
     monitor.disconnect();
-    expect(before).toMatch(/:cache:a/);
-    expect(contents).toMatch(/:replay:/);
+    expect(before).toMatch(/:cache:response/);
+    expect(contents).toMatch(/:idempotency:/);
     expect(commands.length).toBeGreaterThan(100);
 
     redis.stop();

@@ -32,7 +32,7 @@ const headOf = (i) => ({
     status: 200,
     headers: ['Content-Type', 'application/json'],
     fields: [],
-    ownTag: '"0123456789abcdef"',
+    generatedEtag: '"0123456789abcdef"',
   },
   ...{
     tags: [],
@@ -44,7 +44,7 @@ const headOf = (i) => ({
     heldMs: 0,
   },
   stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 3_600_000, staleIfThrottledMs: 600_000 },
-  position: { base: 'f3b0c442-98fc-4c14-9afb-f4c8996fb924', at: 12 },
+  position: { log: 'f3b0c442-98fc-4c14-9afb-f4c8996fb924', at: 12 },
 });
 
 /** @param {readonly number[]} sizes from few to many */

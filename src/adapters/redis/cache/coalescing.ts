@@ -3,131 +3,153 @@ import type { FetchResultKind } from '../../../cache/coalescing.ts';
 import { accountOf } from '../../../cache/key.ts';
 import type { Announced, ReplicaCoalescing } from '../../../cache/options.ts';
 import type { Clock } from '../../../clock.ts';
-import type { Bus } from '../client/pubsub.ts';
+import type { PubSub } from '../client/pubsub.ts';
 import { type Client, loadScript, runScript } from '../client/scripts.ts';
-import type { SharedDrops } from './invalidation-log.ts';
-import { nameOf, type SharedAnswers } from './response-store.ts';
+import type { SharedInvalidationLog } from './invalidation-log.ts';
+import { nameOf, type SharedResponses } from './response-store.ts';
 
 const announceFetch = loadScript(import.meta.url, 'announce-fetch');
 const extendFetch = loadScript(import.meta.url, 'extend-fetch');
 const finishFetch = loadScript(import.meta.url, 'finish-fetch');
 
-/** A flight of which nothing is heard for this long is over: its replica is gone. */
-const KNOWN_MS = 3_000;
-const KEEP_MS = 1_000;
-/** Whoever waits looks after it this often, should the word of its landing be lost. */
-const LOOK_MS = 500;
-/** Nothing upstream takes longer. */
-const LONGEST_MS = 600_000;
+/** A fetch that is not extended for this long is over: its replica is gone. */
+const TTL_MS = 3_000;
+const EXTEND_EVERY_MS = 1_000;
+/** A replica that waits checks this often that the fetch goes on: the message of its end may get lost. */
+const CHECK_EVERY_MS = 500;
+/** No request to the upstream takes longer. */
+const MAX_FETCH_MS = 600_000;
 
-const HOW: ReadonlySet<string> = new Set<FetchResultKind>(['stored', 'unshareable', 'failed', 'cancelled']);
+const RESULTS: ReadonlySet<string> = new Set<FetchResultKind>(['stored', 'unshareable', 'failed', 'cancelled']);
 
-/**
- * Flights as all replicas see them: a key in Redis as long as one is under way, and a word to all when it has landed. Where
- * Redis fails, each replica is by itself.
- */
-export function createSharedFlights(options: {
+export interface RedisCoalescingOptions {
   readonly client: Client;
   readonly isReady: () => boolean;
-  readonly answers: SharedAnswers;
-  readonly bus: Bus;
-  readonly drops: SharedDrops;
+  readonly responses: SharedResponses;
+  readonly pubsub: PubSub;
+  readonly invalidations: SharedInvalidationLog;
   readonly prefix: string;
   readonly replica: string;
   readonly clock: Clock;
-}): ReplicaCoalescing {
-  const { client, answers, bus, drops, prefix, replica, clock } = options;
-  /** Bounded by the requests in flight. */
-  const waiting = new Map<string, Set<(how: FetchResultKind) => void>>();
+}
 
-  bus.onMessage((message) => {
-    if (message.kind !== 'landed' || message.by === replica) return;
-    const how = HOW.has(message.how) ? (message.how as FetchResultKind) : 'cancelled';
-    for (const each of [...(waiting.get(message.flight) ?? [])]) each(how);
+/**
+ * The in-flight fetches of all replicas: a key in Redis for each of them, and a message to all at its end. While Redis does not
+ * respond, each replica fetches for itself.
+ */
+export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaCoalescing {
+  const { client, responses, pubsub, invalidations, prefix, replica } = options;
+  const waiters = new FetchWaiters(options);
+
+  pubsub.onMessage((message) => {
+    if (message.kind !== 'fetched' || message.by === replica) return;
+    const result = RESULTS.has(message.result) ? (message.result as FetchResultKind) : 'cancelled';
+    waiters.finish(message.fetch, result);
   });
 
-  const keep = (name: string, token: string): (() => void) => {
-    const until = clock.monotonic() + LONGEST_MS;
-    let cancel = (): void => {};
-    const again = (): void => {
-      cancel = clock.after(KEEP_MS, () => {
-        // Not told in time, others may ask upstream too.
-        runScript(client, extendFetch, [name], [token, KNOWN_MS]).catch(() => {});
-        if (clock.monotonic() < until) again();
-      });
-    };
-    again();
-    return () => cancel();
-  };
-
-  /** How the flight ends; begun before it is known whether there is one, for the word may come at any time. */
-  const listen = (
-    name: string,
-  ): { readonly theirs: Promise<FetchResultKind>; readonly watch: () => void; stop(): void } => {
-    let cancel = (): void => {};
-    let end: (how: FetchResultKind) => void = () => {};
-    const stop = (): void => {
-      cancel();
-      const all = waiting.get(name);
-      all?.delete(end);
-      if (all?.size === 0) waiting.delete(name);
-    };
-    const theirs = new Promise<FetchResultKind>((resolve) => {
-      end = (how) => {
-        stop();
-        resolve(how);
-      };
-    });
-    waiting.set(name, (waiting.get(name) ?? new Set()).add(end));
-    const look = (): void => {
-      cancel = clock.after(LOOK_MS, () => {
-        client.exists(name).then(
-          (there) => (there === 1 ? look() : end('cancelled')),
-          () => end('cancelled'),
-        );
-      });
-    };
-    return { theirs, watch: look, stop };
-  };
-
-  const tell = async (name: string, token: string, landed: Promise<FetchResultKind>): Promise<void> => {
-    const stop = keep(name, token);
+  const finish = async (fetch: string, token: string, result: Promise<FetchResultKind>): Promise<void> => {
+    const stopExtending = extend(options, fetch, token);
     try {
-      const how = await landed;
-      // Whoever hears of it looks for the answer at once.
-      await answers.written();
-      const word = JSON.stringify({ kind: 'landed', flight: name, how, by: replica });
-      await runScript(client, finishFetch, [name], [token, bus.channel, word]);
+      const kind = await result;
+      // Those who wait look the response up at once.
+      await responses.written();
+      const message = JSON.stringify({ kind: 'fetched', fetch, result: kind, by: replica });
+      await runScript(client, finishFetch, [fetch], [token, pubsub.channel, message]);
     } catch {
-      // Not told, they find it out.
+      // Those who wait find out by their next check.
     } finally {
-      stop();
+      stopExtending();
     }
   };
 
   return {
-    async announce(key, since, landed) {
-      if (!options.isReady()) return BY_ITSELF;
-      const position = drops.toShared(accountOf(key), since);
-      // Whoever asks after a write does not wait for what was asked for before it.
-      const name = nameOf(prefix, `${key}\n${position?.base}\n${position?.at}`, 'f');
+    async announce(key, since, result) {
+      if (!options.isReady()) return FETCH_ALONE;
+      const position = invalidations.toShared(accountOf(key), since);
+      // A request after a write does not wait for a fetch from before it.
+      const fetch = nameOf(prefix, `${key}\n${position?.log}\n${position?.at}`, 'fetch');
       const token = randomUUID();
-      const listening = listen(name);
+      // Before it is known whether another replica fetches, because the message of its end may come at any time.
+      const waiter = waiters.add(fetch);
       try {
-        const reply = await runScript(client, announceFetch, [name, nameOf(prefix, key)], [token, KNOWN_MS]);
+        const reply = await runScript(client, announceFetch, [fetch, nameOf(prefix, key)], [token, TTL_MS]);
         if (reply === 0) {
-          listening.watch();
-          return { kind: 'theirs', result: listening.theirs };
+          waiter.startChecking();
+          return { kind: 'theirs', result: waiter.result };
         }
-        void tell(name, token, landed);
-        listening.stop();
+        void finish(fetch, token, result);
+        waiter.remove();
         return { kind: 'ours', stored: reply === 2 };
       } catch {
-        listening.stop();
-        return BY_ITSELF;
+        waiter.remove();
+        return FETCH_ALONE;
       }
     },
   };
 }
 
-const BY_ITSELF: Announced = { kind: 'ours', stored: false };
+const FETCH_ALONE: Announced = { kind: 'ours', stored: false };
+
+/** @returns stops it */
+function extend({ client, clock }: RedisCoalescingOptions, fetch: string, token: string): () => void {
+  const until = clock.monotonic() + MAX_FETCH_MS;
+  let cancel = (): void => {};
+  const schedule = (): void => {
+    cancel = clock.after(EXTEND_EVERY_MS, () => {
+      // Without the extension other replicas may fetch too.
+      runScript(client, extendFetch, [fetch], [token, TTL_MS]).catch(() => {});
+      if (clock.monotonic() < until) schedule();
+    });
+  };
+  schedule();
+  return () => cancel();
+}
+
+interface FetchWaiter {
+  readonly result: Promise<FetchResultKind>;
+  startChecking(): void;
+  remove(): void;
+}
+
+/** Requests of this replica that wait for fetches of others: as many as are in flight at most. */
+class FetchWaiters {
+  readonly #client: Client;
+  readonly #clock: Clock;
+  readonly #byFetch = new Map<string, Set<(result: FetchResultKind) => void>>();
+
+  constructor({ client, clock }: RedisCoalescingOptions) {
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  finish(fetch: string, result: FetchResultKind): void {
+    for (const resolve of [...(this.#byFetch.get(fetch) ?? [])]) resolve(result);
+  }
+
+  add(fetch: string): FetchWaiter {
+    let cancelCheck = (): void => {};
+    let end: (result: FetchResultKind) => void = () => {};
+    const remove = (): void => {
+      cancelCheck();
+      const all = this.#byFetch.get(fetch);
+      all?.delete(end);
+      if (all?.size === 0) this.#byFetch.delete(fetch);
+    };
+    const result = new Promise<FetchResultKind>((resolve) => {
+      end = (kind) => {
+        remove();
+        resolve(kind);
+      };
+    });
+    this.#byFetch.set(fetch, (this.#byFetch.get(fetch) ?? new Set()).add(end));
+    const check = (): void => {
+      cancelCheck = this.#clock.after(CHECK_EVERY_MS, () => {
+        this.#client.exists(fetch).then(
+          (count) => (count === 1 ? check() : end('cancelled')),
+          () => end('cancelled'),
+        );
+      });
+    };
+    return { result, startChecking: check, remove };
+  }
+}

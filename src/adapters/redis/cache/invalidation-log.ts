@@ -1,64 +1,66 @@
 import { createInvalidationLog, type InvalidationLog } from '../../../cache/invalidation-log.ts';
 import type { MonotonicMs } from '../../../clock.ts';
-import { Followed, type FollowOptions, type SharedPosition } from './account-invalidation.ts';
+import { AccountInvalidation, type InvalidationOptions, type LogPosition } from './account-invalidation.ts';
 
 /**
- * The drops of all replicas: one log an account in Redis, numbered, which each replica follows into a log of its own.
+ * The invalidations of all replicas: Redis has one numbered log for each account, and each replica copies it to a log of its
+ * own.
  *
- * A replica serves from memory only while it is *in touch*: for LEASE_MS from when it last asked for the log, which it does
- * every FOLLOW_MS. Redis keeps until when each replica may. Whoever drops something waits, before the answer to the write
- * goes out, until each of them has said that it has dropped it too, or may no longer serve from memory. So a write that was
- * answered is seen on every replica in touch, with no command on the way of a hit; and a replica that hears nothing knows it.
+ * A replica serves from memory only while it is *connected*: for LEASE_MS after it last read the log, which it does every
+ * READ_EVERY_MS. Redis knows until when each replica may. A write's response goes out only after each replica has confirmed
+ * the invalidation, or may no longer serve from memory. So every connected replica sees a completed write, and a hit needs no
+ * command to Redis.
  *
- * A log that was lost gets a new name (`base`): then nothing is known of what was dropped before, and everything is.
+ * A log that Redis has lost is begun again under a new name. Invalidations before that are unknown, so everything is invalid.
  */
-export interface SharedDrops extends InvalidationLog {
-  /** Follows these accounts from now on, and no others. Resolves when each was asked for once. */
+export interface SharedInvalidationLog extends InvalidationLog {
+  /** Reads the logs of these accounts from now on, and no others. Resolves when each was read once. */
   follow(accounts: readonly string[]): Promise<void>;
-  /** Asks for all at once: something may have been missed. */
+  /** Reads all logs at once: a message may have been missed. */
   catchUp(): void;
-  /** A position of this process as all replicas understand it; null if nothing is known of it there. */
-  toShared(account: string, since: number): SharedPosition | null;
-  /** The other way round; null if what was dropped since then is not known here. */
-  toLocal(account: string, position: SharedPosition): number | null;
-  /** Tells the others that this replica serves nothing any more. */
+  /** The position of a write of this process in the shared log; null if it is unknown there. */
+  toShared(account: string, since: number): LogPosition | null;
+  /** The latest write of this process at that position; null if an invalidation since then may be unknown here. */
+  toLocal(account: string, position: LogPosition): number | null;
+  /** Reports to the others that this replica serves nothing any more. */
   stop(): Promise<void>;
 }
 
-const FOLLOW_MS = 1_000;
+const READ_EVERY_MS = 1_000;
 
-export function createSharedDrops(options: FollowOptions): SharedDrops {
-  const { clock, bus } = options;
+export function createSharedInvalidationLog(options: InvalidationOptions): SharedInvalidationLog {
+  const { clock, pubsub } = options;
   const local = createInvalidationLog();
-  const accounts = new Map<string, Followed>();
+  const accounts = new Map<string, AccountInvalidation>();
   let stopped = false;
 
-  bus.onMessage((message) => {
-    if (message.kind === 'drop' || message.kind === 'dropped') accounts.get(message.account)?.hear(message);
+  pubsub.onMessage((message) => {
+    if (message.kind === 'fetched') return;
+    accounts.get(message.account)?.receive(message);
   });
   const catchUp = (): void => {
-    for (const each of accounts.values()) void each.follow();
+    for (const each of accounts.values()) void each.read();
   };
-  bus.onListening(catchUp);
+  pubsub.onSubscribed(catchUp);
   const tick = (): void => {
     if (stopped) return;
     catchUp();
-    clock.after(FOLLOW_MS, tick);
+    clock.after(READ_EVERY_MS, tick);
   };
-  clock.after(FOLLOW_MS, tick);
+  clock.after(READ_EVERY_MS, tick);
 
   return {
     latestWrite: local.latestWrite,
     isValidSince: local.isValidSince,
-    invalidate(account, dropped) {
+    invalidate(account, invalidation) {
       const followed = accounts.get(account);
-      if (followed === undefined) local.invalidate(account, dropped);
-      return followed?.drop(dropped);
+      if (followed === undefined) local.invalidate(account, invalidation);
+      return followed?.invalidate(invalidation);
     },
     disconnectedSince(account) {
       const followed = accounts.get(account);
-      // Of an account that is not followed nothing was ever heard.
-      return followed === undefined ? (0 as MonotonicMs) : followed.doubtSince();
+      // Nothing is known of an account whose log is not read.
+      return followed === undefined ? (0 as MonotonicMs) : followed.disconnectedSince();
     },
     async follow(wanted) {
       for (const [id, each] of accounts) {
@@ -67,8 +69,8 @@ export function createSharedDrops(options: FollowOptions): SharedDrops {
         void each.leave();
       }
       const added = wanted.filter((id) => !accounts.has(id));
-      for (const id of added) accounts.set(id, new Followed(id, local, options));
-      await Promise.all(added.map((id) => accounts.get(id)?.follow()));
+      for (const id of added) accounts.set(id, new AccountInvalidation(id, local, options));
+      await Promise.all(added.map((id) => accounts.get(id)?.read()));
     },
     catchUp,
     toShared: (account, since) => accounts.get(account)?.toShared(since) ?? null,

@@ -1,40 +1,42 @@
 import type { Clock } from '../../../clock.ts';
 import type { Client } from '../client/scripts.ts';
 
-/** Above this part of `maxmemory` no answer is stored: what is left is for the quota, which can not do without. */
-const FULL = 0.8;
-const LOOK_MS = 5_000;
+/** Above this part of `maxmemory` no response is stored: the quota needs the rest. */
+const MAX_USED = 0.8;
+const READ_EVERY_MS = 5_000;
 
-/** Whether Redis has room for answers. It is looked at in the background, while answers are stored. */
-export class Room {
+/** Whether Redis is short of memory. It is read in the background, while responses are stored. */
+export class MemoryPressure {
   readonly #client: Client;
   readonly #clock: Clock;
-  #full = false;
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  #isHigh = false;
+  #readAt = Number.NEGATIVE_INFINITY;
 
   constructor(client: Client, clock: Clock) {
     this.#client = client;
     this.#clock = clock;
   }
 
-  get isFull(): boolean {
-    if (this.#clock.monotonic() - this.#lookedAt >= LOOK_MS) {
-      this.#lookedAt = this.#clock.monotonic();
-      this.#client.info('memory').then(
-        (text) => {
-          const [used, most] = ['used_memory', 'maxmemory'].map((name) => readingOf(text, name));
-          this.#full = most !== undefined && most > 0 && (used ?? 0) > most * FULL;
-        },
-        // Where it may not be asked, nothing is known of its room.
-        () => {
-          this.#full = false;
-        },
-      );
+  get isHigh(): boolean {
+    if (this.#clock.monotonic() - this.#readAt >= READ_EVERY_MS) {
+      this.#readAt = this.#clock.monotonic();
+      void this.#read();
     }
-    return this.#full;
+    return this.#isHigh;
+  }
+
+  async #read(): Promise<void> {
+    try {
+      const text = await this.#client.info('memory');
+      const maxBytes = numberIn(text, 'maxmemory');
+      this.#isHigh = maxBytes > 0 && numberIn(text, 'used_memory') > maxBytes * MAX_USED;
+    } catch {
+      // A server may forbid INFO: then nothing is known.
+      this.#isHigh = false;
+    }
   }
 }
 
-function readingOf(info: string, name: string): number {
+function numberIn(info: string, name: string): number {
   return Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
 }

@@ -1,80 +1,76 @@
 import type { Log } from '../../../ports.ts';
 import type { Client } from './scripts.ts';
-import type { Listener } from './subscriber.ts';
+import type { Subscriber } from './subscriber.ts';
 
-/** What replicas tell each other at once. Nothing may rest on a message arriving: each is also found out by asking. */
+/** Messages between replicas. They only save time: a replica that misses one finds the same out by asking Redis. */
 export type Message =
-  /** `at` is the number of a drop in the log named `base`; `drop` the drop as the log has it. */
-  | { kind: 'drop'; account: string; base: string; at: number; drop: string; by: string }
-  /** The replica serves nothing any more that a drop up to this one has touched. */
-  | { kind: 'dropped'; account: string; base: string; at: number; by: string }
-  /** The flight of this name has ended. */
-  | { kind: 'landed'; flight: string; how: string; by: string };
+  /** An entry of an account's invalidation log; `at` is its number in the log of this name. */
+  | { kind: 'invalidation'; account: string; log: string; at: number; invalidation: string; by: string }
+  /** The replica serves nothing any more that the log has invalidated up to this number. */
+  | { kind: 'invalidated'; account: string; log: string; at: number; by: string }
+  /** The in-flight fetch of this name has ended. */
+  | { kind: 'fetched'; fetch: string; result: string; by: string };
 
-export interface Bus {
+export interface PubSub {
   readonly channel: string;
-  onMessage(listener: (message: Message) => void): void;
-  /** Calls `run` each time messages begin to arrive: what was told before was missed. */
-  onListening(run: () => void): void;
+  onMessage(run: (message: Message) => void): void;
+  /** Calls `run` each time messages begin to arrive: earlier ones may have been missed. */
+  onSubscribed(run: () => void): void;
   /** Best effort. */
-  tell(message: Message): void;
+  publish(message: Message): void;
   close(): void;
 }
 
 /** One channel for all accounts. */
-export function openBus(options: {
-  readonly listener: Listener;
+export function openPubSub(options: {
+  readonly subscriber: Subscriber;
   readonly client: Client;
   readonly prefix: string;
   readonly log: Log;
-}): Bus {
+}): PubSub {
   const { client, log } = options;
   const channel = `${options.prefix}:cache`;
-  const listeners: ((message: Message) => void)[] = [];
-  const began: (() => void)[] = [];
+  const onMessage: ((message: Message) => void)[] = [];
+  const onSubscribed: (() => void)[] = [];
 
-  options.listener.listen(channel, {
+  options.subscriber.subscribe(channel, {
     message: (text) => {
       const message = parse(text);
-      if (message === null) log.debug({}, 'a message on the channel of the cache is none of ours');
-      else for (const each of listeners) each(message);
+      if (message === null) log.debug({ channel }, 'unknown message ignored');
+      else for (const run of onMessage) run(message);
     },
-    began: () => {
-      for (const run of began) run();
+    subscribed: () => {
+      for (const run of onSubscribed) run();
     },
   });
 
   return {
     channel,
-    onMessage: (each) => void listeners.push(each),
-    onListening: (run) => void began.push(run),
-    tell: (message) => {
+    onMessage: (run) => void onMessage.push(run),
+    onSubscribed: (run) => void onSubscribed.push(run),
+    publish: (message) => {
       client.publish(channel, JSON.stringify(message)).catch((error: unknown) => {
-        log.debug({ reason: messageOf(error) }, 'the cache could not tell other replicas');
+        log.debug({ channel, reason: error instanceof Error ? error.message : String(error) }, 'publishing failed');
       });
     },
-    close: () => options.listener.close(),
+    close: () => options.subscriber.close(),
   };
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
 const FIELDS: Readonly<Record<Message['kind'], Readonly<Record<string, 'string' | 'number'>>>> = {
-  drop: { account: 'string', base: 'string', at: 'number', drop: 'string', by: 'string' },
-  dropped: { account: 'string', base: 'string', at: 'number', by: 'string' },
-  landed: { flight: 'string', how: 'string', by: 'string' },
+  invalidation: { account: 'string', log: 'string', at: 'number', invalidation: 'string', by: 'string' },
+  invalidated: { account: 'string', log: 'string', at: 'number', by: 'string' },
+  fetched: { fetch: 'string', result: 'string', by: 'string' },
 };
 
-/** Null for what is not one of ours. */
+/** Null for a message of another program. */
 function parse(text: string): Message | null {
   try {
     const message = JSON.parse(text) as Record<string, unknown> | null;
     const fields = FIELDS[message?.['kind'] as Message['kind']];
     if (message === null || fields === undefined) return null;
-    const whole = Object.entries(fields).every(([name, type]) => typeof message[name] === type);
-    return whole ? (message as unknown as Message) : null;
+    const isComplete = Object.entries(fields).every(([name, type]) => typeof message[name] === type);
+    return isComplete ? (message as unknown as Message) : null;
   } catch {
     return null;
   }

@@ -1,12 +1,12 @@
 import type { Clock } from '../../../clock.ts';
 
-/** An answer that comes this soon was not held up. */
+/** A reply that comes this soon was not delayed on its way. */
 const PROMPT_MS = 80;
 
 /** Redis' time as far as it is known here: by the latest reply, and this process's own clock since. */
 export class ServerClock {
   readonly #clock: Clock;
-  /** Redis' time at the latest reply, and when its question was sent. */
+  /** Redis' time in the latest reply, and when its request was sent. */
   #known = { now: 0, askedAt: 0 };
   #leapt = false;
 
@@ -29,18 +29,18 @@ export class ServerClock {
     return this.#known.now === 0 ? -1 : Math.ceil(this.now());
   }
 
-  /** Told with a reply that took the question for timely. */
+  /** For a reply to a request that was in time. */
   heard(now: number, askedAt: number): void {
     this.set(now, askedAt);
     this.#leapt = false;
   }
 
-  /** Told with a reply that did not. */
+  /** For a reply that only tells the time. */
   set(now: number, askedAt: number): void {
     this.#known = { now, askedAt };
   }
 
-  /** Told that it is later than it can be. If the answer came at once, it was not the way that was long. */
+  /** The server's time was later than it can be. If the reply came at once, the request was not delayed: the clock leapt. */
   late(askedAt: number): void {
     if (this.#clock.monotonic() - askedAt < PROMPT_MS) this.#leapt = true;
   }

@@ -7,14 +7,14 @@ const completeScript = loadScript(import.meta.url, 'complete');
 const VERSION = '2';
 
 /** The keyed writes of all replicas. A write is not begun while Redis is unavailable: another replica may have begun it. */
-export function createSharedReplays(options: {
+export function createRedisIdempotencyStore(options: {
   readonly client: Client;
   readonly isReady: () => boolean;
   readonly prefix: string;
   readonly keepMs: number;
 }): IdempotencyStore {
   const { client, keepMs } = options;
-  const keysOf = ({ account, id }: KeyedWrite) => [`${options.prefix}:{${account}}:replay:${id}`];
+  const keysOf = ({ account, id }: KeyedWrite) => [`${options.prefix}:{${account}}:idempotency:${id}`];
 
   return {
     async begin(write) {
