@@ -1,8 +1,7 @@
 import { extend, type Middleware, reject } from '../context.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
-import { matches } from '../routing/pattern.ts';
+import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
 import type { Authenticated } from './authenticate.ts';
-import { denylistEntryFor, namesLiterally } from './denylist.ts';
 import type { Tenant } from './key-store.ts';
 
 export interface Authorised {
@@ -28,4 +27,68 @@ export function isAllowed(tenant: Tenant, method: string, segments: readonly str
   return tenant.allow.some(
     (pattern) => matches(pattern, method, segments) && (denied === null || namesLiterally(pattern, denied)),
   );
+}
+
+/**
+ * Paths that no tenant may call unless its `allow` names them: calls that act on the shared credential or on people.
+ * `companies/{id}/manage` switches the company of a token on the server: with a shared credential, one caller would switch all.
+ */
+export const denylist: readonly string[] = [
+  '/api/*/login/**',
+  '/api/*/logout/**',
+  '/api/*/register/**',
+  '/api/*/password/**',
+  '/api/*/api-keys/**',
+  '/api/*/users/**',
+  '/api/*/my/user/**',
+  '/api/*/companies/*/manage/**',
+  '/api/login/**',
+];
+
+const denied = denylist.map((path) => path.slice(1).split('/'));
+
+/**
+ * Prefixes of applications that share a host: `/fabric/api/login`, `/core-main/api/v1/…`. PHP's front controller also responds
+ * under its own name.
+ */
+const PREFIXES = new Set(['fabric', 'core-main', 'core-start', 'index.php']);
+
+/**
+ * The denied pattern that covers a path, or null. The comparison reads the path as the most lenient server might: a path that is
+ * denied by mistake is a 403 for one caller, a path that passes by mistake is the whole account.
+ */
+function denylistEntryFor(segments: readonly string[]): readonly string[] | null {
+  const path: string[] = [];
+  for (let i = prefixLength(segments); i < segments.length; i++) {
+    const segment = simplify(segments[i] as string);
+    if (segment !== '') path.push(segment);
+  }
+  return denied.find((pattern) => matchesPath(pattern, path)) ?? null;
+}
+
+/** True if the pattern has every literal segment of the denied one, instead of covering it by a wildcard. */
+function namesLiterally(pattern: Pattern, deniedPattern: readonly string[]): boolean {
+  const offset = prefixLength(pattern.segments);
+  return deniedPattern.every(
+    (segment, index) => segment === '*' || segment === '**' || pattern.segments[index + offset] === segment,
+  );
+}
+
+function prefixLength(segments: readonly string[]): number {
+  let count = 0;
+  while (PREFIXES.has(segments[count]?.toLowerCase() ?? '')) count += 1;
+  return count;
+}
+
+const PLAIN = /^[a-z0-9-]*$/;
+
+/** Without case, compatibility forms (`ſ`, full width), invisible characters, path parameters (`;x`) and a suffix (`.json`). */
+function simplify(segment: string): string {
+  const lower = segment.toLowerCase();
+  if (PLAIN.test(lower)) return lower;
+  return lower
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[\p{Cc}\p{Cf}\s]/gu, '')
+    .replace(/[;.].*$/, '');
 }

@@ -1,5 +1,5 @@
 import type { Authenticated } from '../auth/authenticate.ts';
-import { denylist } from '../auth/denylist.ts';
+import { denylist } from '../auth/authorise.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';
 
