@@ -39,11 +39,8 @@ async function measured(world) {
       const hit = await hits(world, REQUESTS);
       lists.ms.push(...hit.ms);
       lists.cpu.push(hit.cpuUs);
-      for (const [name, path] of /** @type {const} */ ([
-        ['metrics', '/metrics'],
-        ['status', '/status'],
-      ])) {
-        const { ms, bytes } = await readings(world, path);
+      for (const name of /** @type {const} */ (['metrics', 'status'])) {
+        const { ms, bytes } = await readings(world, `/${name}`);
         lists[`${name}Ms`].push(ms);
         lists[`${name}Kb`].push(bytes / 1024);
       }
@@ -66,79 +63,39 @@ for (const spec of [
   process.stdout.write(`${spec.tenants} tenants, ${spec.entries} entries: filled\n`);
 }
 for (let i = 0; i < ROUNDS; i++) for (const each of worlds) await each.round();
-const ends = await Promise.all(worlds.map(({ world }) => world.memory()));
 
-const [few, many] = worlds;
-if (few === undefined || many === undefined) throw new Error('there are two');
-const of = (/** @type {keyof typeof few.lists} */ what, part = 0.5) =>
-  [few, many].map(({ lists }) => quantile(lists[what], part));
-/** @param {string} what @param {readonly number[]} pair @param {number} [digits] */
-const row = (what, [one = 0, other = 0], digits = 1) => [
-  what,
-  one.toFixed(digits),
-  other.toFixed(digits),
-  (other / one).toFixed(2),
+/** @typedef {(typeof worlds)[number] & { end: Awaited<ReturnType<World['memory']>> }} Measured */
+/** @type {Measured[]} */
+const ends = [];
+for (const each of worlds) ends.push({ ...each, end: await each.world.memory() });
+const median = (/** @type {keyof Measured['lists']} */ what) => (/** @type {Measured} */ each) =>
+  quantile(each.lists[what], 0.5);
+/** @type {[what: string, digits: number, of: (measured: Measured) => number][]} */
+const ROWS = [
+  ['configuration, KiB', 0, ({ world }) => world.configBytes / 1024],
+  ['`patchgate check`, s', 2, ({ world }) => world.checkMs / 1000],
+  ['from exec to listening, s', 2, ({ world }) => world.startMs / 1000],
+  ['reload of one changed tenant, s', 2, (each) => median('reloadMs')(each) / 1000],
+  ['longest wait of a hit during a reload, ms', 1, median('heldUpMs')],
+  ['cached hit, p50, ms', 3, median('ms')],
+  ['cached hit, p99, ms', 3, ({ lists }) => quantile(lists.ms, 0.99)],
+  ['CPU of the gateway a hit, µs', 0, median('cpu')],
+  ['RSS, MB', 0, ({ end }) => end.rssMb],
+  ['heap in use, MB', 0, ({ end }) => end.heapMb],
+  ['/metrics, KiB', 0, median('metricsKb')],
+  ['/metrics, ms', 1, median('metricsMs')],
+  ['/status, KiB', 0, median('statusKb')],
+  ['/status, ms', 1, median('statusMs')],
+  ['memory of Redis, MB', 1, ({ end }) => end.redisMb],
+  ['keys in Redis', 0, ({ end }) => end.redisKeys],
+  ['answers in memory', 0, ({ end }) => end.entries],
 ];
-const both = (/** @type {(world: World) => number} */ pick) => [few, many].map(({ world }) => pick(world));
 const text = table([
-  [
-    '',
-    `${few.world.tenants} tenants, ${few.world.entries} entries`,
-    `${many.world.tenants} tenants, ${many.world.entries} entries`,
-    'ratio',
-  ],
-  row(
-    'configuration, KiB',
-    both(({ configBytes }) => configBytes / 1024),
-    0,
-  ),
-  row(
-    '`patchgate check`, s',
-    both(({ checkMs }) => checkMs / 1000),
-    2,
-  ),
-  row(
-    'from exec to listening, s',
-    both(({ startMs }) => startMs / 1000),
-    2,
-  ),
-  row(
-    'reload of one changed tenant, s',
-    of('reloadMs').map((ms) => ms / 1000),
-    2,
-  ),
-  row('longest wait of a hit during a reload, ms', of('heldUpMs')),
-  row('cached hit, p50, ms', of('ms'), 3),
-  row('cached hit, p99, ms', of('ms', 0.99), 3),
-  row('CPU of the gateway a hit, µs', of('cpu'), 0),
-  row(
-    'RSS, MB',
-    ends.map(({ rssMb }) => rssMb),
-    0,
-  ),
-  row(
-    'heap in use, MB',
-    ends.map(({ heapMb }) => heapMb),
-    0,
-  ),
-  row('/metrics, KiB', of('metricsKb'), 0),
-  row('/metrics, ms', of('metricsMs')),
-  row('/status, KiB', of('statusKb'), 0),
-  row('/status, ms', of('statusMs')),
-  row(
-    'memory of Redis, MB',
-    ends.map(({ redisMb }) => redisMb),
-  ),
-  row(
-    'keys in Redis',
-    ends.map(({ redisKeys }) => redisKeys),
-    0,
-  ),
-  row(
-    'responses in memory',
-    ends.map(({ entries }) => entries),
-    0,
-  ),
+  ['', ...ends.map(({ world }) => `${world.tenants} tenants, ${world.entries} entries`), 'ratio'],
+  ...ROWS.map(([what, digits, of]) => {
+    const [few = 0, many = 0] = ends.map(of);
+    return [what, few.toFixed(digits), many.toFixed(digits), (many / few).toFixed(2)];
+  }),
 ]);
 for (const { world } of worlds) await world.close();
 origin.close();

@@ -203,7 +203,7 @@ test('a cooldown ends for all tenants at its time, though one of them has to wai
   expect(two.store.view('main').cooldownMs).toBeLessThanOrEqual(1_000);
 });
 
-describe('whatever happens', () => {
+describe('whatever happens', { timeout: 120_000 }, () => {
   /** How many is for the suite to say: vitest.config.ts. */
   const seeds = Array.from({ length: Number(process.env['FAULT_RUNS']) }, (_, i) => [i + 1]);
 

@@ -53,7 +53,7 @@ function ask({ port, key }, agent, method) {
         resolve(statusCode === 200 ? '200' : `${statusCode}: ${Buffer.concat(chunks).toString().slice(0, 200)}`);
       });
     });
-    // On a new connection nothing excuses it; see `rare`.
+    // On a new connection nothing excuses it.
     const on = () => (sent.reusedSocket ? 'a kept connection' : 'a new connection');
     sent.on('error', (/** @type {NodeJS.ErrnoException} */ error) =>
       resolve(`${error.code ?? error.message} on ${on()}`),
@@ -92,10 +92,10 @@ async function warmUp({ port }) {
 }
 
 /**
- * @param {{ boot: () => Promise<Replica>, replicas: number, rounds: number, callers: number, rare?: number,
- *   onRound?: (counts: Counts) => void }} options `rare`: callers whose connections are silent for longer than a drain's delay
+ * Each replica is replaced once.
+ * @param {{ boot: () => Promise<Replica>, replicas: number, callers: number }} options
  */
-export async function rollingReplacement({ boot, replicas, rounds, callers, rare = 0, onRound }) {
+export async function rollingReplacement({ boot, replicas, callers }) {
   /** @type {Counts} */
   const counts = { requests: 0, writes: 0, failures: {}, longestMs: 0 };
   const balancers = await createBalancers();
@@ -114,29 +114,21 @@ export async function rollingReplacement({ boot, replicas, rounds, callers, rare
     Array.from({ length: count }, (_, i) =>
       call({ kind, port: /** @type {number} */ (ports[i % 2]), key, thinkMs }, counts, () => going),
     );
-  const all = [
-    ...several('busy', callers, BUSY_KEY, 20),
-    ...several('patient', 6, PATIENT_KEY, 10),
-    ...several('rare', rare, BUSY_KEY, 4_000),
-  ];
+  const all = [...several('busy', callers, BUSY_KEY, 20), ...several('patient', 6, PATIENT_KEY, 10)];
   /** @type {(number | null)[]} */
   const exits = [];
   await pause(500);
-  for (let round = 0; round < rounds; round++) {
-    for (const [index, old] of [...running].entries()) {
-      const fresh = await boot();
-      await balancers.add(fresh);
-      running[index] = fresh;
-      exits.push(await old.stop());
-      balancers.remove(old);
-    }
-    onRound?.(counts);
+  for (const [index, old] of [...running].entries()) {
+    const fresh = await boot();
+    await balancers.add(fresh);
+    running[index] = fresh;
+    exits.push(await old.stop());
+    balancers.remove(old);
   }
   await pause(500);
   going = false;
   await Promise.all(all);
   balancers.close();
   await Promise.all(running.map((replica) => replica.stop()));
-  const failed = Object.values(counts.failures).reduce((sum, each) => sum + each, 0);
-  return { ...counts, failed, replaced: exits.length, exits, longestMs: Math.round(counts.longestMs) };
+  return { ...counts, exits, longestMs: Math.round(counts.longestMs) };
 }
