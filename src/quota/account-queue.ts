@@ -7,7 +7,7 @@ interface Waiter {
   readonly request: AdmissionRequest;
   readonly since: MonotonicMs;
   readonly end: (admission: Admission) => void;
-  /** Of its wait. */
+  /** Covers the wait. */
   readonly span: Span | null;
   ended: boolean;
 }
@@ -46,7 +46,7 @@ export class AccountQueue {
     return tenant === undefined ? this.#length : (this.#tenants.get(tenant)?.waiters.length ?? 0);
   }
 
-  /** Of the tenant's first waiter, with what is left of its wait; undefined if none waits. */
+  /** The latest rejection of the tenant's first waiter, with the rest of its wait; undefined if none waits. */
   latestRejection(tenant: string): RejectedDecision | undefined {
     const queue = this.#tenants.get(tenant);
     if (queue === undefined) return undefined;
@@ -104,7 +104,7 @@ export class AccountQueue {
     return rejectedAt + rejection.retryAfterMs;
   }
 
-  /** One timer for all tenants, set to the first that is due. */
+  /** All tenants share one timer, set to the first that is due. */
   #setTimer(): void {
     let dueAt = Number.POSITIVE_INFINITY;
     for (const queue of this.#tenants.values()) if (!queue.asking) dueAt = Math.min(dueAt, this.#dueAt(queue));

@@ -20,7 +20,7 @@ function plan(quota: AccountQuota, tenants: Record<string, TenantQuota> = { a: R
   return { accounts: new Map([['main', quota]]), tenants: new Map([['main', new Map(Object.entries(tenants))]]) };
 }
 
-/** A store whose bucket has been filled by a first answer, unless it is to be cold. */
+/** A store whose bucket a first response has filled, unless it is to be cold. */
 async function storeOf(quota: Partial<AccountQuota> = {}, tenants?: Record<string, TenantQuota>, cold = false) {
   const clock = new ManualClock();
   const full = { limit: 240, ceiling: 235, burst: 240, ...quota };
@@ -40,7 +40,7 @@ function slotOf(decision: Decision): Slot {
 }
 
 describe('a slot', () => {
-  test('is held from admission until 60 s after the answer', async () => {
+  test('is held from admission until 60 s after the response', async () => {
     const { clock, ask, view } = await storeOf();
     const slot = slotOf(await ask());
     clock.advance(100_000);
@@ -53,7 +53,7 @@ describe('a slot', () => {
     expect(view().slotsInUse).toBe(0);
   });
 
-  test('without an answer is held until 60 s after the latest moment at which the request may arrive', async () => {
+  test('without a response is held until 60 s after the latest moment at which the request may arrive', async () => {
     const { clock, ask, view } = await storeOf();
     slotOf(await ask()).lose((clock.monotonic() + 15_000) as MonotonicMs);
     clock.advance(75_000);
@@ -90,8 +90,8 @@ describe('a slot', () => {
   });
 });
 
-describe('a refusal', () => {
-  test('spends nothing, of nobody', async () => {
+describe('a rejection', () => {
+  test('spends nothing', async () => {
     const { ask, store, view } = await storeOf({ ceiling: 3 }, { a: ROOMY, b: { ...ROOMY, rate: 60, burst: 1 } });
     slotOf(await ask('b'));
     const before = [view(), store.peek('main', 'a'), store.peek('main', 'b')];
@@ -119,7 +119,7 @@ describe('a refusal', () => {
 });
 
 describe('a cold start', () => {
-  test('lets one request go ahead, and its answer fills the bucket', async () => {
+  test('lets one request go ahead, and its response fills the bucket', async () => {
     const { ask } = await storeOf({ burst: 60 }, undefined, true);
     const first = slotOf(await ask());
     expect(await ask()).toMatchObject({ kind: 'rejected', by: 'account' });
@@ -316,7 +316,7 @@ describe('never above the ceiling', () => {
             for (let i = 0; i < each.count; i++) {
               let decision = await ask();
               if (decision.kind === 'rejected' && each.eager) {
-                // Comes back at the very moment it was told.
+                // Asks again at the very moment of retryAfterMs.
                 clock.advance(decision.retryAfterMs);
                 decision = await ask();
               }
@@ -324,7 +324,7 @@ describe('never above the ceiling', () => {
               const admittedAt = clock.monotonic();
               if (each.end === 'refund') clock.after(each.latencyMs, () => decision.slot.refund());
               else {
-                // Arrives at any moment between admission and answer; a lost one at any moment until it can not any more.
+                // Arrives at any moment between admission and response; a lost one at any moment until it cannot any more.
                 const arrival = admittedAt + each.latencyMs * each.arriveAt;
                 upstream.arrivals.push(arrival);
                 clock.after(each.latencyMs, () => {

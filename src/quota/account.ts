@@ -17,7 +17,7 @@ import {
 import { Reservations } from './reservations.ts';
 import { TokenBucket } from './token-bucket.ts';
 
-/** What the completion of an admitted request has to name. */
+/** An admission; the completion of the request names it. */
 export interface Lease {
   /** Whole milliseconds. */
   readonly admittedAt: number;
@@ -54,12 +54,12 @@ export class AccountState {
   readonly #queue = new FairQueue();
   readonly #reservations = new Reservations();
   readonly #tenants = new Map<string, TenantState>();
-  /** A response has told what the minute before this state had used. */
+  /** A response has shown how much the minute before this state had used. */
   #primed = false;
 
   /**
-   * New state knows nothing of the minute before it, so the bucket starts empty, but for one request: its response tells
-   * what the minute before has used.
+   * New state knows nothing of the minute before it, so the bucket starts empty, but for one request: its response shows
+   * how much the minute before has used.
    */
   constructor(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>, now: number) {
     this.#quota = quota;
@@ -131,7 +131,7 @@ export class AccountState {
     if (isOurs && seen.remaining !== null && seen.remaining <= limit) {
       const used = limit - seen.remaining;
       this.#external.observe({ used, remaining: seen.remaining, ...lease }, this.#window, now);
-      // What the upstream has not counted in its present window was not sent in it, by this process or the one before.
+      // Requests that the upstream has not counted in its present window were not sent in it, by this process or the one before.
       if (!this.#primed) this.#bucket.raiseTo(ceiling - used, now);
       this.#primed = true;
     }

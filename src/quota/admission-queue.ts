@@ -8,7 +8,7 @@ export interface AdmissionQueue {
   enter(request: AdmissionRequest): Promise<Admission>;
   /** How many requests wait: of one tenant, or of all. */
   waiting(account: string, tenant?: string): number;
-  /** Asks anew for all waiters: the times they were told no longer hold. */
+  /** Asks again for all waiters: the times of their next attempts no longer hold. */
   reconsider(): void;
   /** Rejects the waiters whose tenant may not call any more. */
   dismiss(): void;

@@ -1,6 +1,6 @@
 import { type LeaseWindow, WINDOW_MS } from './lease-window.ts';
 
-/** One response's X-RateLimit-Remaining. Times are whole milliseconds. */
+/** The X-RateLimit-Remaining of one response. Times are whole milliseconds. */
 export interface UsageObservation {
   /** Requests that the upstream has counted, this one included. */
   readonly used: number;

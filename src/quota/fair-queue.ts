@@ -1,11 +1,11 @@
-/** A tenant that comes later than this after its time loses its place to the others. */
+/** A tenant that asks later than this after its time loses its place to the others. */
 const GRACE_MS = 250;
-/** A slot may be there a little before the time that was told: it is kept for the tenant that is about to come. */
+/** A slot may be free a little before its time: it is kept for the tenant that is about to ask. */
 const EARLY_MS = 10;
 
 interface Place {
   readonly virtualTime: number;
-  /** When the tenant was told to come back. */
+  /** When the tenant is to ask again. */
   readonly dueAt: number;
 }
 
@@ -16,16 +16,16 @@ interface Place {
  * owed for a time in which it asked for nothing: a newcomer starts at the virtual time of the queue, less one request. So a
  * tenant of few callers, which are all on their way for a moment, stays next.
  *
- * Only tenants that wait have a place. A tenant that does not come in time loses its place, not its virtual time.
+ * Only tenants that wait have a place. A tenant that does not ask in time loses its place, not its virtual time.
  */
 export class FairQueue {
-  /** Of the latest tenant that was served in turn. */
+  /** The virtual time of the queue: that of the latest tenant served in turn. */
   #virtualTime = 0;
-  /** By tenant: that of its next request. */
+  /** By tenant: the virtual time of its next request. */
   readonly #next = new Map<string, number>();
   readonly #places = new Map<string, Place>();
 
-  /** Tenants that did not come in time lose their places. */
+  /** Tenants that did not ask in time lose their places. */
   expire(now: number): void {
     for (const [tenant, place] of this.#places) if (place.dueAt < now - GRACE_MS) this.#places.delete(tenant);
   }

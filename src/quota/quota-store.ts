@@ -14,7 +14,7 @@ export interface QuotaStore {
   cancel(account: string, tenant: string): void;
   /** Takes over new quotas; neither refills nor empties what is spent. */
   configure(plan: QuotaPlan): void;
-  /** What a tenant could send now; for the rate limit headers of responses that spent nothing. */
+  /** The tenant's own quota now; for the rate limit headers of responses that spent nothing. */
   peek(account: string, tenant: string): TenantView;
   /** State of one account, for metrics and /status. */
   view(account: string): AccountView;
@@ -57,7 +57,7 @@ export interface RejectedDecision {
  */
 export type RejectedBy = 'tenant' | 'account' | 'cooldown' | 'state';
 
-/** One admitted request. One of the three is called, once; later calls are ignored. */
+/** The slot of an admitted request. The first call ends it; later calls are ignored. */
 export interface Slot {
   /** The headers of a response are here, now. */
   complete(advertised: AdvertisedLimit): void;
@@ -105,7 +105,7 @@ export interface AccountView {
   readonly slotsInUse: number;
   /** Slots that others use, as far as X-RateLimit-Remaining shows. */
   readonly externalUsage: number;
-  /** What is left of the cooldown; 0 if there is none. */
+  /** The rest of the cooldown; 0 if there is none. */
   readonly cooldownMs: number;
   /** Replicas that share the account, this one included; 0 until it has joined. */
   readonly replicas: number;

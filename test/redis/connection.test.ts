@@ -40,12 +40,12 @@ describe('a connection to a single server', () => {
     await ready(right.connection);
     expect(await ping(right.connection)).toBe('PONG');
     using wrong = open({ servers: alone(server.port), password: new Secret('fake-wrong-password') });
-    await until('the refusal is told', async () => wrong.lines.length > 0);
+    await until('the rejection is logged', async () => wrong.lines.length > 0);
     expect(wrong.connection.isReady()).toBe(false);
     expect([...right.lines, ...wrong.lines].join('\n')).not.toMatch(/fake-/);
   });
 
-  test('over TLS trusts the certificate it is told to trust, and no other', async () => {
+  test('over TLS trusts the configured certificate, and no other', async () => {
     const { files, ca, args } = await redisCertificate();
     const other = await redisCertificate();
     await using server = await redisServer({ args, ca });
@@ -54,7 +54,7 @@ describe('a connection to a single server', () => {
     await ready(trusting.connection);
     expect(await ping(trusting.connection)).toBe('PONG');
     using wary = open({ servers: alone(server.port), tls: { ...tls, ca: other.ca } });
-    await until('the refusal is told', async () => wary.lines.length > 0);
+    await until('the rejection is logged', async () => wary.lines.length > 0);
     expect(wary.connection.isReady()).toBe(false);
     await files[Symbol.asyncDispose]();
     await other.files[Symbol.asyncDispose]();
@@ -71,11 +71,11 @@ describe('a connection to a single server', () => {
     server.resume();
     await ready(opened.connection);
     expect(await ping(opened.connection)).toBe('PONG');
-    expect(opened.lines.filter((line) => line.includes('connecting anew'))).toHaveLength(1);
+    expect(opened.lines.filter((line) => line.includes('reconnecting'))).toHaveLength(1);
     expect(opened.connection.epoch()).toBe(2);
   });
 
-  test('starts while there is no server, tells of it once, and works when there is one', async () => {
+  test('starts while there is no server, logs that once, and works when there is one', async () => {
     const port = await freePort();
     using opened = open({ servers: alone(port) });
     await until('told', async () => opened.lines.length > 0);
@@ -84,7 +84,7 @@ describe('a connection to a single server', () => {
     await ready(opened.connection);
     expect(await ping(opened.connection)).toBe('PONG');
     expect(opened.lines).toHaveLength(2);
-    expect(opened.lines[1]).toContain('Redis is there again');
+    expect(opened.lines[1]).toContain('Redis responds again');
   });
 
   test('that is lost is another epoch before anything can be sent on the next', async () => {
@@ -144,7 +144,7 @@ test('a connection to a Cluster finds the node of a key, and another one when th
     async () => (await client.set('{a}', '2').catch(() => '')) === 'OK',
     25_000,
   );
-  // One connection was lost; that the node can not be reached any more is no news.
+  // A single loss, though the node stays unreachable.
   expect(opened.connection.epoch()).toBe(before + 1);
 }, 60_000);
 

@@ -59,7 +59,7 @@ const kinds: Record<string, (account: AccountQuota, tenants: Record<string, Tena
     return {
       store,
       pass: async (ms) => {
-        // What was sent first: Redis hears of it a moment later.
+        // Completions reach Redis a moment later.
         await world.settle();
         await world.pass(ms);
       },
@@ -68,7 +68,7 @@ const kinds: Record<string, (account: AccountQuota, tenants: Record<string, Tena
   },
 };
 
-/** One suite for every quota store. */
+/** The same suite for every quota store. */
 describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
   const start = async (account: Partial<AccountQuota> = {}, tenants: Record<string, TenantQuota> = { a: ROOMY }) => {
     const full = { ...ACCOUNT, ...account };
@@ -76,7 +76,7 @@ describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
     const ask = async (tenant: string | null = 'a', maxWaitMs = 0, background = false) =>
       course.store.admit({ account: 'main', tenant, maxWaitMs, background });
     const slot = async (tenant: string | null = 'a'): Promise<Slot> => slotOf(await ask(tenant));
-    // The first answer fills the bucket of a state that knows nothing yet.
+    // The first response fills the bucket of new state.
     (await slot(null)).complete({ limit: full.limit, remaining: full.limit - 1, throttled: null });
     await course.pass(61_000);
     return { ...course, ask, slot, view: () => course.store.view('main') };
@@ -86,7 +86,7 @@ describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
     return decision.slot;
   };
 
-  test('admits no more than the ceiling, and again when a slot is 60 s past its answer', async () => {
+  test('admits no more than the ceiling, and again when a slot is 60 s past its response', async () => {
     const { ask, slot, pass } = await start({ ceiling: 3 });
     const slots = [await slot(), await slot(), await slot()];
     expect(await ask()).toMatchObject({ kind: 'rejected', by: 'account' });
@@ -97,25 +97,25 @@ describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
     expect((await ask()).kind).toBe('admitted');
   });
 
-  test('leaves the last slots to those who wait for an answer: none is taken in the background', async () => {
+  test('leaves the last slots to requests with a caller: background requests take none of them', async () => {
     const { ask, slot } = await start({ ceiling: 20, burst: 20 });
     for (let i = 0; i < 17; i++) await slot();
     expect((await ask('a', 0, true)).kind).toBe('admitted');
     expect(await ask('a', 0, true)).toMatchObject({ kind: 'rejected', by: 'account' });
-    // What was refused in the background is there for everybody else.
+    // A slot that a background request was refused is there for the others.
     expect((await ask()).kind).toBe('admitted');
     expect((await ask()).kind).toBe('admitted');
     expect((await ask()).kind).toBe('rejected');
   });
 
-  test('holds a slot as long as no answer comes', async () => {
+  test('holds a slot as long as no response comes', async () => {
     const { ask, slot, pass } = await start({ ceiling: 1 });
     await slot();
     await pass(120_000);
     expect((await ask()).kind).toBe('rejected');
   });
 
-  test('spends nothing of anybody on a refusal, and gives back what never left', async () => {
+  test('spends nothing on a rejection, and gives back a slot whose request never left', async () => {
     const { ask, slot, store, pass, view } = await start(
       { ceiling: 3 },
       { a: ROOMY, b: { ...ROOMY, rate: 60, burst: 1 } },
@@ -192,7 +192,7 @@ describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
     let now = 0;
     const run = async (who: readonly string[], ms: number) => {
       for (const end = now + ms; now < end; now += 100) {
-        // Whoever is first in the order of asking must not be first in line for it.
+        // The order of asking must not decide.
         const order = now % 200 === 0 ? who : [...who].reverse();
         for (const tenant of order) {
           for (

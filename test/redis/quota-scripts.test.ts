@@ -122,7 +122,7 @@ const asked = fc.record({
 const step = fc.oneof(
   {
     weight: 8,
-    // Those who ask in one turn of the event loop ask Redis together.
+    // Questions of one turn of the event loop go in one call.
     arbitrary: fc.record({
       kind: fc.constant('ask' as const),
       askers: fc.oneof(fc.tuple(asked), fc.array(asked, { minLength: 2, maxLength: 40 })),
@@ -142,11 +142,11 @@ const step = fc.oneof(
       ms: fc.oneof(fc.integer({ min: 1, max: 400 }), fc.integer({ min: 1, max: 20_000 })),
     }),
   },
-  // One that was told to wait for a slot comes back: in time, or too early, or too late.
+  // A tenant asks again for its slot: in time, or too early, or too late.
   {
     weight: 6,
     arbitrary: fc.record({
-      kind: fc.constant('return' as const),
+      kind: fc.constant('askAgain' as const),
       lateMs: fc.constantFrom(-11, -10, 0, 0, 0, 250, 251),
     }),
   },
@@ -170,18 +170,18 @@ describe('the scripts', () => {
           setup: present,
         } = await pair(setup.quota, setup.tenants);
         const flying: { tenant: string | null; expected: Lease; reply: Lease; lease: LocalLease }[] = [];
-        /** Those that stand in the queue, and when each was told to come back. */
-        const told = new Map<string, number>();
+        /** Tenants in the queue, and when each is to ask again. */
+        const dueAt = new Map<string, number>();
         const decide = async (tenant: string | null, maxWaitMs: number, background = false) => {
           const { expected, remaining, reply } = await ask(tenant, maxWaitMs, background);
           if (expected.kind === 'admitted') {
             expect(reply).toMatchObject({ kind: 'admitted', ...expected.lease });
             if (reply.kind === 'admitted')
               flying.push({ tenant, expected: expected.lease, reply, lease: leases.begin(clock.monotonic()) });
-            if (tenant !== null) told.delete(tenant);
+            if (tenant !== null) dueAt.delete(tenant);
           } else {
             expect(reply).toMatchObject({ kind: 'rejected', by: expected.by, waitMs: expected.retryAfterMs });
-            if (tenant !== null && maxWaitMs >= expected.retryAfterMs) told.set(tenant, now() + expected.retryAfterMs);
+            if (tenant !== null && maxWaitMs >= expected.retryAfterMs) dueAt.set(tenant, now() + expected.retryAfterMs);
           }
           if (tenant !== null && (reply.kind === 'admitted' || reply.kind === 'rejected')) {
             const quota = present().tenants.get(tenant);
@@ -192,8 +192,8 @@ describe('the scripts', () => {
         await pass(2_100);
         for (const each of steps) {
           if (each.kind === 'wait') await pass(each.ms);
-          else if (each.kind === 'return') {
-            const [first] = [...told].sort(([, a], [, b]) => a - b);
+          else if (each.kind === 'askAgain') {
+            const [first] = [...dueAt].sort(([, a], [, b]) => a - b);
             if (first === undefined) continue;
             await pass(Math.max(0, first[1] + each.lateMs - now()));
             await decide(first[0], 30_000);

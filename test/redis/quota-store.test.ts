@@ -65,7 +65,7 @@ describe('three replicas on one Redis', () => {
     expect(upstream.between(from, from + 120_000) / 2).toBeGreaterThanOrEqual(ceiling * 0.985);
   });
 
-  test('refuse nobody for a hold that is not, in the millisecond in which they hear how the account stands', async () => {
+  test('reject no request for a cooldown that is not, in the millisecond in which a snapshot arrives', async () => {
     const world = await worldOf(1);
     world.clock.advance(0.6);
     const [replica] = world.replicas;
@@ -257,7 +257,7 @@ describe('whatever happens', { timeout: 120_000 }, () => {
         outage = false;
         for (const each of living) each.connection = 'up';
       }
-      // One alone; not together with a crash within the time reserved: see the decision record.
+      // Only one at a time; not together with a crash within the grace time: see the decision record.
       if (event === 'cut' && !outage && living.length > 1)
         pick(living).connection = pick(['down', 'hung', 'mute'] as const);
       if (event === 'crash' && living.length > 1 && living.every(({ connection: line }) => line === 'up'))
@@ -277,7 +277,7 @@ describe('whatever happens', { timeout: 120_000 }, () => {
             const end = random();
             if (end < 0.05) slot.refund();
             else if (end < 0.1) {
-              // No answer: it may arrive until the time that was said.
+              // No response: it may arrive until the time that `lose` names.
               world.clock.after(random() * 15_000, () => upstream.arrivals.push(world.clock.monotonic()));
               slot.lose((world.clock.monotonic() + 15_000) as MonotonicMs);
             } else sendTo(upstream, world, latency, decision);

@@ -7,7 +7,7 @@ import { redisSentinel, redisServer, until } from '../support/redis.ts';
 
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
-// A rejection that nobody handles ends a process.
+// An unhandled rejection ends a process.
 let unhandled: unknown[] = [];
 const note = (reason: unknown) => void unhandled.push(reason);
 beforeEach(() => {
@@ -43,7 +43,7 @@ async function gate(to: number, onSubscribe: (caller: Socket, turn: number) => b
     port,
     turns: () => turns,
     disconnect: () => sockets.forEach((socket) => void socket.destroy()),
-    /** Nobody is connected any more: each has seen that this side is gone, and closed its own. */
+    /** Resolves when every client has seen that this side is gone, and closed its connection. */
     isLeft: () => [...sockets].every(({ closed }) => closed),
     [Symbol.asyncDispose]: () =>
       new Promise<void>((resolve) => {
@@ -81,7 +81,7 @@ test('a connection that is lost while it begins to listen again ends nothing, an
   expect(unhandled).toEqual([]);
 });
 
-test('a connection to a Sentinel that is lost is not made anew by itself, which nobody could stop from ending the process', async () => {
+test('ioredis does not reconnect to a lost Sentinel by itself, because its failure would end the process', async () => {
   await using set = await redisSentinel();
   const [sentinel = ''] = set.sentinels;
   // The first that listens again is not answered.

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import type { QuotaConnection } from '../../src/adapters/redis/quota/quota-client.ts';
+import type { QuotaConnection } from '../../src/adapters/redis/quota/quota-scripts.ts';
 import { createRedisQuotaStore, type RedisQuotaStore } from '../../src/adapters/redis/quota/quota-store.ts';
 import type { Log, Meter } from '../../src/ports.ts';
 import type {

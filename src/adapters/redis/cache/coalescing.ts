@@ -51,12 +51,12 @@ export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaC
     const stopExtending = extend(options, fetch, token);
     try {
       const kind = await result;
-      // Those who wait look the response up at once.
+      // The waiting replicas look up the response at once.
       await responses.written();
       const message = JSON.stringify({ kind: 'fetched', fetch, result: kind, by: replica });
       await runScript(client, finishFetch, [fetch], [token, pubsub.channel, message]);
     } catch {
-      // Those who wait find out by their next check.
+      // The waiting replicas find out by their next check.
     } finally {
       stopExtending();
     }

@@ -24,7 +24,7 @@ const MAX_COMPRESSED_PART = 0.9;
 
 /** Ages and times are relative, because replicas share no clock except that of Redis. */
 export interface Head {
-  /** In full, so that two keys with one digest are told apart. */
+  /** In full, so that two keys with one digest differ. */
   readonly key: string;
   /** Null for an entry that only names the headers by which responses vary. */
   readonly status: number | null;

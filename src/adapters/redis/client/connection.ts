@@ -32,13 +32,13 @@ export interface RedisConnection {
   /** Commands can be sent. */
   isReady(): boolean;
   /**
-   * Grows whenever a connection to a server is lost, before anything can be sent on a new one: what was known of the
-   * server's memory is in doubt from then on.
+   * Grows whenever a connection to a server is lost, before a command can be sent on a new one: from then on it is unknown
+   * what the server still has in memory.
    */
   epoch(): number;
   /** Calls `run` each time commands can be sent again. */
   onReady(run: () => void): void;
-  /** Gives up connections that stand and do not answer. */
+  /** Gives up connections that are open and do not respond. */
   reconnect(): void;
   /** Does not wait for anything. */
   close(): void;
@@ -49,14 +49,14 @@ const LONGEST_PAUSE_MS = 500;
 const KEEP_ALIVE_MS = 5_000;
 
 /**
- * A connection that goes on trying for ever, and starts while Redis is down. Nothing is queued while there is none, and
- * nothing is sent twice: who asks hears of it at once, or after the deadline.
+ * A connection that reconnects for ever, and starts while Redis is down. Nothing is queued while there is none, and
+ * nothing is sent twice: a command fails at once, or after its deadline.
  */
 export function openRedis({ settings, log }: { settings: ConnectionSettings; log: Log }): RedisConnection {
   const { servers } = settings;
   const client = servers.kind === 'cluster' ? openCluster(settings, servers.nodes) : openSingle(settings);
   let epoch = 1;
-  let told = false;
+  let reported = false;
   let givenUp = false;
   const lost = (): void => {
     epoch += 1;
@@ -64,18 +64,18 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   if (client instanceof Redis) {
     client.on('close', lost);
   } else {
-    // One that was never reached tells nothing; one that takes over is told by its own id (admit.lua).
+    // The loss of a node that was never reached means nothing. Scripts recognise a node that takes over by its id (admit.lua).
     client.on('+node', (node: Redis) => countCloses(node, lost));
   }
   client.on('ready', () => {
-    if (told) log.info({ kind: servers.kind }, 'Redis is there again');
-    told = false;
+    if (reported) log.info({ kind: servers.kind }, 'Redis responds again');
+    reported = false;
     givenUp = false;
   });
-  // Once an outage, not once an attempt. By its message alone: the error itself holds the command, and so the password.
+  // Logged once an outage, not once an attempt. Only the message: the error holds the command, and so the password.
   client.on('error', (error: Error) => {
-    if (!told) log.warn({ kind: servers.kind, reason: error.message }, 'no connection to Redis');
-    told = true;
+    if (!reported) log.warn({ kind: servers.kind, reason: error.message }, 'no connection to Redis');
+    reported = true;
   });
   return {
     client,
@@ -84,10 +84,10 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
     epoch: () => epoch,
     onReady: (run) => void client.on('ready', run),
     reconnect: () => {
-      // Each account finds out for itself, and what the first has given up takes up to two seconds to end.
+      // Each account finds out for itself, and the connection that the first gives up takes up to two seconds to end.
       if (givenUp) return;
       givenUp = true;
-      log.warn({ kind: servers.kind }, 'Redis does not answer: connecting anew');
+      log.warn({ kind: servers.kind }, 'Redis does not respond: reconnecting');
       client.disconnect(true);
     },
     close: () => client.disconnect(),
@@ -120,10 +120,10 @@ function openSingle(settings: ConnectionSettings): Redis {
     ...(settings.tls !== null && { sentinelTLS: tlsOf(settings.tls), enableTLSForSentinelMode: true }),
     sentinelRetryStrategy: pauseAfter,
     sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
-    // Hears of a fail-over from the Sentinels, instead of from commands that fail.
+    // The Sentinels report a fail-over before commands fail.
     failoverDetector: true,
-    // Of its connections to the Sentinels. One that is lost is made anew together with that to the server, and until then commands
-    // without an answer tell of a fail-over. By itself it would listen anew a minute later, as with `autoResubscribe` below.
+    // A lost connection to the Sentinels is opened again together with that to the server; until then, commands without a reply
+    // show a fail-over. ioredis would subscribe again a minute later, as with `autoResubscribe` below.
     sentinelReconnectStrategy: () => null,
   });
 }
@@ -152,14 +152,14 @@ function optionsOf({ username, password, tls, timeoutMs }: ConnectionSettings) {
     commandTimeout: timeoutMs,
     connectTimeout: CONNECT_TIMEOUT_MS,
     maxRetriesPerRequest: 0,
-    // What may have been carried out is not sent again.
+    // A command that may have been executed is not sent again.
     autoResendUnfulfilledCommands: false,
-    // Whoever listens subscribes anew by itself. ioredis would do so too, and let nobody catch it when that fails: a server that
-    // is slow to answer when it comes back would end the process.
+    // The subscriber subscribes again by itself. ioredis would do so too, with an error that cannot be caught: a server that is
+    // slow after a restart would end the process.
     autoResubscribe: false,
     retryStrategy: pauseAfter,
     maxLoadingRetryTime: LONGEST_PAUSE_MS,
-    // A master that has become a replica: the Sentinels know the new one.
+    // A master that has become a replica: the Sentinels know the new master.
     reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
     keepAlive: KEEP_ALIVE_MS,
     noDelay: true,

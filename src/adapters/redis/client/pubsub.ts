@@ -21,7 +21,7 @@ export interface PubSub {
   close(): void;
 }
 
-/** One channel for all accounts. */
+/** All accounts share one channel. */
 export function openPubSub(options: {
   readonly subscriber: Subscriber;
   readonly client: Client;

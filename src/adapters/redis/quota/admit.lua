@@ -6,7 +6,7 @@
 --          with cooldownMs in a cooldown
 --          | unknown | late | recovering, with waitMs
 --
--- A tenant may claim its slot this much after the time it was told, and this much before.
+-- A tenant may claim its slot this much after its time, and this much before.
 local GRACE, EARLY = 250, 10
 
 local s = load()
@@ -37,7 +37,7 @@ for _, reservation in ipairs(request.reservations) do
   admissions[reservation[1]] = recent
 end
 
--- What is reserved for all but the tenant, and whether something is for the tenant.
+-- Slots reserved for all but the tenant, and whether some are for the tenant.
 local function reservedFor(tenant)
   local others, entitled = 0, false
   for _, reservation in ipairs(request.reservations) do
@@ -53,37 +53,38 @@ local function leave(tenant)
   redis.call('ZREM', DUE, tenant)
 end
 
-local function claimedBefore(tag)
+local function claimedAhead(virtualTime)
   local claimed = 0
   for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now + EARLY)) do
-    local other = tonumber(redis.call('ZSCORE', QUEUE, tenant) or tag)
-    if other < tag then claimed = claimed + ceil(tag - other) end
+    local other = tonumber(redis.call('ZSCORE', QUEUE, tenant) or virtualTime)
+    if other < virtualTime then claimed = claimed + ceil(virtualTime - other) end
   end
   return claimed
 end
 
--- Tenants with a lower tag. As `..` writes a number, it would be rounded.
-local function ahead(tag)
-  return redis.call('ZCOUNT', QUEUE, '-inf', '(' .. string.format('%.17g', tag))
+-- Tenants ahead. As `..` writes a number, it would be rounded.
+local function ahead(virtualTime)
+  return redis.call('ZCOUNT', QUEUE, '-inf', '(' .. string.format('%.17g', virtualTime))
 end
 
-local function serve(tenant, tag, weight)
+local function serve(tenant, virtualTime, weight)
   leave(tenant)
   local first = redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')
-  s.virtualTime = max(s.virtualTime, min(tag, tonumber(first[2] or tag)))
-  s['tag:' .. tenant] = tag + 1 / weight
+  s.virtualTime = max(s.virtualTime, min(virtualTime, tonumber(first[2] or virtualTime)))
+  s['virtualTime:' .. tenant] = virtualTime + 1 / weight
 end
 
 for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', '(' .. (now - GRACE))) do leave(tenant) end
 
--- The tenant's bucket as of now, and its tag; a new rate counts from now on.
+-- The tenant's bucket as of now, and its next virtual time; a new rate counts from now on.
 local function bucketOf(ask)
-  local spent, at, rate, tag = 'spent:' .. ask.tenant, 'spentAt:' .. ask.tenant, 'rate:' .. ask.tenant, 'tag:' .. ask.tenant
-  if not s[spent] then fetch(s, { spent, at, rate, tag }) end
+  local tenant = ask.tenant
+  local spent, at, rate, next = 'spent:' .. tenant, 'spentAt:' .. tenant, 'rate:' .. tenant, 'virtualTime:' .. tenant
+  if not s[spent] then fetch(s, { spent, at, rate, next }) end
   if not s[spent] then return 0, 0 end
   local present = spentOf(s[spent], s[at], s[rate], ask.burst, now)
   if s[rate] ~= ask.rate then s[spent], s[at], s[rate] = present, now, ask.rate end
-  return present, s[tag]
+  return present, s[next]
 end
 
 -- Until `short` more slots are free.
@@ -123,7 +124,7 @@ local function decide(ask)
     return { spent = 0, completedBefore = s.everCompleted }
   end
 
-  local spent, nextTag = bucketOf(ask)
+  local spent, next = bucketOf(ask)
   local tenantMs = waitFor(spent, 1, ask.rate, ask.burst)
   if cooldownMs > 0 then
     return { spent = spent, by = 'cooldown', waitMs = max(cooldownMs, tenantMs), cooldownMs = cooldownMs }
@@ -133,13 +134,13 @@ local function decide(ask)
     return { spent = spent, by = 'tenant', waitMs = max(tenantMs, accountMs(1)) }
   end
 
-  local tag = tonumber(redis.call('ZSCORE', QUEUE, tenant) or max(nextTag, s.virtualTime - 1 / ask.weight))
+  local virtualTime = tonumber(redis.call('ZSCORE', QUEUE, tenant) or max(next, s.virtualTime - 1 / ask.weight))
   local available = 0
   if not crowded then available = min(slots, floor((request.burst * TOKEN - spentByAll) / TOKEN)) - ask.spare end
-  if available < 1 or (available <= claimedBefore(tag) and not entitled) then
-    local wait = max(accountMs(ahead(tag) + 1), 1)
+  if available < 1 or (available <= claimedAhead(virtualTime) and not entitled) then
+    local wait = max(accountMs(ahead(virtualTime) + 1), 1)
     if wait <= ask.maxWaitMs then
-      redis.call('ZADD', QUEUE, tag, tenant)
+      redis.call('ZADD', QUEUE, virtualTime, tenant)
       redis.call('ZADD', DUE, now + wait, tenant)
       redis.call('PEXPIRE', QUEUE, KEPT)
       redis.call('PEXPIRE', DUE, KEPT)
@@ -148,7 +149,7 @@ local function decide(ask)
   end
 
   take(spentByAll)
-  serve(tenant, tag, ask.weight)
+  serve(tenant, virtualTime, ask.weight)
   spent = min(spent + TOKEN, ask.burst * TOKEN)
   s['spent:' .. tenant], s['spentAt:' .. tenant], s['rate:' .. tenant] = spent, now, ask.rate
   local recent = admissions[tenant]

@@ -1,8 +1,8 @@
--- What the scripts of the quota share; this stands in front of each of them. src/quota/account.ts is their model: a property
+-- Shared by the scripts of the quota, and put in front of each of them. src/quota/account.ts is their model: a property
 -- test holds them to it, so a change of one needs the same change of the other.
 --
 -- KEYS  1 state: one hash an account   2 slots: those whose request has ended, by the time at which they are free
---       3 queue: waiting tenants by tag   4 due: the same tenants by the time at which they were told to come back
+--       3 queue: waiting tenants by virtual time   4 due: the same tenants by the time at which they are to ask again
 -- ARGV  1 time in ms, empty for that of the server (tests set it)   2 replica   3 its ticket   4 the latest it can be by the
 --       caller's clock, -1: not known   5 the request, as JSON
 -- A reply is JSON too: `status`, the time `now`, and more where the status is `ok`. A status that several scripts have:
@@ -12,14 +12,14 @@
 -- Times are logical, in ms: see `tick`. These numbers are in the state; what is not stored has the value given here.
 local FAR = 9e15
 local DEFAULTS = {
-  -- Of the latest command; and how far the server's clock is ahead of it.
+  -- The time of the latest command; and how far the server's clock is ahead of it.
   time = 0, offset = 0,
   -- Slots whose request has not ended yet; and how many ever did, in this state.
   inFlight = 0, everCompleted = 0,
-  -- The account's bucket: millionths of a token spent, as of when, refilled at this rate. Primed: a response has told what
-  -- the minute before this state had used.
+  -- The account's bucket: millionths of a token spent, as of when, refilled at this rate. Primed: a response has shown how
+  -- much the minute before this state had used.
   spent = 0, spentAt = 0, rate = 1, primed = 0,
-  -- The tag that the fair queue serves.
+  -- The fair queue's (src/quota/fair-queue.ts).
   virtualTime = 0,
   -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/external-usage.ts).
   external = 0, remaining = FAR, externalUntil = -1,
@@ -34,8 +34,8 @@ local DEFAULTS = {
   closedUntil = 0, feared = 0, fearedAsOf = -1, informed = 0, orphansUntil = 0,
 }
 -- And by replica, `ticket:` and `inFlight:`, and `number:` of its latest completion; by tenant, `spent:`, `spentAt:` and
--- `rate:` of its bucket, its next `tag:`, and of a tenant with a reservation the times at which its `admissions:` are a
--- minute old (JSON). Texts are `members` (JSON), `base`, the name of this state, and `run` and `node`, the server it was
+-- `rate:` of its bucket, its next `virtualTime:`, and of a tenant with a reservation the times at which its `admissions:` are a
+-- minute old (JSON). Texts are `members` (JSON), `stateId`, and `run` and `node`, the server it was
 -- made on.
 
 local STATE, SLOTS, QUEUE, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -47,7 +47,7 @@ local LEASE = WINDOW + SLACK
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
 local request = cjson.decode(ARGV[5])
--- What is stored of the state, as far as it was read.
+-- The stored numbers, as far as they were read.
 local stored = {}
 
 -- Reads more numbers into the state `s`.

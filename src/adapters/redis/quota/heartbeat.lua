@@ -5,7 +5,7 @@
 --          leavingMs: it leaves, and what it cut off may arrive for so long
 -- Reply    see `snapshot` | unknown | late
 local s = load()
-local found = redis.call('HMGET', STATE, 'ticket:' .. REPLICA, 'members', 'base')
+local found = redis.call('HMGET', STATE, 'ticket:' .. REPLICA, 'members', 'stateId')
 if found[1] ~= TICKET then return reply('unknown') end
 local now = tick(s, request.adopt)
 if not now then return reply('late') end

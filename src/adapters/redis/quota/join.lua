@@ -2,16 +2,16 @@
 -- new, or that may have lost the latest (another process, another node), the state is made anew from what the replicas
 -- know; nothing is admitted until all that are known of have joined, or have had the time to.
 -- Request  process: tells it from one before it that had the same name   ticket: to be given to it   cluster   adopt
---          base: the state whose time it knows   othersComeMs: time for others to join a new state
+--          stateId: the state whose time it knows   othersComeMs: time for others to join a new state
 --          inFlight   first, heldForMs: of its completions, the number of the first, and the ms each is held for (-1: it is
 --          not)   last: number of its latest   cooldownMs   mode, share, ceiling, burst, maxInFlightMs
 --          news: of the others, absent if it knows nothing: ageMs; shares by replica; feared: slots that others may hold,
 --          [[ms, slots], …]; orphans: some belong to no living replica
 -- Reply    see `snapshot` | late | nameTaken: another process of this name is there
---          | unfamiliar: now and base, of a state that the caller does not know
+--          | unfamiliar: now and stateId, of a state that the caller does not know
 local ticket, mine, number = request.ticket, 'inFlight:' .. REPLICA, 'number:' .. REPLICA
-local s, now, base = load(), nil, nil
-local found = redis.call('HMGET', STATE, 'run', 'node', 'base', 'members')
+local s, now, stateId = load(), nil, nil
+local found = redis.call('HMGET', STATE, 'run', 'node', 'stateId', 'members')
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local node = request.cluster and redis.call('CLUSTER', 'MYID') or ''
 local members = cjson.decode(found[4] or '{}')
@@ -28,7 +28,7 @@ end
 
 if fresh then
   redis.call('DEL', unpack(KEYS))
-  s, stored, now, base = {}, {}, wall(), ticket
+  s, stored, now, stateId = {}, {}, wall(), ticket
   for name, value in pairs(DEFAULTS) do s[name] = value end
   s.time, s.closedUntil = now, now + request.othersComeMs
   s.spent, s.spentAt, s.rate = (request.burst - 1) * TOKEN, now, request.ceiling
@@ -37,13 +37,13 @@ if fresh then
   for id, member in pairs(before) do
     if not member.gone then expect(id, member) end
   end
-  redis.call('HSET', STATE, 'base', base, 'run', run, 'node', node)
+  redis.call('HSET', STATE, 'stateId', stateId, 'run', run, 'node', node)
 else
-  base = found[3]
-  if (tonumber(ARGV[4]) < 0 or base ~= request.base) and next(members) ~= nil then
-    -- A newcomer, or one that knows the time of another state, cannot tell whether the clock leapt. It is told what time it
-    -- was at the latest change, and comes again.
-    return reply('unfamiliar', { now = s.time, base = base })
+  stateId = found[3]
+  if (tonumber(ARGV[4]) < 0 or stateId ~= request.stateId) and next(members) ~= nil then
+    -- A newcomer, or one that knows the time of another state, cannot tell whether the clock leapt. It learns the time of
+    -- the latest command, and joins again.
+    return reply('unfamiliar', { now = s.time, stateId = stateId })
   end
   now = tick(s, request.adopt)
   if not now then return reply('late') end
@@ -52,7 +52,7 @@ else
 end
 s.heardAt = now
 
--- That it was heard it knows only once it has this reply: until its first heartbeat it counts as silent.
+-- The replica knows that it was heard only once it has this reply: until its first heartbeat it counts as silent.
 local member = members[REPLICA] or { confirmedAt = 0, share = 0, promised = 0, process = request.process }
 if member.process and member.process ~= request.process then
   if now <= member.confirmedAt + SILENT then return reply('nameTaken') end
@@ -83,7 +83,7 @@ local function forgetFeared()
   s.feared = 0
 end
 
--- What it knows of the others.
+-- Takes over the replica's news of the others.
 local function learn(news)
   s.informed = 1
   if s.closedUntil > now then
@@ -91,7 +91,7 @@ local function learn(news)
       if not members[id] then expect(id, nil, share) end
     end
   end
-  -- Of a copy's members only those count that the living know of.
+  -- Members of a copy count only if living replicas know them.
   for id, other in pairs(members) do
     if other.expected and other.fromCopy and not news.shares[id] then members[id] = nil end
   end
@@ -122,4 +122,4 @@ end
 members[REPLICA].promised = shareOf(members, REPLICA, request.ceiling)
 redis.call('HSET', STATE, 'members', cjson.encode(members), 'ticket:' .. REPLICA, ticket)
 save(s)
-return snapshot(s, members, now, base)
+return snapshot(s, members, now, stateId)

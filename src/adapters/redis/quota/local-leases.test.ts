@@ -72,7 +72,7 @@ test('local leases say what a full list of all completions would say, over any h
           const unreported = model.completed.length - model.acknowledged;
           model.acknowledged += Math.floor(unreported * step.share);
           leases.acknowledge(model.acknowledged);
-          // An answer that comes late says nothing new.
+          // A late reply changes nothing.
           leases.acknowledge(model.acknowledged - 1);
         }
         const over = model.over(now);

@@ -61,7 +61,7 @@ export class LocalLeases {
     return this.asking + this.#inFlight.size;
   }
 
-  /** What Redis has to count as in flight: completions it does not know included. */
+  /** The number that Redis has to count as in flight: completions it does not know included. */
   get counted(): number {
     return this.present + this.#lastNumber - this.#acknowledged;
   }
@@ -108,7 +108,7 @@ export class LocalLeases {
     const over = kept === -1 ? this.#completed.length : kept;
     if (over === 0) return;
     this.#completed.splice(0, over);
-    // What is free again need not be reported any more: the number in flight says it.
+    // A completion whose slot is free again need not be reported: the heartbeat corrects the number in flight.
     this.acknowledge(this.#lastNumber - this.#completed.length);
   }
 }

@@ -5,7 +5,7 @@
 -- held until it cannot arrive any more.
 --
 -- A member has: `confirmedAt`, the latest time at which the member itself knows that it was heard; `share`, which it knows
--- of, and `promised`, which it was told; `mode`, local or closed; `maxInFlightMs`; `attendedMs` when it was last heard;
+-- of, and `promised`, of the latest snapshot sent to it; `mode`, local or closed; `maxInFlightMs`; `attendedMs` when it was last heard;
 -- `process`; and, true or absent, `gone`, `expected` (to join, before anything is admitted), `fromCopy` (of a state that
 -- another server had).
 local SILENT = 1750
@@ -34,7 +34,7 @@ local function forget(s, members, id)
   redis.call('HDEL', STATE, 'ticket:' .. id, 'inFlight:' .. id, 'number:' .. id)
 end
 
--- Those that are gone for good: nothing is reserved for them, and their slots are held for one window from the moment they
+-- Removes those that are gone for good: nothing is reserved for them, and their slots are held for one window from the moment they
 -- cannot arrive any more.
 local function bury(s, members, now, graceMs)
   for id, member in pairs(members) do
@@ -48,8 +48,8 @@ local function bury(s, members, now, graceMs)
   end
 end
 
--- What the member may hold should it lose Redis: an equal share; but what others were told, and may not have heard is less
--- now, is not given out twice. And how many replicas share the account.
+-- Slots that the member may hold should it lose Redis: an equal share, less what others may still believe to be theirs. And how
+-- many replicas share the account.
 local function shareOf(members, id, ceiling)
   local replicas, others = 0, 0
   for other, member in pairs(members) do
@@ -82,7 +82,7 @@ local function expiriesOf(now, completed)
 end
 
 -- How the account stands, for the member that has just been heard: see src/adapters/redis/standing.ts.
-local function snapshot(s, members, now, base)
+local function snapshot(s, members, now, stateId)
   local share, replicas = shareOf(members, REPLICA, request.ceiling)
   local reserved, silent = reservedForSilent(members, now, REPLICA)
   local completed, shares = redis.call('ZCARD', SLOTS), {}
@@ -92,7 +92,7 @@ local function snapshot(s, members, now, base)
   local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
   local externalForMs = max(0, s.externalUntil - now)
   return reply('ok', {
-    now = now, base = base, share = share, replicas = replicas, shares = shares, reserved = reserved, silent = silent,
+    now = now, stateId = stateId, share = share, replicas = replicas, shares = shares, reserved = reserved, silent = silent,
     inFlight = s.inFlight, completed = completed, expiries = expiriesOf(now, completed),
     tokens = floor(max(0, request.burst * TOKEN - spent) / TOKEN),
     external = externalForMs > 0 and s.external or 0, externalForMs = externalForMs,

@@ -11,7 +11,7 @@ export interface MembershipOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly isReady: () => boolean;
-  /** Redis does not answer on a connection that stands: a new one may. */
+  /** Redis does not respond on an open connection: a new one may help. */
   readonly reconnect: () => void;
   readonly onNameTaken: () => void;
 }
@@ -69,7 +69,7 @@ export class Membership {
     return this.#snapshot;
   }
 
-  /** What is held here is on its way to Redis: what is given out meanwhile would not be in it. */
+  /** The slots held here are on their way to Redis: an admission meanwhile would not be among them. */
   get isJoining(): boolean {
     return this.#joining !== null;
   }
@@ -126,7 +126,7 @@ export class Membership {
     if (leases.unreported(1).completions.length > 0) void this.reportCompletions();
   }
 
-  /** One command at a time, so that they arrive in order; a completion meanwhile goes with the next. */
+  /** Sends one command at a time, so that they arrive in order; a completion meanwhile goes with the next. */
   async reportCompletions(): Promise<void> {
     const { client } = this.#options;
     if (this.#reporting || !client.joined) return;
@@ -204,7 +204,7 @@ export class Membership {
     this.#nameTakenHeartbeats = 0;
     this.#failures = 0;
     if (this.#account.isAlone())
-      log.info({ account, replicas }, 'Redis answers: the replica has joined again with all slots it holds');
+      log.info({ account, replicas }, 'Redis responds: the replica has joined again with all slots it holds');
     if (closedForMs > 0 && !this.#recovering) {
       log.info(
         { account, replicas, closedForMs },

@@ -6,30 +6,14 @@ import {
   type SlotRequest,
   type TenantQuota,
 } from '../../../quota/quota-store.ts';
-import { type Client, loadScript, runScript, runWhole } from '../client/scripts.ts';
 import { ServerClock } from '../client/server-clock.ts';
 import { feared } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
-import { type AccountSnapshot, readSnapshot, type SnapshotReply } from './snapshot.ts';
+import { createQuotaScripts, type QuotaScriptsOptions, type Reply } from './quota-scripts.ts';
+import { type AccountSnapshot, readSnapshot } from './snapshot.ts';
 
-/** The part of a connection that the quota needs. */
-export interface QuotaConnection {
-  readonly client: Client;
-  readonly isCluster: boolean;
-  isReady(): boolean;
-  /** Grows whenever a connection is lost: from then on it is unknown what the server still has in memory. */
-  epoch(): number;
-}
-
-export interface QuotaClientOptions {
-  readonly connection: QuotaConnection;
+export interface QuotaClientOptions extends QuotaScriptsOptions {
   readonly clock: Clock;
-  /** Overrides the time of the server: for simulations. */
-  readonly serverTime?: () => number;
-  readonly prefix: string;
-  readonly account: string;
-  /** A name that no other living process has: host and port. */
-  readonly replica: () => string;
   /** Tells this process from one before it that had the same name. */
   readonly process: string;
   readonly onOutage: 'local' | 'closed';
@@ -48,7 +32,7 @@ export type ScriptDecision =
       readonly kind: 'rejected';
       readonly by: 'tenant' | 'account' | 'cooldown';
       readonly waitMs: number;
-      /** Of the account; the tenant may have to wait for longer. */
+      /** The account's cooldown; the tenant may have to wait for longer. */
       readonly cooldownMs: number;
       readonly spent: number;
     }
@@ -63,33 +47,6 @@ interface Question {
   readonly reject: (error: unknown) => void;
 }
 
-/** As admit.lua returns it. */
-interface DecisionReply {
-  readonly spent: number;
-  readonly completedBefore?: number;
-  readonly by?: 'tenant' | 'account' | 'cooldown';
-  readonly waitMs?: number;
-  readonly cooldownMs?: number;
-}
-
-/** A reply of any script; `status` says which of the fields are there. */
-interface Reply extends SnapshotReply {
-  readonly status: 'ok' | 'unknown' | 'late' | 'recovering' | 'nameTaken' | 'unfamiliar';
-  readonly now: number;
-  readonly base: string;
-  readonly waitMs: number;
-  readonly decisions: readonly DecisionReply[];
-  readonly last: number;
-}
-
-const scripts = {
-  admit: loadScript(import.meta.url, 'common', 'membership', 'admit'),
-  complete: loadScript(import.meta.url, 'common', 'complete'),
-  cancel: loadScript(import.meta.url, 'common', 'cancel'),
-  heartbeat: loadScript(import.meta.url, 'common', 'membership', 'heartbeat'),
-  join: loadScript(import.meta.url, 'common', 'membership', 'join'),
-};
-
 /** How long a server that has lost its memory waits for the replicas: they send heartbeats twice a second and reconnect as often. */
 const OTHERS_COME_MS = 2_000;
 /** For a tenant that a reload removes while its question is under way. */
@@ -100,7 +57,6 @@ const MAX_COMPLETIONS = 500;
 /** The calls to the scripts for one account: keys, requests, replies, and Redis' time as far as it is known here. */
 export class QuotaClient {
   readonly #options: QuotaClientOptions;
-  readonly #keys: readonly string[];
   #quota: AccountQuota;
   #tenants: ReadonlyMap<string, TenantQuota>;
   #ticket = '';
@@ -110,9 +66,10 @@ export class QuotaClient {
    * replica not to work alone.
    */
   #confirmedAt = 0;
-  /** Name of the state whose time is known. */
-  #base = '';
+  /** The state whose time is known. */
+  #stateId = '';
   readonly #server: ServerClock;
+  readonly #run: ReturnType<typeof createQuotaScripts>;
   readonly #ask = batch((questions: readonly Question[]) => void this.#admitAll(questions));
 
   constructor(options: QuotaClientOptions, quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>) {
@@ -120,9 +77,7 @@ export class QuotaClient {
     this.#quota = quota;
     this.#tenants = tenants;
     this.#server = new ServerClock(options.clock);
-    // One slot of a Cluster an account: the braces are its hash tag.
-    const base = `${options.prefix}:{${options.account}}`;
-    this.#keys = ['quota', 'slots', 'queue', 'due'].map((name) => `${base}:${name}`);
+    this.#run = createQuotaScripts(options, this.#server);
   }
 
   configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>): void {
@@ -154,7 +109,7 @@ export class QuotaClient {
     const ticket = this.#ticket;
     const askedAt = this.#options.clock.monotonic();
     try {
-      const reply = await this.#run('admit', {
+      const reply = await this.#run('admit', ticket, {
         ...this.#limits(),
         cluster: this.#options.connection.isCluster,
         reservations: [...this.#tenants].flatMap(([id, { reserved }]) => (reserved > 0 ? [[id, reserved]] : [])),
@@ -188,7 +143,7 @@ export class QuotaClient {
     if (completions.length === 0) return false;
     const ticket = this.#ticket;
     const askedAt = this.#options.clock.monotonic();
-    const reply = await this.#run('complete', { ...this.#limits(), first, completions });
+    const reply = await this.#run('complete', ticket, { ...this.#limits(), first, completions });
     this.#noteFailure(reply, askedAt, ticket);
     if (reply.status !== 'ok') return false;
     this.#server.heard(reply.now, askedAt);
@@ -197,7 +152,7 @@ export class QuotaClient {
   }
 
   async cancel(tenant: string): Promise<void> {
-    await this.#run('cancel', { tenant });
+    await this.#run('cancel', this.#ticket, { tenant });
   }
 
   /**
@@ -220,10 +175,10 @@ export class QuotaClient {
       feared: feared(snapshot, this.#quota, maxInFlightMs, askedAt),
       orphans: snapshot.orphans,
     };
-    const reply = await this.#runWhole('join', '', {
+    const reply = await this.#run('join', '', {
       ...this.#limits(),
       ...leases.held(askedAt),
-      ...{ inFlight, last, ticket, process: this.#options.process, base: this.#base, mode: onOutage },
+      ...{ inFlight, last, ticket, process: this.#options.process, stateId: this.#stateId, mode: onOutage },
       share: snapshot?.share ?? 0,
       cooldownMs: Math.ceil(cooldownMs),
       ...(news !== false && { news }),
@@ -237,7 +192,7 @@ export class QuotaClient {
         return 'nameTaken';
       case 'unfamiliar':
         this.#server.set(reply.now, askedAt);
-        this.#base = reply.base;
+        this.#stateId = reply.stateId;
         return 'again';
       case 'late':
         this.#server.late(askedAt);
@@ -257,7 +212,7 @@ export class QuotaClient {
     const askedAt = clock.monotonic();
     const inFlight = leases.counted;
     const ticket = this.#ticket;
-    const reply = await this.#runWhole('heartbeat', ticket, {
+    const reply = await this.#run('heartbeat', ticket, {
       ...this.#limits(),
       ...{ inFlight, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
       ...{ maxInFlightMs, graceMs: replicaGraceMs, adopt: this.#server.leapt },
@@ -268,7 +223,7 @@ export class QuotaClient {
   }
 
   #snapshot(reply: Reply, askedAt: number, ownInFlight: number): AccountSnapshot {
-    this.#base = reply.base;
+    this.#stateId = reply.stateId;
     this.#server.heard(reply.now, askedAt);
     this.#confirmedAt = reply.now;
     return readSnapshot(reply, { askedAt, receivedAt: this.#options.clock.monotonic(), ownInFlight });
@@ -283,27 +238,6 @@ export class QuotaClient {
   #limits() {
     return { ceiling: this.#quota.ceiling, burst: this.#quota.burst };
   }
-
-  #arguments(ticket: string, request: object): string[] {
-    const { serverTime, replica } = this.#options;
-    const time = serverTime === undefined ? '' : String(serverTime());
-    return [time, replica(), ticket, String(this.#server.latest()), JSON.stringify(request)];
-  }
-
-  async #run(name: 'admit' | 'complete' | 'cancel', request: object): Promise<Reply> {
-    const { client } = this.#options.connection;
-    return parse(await runScript(client, scripts[name], this.#keys, this.#arguments(this.#ticket, request)));
-  }
-
-  /** A second attempt by the text could overtake the next command of these. */
-  async #runWhole(name: 'join' | 'heartbeat', ticket: string, request: object): Promise<Reply> {
-    const { client } = this.#options.connection;
-    return parse(await runWhole(client, scripts[name], this.#keys, this.#arguments(ticket, request)));
-  }
-}
-
-function parse(reply: unknown): Reply {
-  return JSON.parse(String(reply)) as Reply;
 }
 
 function resultOf(reply: Reply, index: number): ScriptDecision {

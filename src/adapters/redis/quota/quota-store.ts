@@ -11,7 +11,8 @@ import {
   type TenantView,
 } from '../../../quota/quota-store.ts';
 import { LocalLeases } from './local-leases.ts';
-import { QuotaClient, type QuotaConnection } from './quota-client.ts';
+import { QuotaClient } from './quota-client.ts';
+import type { QuotaConnection } from './quota-scripts.ts';
 import { SharedAccount } from './shared-account.ts';
 
 export interface RedisQuotaStore extends QuotaStore {
@@ -32,13 +33,13 @@ export interface RedisQuotaStoreOptions {
   /** A name that no other living replica has: host and port. */
   readonly replica: string;
   readonly onOutage: 'local' | 'closed';
-  /** How long the share of a replica that does not answer is kept for it. */
+  /** How long the share of a silent replica is kept for it. */
   readonly replicaGraceMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
   readonly maxInFlightMs: number;
   /** How long a request that is cut off at the end may still arrive. */
   readonly lateArrivalMs: number;
-  /** The times that waiters were told no longer hold. */
+  /** Redis responds again, or a slot came back: waiters should ask again. */
   readonly onChange: () => void;
   /** The time of the server, for simulations; by default its own. */
   readonly serverTime?: () => number;

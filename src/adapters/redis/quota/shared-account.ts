@@ -26,7 +26,7 @@ export interface SharedAccountOptions extends MembershipOptions {
   readonly meter: Meter;
   readonly onOutage: 'local' | 'closed';
   readonly maxInFlightMs: number;
-  /** Redis answers again, or a slot came back: the times that waiters were told no longer hold. */
+  /** Redis responds again, or a slot came back: waiters should ask again. */
   readonly onChange: () => void;
 }
 
@@ -35,7 +35,7 @@ const ASK_AGAIN_MS = 100;
 const CLOSED_AGAIN_MS = 1_000;
 
 /**
- * One account as this replica sees it: asks Redis while it answers, works on its share while it does not, and joins again
+ * An account as this replica sees it: asks Redis while it responds, works on its share while it does not, and joins again
  * with all it holds.
  */
 export class SharedAccount {
@@ -186,7 +186,7 @@ export class SharedAccount {
     const { share, replicas } = snapshot;
     const quotas = { quota: this.#quota, tenants: this.#tenants };
     this.#fallback = new Fallback({ snapshot, leases, maxInFlightMs, now, ...quotas });
-    log.warn({ account, share, replicas }, 'Redis does not answer: this replica works on its share of the ceiling');
+    log.warn({ account, share, replicas }, 'Redis does not respond: this replica works on its share of the ceiling');
     return this.#fallback;
   }
 

@@ -20,7 +20,7 @@ export interface SharedSlotOptions {
   readonly onRefund: () => void;
 }
 
-/** One admitted request; its first completion counts. */
+/** The slot of an admitted request; its first completion counts. */
 export function sharedSlot(options: SharedSlotOptions): Slot {
   const { leases, clock, tenant, lease, fallback, limit } = options;
   const localLease = leases.begin(clock.monotonic());

@@ -11,11 +11,11 @@ export interface AccountSnapshot {
   readonly ownInFlight: number;
   /** Slots held though their request has ended. */
   readonly completed: number;
-  /** Those, as [milliseconds from `receivedAt`, slots that are free by then]. */
+  /** When the completed slots are free: [milliseconds from `receivedAt`, slots that are free by then]. */
   readonly expiries: readonly (readonly [ms: number, slots: number])[];
   /** Tokens in the account's bucket. */
   readonly tokens: number;
-  /** Of the replicas, by name: how many slots each may hold on its own. */
+  /** By replica: how many slots it may hold on its own. */
   readonly shares: Readonly<Record<string, number>>;
   /** Slots left to replicas that were silent then, and may hold them on their own; and how many those are. */
   readonly reserved: number;
