@@ -119,7 +119,7 @@ describe('the admin port', () => {
     expect(JSON.parse(answer.body)).toMatchObject({ type: 'about:blank', title: 'Not Found', status: 404 });
   });
 
-  it('lets nothing be kept, sniffed or framed, whatever the answer', async () => {
+  it('lets nothing be kept, sniffed or framed, whatever the response', async () => {
     const { get, send } = await admin({ status: () => BigInt(1) });
     const answers = await Promise.all([...PATHS, '/unknown'].map((path) => get(path)));
     for (const { headers } of [...answers, await send('POST /metrics')]) {

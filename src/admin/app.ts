@@ -32,7 +32,7 @@ export interface AdminOptions {
   readonly log: Log;
 }
 
-/** One path and method of the admin port. An endpoint that changes something is a POST. */
+/** A path and a method of the admin port. An endpoint that changes something is a POST. */
 interface Endpoint {
   /** `GET` covers HEAD. */
   readonly method: 'GET' | 'POST';

@@ -77,7 +77,7 @@ it('tells at once, and again every two seconds; that is the heartbeat too', asyn
   ]);
 });
 
-it('reads the present once for all who listen, and not at all while nobody does', async () => {
+it('reads the status once for all subscribers, and not at all without a subscriber', async () => {
   const { clock, listen, world } = await setUp();
   clock.advance(60_000);
   expect([world.reads, clock.pending]).toEqual([0, 0]);
@@ -114,7 +114,7 @@ it('keeps no more than one frame for a reader that does not read, and lets it go
   await eventually(() => clock.pending === 0, 'it is let go');
 });
 
-it('a reader that was slow is told the newest, and misses nothing of the history', async () => {
+it('a slow reader gets the newest frame, and misses nothing of the history', async () => {
   const { clock, world, responses, listen } = await setUp(8_000_000);
   const reader = await listen();
   await eventually(() => reader.told().length === 1, 'the first frame');
@@ -160,6 +160,6 @@ it('a fault in what is shown is logged, and ends nothing', async () => {
   clock.advance(2_000);
   world.fails = false;
   clock.advance(2_000);
-  await eventually(() => reader.told().length === 2, 'it is told again');
+  await eventually(() => reader.told().length === 2, 'the next frame arrives');
   expect(logged).toEqual(['status frame failed']);
 });

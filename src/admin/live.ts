@@ -47,8 +47,8 @@ interface Subscriber {
 }
 
 /**
- * One timer serves all subscribers, and stops without any. A slow reader misses frames and gets the newest when it can take one, so
- * that at most one frame waits for it.
+ * A single timer serves all subscribers, and stops without any. A slow reader misses frames and gets the newest when it can
+ * take one, so that at most one frame waits for it.
  */
 export function createLiveUpdates({ frames, clock, log }: LiveUpdatesOptions): LiveUpdates {
   const subscribers = new Set<Subscriber>();

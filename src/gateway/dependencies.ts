@@ -15,7 +15,7 @@ import type { Transport } from '../upstream/transport.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuotaBackend } from './quota-backend.ts';
 
-/** What holds state, connections or counts: opened once by the composition root, it lives through every reload. */
+/** The parts that hold state, connections or counts. The composition root opens them once; reloads keep them. */
 export interface SharedDependencies {
   readonly clock: Clock;
   readonly random: () => number;
@@ -34,7 +34,7 @@ export interface SharedDependencies {
   readonly idempotencyStore: IdempotencyStore;
 }
 
-/** What a gateway is made of: what lasts, and what follows from the settings in force. */
+/** Everything a pipeline is built from: the shared dependencies, and the parts that the settings in force define. */
 export interface Dependencies extends SharedDependencies {
   readonly settings: Settings;
   readonly keys: KeyStore;

@@ -1,7 +1,7 @@
 import type { AccountHistory, HistoryStatus } from '../admin/status/document.ts';
 import { type Clock, every } from '../clock.ts';
 
-/** What is known of an account at one moment. */
+/** The state of an account at one moment. */
 export interface AccountSample {
   readonly slotsInUse: number;
   readonly externalUsage: number;
@@ -14,7 +14,7 @@ export interface History {
   stop(): void;
   /** Samples ever taken. */
   taken(): number;
-  /** Those that are kept, without the first `seen` ever taken. */
+  /** The kept samples, without the first `seen` ever taken. */
   since(seen: number): HistoryStatus;
 }
 
@@ -23,7 +23,7 @@ interface Sample {
   readonly accounts: ReadonlyMap<string, AccountSample>;
 }
 
-/** The last minutes of all accounts, by a timer: a ring of `keepMs / everyMs` samples, whoever looks or does not. */
+/** The last minutes of all accounts: a timer fills a ring of `keepMs / everyMs` samples, with or without a reader. */
 export function createHistory(options: {
   readonly clock: Clock;
   readonly everyMs: number;

@@ -5,7 +5,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 
 const PORTS = ['traffic', 'admin'] as const;
 
-/** How each port speaks to whoever connects, and who is told of it. */
+/** TLS settings of each port, and the counters and logs of its handshakes. */
 export function listenerOptions(parts: {
   readonly settings: Settings;
   readonly metrics: Pick<Metrics, 'tlsHandshake'>;
@@ -18,7 +18,7 @@ export function listenerOptions(parts: {
     handshakeTimeoutMs: settings.limits.headersTimeoutMs,
     onHandshake: (outcome, { address, code }) => {
       metrics.tlsHandshake(port, outcome);
-      // At debug: whoever reaches the port can make as many of these as it likes.
+      // At debug: any client that reaches the port can cause these without limit.
       if (code !== null || outcome === 'certificate_rejected') {
         log.debug({ port, outcome, code, address }, 'TLS handshake failed');
       }

@@ -2,7 +2,7 @@ import type { Settings } from '../config/settings.ts';
 import type { MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 
-/** What the gauges read at each scrape, from the snapshot in force. */
+/** Values that the gauges read at each scrape, from the snapshot in force. */
 export function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
   const dependencies = () => current().dependencies;
   const settings = () => dependencies().settings;

@@ -16,7 +16,7 @@ import { openQuotaBackend, tenantStatusOf } from './quota-backend.ts';
 import { openTracing, type Tracing } from './tracing.ts';
 
 export interface OpenDependenciesOptions {
-  /** Those of the start. Restart-only options keep these values. */
+  /** Settings of the start. Restart-only options keep these values. */
   readonly settings: Settings;
   readonly version: string;
   readonly clock: Clock;

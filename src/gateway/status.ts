@@ -18,7 +18,7 @@ export interface StatusOptions {
   readonly clock: Clock;
   readonly version: string;
   readonly usage: () => ReadonlyMap<string, Usage>;
-  /** By account, whether writes through other replicas are heard of. */
+  /** By account, whether this replica learns of writes through other replicas. */
   readonly inTouch: () => Readonly<Record<string, boolean>>;
   readonly draining: () => boolean;
   readonly inFlight: () => number;

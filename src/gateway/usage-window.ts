@@ -4,7 +4,7 @@ import type { Usage } from '../telemetry/metrics.ts';
 export interface UsageWindow {
   /** A slice of time is over; called by the timer that samples. */
   advance(): void;
-  /** What each tenant has used in the last `seconds`. */
+  /** Usage of each tenant in the last `seconds`. */
   read(): { readonly seconds: number; readonly byTenant: ReadonlyMap<string, Usage> };
 }
 
@@ -14,8 +14,8 @@ interface Mark {
 }
 
 /**
- * What was used in the last minutes, from counters that only grow: their present values less those of the oldest mark. Kept
- * are `marks` of them, so the window is as long as that many slices, less the one that is not over yet.
+ * Usage of the last minutes, from counters that only grow: their present values less those of the oldest mark. The window
+ * keeps `marks` marks, so it is as long as that many slices, less the slice that is not over yet.
  */
 export function createUsageWindow(options: {
   readonly clock: Clock;
@@ -42,7 +42,7 @@ export function createUsageWindow(options: {
   };
 }
 
-/** Who did nothing costs nothing: the object of the mark before is kept. */
+/** An idle tenant needs no memory: the mark keeps the object of the mark before. */
 function kept(last: Usage | undefined, now: Usage): Usage {
   const same =
     last?.requests === now.requests &&

@@ -8,7 +8,7 @@ import { renderProblem } from './problem-response.ts';
 import { type RequestContextOptions, receiveRequest } from './request-context.ts';
 import { writeResponse } from './response-writer.ts';
 
-/** What is reported of a request when it is over. */
+/** Facts that telemetry receives when a request is over. */
 export interface FinishedRequest {
   readonly context: RequestContext;
   /** 499 where the caller disconnected before there was a response. */
@@ -33,7 +33,7 @@ export interface ActiveRequestsOptions extends RequestContextOptions {
   readonly clock: Clock;
 }
 
-/** One request, from its reception until its response has ended or its connection is gone. */
+/** A request, from its reception until its response has ended or its connection is gone. */
 export interface ActiveRequest {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;

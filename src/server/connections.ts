@@ -10,7 +10,7 @@ const MAX_LAST_TURNS = 500;
 
 interface Connection {
   readonly openedAt: number;
-  /** One callback for each request whose response has not ended; several if the caller pipelines. */
+  /** A callback for each request whose response has not ended; several if the caller pipelines. */
   readonly active: Set<() => void>;
   /** Bytes read when the last response ended: more by now is the beginning of another request. */
   readBytes: number;

@@ -15,7 +15,7 @@ function rendered(refusal: Rejection, requestId = 'r-1') {
   };
 }
 
-describe('every refusal', () => {
+describe('every rejection', () => {
   it.each(codes)('%s is a problem document with the status, code and text of the table', (code) => {
     const { status, header, body } = rendered(reject(code));
     const { title, detail } = problems[code];
@@ -40,7 +40,7 @@ describe('every refusal', () => {
   });
 });
 
-describe('a refusal', () => {
+describe('a rejection', () => {
   it('calls a key invalid only where one was given', () => {
     expect(rendered(reject('key_missing')).header('www-authenticate')).toBe('Bearer realm="patchgate"');
     for (const code of ['key_unknown', 'key_expired', 'tenant_disabled'] as const)

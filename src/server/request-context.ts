@@ -252,7 +252,7 @@ function rangesOf(trustedProxies: readonly string[]): Range[] {
 /** Some proxies append the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
 const WITH_PORT = /^(?:(\d+\.\d+\.\d+\.\d+):\d+|\[([^\]]+)\](?::\d+)?)$/;
 
-/** One spelling for each address: an IPv4-mapped IPv6 address (`::ffff:10.0.0.1`, `::ffff:a00:1`) is the IPv4 address. */
+/** Gives each address a single spelling: an IPv4-mapped IPv6 address (`::ffff:10.0.0.1`, `::ffff:a00:1`) is the IPv4 address. */
 function normalise(written: string): string {
   if (!written.includes(':')) return written;
   const [, v4, v6] = WITH_PORT.exec(written) ?? [];

@@ -46,7 +46,7 @@ test('answers leave in the order of their requests, whichever is ready first', a
   expect(server.text().match(/\/first|\/last/g)).toEqual(['/first', '/last']);
 });
 
-test('a caller that left gets no answer, and its request does not count as answered', async () => {
+test('a caller that disconnected gets no response, and its request does not count as answered', async () => {
   await using server = await answering();
   server.socket.write(get('/first'));
   await vi.waitFor(() => expect(server.held).toHaveLength(1));

@@ -14,7 +14,7 @@ import { until } from '../support/redis.ts';
 const run = promisify(execFile);
 const OURS = ['gateway-1', 'gateway-2', 'simulator'];
 
-/** Of the gateways: what the file says where nobody has set a variable. */
+/** Settings of the gateways: those of the file where no variable is set. */
 const settingsOf = async () => {
   const { services } = await composed();
   const loaded = await loadSettings({
@@ -99,7 +99,7 @@ describe('the configuration of its gateways', () => {
     expect(settings.listen.admin.token?.reveal()).toBe('fake-admin-token');
   });
 
-  test('knows Patchworks only if it is told: as committed, its keys open the simulator and nothing else', async () => {
+  test('knows Patchworks only if that is configured: as committed, its keys open the simulator and nothing else', async () => {
     const { settings } = await settingsOf();
     expect([...settings.upstreams.values()].map(({ origin }) => origin)).toEqual(
       Array(2).fill('http://simulator:4010'),
@@ -157,7 +157,7 @@ describe('what it describes, run without an engine', () => {
         .map((line) => JSON.parse(line) as { client: string }),
     );
 
-  test('spreads requests over both gateways, which share one Valkey that keeps what it is told', async () => {
+  test('spreads requests over both gateways, which share one Valkey that keeps its data', async () => {
     await using running = await topology();
     expect(running.balancerLog()).not.toMatch(/WARNING|ALERT/);
     await warm(running);
@@ -169,7 +169,7 @@ describe('what it describes, run without an engine', () => {
     expect((await client.keys('patchgate:{main}:*')).length).toBeGreaterThan(0);
   });
 
-  test('tells the gateways who calls, and lets nobody tell them otherwise', async () => {
+  test('gives the gateways the address of the caller, and no caller can forge it', async () => {
     await using running = await topology();
     const headers = { 'X-Forwarded-For': '10.1.2.3' };
     expect(await running.ask('/_gateway/whoami', { headers, from: '127.0.0.2' })).toBe(200);
@@ -205,7 +205,7 @@ describe('what it describes, run without an engine', () => {
     expect(seen.filter((status) => status !== 200)).toEqual([]);
     expect(running.balancerLog()).toMatch(/Server gateways\/gateway-1 is DOWN/);
     second.process.child.kill('SIGKILL');
-    await until('the balancer says that there is nobody', async () => (await running.balancerHealth()) === 503);
+    await until('the balancer reports that no gateway is left', async () => (await running.balancerHealth()) === 503);
     expect(new Set(await statuses(running, 3))).toEqual(new Set([503]));
   });
 

@@ -85,7 +85,7 @@ describe.each(dashboards())('%s', (file, dashboard) => {
   });
 });
 
-it('Grafana is told where Prometheus and the dashboards are', () => {
+it('Grafana is configured with the places of Prometheus and the dashboards', () => {
   const sources = parse(read('deploy/grafana/provisioning/datasources/prometheus.yaml'));
   expect(sources).toMatchObject({ apiVersion: 1, datasources: [{ type: 'prometheus', isDefault: true }] });
   const providers = parse(read('deploy/grafana/provisioning/dashboards/patchgate.yaml'));

@@ -5,7 +5,7 @@ import { openStage, type Stage } from './rig/stage.mjs';
 import { everythingHappens } from './rig/story.mjs';
 
 const SCRAPE_MS = 500;
-/** What Grafana puts in place of its variables; the windows hold the whole run. */
+/** Values that Grafana puts in place of its variables; the windows hold the whole run. */
 const FILLED_IN: Record<string, string> = {
   $__rate_interval: '120s',
   $__interval: '1s',

@@ -84,7 +84,7 @@ test('a pod is given the time its drain may take, and the margin', async () => {
   ]);
 });
 
-describe('pods are restarted by what they can not take over while they run', () => {
+describe('pods are restarted by what they cannot take over while they run', () => {
   const config = (values: object) => ({ config: values });
   const limits = (values: object) => config({ limits: values });
   const redis = (values: object) => config({ redis: values });
@@ -140,7 +140,7 @@ describe('pods are restarted by what they can not take over while they run', () 
     ['routes', 'minimal', config({ routes: [{ match: '* /api/v1/**', upstream: 'core' }] })],
     ['a timeout, without Redis', 'minimal', timeout('2m')],
     ['limits of bodies', 'minimal', limits({ body: '1MiB', bufferedBody: '64KiB' })],
-    ['what is kept of an answer', 'minimal', config({ idempotency: { maxResponse: '64KiB' } })],
+    ['how large a stored response may be', 'minimal', config({ idempotency: { maxResponse: '64KiB' } })],
     ['whether traces go on upstream', 'minimal', config({ tracing: { propagate: true } })],
     ['the level of the log', 'minimal', config({ log: { level: 'debug' } })],
   ];

@@ -147,7 +147,7 @@ describe('a NetworkPolicy', () => {
   const policy = (file: CiFile) => ofKind<NetworkPolicy>(of(file), 'NetworkPolicy')[0]?.spec;
   const namespace = (name: string) => ({ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': name } } });
 
-  test('lets tenants at the traffic and Prometheus at the admin port, and nobody at both', () => {
+  test('lets tenants at the traffic and Prometheus at the admin port, and no client at both', () => {
     expect(policy('ha')?.ingress).toEqual([
       { ports: [{ port: 'traffic', protocol: 'TCP' }], from: [namespace('billing'), namespace('reporting')] },
       { ports: [{ port: 'admin', protocol: 'TCP' }], from: [namespace('monitoring')] },
@@ -156,7 +156,7 @@ describe('a NetworkPolicy', () => {
     expect(policy('ingress')?.ingress?.map(({ ports }) => ports?.[0]?.port)).toEqual(['traffic']);
   });
 
-  test('of nobody in particular lets in its own namespace', async () => {
+  test('without named clients lets in its own namespace', async () => {
     const manifests = await built.manifests('minimal', { networkPolicy: { enabled: true } });
     const { spec } = only<NetworkPolicy>(manifests, 'NetworkPolicy');
     expect(spec?.ingress?.[0]?.from).toEqual([{ podSelector: {} }]);
@@ -219,7 +219,7 @@ test('a release with a long name keeps all names within 63 characters', async ()
     expect(metadata.name.length).toBeLessThanOrEqual(63);
 });
 
-/** What the "restricted" Pod Security Standard forbids, of what a chart could set. */
+/** Violations of the "restricted" Pod Security Standard, among the fields that a chart could set. */
 function violations(spec: PodSpec): string[] {
   const found: string[] = [];
   const pod = spec.securityContext ?? {};

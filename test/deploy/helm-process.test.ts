@@ -135,7 +135,7 @@ test('Valkey starts as the chart tells it to: with the password of the Secret, a
     );
   });
   expect(alive).toBe(0);
-  // The process is the server itself, which is told to end by a signal, and its arguments say nothing.
+  // The process is the server itself, so that a signal ends it. Its arguments contain no secret.
   const pid = Number(/process_id:(\d+)/.exec(await client.info('server'))?.[1]);
   expect(await readFile(`/proc/${pid}/cmdline`, 'utf8')).not.toContain('fake');
 });

@@ -236,7 +236,7 @@ describe('what lies between values is refused in words', () => {
   });
 });
 
-test('no secret is in a refusal', async () => {
+test('no secret is in an error message of the chart', async () => {
   const secret = 'fake-secret-that-nobody-sees';
   const values = { secrets: { existingSecret: 'x', values: { 'admin-token': secret } } };
   expect(await refusal('minimal', values)).not.toContain(secret);

@@ -86,7 +86,7 @@ describe('the chart refuses', () => {
       'tls.traffic.secretName: client certificates are asked for only where the port speaks TLS',
     ],
     [
-      'an authority that nobody is asked about',
+      'an authority where no certificate is asked for',
       { traffic: { ...PAIR, clientCaSecretName: 'callers' } },
       'tls.traffic.clientAuth: none asks for no certificate',
     ],

@@ -3,11 +3,11 @@ import { expect, test } from 'vitest';
 import { type Exposition, scrape } from '../support/exposition.ts';
 import { BILLING_KEY, type Config, configuration, READER_KEY, type Running, run, TENANTS } from '../support/gateway.ts';
 
-/** What a caller can make up: nothing of it may become a label. */
+/** Requests with all that a caller can make up: nothing of it may become a label. */
 const REQUESTS = 10_000;
 /** Ours, with three tenants and four routes: 461 when this was written, most of them buckets of the request's duration. */
 const MOST_SERIES = 600;
-/** Of the process: nodejs_ and process_, 64 then. Types of handles and resources come and go. */
+/** Series of the process, nodejs_ and process_: 64 then. Types of handles and resources come and go. */
 const MOST_PROCESS_SERIES = 100;
 
 test('the number of series stays bounded through 10,000 requests of random paths, methods, keys, queries and headers, and does not grow with more', async () => {

@@ -229,7 +229,7 @@ test('a drain is shown while it lasts, and then that the gateway is gone', async
   await using shown = await open(gateway.adminUrl);
   await shown.page.locator('.account').waitFor();
   const drained = gateway.drain();
-  await until('it is told', async () => (await textOf(shown.page, '#connection')) === 'Live, draining');
+  await until('the page shows the drain', async () => (await textOf(shown.page, '#connection')) === 'Live, draining');
   expect(await textOf(shown.page, '#alerts')).toContain('This replica is draining');
   await drained;
   await shown.page.locator('#connection.lost').waitFor();
@@ -316,7 +316,9 @@ describe('with a token', () => {
     await page.locator('#gate').waitFor();
     expect(await textOf(page, '#gate-why')).toContain('needs its admin token');
     await enter(page, 'fake-wrong-token');
-    await until('it is told', async () => (await textOf(page, '#gate-why')).includes('not the token of this gateway'));
+    await until('the page shows why', async () =>
+      (await textOf(page, '#gate-why')).includes('not the token of this gateway'),
+    );
     const body = await page.locator('body').textContent();
     for (const told of ['main', 'billing', 'primary']) expect(body?.match(new RegExp(`\\b${told}\\b`))).toBeNull();
     await enter(page, TOKEN);
@@ -329,7 +331,7 @@ describe('with a token', () => {
     await other.goto(gateway.adminUrl);
     await other.locator('#gate').waitFor();
     expect(await page.context().cookies()).toEqual([]);
-    // What a browser says of each 401 by itself; nothing else.
+    // The browser logs each 401 by itself; the page adds nothing.
     expect(shown.complaints.filter((each) => !each.includes('401 (Unauthorized)'))).toEqual([]);
     expect(gateway.logText()).not.toContain(TOKEN);
   });
@@ -368,7 +370,7 @@ test('a gateway that is gone: the page says so, and how old is what it shows; it
   await first.exited;
   await page.locator('#connection.lost').waitFor();
   expect(await textOf(page, '#connection')).toContain('Connection lost');
-  await until('the age of the data is told', async () =>
+  await until('the page shows the age of the data', async () =>
     /^These numbers are \d+ s old/.test(await textOf(page, '#age')),
   );
   expect(await page.locator('.account').isVisible()).toBe(true);

@@ -60,7 +60,7 @@ describe.each(alerts)('$alert', ({ alert, labels, annotations }) => {
     expect(['critical', 'warning']).toContain(labels?.['severity']);
     expect(annotations?.['summary']).toMatch(/\w/);
     expect(annotations?.['description']).toMatch(/\w/);
-    // Who installs the rules puts an address in front of `docs/`: see the head of the file.
+    // The operator who installs the rules puts an address in front of `docs/`: see the head of the file.
     expect(annotations?.['runbook_url']).toBe(`docs/operations.md#${alert.toLowerCase()}`);
     expect(read(RULES)).toContain(`\n          runbook_url: docs/operations.md#${alert.toLowerCase()}\n`);
     expect(runbookOf(alert)).toMatch(/\*\*Urgent/);
@@ -90,7 +90,7 @@ test('what the rules and runbooks ask for is in the exposition of a real gateway
   expect(unknown).toEqual([]);
 });
 
-test('the codes that the rules and runbooks name are those of refusals', () => {
+test('the codes that the rules and runbooks name are codes of rejections', () => {
   const text = read(RULES) + read('docs/operations.md');
   const named = [...text.matchAll(/code=~?"([a-z_|]+)"/g)].flatMap(([, codes]) => codes!.split('|'));
   expect(named.filter((code) => !(code in problems))).toEqual([]);
@@ -122,7 +122,7 @@ interface Matcher {
 
 /** Only these have values that a gateway always shows. */
 const ALWAYS_THERE = new Set(['le', 'cache']);
-/** Those that Prometheus adds. */
+/** Labels that Prometheus adds. */
 const OF_THE_TARGET = new Set(['job', 'instance', 'namespace', 'pod']);
 
 function selectorsIn(expr: string): { name: string; matchers: Matcher[] }[] {

@@ -5,7 +5,7 @@ import { type ProblemCode, problems } from '../../src/problem.ts';
 const page = await readFile(new URL('../../docs/failure-modes.md', import.meta.url), 'utf8');
 const codes = Object.keys(problems) as ProblemCode[];
 
-test('every code has a section of its own that begins with its status, and no other is told of', () => {
+test('every code has a section of its own that begins with its status, and no other code has one', () => {
   const sections = [...page.matchAll(/^### (\S+)\n\*\*(\d{3})\.\*\*/gm)].map(([, code, status]) => [
     code,
     Number(status),

@@ -14,7 +14,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 const FIELDS = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'];
 
 describe('a tenant', () => {
-  test('is refused with 429 above its own quota, is told when to come back, and nothing of it reaches upstream', async () => {
+  test('is rejected with 429 above its own quota, with the time to come back, and nothing of it reaches upstream', async () => {
     await using gateway = await run();
     const responses: Response[] = [];
     for (let i = 0; i < 8; i++)
@@ -31,7 +31,7 @@ describe('a tenant', () => {
     expect(await gateway.metric('patchgate_quota_decisions_total', { tenant: 'reader', decision: 'tenant' })).toBe(3);
   });
 
-  test('finds its limit fields on every answer: fetched, cached, refused, whoami; and never those of the account', async () => {
+  test('finds its limit fields on every response: fetched, cached, rejected, whoami; and never those of the account', async () => {
     await using gateway = await run();
     const headers = { Authorization: READER_KEY };
     const answers = [
@@ -200,7 +200,7 @@ describe('a request without a slot', () => {
     await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waiting');
     abort.abort();
     await waiting;
-    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 0, 'nobody waiting');
+    await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 0, 'no request waits');
     expect(gateway.simulator.arrivals()).toEqual([]);
   });
 
@@ -217,7 +217,7 @@ describe('a request without a slot', () => {
     expect((await waiting).status).toBe(200);
   });
 
-  test('is told when the drain ends before its turn: 503, to be sent again', async () => {
+  test('is rejected when the drain ends before its turn: 503, to be sent again', async () => {
     await using gateway = await run({ config: draining(20, '400ms') });
     const waiting = gateway.fetch('/api/v1/flow-runs');
     await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waiting');

@@ -58,7 +58,7 @@ describe('after a reload', () => {
       expect((await ask()).status).toBe(429);
       // Seven of these, and what opened the account.
       const opening = kind === 'Redis' ? 2 : 1;
-      // What a replica shows of Redis it hears with its next beat.
+      // A replica learns the state in Redis with its next heartbeat.
       const slots = () => gateway.metric('patchgate_quota_slots_in_use');
       await eventually(async () => (await slots()) === 7 + opening, 'all slots are held still');
       expect(await gateway.metric('patchgate_quota_ceiling')).toBe(200);
@@ -83,7 +83,7 @@ describe('after a reload', () => {
     const waiting = [1, 2].map(() => gateway.fetch('/api/v1/flow-runs'));
     await eventually(async () => (await gateway.metric('patchgate_quota_waiting')) === 1, 'one waits');
     await gateway.reload(() => config(gateway.simulator.url, { ceiling: 230, burst: 200 }));
-    // It was told to come back after ten seconds.
+    // The 429 asked for a pause of ten seconds.
     await eventually(() => gateway.simulator.stats().arrived === 2, 'both are sent');
     expect((await Promise.all(waiting)).map((each) => each.status)).toEqual([200, 200]);
   });
@@ -100,7 +100,7 @@ describe('after a reload', () => {
     await gateway.reload(() => withQuota(upstream, { burst: 100 }, [SPARE]));
     await gateway.fetch('/api/v1/flow-runs');
     expect(arrived(gateway.simulator.arrivals().at(-1)!.headers, 'authorization')).toBe(SPARE.apiKey);
-    // Nobody has to be warned of the expiry of a token that is used no more.
+    // The expiry of a token that is used no more needs no alert.
     expect(await gateway.metric('patchgate_credential_expiry_timestamp_seconds')).toBe(0);
   });
 
@@ -187,7 +187,7 @@ test('a bad configuration is refused, told and counted; the old one stays', asyn
   expect(gateway.logText()).toContain('did you mean');
 });
 
-describe('what can not change while it runs', () => {
+describe('what cannot change while it runs', () => {
   test('keeps its old value, is named in a warning and in /status, and the rest takes effect', async () => {
     await using gateway = await run();
     await gateway.reload(() =>

@@ -67,7 +67,7 @@ describe('replicas that share a Redis', () => {
     const refused = await Promise.all(Array.from({ length: 200 }, () => gateway.fetch('/api/v1/flow-runs', reader)));
     expect(refused.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(199);
     const tookSeconds = (performance.now() - begunAt) / 1000;
-    // Whatever is asked, a replica says twice a second what it holds, and asks once for the writes of others.
+    // For any number of requests, a replica reports its slots twice a second, and asks once for the writes of others.
     expect((await calls()) - before).toBeLessThanOrEqual(5 + Math.ceil(3 * tookSeconds));
   });
 });
@@ -101,9 +101,9 @@ describe('a gateway that loses Redis', () => {
   test('waits a moment, goes on with its share, is ready all the time, and comes back', async () => {
     await using redis = await redisServer();
     await using gateway = await run({ config: (upstream) => configuration(upstream, { redis: { url: redis.url } }) });
-    // What it may do alone it knows from what it last heard.
+    // The share of a replica without Redis follows from the last state that it received.
     await until(
-      'it has heard how the account stands',
+      'the replica knows the state of the account',
       async () => (await gateway.metric('patchgate_quota_slots_in_use')) > 0,
     );
     await redis.kill();

@@ -214,7 +214,7 @@ describe('/events', () => {
     expect((await openEventStream(gateway.adminUrl, ADMIN_TOKEN)).status).toBe(401);
   });
 
-  test('tell of a drain at once, and end with it: nobody who looks keeps the gateway from ending', async () => {
+  test('report a drain at once, and end with it: no reader keeps the gateway from ending', async () => {
     await using gateway = await run({ config: (upstream) => configuration(upstream, { drain: { delay: '0s' } }) });
     const listening = await openEventStream(gateway.adminUrl);
     await listening.next();

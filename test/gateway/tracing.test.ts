@@ -173,7 +173,7 @@ test('who joins a request under way is linked to it, and sends nothing', async (
   expect(links).toMatchObject([{ traceId: leader.id, spanId: leading.spanId }]);
 });
 
-test('a stale answer is out at once; the refresh is in its trace', async () => {
+test('a stale response is out at once; the refresh is in its trace', async () => {
   const rules = [{ match: 'GET /api/v1/flows/**', ttl: '0s', staleWhileRevalidate: '5m' }];
   await using tracing = await traced({}, { cache: { rules } });
   const { gateway } = tracing;
@@ -225,8 +225,8 @@ describe('a 401 from upstream', () => {
   });
 });
 
-describe('what is no answer of upstream', () => {
-  test('a refusal is a server span with its code; the fault of a caller is no error', async () => {
+describe('responses that are not from upstream', () => {
+  test('a rejection is a server span with its code; the fault of a caller is no error', async () => {
     await using tracing = await traced();
     const [unknown, refused] = [begun(), begun()];
     const guess = { ...unknown.headers, Authorization: 'Bearer pgk_fake-guess' };
@@ -330,13 +330,13 @@ describe('Patchworks', () => {
   };
   const sent = () => ({ ...begun().headers, tracestate: 'vendor=x', baggage: 'user=canary' });
 
-  test('hears nothing of a trace unless that is wanted', async () => {
+  test('receives nothing of a trace unless that is configured', async () => {
     await using receiver = await collector();
     expect(await seen({ endpoint: receiver.endpoint, sample: 1 }, sent())).toEqual([undefined, undefined, undefined]);
     expect(await seen({}, sent())).toEqual([undefined, undefined, undefined]);
   });
 
-  test('is told of the span that asks it, and of what other vendors noted, where that is wanted', async () => {
+  test('receives the span of the request, and the state of other vendors, where that is configured', async () => {
     await using tracing = await traced({ propagate: true });
     const { id, headers } = begun();
     await tracing.gateway.fetch('/api/v1/flow-runs', { headers: { ...headers, tracestate: 'vendor=x' } });
@@ -347,7 +347,7 @@ describe('Patchworks', () => {
     expect(arrival!.headers.filter((each) => each.toLowerCase() === 'traceparent')).toHaveLength(1);
   });
 
-  test('is told that a trace is not recorded, too', async () => {
+  test('receives also that a trace is not recorded', async () => {
     await using tracing = await traced({ propagate: true });
     const { id, headers } = begun('00');
     await tracing.gateway.fetch('/api/v1/flow-runs', { headers });
@@ -404,7 +404,7 @@ describe('the collector', () => {
     expect(tracing.receiver.spans()).toEqual([]);
   });
 
-  test('is not another one before a restart; whether Patchworks hears of traces is, at once', async () => {
+  test('is not another one before a restart; whether Patchworks receives traces is, at once', async () => {
     await using tracing = await traced();
     const { gateway } = tracing;
     const other = {

@@ -13,7 +13,7 @@ const BYTES: Record<CallName, number> = {
   'a tenant that has used up its quota': 45_000,
   'an unknown key': 38_000,
 };
-/** What is compiled and remembered on the way is no cost of a request: it is over by then. */
+/** Compilation and the filling of caches are no cost of a request: these calls finish both. */
 const WARM_UP = 3_000;
 const CALLS = 1_000;
 /** So much may be allocated before anything is collected. */

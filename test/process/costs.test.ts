@@ -12,7 +12,7 @@ import { type Folder, folder, patchgate, type Spawned } from '../support/process
 import { type RedisServer, redisServer } from '../support/redis.ts';
 
 /**
- * What a request costs, in counts: they are the same on every machine, where times are not. A change that makes a path
+ * Costs of a request, in counts: they are the same on every machine, where times are not. A change that makes a path
  * dearer fails here; one that makes it cheaper should lower the number. docs/benchmarks.md has the times.
  */
 const COSTS: Record<CallName, { readonly upstream: number /** Scripts count as one. */; readonly redis: number }> = {

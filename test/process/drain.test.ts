@@ -31,7 +31,7 @@ const ends = async ({ process }: GatewayProcess) => {
   expect(process.stdout()).toContain('"msg":"drained"');
 };
 
-/** Sends on kept connections until it is told to go elsewhere; what got no answer is a loss. */
+/** Sends on kept connections until a response asks it to close; a request without a response is lost. */
 async function keepAliveClient(url: string, told: { answered: number; closes: number; lost: string[] }) {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const ask = () =>
@@ -75,11 +75,11 @@ describe('a drain', () => {
     await using gateway = await startGateway(PATIENT);
     const kept = await connection(gateway.port);
     kept.socket.write(WHOAMI);
-    await eventually(() => kept.answers() === 1, 'the first answer');
+    await eventually(() => kept.answers() === 1, 'the first response');
     kept.socket.write(WHOAMI.slice(0, 30));
     const fresh = await connection(gateway.port);
     fresh.socket.write(WHOAMI.slice(0, 30));
-    // Whoever was answered after that was read after it.
+    // The gateway has read the halves before it reads, and answers, this request.
     expect(await gateway.status(BILLING_KEY)).toBe(200);
     await drains(gateway);
     kept.socket.write(WHOAMI.slice(30));
@@ -96,7 +96,7 @@ describe('a drain', () => {
     for (let i = 0; i < 5; i++) idle.push(await connection(gateway.port));
     const kept = await connection(gateway.port);
     kept.socket.write(WHOAMI);
-    await eventually(() => kept.answers() === 1, 'an answer');
+    await eventually(() => kept.answers() === 1, 'a response');
     await drains(gateway);
     await ends(gateway);
     await Promise.all([...idle, kept].map(({ closed }) => closed));
@@ -107,7 +107,7 @@ describe('a drain', () => {
     const slow = await connection(gateway.port);
     const path = '/api/v1/payload-metadata/1/download?bytes=50000000';
     slow.socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`);
-    await eventually(() => slow.answers() === 1, 'the answer has begun');
+    await eventually(() => slow.answers() === 1, 'the response has begun');
     slow.socket.pause();
     await drains(gateway);
     slow.socket.resume();

@@ -18,7 +18,7 @@ test('all that a gateway writes while a Sentinel goes away is JSON, a line each,
   await using gateway = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
   await gateway.listening();
   await set.loseSentinel();
-  // Whoever connects anew listens to all Sentinels, also to the one that is gone.
+  // A client that connects anew listens to all Sentinels, also to the one that is gone.
   await set.master.client().call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
   await gateway.waitFor(/Unhandled error event.*ECONNREFUSED/);
   gateway.child.kill('SIGINT');

@@ -16,7 +16,7 @@ import { until } from '../support/redis.ts';
 
 const NEW_KEY = 'pgk_billing_fake-new-key';
 const UNWATCHED = { reload: { watch: false } };
-/** What is seen within a test has been told by the file system. */
+/** With this long a poll, every change that a test sees is a notification of the file system. */
 const WATCHED = { reload: { poll: '1h' } };
 
 const withKeys = (keys: readonly string[], more: Config = {}) => ({

@@ -18,7 +18,7 @@ import { call, listening } from '../support/tls-gateway.ts';
 const HEALTH = fileURLToPath(new URL('../../deploy/image/health.mjs', import.meta.url));
 const LIST = '/api/v1/flow-runs';
 const MOUNTED = { certFile: 'tls/tls.crt', keyFile: 'tls/tls.key' };
-/** What is seen within a test has been told by the file system. */
+/** With this long a poll, every change that a test sees is a notification of the file system. */
 const WATCHED = { reload: { poll: '1h' } };
 
 interface Serving {
@@ -44,7 +44,7 @@ async function serving(more: Config = WATCHED): Promise<Serving> {
   await writeFile(join(home.path, 'gateway.yaml'), JSON.stringify(config));
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: home.path });
   const { traffic, admin } = await process.listening();
-  // The first answer fills the bucket of embedded state.
+  // The first response fills the bucket of embedded state.
   await call(traffic, LIST, { ca: ca.cert });
   return {
     ...{ ca, process, traffic, admin, mount, path: home.path },
@@ -166,7 +166,7 @@ test('a drain ends idle TLS connections, answers the last request, gives a hands
     text += piece;
   });
   idle.write('GET /_gateway/whoami HTTP/1.1\r\nHost: x\r\n\r\n');
-  await eventually(() => text.includes('key_missing'), 'an answer');
+  await eventually(() => text.includes('key_missing'), 'a response');
   const silent = connect({ host: '127.0.0.1', port, ca: ca.cert });
   silent.on('error', () => {}).once('close', () => ends.push('silent'));
   await new Promise((resolve) => silent.once('secureConnect', resolve));

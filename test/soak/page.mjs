@@ -51,9 +51,11 @@ export function pageOf({ machine, seconds, rate, sent, holds, checks, latencies,
     '|---|---|',
     ...rows,
     '',
-    `Warnings and errors in the gateways' logs: ${Object.entries(said)
-      .map(([what, count]) => `${what} × ${whole(count)}`)
-      .join('; ')}.`,
+    "Warnings and errors in the gateways' logs:",
+    '',
+    '| message | times |',
+    '|---|---|',
+    ...Object.entries(said).map(([message, count]) => `| \`${message}\` | ${whole(count)} |`),
   ].join('\n');
 }
 

@@ -11,7 +11,7 @@ const get = (path: string, more = '') => `GET ${path} ${HEAD}${more}\r\n`;
 const patient = (upstream: string) => configuration(upstream, { limits: { headersTimeout: '300ms' } });
 
 describe('a slow caller', () => {
-  test('that drips its head is answered 400 and cut off after limits.headersTimeout, and holds up nobody', async () => {
+  test('that drips its head is answered 400 and cut off after limits.headersTimeout, and holds up no other caller', async () => {
     await using gateway = await runChecked({ config: patient });
     using slow = await dial(gateway.port);
     slow.write('GET /api/v1/flow-runs HTTP/1.1\r\nHost: x\r\n');
@@ -78,7 +78,7 @@ describe('a slow caller', () => {
     traffic.server.close();
   });
 
-  test('that takes nothing of its answer holds back the upstream, not the memory of the gateway', async () => {
+  test('that takes nothing of its response holds back the upstream, not the memory of the gateway', async () => {
     await using gateway = await runChecked();
     using slow = await dial(gateway.port);
     slow.socket.pause();
@@ -145,12 +145,12 @@ describe('a connection', () => {
   test.each([
     ['with a key', `${AUTH}\r\n`],
     ['without one', ''],
-  ])('that is closed after an answer leaves none of the requests behind it in flight, %s', async (_name, key) => {
+  ])('that is closed after a response leaves none of the requests behind it in flight, %s', async (_name, key) => {
     await using gateway = await runChecked();
     gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
     using pipeline = await dial(gateway.port);
     const head = `HTTP/1.1\r\nHost: x\r\n${key}`;
-    // Refused before its body was read: the answer asks for the end of the connection.
+    // Rejected before its body was read: the response asks for the end of the connection.
     const first = `POST /api/v1/users ${head}Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
     pipeline.write(first + `GET /api/v1/flow-runs ${head}\r\n`.repeat(20));
     await pipeline.closed();
@@ -179,7 +179,7 @@ describe('a connection', () => {
     });
     const idle = await Promise.all(Array.from({ length: 1_000 }, () => dial(gateway.port)));
     try {
-      // Half of them have had an answer, and are kept; the others have not said anything yet.
+      // Half of them have had a response, and are kept; the others have not sent anything yet.
       for (const kept of idle.slice(0, 500)) kept.write(get('/_gateway/whoami'));
       await Promise.all(idle.slice(0, 500).map((kept) => kept.responses(1)));
       expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);

@@ -6,7 +6,7 @@ import { sendRaw } from '../support/raw-http.ts';
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
 const HEAD = `Host: x\r\n${AUTH}\r\nConnection: close\r\n`;
 const START = '/api/v1/flows/1/start';
-/** What must never be found upstream: it is hidden in what another reader might take for a body, or not. */
+/** This request must never reach upstream: it is hidden in bytes that another reader might take for a body, or not. */
 const SMUGGLED = `GET /api/v1/scripts HTTP/1.1\r\nHost: x\r\n${AUTH}\r\n\r\n`;
 
 const get = (more: string, version = 'HTTP/1.1') => `GET /api/v1/flow-runs ${version}\r\n${HEAD}${more}\r\n`;
@@ -15,7 +15,7 @@ const post = (framing: string, body: string, version = 'HTTP/1.1') =>
 const chunked = (body: string) => post('Transfer-Encoding: chunked\r\n', body);
 const bodyOf = (coding: string) => post(coding, `2\r\n{}\r\n0\r\n\r\n${SMUGGLED}`);
 
-/** What these bytes do is the same on every machine: bytes, and nothing else. */
+/** These are plain bytes, so that their effect is the same on every machine. */
 const REFUSED: readonly (readonly [string, string])[] = [
   ['CL.TE', post('Content-Length: 6\r\nTransfer-Encoding: chunked\r\n', `0\r\n\r\n${SMUGGLED}`)],
   ['TE.CL', post('Transfer-Encoding: chunked\r\nContent-Length: 4\r\n', `2\r\n{}\r\n0\r\n\r\n${SMUGGLED}`)],
@@ -94,11 +94,11 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ['CONNECT with an authority', get('').replace('GET /api/v1/flow-runs', 'CONNECT evil.test:443')],
 ];
 
-describe('bytes that two readers could read differently reach nobody, and the gateway lives', () => {
+describe('bytes that two readers could read differently never reach upstream, and the gateway lives', () => {
   test.each(REFUSED)('%s', async (_name, bytes) => {
     await using gateway = await runChecked();
     const answer = await sendRaw(gateway.port, Buffer.from(bytes, 'latin1')).catch(() => null);
-    // With an answer or without: where nobody knows where the body ends, the connection is closed.
+    // With a response or without: where the end of the body is unknown, the connection is closed.
     if (answer !== null && answer.text !== '') {
       expect(answer.text.match(/^HTTP\/1\.1 \d+/gm)).toHaveLength(1);
       expect(answer.headers['connection']).toBe('close');
@@ -164,7 +164,7 @@ const ACCEPTED: readonly (readonly [string, string, readonly (readonly [string, 
     ),
     [['POST', START, 2]],
   ],
-  ['an expectation nobody knows', post('Expect: 200-maybe\r\nContent-Length: 2\r\n', '{}'), [['POST', START, 2]]],
+  ['an unknown expectation', post('Expect: 200-maybe\r\nContent-Length: 2\r\n', '{}'), [['POST', START, 2]]],
   // Node's parser does not say which protocol it was.
   ['a request line of RTSP', get('', 'RTSP/1.0'), [['GET', '/api/v1/flow-runs', 0]]],
   ['100 headers', get('a:b\r\n'.repeat(97)), [['GET', '/api/v1/flow-runs', 0]]],
@@ -189,7 +189,7 @@ describe('bytes with one reading arrive as that, once, with nothing of their fra
     expect(names.slice(0, 3).map((name) => name.toLowerCase())).toEqual(['host', 'connection', 'authorization']);
   });
 
-  test('an interim answer is for who waits for it in HTTP/1.1, and for nobody else', async () => {
+  test('an interim response is for a caller that waits for it in HTTP/1.1, and for no other', async () => {
     await using gateway = await runChecked();
     const waiting = post('Expect: 100-Continue\r\nContent-Length: 2\r\n', '{}');
     const statuses = async (bytes: string) => (await sendRaw(gateway.port, bytes)).text.match(/^HTTP\/1\.1 \d+/gm);

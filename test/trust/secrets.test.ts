@@ -110,7 +110,7 @@ const PATIENT = { headers: { Prefer: 'wait=10' } };
 
 async function everyFault({ simulator, traffic, admin, settings, loginAlone, files }: CanaryGateway): Promise<void> {
   for (const fault of FAULTS) {
-    // What a read is sent again for, fails again. A second 401 would lay the spare to rest, too.
+    // The retry of a read meets the same fault. A second 401 would put the spare into backoff, too.
     simulator.fault({ match: 'GET /api/v1/scripts', fault, ...(fault.kind === 'status' && { times: 1 }) });
     await traffic('/api/v1/scripts', PATIENT);
     simulator.clearFaults();
@@ -191,7 +191,7 @@ async function everyRefusedLoad({ files, settings, admin, env, shown }: CanaryGa
     await writeFile(path, text);
     expect([text.slice(-200), await admin('/reload', { method: 'POST' })]).toEqual([text.slice(-200), 422]);
     await admin('/status');
-    // What `patchgate check` prints.
+    // The text that `patchgate check` prints.
     const loaded = await loadSettings({ path, env });
     if (!loaded.ok) shown.push(renderProblems(loaded.problems));
   }
@@ -202,8 +202,8 @@ async function everyRefusedLoad({ files, settings, admin, env, shown }: CanaryGa
   expect(await admin('/reload', { method: 'POST' })).toBe(200);
 }
 
-/** What has to have been refused on the way, or the test has not been where it says. */
-const TOLD = [
+/** Codes that must have been in a response, or the test did not reach what it claims to cover. */
+const EXPECTED_CODES = [
   ...[
     'key_missing',
     'key_unknown',
@@ -224,7 +224,7 @@ const TOLD = [
   ...['upstream_unreachable', 'upstream_credentials_rejected', 'state_unavailable', 'config_refused', 'cross_site'],
 ];
 
-describe('no secret is told to anybody', () => {
+describe('no secret leaves the gateway', () => {
   test('on any route, error, fault, refused load or outage of Redis, at the most talkative level, in any form', {
     timeout: 120_000,
   }, async () => {
@@ -234,7 +234,7 @@ describe('no secret is told to anybody', () => {
     const commands: string[] = [];
     const monitor = await client.monitor();
     monitor.on('monitor', (_time: string, args: readonly string[]) => commands.push(args.join('\n')));
-    // The first answers fill the buckets.
+    // The first responses fill the buckets.
     for (let i = 0; i < 2; i++) await traffic('/api/v1/notifications', PATIENT);
     await everyRoute(everything);
     const before = await contentsOf(client);
@@ -262,7 +262,7 @@ describe('no secret is told to anybody', () => {
     expect((await process.exited).code).toBe(0);
 
     expect(process.stdout()).toContain('"level":"debug"');
-    for (const code of TOLD) expect(shown.join('')).toContain(`"code":"${code}"`);
+    for (const code of EXPECTED_CODES) expect(shown.join('')).toContain(`"code":"${code}"`);
     const tokens = simulator
       .arrivals()
       .flatMap(({ headers }) => headers.filter((value) => value.startsWith('Bearer ')))
@@ -274,7 +274,7 @@ describe('no secret is told to anybody', () => {
       'standard error': process.stderr(),
       answers: shown.join(''),
       'what Redis holds': contents,
-      'what Redis was told': commands.join('\n'),
+      'what Redis received': commands.join('\n'),
     })) {
       expect([where, sightings(text, [...CANARIES, ...tokens])]).toEqual([where, []]);
     }

@@ -102,7 +102,7 @@ describe('a port with TLS', () => {
         const answered = once(socket, 'data');
         await once(socket, 'secureConnect');
         expect(socket.isSessionReused()).toBe(false);
-        // What a server of TLS 1.3 has to say of sessions comes before its first answer.
+        // A server of TLS 1.3 sends its session tickets before its first response.
         socket.write('GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n');
         await answered;
         socket.destroy();
@@ -116,7 +116,7 @@ describe('a port with TLS', () => {
     expect((await refused).code).toBe('ERR_SSL_NO_RENEGOTIATION');
   });
 
-  test('counts callers that do not trust it, and those that hang up', async () => {
+  test('counts callers that do not trust it, and those that disconnect', async () => {
     await using gate = await runTlsGateway(plain);
     await using stranger = await authority('Other');
     // Other clients than Node look at the certificate within the handshake, and say what they think of it.
@@ -136,7 +136,7 @@ describe('a port with TLS', () => {
 describe('client certificates', () => {
   const modes = (mode: string) => (upstream: string) => configuration(upstream, listening(asking(mode)));
 
-  test('required: without one, with one of somebody else, or an expired one, a connection ends in its handshake', async () => {
+  test('required: without one, with one of another authority, or an expired one, a connection ends in its handshake', async () => {
     await using gate = await runTlsGateway(modes('required'));
     await using stranger = await authority(`Stranger`);
     const { traffic: port, ca } = gate;
@@ -155,7 +155,7 @@ describe('client certificates', () => {
     expect(gate.simulator.arrivals()).toHaveLength(1);
   });
 
-  test('a certificate is no key: whoever shows one needs the key of a tenant, or the admin token, all the same', async () => {
+  test('a certificate is no key: a caller that shows one needs the key of a tenant, or the admin token, all the same', async () => {
     await using gate = await runTlsGateway((upstream) => {
       const config = configuration(upstream, listening(asking('required'), asking('required')));
       Object.assign((config['listen'] as { admin: object }).admin, { token: 'fake-admin-token' });
@@ -185,7 +185,7 @@ describe('client certificates', () => {
     expect(outcomes(await gate.metrics(), 'traffic')).toEqual({ ok: 1, certified: 1, certificate_rejected: 4 });
   });
 
-  test('none: nobody is asked, whoever is named as authority', async () => {
+  test('none: no caller is asked, whatever authority is named', async () => {
     await using gate = await runTlsGateway(modes('none'));
     await using stranger = await authority('Stranger');
     expect(await handshake(gate.traffic, await stranger.issue('caller'))).toBe('open');
@@ -204,7 +204,7 @@ describe('client certificates', () => {
   });
 });
 
-test('no key of a certificate is in a log, an answer or a metric, at the most talkative level', async () => {
+test('no key of a certificate is in a log, a response or a metric, at the most talkative level', async () => {
   await using gate = await runTlsGateway((upstream) =>
     configuration(upstream, { ...listening(TLS, asking('optional')), log: { level: 'trace' } }),
   );

@@ -35,7 +35,7 @@ export interface AccountStatus {
   readonly ceiling: number;
   readonly slotsInUse: number;
   readonly externalUsage: number;
-  /** What is left of the cooldown; 0 without one. */
+  /** Time left of the cooldown; 0 without one. */
   readonly cooldownMs: number;
   readonly waiting: number;
   /** Replicas that share the quota, this one included; 0 before it has joined. */
@@ -51,17 +51,17 @@ export interface CredentialStatus {
   readonly inUse: boolean;
   /** Whether its last use failed; false before the first. */
   readonly failing: boolean;
-  /** What is left of the backoff after `reason`; 0 if it can be used. */
+  /** Time left of the backoff after `reason`; 0 if the credential can be used. */
   readonly backoffMs: number;
   readonly reason: 'rejected' | 'unreachable' | 'throttled' | null;
-  /** What is left of the login token; null for a key, and without a token. */
+  /** Time left of the login token; null for a key, and without a token. */
   readonly expiresInMs: number | null;
 }
 
 export interface UpstreamStatus {
   /** Open: nothing is sent. Half-open: two requests at a time test whether the upstream works again. */
   readonly breaker: 'closed' | 'half-open' | 'open';
-  /** What is left of the time that the breaker stays open; 0 if it is not open. */
+  /** Time left until the breaker lets a request through; 0 if it is not open. */
   readonly openForMs: number;
   readonly inFlight: number;
   /** Requests that wait for a permit (`maxInFlight`). */
@@ -112,7 +112,7 @@ export interface LoadStatus {
   readonly outcome: 'ok' | 'refused';
   /** ISO 8601. */
   readonly at: string;
-  /** The first reasons of a refusal. */
+  /** The first reasons of a rejected load. */
   readonly problems: readonly string[];
 }
 
@@ -132,7 +132,7 @@ export interface AccountHistory {
   readonly cooldown: readonly (number | null)[];
 }
 
-/** One message of `GET /events`: only the busiest tenants, and only those samples that the reader does not have. */
+/** A message of `GET /events`: only the busiest tenants, and only the samples that the reader does not have. */
 export interface Frame {
   readonly status: StatusSummary;
   readonly tenants: {

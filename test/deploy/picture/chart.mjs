@@ -1,4 +1,4 @@
-// One panel over time, as SVG: lines, areas, stacked or in percent, or columns; axes; marks.
+// Draws a panel over time, as SVG: lines, areas, stacked or in percent, or columns; axes; marks.
 import { timesOf } from './data.mjs';
 import { escaped, formatted } from './format.mjs';
 

@@ -1,4 +1,4 @@
-// What a panel shows: its queries, asked of Prometheus as Grafana asks them, with legends and overrides applied.
+// Gets the data of a panel: sends its queries to Prometheus as Grafana does, and applies legends and overrides.
 import { colour, paletteColour } from './format.mjs';
 
 /** @typedef {{ from: number, to: number, step: number }} Range seconds */

@@ -56,7 +56,7 @@ export function paletteColour(index) {
   return PALETTE[index % PALETTE.length] ?? '#ccccdc';
 }
 
-/** Of the last threshold that the value has reached. @param {number} value @param {{ value: number | null, color: string }[]} steps */
+/** Colour of the last threshold that the value has reached. @param {number} value @param {{ value: number | null, color: string }[]} steps */
 export function thresholdColour(value, steps) {
   const reached = steps.filter((step) => step.value === null || value >= step.value).at(-1);
   return colour(reached?.color ?? 'green');

@@ -15,7 +15,7 @@ export function freePort() {
 }
 
 /**
- * What it says is kept up to a bound, and what went wrong can be told.
+ * Starts a process and keeps its output up to a bound, so that an error can show it.
  * @param {string} command @param {string[]} args @param {NodeJS.ProcessEnv} env
  */
 export function run(command, args, env) {

@@ -1,7 +1,7 @@
-// What the gateways of the dashboards' test and picture are told: tenants of several kinds, on two accounts.
+// Configuration of the gateways for the dashboards' test and picture: tenants of several kinds, on two accounts.
 import { createHash } from 'node:crypto';
 
-/** Of each tenant, obviously fake. @param {string} name */
+/** Key of a tenant, obviously fake. @param {string} name */
 export const keyOf = (name) => `fake-dashboard-key-${name}`;
 export const EXPIRED_KEY = 'fake-dashboard-key-expired';
 export const EXPORT_ACCOUNT_KEY = 'fake-patchworks-key-export';

@@ -8,7 +8,7 @@ import { EXPIRED_KEY, keyOf } from './configuration.mjs';
 const JSON_BODY = { 'Content-Type': 'application/json' };
 const page = (/** @type {number} */ most) => 1 + Math.floor(Math.random() * most);
 
-/** One attempt; what comes of it is for the metrics to say. @param {Stage} stage @param {string | null} key @param {Call} call */
+/** Sends a request once; the metrics show its result. @param {Stage} stage @param {string | null} key @param {Call} call */
 export function call(stage, key, call) {
   // Always the same replica: what is counted twice is counted twice there, and an increase can be seen.
   return callAt(stage.gateways[0], key, call);
@@ -16,7 +16,7 @@ export function call(stage, key, call) {
 
 /**
  * @param {import('./stage.mjs').Gateway | undefined} gateway @param {string | null} key @param {Call} call
- * @returns {Promise<number>} the status; 0 where there was no answer
+ * @returns {Promise<number>} the status; 0 without a response
  */
 function callAt(gateway, key, { method = 'GET', path, headers = {}, body }) {
   if (gateway === undefined) return Promise.resolve(0);

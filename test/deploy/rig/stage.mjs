@@ -61,7 +61,7 @@ export async function openStage({ env, quota, secondAccount, scrapeMs, latency }
     const ca = await certificate(folder, env);
     /** @type {Gateway[]} */
     const gateways = [];
-    // One after the other: the first waits for others that may be there.
+    // In sequence: the first waits for others that may be there.
     for (let i = 0; i < 2; i++) {
       const agent = new Agent({ keepAlive: true, ca });
       closing.push(async () => agent.destroy());
@@ -97,7 +97,7 @@ async function startRedis(folder, env) {
   };
 }
 
-/** Of the traffic ports; vouches for itself. @param {string} folder @param {NodeJS.ProcessEnv} env */
+/** Makes the self-signed certificate of the traffic ports. @param {string} folder @param {NodeJS.ProcessEnv} env */
 async function certificate(folder, env) {
   const [cert, key] = [join(folder, 'tls.crt'), join(folder, 'tls.key')];
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key];

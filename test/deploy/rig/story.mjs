@@ -46,8 +46,8 @@ async function oneRound(stage, round, scrapes) {
   await crowd(stage, 42);
   await stumble(stage);
   await scrapes(2);
-  await foreignUse(stage);
-  await holdBack(stage);
+  await externalUsage(stage);
+  await coolDown(stage);
   await scrapes(2);
 }
 
@@ -110,17 +110,17 @@ async function stumble(stage) {
   });
 }
 
-/** What others take is seen when it is more than what the gateway may have sent itself. @param {Stage} stage */
-async function foreignUse(stage) {
-  await until('foreign use is seen', async () => {
+/** External usage shows when it exceeds the requests that the gateway may have sent itself. @param {Stage} stage */
+async function externalUsage(stage) {
+  await until('external usage shows', async () => {
     stage.simulator.useExternally(20);
     await call(stage, keyOf('billing'), { path: '/api/v1/flow-runs' });
     return shows(stage, 'patchgate_quota_external_usage');
   });
 }
 
-/** One 429 holds the account: for whoever comes next, too. Callers in the background may be the ones who meet it. @param {Stage} stage */
-async function holdBack(stage) {
+/** A 429 begins a cooldown of the account. Callers in the background may be the ones that meet it. @param {Stage} stage */
+async function coolDown(stage) {
   await untilCounted(stage, 'patchgate_quota_decisions_total{decision="cooldown"}', async () => {
     stage.simulator.clearFaults();
     throttle(stage, 2);
@@ -142,7 +142,7 @@ async function loseRedis(stage) {
   );
 }
 
-/** Nobody reads the log of one replica any more. @param {Stage} stage */
+/** Stops the reader of the log of one replica. @param {Stage} stage */
 async function loseLines(stage) {
   stage.gateways[0]?.child.stdout.destroy();
   await until('log lines are lost', () => shows(stage, 'patchgate_log_lines_dropped_total'));
