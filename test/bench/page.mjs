@@ -6,7 +6,7 @@ import { replaced } from './sections.mjs';
 
 export const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
-/** What numbers have to be read with. */
+/** The machine, the Node version and the date that the numbers belong to. */
 export const machine = () =>
   `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`;
 

@@ -12,7 +12,7 @@ test('the simulation repeats itself to the digit', async () => {
   expect(one).toEqual(two);
 });
 
-test('the simulation can tell a limiter that is answered 429 from one that is not', async () => {
+test('the simulation distinguishes a limiter that receives a 429 from a limiter that does not', async () => {
   const fixed = await simulate({ ...course, minutes: 6, contestant: fixedWindow(240) });
   const gateway = await simulate({ ...course, minutes: 6, contestant: embeddedGateway(235) });
   expect(fixed.throttledPerMinute).toBeGreaterThan(0);

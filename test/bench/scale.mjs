@@ -1,5 +1,5 @@
 // npm run bench:scale [-- --write]: what a decision costs with more replicas, tenants, accounts and higher ceilings, and what the
-// cache costs with a million answers. Some five minutes; loopback only; kills only what it started.
+// cache costs with a million responses. Some five minutes; loopback only; kills only what it started.
 import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { cleanUp, cleanUpAtTheEnd } from '../chaos/rig.mjs';
@@ -12,13 +12,13 @@ cleanUpAtTheEnd();
 const { values } = parseArgs({
   options: { write: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
 });
-/** Of decisions, all replicas together; an account of Patchworks has 4 a second. */
+/** Decisions a second, all replicas together; an account of Patchworks has 4. */
 const RATE = 1_000;
 const SECONDS = values.quick ? 1 : 4;
 const NEVER_FULL = 10_000_000;
 const tell = (/** @type {string} */ line) => void process.stdout.write(`${line}\n`);
 const f = (/** @type {number} */ value, digits = 1) => value.toFixed(digits);
-/** What the sum for 1,000 accounts is made from. */
+/** Measurements that the extrapolation to 1,000 accounts starts from. */
 const measured = { beatUs: 0, beatOwnUs: 0, decisionUs: 0, accountKib: 0, answerBytes: 0 };
 const kib = (/** @type {number} */ bytes) => f(bytes / 1024);
 const count = (/** @type {number} */ value) => Math.round(value).toLocaleString('en-GB');
@@ -73,14 +73,14 @@ async function byTenants() {
 
 async function byCeiling() {
   /** @type {(string | number)[][]} */
-  const rows = [['ceiling', 'slots held', ...DECISIONS, 'refused', 'memory of the account, KiB']];
+  const rows = [['ceiling', 'slots held', ...DECISIONS, 'rejected', 'memory of the account, KiB']];
   for (const ceiling of [240, 2_400, 24_000, 100_000]) {
     const world = await openQuotaStores({ replicas: 4, tenants: 1_000, ceiling });
     const { taken } = await fillUp(world);
     const result = await decide(world, { rate: RATE, seconds: SECONDS });
     if (ceiling === 240) measured.accountKib = (await memoryOf(world)) / 1024;
-    const refused = `${count((result.refused / (result.refused + result.admitted)) * 100)} %`;
-    rows.push([ceiling, count(taken), ...decided(result, RATE), refused, kib(await memoryOf(world))]);
+    const rejected = `${count((result.rejected / (result.rejected + result.admitted)) * 100)} %`;
+    rows.push([ceiling, count(taken), ...decided(result, RATE), rejected, kib(await memoryOf(world))]);
     tell(rows.at(-1)?.join(' | ') ?? '');
     await world.close();
   }

@@ -10,7 +10,7 @@ test('the sum for 1,000 accounts: beats grow with the replicas, messages with th
   expect(twenty.decisions).toBe(ten.decisions);
   expect(ten.decisions).toBeCloseTo(3_916.7, 0);
   expect(ten.cores.beats).toBeCloseTo(1.2);
-  // 500 writes a second, each told once and acknowledged by all, to all listeners and the five other nodes.
+  // 500 writes a second, each published once and acknowledged by all, to all subscribers and the five other nodes.
   expect([ten.messages, ten.deliveries]).toEqual([500 * 11, 500 * 11 * 15]);
   expect(twenty.deliveries).toBe(500 * 21 * 25);
   expect(ten.connections).toBe(70);

@@ -34,7 +34,7 @@ async function measured(world) {
   return {
     world,
     lists,
-    /** One turn of each. */
+    /** Runs each measurement once. */
     async round() {
       const hit = await hits(world, REQUESTS);
       lists.ms.push(...hit.ms);

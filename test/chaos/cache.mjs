@@ -20,7 +20,7 @@ if (!FAULTS.includes(values.fault)) throw new Error(`--fault must be one of ${FA
 const seconds = Number(values.seconds);
 /** How long the fault lasts. */
 const FAULT_MS = 6_000;
-/** What is stated: a replica notices within 3 s that it hears nothing, and serves what it has for `cache.maxDisconnectedAge` more. */
+/** The stated bound: a replica detects silence within 3 s, and serves cached entries for `cache.maxDisconnectedAge` longer. */
 const UNHEARD_MS = 2_000;
 const STATED_MS = 3_000 + UNHEARD_MS;
 const KEY = 'fake-chaos-key';
@@ -84,12 +84,12 @@ const pick = () => Math.floor(Math.random() * gateways.length);
 async function write() {
   while (at() < endsAt) {
     const begun = at();
-    // Through one that nothing happens to: the others know of its writes only what they hear.
+    // Writes go through a gateway without a fault: the others learn of them only by invalidations.
     const gateway = /** @type {import('./types.ts').Gateway} */ (gateways[1]);
     const body = JSON.stringify({ name: `at ${Math.round(begun)}` });
-    const answer = await ask(`${gateway.url}/api/v1/scripts`, { method: 'POST', body }).catch(() => null);
-    const text = answer === null ? '' : await answer.text().catch(() => '');
-    if (answer?.status === 201) {
+    const response = await ask(`${gateway.url}/api/v1/scripts`, { method: 'POST', body }).catch(() => null);
+    const text = response === null ? '' : await response.text().catch(() => '');
+    if (response?.status === 201) {
       const { id } = JSON.parse(text).data;
       answeredAt.set(id, at());
       writes += 1;
@@ -104,16 +104,16 @@ async function read() {
     const replica = pick();
     const begun = at();
     const list = LISTS[Math.floor(Math.random() * LISTS.length)];
-    const answer = await ask(`${gateways[replica]?.url}${list}`).catch(() => null);
-    const text = answer === null ? '' : await answer.text().catch(() => '');
-    if (answer?.status !== 200) {
+    const response = await ask(`${gateways[replica]?.url}${list}`).catch(() => null);
+    const text = response === null ? '' : await response.text().catch(() => '');
+    if (response?.status !== 200) {
       failed += 1;
       await pause(20);
       continue;
     }
     reads += 1;
     const status =
-      /^patchgate; (hit|fwd=\w+(?:; collapsed)?)/.exec(answer.headers.get('cache-status') ?? '')?.[1] ?? 'none';
+      /^patchgate; (hit|fwd=\w+(?:; collapsed)?)/.exec(response.headers.get('cache-status') ?? '')?.[1] ?? 'none';
     statuses.set(status, (statuses.get(status) ?? 0) + 1);
     const id = JSON.parse(text).data[0]?.id ?? 0;
     let lateMs = 0;

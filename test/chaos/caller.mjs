@@ -1,4 +1,4 @@
-// One request of a caller who counts: it has a mark of its own, and what comes back must be an answer to that mark.
+// Each request of a counted caller has a mark of its own, and the response must belong to that mark.
 import { createHash } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { keyOf } from './configuration.mjs';
@@ -6,7 +6,7 @@ import { keyOf } from './configuration.mjs';
 /** @typedef {import('./types.ts').Outcome} Outcome */
 /** @typedef {{ account: import('./types.ts').Account, kind: import('./types.ts').Kind, mark: string, tenant: string }} Asked */
 
-/** Longer than any wait that a gateway has promised: whoever hears nothing until then is forgotten. */
+/** Longer than any wait that a gateway promises: a request without a response until then counts as `silent`. */
 const PATIENCE_MS = 30_000;
 
 /** @param {Asked} asked */
@@ -85,14 +85,14 @@ export function ask({ index, port }, asked, agent) {
     sent.on('error', (/** @type {NodeJS.ErrnoException} */ { code }) =>
       over({ end: code === 'ECONNREFUSED' ? 'refused' : 'broken' }),
     );
-    sent.on('response', (answer) => {
-      const { statusCode: status = 0, headers } = answer;
+    sent.on('response', (response) => {
+      const { statusCode: status = 0, headers } = response;
       let text = '';
-      answer.setEncoding('utf8').on('data', (chunk) => {
+      response.setEncoding('utf8').on('data', (chunk) => {
         text += chunk;
       });
-      answer.on('error', () => over({ end: 'broken off', status }));
-      answer.on('end', () => {
+      response.on('error', () => over({ end: 'broken off', status }));
+      response.on('end', () => {
         const code = headers['content-type']?.startsWith('application/problem+json') ? codeIn(text) : null;
         over({
           end: 'answered',

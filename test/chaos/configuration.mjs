@@ -1,10 +1,10 @@
-// What the gateways of a fleet are told. Two accounts: one that is never short, by which callers see whether all is normal, and
-// one whose ceiling is used up within the run, by which upstream sees whether it holds.
+// The configuration of a fleet's gateways. It has two accounts. `plenty` is never short of quota: its callers show whether the
+// fleet is normal. `tight` uses its ceiling up within the run: the upstream's record shows whether the ceiling holds.
 import { createHash } from 'node:crypto';
 
 /**
- * Of `tight`, in any 60 s. All of it may be sent at once, and all but `LEFT` is before the fault: whatever is forgotten after that, or
- * given out twice, is above the ceiling as soon as the bucket, three a second, has a few tokens.
+ * Slots of `tight` in any 60 s. The burst allows all of them at once, and all but `LEFT` are used before the fault. A slot that is
+ * forgotten after that, or granted twice, exceeds the ceiling as soon as the bucket (three tokens a second) has a few tokens.
  */
 export const CEILING = 180;
 export const LEFT = 4;
@@ -17,8 +17,8 @@ const PLENTY = { limit: 1_000_000, ceiling: 900_000, burst: 50_000 };
 const CREDENTIALS = { plenty: 'fake-chaos-account-plenty', tight: 'fake-chaos-account-tight' };
 
 /**
- * From the fault on upstream allows `tight` more than it can send: what it says of its own count would otherwise make good what a gateway
- * has forgotten, as use by others, and the ceiling has to hold without that. Before, what it says is what a new account starts with.
+ * From the fault on, the upstream allows `tight` more than it can send. Its own count would otherwise replace the slots that a gateway
+ * forgot, as external usage, and the ceiling must hold without that. Before the fault, a new account starts with the upstream's count.
  */
 export const GENEROUS = { limit: PLENTY.limit };
 
@@ -63,7 +63,7 @@ export function configuration({ port, upstreamPort, redis }, redisTimeout) {
     log: { level: 'info' },
     tenants: Object.fromEntries([
       ...TENANTS.plenty.map((id) => tenant(id, 'plenty', { rate: 900_000, burst: 50_000, maxWait: '2s' })),
-      // One that is refused at once, and one that waits.
+      // Without a free slot, `x` is rejected at once and `y` waits.
       tenant('x', 'tight', { burst: CEILING, maxWait: '0s' }),
       tenant('y', 'tight', { burst: CEILING, maxWait: '1s' }),
     ]),

@@ -1,4 +1,5 @@
-// One run: a fleet under load, one fault at a known moment, on until all is normal again, then what is left behind; and the judgement.
+// A run puts a fleet under load and injects one fault at a known moment. It goes on until the fleet is normal again, then looks for
+// leaks and judges the evidence.
 import { CEILING, configuration, GENEROUS, SIMULATOR } from './configuration.mjs';
 import { startFleet } from './fleet.mjs';
 import { judge, normalSince } from './judge.mjs';
@@ -11,12 +12,12 @@ import { pause, until } from './rig.mjs';
 /** @typedef {{ short?: boolean }} Length */
 
 const LASTS_MS = 4_000;
-/** All that a replica waits for on its way back is below: a new Redis for 2 s, a breaker for 5 s, a hold for 10 s. */
+/** Longer than any wait of a recovering replica: a new Redis takes 2 s, a breaker 5 s, a cooldown 10 s. */
 const RECOVERY_MS = 30_000;
 /** Before the fault nothing is judged: a machine may be busy with other things. */
 const BUSY_MS = 60_000;
 const BEFORE_MS = { short: 500, long: 1_500 };
-/** What was forgotten shows when all seems normal again. */
+/** Forgotten slots show only after the fleet seems normal again. */
 const AFTER_MS = { short: 3_000, long: 5_000 };
 /** The default is 100 ms; a machine that runs other things too stands still for longer than that. */
 const REDIS_TIMEOUT = '1s';
@@ -80,7 +81,7 @@ async function leaksOfAll({ redis, gateways }, before) {
   return leaks;
 }
 
-/** Each replica has heard of the others, and has a share of each account that it may use alone. @param {Fleet} fleet */
+/** Waits until each replica knows the others, and has a share of each account that it may use alone. @param {Fleet} fleet */
 async function untilShared({ redis, gateways }) {
   const holder = await redis.holder();
   for (const account of ['plenty', 'tight'])

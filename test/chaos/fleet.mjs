@@ -65,7 +65,7 @@ export async function startFleet({ state, configuration, simulator: options, gat
       gateways.push(gateway);
       return gateway;
     };
-    // One after the other: the first waits for others that may be there.
+    // Gateways start in sequence, because the first waits for replicas that may be there already.
     for (let i = 0; i < count; i++) await add();
     return { redis, simulator, gateways, add, close };
   } catch (error) {
@@ -74,7 +74,7 @@ export async function startFleet({ state, configuration, simulator: options, gat
   }
 }
 
-/** Its log would tell; where there is none, it must be known before. @param {Record<string, unknown>} config @param {number} port */
+/** Sets the admin port, which the log cannot report when nothing can be written to it. @param {Record<string, unknown>} config @param {number} port */
 function adminOn(config, port) {
   const listen = /** @type {{ admin: { port: number } }} */ (config['listen']);
   listen.admin.port = port;
@@ -82,7 +82,7 @@ function adminOn(config, port) {
 
 /** @param {import('./types.ts').RedisSet} redis @returns {Promise<{ ways: Ways, addresses: object }>} */
 async function wireUp({ state, nodes, sentinels }) {
-  /** What the gateway is told in place of the real ports. @type {Map<number, number>} */
+  /** The port that the gateway receives, by the real port. @type {Map<number, number>} */
   const ports = new Map();
   /** @type {import('./types.ts').Wire[]} */
   const wires = [];

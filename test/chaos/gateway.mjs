@@ -1,4 +1,4 @@
-// One gateway as a process, with what a run wants to know of it.
+// A gateway as a process, with its log, metrics and resources.
 import { readFileSync } from 'node:fs';
 import { end, MAIN, start, until } from './rig.mjs';
 

@@ -1,24 +1,24 @@
-// What may be said of a run, from upstream's record and the callers' log alone. Pure, so that its own tests can show it evidence of
-// everything that must not be.
+// Judges a run by the upstream's record and the callers' log alone. The functions are pure, so that tests can present evidence of
+// every violation.
 
 /** @typedef {import('./types.ts').Evidence} Evidence */
 /** @typedef {import('./types.ts').Outcome} Outcome */
 /** @typedef {import('./types.ts').Fault} Fault */
 
 const MINUTE_MS = 60_000;
-/** Answers of the gateway's own that a caller of a busy account may get at any time. */
+/** Rejections that a caller of a busy account may receive at any time. */
 const ORDINARY = {
   tight: ['tenant_quota', 'account_quota', 'queue_timeout'],
   plenty: /** @type {string[]} */ ([]),
 };
-/** To the repeat of a keyed write: it is under way, or nobody knows what became of it. */
+/** Codes for the repeat of a keyed write: the first is under way, or its result is unknown. */
 const OF_REPEATS = ['idempotency_conflict', 'upstream_timeout'];
-/** Refusals that say when to come back. */
+/** Rejections with these statuses must say when to retry. */
 const WITH_RETRY_AFTER = new Set([429, 503]);
 /** Between a kill and the last of its connections breaking. */
 const BREAKING_MS = 1_000;
 const NORMAL_MS = 1_000;
-/** Of the ceiling, before a run says anything about it. */
+/** The part of the ceiling that a run must use before it proves anything about the ceiling. */
 const MOSTLY = 0.9;
 
 /** @param {Outcome} outcome what a caller saw, in few words */
@@ -30,12 +30,12 @@ export function seen({ end, status, code }) {
 
 /** @param {Outcome} outcome */
 const isNormal = ({ end, status, mixed }) => end === 'answered' && status < 300 && !mixed;
-/** Repeats are about the past, those of `tight` are refused on purpose. @param {Outcome} outcome */
+/** Repeats depend on the past, and requests of `tight` are rejected on purpose. @param {Outcome} outcome */
 const tellsNormality = ({ account, kind }) => account === 'plenty' && kind !== 'again';
 
 /**
- * From when on all is normal: the first second in which every request that began was answered as it should be, through each
- * gateway. Null: there was none.
+ * Returns the time from which the fleet is normal: the first second in which every request succeeded, through each gateway. Null if
+ * there was none.
  * @param {readonly Outcome[]} outcomes @param {number} from @param {number} gateways
  */
 export function normalSince(outcomes, from, gateways) {
@@ -96,8 +96,8 @@ function judgeWrites(evidence, fault) {
 /** @param {Evidence} evidence @param {Fault} fault @param {Outcome} outcome @returns {string | null} what is wrong */
 function faultOfOutcome({ down }, fault, outcome) {
   const { account, kind, end, status, code, retryAfter, gateway, begunAt, endedAt, mixed } = outcome;
-  if (mixed) return 'an answer to another request';
-  if (end === 'silent') return 'no answer at all';
+  if (mixed) return 'a response to another request';
+  if (end === 'silent') return 'no response at all';
   if (end === 'broken off' && fault.mayBreakOff) return null;
   if ((end === 'broken' || end === 'refused') && fault.mayBreak) return null;
   if (end !== 'answered') {
@@ -105,7 +105,7 @@ function faultOfOutcome({ down }, fault, outcome) {
     return excused ? null : `a connection ${end} by a gateway that lived`;
   }
   if (status < 300) return null;
-  if (code === null) return fault.may.includes(`upstream ${status}`) ? null : `an answer ${status} of upstream`;
+  if (code === null) return fault.may.includes(`upstream ${status}`) ? null : `a response ${status} of upstream`;
   if (WITH_RETRY_AFTER.has(status) && !/^\d+$/.test(retryAfter ?? '')) return `${code} without Retry-After`;
   const may = [...fault.may, ...ORDINARY[account], ...(kind === 'again' ? OF_REPEATS : [])];
   return may.includes(code) ? null : `${status} ${code}`;

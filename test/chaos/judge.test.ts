@@ -91,15 +91,15 @@ test('a write that was answered and never arrived is found', () => {
 });
 
 test.each<[string, Partial<Outcome>]>([
-  ['1 × an answer to another request', { mixed: true }],
-  ['1 × no answer at all', { end: 'silent', status: 0 }],
+  ['1 × a response to another request', { mixed: true }],
+  ['1 × no response at all', { end: 'silent', status: 0 }],
   ['1 × a connection broken by a gateway that lived', { end: 'broken', status: 0 }],
   ['1 × a connection refused by a gateway that lived', { end: 'refused', status: 0 }],
   ['1 × a connection broken off by a gateway that lived', { end: 'broken off' }],
   ['1 × 401 key_unknown', { status: 401, code: 'key_unknown' }],
   ['1 × 500 internal', { status: 500, code: 'internal' }],
   ['1 × 502 upstream_protocol', { status: 502, code: 'upstream_protocol' }],
-  ['1 × an answer 503 of upstream', { status: 503 }],
+  ['1 × a response 503 of upstream', { status: 503 }],
   ['1 × state_unavailable without Retry-After', { status: 503, code: 'state_unavailable' }],
   ['1 × 429 account_quota', { status: 429, code: 'account_quota', retryAfter: '3' }],
 ])('is found: %s', (violation, outcome) => {
@@ -129,11 +129,11 @@ test('normal is a second in which all that began went well, through every gatewa
   expect(normalSince([...calm(), bad], 3_000, 2)).toBe(3_501);
   expect(normalSince([...calm(), { ...bad, begunAt: 5_500 }], 3_000, 2)).toBe(3_000);
   expect(normalSince([...calm(), { ...bad, begunAt: 5_500 }], 5_000, 2)).toBe(null);
-  // Nobody knows about a gateway that was not asked.
+  // The state of a gateway that received no request is unknown.
   expect(normalSince(calm(), 3_000, 3)).toBe(null);
 });
 
-test('what is not normal again in time, is held on to or is logged is told', () => {
+test('a late return to normal, a leak and an unexpected log line are violations', () => {
   const outcomes = calm().filter(({ begunAt }) => begunAt < 3_000);
   expect(violations({ outcomes, leaks: ['a leak'], logs: ['a line'] })).toEqual([
     'not normal again within the time given',

@@ -1,7 +1,7 @@
-// One direction of one connection of a wire: what arrives is kept in order until it is due, and passed on as the rule says.
+// A lane is one direction of one connection of a wire. It keeps the bytes in order until they are due, and passes them on by its rule.
 
 /**
- * What a direction suffers. An empty rule passes everything on at once.
+ * The disturbance of one direction. An empty rule passes everything on at once.
  * @typedef {object} Rule
  * @property {number} [delayMs] how long each piece is held
  * @property {number} [jitterMs] up to this much more, evenly spread; the order of bytes is kept

@@ -1,4 +1,4 @@
-// What a gateway holds when nobody asks anything of it: before the run, and after.
+// Compares the resources that an idle gateway holds before and after a run.
 import { readdirSync, readFileSync } from 'node:fs';
 import { until } from './rig.mjs';
 

@@ -11,7 +11,7 @@ const CACHED_MARKS = 12;
 const EARLY_THINK_MS = 10;
 /** Keyed writes that may be repeated; the latest. */
 const MOST_REPEATABLE = 40;
-/** Of what the callers of `plenty` ask, by their part. @type {readonly [Kind, number][]} */
+/** Kinds of requests to `plenty`, with their share. @type {readonly [Kind, number][]} */
 const MIX = [
   ['cached', 0.35],
   ['read', 0.25],
@@ -66,7 +66,7 @@ export function startLoad(gateways, { callers, thinkMs }) {
         const mark = asked === 'cached' ? `c${Math.floor(Math.random() * CACHED_MARKS)}` : fresh(asked.charAt(0));
         const tenant = oneOf(TENANTS.plenty);
         await call('plenty', asked, mark, tenant);
-        // Also where it failed: whoever got no answer asks again.
+        // Failed writes are repeated too: a caller without a response retries.
         if (asked === 'keyed') repeatable.push({ mark, tenant });
         if (repeatable.length > MOST_REPEATABLE) repeatable.shift();
       }

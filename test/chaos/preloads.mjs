@@ -1,5 +1,5 @@
-// What is changed under a running process without its knowledge, below everything it is made of: by libraries that stand before the
-// C library (LD_PRELOAD), so that the code under test is the code that ships.
+// Changes the system calls under a running process with libraries that are loaded before the C library (LD_PRELOAD). The code under
+// test is therefore the code that ships.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -18,7 +18,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '3' },
     ceiling: { type: 'string', default: '235' },
     limit: { type: 'string', default: '240' },
-    // What the simulator really allows: below the ceiling, to see that this run can fail.
+    // The real limit of the simulator. A value below the ceiling shows that this run can fail.
     'upstream-limit': { type: 'string' },
     gateways: { type: 'string', default: '3' },
     workers: { type: 'string', default: '60' },
@@ -74,7 +74,7 @@ const fleet = await startFleet({
 const { simulator } = fleet;
 const redis = await fleet.redis.holder();
 const first = /** @type {Gateway} */ (fleet.gateways[0]);
-/** That callers go to. */
+/** Gateways that receive requests. */
 const living = new Set(fleet.gateways);
 
 /** @type {{ at: number, tenant: string, status: number, waitedMs: number }[]} */
@@ -92,14 +92,14 @@ async function worker(index) {
     let status = 0;
     let retryMs = 200;
     try {
-      const answer = await fetch(`${url}/api/v1/flow-runs?per_page=1`, {
+      const response = await fetch(`${url}/api/v1/flow-runs?per_page=1`, {
         headers: { 'X-API-Key': keyOf(tenant) },
         signal: AbortSignal.timeout(60_000),
       });
-      await answer.arrayBuffer();
-      status = answer.status;
+      await response.arrayBuffer();
+      status = response.status;
       if (status === 429 || status === 503)
-        retryMs = Math.min(1_000, Number(answer.headers.get('retry-after') ?? 1) * 1000);
+        retryMs = Math.min(1_000, Number(response.headers.get('retry-after') ?? 1) * 1000);
     } catch {
       // A gateway that was killed: its callers see the connection break.
     }

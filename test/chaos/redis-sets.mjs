@@ -7,12 +7,12 @@ import { end, freePort, scratch, start, until } from './rig.mjs';
 /** @typedef {import('./types.ts').Server} Server */
 /** @typedef {import('./types.ts').RedisSet} RedisSet */
 
-/** What the Sentinels call it. */
+/** The name of the master in the configuration of the Sentinels. */
 export const NAME = 'chaos';
 const SLOTS = 16_384;
-/** Of a master. All accounts are on the second, by their names: {tight} is slot 7,246, {plenty} 6,581. */
+/** Slots of each master. The names put both accounts on the second: {tight} is slot 7,246, {plenty} 6,581. */
 const SHARE = 5_461;
-/** Of what a run asks a server itself: one that hangs must not hang the run. */
+/** Timeout for commands of the run itself, so that a hung server does not hang the run. */
 const ASK_MS = 5_000;
 const HOST = ['--bind', '127.0.0.1', '--save', '', '--repl-diskless-sync-delay', '0'];
 
@@ -46,7 +46,7 @@ async function startServer(args, env) {
     kill: () => end(child),
     async start() {
       child = run();
-      // One that loads what its master has says so.
+      // A replica that still loads the data of its master replies LOADING.
       await until(
         'redis-server answers',
         async () =>

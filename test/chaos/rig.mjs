@@ -1,4 +1,4 @@
-// What the chaos runs are made of: child processes that end with the run, and a Redis.
+// Parts of the chaos runs: child processes that end with the run, and a Redis.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -88,7 +88,7 @@ export function cleanUpAtTheEnd() {
   });
 }
 
-/** One that keeps nothing, for runs that need no more of Redis than that it is there. @param {number} port @param {string[]} more */
+/** Starts a Redis without persistence. @param {number} port @param {string[]} more */
 export async function startRedis(port, more = []) {
   const own = ['--port', String(port), '--bind', '127.0.0.1', '--dir', scratch, '--save', ''];
   const child = start('redis-server', [...own, ...more]);

@@ -32,7 +32,7 @@ for (const name of values.fault ?? [])
   if (!faults.some((each) => each.name === name)) throw new Error(`no fault ${name}; --list shows them`);
 
 const all = faults.flatMap((fault) => fault.states.map((state) => ({ fault, state })));
-// Those that are named are run, if need be in short.
+// Named faults run even if they are not among the short ones.
 const wanted = (values.short && values.fault === undefined ? short : all)
   .filter(({ fault: { name } }) => values.fault?.includes(name) ?? true)
   .filter(({ state }) => values.state?.includes(state) ?? true);
@@ -43,7 +43,7 @@ async function run() {
   /** @type {import('./types.ts').Row[]} */
   const rows = [];
   const left = [...wanted];
-  // One that can not be carried out does not keep the others from it. A run waits most of its time: two side by side take little
+  // An experiment that cannot be carried out does not stop the others. A run waits most of its time, so two side by side take little
   // longer than one.
   const work = async () => {
     for (let one = left.shift(); one !== undefined; one = left.shift()) {

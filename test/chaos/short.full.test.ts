@@ -6,7 +6,7 @@ import { cleanUp } from './rig.mjs';
 afterAll(cleanUp);
 
 test.each(short.map((each) => ({ ...each, name: each.fault.name })))(
-  'under load, $name ($state): the ceiling holds, no write arrives twice, no answer is lost or another’s, nothing is left behind',
+  'under load, $name ($state): the ceiling holds, no write arrives twice, no response is lost or another’s, no resource leaks',
   async ({ fault, state }) => {
     const row = await experiment(fault, state, { short: true });
     process.stdout.write(`${JSON.stringify(row)}\n`);

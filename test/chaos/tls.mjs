@@ -79,7 +79,7 @@ export async function tlsFront(to) {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
-  // Who does not trust the certificate breaks off.
+  // A client that does not trust the certificate aborts the handshake.
   server.on('tlsClientError', (_error, socket) => void socket.destroy());
   await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(null)));
   const address = server.address();

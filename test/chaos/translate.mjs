@@ -14,7 +14,7 @@ export function translated(chunk, ports) {
   return changed === text ? chunk : Buffer.from(changed, 'latin1');
 }
 
-/** @param {number} to @param {ReadonlyMap<number, number>} ports real → what the caller is told */
+/** @param {number} to @param {ReadonlyMap<number, number>} ports real port → port that the caller receives */
 export async function translator(to, ports) {
   /** @type {Set<import('node:net').Socket>} */
   const sockets = new Set();

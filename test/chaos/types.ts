@@ -7,7 +7,7 @@ import type { wire } from './wire.mjs';
 export type State = 'alone' | 'sentinel' | 'cluster';
 export type Wire = Awaited<ReturnType<typeof wire>>;
 
-/** One thing that goes wrong: done to a fleet under load, undone some seconds later. */
+/** A fault that is injected into a fleet under load, and lifted some seconds later. */
 export interface Fault {
   readonly name: string;
   /** For the table: what is done, in a few words. */
@@ -19,13 +19,13 @@ export interface Fault {
   /** In the long form. Default: as `lastsMs`. */
   readonly longMs?: number;
   /**
-   * What callers may be answered meanwhile besides the ordinary: codes of the gateway's own, or `upstream 503` for one of
-   * Patchworks' that is passed on.
+   * Failures that callers may receive meanwhile, besides the ordinary: problem codes of the gateway, or `upstream 503` for a
+   * response of Patchworks that is passed on.
    */
   readonly may: readonly string[];
-  /** An answer may begin and visibly break off, as upstream's did. */
+  /** A response may begin and visibly break off, as the upstream's did. */
   readonly mayBreakOff?: boolean;
-  /** Connections of callers may end before an answer: where the kernel has none left for the gateway. */
+  /** Connections of callers may end before a response, because the kernel has none left for the gateway. */
   readonly mayBreak?: boolean;
   /** Redis loses what it knew: a repeat of a keyed write is then a new one (docs/decisions/0009). */
   readonly forgetsKeys?: boolean;
@@ -35,10 +35,10 @@ export interface Fault {
   readonly redisTimeout?: string;
   /** Before the gateways start. */
   readonly setup?: Setup;
-  /** What it resolves to, `lift` is given. */
+  /** Its result is the second argument of `lift`. */
   readonly inject: (fleet: Fleet) => unknown;
   readonly lift?: (fleet: Fleet, injected: unknown) => unknown;
-  /** What else must not be, that this fault alone can show; looked at when the load is over. */
+  /** Returns violations that only this fault can show; called when the load is over. */
   readonly check?: (fleet: Fleet) => Promise<readonly string[]> | readonly string[];
 }
 
@@ -48,7 +48,7 @@ export type Environment = Readonly<Record<string, string>>;
 export interface Setup {
   readonly redis?: readonly string[];
   readonly redisEnv?: () => Environment;
-  /** Of the gateway with this index. */
+  /** Environment of the gateway with this index. */
   readonly env?: (index: number) => Environment;
   /** Stands before the simulator, such as TLS. */
   readonly front?: (simulatorPort: number) => Promise<{ readonly port: number; close(): Promise<void> }>;
@@ -133,7 +133,7 @@ export interface Fleet {
   readonly redis: RedisSet;
   readonly simulator: Simulator;
   readonly gateways: readonly Gateway[];
-  /** One more. */
+  /** Starts another gateway. */
   add(): Promise<Gateway>;
   close(): Promise<void>;
 }
@@ -142,7 +142,7 @@ export interface Fleet {
 export type Kind = 'read' | 'cached' | 'write' | 'keyed' | 'again';
 export type Account = 'plenty' | 'tight';
 
-/** One request, by its caller's log. Times are `performance.now()`. */
+/** The result of a request by its caller's log. Times are `performance.now()`. */
 export interface Outcome {
   readonly account: Account;
   readonly kind: Kind;
@@ -150,15 +150,15 @@ export interface Outcome {
   readonly gateway: number;
   readonly begunAt: number;
   readonly endedAt: number;
-  /** `silent`: there was neither an answer nor an end of the connection. */
+  /** `silent`: neither a response nor the end of the connection arrived. */
   readonly end: 'answered' | 'refused' | 'broken' | 'broken off' | 'silent';
-  /** 0 without an answer. */
+  /** 0 without a response. */
   readonly status: number;
-  /** Of a refusal of the gateway's; null for an answer of upstream. */
+  /** The problem code of a rejection; null for a response of the upstream. */
   readonly code: string | null;
   readonly retryAfter: string | null;
   readonly replayed: boolean;
-  /** The answer says what it answers, and that is not what was asked. */
+  /** The response names its request, and that is another one. */
   readonly mixed: boolean;
 }
 
@@ -208,6 +208,6 @@ export interface Row {
   readonly lost: number;
   readonly mixed: number;
   readonly leaks: readonly string[];
-  /** What must not be; empty: held. */
+  /** Empty if every guarantee held. */
   readonly violations: readonly string[];
 }

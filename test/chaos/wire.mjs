@@ -1,4 +1,4 @@
-// A TCP proxy that does harm when told to: per direction, for all connections or only those to come, while they live.
+// A TCP proxy that disturbs connections on request: per direction, for all connections or only new ones, while they are open.
 //
 //     const link = await wire(redisPort);
 //     link.set({ delayMs: 200, jitterMs: 50 }, { direction: 'down' });
@@ -14,7 +14,7 @@ import { lane } from './lane.mjs';
 /** @typedef {ReturnType<typeof lane>} Lane */
 /** @typedef {{ caller: import('node:net').Socket, target: import('node:net').Socket, lanes: Record<Direction, Lane> }} Connection */
 
-/** Below what Linux gives to outgoing connections (32768 and up): a port that is refused for a while is not taken by them. */
+/** Below what Linux gives to outgoing connections (32768 and up): such connections do not take a port that is closed for a while. */
 const PORTS = { from: 20_000, to: 32_000 };
 const REOPEN_MS = 5_000;
 
@@ -99,7 +99,7 @@ export async function wire(to, at = {}) {
     cut(how, direction = 'down') {
       for (const connection of living) cut(connection, how, direction);
     },
-    /** What is open is reset and nobody listens: a connection is refused by the kernel. */
+    /** Resets open connections and closes the port, so that the kernel refuses new ones. */
     refuse() {
       if (server.listening) server.close();
       this.cut('reset');

@@ -47,7 +47,7 @@ function watched(socket: Socket) {
     isReset: () => eventually(() => error === 'ECONNRESET', 'an RST'),
     /** libuv may call an RST that comes together with bytes a plain end. */
     isCut: () => eventually(() => error === 'ECONNRESET' || ended, 'the end of the connection'),
-    isRefused: () => eventually(() => error === 'ECONNREFUSED', 'a refusal'),
+    isRefused: () => eventually(() => error === 'ECONNREFUSED', 'a refused connection'),
   };
 }
 
@@ -86,8 +86,8 @@ describe('a wire with nothing wrong', () => {
     await end.gets('last words');
     await end.ends();
     expect(near.isEnded()).toBe(false);
-    end.socket.end('and the answer');
-    await near.gets('and the answer');
+    end.socket.end('and the response');
+    await near.gets('and the response');
     await eventually(() => link.counts().open === 0, 'no connection is left');
   });
   it('passes an RST on, either way', async () => {
@@ -215,7 +215,7 @@ describe('what a direction suffers', () => {
 });
 
 describe('which connections', () => {
-  it('harms only those to come, if told so', async () => {
+  it('disturbs only new connections if the rule says so', async () => {
     const old = dial();
     await far.end();
     link.set({ cut: { afterBytes: 0, how: 'reset' } }, { direction: 'down', connections: 'new' });
@@ -239,7 +239,7 @@ describe('which connections', () => {
     await second.ends();
     await (await far.end(1)).ends();
   });
-  it('refuses as a port on which nobody listens, and opens the same port again', async () => {
+  it('refuses connections like a port without a listener, and opens the same port again', async () => {
     const near = dial();
     await far.end();
     link.refuse();

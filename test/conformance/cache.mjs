@@ -46,7 +46,7 @@ const fetch = plainFetch(KEY);
 /** @type {import('./suite.mjs').Results} */
 let results;
 try {
-  // Embedded state sends one request first and waits for its answer.
+  // Embedded state sends one request first and waits for the response.
   await fetch(`${gateway.url}/`);
   results = await runTests(suite.folder, sets, fetch, gateway.url);
 } finally {

@@ -4,8 +4,8 @@ import { request } from 'node:http';
 const TIMEOUT_MS = 15_000;
 
 /**
- * What the suite's client needs of `fetch`, without what fetch adds: no header of its own, no cache, no redirects
- * followed, nothing decompressed. The tests say what is sent, to the line; only the tenant's key comes on top.
+ * The part of `fetch` that the suite's client needs. It adds no header, has no cache, follows no redirects and decompresses
+ * nothing. The tests define every sent line; only the tenant's key is added.
  * @param {string} key
  */
 export function plainFetch(key) {

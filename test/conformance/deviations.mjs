@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 
 /**
- * What is known not to pass, and why: written by people, so that a change in either direction is looked at.
+ * Reads the tests that are known to fail, with the reasons. People maintain the list, so that a change in either direction is reviewed.
  * @param {string} list name of the file
  * @returns {Record<string, string>} reasons by test
  */

@@ -12,7 +12,7 @@ const { createGateway } = /** @type {typeof import('../../src/gateway/gateway.ts
 
 /**
  * Key of the tenant and credential of the account alike. Four tests send `Authorization: FOO` and want to see it at the
- * origin: a second key that disagrees with the first would be refused, and the gateway sends the account's in its place.
+ * origin: a second key that differs from the first would be rejected, and the gateway sends the account's in its place.
  */
 export const KEY = 'FOO';
 
@@ -31,7 +31,7 @@ const configuration = (origin) => ({
       credentials: [{ id: 'only', apiKey: KEY }],
     },
   },
-  // A cache alone: what fails is passed on, not asked for again or held back.
+  // Only the cache is under test: failures pass through, without retries or a circuit breaker.
   upstreams: { core: { origin, retries: { max: 0 }, breaker: { enabled: false } }, start: { origin } },
   routes: [{ match: '* /**', upstream: 'core', rewriteLinks: false }],
   cache: { rules: [], invalidate: [] },

@@ -6,7 +6,7 @@ import { layoutOf } from './package.mjs';
 
 /**
  * The suite's origin, on a free port of the loopback. Its own server.mjs does the same, but listens on all addresses,
- * leaves a file with its process id, and can not be closed.
+ * leaves a file with its process id, and cannot be closed.
  * @param {string} folder of the suite
  * @returns {Promise<{ url: string, close: () => Promise<void> }>}
  */

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const cache = fileURLToPath(new URL('../../node_modules/.cache/patchgate-conformance', import.meta.url));
 const NAME = 'http-cache-tests';
 const VERSION = '0.4.5';
-/** What the registry says of this version (`npm view http-cache-tests@0.4.5 dist.integrity`). */
+/** The digest of this version in the registry (`npm view http-cache-tests@0.4.5 dist.integrity`). */
 const INTEGRITY = 'sha512-DjuwN9nUZXLTW+wav1LRESCZNVxl8SshwOy4z1pxuWbWt5/ay6sM9QQ1lebBaDO6P1IMBoK6mdf+PuVP/QNL8A==';
 
 /**

@@ -37,7 +37,7 @@ export async function judgeBy(folder, sets) {
         tests.map(({ id }) => {
           const sign = String(determineTestResult(sets, id, results)[2]);
           const verdict = VERDICTS[sign];
-          if (verdict === undefined) throw new Error(`${id}: a verdict nobody knows: ${sign}`);
+          if (verdict === undefined) throw new Error(`${id}: unknown verdict ${sign}`);
           return /** @type {const} */ ([id, verdict]);
         }),
       ),

@@ -1,7 +1,7 @@
-// What the gateways of a soak are told, scaled with the rate.
+// The configuration of the gateways of a soak, scaled with the rate.
 import { createHash } from 'node:crypto';
 
-/** Of each tenant, obviously fake. @param {string} tenant */
+/** Returns the key of a tenant, obviously fake. @param {string} tenant */
 export const keyOf = (tenant) => `fake-soak-key-${tenant}`;
 export const TENANTS = Array.from({ length: 40 }, (_, i) => `team-${i}`);
 
@@ -16,7 +16,7 @@ export const quotaOf = (/** @type {number} */ rate) => ({
 });
 
 const MAX_IN_FLIGHT = 512;
-/** Connections upstream that a gateway may have, over the two it is told of. */
+/** Connections upstream that a gateway may have, over the two in its configuration. */
 export const MOST_UPSTREAM = 2 * MAX_IN_FLIGHT;
 
 const tenant = (/** @type {string} */ id, /** @type {object} */ quota) => ({
@@ -24,7 +24,7 @@ const tenant = (/** @type {string} */ id, /** @type {object} */ quota) => ({
   quota,
 });
 
-/** Stale answers where a rule allows them, so that faults of upstream are not faults of every reader. */
+/** Rules that allow stale responses, so that faults of the upstream do not fail every read. */
 const definitions = (/** @type {string} */ collection) => ({
   match: `GET /api/v1/${collection}/**`,
   ...{ ttl: '30s', staleWhileRevalidate: '30s', staleIfError: '10m', staleIfThrottled: '10m' },

@@ -1,4 +1,4 @@
-// One soak from the first request to the verdict.
+// Runs a soak from the first request to the verdict.
 import { cleanUp } from '../chaos/rig.mjs';
 import { quotaOf } from './configuration.mjs';
 import { letHappen, scheduleOf } from './faults.mjs';
@@ -50,9 +50,9 @@ export async function soak({ seconds, rate, machine, judgeByCeiling, tell }) {
 
 /** @param {import('./log.mjs').Log} log @returns {Record<string, Record<string, number>>} */
 function outcomesOf(log) {
-  const told = [...together(log, () => true).values()].sort((a, b) => b.latencies.count - a.latencies.count);
+  const tallies = [...together(log, () => true).values()].sort((a, b) => b.latencies.count - a.latencies.count);
   return Object.fromEntries(
-    told.map(({ kind, counts }) => [kind, Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]))]),
+    tallies.map(({ kind, counts }) => [kind, Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]))]),
   );
 }
 

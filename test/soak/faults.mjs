@@ -1,4 +1,4 @@
-// What goes wrong in a soak, when, and until when its traces are to be seen; each is lifted again.
+// The schedule of the faults of a soak: when each begins, when it is lifted, and how long its traces may last.
 
 /**
  * @typedef {object} Happening
@@ -8,7 +8,7 @@
  * @property {number} calmFrom when its traces are gone: a breaker is closed again, a window has passed
  */
 
-/** Of a cycle of 300 s, in seconds; shorter cycles have the same in proportion. Close together, so that a calm time is left. */
+/** Seconds of a cycle. Shorter cycles have the same faults in proportion, close together so that a calm period is left. */
 const CYCLE = 300;
 const FAULTS = [
   { name: 'redis', at: 10, lasts: 6, after: 15 },
@@ -17,7 +17,7 @@ const FAULTS = [
   { name: 'token revoked', at: 126, lasts: 0, after: 10 },
   { name: 'surge', at: 130, lasts: 20, after: 62 },
 ];
-/** What is under way when something goes wrong was sent up to this long before. */
+/** Requests under way at the start of a fault were sent up to this long before. */
 const BEFORE = 6;
 const WARM_UP = 10;
 const LEAST_CYCLES = 3;

@@ -3,13 +3,13 @@
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
 import { Pool } from 'undici';
-import { WINDOW_SECONDS, wrongAnswer } from './log.mjs';
+import { WINDOW_SECONDS, wrongResponse } from './log.mjs';
 import { kindByShare, makersOf, REPEAT, SLOW } from './mix.mjs';
 
 /** @typedef {import('./mix.mjs').Sent} Sent */
 
 const TICK_MS = 2;
-/** Of each kind to each gateway: while the upstream stalls and nothing is cached, all who ask wait for 5 s. */
+/** Connections of each kind to each gateway: while the upstream stalls, every request without a cached response waits for 5 s. */
 const CONNECTIONS = 1_500;
 /** Longer than anything the gateway may take. */
 const PATIENCE_MS = 45_000;
@@ -46,14 +46,14 @@ export function createGenerator({ urls, rate, log }) {
     let outcome = '';
     let text = '';
     try {
-      const answer = await pool.request({
+      const response = await pool.request({
         ...{ method: /** @type {'GET'} */ (sent.method), path: sent.path, body: sent.body ?? null },
         headers: { ...sent.headers, 'x-request-id': id },
         ...(leaving !== null && { signal: leaving }),
       });
-      text = await answer.body.text();
-      outcome = String(answer.statusCode);
-      check(sent, id, answer, text);
+      text = await response.body.text();
+      outcome = String(response.statusCode);
+      check(sent, id, response, text);
     } catch (error) {
       outcome = leaving?.aborted ? 'aborted' : `broken: ${codeOf(error)}`;
     }
@@ -61,19 +61,19 @@ export function createGenerator({ urls, rate, log }) {
     if (sent.keyed && outcome === '200') void repeat(sent, text);
   }
 
-  /** The same write again, with its key: the first answer, and nothing sent. @param {Sent} sent @param {string} first */
+  /** Repeats a write with its key, which must replay the first response and send nothing. @param {Sent} sent @param {string} first */
   async function repeat(sent, first) {
     await new Promise((resolve) => setTimeout(resolve, REPEAT_AFTER_MS));
     await send({ ...sent, kind: REPEAT.kind, keyed: false, shows: first }, now());
   }
 
-  /** @param {Sent} sent @param {string} id @param {import('undici').Dispatcher.ResponseData} answer @param {string} text */
+  /** @param {Sent} sent @param {string} id @param {import('undici').Dispatcher.ResponseData} response @param {string} text */
   function check(sent, id, { statusCode, headers }, text) {
-    // One that came in too slowly is refused before its id is read.
+    // The gateway rejects a request that arrives too slowly before it reads its id.
     if (headers['x-request-id'] !== id && statusCode !== 400 && statusCode !== 408)
       log.wrong(`the request id of another request, ${sent.kind}`);
     if (statusCode !== 200) return;
-    if (sent.shows !== undefined && !text.includes(sent.shows)) log.wrong(wrongAnswer(sent.kind));
+    if (sent.shows !== undefined && !text.includes(sent.shows)) log.wrong(wrongResponse(sent.kind));
     if (sent.kind === 'hit' && typeof headers['etag'] === 'string') tags.set(sent.path, headers['etag']);
   }
 
@@ -83,7 +83,7 @@ export function createGenerator({ urls, rate, log }) {
     log.end(kind, 'broken: not sent, too many are under way', dueMs / 1000, now() - dueMs);
   }
 
-  /** Reads a large answer more slowly than it comes. */
+  /** Reads a large response more slowly than it arrives. */
   function readSlowly() {
     const dueMs = now();
     log.begin();
@@ -92,13 +92,13 @@ export function createGenerator({ urls, rate, log }) {
     /** @param {string} outcome */
     const end = (outcome) => log.end(SLOW.kind, outcome, dueMs / 1000, now() - dueMs);
     const { headers } = make('pass-through');
-    const sent = request(`${url}${SLOW_PATH}`, { headers, agent: false }, (answer) => {
-      answer.on('data', () => {
-        answer.pause();
-        setTimeout(() => answer.resume(), SLOW_PAUSE_MS);
+    const sent = request(`${url}${SLOW_PATH}`, { headers, agent: false }, (response) => {
+      response.on('data', () => {
+        response.pause();
+        setTimeout(() => response.resume(), SLOW_PAUSE_MS);
       });
-      answer.on('error', (error) => end(`broken: ${codeOf(error)}`));
-      answer.on('end', () => end(String(answer.statusCode)));
+      response.on('error', (error) => end(`broken: ${codeOf(error)}`));
+      response.on('end', () => end(String(response.statusCode)));
     });
     sent.on('error', (error) => end(`broken: ${codeOf(error)}`));
     sent.end();

@@ -1,16 +1,16 @@
-// What became of every request, by the moment at which it was to be sent.
+// Counts the results of all requests by the time at which each was due.
 import { Latencies } from './latencies.mjs';
 
 /** Seconds of a window; samples are taken as often. */
 export const WINDOW_SECONDS = 5;
 
-/** @typedef {{ kind: string, counts: Map<string, number>, latencies: Latencies }} Told */
+/** @typedef {{ kind: string, counts: Map<string, number>, latencies: Latencies }} Tally */
 
-/** What is noted of an answer that is about something else. @param {string} kind */
-export const wrongAnswer = (kind) => `the answer to another request, ${kind}`;
+/** Names the fault of a response that belongs to another request. @param {string} kind */
+export const wrongResponse = (kind) => `the response to another request, ${kind}`;
 
 export function createLog() {
-  /** @type {Map<string, Told>[]} by window, then kind */
+  /** @type {Map<string, Tally>[]} by window, then kind */
   const windows = [];
   /** @type {Map<string, number>} */
   const wrong = new Map();
@@ -27,13 +27,13 @@ export function createLog() {
       const index = Math.floor(at / WINDOW_SECONDS);
       const window = windows[index] ?? new Map();
       windows[index] = window;
-      const told = window.get(kind) ?? { kind, counts: new Map(), latencies: new Latencies() };
-      window.set(kind, told);
-      told.counts.set(outcome, (told.counts.get(outcome) ?? 0) + 1);
+      const tally = window.get(kind) ?? { kind, counts: new Map(), latencies: new Latencies() };
+      window.set(kind, tally);
+      tally.counts.set(outcome, (tally.counts.get(outcome) ?? 0) + 1);
       // How soon a caller left says nothing.
-      if (outcome !== 'aborted') told.latencies.add(ms);
+      if (outcome !== 'aborted') tally.latencies.add(ms);
     },
-    /** Never right, whatever goes on: an answer of another request. @param {string} what */
+    /** Counts what no fault excuses, such as the response to another request. @param {string} what */
     wrong(what) {
       wrong.set(what, (wrong.get(what) ?? 0) + 1);
     },
@@ -47,17 +47,17 @@ export function createLog() {
 
 /** @typedef {ReturnType<typeof createLog>} Log */
 
-/** @param {Log} log @param {(index: number) => boolean} wanted @returns {Map<string, Told>} by kind */
+/** @param {Log} log @param {(index: number) => boolean} wanted @returns {Map<string, Tally>} by kind */
 export function together(log, wanted) {
-  /** @type {Map<string, Told>} */
+  /** @type {Map<string, Tally>} */
   const all = new Map();
   for (let index = 0; index < log.size(); index++) {
     if (!wanted(index)) continue;
     for (const [kind, { counts, latencies }] of log.window(index)) {
-      const told = all.get(kind) ?? { kind, counts: new Map(), latencies: new Latencies() };
-      all.set(kind, told);
-      for (const [outcome, count] of counts) told.counts.set(outcome, (told.counts.get(outcome) ?? 0) + count);
-      told.latencies.merge(latencies);
+      const tally = all.get(kind) ?? { kind, counts: new Map(), latencies: new Latencies() };
+      all.set(kind, tally);
+      for (const [outcome, count] of counts) tally.counts.set(outcome, (tally.counts.get(outcome) ?? 0) + count);
+      tally.latencies.merge(latencies);
     }
   }
   return all;

@@ -4,13 +4,13 @@ import { keyOf, TENANTS } from './configuration.mjs';
 /**
  * @typedef {object} Sent
  * @property {string} kind
- * @property {'fast' | 'upstream'} through pools apart: what waits for the upstream must not hold up who asks the cache
+ * @property {'fast' | 'upstream'} through separate pools: a request that waits for the upstream must not delay a cache hit
  * @property {string} method
  * @property {string} path
  * @property {Record<string, string>} headers
  * @property {string} [body]
- * @property {string} [shows] what the answer 200 must have in it, and no other request's has
- * @property {number} [abortMs] the caller leaves after this long
+ * @property {string} [shows] text that only the 200 response to this request contains
+ * @property {number} [abortMs] the caller disconnects after this time
  * @property {boolean} [keyed] sent again a moment later
  */
 
@@ -44,7 +44,7 @@ const READ = [
 const VIEWS = 10;
 const upTo = (/** @type {number} */ most) => 1 + Math.floor(Math.random() * most);
 const one = (/** @type {readonly any[]} */ list) => list[Math.floor(Math.random() * list.length)];
-/** Every tenth flow of the simulator can not be started. */
+/** Every tenth flow of the simulator cannot be started. */
 const flow = () => Math.floor(Math.random() * 3) * 10 + upTo(9);
 
 let marks = 0;
@@ -98,7 +98,7 @@ export function makersOf(tags) {
       return { ...sent, keyed: true, headers: { ...sent.headers, 'idempotency-key': mark() } };
     },
     rejection: () => ({ ...get('rejection', 'fast'), ...passed(), headers: as('greedy') }),
-    // One half from a few addresses, which are blocked soon; the other each from one of its own.
+    // Half of them come from a few addresses, which are blocked soon; each of the others has an address of its own.
     'unknown key': () => ({
       ...get('unknown key', 'fast'),
       path: '/api/v1/systems/1',
@@ -108,7 +108,7 @@ export function makersOf(tags) {
       },
     }),
     abort: () => ({ ...get('abort', 'upstream'), ...passed(), headers: as(one(TENANTS)), abortMs: Math.random() * 40 }),
-    // What was read of scripts is dropped, on both gateways.
+    // The edit invalidates the cached scripts on both gateways.
     edit: () => ({
       ...{ kind: 'edit', through: 'upstream', method: 'PATCH', path: `/api/v1/scripts/${upTo(17)}` },
       headers: { ...as(one(TENANTS)), 'content-type': 'application/json' },

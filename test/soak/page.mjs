@@ -100,7 +100,7 @@ export function pictureOf({ seconds, rate, schedule, samples, windows, machine }
         lines: ['hit', 'pass-through'].flatMap((kind) => [timed(kind, 'p50'), timed(kind, 'p99')]),
       },
       {
-        title: 'Answers a second',
+        title: 'Responses a second',
         unit: '',
         lines: ends.map((name) => ({
           name,

@@ -1,4 +1,4 @@
-// What the gateways and Redis are like, every few seconds: from /proc, /metrics and INFO.
+// Samples the gateways and Redis every few seconds, from /proc, /metrics and INFO.
 import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { request } from 'undici';
@@ -34,7 +34,7 @@ import { socketsOf } from './sockets.mjs';
 
 /** Seconds; the stop for a collection is one in what callers see, so not at every sample. */
 const SETTLED_EVERY = 15;
-/** What had to wait for the collection is answered by then. */
+/** Requests that waited for the collection have their response by then. */
 const AFTER_COLLECTION_MS = 1_000;
 
 const MB = 1024 * 1024;
@@ -42,8 +42,8 @@ const MB = 1024 * 1024;
 /** @param {string} admin @returns {Promise<Map<string, number>>} by name, all series of it together, and each by itself */
 export async function scrape(admin) {
   // A connection of its own: a kept one could be closed at this very moment, as it is idle for as long as servers keep them.
-  const answer = await request(`${admin}/metrics`, { reset: true, headersTimeout: 10_000, bodyTimeout: 10_000 });
-  const text = await answer.body.text();
+  const response = await request(`${admin}/metrics`, { reset: true, headersTimeout: 10_000, bodyTimeout: 10_000 });
+  const text = await response.body.text();
   /** @type {Map<string, number>} */
   const values = new Map();
   for (const line of text.split('\n')) {

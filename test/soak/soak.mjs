@@ -14,7 +14,7 @@ const { values } = parseArgs({
     out: { type: 'string' },
     from: { type: 'string' },
     write: { type: 'boolean', default: false },
-    // Another ceiling than the gateways were told, to see that a run can fail.
+    // A ceiling below the configured one shows that a run can fail.
     'judge-by-ceiling': { type: 'string' },
   },
 });

@@ -1,4 +1,4 @@
-// Who is at the other end of what a process has open: from /proc.
+// Finds the peers of the open connections of a process, from /proc.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /**

@@ -27,11 +27,11 @@ export async function openStage({ rate, gateways: count }) {
   /** @type {Gateway[]} */
   const gateways = [];
   let stopping = false;
-  // One after the other: the first waits for others that may be there.
+  // Gateways start in sequence, because the first waits for replicas that may be there already.
   for (let i = 0; i < count; i++) gateways.push(await startGateway(file));
   const died = gateways.map(async ({ child, said }) => {
     await new Promise((resolve) => child.once('exit', resolve));
-    // What it said last may still be on its way.
+    // Its last log lines may still be in the pipe.
     await pause(100);
     if (!stopping) throw new Error(`a gateway has ended: ${[...said.keys()].join('; ')}`);
   });

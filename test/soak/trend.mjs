@@ -4,9 +4,9 @@
 /** @typedef {{ perHour: number, error: number }} Trend `error`: half the 95 % interval of the slope */
 /** @typedef {'flat' | 'grows' | 'unclear'} Finding */
 
-/** Of Student's t, for a two-sided 95 % interval, by degrees of freedom. */
+/** Quantiles of Student's t for a two-sided 95 % interval, by degrees of freedom. */
 const STUDENT = [12.71, 4.3, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.2, 2.18, 2.16, 2.14, 2.13];
-/** Neighbours in time are alike: each tells less than it seems. No more than this is believed of it, or nothing could be told. */
+/** Upper bound of the autocorrelation of neighbouring samples. A higher value would make every trend unclear. */
 const MOST_ALIKE = 0.8;
 
 /** @param {readonly Sample[]} points @returns {Trend | null} null: too few to tell */

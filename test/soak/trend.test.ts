@@ -29,7 +29,7 @@ describe('the judge of growth', () => {
     expect(judged((seconds) => 150 - (seconds * 90) / 3600)).toBe('flat');
   });
 
-  test('says that it can not tell where noise is larger than what is asked, or points are few', () => {
+  test('is unclear where the noise is larger than the bound, or the points are few', () => {
     const random = seededRandom(4);
     expect(judged(() => 150 + (random() - 0.5) * 200)).toBe('unclear');
     expect(judgeTrend(trendOf(settled(() => 1).slice(0, 3)), 30)).toBe('unclear');

@@ -10,7 +10,7 @@ const { createSimulator } = /** @type {typeof import('../../src/simulator/simula
 /** More than can arrive between two looks. */
 const RECORD = 20_000;
 const LOOK_MS = 500;
-/** An arrival that is not answered by then never is. */
+/** Timeout after which an arrival counts as unanswered. */
 const GIVEN_UP_MS = 90_000;
 
 /** @typedef {import('../../src/simulator/record.ts').Arrival} Arrival */
@@ -71,7 +71,7 @@ const actions = {
 process.on('message', (/** @type {{ id: number, action: string, body: unknown }} */ { id, action, body }) => {
   process.send?.({ id, reply: actions[action]?.(body) ?? null });
 });
-// Whoever started it is gone.
+// The process that started it is gone.
 process.on('disconnect', () => {
   clearInterval(looking);
   void simulator.close();

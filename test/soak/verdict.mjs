@@ -1,7 +1,7 @@
-// What a soak has shown, computed: each claim with its numbers, and whether it holds.
+// Computes the verdict of a soak: each claim with its numbers, and whether it holds.
 import { MOST_UPSTREAM } from './configuration.mjs';
 import { cycleOf, isCalm } from './faults.mjs';
-import { together, WINDOW_SECONDS, wrongAnswer } from './log.mjs';
+import { together, WINDOW_SECONDS, wrongResponse } from './log.mjs';
 import { REPEAT, rightOf } from './mix.mjs';
 import { judgeTrend, trendOf } from './trend.mjs';
 
@@ -22,12 +22,12 @@ const MEASURES = [
   { measure: 'handles', name: 'handles besides connections of callers', unit: '', tolerated: 60 },
   { measure: 'otherDescriptors', name: 'descriptors besides connections', unit: '', tolerated: 60 },
 ];
-/** Of connections, in more than half of the looks: at one moment many may have gone at once that are about to be noticed. */
+/** Connections in more than half of the samples. A single sample may show many whose end the gateway is about to notice. */
 const MOST_ABANDONED = 10;
 /** In less, what grows is what is warm at last; and a trend has too few points to be sure of. */
 const TELLING_SECONDS = 20 * 60;
 
-/** What is asked of latency: what others do at the same time must not make the answer, but a drift must. */
+/** Bounds of latency: wide enough for other load on the machine, narrow enough to find a drift. */
 const MEDIAN = { factor: 1.25, addMs: 0.5 };
 const P99 = { factor: 1.5, addMs: 5 };
 export const TIMED = ['hit', 'not modified', 'pass-through', 'rejection'];
@@ -134,16 +134,16 @@ function accounts({ log, schedule, after, upstream, forgotten, exits, sampleFail
   const of = (/** @type {string} */ name) => after.reduce((sum, values) => sum + (values.get(name) ?? 0), 0);
   const counted = of('patchgate_http_requests_total');
   const attempts = of('patchgate_upstream_requests_total') + of('patchgate_credential_refreshes_total');
-  // Of an attempt without an answer nobody knows whether it arrived.
+  // An attempt without a response may have arrived or not.
   const unanswered = after.reduce((sum, values) => sum + unansweredIn(values), 0);
   const { arrived } = upstream.stats;
   const strange = unexplained(log, schedule);
   const lost = (/** @type {{ first: number, second: number }} */ { first, second }) =>
     forgotten.some(({ from, to }) => first <= Math.max(to, from + CLAIMED_BEFORE_MS) && second >= from);
   const twice = upstream.twice.filter((each) => !lost(each)).length;
-  // A repeat that was carried out again, because its key was forgotten, has the answer of its own start.
-  const foreign = Object.entries(wrong).filter(
-    ([what, count]) => what !== wrongAnswer(REPEAT.kind) || count > upstream.twice.length - twice,
+  // A repeat that was executed again, because its key was forgotten, has the response of its own attempt.
+  const inexcusable = Object.entries(wrong).filter(
+    ([what, count]) => what !== wrongResponse(REPEAT.kind) || count > upstream.twice.length - twice,
   );
   return [
     { claim: 'each request has one outcome', holds: begun === ended, says: `${begun} sent, ${ended} ended` },
@@ -159,8 +159,8 @@ function accounts({ log, schedule, after, upstream, forgotten, exits, sampleFail
     },
     {
       claim: 'each response is that of its own request',
-      holds: foreign.length === 0,
-      says: foreign.length === 0 ? 'no exception' : JSON.stringify(Object.fromEntries(foreign)),
+      holds: inexcusable.length === 0,
+      says: inexcusable.length === 0 ? 'no exception' : JSON.stringify(Object.fromEntries(inexcusable)),
     },
     {
       claim: 'what the gateways say they sent is what arrived',

@@ -8,7 +8,7 @@ import { problemsOf, reachable } from '../support/package-lock.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const manifest = readManifest();
 
-test('each package is asked for as one version, held by a hash, from no address, and needs no script to install', () => {
+test('each package has one exact version and a hash, no address, and installs without a script', () => {
   expect(installed(readLock()).length).toBeGreaterThan(200);
   expect(problemsOf(readLock(), manifest)).toEqual([]);
 });
@@ -65,7 +65,7 @@ test('no script of a package runs at an installation, and none that is installed
     const { scripts = {} } = JSON.parse(readFileSync(join(ROOT, path, 'package.json'), 'utf8')) as {
       scripts?: Record<string, string>;
     };
-    // npm compiles what has a binding.gyp, without being told to.
+    // npm compiles a package with a binding.gyp even without an install script.
     return (
       ['preinstall', 'install', 'postinstall'].some((name) => name in scripts) ||
       existsSync(join(ROOT, path, 'binding.gyp'))

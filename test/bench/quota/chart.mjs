@@ -1,4 +1,4 @@
-/** What is drawn, in this order: the name in the table, and its colour. */
+/** Lines of the chart in drawing order: the name in the table, and the colour. */
 const DRAWN = [
   ['fixed window of 240', '#c2410c'],
   ['token bucket, 240 a minute, burst 240', '#a16207'],

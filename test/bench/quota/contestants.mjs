@@ -15,7 +15,7 @@ const { createAdmissionQueue } = /** @type {typeof import('../../../src/quota/ad
 /**
  * @typedef {{ limit: number | null, remaining: number | null, throttled: { retryAfterMs: number | null } | null }} Seen
  * @typedef {{ ok: true, answered: (seen: Seen) => void } | { ok: false, retryMs: number }} Grant
- * What a caller sees: it asks, is let through or told to come back, and says what the answer was.
+ * The view of a caller: it asks, is admitted or must retry later, and reports the response.
  * @typedef {{ ask(tenant: string): Promise<Grant>, settle(): Promise<void>, close(): Promise<void> }} Contestant
  * @typedef {import('./virtual-clock.mjs').VirtualClock} VirtualClock
  * @typedef {{ clock: VirtualClock, random: () => number, tenants: readonly string[], limit: number, redis: import('ioredis').Redis | null }} Course
@@ -36,7 +36,7 @@ function planOf({ tenants, limit }, ceiling) {
   };
 }
 
-/** One process of the gateway: its quota store and its admission queue. @param {import('../../../src/quota/quota-store.ts').QuotaStore} quotaStore @param {Course} course */
+/** Models a gateway process: its quota store and its admission queue. @param {import('../../../src/quota/quota-store.ts').QuotaStore} quotaStore @param {Course} course */
 function gatewayOf(quotaStore, { clock, random }) {
   const queue = createAdmissionQueue({ quotaStore, clock, tenantStatus: () => 'active' });
   return {
@@ -47,7 +47,7 @@ function gatewayOf(quotaStore, { clock, random }) {
       if (admission.kind === 'admitted') return { ok: true, answered: (seen) => admission.slot.complete(seen) };
       if (admission.kind !== 'rejected') throw new Error(`its admission was ${admission.kind}`);
       const waitMs = admission.retryAfterMs;
-      // As the gateway tells it: whole seconds, spread.
+      // Retry-After as the gateway sends it: whole seconds, spread.
       return {
         ok: false,
         retryMs: Math.max(1, Math.ceil((waitMs + random() * Math.min(waitMs / 4, 5_000)) / 1000)) * 1000,
@@ -68,7 +68,7 @@ export const embeddedGateway = (ceiling) => async (course) => {
   return { ask, settle: async () => {}, close: async () => {} };
 };
 
-/** Replicas on a real Redis that is told what time it is. @param {number} ceiling @param {number} replicas @returns {(course: Course) => Promise<Contestant>} */
+/** Replicas on a real Redis whose scripts receive the time of the simulation. @param {number} ceiling @param {number} replicas @returns {(course: Course) => Promise<Contestant>} */
 export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
   const { clock, redis, random } = course;
   if (redis === null) throw new Error('needs Redis');
@@ -122,7 +122,7 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
         tenant,
       ),
     async settle() {
-      // What is asked in a turn of the event loop leaves at its end.
+      // Commands of a turn of the event loop are sent at its end.
       for (let quiet = 0; quiet < 2; quiet = pending > 0 ? 0 : quiet + 1) {
         await new Promise((resolve) => setImmediate(resolve));
       }

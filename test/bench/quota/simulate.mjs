@@ -12,7 +12,7 @@ const { parseAdvertisedLimit } = /** @type {typeof import('../../../src/quota/he
   await import(inRoot('dist/quota/headers.js'))
 );
 
-/** One way: from the gateway to the counter, or from the counter back. Means and tails in ms. */
+/** Latencies in one direction, from the gateway to the counter or back. Means and tails in ms. */
 export const LATENCIES = {
   calm: { mean: 40, tail: 0, longest: 0 },
   jittery: { mean: 120, tail: 0.02, longest: 5_000 },

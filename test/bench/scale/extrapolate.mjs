@@ -10,15 +10,15 @@ import { table } from '../page.mjs';
  * @property {number} answerBytes memory of an answer in Redis: the largest row
  */
 
-/** What is not measured here, and why it is taken so. */
+/** Assumptions that are not measured here, with their reasons. */
 export const ASSUMED = {
   accounts: 1_000,
   replicas: 10,
   /** Each at its ceiling all the time: the most there can be. */
   ceiling: 235,
-  /** One in eight requests that are sent. */
+  /** An eighth of the requests to the upstream. */
   writesPerSecond: 0.5,
-  /** Answers kept of each account. */
+  /** Responses stored for each account. */
   answers: 1_000,
   /** A replica asks this often what was dropped, each account by itself: src/adapters/redis/cache/invalidation-log.ts. */
   followsPerSecond: 1,
@@ -29,7 +29,7 @@ export const ASSUMED = {
   /** Twice a second: src/adapters/redis/quota/membership.ts. */
   beatsPerSecond: 2,
   masters: 6,
-  /** Of a core of a node, which runs scripts on one: above that, latency grows. */
+  /** Load of the one core on which a node runs scripts: above that, latency grows. */
   most: 0.6,
 };
 
@@ -39,7 +39,7 @@ export function extrapolate(measured, assumed = ASSUMED) {
   const beats = accounts * replicas * assumed.beatsPerSecond;
   const follows = accounts * replicas * assumed.followsPerSecond;
   const decisions = (accounts * ceiling) / 60;
-  // Of each write all hear; each of them says that it has dropped what it had; of that all hear.
+  // Each write is published to all nodes. Each replica acknowledges it, and all nodes receive that too.
   const messages = accounts * writesPerSecond * (1 + replicas);
   const deliveries = messages * (replicas + masters - 1);
   const cores = {

@@ -1,4 +1,4 @@
-// node --expose-gc test/bench/scale/memory-cache.mjs ENTRIES: the memory tier of the cache with so many answers of 1 KB.
+// node --expose-gc test/bench/scale/memory-cache.mjs ENTRIES: the memory tier of the cache with so many responses of 1 KB.
 import { PerformanceObserver } from 'node:perf_hooks';
 import { inRoot, quantile } from '../page.mjs';
 
@@ -17,7 +17,7 @@ const meter = new Proxy({}, { get: () => () => {} });
 const headers = ['Content-Type', 'application/json', 'ETag', '"0123456789abcdef"'];
 const keyOf = (/** @type {number} */ i) => `main\nscope\ncore\n/api/v1/systems/${i}\n\napplication/json`;
 
-/** As an answer from upstream is kept: its body in memory of its own. @param {number} i */
+/** Makes an entry as the cache stores a response: its body in memory of its own. @param {number} i */
 function entryOf(i) {
   const body = Buffer.allocUnsafeSlow(BODY).fill(i);
   return {
@@ -53,7 +53,7 @@ function timed(run) {
   return us;
 }
 
-/** What a generation of garbage costs beside so much that lives. */
+/** Measures the pauses of garbage collection beside a large live heap. */
 async function pauses() {
   /** @type {number[]} */
   const ms = [];

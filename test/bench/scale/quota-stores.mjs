@@ -20,7 +20,7 @@ const { systemClock } = /** @type {typeof import('../../../src/clock.ts')} */ (a
 /** A meter and a log. @type {any} */
 const quiet = new Proxy({}, { get: () => () => {} });
 const TICK_MS = 1;
-/** From the decision to the answer of the upstream. */
+/** From the decision to the response of the upstream. */
 const ANSWER_MS = 20;
 const FILLERS = 64;
 const LONGEST_FILL_MS = 25_000;
@@ -136,7 +136,7 @@ export async function decide({ stores, client, shape }, { rate, seconds }) {
   await pause(ANSWER_MS * 2);
   const cost = await load.since();
   return {
-    ...{ admitted, refused: ms.length - admitted, p50: quantile(ms, 0.5), p99: quantile(ms, 0.99) },
+    ...{ admitted, rejected: ms.length - admitted, p50: quantile(ms, 0.5), p99: quantile(ms, 0.99) },
     commandsPerSecond: cost.commands / cost.seconds,
     cpuShare: cost.cpuUs / (cost.seconds * 1e6),
     cpuUsPerDecision: cost.cpuUs / ms.length,
@@ -144,7 +144,7 @@ export async function decide({ stores, client, shape }, { rate, seconds }) {
   };
 }
 
-/** What replicas cost that have nothing to do. @param {QuotaStores} world @param {number} seconds */
+/** Measures the cost of idle replicas. @param {QuotaStores} world @param {number} seconds */
 export async function rest({ client }, seconds) {
   const load = await loadOfRedis(client);
   const own = process.cpuUsage();
@@ -188,7 +188,7 @@ async function loadOfRedis(client) {
   };
 }
 
-/** Of all keys of an account, as Redis counts them. @param {QuotaStores} world */
+/** Returns the bytes of all keys of an account, as Redis counts them. @param {QuotaStores} world */
 export async function memoryOf({ client }) {
   const keys = await client.keys('bench:{account-0}:*');
   const bytes = await Promise.all(keys.map((key) => client.memory('USAGE', key, 'SAMPLES', 0)));

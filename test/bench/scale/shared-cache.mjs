@@ -1,4 +1,4 @@
-// The tier of the cache that replicas share: what so many answers take in Redis, and how soon one is found.
+// The tier of the cache that replicas share: the memory that so many responses take in Redis, and the time to find one.
 import { pathToFileURL } from 'node:url';
 import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';

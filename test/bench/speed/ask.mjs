@@ -1,4 +1,4 @@
-// One request, and all of its answer: for probes.
+// Sends a request and reads the whole response, for probes.
 import { request } from 'node:http';
 
 /**
@@ -13,7 +13,7 @@ import { request } from 'node:http';
 export function ask(port, { method, path, headers, body }, timeoutMs = 10_000) {
   return new Promise((resolve, reject) => {
     const length = body === null ? {} : { 'content-length': String(Buffer.byteLength(body)) };
-    // As under load the connection may stay, which shows in the answer's headers; but it does not outlive the answer.
+    // The connection may stay open as under load, which shows in the headers of the response. It still ends with the response.
     const usual = { ...headers, ...length, connection: 'keep-alive' };
     const asked = request(
       { host: '127.0.0.1', port, method, path, headers: usual, agent: false, timeout: timeoutMs },
@@ -35,7 +35,7 @@ export function ask(port, { method, path, headers, body }, timeoutMs = 10_000) {
         });
       },
     );
-    asked.on('timeout', () => asked.destroy(new Error(`no answer in ${timeoutMs} ms`)));
+    asked.on('timeout', () => asked.destroy(new Error(`no response in ${timeoutMs} ms`)));
     asked.on('error', reject);
     asked.end(body ?? undefined);
   });

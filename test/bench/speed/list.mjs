@@ -1,4 +1,4 @@
-// Who takes part, in the order of the tables.
+// The contestants, in the order of the tables.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gateway } from './contestants/gateway.mjs';

@@ -1,4 +1,4 @@
-// What the numbers belong to.
+// Describes the machine, the versions and the commit that the numbers belong to.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -38,7 +38,7 @@ export function commitOf(folder) {
   try {
     const git = (/** @type {string[]} */ args) =>
       execFileSync('git', ['-C', folder, ...args], { encoding: 'utf8' }).trim();
-    // What the run itself writes is no change to what it measured.
+    // The pages that the run itself writes do not change the measured code.
     const changed = git(['status', '--porcelain', '--', 'src', 'test/bench', 'package-lock.json']);
     return `${git(['rev-parse', '--short=10', 'HEAD'])}${changed === '' ? '' : ' with changes'}`;
   } catch {

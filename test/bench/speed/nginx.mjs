@@ -6,7 +6,7 @@ const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
 
 /** @param {{ folder: string, http: string }} parts */
 export function nginxConf({ folder, http }) {
-  // Started by root, its worker would become somebody who may not enter the folder.
+  // Without this line, the worker of an nginx that root starts changes to a user without access to the folder.
   const user = process.getuid?.() === 0 ? 'user root;' : '';
   return `daemon off;
 ${user}

@@ -1,4 +1,5 @@
-// Whoever answers wrongly is no contestant: asked before and after each round, beside what the load itself saw.
+// Checks the responses of a contestant before and after each round, in addition to the counts of the load generator. A contestant
+// with a wrong response is not compared.
 import { ask } from './ask.mjs';
 import { BODY, LARGE_BYTES, questionOf } from './work.mjs';
 
@@ -31,7 +32,7 @@ export function faultsOf(work, answer, { holdsCredential }) {
 
 /**
  * @param {Work} work @param {import('./wrk.mjs').Load} load
- * @param {{ reached: number, probeBytes: number }} seen requests that reached the upstream; size of the probe's answer
+ * @param {{ reached: number, probeBytes: number }} seen requests that reached the upstream; size of the probe's response
  * @returns {string[]} why the round does not count
  */
 export function faultsOfRound(work, load, { reached, probeBytes }) {
@@ -42,13 +43,13 @@ export function faultsOfRound(work, load, { reached, probeBytes }) {
   if (Math.abs(reached - expected) > SLACK)
     faults.push(`${reached} requests reached the upstream in place of ${expected}`);
   const each = load.bytes / load.requests;
-  // Numbers in headers have more or fewer digits: a few bytes. Another answer differs by far more.
+  // Numbers in headers have more or fewer digits: a few bytes. Another response differs by far more.
   if (Math.abs(each / probeBytes - 1) > 0.1)
-    faults.push(`${each.toFixed(0)} bytes an answer in place of ${probeBytes}`);
+    faults.push(`${each.toFixed(0)} bytes a response in place of ${probeBytes}`);
   return faults;
 }
 
-/** Bytes of an answer on the wire. @param {Answer} answer */
+/** Bytes of a response on the wire. @param {Answer} answer */
 export function sizeOf({ status, rawHeaders, body }) {
   const names = `HTTP/1.1 ${status} OK\r\n\r\n`.length;
   const lines = rawHeaders.reduce((sum, text) => sum + text.length + 2, 0);

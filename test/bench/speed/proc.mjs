@@ -1,4 +1,4 @@
-// What the kernel says of a process and all below it. Linux only, like the pinning.
+// Reads CPU time and memory of a process and its descendants from the kernel. Linux only, like the pinning.
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** `getconf CLK_TCK`: 100 on every Linux that Node runs on. */

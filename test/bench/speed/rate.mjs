@@ -1,6 +1,6 @@
-// Latency at a constant rate, without coordinated omission: requests are due by the clock, not when the last answer came.
-// h2load spreads them over many connections, so that a slow answer holds back only the next one of its own connection, and
-// only if it takes longer than that one's interval. Such answers are counted and corrected for.
+// Latency at a constant rate, without coordinated omission: requests are due by the clock, not when the last response arrived.
+// h2load spreads them over many connections, so that a slow response delays only the next one of its own connection, and
+// only if it takes longer than that one's interval. Such responses are counted and corrected for.
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { percentile } from './statistics.mjs';
@@ -11,7 +11,7 @@ const INTERVAL_US = (CONNECTIONS / RATE) * 1e6;
 /** Connections are opened one a millisecond, which spreads what is due; what is sent meanwhile does not count. */
 const SETTLING_US = 500_000;
 
-/** @typedef {{ p50: number, p99: number, p999: number, late: number }} Latency milliseconds; answers that took longer than an interval */
+/** @typedef {{ p50: number, p99: number, p999: number, late: number }} Latency milliseconds; responses that took longer than an interval */
 /** @typedef {{ at: number, status: number, micros: number }} Sample */
 
 /**
@@ -71,7 +71,7 @@ export function latencyOf(samples, intervalUs) {
 }
 
 /**
- * Adds the requests that were due behind a slow answer, with what they would have waited (as HdrHistogram does).
+ * Adds the requests that were due behind a slow response, with what they would have waited (as HdrHistogram does).
  * @param {readonly number[]} durations @param {number} intervalUs
  */
 export function corrected(durations, intervalUs) {

@@ -22,7 +22,7 @@ test('memory is what is resident; a process that is gone has none', () => {
   expect(parseRss('')).toBe(0);
 });
 
-test('a master counts with its workers and theirs, and with nobody else', () => {
+test('a master counts with its workers and theirs, and with no other process', () => {
   const all = [
     { pid: 2, parent: 1 },
     { pid: 4, parent: 3 },
@@ -46,11 +46,11 @@ test('a real process and its child are read together', async () => {
   }
 });
 
-test('a request that was due behind a slow answer counts with what it would have waited', () => {
+test('a request that was due behind a slow response counts with the time it would have waited', () => {
   expect(corrected([10, 250, 100], 100)).toEqual([10, 250, 100, 150, 50]);
 });
 
-test('percentiles are of the time after the connections were opened, slow answers counted and corrected for', () => {
+test('percentiles are of the time after the connections were opened, with slow responses counted and corrected for', () => {
   const quick = Array.from({ length: 98 }, (_, i) => `${600_000 + i}\t200\t1000`);
   const lines = ['0\t200\t900000', ...quick, '700000\t200\t130000'].join('\n');
   const samples = parseLog(`${lines}\n`);

@@ -45,7 +45,7 @@ export function openRig({ env, cores }) {
     const child = spawn('taskset', ['-c', String(cores[on]), command, ...args], {
       env: { ...env, ...more },
       cwd: scratch,
-      // What a program logs is formatted and written, to nowhere: a disk is not what is measured.
+      // Programs format and write their logs to /dev/null, because the disk is not measured.
       stdio: ['ignore', on === 'proxy' ? 'ignore' : 'pipe', 'pipe'],
     });
     children.add(child);

@@ -1,4 +1,4 @@
-// One kind of work: all contestants alive at once, one of them at work, in turns.
+// Runs a kind of work: all contestants are alive at once, and take turns at the work.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ask, until } from './ask.mjs';
@@ -109,7 +109,7 @@ async function latencyRound({ rig }, work, { at }, seconds) {
 }
 
 /**
- * In turns; every other turn the other way round: who comes after whom is no advantage.
+ * Runs the contestants in turns, with the order reversed in every other turn, so that the order is no advantage.
  * @param {number} turns @param {number} contestants @param {(contestant: number, turn: number) => Promise<void>} act
  */
 async function inTurns(turns, contestants, act) {

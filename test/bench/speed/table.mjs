@@ -1,9 +1,9 @@
-// One kind of work as a Markdown table, ratios first.
+// Formats a kind of work as a Markdown table, ratios first.
 import { ratios, spread } from './statistics.mjs';
 
 /** @typedef {import('./rounds.mjs').Measured} Measured */
 
-/** What the others are measured by: an older build where there is one, then raw Node. */
+/** Contestants that the others are compared with, by preference: an older build if there is one, then raw Node. */
 const REFERENCES = ['gateway-old', 'raw', 'raw-proxy', 'nginx'];
 
 /** @param {readonly Measured[]} all */

@@ -1,4 +1,4 @@
-// What the contestants stand in front of, beside the load: one nginx with fixed answers and the headers of Patchworks, and a Redis.
+// Starts the servers behind the contestants: an nginx with fixed responses and the headers of Patchworks, and a Redis.
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';

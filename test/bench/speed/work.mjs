@@ -18,7 +18,7 @@ export const BODY = JSON.stringify({
   })),
   meta: { current_page: 1, per_page: 16, total: 16 },
 });
-/** What a POST carries: 1 KB. */
+/** The body of a POST: 1 KB. */
 const SENT = JSON.stringify({ payload: 'x'.repeat(1_000) });
 export const LARGE_BYTES = 256 * 1024 * 1024;
 

@@ -119,7 +119,7 @@ async function startGateway(file) {
   const line = await new Promise((/** @type {(line: string) => void} */ resolve, reject) => {
     child.once('exit', () => reject(new Error(`the gateway does not start: ${said}`)));
     const listen = (/** @type {unknown} */ chunk) => {
-      // Access lines come later, and are nobody's business here.
+      // Access lines come later and are not needed.
       if (said.length < 10_000) said += String(chunk);
       const found = /^\{.*"msg":"listening".*\}$/m.exec(said)?.[0];
       if (found !== undefined) resolve(found);
@@ -153,7 +153,7 @@ export async function fill(world) {
   await pool.close();
 }
 
-/** One after the other on one connection, of entries and tenants by chance. @param {World} world @param {number} count */
+/** Sends hits in sequence on one connection, for random entries and tenants. @param {World} world @param {number} count */
 export async function hits(world, count) {
   /** @type {number[]} */
   const ms = [];
@@ -183,7 +183,7 @@ export async function readings({ admin }, path) {
   return { ms, bytes };
 }
 
-/** One tenant is changed, while hits are asked for. @param {World} world */
+/** Changes a tenant while hits are requested. @param {World} world */
 export async function reload(world) {
   world.reloads += 1;
   writeFileSync(world.tenantsFile, tenantsYaml(world.tenants, world.reloads));

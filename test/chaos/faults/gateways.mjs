@@ -178,12 +178,12 @@ const UPLOADS = 24;
 function littleMemory() {
   /** @type {Promise<unknown>[]} */
   let uploads = [];
-  let refused = 0;
+  let cutOff = 0;
   return {
     states: ALONE,
     name: 'gateway-little-memory',
     about: `with a heap of ${HEAP_MIB} MiB one gateway is sent ${UPLOADS} bodies of 8 MiB at once, half with an Idempotency-Key`,
-    // Busy with them, it hears Redis later than a command may take.
+    // While the gateway is busy with them, replies of Redis arrive later than the timeout of a command.
     may: [...BACK, 'upstream_timeout'],
     setup: { nodeArgs: [`--max-old-space-size=${HEAP_MIB}`] },
     inject: (fleet) => {
@@ -191,9 +191,9 @@ function littleMemory() {
     },
     lift: async () => {
       const statuses = await Promise.all(uploads);
-      refused = statuses.filter((status) => status === 0).length;
+      cutOff = statuses.filter((status) => status === 0).length;
     },
-    check: () => (refused > 0 ? [`${refused} of ${UPLOADS} large bodies were cut off without a response`] : []),
+    check: () => (cutOff > 0 ? [`${cutOff} of ${UPLOADS} large bodies were cut off without a response`] : []),
   };
 }
 
@@ -206,9 +206,9 @@ function upload({ port }, index) {
       ...(index % 2 === 0 && { 'Idempotency-Key': `large-${index}` }),
     };
     const path = `/api/v1/data-pool?mark=large${index}`;
-    const sent = request({ host: '127.0.0.1', port, method: 'POST', path, headers }, (answer) => {
-      answer.resume().on('error', () => {});
-      answer.on('close', () => resolve(answer.statusCode ?? 0));
+    const sent = request({ host: '127.0.0.1', port, method: 'POST', path, headers }, (response) => {
+      response.resume().on('error', () => {});
+      response.on('close', () => resolve(response.statusCode ?? 0));
     });
     sent.on('error', () => resolve(0));
     sent.end(`{"name":"${'x'.repeat(LARGE_BYTES)}"}`);

@@ -26,7 +26,7 @@ const healWires = (/** @type {Fleet} */ fleet) => onWires(fleet, (wire) => wire.
  * @param {string} name @param {string} about @param {Inflicted} fault @param {Partial<Fault>} more
  * @returns {Fault}
  */
-const answer = (name, about, fault, more) => ({
+const faultyResponse = (name, about, fault, more) => ({
   states: ALONE,
   name,
   about,
@@ -40,30 +40,30 @@ const BREAKS = { mayBreakOff: true, mayBreak: true };
 const TIMES_OUT = { may: ['upstream_timeout', CLOSED_OFF], lastsMs: 6_000 };
 /** The response to a keyed write is buffered before it goes out, so its caller is notified that it broke off. */
 const BROKE_OFF = { may: ['upstream_timeout', 'upstream_protocol', CLOSED_OFF], ...BREAKS };
-const answers = [
-  answer('upstream-reset', 'connections are reset before the response', { kind: 'reset', when: 'before' }, {}),
-  answer(
+const responses = [
+  faultyResponse('upstream-reset', 'connections are reset before the response', { kind: 'reset', when: 'before' }, {}),
+  faultyResponse(
     'upstream-reset-in-body',
     'connections are reset in the middle of a body',
     { kind: 'reset', when: 'after' },
     BREAKS,
   ),
-  answer('upstream-stalled-headers', 'no response ever comes', { kind: 'stall', when: 'before' }, TIMES_OUT),
-  answer(
+  faultyResponse('upstream-stalled-headers', 'no response ever comes', { kind: 'stall', when: 'before' }, TIMES_OUT),
+  faultyResponse(
     'upstream-stalled-body',
-    'answers stop in the middle of their body',
+    'responses stop in the middle of their body',
     { kind: 'stall', when: 'body' },
     { ...TIMES_OUT, ...BROKE_OFF },
   ),
-  answer(
+  faultyResponse(
     'upstream-truncated',
-    'answers end before their Content-Length',
+    'responses end before their Content-Length',
     { kind: 'truncate', framing: 'length' },
     BREAKS,
   ),
-  answer(
+  faultyResponse(
     'upstream-truncated-chunks',
-    'answers end before their last chunk',
+    'responses end before their last chunk',
     { kind: 'truncate', framing: 'chunked' },
     BREAKS,
   ),
@@ -85,9 +85,9 @@ const storm5xx = {
 };
 
 /**
- * A hold is one for all replicas: what still arrives while the storm lasts is what was under way when the first 429 came, and the first
- * after each hold, of each account.
- * @param {string} name @param {string} about @param {() => string | null} retryAfter told anew each second
+ * A cooldown applies to all replicas. While the storm lasts, the upstream receives the requests that were under way at the first 429,
+ * and the first request of each account after each cooldown.
+ * @param {string} name @param {string} about @param {() => string | null} retryAfter called each second
  * @returns {Fault}
  */
 function storm429(name, about, retryAfter) {
@@ -151,13 +151,13 @@ const wires = [
   ),
   onEachWire(
     'upstream-drip',
-    'answers come at 1,500 bytes a second',
+    'responses come at 1,500 bytes a second',
     (wire) => wire.set({ bytesPerSecond: 1_500 }, { direction: 'down' }),
     { may: [] },
   ),
   onEachWire(
     'upstream-slow-way',
-    'requests go out at 1,000 bytes a second, answers come 300 to 500 ms late',
+    'requests go out at 1,000 bytes a second, responses come 300 to 500 ms late',
     (wire) => {
       wire.set({ bytesPerSecond: 1_000 }, { direction: 'up' });
       wire.set({ delayMs: 300, jitterMs: 200 }, { direction: 'down' });
@@ -229,4 +229,4 @@ const certificates = [
 ];
 
 /** @type {readonly Fault[]} */
-export const upstreamFaults = [...answers, ...storms, ...wires, ...certificates];
+export const upstreamFaults = [...responses, ...storms, ...wires, ...certificates];

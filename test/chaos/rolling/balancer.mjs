@@ -35,11 +35,11 @@ function httpBalancer(pick) {
     if (endpoint === undefined) return void outgoing.writeHead(503).end('no gateway is ready');
     const { port } = endpoint.replica;
     const { method = 'GET', url = '/', headers } = incoming;
-    const sent = request({ port, method, path: url, headers, agent: endpoint.agent }, (answer) => {
-      const { connection: _, 'keep-alive': __, ...passed } = answer.headers;
-      outgoing.writeHead(answer.statusCode ?? 502, passed);
-      answer.pipe(outgoing);
-      answer.on('error', () => outgoing.destroy());
+    const sent = request({ port, method, path: url, headers, agent: endpoint.agent }, (response) => {
+      const { connection: _, 'keep-alive': __, ...passed } = response.headers;
+      outgoing.writeHead(response.statusCode ?? 502, passed);
+      response.pipe(outgoing);
+      response.on('error', () => outgoing.destroy());
     });
     sent.on('error', (/** @type {NodeJS.ErrnoException} */ error) => {
       if (outgoing.headersSent) outgoing.destroy();
@@ -78,8 +78,8 @@ export async function createBalancers() {
     add(replica) {
       return new Promise((resolve) => {
         const poll = async () => {
-          const answer = await fetch(`http://127.0.0.1:${replica.adminPort}/readyz`).catch(() => null);
-          endpoint.ready = answer?.status === 200;
+          const response = await fetch(`http://127.0.0.1:${replica.adminPort}/readyz`).catch(() => null);
+          endpoint.ready = response?.status === 200;
           if (endpoint.ready) resolve();
         };
         const timer = setInterval(() => void poll(), POLL_MS);

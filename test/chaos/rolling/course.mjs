@@ -1,5 +1,5 @@
-// A rolling replacement under load: a new gateway comes, an old one is told to go, until all are others. Callers keep their
-// connections and try nothing twice; every request that is not answered 200 is a failure.
+// A rolling replacement under load: a new gateway starts, an old one receives SIGTERM, until all are replaced. Callers keep their
+// connections and never retry. Every request without a 200 is a failure.
 import { createHash } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { createBalancers } from './balancer.mjs';
@@ -16,7 +16,7 @@ const pause = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
 const hash = (/** @type {string} */ key) => createHash('sha256').update(key).digest('hex');
 
 /**
- * One tenant that is never short of quota, and one whose callers always wait for a slot.
+ * Has a tenant that is never short of quota, and a tenant whose callers always wait for a slot.
  * @param {string} upstream @param {string} redisUrl
  */
 export const rollingConfiguration = (upstream, redisUrl) => ({
@@ -43,13 +43,13 @@ function ask({ port, key }, agent, method) {
   return new Promise((resolve) => {
     const body = method === 'POST' ? '{"payload":"x"}' : '';
     const headers = { 'X-API-Key': key, 'Content-Type': 'application/json', 'Content-Length': body.length };
-    const sent = request({ port, method, path: method === 'POST' ? WRITE : READ, agent, headers }, (answer) => {
+    const sent = request({ port, method, path: method === 'POST' ? WRITE : READ, agent, headers }, (response) => {
       /** @type {Buffer[]} */
       const chunks = [];
-      answer.on('data', (chunk) => chunks.push(chunk));
-      answer.on('error', (/** @type {NodeJS.ErrnoException} */ error) => resolve(`body: ${error.code}`));
-      answer.on('end', () => {
-        const { statusCode = 0 } = answer;
+      response.on('data', (chunk) => chunks.push(chunk));
+      response.on('error', (/** @type {NodeJS.ErrnoException} */ error) => resolve(`body: ${error.code}`));
+      response.on('end', () => {
+        const { statusCode = 0 } = response;
         resolve(statusCode === 200 ? '200' : `${statusCode}: ${Buffer.concat(chunks).toString().slice(0, 200)}`);
       });
     });
@@ -81,7 +81,7 @@ async function call(caller, counts, going) {
   agent.destroy();
 }
 
-/** A Redis that was empty gives replicas time to enter what they hold, and refuses meanwhile. @param {Replica} replica */
+/** Waits until an empty Redis admits requests: it first gives replicas time to join with their slots. @param {Replica} replica */
 async function warmUp({ port }) {
   const agent = new Agent({ keepAlive: false });
   const caller = { kind: 'first', port, key: BUSY_KEY, thinkMs: 0 };

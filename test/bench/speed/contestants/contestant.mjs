@@ -1,4 +1,4 @@
-// What a contestant is. Each is started anew for each kind of work.
+// The type of a contestant. Each is started anew for each kind of work.
 
 /**
  * @typedef {{

@@ -29,7 +29,7 @@ const node = (about, program, argument) => ({
   },
 });
 
-/** What the gateway answered, in a file. @param {Stage} stage */
+/** Writes the response of the gateway to a file. @param {Stage} stage */
 function answerFile({ sample, folder }) {
   if (sample === null) throw new Error('raw node answers what the gateway answered, and that was not asked');
   const headers = sample.rawHeaders.flatMap((name, i, all) =>

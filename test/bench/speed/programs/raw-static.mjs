@@ -1,4 +1,4 @@
-// The least that Node can do: one answer, made once, for whoever asks. `node raw-static.mjs PORT FILE`
+// The least that Node can do: it builds one response and sends it to every caller. `node raw-static.mjs PORT FILE`
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
