@@ -96,6 +96,8 @@ export async function run(
   // The settings and plugins of the user's own Helm must not take part.
   const env = { PATH: process.env['PATH'], HOME: options.home };
   const running = promisify(execFile)(program, args, { env, timeout: 20_000, maxBuffer: 32 * 2 ** 20 });
+  // A program that does not read it may have ended by then.
+  running.child.stdin?.on('error', () => {});
   running.child.stdin?.end(options.stdin ?? '');
   try {
     return { ok: true, ...(await running) };
