@@ -4,8 +4,8 @@ import { apiKeyCredential } from '../upstream/credentials/api-key.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
 import { type Credential, type CredentialPool, createCredentialPool } from '../upstream/credentials/pool.ts';
-import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { SharedDependencies } from './dependencies.ts';
+import { LATE_ARRIVAL_MS } from './quota-backend.ts';
 
 /** A credential of an account, with the settings it was created from. */
 export interface AccountCredential {

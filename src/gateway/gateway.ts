@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Clock, elapsed, systemClock } from '../clock.ts';
@@ -12,7 +13,6 @@ import { createConfigSnapshots } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { listenerOptions } from './listener-options.ts';
 import { openDependencies } from './open-dependencies.ts';
-import { packageVersion } from './version.ts';
 
 export interface GatewayOptions {
   readonly settings: Settings;
@@ -142,3 +142,9 @@ async function refuseWaiters(
 const LAST_WORDS_MS = 500;
 /** How long a start waits for Redis at most. */
 const JOIN_MS = 300;
+
+/** The version of the package that is running. */
+function packageVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return String((JSON.parse(text) as { version: unknown }).version);
+}

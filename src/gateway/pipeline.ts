@@ -16,8 +16,8 @@ import { type ProxyOptions, proxy } from '../upstream/proxy.ts';
 import { bufferBody } from '../upstream/request-body.ts';
 import { rewriteLinks } from '../upstream/rewrite-links.ts';
 import { cacheNamespace } from './cache-backend.ts';
-import { LATE_ARRIVAL_MS } from './constants.ts';
 import type { Dependencies } from './dependencies.ts';
+import { LATE_ARRIVAL_MS } from './quota-backend.ts';
 
 /**
  * The middleware of every request, outermost first. Each comment states the reason for the position. A middleware names the context

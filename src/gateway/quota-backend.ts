@@ -8,7 +8,6 @@ import type { Settings } from '../config/settings.ts';
 import type { Log, Meter } from '../ports.ts';
 import type { TenantStatus } from '../quota/admission.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
-import { LATE_ARRIVAL_MS } from './constants.ts';
 
 /** Slots and tokens are counted in this process, or in Redis for all replicas. */
 export interface QuotaBackend {
@@ -22,6 +21,9 @@ export interface QuotaBackend {
   stop(): Promise<void>;
   status(): { readonly up: boolean; readonly fallback: boolean };
 }
+
+/** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
+export const LATE_ARRIVAL_MS = 15_000;
 
 /** Longest upload of a request body: the slot of a request without a response is freed after it. */
 const LONGEST_UPLOAD_MS = 300_000;

@@ -5,8 +5,8 @@ import type { Log, Meter } from '../ports.ts';
 import { DisconnectSource } from '../server/request-context.ts';
 import type { TenantStatus } from './admission.ts';
 import { createAdmissionQueue } from './admission-queue.ts';
-import { preferredWaitMs } from './prefer-header.ts';
 import type { TenantQuota } from './quota-store.ts';
+import { preferredWaitMs } from './rate-limit.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
 const ROOMY: TenantQuota = { rate: 1e6, burst: 1e5, weight: 1, reserved: 0, maxWaitMs: 0 };

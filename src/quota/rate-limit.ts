@@ -11,7 +11,6 @@ import type { Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Admission } from './admission.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
-import { preferredWaitMs } from './prefer-header.ts';
 import type { Decision, QuotaStore, RejectedBy, Slot } from './quota-store.ts';
 
 /** A request that may be sent: a paid slot, and ways to pay for more. */
@@ -129,4 +128,20 @@ const MAX_SPREAD_MS = 5_000;
 export function retryAfterSeconds(waitMs: number, random: () => number): number {
   const spreadMs = random() * Math.min(waitMs * SPREAD, MAX_SPREAD_MS);
   return Math.max(1, Math.ceil((waitMs + spreadMs) / 1000));
+}
+
+/** A caller may ask for this at most. */
+const MAX_PREFERRED_WAIT_MS = 30_000;
+
+/**
+ * `Prefer: wait=N` (RFC 7240 section 4.3): how long the caller accepts to wait, in seconds. Null if the header is absent or
+ * does not say so in a readable way: a preference may be ignored.
+ */
+export function preferredWaitMs(header: string | string[] | undefined): number | null {
+  if (header === undefined) return null;
+  for (const preference of String(header).split(',')) {
+    const match = /^\s*wait\s*=\s*"?(\d{1,6})"?\s*(?:;.*)?$/i.exec(preference);
+    if (match !== null) return Math.min(Number(match[1]) * 1000, MAX_PREFERRED_WAIT_MS);
+  }
+  return null;
 }
