@@ -32,8 +32,10 @@ export function reportOf(results) {
     ({ kind, title }) => `#### ${title}\n\n${tableOf(kinds[kind] ?? [])}`,
   );
   return [
-    `${machine.date}, ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, commit ${machine.commit}. ` +
-      `${rounds} rounds of up to ${seconds} s each. ${versions.join(', ')}.`,
+    wrapped(
+      `${machine.date}, ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, commit ${machine.commit}. ` +
+        `${rounds} rounds of up to ${seconds} s each. ${versions.join(', ')}.`,
+    ),
     quietness(results),
     `#### Targets\n\n${targetTable(results)}`,
     ...sections,
@@ -144,4 +146,9 @@ function processTable({ contestants, kinds, streams }) {
 function ranged(values, digits) {
   const { median, least, most } = spread(values);
   return `${median.toFixed(digits)} (${least.toFixed(digits)}–${most.toFixed(digits)})`;
+}
+
+/** Documents have lines of at most 100 characters. @param {string} text */
+function wrapped(text) {
+  return text.replace(/(?![^\n]{1,100}$)([^\n]{1,100})\s/g, '$1\n');
 }
