@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
+import { batch } from '../batch.ts';
 import type { ProxyResponse, RequestContext } from '../context.ts';
 
 export interface ResponseTarget {
@@ -40,9 +41,18 @@ export function writeResponse(to: ResponseTarget, response: ProxyResponse, closi
   if (body !== null) headers.push('Content-Length', String(body.length));
   outgoing.writeHead(response.status, headers);
   if (unread) linger(incoming, outgoing, body);
-  else if (body === null || context.method === 'HEAD') outgoing.end();
-  else outgoing.end(body);
+  else end({ outgoing, body: context.method === 'HEAD' ? null : body });
 }
+
+/** Responses of one turn of the event loop leave in a row: waking the reader for each costs more than the write. */
+const end = batch<{ readonly outgoing: ServerResponse; readonly body: Buffer | null }>((responses) => {
+  for (const { outgoing, body } of responses) {
+    // The caller may have disconnected meanwhile; Node would report such a response as finished.
+    if (outgoing.destroyed || outgoing.socket?.destroyed === true) continue;
+    if (body === null) outgoing.end();
+    else outgoing.end(body);
+  }
+});
 
 function unwantedBody(incoming: IncomingMessage, context: RequestContext): boolean {
   if (incoming.complete) return false;

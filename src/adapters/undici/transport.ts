@@ -1,5 +1,6 @@
 import { Readable, Transform } from 'node:stream';
 import { Pool } from 'undici';
+import { batch } from '../../batch.ts';
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { OutboundRequest, Transport, TransportResult } from '../../upstream/transport.ts';
 import { Attempt } from './attempt.ts';
@@ -12,6 +13,12 @@ const CONNECT_TIMEOUT_MS = 10_000;
  * connection looks the name up. undici's `clientTtl` uses the wall clock, and closes a connection that still carries a long response.
  */
 const CONNECTION_LIFE_MS = 60_000;
+
+interface Outgoing {
+  readonly request: OutboundRequest;
+  readonly attempt: Attempt;
+  readonly reject: (error: unknown) => void;
+}
 
 /**
  * A {@link Transport} on undici pools, one for each origin; the configuration bounds their number. It follows no redirects and
@@ -44,15 +51,24 @@ export function createUndiciTransport(options: { readonly clock: Clock }): Trans
     return pool;
   };
 
+  // Requests of one turn of the event loop leave in a row: waking the upstream for each costs more than sending it.
+  const dispatch = batch<Outgoing>((items) => {
+    for (const { request, attempt, reject } of items) {
+      // The caller has disconnected meanwhile.
+      if (attempt.isOver) continue;
+      const { target: path, method, headers } = request;
+      const body = request.body instanceof Readable ? watchUpload(request.body, attempt) : request.body;
+      try {
+        poolOf(request.origin).dispatch({ path, method, headers, body }, attempt);
+      } catch (error) {
+        reject(error);
+      }
+    }
+  });
+
   return {
     send: (request: OutboundRequest): Promise<TransportResult> =>
-      new Promise((resolve) => {
-        const attempt = new Attempt(request, clock, resolve);
-        if (attempt.isOver) return;
-        const { target: path, method, headers } = request;
-        const body = request.body instanceof Readable ? watchUpload(request.body, attempt) : request.body;
-        poolOf(request.origin).dispatch({ path, method, headers, body }, attempt);
-      }),
+      new Promise((resolve, reject) => dispatch({ request, attempt: new Attempt(request, clock, resolve), reject })),
     close: async () => {
       for (const { pool } of pools.values()) retire(pool);
       pools.clear();
