@@ -1,5 +1,5 @@
 import { createServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { expect, test, vi } from 'vitest';
 import { type RequestContext, respond } from '../context.ts';
 import { writeResponse } from './response-writer.ts';
@@ -14,6 +14,8 @@ async function answering() {
     const body = Buffer.from(JSON.stringify({ path: incoming.url }));
     held.push(() => writeResponse({ incoming, outgoing, context }, respond(200, [], body), incoming.url === '/last'));
   });
+  const accepted: Socket[] = [];
+  server.on('connection', (connection) => accepted.push(connection));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
   let text = '';
@@ -23,7 +25,7 @@ async function answering() {
       text += chunk;
     });
   return {
-    ...{ held, ends, socket },
+    ...{ held, ends, socket, accepted },
     text: () => text,
     async [Symbol.asyncDispose]() {
       socket.destroy();
@@ -54,4 +56,13 @@ test('a caller that disconnected gets no response, and its request does not coun
   await vi.waitFor(() => expect(server.ends).toEqual([false]));
   server.held[0]?.();
   expect(server.ends).toEqual([false]);
+});
+
+test('a caller that disconnects before the end of the turn gets no response, and its request does not count as answered', async () => {
+  await using server = await answering();
+  server.socket.write(get('/first'));
+  await vi.waitFor(() => expect(server.held).toHaveLength(1));
+  server.held[0]?.();
+  server.accepted[0]?.destroy();
+  await vi.waitFor(() => expect(server.ends).toEqual([false]));
 });
