@@ -2,7 +2,7 @@ import type { Cluster, Redis } from 'ioredis';
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
 import { type RateLimiterAbstract, RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
-import type { FailedAuthLimit, FloodLimit } from '../auth/abuse-limits.ts';
+import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
 import type { Clock } from '../clock.ts';
 import type { Meter } from '../ports.ts';
 

@@ -1,7 +1,38 @@
+import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import { extend, type Middleware, type RequestContext, type Result, reject } from '../context.ts';
-import type { FailedAuthLimit } from './abuse-limits.ts';
-import type { KeyStore, Tenant, TenantKey } from './key-store.ts';
+import type { Pattern } from '../routing/pattern.ts';
+
+export interface Tenant {
+  readonly id: string;
+  readonly account: string;
+  readonly disabled: boolean;
+  /** Null: everything except the denylist. */
+  readonly allow: readonly Pattern[] | null;
+}
+
+/** The key that a tenant used: its id and expiry, never the key itself. */
+export interface TenantKey {
+  readonly id: string;
+  readonly expiresAtMs: number | null;
+}
+
+export interface KeyEntry extends TenantKey {
+  readonly tenant: Tenant;
+}
+
+/** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */
+export interface KeyStore {
+  find(key: string): KeyEntry | undefined;
+}
+
+/** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
+export interface FailedAuthLimit {
+  /** 0: not blocked. */
+  blockedForMs(address: string): number;
+  /** Counts a key that is unknown, expired or of a disabled tenant. */
+  failed(address: string): void;
+}
 
 export interface Authenticated {
   readonly tenant: Tenant;
@@ -63,4 +94,50 @@ export function extractKey(rawHeaders: readonly string[]): ExtractedKey {
 
 function withoutScheme(credentials: string): string {
   return /^bearer(?:[ \t]|$)/i.test(credentials) ? credentials.slice('bearer'.length).trim() : credentials;
+}
+
+/** Enough for every key of a large team, in little memory. */
+const MAX_REMEMBERED_KEYS = 10_000;
+
+/**
+ * @param entries by the SHA-256 of the key, in lower-case hex
+ *
+ * Valid keys are remembered in the clear, so a busy tenant's key is hashed once. Unknown keys are hashed each time and not
+ * remembered: a guesser must not be able to evict the valid ones.
+ */
+export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore {
+  const remembered = new Map<string, KeyEntry>();
+  return {
+    find(key) {
+      const known = remembered.get(key);
+      if (known !== undefined) return known;
+      const entry = entries.get(sha256(key));
+      if (entry === undefined) return undefined;
+      if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
+      remembered.set(key, entry);
+      return entry;
+    },
+  };
+}
+
+/** Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
+function sha256(key: string): string {
+  return createHash('sha256').update(key, 'latin1').digest('hex');
+}
+
+/** Limits how fast a tenant may call the gateway itself, with requests that use no quota: cached and rejected ones. */
+export interface FloodLimit {
+  /** Counts a request. 0: it may pass. */
+  blockedForMs(tenant: string): number;
+}
+
+/** Runs directly after authentication, so that a rejected request costs no more than the lookup of its key. */
+export function floodProtection<E extends RequestContext & { readonly tenant: { readonly id: string } }>(options: {
+  readonly floodLimit: FloodLimit;
+}): Middleware<E, E> {
+  return (next) => async (context) => {
+    const blockedMs = options.floodLimit.blockedForMs(context.tenant.id);
+    if (blockedMs > 0) return reject('flood', { retryAfterSeconds: Math.max(1, Math.ceil(blockedMs / 1000)) });
+    return next(context);
+  };
 }

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
-import { extractKey } from './authenticate.ts';
+import { createKeyStore, extractKey, type Tenant } from './authenticate.ts';
 import { isAllowed } from './authorise.ts';
-import { createKeyStore, type Tenant } from './key-store.ts';
 
 const pattern = (text: string): Pattern => {
   const parsed = parsePattern(text);

@@ -1,8 +1,7 @@
 import { extend, type Middleware, reject } from '../context.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
 import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
-import type { Authenticated } from './authenticate.ts';
-import type { Tenant } from './key-store.ts';
+import type { Authenticated, Tenant } from './authenticate.ts';
 
 export interface Authorised {
   /** The route in the tenant's own account. */

@@ -1,6 +1,5 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { FailedAuthLimit, FloodLimit } from '../auth/abuse-limits.ts';
-import type { KeyStore } from '../auth/key-store.ts';
+import type { FailedAuthLimit, FloodLimit, KeyStore } from '../auth/authenticate.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';

@@ -1,5 +1,4 @@
-import { floodProtection } from '../auth/abuse-limits.ts';
-import { authenticate } from '../auth/authenticate.ts';
+import { authenticate, floodProtection } from '../auth/authenticate.ts';
 import { authorise } from '../auth/authorise.ts';
 import { cacheFill } from '../cache/fill.ts';
 import { cacheLookup } from '../cache/lookup.ts';
