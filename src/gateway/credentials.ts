@@ -1,9 +1,13 @@
 import type { AccountSettings, CredentialSettings, Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
-import { apiKeyCredential } from '../upstream/credentials/api-key.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
-import { type Credential, type CredentialPool, createCredentialPool } from '../upstream/credentials/pool.ts';
+import {
+  apiKeyCredential,
+  type Credential,
+  type CredentialPool,
+  createCredentialPool,
+} from '../upstream/credentials/pool.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { LATE_ARRIVAL_MS } from './quota-backend.ts';
 

@@ -2,8 +2,7 @@ import { expect, test } from 'vitest';
 import { failure, issued, loginServer, quiet, token } from '../../../test/support/login-server.ts';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
 import { Secret } from '../../secret.ts';
-import { apiKeyCredential } from './api-key.ts';
-import { type Credential, createCredentialPool, type IssuedCredential } from './pool.ts';
+import { apiKeyCredential, type Credential, createCredentialPool, type IssuedCredential } from './pool.ts';
 
 const key = (id: string, clock: ManualClock): Credential =>
   apiKeyCredential({ id, apiKey: new Secret(`fake-${id}`), clock, log: quiet });
