@@ -7,9 +7,9 @@ import {
   respond,
 } from '../context.ts';
 import { parseHttpDate } from './http-date.ts';
+import { ageOf } from './key.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
 import type { StoredResponse } from './store.ts';
-import { ageOf } from './variants.ts';
 
 /** Why a request went to the upstream (RFC 9211 section 2.2). */
 export type ForwardReason = 'miss' | 'stale' | 'request' | 'bypass' | 'method';

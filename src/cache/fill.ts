@@ -4,12 +4,12 @@ import { type Handler, type Middleware, type ProxyResponse, type Result, reject,
 import { invalidFreshnessHeaders } from './cache-control.ts';
 import type { FetchResultKind, InFlightFetch } from './coalescing.ts';
 import { freshnessOf } from './freshness.ts';
+import { ageOf, isStillValid, storeResponse } from './key.ts';
 import type { Announced, CacheableContext, CacheOptions, WithFetchPlan } from './options.ts';
 import type { StoredResponse } from './store.ts';
 import { fieldsOf, storedHeaders } from './stored-headers.ts';
 import { exactCopy, teeBody } from './tee-body.ts';
 import { etagOf, mergeHeaders } from './validators.ts';
-import { ageOf, isStillValid, storeResponse } from './variants.ts';
 
 /** A request that holds a slot. */
 export interface FillContext extends CacheableContext, WithFetchPlan {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { accountOf, type Keyed, primaryKey, variantKey } from './key.ts';
+import { accountOf, primaryKey, variantKey } from './key.ts';
+import type { Keyed } from './options.ts';
 
 const CORE = { id: 'core', account: 'main', origin: 'http://core.test', timeoutMs: 1_000 };
 const request = (more: Partial<Keyed> = {}): Keyed => ({

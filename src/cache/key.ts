@@ -1,19 +1,8 @@
-import type { RequestContext } from '../context.ts';
-
-/** The parts of a request that its key is made of. */
-export interface Keyed extends Pick<RequestContext, 'headers'> {
-  /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
-  readonly path: string;
-  readonly canonicalQuery: string;
-  readonly route: {
-    readonly upstream: {
-      readonly id: string;
-      readonly account: string;
-      readonly origin: string;
-      readonly timeoutMs: number;
-    };
-  };
-}
+import type { MonotonicMs } from '../clock.ts';
+import { type RequestContext, traced } from '../context.ts';
+import type { CacheableContext, CacheOptions, Keyed } from './options.ts';
+import type { StoredResponse } from './store.ts';
+import { type Fields, selectingFields } from './stored-headers.ts';
 
 /** Neither header values nor request targets can contain a line feed. */
 const SEPARATOR = '\n';
@@ -77,4 +66,106 @@ function normalised(field: string, value: string): string {
         .sort()
         .join()
     : members.join();
+}
+
+/** The variant that a request selects. */
+export interface Selection {
+  /** The primary key; or the key of the variant, where responses are known to vary. */
+  readonly key: string;
+  readonly entry: StoredResponse | null;
+}
+
+/** Age of a response now (RFC 9111 section 4.2.3). */
+export function ageOf(entry: StoredResponse, now: MonotonicMs): number {
+  return now - entry.receivedAt + entry.initialAgeMs;
+}
+
+/** Finds the stored response that the request selects, unless a write has invalidated it. */
+export function findStored(options: CacheOptions, context: CacheableContext, key: string): Promise<Selection> {
+  return select(options, context, key, options.store.get(key));
+}
+
+async function select(
+  options: CacheOptions,
+  context: CacheableContext,
+  key: string,
+  found: ReturnType<CacheOptions['store']['get']>,
+): Promise<Selection> {
+  const entry = found instanceof Promise ? await traced(context.trace, 'cache lookup', found) : found;
+  if (entry === undefined) return { key, entry: null };
+  if (entry.kind === 'vary') return findStored(options, context, variantKey(key, entry.fields, context.headers));
+  if (isStillValid(options, context, entry)) {
+    return { key, entry: mayServe(options, context, entry) ? entry : null };
+  }
+  options.store.delete(key);
+  // The entry was invalidated here, but another replica may have stored a new one since.
+  const pending = options.store.getShared(key);
+  const shared = pending === null ? undefined : await traced(context.trace, 'cache lookup', pending);
+  const usable = shared?.kind === 'response' && isStillValid(options, context, shared);
+  return { key, entry: usable ? shared : null };
+}
+
+/** A fresh response that another replica has stored since this one; null if there is none. */
+export async function findFresher(
+  options: CacheOptions,
+  context: CacheableContext,
+  key: string,
+  existing: StoredResponse,
+): Promise<StoredResponse | null> {
+  const shared = options.store.getShared(key);
+  if (shared === null) return null;
+  const { entry } = await select(options, context, key, shared);
+  if (entry === null || entry.receivedAt <= existing.receivedAt) return null;
+  return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
+}
+
+/** Whether no write has invalidated the entry. */
+export function isStillValid(
+  { invalidations }: CacheOptions,
+  context: CacheableContext,
+  entry: StoredResponse,
+): boolean {
+  const { account } = context.route.upstream;
+  const latest = invalidations.latestWrite(account);
+  if (entry.validUpToWrite === latest) return true;
+  const target = { segments: context.segments, tags: entry.tags };
+  if (!invalidations.isValidSince(account, target, entry.validUpToWrite)) return false;
+  entry.validUpToWrite = latest;
+  return true;
+}
+
+/** While the writes of other replicas are unknown, an entry may be served for a short time only. */
+function mayServe(
+  { invalidations, clock, maxDisconnectedAgeMs }: CacheOptions,
+  context: CacheableContext,
+  entry: StoredResponse,
+): boolean {
+  const disconnectedAt = invalidations.disconnectedSince(context.route.upstream.account);
+  if (disconnectedAt === null) return true;
+  return clock.monotonic() - Math.max(disconnectedAt, entry.requestedAt) < maxDisconnectedAgeMs;
+}
+
+/**
+ * Stores a response under its primary key; or, if it varies, under the key of its variant, with a record of the fields under
+ * the primary key.
+ *
+ * @returns the key, and the fields by which the response varies
+ */
+export function storeResponse(
+  options: CacheOptions,
+  context: CacheableContext,
+  primaryKey: string,
+  fields: Fields,
+  entry: StoredResponse,
+  keepMs: number,
+): { readonly key: string; readonly fields: readonly string[] } {
+  const selecting = selectingFields(fields);
+  if (selecting.length === 0) {
+    options.store.set(primaryKey, entry, keepMs);
+    return { key: primaryKey, fields: selecting };
+  }
+  const key = variantKey(primaryKey, selecting, context.headers);
+  options.store.set(primaryKey, { kind: 'vary', fields: selecting }, keepMs);
+  options.store.set(key, entry, keepMs);
+  return { key, fields: selecting };
 }

@@ -10,7 +10,7 @@ import {
 import { matchesMethod, matchesPath } from '../routing/pattern.ts';
 import { type CachedResponses, createCachedResponses, type ForwardReason, withCacheStatus } from './cached-response.ts';
 import { invalidateAfterWrite } from './invalidation.ts';
-import { primaryKey } from './key.ts';
+import { ageOf, findStored, primaryKey } from './key.ts';
 import { MissHandler } from './miss-handler.ts';
 import {
   type CacheableContext,
@@ -27,7 +27,6 @@ import {
   type RequestDirectives,
   readRequestDirectives,
 } from './request-directives.ts';
-import { ageOf, findStored } from './variants.ts';
 
 type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 

@@ -16,7 +16,7 @@ import {
 import { type CachedResponses, type ForwardReason, isNotModified, withCacheStatus } from './cached-response.ts';
 import { NEVER_DISCONNECTS, waitFor } from './caller-group.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
-import { variantKey } from './key.ts';
+import { ageOf, findFresher, findStored, isStillValid, variantKey } from './key.ts';
 import {
   type CacheableContext,
   type CacheOptions,
@@ -30,7 +30,6 @@ import { evaluate, type RequestDirectives } from './request-directives.ts';
 import { FAILING_TTL_MS, fallbackWindowFor, staleFallback } from './stale-fallback.ts';
 import type { StoredResponse } from './store.ts';
 import { withValidators } from './validators.ts';
-import { ageOf, findFresher, findStored, isStillValid } from './variants.ts';
 
 /** A request that no stored response can serve. */
 export interface Miss {

@@ -4,8 +4,22 @@ import type { Meter } from '../ports.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import type { Coalescing, ExpiringSet, FetchResultKind } from './coalescing.ts';
 import type { InvalidationLog } from './invalidation-log.ts';
-import type { Keyed } from './key.ts';
 import type { CacheStore, StaleWindows, StoredResponse } from './store.ts';
+
+/** The parts of a request that its key is made of. */
+export interface Keyed extends Pick<RequestContext, 'headers'> {
+  /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
+  readonly path: string;
+  readonly canonicalQuery: string;
+  readonly route: {
+    readonly upstream: {
+      readonly id: string;
+      readonly account: string;
+      readonly origin: string;
+      readonly timeoutMs: number;
+    };
+  };
+}
 
 /** A request with everything that the cache needs to know of its route. */
 export interface CacheableContext extends RequestContext, Keyed {
