@@ -16,7 +16,7 @@ import {
   type CacheableContext,
   type CacheOptions,
   type CacheRule,
-  uncachedFetchPlan,
+  NOT_FETCHED,
   type WithFetchPlan,
 } from './options.ts';
 import {
@@ -45,8 +45,10 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
 
   return (next) => {
     const misses = new MissHandler<E>(options, responses, next);
-    const forward: Handler<E> = async (context) =>
-      next(extend(context, { fetch: uncachedFetchPlan(), waitTerms: DEFAULT_WAIT_TERMS }));
+    const forward: Handler<E> = async (context) => {
+      const fetch = { storeAs: null, shared: false, existing: null, ...NOT_FETCHED };
+      return next(extend(context, { fetch, waitTerms: DEFAULT_WAIT_TERMS }));
+    };
     const forwardMarked = async (context: E, reason: ForwardReason): Promise<Result> => {
       const result = await forward(context);
       return result.kind === 'response' ? withCacheStatus(result, reason, false) : result;

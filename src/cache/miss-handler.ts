@@ -22,7 +22,7 @@ import {
   type CacheOptions,
   type CacheRule,
   type FetchPlan,
-  fetchPlan,
+  NOT_FETCHED,
   type StoreTarget,
   type WithFetchPlan,
 } from './options.ts';
@@ -103,7 +103,8 @@ export class MissHandler<E extends CacheableContext> {
     const terms: WaitTerms = { ...DEFAULT_WAIT_TERMS, maxWaitMs: 0, background: true };
     const refresh = async (): Promise<void> => {
       const leader = this.#coalescing.lead(fetchKey, '', NEVER_DISCONNECTS);
-      const plan = fetchPlan({ primaryKey, fetchKey, rule }, { shared: true, existing: miss.existing });
+      const target = { primaryKey, fetchKey, rule };
+      const plan: FetchPlan = { storeAs: target, shared: true, existing: miss.existing, ...NOT_FETCHED };
       try {
         if ((await this.#findFresher(detached, miss)) !== null) return;
         const result = await this.#send(detached, miss, plan, terms);
@@ -119,7 +120,8 @@ export class MissHandler<E extends CacheableContext> {
   }
 
   async #fetchAlone(context: E, miss: Miss, target: StoreTarget | null, terms: WaitTerms): Promise<Result> {
-    const plan = fetchPlan(target, { shared: false, existing: target === null ? null : miss.existing });
+    const existing = target === null ? null : miss.existing;
+    const plan: FetchPlan = { storeAs: target, shared: false, existing, ...NOT_FETCHED };
     return this.#finish(context, miss, plan, await this.#send(context, miss, plan, terms));
   }
 
@@ -198,7 +200,7 @@ export class MissHandler<E extends CacheableContext> {
   /** Asks for a slot, and fetches unless another fetch for the key was sent meanwhile. */
   async #fetchAsLeader(context: E, miss: Miss, target: StoreTarget, terms: WaitTerms): Promise<Step> {
     const leader = this.#coalescing.lead(miss.fetchKey, context.record.tenant, context.disconnect);
-    const plan = fetchPlan(target, { shared: true, existing: miss.existing });
+    const plan: FetchPlan = { storeAs: target, shared: true, existing: miss.existing, ...NOT_FETCHED };
     try {
       const result = await this.#send(context, miss, plan, terms, leader.disconnect);
       const gaveWay = leader.superseded && result.kind === 'rejection' && !context.disconnect.happened;

@@ -125,14 +125,5 @@ export interface WithFetchPlan {
   readonly fetch: FetchPlan;
 }
 
-export function fetchPlan(
-  storeAs: StoreTarget | null,
-  { shared, existing }: { readonly shared: boolean; readonly existing: StoredResponse | null },
-): FetchPlan {
-  return { storeAs, shared, existing, superseded: false, stored: false, entry: null, revalidated: false };
-}
-
-/** For a request that the cache neither serves nor stores. */
-export function uncachedFetchPlan(): FetchPlan {
-  return fetchPlan(null, { shared: false, existing: null });
-}
+/** The part of a plan that the lower half writes, before it has. */
+export const NOT_FETCHED = { superseded: false, stored: false, entry: null, revalidated: false } as const;
