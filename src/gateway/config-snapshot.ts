@@ -13,7 +13,7 @@ import type { QuotaPlan } from '../quota/quota-store.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
-import type { Dependencies, SharedDependencies } from './dependencies.ts';
+import type { Dependencies, SharedDependencies, TenantsInForce } from './dependencies.ts';
 import { createPipeline } from './pipeline.ts';
 import { planOf } from './quota-backend.ts';
 
@@ -41,7 +41,7 @@ export interface ConfigSnapshots {
  * removed are released when the last request that may need them has ended.
  */
 export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
-  const { quotaStore, metrics, redactor, log, admissionQueue, upstreams } = shared;
+  const { quotaStore, metrics, redactor, log, admissionQueue, tenantsInForce, upstreams } = shared;
   let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
   const create = (settings: Settings, before: readonly AccountCredential[]): ConfigSnapshot =>
@@ -85,6 +85,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       upstreams.configure(settings.upstreams);
       older = stillUsed;
       current = next;
+      tenantsInForce.replace(settings);
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
       admissionQueue.dismiss();
       log.setLevel(settings.log.level);
@@ -111,6 +112,7 @@ function createSnapshot(
     settings,
     keys: keyStoreOf(settings),
     credentials: poolsOf(settings, credentials),
+    maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
   };
   let inUse = 0;
   const track = <T>(work: Promise<T>): Promise<T> => {
@@ -135,6 +137,20 @@ function createSnapshot(
     scheme: schemeOf(settings.listen.trustedProxies),
     credentials,
     inUse: () => inUse,
+  };
+}
+
+export function createTenantsInForce({ tenants: first }: Settings): TenantsInForce {
+  let tenants = first;
+  return {
+    statusOf(id) {
+      const tenant = tenants.get(id);
+      if (tenant === undefined) return 'removed';
+      return tenant.disabled ? 'disabled' : 'active';
+    },
+    replace(settings) {
+      tenants = settings.tenants;
+    },
   };
 }
 

@@ -4,6 +4,7 @@ import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
+import type { TenantStatus } from '../quota/admission.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -24,6 +25,7 @@ export interface SharedDependencies {
   readonly state: QuotaBackend;
   readonly quotaStore: QuotaStore;
   readonly admissionQueue: AdmissionQueue;
+  readonly tenantsInForce: TenantsInForce;
   readonly transport: Transport;
   readonly upstreams: Upstreams;
   readonly failedAuthLimit: FailedAuthLimit;
@@ -33,9 +35,17 @@ export interface SharedDependencies {
   readonly idempotencyStore: IdempotencyStore;
 }
 
+/** The tenants by the settings in force, which may be newer than those that a request began with. */
+export interface TenantsInForce {
+  statusOf(tenant: string): TenantStatus;
+  replace(settings: Settings): void;
+}
+
 /** Everything a pipeline is built from: the shared dependencies, and the parts that the settings in force define. */
 export interface Dependencies extends SharedDependencies {
   readonly settings: Settings;
   readonly keys: KeyStore;
   readonly credentials: ReadonlyMap<string, CredentialPool>;
+  /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
+  readonly maxWaitMs: (tenant: string) => number;
 }

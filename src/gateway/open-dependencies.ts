@@ -9,10 +9,10 @@ import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
 import { createUpstreams } from '../upstream/upstreams.ts';
 import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
-import type { ConfigSnapshot } from './config-snapshot.ts';
+import { type ConfigSnapshot, createTenantsInForce } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { metricSources } from './metric-sources.ts';
-import { openQuotaBackend, tenantStatusOf } from './quota-backend.ts';
+import { openQuotaBackend } from './quota-backend.ts';
 import { openTracing, type Tracing } from './tracing.ts';
 
 export interface OpenDependenciesOptions {
@@ -48,15 +48,16 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   const common = { settings: opened, clock, meter: metrics, log };
   const state = openQuotaBackend({ ...common, onChange: () => admissionQueue.reconsider() });
   const { quotaStore } = state;
+  const tenantsInForce = createTenantsInForce(opened);
   const admissionQueue: AdmissionQueue = createAdmissionQueue({
     quotaStore,
     clock,
-    tenantStatus: (tenant) => tenantStatusOf(current().dependencies.settings, tenant),
+    tenantStatus: tenantsInForce.statusOf,
   });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
-    ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, memory, cache },
+    ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, tenantsInForce, memory, cache },
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),

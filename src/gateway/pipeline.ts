@@ -4,14 +4,14 @@ import { cacheFill } from '../cache/fill.ts';
 import { cacheLookup } from '../cache/lookup.ts';
 import type { CacheOptions } from '../cache/options.ts';
 import type { Settings } from '../config/settings.ts';
-import { type Handler, type Middleware, type RequestContext, reject } from '../context.ts';
+import type { Handler, Middleware, RequestContext } from '../context.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
-import { parseAdvertisedLimit, rateLimitHeaders } from '../quota/headers.ts';
-import { rateLimit, rejectDecision, retryAfterSeconds } from '../quota/rate-limit.ts';
+import { rateLimitHeaders } from '../quota/headers.ts';
+import { rateLimit } from '../quota/rate-limit.ts';
 import { matchRoute, type Route } from '../routing/match-route.ts';
 import { circuitBreaker } from '../upstream/circuit-breaker.ts';
 import { concurrencyLimit } from '../upstream/concurrency-limit.ts';
-import { type ProxyOptions, proxy } from '../upstream/proxy.ts';
+import { proxy } from '../upstream/proxy.ts';
 import { bufferBody } from '../upstream/request-body.ts';
 import { rewriteLinks } from '../upstream/rewrite-links.ts';
 import { cacheNamespace } from './cache-backend.ts';
@@ -26,7 +26,8 @@ export function createPipeline(
   dependencies: Dependencies,
   background: CacheOptions['background'],
 ): Handler<RequestContext> {
-  const { settings } = dependencies;
+  const { settings, metrics: meter } = dependencies;
+  const sending = { ...dependencies, meter, lateArrivalMs: LATE_ARRIVAL_MS };
   const cache = cacheOptions(dependencies, background);
   return (
     new Pipeline<RequestContext, RequestContext>((handler) => handler)
@@ -43,7 +44,7 @@ export function createPipeline(
       // Before the cache, so that stored responses contain the upstream's links, and no caller's Host header.
       .use(rewriteLinks({ origins: originsOf(settings) }))
       // Inside rewriteLinks, for the same reason: it stores responses too.
-      .use(idempotency(idempotencyOptions(dependencies)))
+      .use(idempotency({ ...dependencies, ...settings.idempotency, meter, store: dependencies.idempotencyStore }))
       // Before the quota: a cached response costs no slot.
       .use(cacheLookup(cache))
       // Inside the cache, which may have a stale response; before everything that waits, uploads or takes a slot.
@@ -51,12 +52,12 @@ export function createPipeline(
       // Before the quota, so that a slow upload holds no slot.
       .use(bufferBody(settings.limits))
       // At the moment of sending: a slot is held from here until its request has left the account's window.
-      .use(rateLimit(quotaOptions(dependencies)))
+      .use(rateLimit(sending))
       // After the quota, so that a request that waits for a slot holds no permit.
       .use(concurrencyLimit(dependencies))
       // After both waits: callers who wait for the same response share the first request that may be sent.
       .use(cacheFill(cache))
-      .handle(proxy(proxyOptions(dependencies)))
+      .handle(proxy({ ...sending, propagate: settings.tracing.propagate }))
   );
 }
 
@@ -77,16 +78,6 @@ class Pipeline<In, Context extends In> {
   }
 }
 
-function idempotencyOptions({ settings, idempotencyStore, clock, metrics, log }: Dependencies) {
-  return {
-    store: idempotencyStore,
-    maxResponseBytes: settings.idempotency.maxResponseBytes,
-    clock,
-    meter: metrics,
-    log,
-  };
-}
-
 function cacheOptions(dependencies: Dependencies, background: CacheOptions['background']): CacheOptions {
   const { settings, clock, metrics } = dependencies;
   return {
@@ -105,33 +96,6 @@ function cacheOptions(dependencies: Dependencies, background: CacheOptions['back
 const NEVER_STORE: Settings['cache']['rules'] = [
   { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
 ];
-
-function quotaOptions({ settings, quotaStore, admissionQueue, metrics, clock, random }: Dependencies) {
-  const maxWaitMs = (tenant: string): number => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0;
-  return { quotaStore, admissionQueue, maxWaitMs, meter: metrics, clock, random, lateArrivalMs: LATE_ARRIVAL_MS };
-}
-
-function proxyOptions(dependencies: Dependencies): ProxyOptions {
-  const { settings, transport, upstreams, credentials, quotaStore, metrics, clock, random } = dependencies;
-  return {
-    ...{ transport, upstreams, credentials, clock, random, meter: metrics },
-    limitOf: (account, status, headers) =>
-      parseAdvertisedLimit({
-        status,
-        headers,
-        now: clock.now(),
-        onInvalid: (header) => metrics.invalidUpstreamHeader(account, header),
-      }),
-    rejectDecision: (decision) => rejectDecision(decision, random),
-    rejectCooldown: (account) =>
-      reject('upstream_cooldown', {
-        retryAfterSeconds: retryAfterSeconds(quotaStore.view(account).cooldownMs, random),
-        internal: 'upstream answered 429',
-      }),
-    lateArrivalMs: LATE_ARRIVAL_MS,
-    propagate: settings.tracing.propagate,
-  };
-}
 
 function routesOf(settings: Settings): Route[] {
   return settings.routes.map(({ match, upstream: id, rewriteLinks: rewrite }) => {

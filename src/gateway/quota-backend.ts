@@ -6,7 +6,6 @@ import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter } from '../ports.ts';
-import type { TenantStatus } from '../quota/admission.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
 
 /** Slots and tokens are counted in this process, or in Redis for all replicas. */
@@ -99,13 +98,6 @@ export function planOf(settings: Settings, older: readonly Settings[] = []): Quo
     }
   }
   return { accounts, tenants };
-}
-
-/** The tenant by the settings in force, which may be newer than those its request began with. */
-export function tenantStatusOf({ tenants }: Settings, id: string): TenantStatus {
-  const tenant = tenants.get(id);
-  if (tenant === undefined) return 'removed';
-  return tenant.disabled ? 'disabled' : 'active';
 }
 
 /**

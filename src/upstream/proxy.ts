@@ -12,8 +12,9 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import type { Meter, Span } from '../ports.ts';
-import type { AdvertisedLimit, Decision, Slot } from '../quota/quota-store.ts';
-import type { WithSlot } from '../quota/rate-limit.ts';
+import { parseAdvertisedLimit } from '../quota/headers.ts';
+import type { QuotaStore, Slot } from '../quota/quota-store.ts';
+import { rejectDecision, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { rejectBreakerOpen } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
@@ -31,11 +32,7 @@ export interface ProxyOptions {
   readonly upstreams: Upstreams;
   /** By account. */
   readonly credentials: ReadonlyMap<string, CredentialPool>;
-  /** Reads the rate-limit headers of a response, and counts those that cannot be read. */
-  readonly limitOf: (account: string, status: number, headers: readonly string[]) => AdvertisedLimit;
-  readonly rejectDecision: (decision: Extract<Decision, { kind: 'rejected' }>) => Rejection;
-  /** The rejection of a request that the upstream answered with 429. By then the account is in cooldown. */
-  readonly rejectCooldown: (account: string) => Rejection;
+  readonly quotaStore: Pick<QuotaStore, 'view'>;
   /** A request may still arrive upstream this long after the gateway has given it up. */
   readonly lateArrivalMs: number;
   /** Whether Patchworks receives the trace context. */
@@ -75,7 +72,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       if (sent.status !== 401) {
         pool.accepted(credential);
         context.permit.holdUntilClosed(sent.body);
-        return passOn(sent, () => options.rejectCooldown(account));
+        return passOn(options, account, sent);
       }
       discard(sent);
       pool.rejected(credential);
@@ -133,7 +130,7 @@ function startSpan({ method, route, record }: ProxyContext, credential: IssuedCr
 
 /** Ends the slot of an attempt, and writes the attempt into the access record and the metrics. */
 function recordAttempt(
-  { clock, meter, limitOf, lateArrivalMs }: ProxyOptions,
+  { clock, meter, lateArrivalMs }: ProxyOptions,
   { route: { upstream }, record, method }: ProxyContext,
   slot: Slot,
   startedAt: MonotonicMs,
@@ -145,7 +142,8 @@ function recordAttempt(
   record.upstreamMs = (record.upstreamMs ?? 0) + tookMs;
   if (sent.kind === 'response') {
     record.upstreamStatus = sent.status;
-    slot.complete(limitOf(upstream.account, sent.status, sent.headers));
+    const onInvalid = (header: string): void => meter.invalidUpstreamHeader(upstream.account, header);
+    slot.complete(parseAdvertisedLimit({ status: sent.status, headers: sent.headers, now: clock.now(), onInvalid }));
   } else if (sent.mayBeSent) slot.lose((now + lateArrivalMs) as MonotonicMs);
   else slot.refund();
   const status = sent.kind === 'response' ? sent.status : sent.reason;
@@ -153,7 +151,7 @@ function recordAttempt(
 }
 
 async function slotAfter401(
-  { meter, rejectDecision }: ProxyOptions,
+  { meter, random }: ProxyOptions,
   context: ProxyContext,
 ): Promise<{ readonly kind: 'slot'; readonly slot: Slot } | Rejection> {
   if (context.payload instanceof Readable) {
@@ -163,15 +161,19 @@ async function slotAfter401(
     });
   }
   const decision = await context.admitAgain();
-  if (decision.kind === 'rejected') return rejectDecision(decision);
+  if (decision.kind === 'rejected') return rejectDecision(decision, random);
   meter.upstreamRetry(context.route.upstream.id, 'credential');
   return { kind: 'slot', slot: decision.slot };
 }
 
-function passOn(sent: TransportResponse, rejectCooldown: () => Rejection): Result {
+function passOn({ quotaStore, random }: ProxyOptions, account: string, sent: TransportResponse): Result {
   if (sent.status === 429) {
     discard(sent);
-    return rejectCooldown();
+    // The account is in cooldown by now.
+    return reject('upstream_cooldown', {
+      retryAfterSeconds: retryAfterSeconds(quotaStore.view(account).cooldownMs, random),
+      internal: 'upstream answered 429',
+    });
   }
   const inMemory = Buffer.isBuffer(sent.body);
   return respond(sent.status, inboundHeaders(sent.headers, !inMemory), sent.body);
