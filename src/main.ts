@@ -1,13 +1,21 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import type { Io } from './cli/command-line.ts';
+import { handleEarlySignals } from './cli/early-signals.ts';
+
+type Command = {
+  does: string;
+  load: () => Promise<(args: string[], io: Io) => Promise<number>>;
+  /** Runs until a signal. An interrupted command of another kind has failed. */
+  runs?: true;
+};
 
 /**
  * Starts a command and sets the exit code: 0 done, 1 failed, 2 wrong arguments. A command is loaded when it is needed, which
  * keeps the start short.
  */
-const commands: Record<string, { does: string; load: () => Promise<(args: string[], io: Io) => Promise<number>> }> = {
-  serve: { does: 'run the gateway', load: async () => (await import('./cli/serve.ts')).serve },
+const commands: Record<string, Command> = {
+  serve: { does: 'run the gateway', load: async () => (await import('./cli/serve.ts')).serve, runs: true },
   check: {
     does: 'validate the configuration and show what each account can send',
     load: async () => (await import('./cli/check.ts')).check,
@@ -16,10 +24,12 @@ const commands: Record<string, { does: string; load: () => Promise<(args: string
   simulate: {
     does: 'run a stand-in for the Patchworks API',
     load: async () => (await import('./cli/simulate.ts')).simulate,
+    runs: true,
   },
   demo: {
     does: 'run a gateway and a simulated Patchworks',
     load: async () => (await import('./cli/demo.ts')).demo,
+    runs: true,
   },
 };
 
@@ -57,6 +67,7 @@ async function main(args: string[]): Promise<number> {
     );
     return 2;
   }
+  if (command.runs) handleEarlySignals();
   const run = await command.load();
   return run(rest, { stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env });
 }

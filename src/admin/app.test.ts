@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
+import { dial } from '../../test/support/raw-socket.ts';
 import { Secret } from '../secret.ts';
 import { type AdminOptions, createAdminApp, createAdminListener } from './app.ts';
 import { ADMIN_HEADERS } from './problem-response.ts';
@@ -56,7 +57,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
   });
   const { port } = server.address() as AddressInfo;
   const send = (line: string, headers: readonly string[] = []) => sendRaw(port, rawRequest(line, headers));
-  return { send, logged, get: (path: string, headers: readonly string[] = []) => send(`GET ${path}`, headers) };
+  return { port, send, logged, get: (path: string, headers: readonly string[] = []) => send(`GET ${path}`, headers) };
 }
 
 describe('the admin port', () => {
@@ -256,6 +257,19 @@ describe('a purge', () => {
     ['{"account":"unknown"}', 'There is no account "unknown".'],
   ])('refuses %s and says why', async (body, detail) => {
     expect(await purging(body)).toMatchObject({ status: 400, said: { code: 'bad_request', detail } });
+  });
+
+  it('is refused above 64 KiB, whether it declares its length or comes in chunks without an end', async () => {
+    expect(await purging(' '.repeat(64 * 1024 + 1))).toMatchObject({ status: 400, asked: [] });
+    const { port } = await admin({});
+    using caller = await dial(port);
+    const json = 'Content-Type: application/json';
+    caller.write(`POST /cache/purge HTTP/1.1\r\nHost: x\r\n${json}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    // No last chunk: only a limit ends this request.
+    for (let i = 0; i < 5; i++) caller.write(`4000\r\n${' '.repeat(0x4000)}\r\n`);
+    await caller.responses(1);
+    expect(caller.statuses()).toEqual([400]);
+    expect(caller.received()).toContain('larger than 65536 bytes');
   });
 
   it('takes JSON alone, and nothing from a page of another site', async () => {

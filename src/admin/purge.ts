@@ -21,10 +21,11 @@ const MAX_BODY_BYTES = 64 * 1024;
 export async function readPurge(request: Request): Promise<PurgeRead> {
   const type = request.headers.get('content-type') ?? '';
   if (!/^application\/json\b/i.test(type)) return { ok: false, code: 'unsupported_media_type' };
-  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES) return bad('The body is too long.');
+  const text = await readText(request);
+  if (text === null) return bad(`The body is larger than ${MAX_BODY_BYTES} bytes.`);
   let body: unknown;
   try {
-    body = JSON.parse(await request.text());
+    body = JSON.parse(text);
   } catch {
     return bad('The body is not JSON.');
   }
@@ -46,6 +47,19 @@ export async function readPurge(request: Request): Promise<PurgeRead> {
       tag: (fields.get('tag') as string | undefined) ?? null,
     },
   };
+}
+
+/** Null: the body is larger than the limit. A chunked one declares no length, so the bytes are counted. */
+async function readText(request: Request): Promise<string | null> {
+  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES) return null;
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of request.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > MAX_BODY_BYTES) return null;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 function bad(detail: string): PurgeRead {

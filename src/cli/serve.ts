@@ -5,6 +5,7 @@ import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import { logConsole } from '../telemetry/console.ts';
 import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
+import { releaseEarlySignals } from './early-signals.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
 
@@ -25,7 +26,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
   if (rejectPositionals('serve', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
   const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }));
-  // Before the first load: by default SIGHUP ends a process, and a script may send it early.
+  // Before the first load, whose end it waits for.
   process.on('SIGHUP', () => void reloader.reload());
   const loaded = await reloader.first();
   if (!loaded.ok) {
@@ -79,5 +80,6 @@ export function untilStopped(gateway: Pick<Gateway, 'drain'>, starting: Promise<
     };
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
+    releaseEarlySignals();
   });
 }

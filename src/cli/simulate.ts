@@ -3,6 +3,7 @@ import type { Switches } from '../simulator/options.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';
 import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
+import { releaseEarlySignals } from './early-signals.ts';
 
 const HELP = `usage: patchgate simulate [options]
 
@@ -68,6 +69,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     const stopped = new Promise<void>((resolve) => {
       process.once('SIGINT', resolve);
       process.once('SIGTERM', resolve);
+      releaseEarlySignals();
     });
     say(io.stdout, banner(simulator.url, limit, apiKeys === undefined));
     await stopped;

@@ -137,8 +137,10 @@ const limits = z
       unit: 'requests per second and tenant',
       shown: '2000',
     }),
-    headersTimeout: doc(duration(100, HOUR).default(10_000), {
-      description: 'Longest time in which a caller sends its headers.',
+    // A whole request has five minutes, and Node refuses to start with more for its headers.
+    headersTimeout: doc(duration(100, 300_000).default(10_000), {
+      description:
+        'Longest time in which a caller sends its headers. A drain waits a second for the rest of them, whatever this is.',
       unit: 'duration',
       shown: '10s',
     }),

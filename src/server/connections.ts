@@ -3,8 +3,11 @@ import { Server as NetServer, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { Listener } from './listener.ts';
 
-/** A connection that is younger than this may have its first request on the way. */
-const FIRST_REQUEST_MS = 1_000;
+/**
+ * What a drain waits for the rest of a beginning: the first request of a connection that was just opened, the rest of a request's
+ * headers, and the rest of a handshake.
+ */
+const BEGINNING_MS = 1_000;
 /** Turns of the event loop in which a drain accepts what waits in the kernel; each accepts at least one connection. */
 const MAX_LAST_TURNS = 500;
 
@@ -23,17 +26,14 @@ export class Connections {
   readonly #server: HttpServer;
   readonly #handshakes: Listener['handshakes'];
   readonly #clock: Clock;
-  /** How long the headers of a request may take. */
-  readonly #headersTimeoutMs: number;
   readonly #open = new Map<Socket, Connection>();
   #accepted = 0;
   #leaving = false;
 
-  constructor({ server, handshakes }: Listener, clock: Clock, headersTimeoutMs: number) {
+  constructor({ server, handshakes }: Listener, clock: Clock) {
     this.#server = server;
     this.#handshakes = handshakes;
     this.#clock = clock;
-    this.#headersTimeoutMs = headersTimeoutMs;
     server.on('connection', (socket: Socket) => {
       this.#accepted += 1;
       if (handshakes !== null && this.#leaving) this.#endHandshake(socket);
@@ -111,17 +111,17 @@ export class Connections {
 
   /** A handshake that succeeds in time becomes an open connection like others. */
   #endHandshake(socket: Socket): void {
-    this.#clock.after(FIRST_REQUEST_MS, () => {
+    this.#clock.after(BEGINNING_MS, () => {
       if (this.#handshakes?.isPending(socket)) socket.destroy();
     });
   }
 
   #graceMs(socket: Socket, connection: Connection): number {
     const now = this.#clock.monotonic();
-    if (socket.bytesRead === 0) return connection.openedAt + FIRST_REQUEST_MS - now;
+    if (socket.bytesRead === 0) return connection.openedAt + BEGINNING_MS - now;
     if (socket.bytesRead === connection.readBytes) return 0;
     connection.beginningSeenAt ??= now;
-    return connection.beginningSeenAt + this.#headersTimeoutMs - now;
+    return connection.beginningSeenAt + BEGINNING_MS - now;
   }
 }
 

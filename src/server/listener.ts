@@ -43,6 +43,14 @@ const CIPHERS = [
   ...['ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305'],
 ].join(':');
 
+/**
+ * OpenSSL sends tickets in TLS 1.3 whatever the options are, and Node cannot set their number. With the shortest lifetime that
+ * OpenSSL accepts, a client drops them instead of offering them in vain (RFC 8446 section 4.6.1).
+ */
+const TICKET_SECONDS = 1;
+/** Time for a rejected caller to read the reason. */
+const LINGER_MS = 1_000;
+
 /** The server of one port, with or without TLS, not listening yet. */
 export function createListener(
   options: ServerOptions,
@@ -58,10 +66,10 @@ export function createListener(
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: handshakeTimeoutMs,
     requestCert: tls.clientAuth !== 'none',
-    // If certificates are optional, Handshakes rejects a bad one. Node would reject callers without one as well.
-    rejectUnauthorized: tls.clientAuth === 'required',
+    // Handshakes rejects callers. Node would reset their connections, without an alert or a reason.
+    rejectUnauthorized: false,
   });
-  const handshakes = new Handshakes(server, onHandshake);
+  const handshakes = new Handshakes(server, tls.clientAuth, onHandshake);
   return {
     server,
     handshakes,
@@ -82,6 +90,7 @@ function contextOf({ cert, key, clientAuth, clientCa, minVersion }: PortTls): Se
     // No session is resumed: every connection gets the current certificate and verifies that of its caller, and no ticket key exists
     // that could decrypt recorded traffic.
     secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+    sessionTimeout: TICKET_SECONDS,
   };
 }
 
@@ -116,7 +125,6 @@ const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
   ERR_SSL_UNSUPPORTED_PROTOCOL: 'version',
   ERR_SSL_NO_SHARED_CIPHER: 'cipher',
   ERR_SSL_NO_APPLICATION_PROTOCOL: 'protocol',
-  ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 'certificate_missing',
 };
 /** Alerts of a caller about the port's certificate (RFC 8446 section 6.2). */
 const DISTRUST = /^ERR_SSL_\w*ALERT_(?:UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_\w+)$/;
@@ -127,10 +135,12 @@ export type OnHandshake = (outcome: HandshakeOutcome, caller: { address: string;
 export class Handshakes {
   /** By remote address and port, which is all that the two sockets of a connection have in common. */
   readonly #pending = new Map<string, Socket>();
+  readonly #clientAuth: PortTls['clientAuth'];
   readonly #onHandshake: OnHandshake;
 
   /** @param server one that speaks TLS */
-  constructor(server: Server, onHandshake: OnHandshake) {
+  constructor(server: Server, clientAuth: PortTls['clientAuth'], onHandshake: OnHandshake) {
+    this.#clientAuth = clientAuth;
     this.#onHandshake = onHandshake;
     server.on('connection', (socket: Socket) => {
       const name = nameOf(socket);
@@ -139,8 +149,13 @@ export class Handshakes {
         if (this.#pending.get(name) === socket) this.#pending.delete(name);
       });
     });
-    // Node's own listeners would read requests from a rejected socket, and close a failed one without a response.
-    server.prependListener('secureConnection', (socket: TLSSocket) => this.#succeeded(socket));
+    // Node's own listener would read requests from a rejected socket.
+    const listeners = server.listeners('secureConnection');
+    server.removeAllListeners('secureConnection');
+    server.on('secureConnection', (socket: TLSSocket) => {
+      if (this.#succeeded(socket)) for (const listener of listeners) listener.call(server, socket);
+    });
+    // Node's own would close a failed one without a response.
     server.prependListener('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) =>
       this.#failed(error, socket),
     );
@@ -154,18 +169,24 @@ export class Handshakes {
     return this.#pending.get(nameOf(socket)) === socket;
   }
 
-  #succeeded(socket: TLSSocket): void {
-    this.#pending.delete(nameOf(socket));
+  /** False: the caller is rejected, and the connection is still pending until it has ended. */
+  #succeeded(socket: TLSSocket): boolean {
     const certified = socket.getPeerX509Certificate() !== undefined;
-    // If certificates are optional, Node accepts an invalid one.
-    const rejected = certified && !socket.authorized;
-    this.#report(rejected ? 'certificate_rejected' : certified ? 'certified' : 'ok', socket, null);
-    if (rejected) socket.destroy();
+    const missing = !certified && this.#clientAuth === 'required';
+    const accepted = !missing && (!certified || socket.authorized);
+    if (accepted) {
+      this.#pending.delete(nameOf(socket));
+      this.#report(certified ? 'certified' : 'ok', socket, null);
+      return true;
+    }
+    this.#report(missing ? 'certificate_missing' : 'certificate_rejected', socket, null);
+    rejectCertificate(socket, missing ? CERTIFICATE_MISSING : CERTIFICATE_REJECTED);
+    return false;
   }
 
   #failed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     const code = error.code ?? '';
-    const outcome = failureOf(code, socket);
+    const outcome = failureOf(code);
     this.#report(outcome, socket, code);
     const raw = this.#pending.get(nameOf(socket));
     // The caller spoke HTTP, so it gets a response in HTTP; the next line ends the connection.
@@ -178,17 +199,31 @@ export class Handshakes {
   }
 }
 
-const SPEAK_TLS = renderRawProblem(
-  reject('bad_request', { detail: 'This port speaks TLS: begin the URL with https://. What was sent was not read.' }),
+/**
+ * Responds in HTTP, reading nothing but the end, and closes with an alert (close_notify). Node has no interface for other alerts.
+ */
+function rejectCertificate(socket: TLSSocket, reason: Buffer): void {
+  socket.on('error', () => {});
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  socket.once('close', () => clearTimeout(timer));
+  // OpenSSL is still inside the handshake here, and would send no alert.
+  setImmediate(() => socket.end(reason));
+  // Unread bytes would reset the connection.
+  socket.resume();
+}
+
+const badRequest = (detail: string): Buffer => renderRawProblem(reject('bad_request', { detail }));
+const SPEAK_TLS = badRequest('This port speaks TLS: begin the URL with https://. What was sent was not read.');
+const CERTIFICATE_MISSING = badRequest('This port requires a client certificate, and the connection has none.');
+const CERTIFICATE_REJECTED = badRequest(
+  'The client certificate is expired, or no authority that this port trusts has signed it.',
 );
 
-function failureOf(code: string, socket: TLSSocket): HandshakeOutcome {
+function failureOf(code: string): HandshakeOutcome {
   const known = FAILURES[code];
   if (known !== undefined) return known;
   if (DISTRUST.test(code)) return 'distrusted';
-  if (code !== 'ECONNRESET') return 'other';
-  // Node reports a rejected certificate with the code of a disconnect.
-  return socket.authorizationError ? 'certificate_rejected' : 'client_closed';
+  return code === 'ECONNRESET' ? 'client_closed' : 'other';
 }
 
 function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {

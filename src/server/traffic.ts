@@ -45,7 +45,7 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
     options,
   );
   const { server } = port;
-  const connections = new Connections(port, options.clock, options.limits.headersTimeoutMs);
+  const connections = new Connections(port, options.clock);
   const requests = trackRequests(options, connections);
   const dispatch = dispatchTo(createTrafficApp(options.current));
 

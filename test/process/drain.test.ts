@@ -90,6 +90,19 @@ describe('a drain', () => {
     await ends(gateway);
   });
 
+  test('gives the rest of a head a second, not limits.headersTimeout', async () => {
+    await using gateway = await startGateway({ ...PATIENT, limits: { headersTimeout: '5m' } });
+    const kept = await connection(gateway.port);
+    kept.socket.write(WHOAMI);
+    await eventually(() => kept.answers() === 1, 'the first response');
+    const fresh = await connection(gateway.port);
+    for (const { socket } of [kept, fresh]) socket.write(WHOAMI.slice(0, 30));
+    expect(await gateway.status(BILLING_KEY)).toBe(200);
+    await drains(gateway);
+    await Promise.all([kept.closed, fresh.closed]);
+    await ends(gateway);
+  });
+
   test('is not held up by connections that were opened in advance, or kept', async () => {
     await using gateway = await startGateway(PATIENT);
     const idle: { socket: Socket; closed: Promise<unknown> }[] = [];

@@ -1,13 +1,45 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { BILLING_KEY, loginAt, PRIMARY } from '../support/gateway.ts';
+import { elapsed, systemClock } from '../../src/clock.ts';
+import { BILLING_KEY, configuration, loginAt, PRIMARY } from '../support/gateway.ts';
 import { startGateway } from '../support/gateway-process.ts';
-import { patchgate } from '../support/process.ts';
+import { folder, patchgate } from '../support/process.ts';
 
 const auth = { Authorization: `Bearer ${BILLING_KEY}` };
 
+/** Reports when the program has its first listener for a signal. */
+const REPORT_FIRST_LISTENER = `data:text/javascript,${encodeURIComponent(`
+  const report = (event) => {
+    if (!event.startsWith('SIG')) return;
+    process.off('newListener', report);
+    setImmediate(() => process.send('listens'));
+  };
+  process.on('newListener', report);
+  process.channel.unref();
+`)}`;
+
 describe('SIGTERM', () => {
+  test.each([0, 50, 100, 150, 200, 250, 300, 400])(
+    'ends a process cleanly %i ms after the start of its program, loaded or not',
+    async (afterMs) => {
+      await using files = await folder({
+        'gateway.yaml': JSON.stringify(configuration('http://127.0.0.1:1', { drain: { delay: '0ms' } })),
+      });
+      await using starting = patchgate(['serve', '--config', 'gateway.yaml'], {
+        cwd: files.path,
+        nodeArgs: ['--import', REPORT_FIRST_LISTENER],
+      });
+      await once(starting.child, 'message');
+      starting.child.kill('SIGHUP');
+      await elapsed(systemClock, afterMs);
+      starting.child.kill('SIGTERM');
+      expect(await starting.exited).toEqual({ code: 0, signal: null });
+      expect(starting.stderr()).toBe('');
+    },
+  );
+
   test('loses no request: not ready at once, still accepting, in flight finished, exit 0', async () => {
     await using running = await startGateway({ drain: { delay: '500ms', timeout: '5s' } });
     running.simulator.switches.responseLatency = { kind: 'fixed', ms: 800 };
