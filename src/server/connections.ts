@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { Listener } from './listener.ts';
 
 /**
- * What a drain waits for the rest of a beginning: the first request of a connection that was just opened, the rest of a request's
+ * A drain waits as long for the rest of a beginning: the first request of a connection that was just opened, the rest of a request's
  * headers, and the rest of a handshake.
  */
 const BEGINNING_MS = 1_000;

@@ -146,7 +146,7 @@ describe('a port with TLS', () => {
 describe('client certificates', () => {
   const modes = (mode: string) => (upstream: string) => configuration(upstream, listening(asking(mode)));
 
-  test('required: without one, with one of another authority, or an expired one, a caller is told why, and nothing of it is read', async () => {
+  test('required: without one, with one of another authority, or an expired one, a caller receives the reason, and nothing of it is read', async () => {
     await using gate = await runTlsGateway(modes('required'));
     await using stranger = await authority(`Stranger`);
     const { traffic: port, ca } = gate;
