@@ -148,6 +148,13 @@ export function newAccessRecord(): AccessRecord {
   };
 }
 
+const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+/** Whether a request with this method changes nothing (RFC 9110 section 9.2.1). A method that the gateway does not know may. */
+export function isSafe(method: string): boolean {
+  return SAFE.has(method);
+}
+
 /** Adds to the context in place. Returns the same object under its richer type. */
 export function extend<Base extends object, Added extends object>(base: Base, added: Added): Base & Added {
   return Object.assign(base, added);

@@ -27,7 +27,9 @@ const glance = [
     decimals: 1,
     width: 4,
     height: 4,
-    queries: [[share(orZero(sum(rate('rejections_total', OF_TENANT))), REQUESTS), 'rejected']],
+    queries: [
+      [share(orZero(sum(rate('rejections_total', `${OF_TENANT},code!="client_closed"`))), REQUESTS), 'rejected'],
+    ],
     steps: [
       [null, 'green'],
       [0.05, 'orange'],

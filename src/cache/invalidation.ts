@@ -47,7 +47,6 @@ function mayHaveChanged(result: Result): boolean {
   switch (result.code) {
     case 'upstream_timeout':
     case 'upstream_protocol':
-    case 'internal':
     case 'client_closed':
       return true;
     default:

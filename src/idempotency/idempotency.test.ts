@@ -36,8 +36,9 @@ test('several keys are malformed, even if they are equal', () => {
   expect(keyOf(['a', 'a'])).toMatchObject({ kind: 'malformed' });
 });
 
-test('only writes have a key', () => {
-  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE']) expect(keyOf(['a'], method)).toMatchObject({ kind: 'key' });
+test('every method that is not safe has a key', () => {
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'MKCOL', 'PROPPATCH', 'LOCK', 'LINK', 'M-SEARCH'])
+    expect(keyOf(['a'], method)).toMatchObject({ kind: 'key' });
   for (const method of ['GET', 'HEAD', 'OPTIONS']) expect(keyOf(['a'], method)).toEqual({ kind: 'none' });
   expect(keyOf([])).toEqual({ kind: 'none' });
 });

@@ -6,6 +6,7 @@ import {
   extend,
   type Handler,
   type HeaderList,
+  isSafe,
   type Middleware,
   type Rejection,
   type RequestBody,
@@ -175,8 +176,8 @@ const NOT_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
 ]);
 
 function mayBeCarriedOut(code: ProblemCode, { record }: RequestContext): boolean {
-  // These two do not show whether the request was sent, but the number of attempts does.
-  if (code === 'client_closed' || code === 'internal') return record.attempts > 0;
+  // It does not show whether the request was sent, but the number of attempts does.
+  if (code === 'client_closed') return record.attempts > 0;
   return !NOT_CARRIED_OUT.has(code);
 }
 
@@ -194,6 +195,7 @@ async function readBody({ body, disconnect }: RequestContext): Promise<ReadBody>
   } catch (error) {
     if (error instanceof BodyTooLarge) return reject('body_too_large');
     const internal = error instanceof Error ? error.message : 'unknown';
+    if (disconnect.happened) return reject('client_closed', { internal });
     return reject('bad_request', { detail: 'The request body broke off.', internal });
   } finally {
     stop();
@@ -229,7 +231,6 @@ export type IdempotencyKey =
   | { readonly kind: 'key'; readonly key: string }
   | { readonly kind: 'malformed'; readonly detail: string };
 
-const WRITES: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
 const MAX_KEY_LENGTH = 255;
 /** No spaces: a proxy joins two fields with a space, and the result must not look like one key. */
 const VISIBLE_ASCII = /^[\x21-\x7e]+$/;
@@ -238,13 +239,13 @@ const QUOTED = /^"((?:[^"\\]|\\["\\])*)"$/;
 
 /**
  * Reads the Idempotency-Key of a write (draft-ietf-httpapi-idempotency-key-header). The draft requires a quoted string, most
- * clients send it without quotes: both are the same key. Other methods ignore the field.
+ * clients send it without quotes: both are the same key. Every method that is not safe is a write; safe ones ignore the field.
  */
 export function readIdempotencyKey({
   method,
   rawHeaders,
 }: Pick<RequestContext, 'method' | 'rawHeaders'>): IdempotencyKey {
-  if (!WRITES.has(method)) return { kind: 'none' };
+  if (isSafe(method)) return { kind: 'none' };
   const values: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]?.toLowerCase() === 'idempotency-key') values.push((rawHeaders[i + 1] as string).trim());

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import { type Rejection, type RequestContext, type Result, reject } from '../context.ts';
 import type { Log } from '../ports.ts';
-import type { ProblemCode } from '../problem.ts';
+import { type ProblemCode, problems } from '../problem.ts';
 import type { Connections } from './connections.ts';
 import { renderProblem } from './problem-response.ts';
 import { type RequestContextOptions, receiveRequest } from './request-context.ts';
@@ -11,7 +12,7 @@ import { writeResponse } from './response-writer.ts';
 /** Facts that telemetry receives when a request is over. */
 export interface FinishedRequest {
   readonly context: RequestContext;
-  /** 499 where the caller disconnected before there was a response. */
+  /** 499 where the caller disconnected before there was a response; `code` is `client_closed` then. */
   readonly status: number;
   readonly code: ProblemCode | null;
   readonly bytes: number;
@@ -49,7 +50,8 @@ export interface ActiveRequest {
 }
 
 export interface ActiveRequests {
-  begin(incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest;
+  /** @param onOver called when the response has ended, or its connection is gone */
+  begin(incoming: IncomingMessage, outgoing: ServerResponse, onOver: () => void): ActiveRequest;
   count(): number;
   /** From now on every response asks its caller to open a new connection. */
   closeConnections(): void;
@@ -64,7 +66,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
   let closing = false;
   const whenIdle: (() => void)[] = [];
 
-  const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest => {
+  const begin: ActiveRequests['begin'] = (incoming, outgoing, onOver) => {
     const { context, disconnect, rejection, malformed } = receiveRequest(incoming, outgoing, options);
     const { socket } = incoming;
     const sentBefore = socket.bytesWritten;
@@ -78,10 +80,11 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
       const aborted = !outgoing.writableFinished;
       if (aborted) disconnect.leave();
       const refused = result?.kind === 'rejection' ? result : null;
+      const unanswered = aborted && !hasBegun(outgoing, result);
       observer.finished({
         context,
-        status: outgoing.headersSent ? outgoing.statusCode : 499,
-        code: refused !== null && (!aborted || outgoing.headersSent) ? refused.code : null,
+        status: unanswered ? problems.client_closed.status : outgoing.statusCode,
+        code: unanswered ? 'client_closed' : (refused?.code ?? null),
         bytes: bodyBytesOf(result) ?? socket.bytesWritten - sentBefore,
         aborted,
         durationMs: clock.monotonic() - context.startedAt,
@@ -89,6 +92,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
       });
       count -= 1;
       if (count === 0) for (const resolve of whenIdle.splice(0)) resolve();
+      onOver();
     };
     const send = (next: Result): void => {
       result = next;
@@ -120,6 +124,15 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
     },
     idle: () => (count === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
   };
+}
+
+/**
+ * Whether the caller may have seen the beginning of the response. One whose turn among pipelined responses never came has no socket,
+ * and one in memory begins when it ends: see `writeResponse`.
+ */
+function hasBegun(outgoing: ServerResponse, result: Result | null): boolean {
+  if (!outgoing.headersSent || outgoing.socket === null) return false;
+  return outgoing.writableEnded || (result?.kind === 'response' && result.body instanceof Readable);
 }
 
 /** Size of a response's body in memory; null for a stream, whose size only the connection knows. */

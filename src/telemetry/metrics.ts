@@ -80,7 +80,8 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
       counters.requests.inc({ tenant, route, method: methodLabel(method), status: statusLabel(status), cache });
       counters.requestSeconds.observe({ tenant, route, cache }, seconds);
       if (code !== null) counters.rejections.inc({ tenant, code });
-      usage.finished(tenant, cache, code !== null);
+      // A caller that disconnects was not rejected.
+      usage.finished(tenant, cache, code !== null && code !== 'client_closed');
     },
     tlsHandshake: (port, outcome) => counters.handshakes.inc({ port, outcome }),
     configLoaded(outcome, epochSeconds) {

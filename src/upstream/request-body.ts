@@ -30,6 +30,8 @@ export function bufferBody<E extends RequestContext>(options: {
     }
     const read = await readBody(body, context.disconnect);
     if (read.kind === 'failed') {
+      if (context.disconnect.happened)
+        return reject('client_closed', { internal: 'client disconnected during its upload' });
       return read.tooLarge ? reject('body_too_large') : reject('bad_request', { internal: read.internal });
     }
     return next(extend(context, { payload: read.bytes }));

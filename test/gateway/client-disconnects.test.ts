@@ -1,6 +1,8 @@
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { BILLING_KEY, configuration, eventually, PRIMARY, run, sha256 } from '../support/gateway.ts';
+import { dial } from '../support/raw-socket.ts';
+import { rawUpstream } from '../support/raw-upstream.ts';
 
 const PATHS = [
   '/api/v1/flow-runs',
@@ -45,8 +47,44 @@ test('1,500 clients that disconnect at any moment leave no request in flight, no
   );
   await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 0, 'nothing in flight');
   expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
-  // Every slot has ended: as many are held as attempts were sent, and none of them is in flight.
-  const attempts = await gateway.metric('patchgate_upstream_requests_total', { account: 'main' });
-  expect(await gateway.metric('patchgate_quota_slots_in_use')).toBeLessThanOrEqual(attempts);
+  // Every slot has ended: as many are held as attempts were sent, and none of them is in flight. A request whose caller left while it
+  // was admitted gives its slot back a moment later.
+  await eventually(async () => {
+    const attempts = await gateway.metric('patchgate_upstream_requests_total', { account: 'main' });
+    return (await gateway.metric('patchgate_quota_slots_in_use')) <= attempts;
+  }, 'no open slot');
   expect(gateway.logText()).toBe('');
+});
+
+test('a caller that disconnects before its response is client_closed and 499 in the log and in the metrics', async () => {
+  const held: Socket[] = [];
+  const upstream = await rawUpstream((socket, index) => {
+    if (index > 1) held.push(socket);
+    else
+      socket.write(
+        'HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 240\r\nX-RateLimit-Remaining: 200\r\nContent-Length: 0\r\n\r\n',
+      );
+  });
+  await using _closed = upstream;
+  await using gateway = await run({ config: () => configuration(upstream.url) });
+  const lines = [
+    'GET /api/v1/flows/1 HTTP/1.1',
+    'POST /api/v1/data-pool HTTP/1.1\r\nContent-Length: 0',
+    // The caller leaves in the middle of its upload.
+    'POST /api/v1/data-pool HTTP/1.1\r\nContent-Length: 100',
+    'POST /api/v1/data-pool HTTP/1.1\r\nContent-Length: 100\r\nIdempotency-Key: a',
+  ];
+  for (const [index, line] of lines.entries()) {
+    const caller = await dial(gateway.port);
+    caller.write(`${line}\r\nHost: x\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`);
+    if (index < 2) await eventually(() => held.length > index, 'the request arrived');
+    else await eventually(async () => (await gateway.metric('patchgate_http_requests_in_flight')) === 1, 'it began');
+    caller.socket.destroy();
+    await eventually(() => gateway.logs().filter((each) => each['status'] === 499).length > index, 'it ended');
+  }
+  const ended = gateway.logs().filter((each) => each['status'] === 499);
+  expect(ended.map((each) => each['code'])).toEqual(lines.map(() => 'client_closed'));
+  expect(await gateway.metric('patchgate_rejections_total', { tenant: 'billing', code: 'client_closed' })).toBe(4);
+  expect(await gateway.metric('patchgate_rejections_total')).toBe(4);
+  expect(await gateway.metric('patchgate_http_requests_total', { status: '499' })).toBe(4);
 });

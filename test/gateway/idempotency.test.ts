@@ -57,6 +57,14 @@ async function replicas(count: number, redisUrl: string, more: Config = {}) {
 
 const alone = (more: Config = {}) => run({ config: (upstream) => configuration(upstream, { tenants, ...more }) });
 
+test.each(['POST', 'PUT', 'PATCH', 'DELETE', 'MKCOL', 'PROPPATCH'])('a keyed %s is sent once', async (method) => {
+  await using gateway = await alone();
+  const send = () => gateway.fetch('/api/v1/flows/1', { method, headers: { 'Idempotency-Key': 'k' } });
+  const [first, second] = [await send(), await send()];
+  expect([second.status, replayed(first), replayed(second)]).toEqual([first.status, false, true]);
+  expect(writes(gateway)).toHaveLength(1);
+});
+
 describe('replicas that share a Redis', () => {
   test('start a flow once for any number of concurrent requests, and replay the response to later ones', async () => {
     await using redis = await redisServer();
