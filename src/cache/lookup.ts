@@ -8,7 +8,7 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import { matchesMethod, matchesPath } from '../routing/pattern.ts';
-import { type CachedResponses, createCachedResponses, type ForwardReason, withCacheStatus } from './cached-response.ts';
+import { type CachedResponses, createCachedResponses, type ForwardReason } from './cached-response.ts';
 import { invalidateAfterWrite } from './invalidation.ts';
 import { ageOf, findStored, primaryKey } from './key.ts';
 import { MissHandler } from './miss-handler.ts';
@@ -51,7 +51,8 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
     };
     const forwardMarked = async (context: E, reason: ForwardReason): Promise<Result> => {
       const result = await forward(context);
-      return result.kind === 'response' ? withCacheStatus(result, reason, false) : result;
+      if (result.kind === 'response') result.headers.push('Cache-Status', `patchgate; fwd=${reason}`);
+      return result;
     };
     const write = invalidateAfterWrite<E>(options, forward);
 
