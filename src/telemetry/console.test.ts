@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { logConsole } from './console.ts';
-import { createLogger } from './log.ts';
-import { createRedactor } from './redact.ts';
+import { createLogger, createRedactor } from './log.ts';
 
 let restore = (): void => {};
 afterEach(() => restore());

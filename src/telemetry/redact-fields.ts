@@ -1,4 +1,4 @@
-import { MASK } from './redact.ts';
+export const MASK = '[secret]';
 
 /**
  * Names of fields whose value is a secret, whatever it is, compared without case, `-` and `_`. It catches what is not

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createRedactor } from './redact.ts';
+import { createRedactor } from './log.ts';
 
 const CANARY = 'cn/7+ä"K=9_x-\\q';
 

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createLogger } from './log.ts';
-import { createRedactor } from './redact.ts';
+import { createLogger, createRedactor } from './log.ts';
 import type { AccessLine } from './request-telemetry.ts';
 
 const text = fc.oneof(
