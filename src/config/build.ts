@@ -221,7 +221,7 @@ function tenantOf(
   accounts: ReadonlyMap<string, AccountSettings>,
   lists: Map<string, readonly Pattern[]>,
 ): TenantSettings {
-  const { rate, burst, weight, reserved, maxWait } = input.quota;
+  const { rate, burst, weight, reserved, maxWait, maxInFlight } = input.quota;
   return {
     id,
     account,
@@ -239,6 +239,7 @@ function tenantOf(
       reserved: reserved,
       maxWaitMs: maxWait,
     },
+    maxInFlight: maxInFlight ?? null,
   };
 }
 

@@ -187,6 +187,8 @@ export interface TenantSettings {
   /** Null: all but the denied set. */
   readonly allow: readonly Pattern[] | null;
   readonly quota: TenantQuota;
+  /** Requests in flight at each upstream; null: half of what the upstream allows. */
+  readonly maxInFlight: number | null;
 }
 
 export interface TenantKeySettings {

@@ -36,6 +36,11 @@ const tenantQuota = z
       unit: 'duration',
       shown: '5s',
     }),
+    maxInFlight: doc(whole(1, 1_024).optional(), {
+      description:
+        "Requests of this tenant that one replica has under way at each upstream, up to the last byte of the response. Default: half of the upstream's `maxInFlight`, so that slow responses of one tenant leave permits to others. More than that lets it take the last permit; then others wait, or get 429 `queue_timeout`.",
+      unit: 'requests',
+    }),
   })
   .prefault({});
 

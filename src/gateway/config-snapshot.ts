@@ -113,6 +113,7 @@ function createSnapshot(
     keys: keyStoreOf(settings),
     credentials: poolsOf(settings, credentials),
     maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
+    tenantMaxInFlight: (tenant) => settings.tenants.get(tenant)?.maxInFlight ?? null,
   };
   let inUse = 0;
   const track = <T>(work: Promise<T>): Promise<T> => {

@@ -47,4 +47,6 @@ export interface Dependencies extends SharedDependencies {
   readonly credentials: ReadonlyMap<string, CredentialPool>;
   /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;
+  /** Most permits of a tenant at each upstream; null: half of all. */
+  readonly tenantMaxInFlight: (tenant: string) => number | null;
 }

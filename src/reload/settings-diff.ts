@@ -76,6 +76,7 @@ function tenantChanges(was: TenantSettings, is: TenantSettings): string[] {
     ...listChanges('key', was.keys, is.keys),
     ...(deepEqual(was.allow, is.allow) ? [] : ['allow']),
     ...numberChanges(was.quota, is.quota),
+    ...(was.maxInFlight === is.maxInFlight ? [] : ['quota.maxInFlight']),
   ];
 }
 

@@ -11,11 +11,14 @@ export interface WithPermit {
 }
 
 interface LimitedContext extends Routed, WithSlot {
+  readonly tenant: { readonly id: string };
   readonly route: { readonly upstream: { readonly id: string } };
 }
 
 export interface ConcurrencyLimitOptions {
   readonly upstreams: { of(id: string): { readonly concurrency: ConcurrencyLimit } };
+  /** Most permits of a tenant at each upstream; null: half of all. */
+  readonly tenantMaxInFlight: (tenant: string) => number | null;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
@@ -29,7 +32,7 @@ const RETRY_AFTER_MS = 1_000;
 const MAX_WAITING = 1_000;
 
 /**
- * Keeps the requests in flight to an upstream below its `maxInFlight`. A request holds slot and permit together or neither: with a
+ * Keeps the requests in flight to an upstream below its `maxInFlight`, and those of one tenant below its own. A request holds slot and permit together or neither: with a
  * slot alone, a slow upstream would use up the account; with a permit alone, a tenant without tokens would hold all permits.
  */
 export function concurrencyLimit<E extends LimitedContext>(
@@ -37,7 +40,7 @@ export function concurrencyLimit<E extends LimitedContext>(
 ): Middleware<E, E & WithPermit> {
   return (next) => async (context) => {
     const limit = options.upstreams.of(context.route.upstream.id).concurrency;
-    const permit = limit.tryAcquire();
+    const permit = limit.tryAcquire(holderOf(options, context));
     if (permit === null) context.slot.refund();
     const acquired =
       permit === null
@@ -52,16 +55,22 @@ export function concurrencyLimit<E extends LimitedContext>(
   };
 }
 
+function holderOf({ tenantMaxInFlight }: ConcurrencyLimitOptions, { tenant }: LimitedContext): PermitHolder {
+  return { tenant: tenant.id, maxInFlight: tenantMaxInFlight(tenant.id) };
+}
+
 async function waitForPermitAndSlot(
-  { clock, random }: ConcurrencyLimitOptions,
+  options: ConcurrencyLimitOptions,
   context: LimitedContext,
   limit: ConcurrencyLimit,
 ): Promise<Acquired> {
+  const { clock, random } = options;
+  const holder = holderOf(options, context);
   const remainingMs = (): number => Math.max(0, context.waitUntil - clock.monotonic());
   for (;;) {
     const since = clock.monotonic();
     const span = context.trace?.start('wait') ?? null;
-    const permit = await limit.acquire(remainingMs(), context.disconnect);
+    const permit = await limit.acquire(holder, remainingMs(), context.disconnect);
     span?.end({ decision: typeof permit === 'string' ? permit : 'admitted' });
     context.record.waitMs += clock.monotonic() - since;
     if (typeof permit === 'string') return rejectWaiting(permit, random);
@@ -72,7 +81,7 @@ async function waitForPermitAndSlot(
     if (atOnce.kind !== 'rejected' || remainingMs() === 0) return rejectAdmission(atOnce, random);
     const later = await context.requeue(remainingMs());
     if (later.kind !== 'admitted') return rejectAdmission(later, random);
-    const free = limit.tryAcquire();
+    const free = limit.tryAcquire(holder);
     if (free !== null) return { kind: 'acquired', permit: free, slot: later.slot };
     later.slot.refund();
   }
@@ -96,16 +105,34 @@ function rejectWaiting(reason: Exclude<AcquireResult, Permit>, random: () => num
 /** `timeout`: the wait is over, or the queue is full. `closed`: the gateway drains. */
 export type AcquireResult = Permit | 'disconnected' | 'timeout' | 'closed';
 
+/** The tenant of a request, and the most permits that it may hold; null: half of all. */
+export interface PermitHolder {
+  readonly tenant: string;
+  readonly maxInFlight: number | null;
+}
+
 interface Waiter {
+  readonly holder: PermitHolder;
   readonly end: (result: AcquireResult) => void;
 }
 
-/** The permits of one upstream. Requests without a permit wait in order of arrival. */
+/** Permits and places in the queue of one tenant. */
+interface Use {
+  inFlight: number;
+  waiting: number;
+}
+
+/**
+ * The permits of one upstream. Requests without a permit wait in order of arrival; those of a tenant that holds as many as it may are
+ * passed over. So slow responses of one tenant leave permits to the others.
+ */
 export class ConcurrencyLimit {
   #maxInFlight: number;
   readonly #clock: Clock;
   #inFlight = 0;
   readonly #waiters = new Set<Waiter>();
+  /** By tenant, while it holds or waits for a permit. */
+  readonly #uses = new Map<string, Use>();
   #closed = false;
 
   constructor(maxInFlight: number, clock: Clock) {
@@ -127,21 +154,25 @@ export class ConcurrencyLimit {
     this.#grantWaiting();
   }
 
-  /** Null: no permit is free, or earlier requests wait for one. */
-  tryAcquire(): Permit | null {
-    if (this.#inFlight >= this.#maxInFlight || this.#waiters.size > 0) return null;
-    return this.#grant();
+  /** Null: no permit is free for this tenant. A waiter that could have it would have it already. */
+  tryAcquire(holder: PermitHolder): Permit | null {
+    return this.#isFreeFor(holder) ? this.#grant(holder) : null;
   }
 
   /** Waits for a permit for at most `maxWaitMs`, or until the client disconnects. */
-  acquire(maxWaitMs: number, disconnect: ClientDisconnect): Promise<AcquireResult> {
+  acquire(holder: PermitHolder, maxWaitMs: number, disconnect: ClientDisconnect): Promise<AcquireResult> {
     if (this.#closed) return Promise.resolve('closed');
     if (disconnect.happened) return Promise.resolve('disconnected');
-    if (maxWaitMs <= 0 || this.#waiters.size >= MAX_WAITING) return Promise.resolve('timeout');
+    const { tenant } = holder;
+    // A tenant may wait in as many places as are free, so that none fills the queue.
+    const isFull = this.#useOf(tenant).waiting >= MAX_WAITING - this.#waiters.size;
+    if (maxWaitMs <= 0 || isFull) return Promise.resolve('timeout');
     return new Promise((resolve) => {
       const waiter: Waiter = {
+        holder,
         end: (result) => {
           this.#waiters.delete(waiter);
+          this.#count(tenant, 'waiting', -1);
           cancelTimer();
           stopListening();
           resolve(result);
@@ -150,6 +181,7 @@ export class ConcurrencyLimit {
       const cancelTimer = this.#clock.after(maxWaitMs, () => waiter.end('timeout'));
       const stopListening = disconnect.onDisconnect(() => waiter.end('disconnected'));
       this.#waiters.add(waiter);
+      this.#count(tenant, 'waiting', 1);
       this.#grantWaiting();
     });
   }
@@ -160,10 +192,17 @@ export class ConcurrencyLimit {
     for (const waiter of [...this.#waiters]) waiter.end('closed');
   }
 
-  #grant(): Permit {
+  #isFreeFor({ tenant, maxInFlight }: PermitHolder): boolean {
+    const most = maxInFlight ?? Math.max(1, Math.floor(this.#maxInFlight / 2));
+    return this.#inFlight < this.#maxInFlight && this.#useOf(tenant).inFlight < most;
+  }
+
+  #grant({ tenant }: PermitHolder): Permit {
     this.#inFlight += 1;
+    this.#count(tenant, 'inFlight', 1);
     return new Permit(() => {
       this.#inFlight -= 1;
+      this.#count(tenant, 'inFlight', -1);
       this.#grantWaiting();
     });
   }
@@ -171,8 +210,19 @@ export class ConcurrencyLimit {
   #grantWaiting(): void {
     for (const waiter of this.#waiters) {
       if (this.#inFlight >= this.#maxInFlight) return;
-      waiter.end(this.#grant());
+      if (this.#isFreeFor(waiter.holder)) waiter.end(this.#grant(waiter.holder));
     }
+  }
+
+  #useOf(tenant: string): Use {
+    return this.#uses.get(tenant) ?? { inFlight: 0, waiting: 0 };
+  }
+
+  #count(tenant: string, what: keyof Use, by: 1 | -1): void {
+    const use = this.#useOf(tenant);
+    use[what] += by;
+    if (use.inFlight + use.waiting > 0) this.#uses.set(tenant, use);
+    else this.#uses.delete(tenant);
   }
 }
 

@@ -51,7 +51,10 @@ const limited = (url: string, maxInFlight: number, more: Config = {}): Config =>
   configuration(url, {
     upstreams: { core: { origin: url, timeout: '30s', maxInFlight }, start: { origin: url } },
     accounts: { main: { quota: { limit: 2_000, ceiling: 1_000, burst: 1_000 }, credentials: [PRIMARY] } },
-    tenants: { ...TENANTS, billing: { ...TENANTS.billing, quota: { rate: 1_000, burst: 1_000, maxWait: '20s' } } },
+    tenants: {
+      ...TENANTS,
+      billing: { ...TENANTS.billing, quota: { rate: 1_000, burst: 1_000, maxWait: '20s', maxInFlight: 1_000 } },
+    },
     cache: { rules: [] },
     ...more,
   });
@@ -65,6 +68,47 @@ async function started(upstream: ManualUpstream, config: Config): Promise<Runnin
 const waiting = (gateway: Running) => gateway.metric('patchgate_upstream_waiting', { upstream: 'core' });
 const inFlight = (gateway: Running) => gateway.metric('patchgate_upstream_in_flight', { upstream: 'core' });
 const slots = (gateway: Running) => gateway.metric('patchgate_quota_slots_in_use');
+
+describe('tenants.X.quota.maxInFlight', () => {
+  const asReader = { headers: { Authorization: `Bearer ${READER_KEY}` } };
+
+  test('a tenant whose responses do not end leaves half of the permits to others, without an option', async () => {
+    await using upstream = await manualUpstream();
+    const config = limited(upstream.url, 4, { tenants: TENANTS });
+    await using gateway = await started(upstream, config);
+    const client = new AbortController();
+    const slow = Array.from({ length: 4 }, (_, i) =>
+      gateway.fetch(`/api/v1/slow/${i}`, { signal: client.signal, headers: { Prefer: 'wait=30' } }).catch(() => null),
+    );
+    await eventually(async () => (await waiting(gateway)) === 2, 'two hold permits, and two wait');
+    const other = gateway.fetch('/api/v1/other', asReader);
+    await eventually(() => upstream.targets.includes('/api/v1/other'), 'the request of the other tenant is sent');
+    expect(await inFlight(gateway)).toBe(3);
+    upstream.open.at(-1)?.end('{}');
+    expect((await other).status).toBe(200);
+    client.abort();
+    await Promise.all(slow);
+  });
+
+  test('of a tenant is changed by a reload, for the requests that wait already', async () => {
+    await using upstream = await manualUpstream();
+    const allowing = (maxInFlight: number) =>
+      limited(upstream.url, 4, {
+        tenants: { billing: { ...TENANTS.billing, quota: { ...TENANTS.billing.quota, maxWait: '20s', maxInFlight } } },
+      });
+    await using gateway = await started(upstream, allowing(1));
+    const responses = [gateway.fetch('/api/v1/x/1'), gateway.fetch('/api/v1/x/2')];
+    await eventually(async () => (await waiting(gateway)) === 1, 'one waits');
+    await gateway.reload(() => allowing(2));
+    responses.push(gateway.fetch('/api/v1/x/3'));
+    await eventually(() => upstream.open.length === 2, 'a new request has the second permit');
+    while (upstream.targets.length < 3 || upstream.open.length > 0) {
+      upstream.respondOne();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    for (const response of responses) expect((await response).status).toBe(200);
+  });
+});
 
 describe('maxInFlight', () => {
   test('is never exceeded under 200 concurrent requests, as the upstream counts them, and all get a response', async () => {
