@@ -62,6 +62,9 @@ export interface ClientDisconnect {
   onDisconnect(run: () => void): () => void;
 }
 
+/** For work that goes on without its caller. */
+export const NEVER_DISCONNECTS: ClientDisconnect = { happened: false, onDisconnect: () => () => {} };
+
 /** Flat `name, value, name, value`: the form of Node and undici, in order and with duplicates. */
 export type HeaderList = string[];
 

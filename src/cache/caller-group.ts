@@ -50,9 +50,6 @@ export class CallerGroup implements ClientDisconnect {
   }
 }
 
-/** The caller of background work. */
-export const NEVER_DISCONNECTS: ClientDisconnect = { happened: false, onDisconnect: () => () => {} };
-
 /** Waits for a promise until it settles, the caller disconnects, or `timeoutMs` is over. */
 export function waitFor<T>(
   promise: Promise<T>,

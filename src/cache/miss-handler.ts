@@ -4,6 +4,7 @@ import {
   type ClientDisconnect,
   DEFAULT_WAIT_TERMS,
   type Handler,
+  NEVER_DISCONNECTS,
   newAccessRecord,
   type ProxyResponse,
   type Result,
@@ -14,7 +15,7 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import { type CachedResponses, type ForwardReason, isNotModified, withCacheStatus } from './cached-response.ts';
-import { NEVER_DISCONNECTS, waitFor } from './caller-group.ts';
+import { waitFor } from './caller-group.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
 import { ageOf, findFresher, findStored, isStillValid, variantKey } from './key.ts';
 import {

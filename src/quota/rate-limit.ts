@@ -1,5 +1,6 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import {
+  type ClientDisconnect,
   extend,
   type Middleware,
   type Rejection,
@@ -18,8 +19,8 @@ export interface WithSlot {
   readonly slot: Slot;
   /** A slot for another attempt, now or not at all. */
   readonly admitAgain: () => Promise<Decision>;
-  /** For a request that gave its slot back unused: a new one, after a wait like the first. */
-  readonly requeue: (maxWaitMs: number) => Promise<Admission>;
+  /** A new slot, after a wait like the first: for a request that gave its slot back, or is sent again with another credential. */
+  readonly requeue: (maxWaitMs: number, disconnect: ClientDisconnect) => Promise<Admission>;
   /** All waits of the request together end then. */
   readonly waitUntil: MonotonicMs;
 }
@@ -49,7 +50,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
   const { quotaStore, admissionQueue, meter, clock } = options;
 
   return (next) => async (context) => {
-    const { tenant, waitTerms, disconnect, record, trace } = context;
+    const { tenant, waitTerms, record, trace } = context;
     const slots: Slot[] = [];
     const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
       meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
@@ -60,7 +61,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
       count(decision);
       return decision;
     };
-    const requeue = async (maxWaitMs: number): Promise<Admission> => {
+    const requeue = async (maxWaitMs: number, disconnect: ClientDisconnect): Promise<Admission> => {
       const { background } = waitTerms;
       const admission = await admissionQueue.enter({
         ...{ account: tenant.account, tenant: tenant.id, maxWaitMs, background, disconnect, trace },
@@ -78,7 +79,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     const maxWaitMs = Math.max(0, Math.min(preferredMs, waitTerms.maxWaitMs) - waitTerms.waitedMs);
     const waitUntil = (clock.monotonic() + maxWaitMs) as MonotonicMs;
     try {
-      const admission = await requeue(maxWaitMs);
+      const admission = await requeue(maxWaitMs, context.disconnect);
       if (admission.kind !== 'admitted') return rejectAdmission(admission, options.random);
       return await next(extend(context, { slot: admission.slot, admitAgain, requeue, waitUntil }));
     } finally {
@@ -104,7 +105,7 @@ export function rejectAdmission(admission: Exclude<Admission, { kind: 'admitted'
   }
 }
 
-export function rejectDecision(
+function rejectDecision(
   { by, retryAfterMs }: { readonly by: RejectedBy; readonly retryAfterMs: number },
   random: () => number,
 ): Rejection {

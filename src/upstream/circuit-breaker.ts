@@ -2,6 +2,7 @@ import type { Clock, MonotonicMs } from '../clock.ts';
 import { type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
 import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
+import { type CredentialPool, rejectUnavailable } from './credentials/pool.ts';
 
 export interface BreakerRules {
   readonly enabled: boolean;
@@ -38,24 +39,30 @@ const PROBE_RETRY_AFTER_MS = 1_000;
 const JITTER = 0.25;
 
 interface BreakerContext extends Routed, WithWaitTerms {
-  readonly route: { readonly upstream: { readonly id: string } };
+  readonly route: { readonly upstream: { readonly id: string; readonly account: string } };
 }
 
 /**
- * Rejects requests to a failing upstream before their body is read and before they wait for a slot. It does not count a probe: a
- * probe that then waits for a slot would delay the recovery. The attempt itself asks the breaker again ({@link CircuitBreaker.allow}).
+ * Rejects requests to a failing upstream, and those of an account whose credentials are all rejected, before their body is read and
+ * before they wait for a slot. It does not count a probe: a probe that then waits for a slot would delay the recovery. The attempt
+ * itself asks the breaker again ({@link CircuitBreaker.allow}).
  */
 export function circuitBreaker<E extends BreakerContext>(options: {
   readonly upstreams: { of(id: string): { readonly breaker: CircuitBreaker } };
+  /** By account. */
+  readonly credentials: ReadonlyMap<string, Pick<CredentialPool, 'backoff'>>;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
 }): Middleware<E, E> {
-  const { upstreams, clock, random } = options;
+  const { upstreams, credentials, clock, random } = options;
   return (next) => async (context) => {
-    const { breaker } = upstreams.of(context.route.upstream.id);
+    const { id, account } = context.route.upstream;
+    const { breaker } = upstreams.of(id);
     const retryAfterMs = breaker.retryAfterMs(riskOf(context), clock.monotonic());
-    return retryAfterMs === null ? next(context) : rejectBreakerOpen(retryAfterMs, random);
+    if (retryAfterMs !== null) return rejectBreakerOpen(retryAfterMs, random);
+    const unavailable = credentials.get(account)?.backoff() ?? null;
+    return unavailable === null ? next(context) : rejectUnavailable(unavailable);
   };
 }
 

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
-import type { Clock } from '../clock.ts';
+import type { Clock, MonotonicMs } from '../clock.ts';
 import { type ClientDisconnect, extend, type Middleware, type Rejection, reject } from '../context.ts';
+import type { Admission } from '../quota/admission.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import { rejectAdmission, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
@@ -8,6 +9,8 @@ import type { Routed } from '../routing/match-route.ts';
 /** A request that may be sent now. */
 export interface WithPermit {
   readonly permit: Permit;
+  /** For another attempt of the request: gives the permit back, then waits for slot and permit like the first attempt. */
+  readonly reacquire: (maxWaitMs: number, disconnect: ClientDisconnect) => Promise<Acquired>;
 }
 
 interface LimitedContext extends Routed, WithSlot {
@@ -24,7 +27,13 @@ export interface ConcurrencyLimitOptions {
   readonly random: () => number;
 }
 
-type Acquired = { readonly kind: 'acquired'; readonly permit: Permit; readonly slot: Slot } | Rejection;
+export type Acquired = { readonly kind: 'acquired'; readonly permit: Permit; readonly slot: Slot } | Rejection;
+
+/** Limits of a wait for slot and permit together. */
+interface WaitLimits {
+  readonly waitUntil: MonotonicMs;
+  readonly disconnect: ClientDisconnect;
+}
 
 /** Responses arrive at unknown times, and most within a second. */
 const RETRY_AFTER_MS = 1_000;
@@ -32,58 +41,61 @@ const RETRY_AFTER_MS = 1_000;
 const MAX_WAITING = 1_000;
 
 /**
- * Keeps the requests in flight to an upstream below its `maxInFlight`, and those of one tenant below its own. A request holds slot and permit together or neither: with a
- * slot alone, a slow upstream would use up the account; with a permit alone, a tenant without tokens would hold all permits.
+ * Keeps the requests in flight to an upstream below its `maxInFlight`, and those of one tenant below its own. A request holds slot and
+ * permit together or neither: with a slot alone, a slow upstream would use up the account; with a permit alone, a tenant without tokens
+ * would hold all permits.
  */
 export function concurrencyLimit<E extends LimitedContext>(
   options: ConcurrencyLimitOptions,
 ): Middleware<E, E & WithPermit> {
   return (next) => async (context) => {
     const limit = options.upstreams.of(context.route.upstream.id).concurrency;
-    const permit = limit.tryAcquire(holderOf(options, context));
-    if (permit === null) context.slot.refund();
-    const acquired =
-      permit === null
-        ? await waitForPermitAndSlot(options, context, limit)
-        : { kind: 'acquired' as const, permit, slot: context.slot };
+    const admitted: Admission = { kind: 'admitted', slot: context.slot, waitedMs: 0 };
+    const acquired = await acquirePermit(options, context, limit, context, admitted);
     if (acquired.kind === 'rejection') return acquired;
+    let { permit } = acquired;
+    const reacquire = async (maxWaitMs: number, disconnect: ClientDisconnect): Promise<Acquired> => {
+      permit.release();
+      const waitUntil = (options.clock.monotonic() + maxWaitMs) as MonotonicMs;
+      const admission = await context.requeue(maxWaitMs, disconnect);
+      const again = await acquirePermit(options, context, limit, { waitUntil, disconnect }, admission);
+      if (again.kind === 'acquired') permit = again.permit;
+      return again;
+    };
     try {
-      return await next(extend(context, { permit: acquired.permit, slot: acquired.slot }));
+      return await next(extend(context, { permit, slot: acquired.slot, reacquire }));
     } finally {
-      acquired.permit.releaseUnlessHeld();
+      permit.releaseUnlessHeld();
     }
   };
 }
 
-function holderOf({ tenantMaxInFlight }: ConcurrencyLimitOptions, { tenant }: LimitedContext): PermitHolder {
-  return { tenant: tenant.id, maxInFlight: tenantMaxInFlight(tenant.id) };
-}
-
-async function waitForPermitAndSlot(
-  options: ConcurrencyLimitOptions,
-  context: LimitedContext,
+/** A permit for an admitted request. It gives its slot back while it waits for the permit. */
+async function acquirePermit(
+  { clock, random, tenantMaxInFlight }: ConcurrencyLimitOptions,
+  { requeue, record, trace, tenant }: LimitedContext,
   limit: ConcurrencyLimit,
+  { waitUntil, disconnect }: WaitLimits,
+  first: Admission,
 ): Promise<Acquired> {
-  const { clock, random } = options;
-  const holder = holderOf(options, context);
-  const remainingMs = (): number => Math.max(0, context.waitUntil - clock.monotonic());
-  for (;;) {
+  const holder: PermitHolder = { tenant: tenant.id, maxInFlight: tenantMaxInFlight(tenant.id) };
+  const remainingMs = (): number => Math.max(0, waitUntil - clock.monotonic());
+  for (let admission = first; ; admission = await requeue(remainingMs(), disconnect)) {
+    if (admission.kind !== 'admitted') return rejectAdmission(admission, random);
+    const free = limit.tryAcquire(holder);
+    if (free !== null) return { kind: 'acquired', permit: free, slot: admission.slot };
+    admission.slot.refund();
     const since = clock.monotonic();
-    const span = context.trace?.start('wait') ?? null;
-    const permit = await limit.acquire(holder, remainingMs(), context.disconnect);
+    const span = trace?.start('wait') ?? null;
+    const permit = await limit.acquire(holder, remainingMs(), disconnect);
     span?.end({ decision: typeof permit === 'string' ? permit : 'admitted' });
-    context.record.waitMs += clock.monotonic() - since;
+    record.waitMs += clock.monotonic() - since;
     if (typeof permit === 'string') return rejectWaiting(permit, random);
     // Other requests may have taken the slot that this one gave back.
-    const atOnce = await context.requeue(0);
+    const atOnce = await requeue(0, disconnect);
     if (atOnce.kind === 'admitted') return { kind: 'acquired', permit, slot: atOnce.slot };
     permit.release();
     if (atOnce.kind !== 'rejected' || remainingMs() === 0) return rejectAdmission(atOnce, random);
-    const later = await context.requeue(remainingMs());
-    if (later.kind !== 'admitted') return rejectAdmission(later, random);
-    const free = limit.tryAcquire(holder);
-    if (free !== null) return { kind: 'acquired', permit: free, slot: later.slot };
-    later.slot.refund();
   }
 }
 

@@ -3,8 +3,10 @@ import type { Authenticated } from '../auth/authenticate.ts';
 import type { Authorised } from '../auth/authorise.ts';
 import type { Clock, MonotonicMs } from '../clock.ts';
 import {
+  type ClientDisconnect,
   type Handler,
   type HeaderList,
+  NEVER_DISCONNECTS,
   type Rejection,
   type Result,
   reject,
@@ -14,11 +16,11 @@ import {
 import type { Meter, Span } from '../ports.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import type { QuotaStore, Slot } from '../quota/quota-store.ts';
-import { rejectDecision, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
+import { retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { rejectBreakerOpen } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
-import type { CredentialPool, CredentialResult, IssuedCredential } from './credentials/pool.ts';
+import { type CredentialPool, type IssuedCredential, rejectUnavailable } from './credentials/pool.ts';
 import { inboundHeaders, outboundHeaders } from './headers.ts';
 import type { WithPayload } from './request-body.ts';
 import { createRetry } from './retry.ts';
@@ -46,17 +48,20 @@ export interface ProxyOptions {
 const NO_TRACE: HeaderList = [];
 
 /**
- * The last handler of the pipeline. A 401 makes it send the request again with another credential or a new token, as long as the body
- * is in memory: the upstream has not carried out the request, so this is safe for every method. Each attempt takes a slot.
+ * The last handler of the pipeline. After a 401 the request is sent again with another credential or a new token, as long as the body
+ * is in memory: the upstream has not carried out the request, so this is safe for every method. Each attempt takes a slot, and waits
+ * for it like the first. Without another credential there is nothing to wait for, so the request is rejected first.
  */
 export function proxy(options: ProxyOptions): Handler<ProxyContext> {
+  const { clock, meter, random } = options;
   const sendWithRetry = createRetry(options);
   return async (context) => {
-    const { account } = context.route.upstream;
+    const { account, id: upstream } = context.route.upstream;
     const pool = options.credentials.get(account);
     if (pool === undefined) throw new Error(`no credentials for account ${account}`);
     const tried: IssuedCredential[] = [];
-    let { slot } = context;
+    let { slot, permit } = context;
+    let remainingWaitMs = Math.max(0, context.waitUntil - clock.monotonic());
     for (;;) {
       const issued = await pool.issue(tried, context.trace);
       if (issued.kind === 'unavailable' || isAbandoned(context, tried.length)) {
@@ -64,22 +69,28 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
         return issued.kind === 'unavailable' ? rejectUnavailable(issued) : rejectDisconnected();
       }
       const { credential } = issued;
+      if (tried.length > 0) meter.upstreamRetry(upstream, 'credential');
       const sent = await sendWithRetry(context, slot, (attemptSlot, timeoutMs) =>
         sendAttempt(options, context, credential, attemptSlot, timeoutMs),
       );
-      if (sent.kind === 'breaker_open') return rejectBreakerOpen(sent.retryAfterMs, options.random);
+      if (sent.kind === 'breaker_open') return rejectBreakerOpen(sent.retryAfterMs, random);
       if (sent.kind === 'failed') return rejectFailure(sent);
       if (sent.status !== 401) {
         pool.accepted(credential);
-        context.permit.holdUntilClosed(sent.body);
+        permit.holdUntilClosed(sent.body);
         return passOn(options, account, sent);
       }
       discard(sent);
       pool.rejected(credential);
       tried.push(credential);
-      const next = await slotAfter401(options, context);
-      if (next.kind === 'rejection') return next;
-      slot = next.slot;
+      const other = await pool.issue(tried, context.trace);
+      if (other.kind === 'unavailable') return rejectUnavailable(other);
+      if (context.payload instanceof Readable) return rejectStreamedBody();
+      const since = clock.monotonic();
+      const acquired = await context.reacquire(remainingWaitMs, disconnectOf(context) ?? NEVER_DISCONNECTS);
+      if (acquired.kind === 'rejection') return acquired;
+      ({ slot, permit } = acquired);
+      remainingWaitMs = Math.max(0, remainingWaitMs - (clock.monotonic() - since));
     }
   };
 }
@@ -87,6 +98,11 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
 /** A request that must complete continues with the next credential after its client has disconnected. */
 function isAbandoned({ disconnect, completeAfterDisconnect }: ProxyContext, attempts: number): boolean {
   return disconnect.happened && !(completeAfterDisconnect === true && attempts > 0);
+}
+
+/** Null for a request that must complete without its client. */
+function disconnectOf({ disconnect, completeAfterDisconnect }: ProxyContext): ClientDisconnect | null {
+  return completeAfterDisconnect === true ? null : disconnect;
 }
 
 async function sendAttempt(
@@ -113,7 +129,7 @@ async function sendAttempt(
     }),
     body: context.payload,
     timeoutMs,
-    disconnect: context.completeAfterDisconnect === true ? null : context.disconnect,
+    disconnect: disconnectOf(context),
   });
   span?.end(sent.kind === 'response' ? { status: sent.status } : { error: sent.reason });
   recordAttempt(options, context, slot, startedAt, sent);
@@ -150,20 +166,11 @@ function recordAttempt(
   meter.upstreamAttempt(upstream.account, upstream.id, method, status, tookMs / 1000);
 }
 
-async function slotAfter401(
-  { meter, random }: ProxyOptions,
-  context: ProxyContext,
-): Promise<{ readonly kind: 'slot'; readonly slot: Slot } | Rejection> {
-  if (context.payload instanceof Readable) {
-    return reject('upstream_credentials_rejected', {
-      detail:
-        'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.',
-    });
-  }
-  const decision = await context.admitAgain();
-  if (decision.kind === 'rejected') return rejectDecision(decision, random);
-  meter.upstreamRetry(context.route.upstream.id, 'credential');
-  return { kind: 'slot', slot: decision.slot };
+function rejectStreamedBody(): Rejection {
+  return reject('upstream_credentials_rejected', {
+    detail:
+      'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.',
+  });
 }
 
 function passOn({ quotaStore, random }: ProxyOptions, account: string, sent: TransportResponse): Result {
@@ -182,22 +189,6 @@ function passOn({ quotaStore, random }: ProxyOptions, account: string, sent: Tra
 /** An unread body would keep its connection in use. */
 function discard(sent: TransportResponse): void {
   if (sent.body instanceof Readable) sent.body.destroy();
-}
-
-function rejectUnavailable({ reason, retryAfterMs }: Extract<CredentialResult, { kind: 'unavailable' }>): Rejection {
-  const retryAfterSeconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
-  switch (reason) {
-    case 'rejected':
-      return reject('upstream_credentials_rejected', { retryAfterSeconds });
-    case 'throttled':
-      return reject('account_quota', { retryAfterSeconds, internal: 'no slot for a login' });
-    case 'unreachable':
-      return reject('upstream_unreachable', {
-        detail: 'The gateway could not log in to Patchworks.',
-        retryAfterSeconds,
-        internal: 'login failed',
-      });
-  }
 }
 
 function rejectFailure({ reason, internal }: TransportFailed): Rejection {

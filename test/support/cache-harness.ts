@@ -1,5 +1,4 @@
 import { createMemoryCache } from '../../src/adapters/memory/cache.ts';
-import { NEVER_DISCONNECTS } from '../../src/cache/caller-group.ts';
 import { Coalescing, ExpiringSet } from '../../src/cache/coalescing.ts';
 import { cacheFill, type FillContext } from '../../src/cache/fill.ts';
 import { createInvalidationLog } from '../../src/cache/invalidation-log.ts';
@@ -10,6 +9,7 @@ import {
   type ClientDisconnect,
   extend,
   headerOf,
+  NEVER_DISCONNECTS,
   newAccessRecord,
   type ProxyResponse,
   type Rejection,

@@ -2,16 +2,27 @@ import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { FailedLogin } from './login-request.ts';
 import type { UnavailableReason } from './pool.ts';
 
-/** The wait after a failed login, doubled each time: at most a dozen attempts an hour. */
-const FIRST_BACKOFF_MS = 2_000;
+/**
+ * Logins of one credential are this far apart, whatever the upstream and the identity host answer: tokens that are rejected or that
+ * expire at once cause no more. Replacing a token that the upstream had accepted may use the next interval in advance.
+ */
+export const LOGIN_INTERVAL_MS = 10_000;
+/** The wait after a failed login begins with the interval and is doubled each time, up to a dozen attempts an hour. */
 const MAX_BACKOFF_MS = 5 * 60_000;
 /** A login without a slot was not sent, so it is tried again as soon as there may be a slot, but not in a loop. */
 const NO_SLOT_WAIT_MS = 250;
 
+interface Wait {
+  readonly ms: number;
+  readonly reason: UnavailableReason;
+}
+
 /** When the next login may be tried. */
 export interface LoginBackoff {
-  /** Milliseconds until then, and the reason; null: now. */
-  waiting(): { readonly ms: number; readonly reason: UnavailableReason } | null;
+  /** The wait after a failure: milliseconds until its end, and the reason; null: none. */
+  waiting(): Wait | null;
+  /** The rest of the interval since the latest login; null: it is over. */
+  interval(): Wait | null;
   /** Returns the wait in milliseconds. */
   loginFailed(failed: FailedLogin): number;
   /** The identity host issued a token. */
@@ -30,7 +41,14 @@ export function createLoginBackoff(clock: Clock): LoginBackoff {
   let failedLogins = 0;
   let rejectedTokens = 0;
   let latestFailed = false;
+  let nextIntervalAt = 0;
+  /** The newest token has been accepted. */
+  let tokenWorked = false;
 
+  const loginSent = (): void => {
+    nextIntervalAt = Math.max(nextIntervalAt, clock.monotonic()) + LOGIN_INTERVAL_MS;
+    tokenWorked = false;
+  };
   const waitFor = (ms: number, reason: UnavailableReason): number => {
     until = { at: (clock.monotonic() + ms) as MonotonicMs, reason };
     return ms;
@@ -41,14 +59,21 @@ export function createLoginBackoff(clock: Clock): LoginBackoff {
       const ms = until === null ? 0 : until.at - clock.monotonic();
       return until === null || ms <= 0 ? null : { ms, reason: until.reason };
     },
+    interval() {
+      const inAdvanceMs = tokenWorked ? LOGIN_INTERVAL_MS : 0;
+      const ms = nextIntervalAt - inAdvanceMs - clock.monotonic();
+      return ms <= 0 ? null : { ms, reason: 'rejected' };
+    },
     loginFailed({ reason, retryAfterMs }) {
       latestFailed = true;
       if (reason === 'throttled') return waitFor(Math.max(NO_SLOT_WAIT_MS, retryAfterMs), reason);
+      loginSent();
       const ms = Math.max(doubled(failedLogins), retryAfterMs);
       failedLogins += 1;
       return waitFor(ms, reason);
     },
     loginSucceeded() {
+      loginSent();
       latestFailed = false;
       failedLogins = 0;
       until = null;
@@ -60,11 +85,12 @@ export function createLoginBackoff(clock: Clock): LoginBackoff {
     },
     tokenAccepted() {
       rejectedTokens = 0;
+      tokenWorked = true;
     },
     failing: () => latestFailed || rejectedTokens > 1,
   };
 }
 
 function doubled(times: number): number {
-  return Math.min(FIRST_BACKOFF_MS * 2 ** times, MAX_BACKOFF_MS);
+  return Math.min(LOGIN_INTERVAL_MS * 2 ** times, MAX_BACKOFF_MS);
 }

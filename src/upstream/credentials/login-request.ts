@@ -34,8 +34,13 @@ const TIMEOUT_MS = 15_000;
 /** The requests that wait for this login have slots, so the account is not used up: one more slot comes soon, or not at all. */
 const SLOT_WITHIN_MS = 2_000;
 const LARGEST_RESPONSE_BYTES = 64 * 1024;
+/** Patchworks' tokens have less than 2 KiB. A larger one would not fit into the headers that servers accept. */
+export const MAX_TOKEN_BYTES = 8 * 1024;
 /** The life of a token whose response names none: an hour, far less than the day that Patchworks documents. */
 const DEFAULT_LIFE_MS = 3_600_000;
+/** A shorter life would make logins of all requests, and a longer one outlives any rotation. The upstream's 401 decides anyway. */
+const MIN_LIFE_MS = 60_000;
+const MAX_LIFE_MS = 7 * 24 * 3_600_000;
 
 const noLimits = { limit: null, remaining: null, throttled: null } as const;
 
@@ -98,25 +103,29 @@ async function read(sent: TransportResponse): Promise<LoginResult> {
   if (sent.status >= 500) return failed('unreachable', `status ${sent.status}`);
   if (sent.status < 200 || sent.status >= 300) return failed('rejected', `status ${sent.status}`);
   if (text === null) return failed('unreachable', 'the response broke off or is too large');
-  const token = parseToken(text);
-  return token ?? failed('rejected', 'the response has no token');
+  const parsed = parseToken(text);
+  return typeof parsed === 'string' ? failed('rejected', parsed) : parsed;
 }
 
-function parseToken(text: string): LoginResult | null {
+/** A string is the reason why there is no token. */
+function parseToken(text: string): LoginResult | string {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch {
-    return null;
+    return 'the response is not JSON';
   }
-  if (typeof parsed !== 'object' || parsed === null || !('token' in parsed)) return null;
+  if (typeof parsed !== 'object' || parsed === null || !('token' in parsed)) return 'the response has no token';
   const { token } = parsed;
   // A token goes into a header: anything but printable ASCII is no token.
-  if (typeof token !== 'string' || !/^[\u0021-\u007e]+$/.test(token)) return null;
-  const seconds = 'expires_in' in parsed ? parsed.expires_in : null;
-  const lifeMs =
-    typeof seconds === 'number' && seconds > 0 && Number.isFinite(seconds) ? seconds * 1000 : DEFAULT_LIFE_MS;
-  return { kind: 'token', token, lifeMs };
+  if (typeof token !== 'string' || !/^[\u0021-\u007e]+$/.test(token)) return 'the token is not visible ASCII';
+  if (token.length > MAX_TOKEN_BYTES) return `the token is larger than ${MAX_TOKEN_BYTES} bytes`;
+  return { kind: 'token', token, lifeMs: lifeMsOf('expires_in' in parsed ? parsed.expires_in : null) };
+}
+
+function lifeMsOf(seconds: unknown): number {
+  if (typeof seconds !== 'number') return DEFAULT_LIFE_MS;
+  return Math.min(Math.max(seconds * 1000, MIN_LIFE_MS), MAX_LIFE_MS);
 }
 
 async function readText(body: Buffer | Readable | null): Promise<string | null> {

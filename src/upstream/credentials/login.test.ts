@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { failure, issued, loginServer, quiet, token } from '../../../test/support/login-server.ts';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
@@ -20,7 +21,7 @@ describe('a login', () => {
     const { logins, credential } = loginServer(new ManualClock());
     const waiting = Promise.all([credential.issue(), credential.issue(), credential.issue()]);
     logins[0]!(failure('rejected'));
-    expect(await waiting).toEqual(Array(3).fill({ kind: 'unavailable', reason: 'rejected', retryAfterMs: 2_000 }));
+    expect(await waiting).toEqual(Array(3).fill({ kind: 'unavailable', reason: 'rejected', retryAfterMs: 10_000 }));
     expect(logins).toHaveLength(1);
   });
 
@@ -46,19 +47,19 @@ describe('a login', () => {
     logins[1]!(failure('unreachable'));
     await settled();
     expect(issued(await credential.issue()).authorization).toBe('Bearer t1');
-    clock.advance(2_000);
+    clock.advance(10_000);
     expect(logins).toHaveLength(3);
     clock.advance(20_000);
     logins[2]!(failure('unreachable'));
     await settled();
     expect(credential.issue()).toMatchObject({ kind: 'unavailable', reason: 'unreachable' });
     expect(logins).toHaveLength(3);
-    clock.advance(4_000);
+    clock.advance(20_000);
     void credential.issue();
     expect(logins).toHaveLength(4);
   });
 
-  test('that keeps failing backs off from 2 s to 5 minutes, doubling each time', async () => {
+  test('that keeps failing backs off from 10 s to 5 minutes, doubling each time', async () => {
     const clock = new ManualClock();
     const { credential, issueWith } = loginServer(clock);
     const waits: number[] = [];
@@ -70,10 +71,10 @@ describe('a login', () => {
       expect(credential.issue()).toMatchObject({ kind: 'unavailable', retryAfterMs: 1 });
       clock.advance(1);
     }
-    expect(waits).toEqual([2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-    await issueWith(token('t1', 1_000));
-    clock.advance(1_001);
-    expect(await issueWith(failure('unreachable'))).toMatchObject({ retryAfterMs: 2_000 });
+    expect(waits).toEqual([10, 20, 40, 80, 160, 300, 300, 300, 300, 300]);
+    await issueWith(token('t1', 60_000));
+    clock.advance(60_001);
+    expect(await issueWith(failure('unreachable'))).toMatchObject({ retryAfterMs: 10_000 });
   });
 
   test('is tried no sooner than the identity host allows', async () => {
@@ -87,6 +88,7 @@ describe('a login', () => {
   test('is made anew after a 401, once for each generation', async () => {
     const { logins, credential, issueWith } = loginServer(new ManualClock());
     const old = issued(await issueWith(token('t1')));
+    credential.accepted();
     credential.rejected(old.generation);
     const fresh = issued(await issueWith(token('t2')));
     // A slower request reports the token that was replaced in the meantime.
@@ -98,15 +100,69 @@ describe('a login', () => {
   test('whose new tokens are rejected too is not made for every request', async () => {
     const clock = new ManualClock();
     const { logins, credential, issueWith } = loginServer(clock);
-    for (const name of ['t1', 't2']) credential.rejected(issued(await issueWith(token(name))).generation);
-    expect(credential.issue()).toMatchObject({ kind: 'unavailable', reason: 'rejected' });
+    for (const name of ['t1', 't2']) {
+      credential.rejected(issued(await issueWith(token(name))).generation);
+      expect(credential.issue()).toMatchObject({ kind: 'unavailable', reason: 'rejected', retryAfterMs: 10_000 });
+      clock.advance(10_000);
+    }
     expect(logins).toHaveLength(2);
-    clock.advance(2_001);
-    const third = issued(await issueWith(token('t3')));
-    credential.accepted();
-    credential.rejected(third.generation);
-    void credential.issue();
-    expect(logins).toHaveLength(4);
+    credential.rejected(issued(await issueWith(token('t3'))).generation);
+    // From the second rejected token on the wait is doubled.
+    expect(credential.issue()).toMatchObject({ kind: 'unavailable', reason: 'rejected', retryAfterMs: 20_000 });
+  });
+
+  test('replaces a token that worked at once, and the next one after two intervals', async () => {
+    const clock = new ManualClock();
+    const { logins, credential, issueWith } = loginServer(clock);
+    for (const name of ['t1', 't2']) {
+      const { generation } = issued(await issueWith(token(name)));
+      credential.accepted();
+      credential.rejected(generation);
+    }
+    expect(logins).toHaveLength(2);
+    expect(credential.issue()).toMatchObject({ kind: 'unavailable', retryAfterMs: 10_000 });
+    expect(credential.status()).toMatchObject({ backoffMs: 10_000, reason: 'rejected' });
+  });
+
+  const event = fc.oneof(
+    fc.record({ do: fc.constant('request' as const) }),
+    fc.record({ do: fc.constantFrom('rejected', 'accepted', 'failed', 'unreachable', 'short') }),
+    fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 0, max: 15_000 }) }),
+  );
+
+  test('is made at most once in ten seconds, and once more for a token that worked, in any order of events', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(event, { maxLength: 80 }), async (events) => {
+        const clock = new ManualClock();
+        const { logins, credential } = loginServer(clock);
+        const sentAt: number[] = [];
+        let accepted = false;
+        let next = token('t', 60_000);
+        for (const each of events) {
+          if ('ms' in each) clock.advance(each.ms);
+          else if (each.do === 'accepted') accepted = true;
+          else if (each.do === 'failed') next = failure('rejected');
+          else if (each.do === 'unreachable') next = failure('unreachable');
+          else if (each.do === 'short') next = token('t', 60_000);
+          const result = credential.issue();
+          while (sentAt.length < logins.length) {
+            sentAt.push(clock.monotonic());
+            logins[sentAt.length - 1]!(next);
+            await settled();
+          }
+          const given = await result;
+          if (given.kind === 'issued' && each.do === 'accepted') credential.accepted();
+          if (given.kind === 'issued' && each.do === 'rejected') credential.rejected(given.credential.generation);
+        }
+        for (let i = 0; i < sentAt.length; i += 1) {
+          for (let j = i + 1; j < sentAt.length; j += 1) {
+            const allowed = Math.ceil((sentAt[j]! - sentAt[i]! + 1) / 10_000) + (accepted ? 1 : 0);
+            expect(j - i + 1).toBeLessThanOrEqual(allowed);
+          }
+        }
+        credential.close();
+      }),
+    );
   });
 
   test('that got no slot is tried again as soon as there may be one, and does not lengthen the backoff', async () => {
@@ -119,11 +175,11 @@ describe('a login', () => {
       expect([logins.length, credential.failing()]).toEqual([turn, true]);
       clock.advance(701);
     }
-    expect(await issueWith(failure('unreachable'))).toMatchObject({ kind: 'unavailable', retryAfterMs: 2_000 });
-    clock.advance(2_001);
+    expect(await issueWith(failure('unreachable'))).toMatchObject({ kind: 'unavailable', retryAfterMs: 10_000 });
+    clock.advance(10_001);
     await issueWith(failure('throttled'));
     clock.advance(251);
-    expect(await issueWith(failure('unreachable'))).toMatchObject({ kind: 'unavailable', retryAfterMs: 4_000 });
+    expect(await issueWith(failure('unreachable'))).toMatchObject({ kind: 'unavailable', retryAfterMs: 20_000 });
   });
 
   test('is failing from the second rejected token or a failed login until one works, not at the first', async () => {
@@ -133,6 +189,7 @@ describe('a login', () => {
     for (const rejected of [1, 2]) {
       credential.rejected(issued(await issueWith(token(`t${rejected}`))).generation);
       expect(credential.failing()).toBe(rejected > 1);
+      clock.advance(10_000);
     }
     clock.advance(60_000);
     await issueWith(failure('unreachable'));
@@ -148,8 +205,8 @@ describe('a login', () => {
     const { credential, issueWith } = loginServer(clock);
     expect(credential.status()).toEqual({ backoffMs: 0, reason: null, expiresInMs: null });
     await issueWith(failure('rejected'));
-    expect(credential.status()).toEqual({ backoffMs: 2_000, reason: 'rejected', expiresInMs: null });
-    clock.advance(2_000);
+    expect(credential.status()).toEqual({ backoffMs: 10_000, reason: 'rejected', expiresInMs: null });
+    clock.advance(10_000);
     await issueWith(token('t1', 100_000));
     clock.advance(1_000);
     expect(credential.status()).toEqual({ backoffMs: 0, reason: null, expiresInMs: 99_000 });

@@ -18,8 +18,6 @@ export interface LoginCredentialOptions {
 
 /** Renewal begins at this share of a token's life, so that a failing identity host has a fifth of it to recover. */
 const RENEW_AT = 0.8;
-/** A timer of Node takes 31 bits. A token that lives longer is renewed earlier, which does no harm. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** `Bearer <token>`. The token is renewed ahead of its expiry, and one login at a time serves all requests that wait for it. */
 export function loginCredential(options: LoginCredentialOptions): Credential {
@@ -36,7 +34,7 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
 
   const renewIn = (ms: number): void => {
     cancelRenewal?.();
-    cancelRenewal = clock.after(Math.min(ms, LONGEST_TIMER_MS), () => void logIn());
+    cancelRenewal = clock.after(ms, () => void logIn());
   };
 
   const succeeded = (newToken: string, lifeMs: number): CredentialResult => {
@@ -80,7 +78,7 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
       const valid = current();
       if (valid !== null) return valid;
       if (pending !== null) return pending;
-      const waiting = backoff.waiting();
+      const waiting = backoff.waiting() ?? backoff.interval();
       return waiting === null ? logIn() : { kind: 'unavailable', reason: waiting.reason, retryAfterMs: waiting.ms };
     },
     rejected(rejectedGeneration) {
@@ -93,8 +91,8 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
     accepted: () => backoff.tokenAccepted(),
     failing: () => backoff.failing(),
     status() {
-      const waiting = backoff.waiting();
       const leftMs = token === null ? 0 : token.expiresAt - clock.monotonic();
+      const waiting = backoff.waiting() ?? (leftMs > 0 ? null : backoff.interval());
       return {
         // A valid token is used even if its renewal has failed.
         backoffMs: leftMs > 0 ? 0 : (waiting?.ms ?? 0),

@@ -49,6 +49,7 @@ test('a request gets a new token after the old one, and then the next credential
     const credential = issued(await result);
     expect(credential.authorization).toBe(`Bearer ${name}`);
     tried.push(credential);
+    pool.accepted(credential);
     pool.rejected(credential);
   }
   expect(issued(await pool.issue(tried, null)).authorization).toBe('fake-fallback');
@@ -65,4 +66,19 @@ test('after a failed login the next credential is used, and a temporary reason i
   expect(fallback.authorization).toBe('fake-fallback');
   pool.rejected(fallback);
   expect(await pool.issue([fallback], null)).toMatchObject({ kind: 'unavailable', reason: 'unreachable' });
+});
+
+test('a backoff is known only while every credential is in one, and asking for it starts no login', async () => {
+  const clock = new ManualClock();
+  const { logins, credential } = loginServer(clock);
+  const pool = createCredentialPool([key('primary', clock), credential]);
+  pool.rejected(issued(await pool.issue([], null)));
+  expect([pool.backoff(), logins.length]).toEqual([null, 0]);
+  const result = pool.issue([], null);
+  await new Promise((resolve) => setImmediate(resolve));
+  logins[0]!(failure('unreachable'));
+  await result;
+  expect(pool.backoff()).toEqual({ kind: 'unavailable', reason: 'unreachable', retryAfterMs: 10_000 });
+  clock.advance(10_000);
+  expect(pool.backoff()).toBe(null);
 });

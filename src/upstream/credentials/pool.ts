@@ -1,5 +1,5 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import { traced } from '../../context.ts';
+import { type Rejection, reject, traced } from '../../context.ts';
 import type { Log, Span } from '../../ports.ts';
 import type { Secret } from '../../secret.ts';
 
@@ -18,6 +18,8 @@ export type CredentialResult =
 
 /** `rejected`: by the upstream or the identity host. `unreachable`: the login failed. `throttled`: no slot for a login. */
 export type UnavailableReason = 'rejected' | 'unreachable' | 'throttled';
+
+export type Unavailable = Extract<CredentialResult, { kind: 'unavailable' }>;
 
 /** An API key or a login. */
 export interface Credential {
@@ -48,6 +50,8 @@ export interface CredentialStatus {
 export interface CredentialPool {
   /** @param tried credentials that the upstream rejected for this request; none of them is issued again */
   issue(tried: readonly IssuedCredential[], trace: Span | null): Promise<CredentialResult>;
+  /** Set while every credential is in backoff: a request need not wait for a slot to learn this. Starts no login. */
+  backoff(): Unavailable | null;
   rejected(credential: IssuedCredential): void;
   accepted(credential: IssuedCredential): void;
 }
@@ -71,6 +75,17 @@ export function createCredentialPool(credentials: readonly Credential[]): Creden
         } else if (used.every(({ generation }) => generation !== result.credential.generation)) return result;
       }
       return unavailable;
+    },
+    backoff() {
+      let result: Unavailable | null = null;
+      for (const credential of credentials) {
+        const { backoffMs, reason } = credential.status();
+        if (backoffMs === 0 || reason === null || reason === 'throttled') return null;
+        const known: Unavailable = { kind: 'unavailable', reason, retryAfterMs: backoffMs };
+        // As in `issue`: what passes by itself comes first.
+        if (result === null || result.reason === 'rejected') result = known;
+      }
+      return result;
     },
     rejected: ({ id, generation }) => byId.get(id)?.rejected(generation),
     accepted: ({ id }) => byId.get(id)?.accepted(),
@@ -117,4 +132,20 @@ export function apiKeyCredential({ id, apiKey, clock, log }: ApiKeyOptions): Cre
     },
     close: () => {},
   };
+}
+
+export function rejectUnavailable({ reason, retryAfterMs }: Unavailable): Rejection {
+  const retryAfterSeconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
+  switch (reason) {
+    case 'rejected':
+      return reject('upstream_credentials_rejected', { retryAfterSeconds });
+    case 'throttled':
+      return reject('account_quota', { retryAfterSeconds, internal: 'no slot for a login' });
+    case 'unreachable':
+      return reject('upstream_unreachable', {
+        detail: 'The gateway could not log in to Patchworks.',
+        retryAfterSeconds,
+        internal: 'login failed',
+      });
+  }
 }
