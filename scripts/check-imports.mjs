@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports, batch: they
+ * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports, batch, body-memory, read-body: they
  * import only each other. A library is allowed in its own folder only.
  * @type {Record<string, { rooms: string[], libraries: string[] }>}
  */
@@ -52,7 +52,7 @@ const allowed = {
   },
   main: { rooms: ['cli'], libraries: [] },
 };
-const ground = new Set(['context', 'problem', 'clock', 'secret', 'ports', 'batch']);
+const ground = new Set(['context', 'problem', 'clock', 'secret', 'ports', 'batch', 'body-memory', 'read-body']);
 
 /** @param {string} path */
 const roomOf = (path) => {

@@ -50,6 +50,11 @@ export const problems = {
     title: 'Body too large',
     detail: 'The request body is larger than the gateway accepts. Send a smaller body.',
   },
+  upload_timeout: {
+    status: 408,
+    title: 'Upload too slow',
+    detail: 'The request body did not arrive in time. Nothing was carried out: send it again.',
+  },
   idempotency_conflict: {
     status: 409,
     title: 'Request still in flight',
@@ -120,6 +125,12 @@ export const problems = {
     status: 503,
     title: 'Shared state unavailable',
     detail: 'The gateway cannot reach the state that its replicas share. Retry after the time given.',
+  },
+  overloaded: {
+    status: 503,
+    title: 'Gateway overloaded',
+    detail:
+      'The gateway has no memory left for the body of this request. Nothing was sent. Retry after the time given.',
   },
   breaker_open: {
     status: 503,

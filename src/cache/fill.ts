@@ -220,7 +220,7 @@ function prepareStoring(
 /** Sends the body to the caller, and stores it when it is complete. */
 function storeWhileSending(
   options: CacheOptions,
-  { fetch }: FillContext,
+  { fetch, record }: FillContext,
   { inFlight }: FetchStart,
   response: ProxyResponse,
   storing: Storing,
@@ -238,6 +238,7 @@ function storeWhileSending(
   const tee = teeBody(body, {
     limitBytes: options.maxEntryBytes,
     declaredBytes: storing.declaredBytes,
+    memory: options.bodyMemory.open(record.tenant),
     onComplete: (bytes) => {
       stopListening();
       if (bytes !== null && storing.store(bytes) !== null) return;

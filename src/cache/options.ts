@@ -1,3 +1,4 @@
+import type { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { RequestContext } from '../context.ts';
 import type { Meter } from '../ports.ts';
@@ -48,6 +49,8 @@ export interface CacheOptions extends CacheState {
   readonly invalidate?: readonly InvalidationRule[];
   /** Larger bodies are passed on and not stored. */
   readonly maxEntryBytes: number;
+  /** For the copies of responses until they are stored. */
+  readonly bodyMemory: BodyMemory;
   /** How long a response may be served while the writes of other replicas are unknown. */
   readonly maxDisconnectedAgeMs: number;
   /** How long after its failure the upstream may still carry a request out. */

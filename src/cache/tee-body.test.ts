@@ -1,5 +1,7 @@
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { BodyMemory } from '../body-memory.ts';
 import { exactCopy, teeBody } from './tee-body.ts';
 
 /** A source that counts the chunks read from it. */
@@ -23,18 +25,21 @@ interface Options {
   readonly limitBytes?: number;
   readonly declaredBytes?: number;
   readonly others?: boolean;
+  readonly totalBytes?: number;
 }
 
 /** The body as its reader gets it, and the copies copies to `onComplete`. */
-function teeing(source: Readable, { limitBytes = 1e9, declaredBytes, others = false }: Options = {}) {
+function teeing(source: Readable, { limitBytes = 1e9, declaredBytes, others = false, totalBytes = 1e9 }: Options = {}) {
+  const bodyMemory = new BodyMemory(totalBytes, new ManualClock());
   const copies: (string | null)[] = [];
   const passed = teeBody(source, {
     limitBytes,
+    memory: bodyMemory.open('one'),
     declaredBytes: declaredBytes ?? null,
     onComplete: (body) => void copies.push(body === null ? null : String(body)),
     keepReading: () => others,
   });
-  return { passed, copies };
+  return { passed, copies, bodyMemory };
 }
 
 describe('a body that is passed on and copied', () => {
@@ -45,6 +50,30 @@ describe('a body that is passed on and copied', () => {
     while (copies.length === 0) await settled();
     expect([taken(), copies[0]?.length]).toEqual([100, 100 * 64 * 1024]);
     passed.destroy();
+  });
+
+  test('holds memory until it is complete and its reader has closed', async () => {
+    const { source } = counting(10, 1_000);
+    const { passed, copies, bodyMemory } = teeing(source);
+    passed.once('readable', () => {});
+    while (copies.length === 0) await settled();
+    expect(bodyMemory.bytes).toBe(10_000);
+    expect(Buffer.concat(await passed.toArray()).length).toBe(10_000);
+    await settled();
+    expect(bodyMemory.bytes).toBe(0);
+  });
+
+  test('is not copied without memory for it: then its reader sets the pace', async () => {
+    const { source, taken } = counting(100, 64 * 1024);
+    const { passed, copies, bodyMemory } = teeing(source, { totalBytes: 512 * 1024 });
+    passed.once('readable', () => {});
+    while (copies.length === 0) await settled();
+    expect(copies).toEqual([null]);
+    expect(taken()).toBeLessThan(10);
+    expect(bodyMemory.bytes).toBe(256 * 1024);
+    expect(Buffer.concat(await passed.toArray()).length).toBe(100 * 64 * 1024);
+    await settled();
+    expect(bodyMemory.bytes).toBe(0);
   });
 
   test('that broke off before it was read is an error for the reader, and is not stored', async () => {

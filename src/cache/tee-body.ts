@@ -1,7 +1,10 @@
 import { Readable } from 'node:stream';
+import type { HeldMemory } from '../body-memory.ts';
 
 export interface TeeOptions {
   readonly limitBytes: number;
+  /** Memory for the copy; released when the copy is complete and the reader has closed. Without room there is no copy. */
+  readonly memory: HeldMemory;
   /** Null where the upstream declares no length. */
   readonly declaredBytes: number | null;
   /**
@@ -57,13 +60,15 @@ class TeeBody extends Readable {
     this.#readerClosed = true;
     if (!this.#completed && this.#options.keepReading()) this.#source.resume();
     else if (!this.#source.readableEnded) this.abandon();
+    // Until now the reader may have kept the chunks in its queue.
+    if (this.#completed) this.#options.memory.release();
     done(error);
   }
 
   #take(chunk: Buffer): void {
     this.#bytes += chunk.length;
-    const { limitBytes, declaredBytes } = this.#options;
-    if (this.#bytes > limitBytes) this.#complete(null);
+    const { limitBytes, declaredBytes, memory } = this.#options;
+    if (this.#bytes > limitBytes || (this.#chunks !== null && !memory.tryTake(chunk.length))) this.#complete(null);
     this.#chunks?.push(chunk);
     if (this.#bytes === declaredBytes) this.#completeWithCopy();
     if (this.#readerClosed) {
@@ -96,6 +101,7 @@ class TeeBody extends Readable {
     this.#chunks = null;
     if (this.#completed) return;
     this.#completed = true;
+    if (this.#readerClosed) this.#options.memory.release();
     this.#options.onComplete(body);
   }
 }

@@ -72,7 +72,13 @@ export function buildSettings(input: BuildInput): Built {
     },
     limits: {
       bodyBytes: gateway.limits.body,
-      bufferedBodyBytes: Math.min(gateway.limits.bufferedBody, gateway.limits.body),
+      // A larger body would never find room: a tenant holds half of the total at most.
+      bufferedBodyBytes: Math.min(
+        gateway.limits.bufferedBody,
+        gateway.limits.body,
+        Math.floor(gateway.limits.bufferedTotal / 2),
+      ),
+      bufferedTotalBytes: gateway.limits.bufferedTotal,
       headersBytes: gateway.limits.headers,
       failedAuth: gateway.limits.failedAuth,
       requestsPerSecond: gateway.limits.requestsPerSecond,

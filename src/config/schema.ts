@@ -116,9 +116,15 @@ const limits = z
     }),
     bufferedBody: doc(size(0, 1024 ** 3).default(1024 ** 2), {
       description:
-        'Bodies up to this size are read before they are sent. So they can be sent again after a 401, and a slow upload holds no slot. They are in memory while in flight.',
+        'Bodies up to this size are read before they are sent, chunked ones too. So they can be sent again after a 401, and a slow upload holds no slot. They are in memory while in flight. Larger ones stream, and hold a slot while they are uploaded.',
       unit: 'size',
       shown: '1MiB',
+    }),
+    bufferedTotal: doc(size(64 * 1024, 1024 ** 4).default(64 * 1024 ** 2), {
+      description:
+        'Memory of this process for bodies that it has to keep: request bodies up to `bufferedBody`, whole ones with an `Idempotency-Key`, and responses on their way into the cache. A tenant may hold as much as is free: half while it is alone. Without room nothing is read, and after the `maxWait` of the tenant the request gets 503 `overloaded`; a response passes without being stored. A body with an `Idempotency-Key` above half of it gets 413.',
+      unit: 'size',
+      shown: '64MiB',
     }),
     headers: doc(size(1024, 1024 ** 2).default(32 * 1024), {
       description: 'Size of all request headers together; above it 400, as for more than 100 header lines.',

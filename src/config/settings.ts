@@ -33,6 +33,8 @@ export interface Settings {
     readonly bodyBytes: number;
     /** Smaller bodies are read before they are sent, so that they can be sent again after a 401. */
     readonly bufferedBodyBytes: number;
+    /** Memory for all bodies of this process. */
+    readonly bufferedTotalBytes: number;
     readonly headersBytes: number;
     /** Failed authentications from one address in 60 s. */
     readonly failedAuth: number;

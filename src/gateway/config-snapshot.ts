@@ -83,6 +83,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       // The quota comes before the snapshot: no request may ask for a tenant that the quota does not know.
       configureQuota(planOf(settings, settingsOf(stillUsed)));
       upstreams.configure(settings.upstreams);
+      shared.bodyMemory.resize(settings.limits.bufferedTotalBytes);
       older = stillUsed;
       current = next;
       tenantsInForce.replace(settings);

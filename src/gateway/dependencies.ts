@@ -1,5 +1,6 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
 import type { FailedAuthLimit, FloodLimit, KeyStore } from '../auth/authenticate.ts';
+import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -30,6 +31,7 @@ export interface SharedDependencies {
   readonly failedAuthLimit: FailedAuthLimit;
   readonly floodLimit: FloodLimit;
   readonly memory: MemoryCache;
+  readonly bodyMemory: BodyMemory;
   readonly cache: CacheState;
   readonly idempotencyStore: IdempotencyStore;
 }

@@ -16,6 +16,7 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
       }));
     },
     cache: () => dependencies().memory.size(),
+    bodyMemory: () => dependencies().bodyMemory,
     upstreams: () => dependencies().upstreams.statuses(),
     keyExpiries: () => keyExpiriesOf(settings()),
     credentials: () =>

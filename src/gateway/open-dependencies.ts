@@ -1,6 +1,7 @@
 import { createAbuseLimits } from '../adapters/abuse-limits.ts';
 import { createMemoryCache } from '../adapters/memory/cache.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
+import { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
@@ -57,6 +58,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, tenantsInForce, memory, cache },
+    bodyMemory: new BodyMemory(opened.limits.bufferedTotalBytes, clock),
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),

@@ -50,7 +50,7 @@ export function createPipeline(
       // Inside the cache, which may have a stale response; before everything that waits, uploads or takes a slot.
       .use(circuitBreaker(dependencies))
       // Before the quota, so that a slow upload holds no slot.
-      .use(bufferBody(settings.limits))
+      .use(bufferBody({ ...dependencies, ...settings.limits }))
       // At the moment of sending: a slot is held from here until its request has left the account's window.
       .use(rateLimit(sending))
       // After the quota, so that a request that waits for a slot holds no permit.
@@ -79,13 +79,14 @@ class Pipeline<In, Context extends In> {
 }
 
 function cacheOptions(dependencies: Dependencies, background: CacheOptions['background']): CacheOptions {
-  const { settings, clock, metrics } = dependencies;
+  const { settings, bodyMemory, clock, metrics } = dependencies;
   return {
     ...settings.cache,
     ...dependencies.cache,
     rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
     namespace: cacheNamespace(settings),
     lateArrivalMs: LATE_ARRIVAL_MS,
+    bodyMemory,
     clock,
     meter: metrics,
     background,

@@ -24,9 +24,6 @@ export interface QuotaBackend {
 /** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
 export const LATE_ARRIVAL_MS = 15_000;
 
-/** Longest upload of a request body: the slot of a request without a response is freed after it. */
-const LONGEST_UPLOAD_MS = 300_000;
-
 export function openQuotaBackend(options: {
   readonly settings: Settings;
   readonly clock: Clock;
@@ -58,7 +55,8 @@ export function openQuotaBackend(options: {
     meter,
     log,
     replica: replicaName(settings),
-    maxInFlightMs: longestTimeoutMs + LONGEST_UPLOAD_MS + LATE_ARRIVAL_MS,
+    // A request is uploaded within its timeout, and answered within another one.
+    maxInFlightMs: 2 * longestTimeoutMs + LATE_ARRIVAL_MS,
     lateArrivalMs: LATE_ARRIVAL_MS,
     onChange: options.onChange,
   });

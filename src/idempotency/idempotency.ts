@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
+import type { HeldMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import {
-  BodyTooLarge,
   extend,
   type Handler,
   type HeaderList,
@@ -18,6 +18,7 @@ import {
 } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
+import { type ReadBodyOptions, readRequestBody, whileHeld } from '../read-body.ts';
 import { captureResponse } from './response-capture.ts';
 import type { BeginResult, IdempotencyStore, KeyedWrite, WriteOutcome } from './store.ts';
 
@@ -28,11 +29,10 @@ interface KeyableContext extends RequestContext {
   readonly route: { readonly upstream: { readonly account: string; readonly timeoutMs: number } };
 }
 
-export interface IdempotencyOptions {
+export interface IdempotencyOptions extends ReadBodyOptions {
   readonly store: IdempotencyStore;
   /** A larger response goes to the caller, and its body is not recorded. */
   readonly maxResponseBytes: number;
-  readonly clock: Clock;
   readonly meter: Meter;
   readonly log: Log;
 }
@@ -53,25 +53,35 @@ export function idempotency<E extends KeyableContext>(options: IdempotencyOption
     const given = readIdempotencyKey(context);
     if (given.kind === 'none') return next(context);
     if (given.kind === 'malformed') return reject('bad_request', { detail: given.detail });
-    const read = await readBody(context);
+    const read = await readWhole(options, context);
     if (read.kind === 'rejection') return read;
-    const write = keyedWrite(context, given.key, read.body);
-    const begun = await traced(context.trace, 'idempotency begin', store.begin(write));
-    meter.idempotency(begun.kind === 'replay' ? 'replayed' : begun.kind);
-    if (begun.kind === 'first') return sendFirst(options, outcomes, context, write, read.body, next);
-    if (begun.kind === 'replay') meter.requestAvoided(context.tenant.id, 'replay');
-    // The store may have begun the write, although its reply was lost.
-    if (begun.kind === 'unavailable') outcomes.recordLater(write, { kind: 'released' });
-    return replay(begun);
+    const response = options.bodyMemory.open(context.tenant.id);
+    return whileHeld([read.held, response], async () => {
+      const write = keyedWrite(context, given.key, read.body);
+      const begun = await traced(context.trace, 'idempotency begin', store.begin(write));
+      meter.idempotency(begun.kind === 'replay' ? 'replayed' : begun.kind);
+      if (begun.kind === 'first')
+        return sendFirst(options, outcomes, { context, write, body: read.body, response }, next);
+      if (begun.kind === 'replay') meter.requestAvoided(context.tenant.id, 'replay');
+      // The store may have begun the write, although its reply was lost.
+      if (begun.kind === 'unavailable') outcomes.recordLater(write, { kind: 'released' });
+      return replay(begun);
+    });
   };
+}
+
+interface FirstWrite<E> {
+  readonly context: E;
+  readonly write: KeyedWrite;
+  readonly body: Buffer | null;
+  /** Memory for the response. */
+  readonly response: HeldMemory;
 }
 
 async function sendFirst<E extends KeyableContext>(
   { maxResponseBytes }: IdempotencyOptions,
   outcomes: OutcomeRecorder,
-  context: E,
-  write: KeyedWrite,
-  body: Buffer | null,
+  { context, write, body, response }: FirstWrite<E>,
   next: Handler<E>,
 ): Promise<Result> {
   let result: Result;
@@ -85,7 +95,7 @@ async function sendFirst<E extends KeyableContext>(
     await outcomes.record(write, { kind: mayBeCarriedOut(result.code, context) ? 'unknown' : 'released' });
     return result;
   }
-  const captured = await captureResponse(result, maxResponseBytes);
+  const captured = await captureResponse(result, maxResponseBytes, response);
   await outcomes.record(write, captured.outcome);
   return captured.result;
 }
@@ -172,6 +182,8 @@ const NOT_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
   'upstream_unreachable',
   'upstream_credentials_rejected',
   'body_too_large',
+  'upload_timeout',
+  'overloaded',
   'bad_request',
 ]);
 
@@ -181,25 +193,18 @@ function mayBeCarriedOut(code: ProblemCode, { record }: RequestContext): boolean
   return !NOT_CARRIED_OUT.has(code);
 }
 
-type ReadBody = { readonly kind: 'body'; readonly body: Buffer | null } | Rejection;
+type ReadWhole = { readonly kind: 'read'; readonly body: Buffer | null; readonly held: HeldMemory } | Rejection;
 
-/** Reads the whole body, up to `limits.body`: the fingerprint must be known before anything is sent. */
-async function readBody({ body, disconnect }: RequestContext): Promise<ReadBody> {
-  if (body === null) return { kind: 'body', body: null };
-  const stream = body.open();
-  const stop = disconnect.onDisconnect(() => stream.destroy());
-  try {
-    const chunks: Buffer[] = [];
-    for await (const chunk of stream.iterator({ destroyOnReturn: false })) chunks.push(chunk as Buffer);
-    return { kind: 'body', body: Buffer.concat(chunks) };
-  } catch (error) {
-    if (error instanceof BodyTooLarge) return reject('body_too_large');
-    const internal = error instanceof Error ? error.message : 'unknown';
-    if (disconnect.happened) return reject('client_closed', { internal });
-    return reject('bad_request', { detail: 'The request body broke off.', internal });
-  } finally {
-    stop();
-  }
+/** Reads the whole body: the fingerprint must be known before anything is sent. */
+async function readWhole(options: IdempotencyOptions, context: KeyableContext): Promise<ReadWhole> {
+  const { bodyMemory } = options;
+  if (context.body === null) return { kind: 'read', body: null, held: bodyMemory.open(context.tenant.id) };
+  const read = await readRequestBody(options, context, bodyMemory.largestBytes);
+  if (read.kind !== 'larger') return read;
+  read.held.release();
+  return reject('body_too_large', {
+    detail: `With an Idempotency-Key, the gateway keeps the whole body in memory, and accepts ${bodyMemory.largestBytes} bytes at most.`,
+  });
 }
 
 function inMemory(bytes: Buffer | null): RequestBody | null {

@@ -16,6 +16,7 @@ const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => u
   ['idempotency.maxResponse', ({ idempotency }) => idempotency.maxResponseBytes],
   ['limits.body', ({ limits }) => limits.bodyBytes],
   ['limits.bufferedBody', ({ limits }) => limits.bufferedBodyBytes],
+  ['limits.bufferedTotal', ({ limits }) => limits.bufferedTotalBytes],
   ['drain.delay', ({ drain }) => drain.delayMs],
   ['drain.timeout', ({ drain }) => drain.timeoutMs],
   ['reload.watch', ({ reload }) => reload.watch],

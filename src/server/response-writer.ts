@@ -83,4 +83,6 @@ function linger(incoming: IncomingMessage, outgoing: ServerResponse, body: Buffe
   incoming.on('data', count);
   incoming.once('end', finish);
   incoming.once('close', () => clearTimeout(timer));
+  // It was held back if there was no memory for it.
+  incoming.resume();
 }

@@ -6,6 +6,8 @@ export interface MetricSources {
   readonly accounts: () => readonly AccountReading[];
   /** Null for a store that cannot tell. */
   readonly cache: () => { readonly entries: number; readonly bytes: number } | null;
+  /** Memory for bodies; left out where there is none. */
+  readonly bodyMemory?: () => { readonly bytes: number; readonly totalBytes: number; readonly waiting: number };
   readonly upstreams: () => readonly UpstreamReading[];
   /** Keys that never expire are left out. */
   readonly keyExpiries: () => readonly KeyExpiry[];
@@ -143,6 +145,12 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   perUpstream('upstream_waiting', 'Requests waiting until fewer are under way.', ({ waiting }) => waiting);
   single('cache_entries', 'Responses kept in memory.', () => sources.cache()?.entries ?? 0);
   single('cache_bytes', 'Size of the responses kept in memory.', () => sources.cache()?.bytes ?? 0);
+  const { bodyMemory } = sources;
+  if (bodyMemory) {
+    single('buffered_body_bytes', 'Memory held for bodies of requests and responses.', () => bodyMemory().bytes);
+    single('buffered_body_limit_bytes', 'limits.bufferedTotal.', () => bodyMemory().totalBytes);
+    single('buffered_body_waiting', 'Uploads waiting for memory.', () => bodyMemory().waiting);
+  }
   single('redis_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
   single(
     'redis_fallback_active',

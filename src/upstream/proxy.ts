@@ -204,6 +204,8 @@ function rejectFailure({ reason, internal }: TransportFailed): Rejection {
       return reject('body_too_large', { internal });
     case 'body_broken':
       return reject('bad_request', { detail: 'The request body broke off.', internal });
+    case 'body_timeout':
+      return reject('upload_timeout', { internal });
     case 'client_closed':
       return rejectDisconnected();
   }

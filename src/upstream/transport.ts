@@ -17,7 +17,7 @@ export interface OutboundRequest {
   readonly target: string;
   readonly headers: HeaderList;
   readonly body: Buffer | Readable | null;
-  /** From now until the headers of the response, without the time in which the caller uploads; then between chunks. */
+  /** From now until the whole body is sent, from then until the headers of the response, then between chunks. */
   readonly timeoutMs: number;
   /** Null for the gateway's own requests. */
   readonly disconnect: ClientDisconnect | null;
@@ -45,7 +45,7 @@ export interface TransportFailed {
 
 /**
  * `unreachable`: no connection. `timeout`: no response in time. `protocol`: broken connection or not HTTP.
- * `client_closed`: the client disconnected. `body_too_large`, `body_broken`: the caller's body.
+ * `client_closed`: the client disconnected. `body_too_large`, `body_broken`, `body_timeout`: the caller's body.
  */
 export type TransportFailure =
   | 'unreachable'
@@ -53,4 +53,5 @@ export type TransportFailure =
   | 'protocol'
   | 'client_closed'
   | 'body_too_large'
-  | 'body_broken';
+  | 'body_broken'
+  | 'body_timeout';

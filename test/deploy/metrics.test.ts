@@ -28,6 +28,9 @@ tls_certificate_expiry_timestamp_seconds gauge port
 tls_handshakes_total counter port,outcome
 cache_entries gauge
 cache_bytes gauge
+buffered_body_bytes gauge
+buffered_body_limit_bytes gauge
+buffered_body_waiting gauge
 cache_operations_total counter tier,outcome
 redis_up gauge
 redis_fallback_active gauge
@@ -43,6 +46,8 @@ nodejs_eventloop_lag_p99_seconds gauge`
 const MOMENTARY = new Set([
   'http_requests_in_flight',
   'quota_waiting',
+  'buffered_body_bytes',
+  'buffered_body_waiting',
   'quota_external_usage',
   'redis_fallback_active',
 ]);

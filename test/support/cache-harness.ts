@@ -1,4 +1,5 @@
 import { createMemoryCache } from '../../src/adapters/memory/cache.ts';
+import { BodyMemory } from '../../src/body-memory.ts';
 import { Coalescing, ExpiringSet } from '../../src/cache/coalescing.ts';
 import { cacheFill, type FillContext } from '../../src/cache/fill.ts';
 import { createInvalidationLog } from '../../src/cache/invalidation-log.ts';
@@ -74,6 +75,7 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
     maxEntryBytes: 1000,
     maxDisconnectedAgeMs: 5_000,
     lateArrivalMs: 15_000,
+    bodyMemory: new BodyMemory(1_000_000, clock),
     clock,
     meter,
     background: (work) => void background.push(work),

@@ -84,14 +84,16 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Otherwise the cache would fill until the kernel kills the process, again and again. */}}
+{{/* Otherwise the cache and the bodies in flight would fill until the kernel kills the process, again and again. */}}
 {{- define "patchgate.checkMemory" -}}
 {{- $limit := (default dict (.Values.resources).limits).memory -}}
 {{- $room := default "128MiB" (default dict .Values.config.cache).memory -}}
-{{- if and $limit (regexMatch "^[0-9.]+(B|KiB|MiB|GiB)$" $room) -}}
+{{- $bodies := default "64MiB" (default dict .Values.config.limits).bufferedTotal -}}
+{{- $size := "^[0-9.]+(B|KiB|MiB|GiB)$" -}}
+{{- if and $limit (regexMatch $size $room) (regexMatch $size $bodies) -}}
 {{- $allowed := include "patchgate.bytes" (toString $limit) | int64 -}}
-{{- if gt (add (include "patchgate.bytes" $room | int64) (mul 256 1048576)) $allowed -}}
-{{- fail (printf "resources.limits.memory: %v is too little for config.cache.memory of %s and the 256Mi the rest may need" $limit $room) -}}
+{{- if gt (add (include "patchgate.bytes" $room | int64) (include "patchgate.bytes" $bodies | int64) (mul 192 1048576)) $allowed -}}
+{{- fail (printf "resources.limits.memory: %v is too little for config.cache.memory of %s, config.limits.bufferedTotal of %s and the 192Mi the rest may need" $limit $room $bodies) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

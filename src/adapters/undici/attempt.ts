@@ -33,6 +33,8 @@ export class Attempt implements Dispatcher.DispatchHandler {
   #complete = false;
   #timer: NodeJS.Timeout;
   #stopListening: (() => void) | null = null;
+  /** Null once the upload has ended, and without one. */
+  #upload: Readable | null = null;
   /** Set when the attempt was aborted; a request that is still queued must not be written then. */
   #cancelled: AttemptAborted | null = null;
 
@@ -97,8 +99,14 @@ export class Attempt implements Dispatcher.DispatchHandler {
     else this.#fail(error);
   }
 
+  /** The body of the request, as undici reads it. It has to be read to its end within the timeout. */
+  onUpload(body: Readable): void {
+    this.#upload = body;
+  }
+
   /** The wait for a response begins when the upload has ended. */
-  onUpload(): void {
+  onUploaded(): void {
+    this.#upload = null;
     if (!this.#complete) this.#timer.refresh();
   }
 
@@ -149,10 +157,12 @@ export class Attempt implements Dispatcher.DispatchHandler {
 
   #startTimer(): NodeJS.Timeout {
     const { timeoutMs } = this.#request;
-    return setTimeout(
-      () => this.#abort(new AttemptAborted('timeout', `nothing for ${timeoutMs} ms`)),
-      timeoutMs,
-    ).unref();
+    return setTimeout(() => {
+      // If there is a chunk to send, the upstream does not take it.
+      const isCallerSlow = this.#upload?.readableLength === 0 && this.#body === null;
+      const reason = isCallerSlow ? 'body_timeout' : 'timeout';
+      this.#abort(new AttemptAborted(reason, `nothing for ${timeoutMs} ms`));
+    }, timeoutMs).unref();
   }
 
   #abort(aborted: AttemptAborted): void {

@@ -78,16 +78,18 @@ export function createUndiciTransport(options: { readonly clock: Clock }): Trans
 }
 
 /**
- * Reports the progress of an upload to the attempt; a `data` listener would start the stream before undici reads it. The copy also
+ * Reports an upload to the attempt, and its end; a `data` listener would start the stream before undici reads it. The copy also
  * keeps undici from destroying the caller's request, whose connection still has to carry the response.
  */
 function watchUpload(body: Readable, attempt: Attempt): Readable {
   const watch = new Transform({
-    transform(chunk, _encoding, done) {
-      attempt.onUpload();
-      done(null, chunk);
+    transform: (chunk, _encoding, done) => done(null, chunk),
+    flush(done) {
+      attempt.onUploaded();
+      done();
     },
   });
+  attempt.onUpload(watch);
   // undici removes its listener when it is done, and the caller's stream may fail after that.
   watch.on('error', () => {});
   const fail = (error: Error): void => void watch.destroy(error);
