@@ -15,7 +15,7 @@ const allowed = {
   routing: { rooms: [], libraries: [] },
   auth: { rooms: ['routing'], libraries: [] },
   idempotency: { rooms: ['auth', 'routing'], libraries: [] },
-  cache: { rooms: ['auth', 'routing', 'upstream'], libraries: ['http-cache-semantics', 'structured-headers'] },
+  cache: { rooms: ['auth', 'routing'], libraries: ['http-cache-semantics', 'structured-headers'] },
   quota: { rooms: ['auth', 'routing'], libraries: ['structured-headers'] },
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {
@@ -33,7 +33,7 @@ const allowed = {
       ),
     ],
   },
-  server: { rooms: ['auth', 'quota'], libraries: ['hono', '@hono/node-server', 'ipaddr.js'] },
+  server: { rooms: ['auth', 'quota'], libraries: ['hono', '@hono/node-server', 'ipaddr.js', 'lru-cache'] },
   // Both ports have the same listener.
   admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
   config: { rooms: ['routing', 'quota', 'upstream'], libraries: ['zod', 'yaml', 'ipaddr.js'] },

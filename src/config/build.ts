@@ -63,7 +63,7 @@ export function buildSettings(input: BuildInput): Built {
     redis: gateway.redis === undefined ? null : redisOf(gateway.redis, secret),
     accounts,
     upstreams,
-    routes: routesOf(gateway),
+    routes: routesOf(gateway, upstreams),
     cache: cacheOf(gateway),
     idempotency: {
       ttlMs: gateway.idempotency.ttl,
@@ -165,14 +165,22 @@ function rulesOf({ retries, breaker, maxInFlight }: GatewayInput['upstreams'][st
   };
 }
 
-function routesOf(gateway: GatewayInput): RouteSettings[] {
+function routesOf(gateway: GatewayInput, upstreams: ReadonlyMap<string, UpstreamSettings>): RouteSettings[] {
   if (gateway.routes === undefined) {
-    return routeDefaults.flatMap(({ match, upstream }) => {
+    return routeDefaults.flatMap(({ match, upstream, rewriteLinks }) => {
       const parsed = parsePattern(match);
-      return parsed.ok ? [{ match: parsed.pattern, upstream, rewriteLinks: true }] : [];
+      return parsed.ok ? [{ match: parsed.pattern, upstream, rewriteLinks }] : [];
     });
   }
-  return gateway.routes;
+  return gateway.routes.map(({ match, upstream, rewriteLinks }) => ({
+    match,
+    upstream,
+    rewriteLinks: rewriteLinks ?? /(?:^|\.)wearepatchworks\.com$/.test(hostOf(upstreams.get(upstream)?.origin)),
+  }));
+}
+
+function hostOf(origin: string | undefined): string {
+  return origin === undefined || origin === '' ? '' : new URL(origin).hostname;
 }
 
 function cacheOf({ cache }: GatewayInput): Settings['cache'] {

@@ -1,13 +1,28 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import type { Clock } from '../clock.ts';
-import { type FinishedRequest, type Rejection, type RequestContext, type Result, reject } from '../context.ts';
+import { type Rejection, type RequestContext, type ResponseBody, type Result, reject } from '../context.ts';
 import type { Log } from '../ports.ts';
-import { problems } from '../problem.ts';
+import { type ProblemCode, problems } from '../problem.ts';
 import type { Connections } from './connections.ts';
 import { renderProblem } from './problem-response.ts';
 import { type RequestContextOptions, receiveRequest } from './request-context.ts';
 import { writeResponse } from './response-writer.ts';
+
+/** Facts that telemetry receives when a request is over. */
+export interface FinishedRequest {
+  readonly context: RequestContext;
+  /** 499 where the caller disconnected before there was a response; `code` is `client_closed` then. */
+  readonly status: number;
+  readonly code: ProblemCode | null;
+  readonly bytes: number;
+  /** The connection closed before the response was complete. */
+  readonly aborted: boolean;
+  readonly durationMs: number;
+  /** For the log only. */
+  readonly internal: string | null;
+}
 
 export interface RequestObserver {
   started(): void;
@@ -55,8 +70,8 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
   const begin: ActiveRequests['begin'] = (incoming, outgoing, onOver) => {
     const { context, disconnect, rejection, malformed } = receiveRequest(incoming, outgoing, options);
     const { socket } = incoming;
-    const sentBefore = socket.bytesWritten;
     let result: Result | null = null;
+    let bodyBytes = (): number => 0;
     let isOver = false;
 
     const onClose = (): void => {
@@ -71,7 +86,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
         context,
         status: unanswered ? problems.client_closed.status : outgoing.statusCode,
         code: unanswered ? 'client_closed' : (refused?.code ?? null),
-        bytes: bodyBytesOf(result) ?? socket.bytesWritten - sentBefore,
+        bytes: bodyBytes(),
         aborted,
         durationMs: clock.monotonic() - context.startedAt,
         internal: refused?.internal ?? null,
@@ -83,6 +98,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
     const send = (next: Result): void => {
       result = next;
       const response = next.kind === 'response' ? next : renderProblem(next, context.requestId);
+      bodyBytes = countBytes(response.body, socket);
       writeResponse({ incoming, outgoing, context }, response, closing || malformed);
     };
 
@@ -91,7 +107,11 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
     connections.began(socket, onClose);
     outgoing.on('close', onClose);
     return {
-      ...{ incoming, outgoing, context, rejection, malformed },
+      incoming,
+      outgoing,
+      context,
+      rejection,
+      malformed,
       respond: send,
       fail(error) {
         const { requestId, trace } = context;
@@ -121,7 +141,9 @@ function hasBegun(outgoing: ServerResponse, result: Result | null): boolean {
   return outgoing.writableEnded || (result?.kind === 'response' && result.body instanceof Readable);
 }
 
-/** Size of a response's body in memory; null for a stream, whose size only the connection knows. */
-function bodyBytesOf(result: Result | null): number | null {
-  return result?.kind === 'response' && Buffer.isBuffer(result.body) ? result.body.length : null;
+/** Size of a response's body when its request is over. Only the connection knows the size of a stream. */
+function countBytes(body: ResponseBody, socket: Socket): () => number {
+  if (!(body instanceof Readable)) return () => body?.length ?? 0;
+  const sentBefore = socket.bytesWritten;
+  return () => socket.bytesWritten - sentBefore;
 }

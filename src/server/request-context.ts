@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Readable, Transform } from 'node:stream';
 import ipaddr from 'ipaddr.js';
+import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import {
   BodyTooLarge,
@@ -101,7 +102,9 @@ export function faultOf(incoming: IncomingMessage): string | null {
   if (!target.startsWith('/')) return 'the target is not of origin form';
   if (rawHeaders.length > 2 * MAX_HEADER_LINES) return `more than ${MAX_HEADER_LINES} header lines`;
   // RFC 9112 section 3.2; Node silently keeps the first of two.
-  if (headers.host === undefined ? httpVersion !== '1.0' : !isHost(headers.host) || hasSeveralHosts(rawHeaders))
+  if (
+    headers.host === undefined ? httpVersion !== '1.0' : !knownHosts.memo(headers.host) || hasSeveralHosts(rawHeaders)
+  )
     return 'malformed Host';
   // RFC 9112 section 6.1: the end of a body with an unknown coding is unknown, and HTTP/1.0 has no codings.
   const coding = headers['transfer-encoding'];
@@ -118,6 +121,9 @@ function isHost(host: string): boolean {
   if (!SANE_HOST.test(host) || !URL.canParse(`http://${host}`)) return false;
   return new URL(`http://${host}`).hostname === host.replace(/:\d+$/, '').toLowerCase();
 }
+
+/** Callers use the same few names, and a URL is expensive to parse. */
+const knownHosts = new LRUCache<string, boolean>({ max: 100, memoMethod: isHost });
 
 function hasSeveralHosts(rawHeaders: readonly string[]): boolean {
   let found = false;

@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { systemClock } from '../clock.ts';
-import { type FinishedRequest, type Handler, type RequestContext, respond } from '../context.ts';
+import { type Handler, type RequestContext, respond } from '../context.ts';
+import type { FinishedRequest } from './active-requests.ts';
 import { createTrafficServer } from './traffic.ts';
 
 const echo =
@@ -88,5 +89,26 @@ describe('a request on the traffic port', () => {
     await using port = await listening(() => Promise.reject('a text'));
     expect((await port.ask('GET /')).status).toBe(500);
     expect(port.errors).toHaveLength(1);
+  });
+
+  test.each([0, 1, 256, 16_384, 16_385, 100_000])(
+    'has the body of its response byte for byte: %i bytes',
+    async (size) => {
+      const bytes = Buffer.from(Array.from({ length: size }, (_, i) => i % 256));
+      await using port = await listening(async () => respond(200, ['X-Note', 'caf\u00e9'], bytes));
+      const response = await fetch(`http://127.0.0.1:${port.port}/`);
+      expect(Buffer.from(await response.arrayBuffer()).equals(bytes)).toBe(true);
+      expect([response.headers.get('content-length'), response.headers.get('x-note')]).toEqual([
+        `${size}`,
+        'caf\u00e9',
+      ]);
+      await expect.poll(() => port.finished.map((request) => request.bytes)).toEqual([size]);
+    },
+  );
+
+  test('that is rejected is reported with the size of the problem document', async () => {
+    await using port = await listening();
+    const { body } = await port.ask('TRACE /');
+    expect(port.finished.map((request) => request.bytes)).toEqual([Buffer.byteLength(body)]);
   });
 });

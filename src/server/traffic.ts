@@ -61,7 +61,7 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
     const { socket } = incoming;
     const active = requests.begin(incoming, outgoing, () => pipelining.ended(socket));
     if (active.malformed) ending.add(socket);
-    pipelining.enter(socket, active.context.method, () => dispatch(active));
+    pipelining.enter(socket, active.context.method, () => void dispatch(active));
   };
   server.on('request', onRequest);
   // With this listener Node does not send `100 Continue` by itself: see RequestBody.open.
@@ -103,7 +103,7 @@ function rejectMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log)
 }
 
 interface TrafficEnv {
-  readonly Bindings: HttpBindings & { readonly active: ActiveRequest };
+  readonly Bindings: { readonly active: ActiveRequest };
 }
 
 /**
@@ -134,23 +134,43 @@ function createTrafficApp(current: () => TrafficSnapshot): Hono<TrafficEnv> {
   return app;
 }
 
-/** Passes a request to the application, which responds to it. */
-type Dispatch = (active: ActiveRequest) => void;
+/** Passes a request to the application, which responds to it. Never rejects. */
+type Dispatch = (active: ActiveRequest) => Promise<void>;
 
-/** Each request has a listener of its own, because the adapter calls an error handler without naming the request. */
 function dispatchTo(app: Hono<TrafficEnv>): Dispatch {
-  return (active) => {
-    const listener = getRequestListener((request, env) => app.fetch(request, { ...(env as HttpBindings), active }), {
+  /** The adapter hands on Node's request and nothing of ours. A listener for each request would cost more. */
+  const begun = new WeakMap<IncomingMessage, ActiveRequest>();
+  const listener = getRequestListener(
+    async (request, bindings) => {
+      const active = begun.get((bindings as HttpBindings).incoming);
+      if (active === undefined) throw new Error('a request that has not begun');
+      try {
+        return await app.fetch(request, { active });
+      } catch (error) {
+        // Hono passes to its error handler only what is an Error.
+        active.fail(error);
+        return RESPONSE_ALREADY_SENT;
+      }
+    },
+    {
       overrideGlobalObjects: false,
       autoCleanupIncoming: false,
       // HTTP/1.0 has no Host.
       hostname: 'localhost',
+      // It receives no request. What it throws rejects the promise of the listener, which belongs to one.
       errorHandler: (error) => {
-        if (error instanceof RequestError) active.respond(active.rejection ?? notRepresentable(error));
-        else active.fail(error);
+        throw error;
       },
-    });
-    void listener(active.incoming, active.outgoing);
+    },
+  );
+  return async (active) => {
+    begun.set(active.incoming, active);
+    try {
+      await listener(active.incoming, active.outgoing);
+    } catch (error) {
+      if (error instanceof RequestError) active.respond(active.rejection ?? notRepresentable(error));
+      else active.fail(error);
+    }
   };
 }
 

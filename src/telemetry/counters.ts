@@ -181,7 +181,8 @@ interface SeriesLimit<Name extends string> {
 function createSeriesLimit<Name extends string>(names: readonly Name[], limit: number): SeriesLimit<Name> {
   const known = new Map<string, Labels<Name>>();
   const admitted = (labels: Labels<Name>, below: number): Labels<Name> | undefined => {
-    const key = names.map((name) => labels[name]).join('\n');
+    let key = '';
+    for (const name of names) key += `${labels[name]}\n`;
     const found = known.get(key);
     if (found !== undefined || known.size >= below) return found;
     known.set(key, labels);

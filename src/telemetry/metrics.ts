@@ -1,5 +1,4 @@
 import { Counter, collectDefaultMetrics, Registry } from 'prom-client';
-import type { FinishedRequest } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import {
   type Collect,
@@ -20,6 +19,19 @@ export interface MetricsOptions {
   readonly sources: MetricSources;
   /** Called when the values of a metric cannot be read, and not again before they could. */
   readonly onUnreadable: (metric: string, error: unknown) => void;
+}
+
+export interface FinishedRequest {
+  /** '' where none was found; labelled `none`, as is an empty route. */
+  readonly tenant: string;
+  /** The template, never a path. */
+  readonly route: string;
+  readonly method: string;
+  readonly status: number;
+  readonly cache: string;
+  /** Problem code of a rejection; null for a response. */
+  readonly code: string | null;
+  readonly seconds: number;
 }
 
 export interface Metrics extends Meter {
@@ -62,11 +74,11 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
     credentialExpiry: (account, credential, epochSeconds) =>
       gauges.credentialExpiry.set({ account, credential }, epochSeconds),
     requestStarted: () => gauges.inFlight.inc(),
-    requestFinished({ context: { method, record }, status, code, durationMs }) {
+    requestFinished({ tenant: id, route: path, method, status, cache: cacheStatus, code, seconds }) {
       gauges.inFlight.dec();
-      const [tenant, route, cache] = [tenantLabel(record.tenant), record.route || NONE, cacheLabel(record.cache)];
+      const [tenant, route, cache] = [tenantLabel(id), path || NONE, cacheLabel(cacheStatus)];
       counters.requests.inc({ tenant, route, method: methodLabel(method), status: statusLabel(status), cache });
-      counters.requestSeconds.observe({ tenant, route, cache }, durationMs / 1000);
+      counters.requestSeconds.observe({ tenant, route, cache }, seconds);
       if (code !== null) counters.rejections.inc({ tenant, code });
       // A caller that disconnects was not rejected.
       usage.finished(tenant, cache, code !== null && code !== 'client_closed');

@@ -1,11 +1,19 @@
-// Renders docs/configuration.md and the JSON Schemas from the options, so that they have exactly those that exist.
 import { z } from 'zod';
+import { unwrap } from './issues.ts';
+import type { OptionMeta } from './option-types.ts';
+import { showDuration } from './option-types.ts';
+import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks-defaults.ts';
+import { gatewaySchema } from './schema.ts';
+import type { CacheRule } from './settings.ts';
+import { tenantsFileSchema } from './tenant-schema.ts';
 
-/** @typedef {typeof import('../src/config/schema.ts') & typeof import('../src/config/tenant-schema.ts')} Schemas */
-/** @typedef {typeof import('../src/config/option-types.ts') & typeof import('../src/config/issues.ts')} Helpers */
-/** The exports of these modules. @typedef {Schemas & Helpers & typeof import('../src/config/patchworks-defaults.ts')} Options */
-/** @typedef {import('../src/config/option-types.ts').OptionMeta} OptionMeta */
-/** @typedef {{ path: string, meta: OptionMeta, required: boolean }} Option */
+/** Renders docs/configuration.md and the JSON Schemas from the schema, so that they have exactly the existing options. */
+
+interface Option {
+  readonly path: string;
+  readonly meta: OptionMeta;
+  readonly required: boolean;
+}
 
 const INTRO = `# Configuration
 
@@ -29,38 +37,33 @@ Patchworks. \`patchgate check\` validates a configuration and prints how much ea
   \`/a/**\` matches \`/a\` and all below it. \`GET\` covers HEAD. A trailing slash changes nothing.
 `;
 
-/** @param {Options} options */
-export function configurationPage(options) {
-  const { gatewaySchema, tenantsFileSchema } = options;
+export function configurationPage(): string {
   return [
     INTRO,
     '## gateway.yaml\n',
-    table(optionsOf(options, gatewaySchema).filter((option) => !option.path.startsWith('tenants.'))),
+    table(optionsOf(gatewaySchema).filter((option) => !option.path.startsWith('tenants.'))),
     '\n## tenants.yaml\n',
-    table(optionsOf(options, tenantsFileSchema)),
+    table(optionsOf(tenantsFileSchema)),
     '\n## Environment\n',
     '| variable | what it does |\n| --- | --- |',
     '| `LOG_LEVEL` | Overrides `log.level`. |',
     '\n## Defaults for Patchworks\n',
     'These values are in force where `upstreams`, `routes`, `cache.rules` or `cache.invalidate` are not\nset. A list that is set replaces its default.\n',
     '```yaml',
-    ...defaultsAsYaml(options),
+    ...defaultsAsYaml(),
     '```\n',
   ].join('\n');
 }
 
-/** @param {Options} options */
-export function gatewayJsonSchema({ gatewaySchema }) {
+export function gatewayJsonSchema(): unknown {
   return jsonSchema(gatewaySchema, 'patchgate: gateway.yaml');
 }
 
-/** @param {Options} options */
-export function tenantsJsonSchema({ tenantsFileSchema }) {
+export function tenantsJsonSchema(): unknown {
   return jsonSchema(tenantsFileSchema, 'patchgate: tenants.yaml');
 }
 
-/** @param {z.ZodType} schema @param {string} title */
-function jsonSchema(schema, title) {
+function jsonSchema(schema: z.ZodType, title: string): unknown {
   const made = z.toJSONSchema(schema, {
     io: 'input',
     unrepresentable: 'any',
@@ -69,7 +72,7 @@ function jsonSchema(schema, title) {
       delete json['shown'];
       delete json['unit'];
       // Defaults are written in the program's units; editors should see them as they are written in a file.
-      const meta = metaOf(/** @type {z.ZodType} */ (/** @type {unknown} */ (zodSchema)));
+      const meta = metaOf(zodSchema as unknown as z.ZodType);
       if (meta !== null) delete json.default;
       else if (json.default !== undefined) delete json.default;
     },
@@ -77,41 +80,31 @@ function jsonSchema(schema, title) {
   return { $schema: 'https://json-schema.org/draft/2020-12/schema', title, ...made };
 }
 
-/** @param {Options} options @param {z.ZodType} schema @returns {Option[]} */
-function optionsOf(options, schema, path = '') {
+function optionsOf(schema: z.ZodType, path = ''): Option[] {
   const meta = metaOf(schema);
-  /** @type {Option[]} */
-  const own = meta === null ? [] : [{ path, meta, required: !schema.safeParse(undefined).success }];
-  const plain = options.unwrap(schema);
+  const own: Option[] = meta === null ? [] : [{ path, meta, required: !schema.safeParse(undefined).success }];
+  const plain = unwrap(schema);
   if (plain instanceof z.ZodObject) {
-    const fields = Object.entries(/** @type {Record<string, z.ZodType>} */ (plain.shape));
-    return [
-      ...own,
-      ...fields.flatMap(([name, field]) => optionsOf(options, field, path === '' ? name : `${path}.${name}`)),
-    ];
+    const fields = Object.entries(plain.shape as Record<string, z.ZodType>);
+    return [...own, ...fields.flatMap(([name, field]) => optionsOf(field, path === '' ? name : `${path}.${name}`))];
   }
-  if (plain instanceof z.ZodRecord)
-    return [...own, ...optionsOf(options, /** @type {z.ZodType} */ (plain.valueType), `${path}.NAME`)];
-  if (plain instanceof z.ZodArray)
-    return [...own, ...optionsOf(options, /** @type {z.ZodType} */ (plain.element), `${path}[]`)];
+  if (plain instanceof z.ZodRecord) return [...own, ...optionsOf(plain.valueType as z.ZodType, `${path}.NAME`)];
+  if (plain instanceof z.ZodArray) return [...own, ...optionsOf(plain.element as z.ZodType, `${path}[]`)];
   if (plain instanceof z.ZodUnion) {
-    const all = plain.options.flatMap((option) => optionsOf(options, /** @type {z.ZodType} */ (option), path));
-    /** @type {Map<string, Option>} */
-    const merged = new Map();
+    const all = plain.options.flatMap((option) => optionsOf(option as z.ZodType, path));
+    const merged = new Map<string, Option>();
     for (const option of all) if (!merged.has(option.path)) merged.set(option.path, option);
     return [...own, ...merged.values()];
   }
   return own;
 }
 
-/** @param {z.ZodType} schema */
-function metaOf(schema) {
+function metaOf(schema: z.ZodType): OptionMeta | null {
   const meta = schema.meta();
-  return typeof meta?.['description'] === 'string' ? /** @type {OptionMeta} */ (/** @type {unknown} */ (meta)) : null;
+  return typeof meta?.['description'] === 'string' ? (meta as unknown as OptionMeta) : null;
 }
 
-/** @param {readonly Option[]} options */
-function table(options) {
+function table(options: readonly Option[]): string {
   const rows = options.map(({ path, meta, required }) => {
     const value = meta.shown !== undefined ? `\`${meta.shown}\`` : required ? 'required' : '';
     return `| \`${path}\` | ${meta.unit ?? ''} | ${value} | ${meta.description.replaceAll('|', '\\|')} |`;
@@ -119,20 +112,22 @@ function table(options) {
   return ['| option | unit | default | what it does |', '| --- | --- | --- | --- |', ...rows].join('\n');
 }
 
-/** @param {Options} options */
-function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, invalidateDefaults, showDuration }) {
+function defaultsAsYaml(): string[] {
   return [
     'upstreams:',
     ...Object.entries(upstreamDefaults).map(
       ([id, { origin, timeoutMs }]) => `  ${id}: { origin: "${origin}", timeout: ${showDuration(timeoutMs)} }`,
     ),
     'routes:',
-    ...routeDefaults.map(({ match, upstream }) => `  - { match: "${match}", upstream: ${upstream} }`),
+    ...routeDefaults.map(
+      ({ match, upstream, rewriteLinks }) =>
+        `  - { match: "${match}", upstream: ${upstream}, rewriteLinks: ${rewriteLinks} }`,
+    ),
     'cache:',
     '  rules:',
     ...cacheRuleDefaults.map((rule) =>
       rule.store
-        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule, showDuration)} }`
+        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule)} }`
         : `    - { match: "${rule.match.text}", store: false }`,
     ),
     '  invalidate:',
@@ -142,8 +137,8 @@ function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, in
   ];
 }
 
-/** @param {Extract<import('../src/config/settings.ts').CacheRule, { store: true }>} rule @param {Options['showDuration']} showDuration */
-function stalesOf({ staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs }, showDuration) {
+function stalesOf(rule: Extract<CacheRule, { store: true }>): string {
+  const { staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs } = rule;
   return Object.entries({
     staleWhileRevalidate: staleWhileRevalidateMs,
     staleIfError: staleIfErrorMs,
