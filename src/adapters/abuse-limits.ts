@@ -29,7 +29,7 @@ export function createAbuseLimits({
   return {
     failedAuthLimit: createFailedAuthLimit({
       counter: counter('guess', failedAuth, FAILED_AUTH_WINDOW_SECONDS),
-      clock,
+      ...{ clock, limit: failedAuth },
     }),
     floodLimit: createFloodLimit({ counter: counter('flood', limit, FLOOD_WINDOW_SECONDS), clock, limit }),
   };
@@ -102,18 +102,20 @@ const FAILED_AUTH_WINDOW_SECONDS = 60;
 const MAX_ADDRESSES = 10_000;
 
 /**
- * Blocks an address after too many failed authentications. The check is synchronous; the count is not: this replica knows a
- * blocked address as soon as the counter responds, other replicas after the next failure there.
+ * Blocks an address after too many failed authentications. This replica counts its own failures before their responses, so that
+ * none of many requests that arrive together passes the limit. Failures on other replicas count as soon as the counter responds
+ * to the next failure here.
  */
-export function createFailedAuthLimit({
-  counter,
-  clock,
-}: {
+export function createFailedAuthLimit(options: {
   readonly counter: Counter;
   readonly clock: Clock;
+  /** Failures in a window. */
+  readonly limit: number;
 }): FailedAuthLimit {
+  const { counter, clock, limit } = options;
   const blockedUntil = new LRUCache<string, number>({ max: MAX_ADDRESSES });
-  const counted = new Set<string>();
+  /** Of this window. */
+  const failures = new Map<string, number>();
   let windowEnd = 0;
   return {
     blockedForMs(address) {
@@ -124,11 +126,13 @@ export function createFailedAuthLimit({
       const network = networkOf(address);
       const now = clock.monotonic();
       if (now >= windowEnd) {
-        counted.clear();
+        failures.clear();
         windowEnd = now + FAILED_AUTH_WINDOW_SECONDS * 1000;
       }
-      if (!counted.has(network) && counted.size >= MAX_ADDRESSES) return;
-      counted.add(network);
+      if (!failures.has(network) && failures.size >= MAX_ADDRESSES) return;
+      const count = (failures.get(network) ?? 0) + 1;
+      failures.set(network, count);
+      if (count >= limit) blockedUntil.set(network, windowEnd);
       void counter.add(network, 1).then((blockedMs) => {
         if (blockedMs > 0) blockedUntil.set(network, clock.monotonic() + blockedMs);
       });

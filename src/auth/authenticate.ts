@@ -30,7 +30,7 @@ export interface KeyStore {
 export interface FailedAuthLimit {
   /** 0: not blocked. */
   blockedForMs(address: string): number;
-  /** Counts a key that is unknown, expired or of a disabled tenant. */
+  /** Counts a key that is unknown, expired or of a disabled tenant, before it returns: the next request sees the count. */
   failed(address: string): void;
 }
 
