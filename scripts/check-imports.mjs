@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports, batch, body-memory, read-body: they
- * import only each other. A library is allowed in its own folder only.
+ * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports, batch,
+ * body-memory, read-body, string-search: they import only each other. A library is allowed in its own folder only.
  * @type {Record<string, { rooms: string[], libraries: string[] }>}
  */
 const allowed = {
@@ -52,7 +52,17 @@ const allowed = {
   },
   main: { rooms: ['cli'], libraries: [] },
 };
-const ground = new Set(['context', 'problem', 'clock', 'secret', 'ports', 'batch', 'body-memory', 'read-body']);
+const ground = new Set([
+  'context',
+  'problem',
+  'clock',
+  'secret',
+  'ports',
+  'batch',
+  'body-memory',
+  'read-body',
+  'string-search',
+]);
 
 /** @param {string} path */
 const roomOf = (path) => {

@@ -114,7 +114,7 @@ export function createFailedAuthLimit(options: {
 }): FailedAuthLimit {
   const { counter, clock, limit } = options;
   const blockedUntil = new LRUCache<string, number>({ max: MAX_ADDRESSES });
-  /** Of this window. */
+  /** Failures in this window. */
   const failures = new Map<string, number>();
   let windowEnd = 0;
   return {

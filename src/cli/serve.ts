@@ -1,5 +1,6 @@
 import { systemClock } from '../clock.ts';
 import { loadSettings, renderProblems } from '../config/load.ts';
+import { createFileReaders, type ReadFile } from '../config/read-file.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
@@ -19,13 +20,17 @@ The configuration is loaded again when its files change, on SIGHUP and on POST /
 effect for new requests. An invalid one is logged, and the old one stays in force.
 `;
 
+/** After a drain: what still reads a file is given up. */
+const EXIT_MS = 500;
+
 /** `patchgate serve`: exit code 0 after a drain, 1 if it could not start, 2 for wrong arguments. */
 export async function serve(args: string[], io: Io): Promise<number> {
   const options = readOptions('serve', args, { config: { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
   if (rejectPositionals('serve', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
-  const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }));
+  const fileReader = createFileReaders({ clock: systemClock });
+  const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }), fileReader);
   // Before the first load, whose end it waits for.
   process.on('SIGHUP', () => void reloader.reload());
   const loaded = await reloader.first();
@@ -46,14 +51,16 @@ export async function serve(args: string[], io: Io): Promise<number> {
     await gateway.close();
     return 1;
   }
-  const watch = watchLoaded(reloader, gateway);
-  await reloader.attach(gateway, watch.refresh);
+  const watch = watchLoaded(reloader, fileReader, gateway);
+  // Neither waits for a load that is under way when the gateway stops.
+  await Promise.race([reloader.attach(gateway, watch.refresh), stopped]);
   await stopped;
   watch.close();
+  systemClock.after(EXIT_MS, () => process.exit(0));
   return 0;
 }
 
-function watchLoaded(reloader: Reloader, { log }: Pick<Gateway, 'log'>): FileWatch {
+function watchLoaded(reloader: Reloader, fileReader: () => ReadFile, { log }: Pick<Gateway, 'log'>): FileWatch {
   return watchFiles({
     files: reloader.files,
     pollMs: () => {
@@ -61,6 +68,7 @@ function watchLoaded(reloader: Reloader, { log }: Pick<Gateway, 'log'>): FileWat
       return settings?.reload.watch ? settings.reload.pollMs : null;
     },
     reload: reloader.reload,
+    fileReader,
     clock: systemClock,
     log,
   });

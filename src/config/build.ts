@@ -1,6 +1,7 @@
 import { type Pattern, parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
+import { MAX_SECRET_BYTES } from './option-types.ts';
 import {
   cacheRuleDefaults,
   invalidateDefaults,
@@ -41,7 +42,9 @@ export function buildSettings(input: BuildInput): Built {
     problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
   };
   const { gateway, gatewaySource } = input;
-  const secrets: Secret[] = input.fromFiles.map((value) => new Secret(value));
+  const secrets: Secret[] = input.fromFiles
+    .filter((value) => value.length <= MAX_SECRET_BYTES)
+    .map((value) => new Secret(value));
   const secret = (value: string): Secret => {
     const made = new Secret(value);
     secrets.push(made);

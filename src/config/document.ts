@@ -31,6 +31,9 @@ Patchworks. \`patchgate check\` validates a configuration and prints how much ea
   \`\${NAME:-default}\` with a default for unset or empty, \`\${file:/path}\` from a file (relative to
   this one; one trailing newline is removed). \`$\${\` is a plain \`\${\`. A value cannot become
   structure: a password may contain any character.
+- **Files** of every kind are regular files of at most 8 MiB, read within 10s together; a pipe or a
+  device is an error. A secret has at most 8 KiB. A file is at most 50 levels deep, without tags;
+  aliases may repeat a part, and not contain themselves.
 - **Durations** are written \`250ms 30s 5m 24h 180d\`, **sizes** \`64KiB 10MiB\`. Plain numbers are
   rejected for both.
 - **Patterns** are \`METHOD /path\`: \`*\` is one segment or all methods, and \`**\` the rest.

@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path';
+import { createStringReplacer } from '../string-search.ts';
+import { type ReadFile, reasonOf } from './read-file.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
-
-export type ReadFile = (path: string) => Promise<string>;
 
 export interface Interpolated {
   readonly value: unknown;
@@ -87,36 +87,22 @@ async function replaceAll(text: string, fill: (inner: string) => Promise<string>
   return result + text.slice(from);
 }
 
-/** Describes an error by its code (`ENOENT`): its message quotes paths, and sometimes content. */
-export function reasonOf(error: unknown): string {
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
-    const words: Record<string, string> = {
-      ENOENT: 'no such file',
-      EACCES: 'permission denied',
-      EISDIR: 'is a directory',
-    };
-    return words[error.code] ?? error.code;
-  }
-  return 'not readable';
-}
-
 const MASK = '[filled in]';
 /** Characters. Shorter values are not secrets; masking them would break ordinary words. */
 const MIN_MASKED_LENGTH = 6;
 
 /**
- * Masks values from the environment and from files in a problem: a misplaced secret is reported by its place only. Text of
- * the configuration itself may be quoted, so that an operator finds a typing error.
+ * Masks values from the environment and from files in problems: a misplaced secret is reported by its place only. Text of the
+ * configuration itself may be quoted, so that an operator finds a typing error.
  */
-export function withoutInserted(problem: Problem, values: readonly string[]): Problem {
-  let { file, path, message } = problem;
-  for (const value of values) {
-    if (value.length < MIN_MASKED_LENGTH) continue;
-    for (const form of [value, JSON.stringify(value).slice(1, -1)]) {
-      file = file.replaceAll(form, MASK);
-      path = path.replaceAll(form, MASK);
-      message = message.replaceAll(form, MASK);
-    }
-  }
-  return { ...problem, file, path, message };
+export function withoutInserted(problems: readonly Problem[], values: readonly string[]): Problem[] {
+  const mask = createStringReplacer(
+    values
+      .filter((value) => value.length >= MIN_MASKED_LENGTH)
+      .flatMap((value) => [value, JSON.stringify(value).slice(1, -1)]),
+    MASK,
+  );
+  return problems.map((each) => ({
+    ...{ ...each, file: mask(each.file), path: mask(each.path), message: mask(each.message) },
+  }));
 }

@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { doc, text, whole } from './option-types.ts';
+import { bearerToken, doc, text, whole } from './option-types.ts';
 
 /** The shape of `listen` in gateway.yaml: both ports and the trusted proxies. */
 const port = () => whole(0, 65_535);
@@ -78,7 +78,7 @@ export const listenSchema = z
           description: 'Port for probes, Prometheus and people. 0 means any free port.',
           shown: '9090',
         }),
-        token: doc(z.string({ error: 'must be a text' }).default(''), {
+        token: doc(bearerToken().default(''), {
           description:
             'If set, `Authorization: Bearer <token>` is required for all endpoints but /livez and /readyz. If empty, every client that reaches the port may read, purge and reload.',
           shown: '""',

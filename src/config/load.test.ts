@@ -396,6 +396,42 @@ tenants:
     expect(await rejectionOf(`${MINIMAL}\n${line}`)).toContain(reason);
   });
 
+  const LONG = 'x'.repeat(8_193);
+  const keyed = (apiKey: string) =>
+    `accounts: { main: { credentials: [{ id: p, apiKey: ${JSON.stringify(apiKey)} }] } }\ntenants: { a: {} }`;
+  const login = (password: string) =>
+    `accounts: { main: { credentials: [{ id: p, login: { url: "http://h", username: u, password: ${password} } }] } }\ntenants: { a: {} }`;
+  const HEADER = 'must be printable ASCII in one line, without spaces around it';
+  test.each([
+    [keyed(LONG), 'apiKey: must be at most 8KiB: is it the right file?'],
+    [keyed('a\nb'), `apiKey: ${HEADER}`],
+    [keyed('key\n'), `apiKey: ${HEADER}`],
+    [keyed(' key'), `apiKey: ${HEADER}`],
+    [keyed('ключ'), `apiKey: ${HEADER}`],
+    [keyed('a\0b'), `apiKey: ${HEADER}`],
+    [login(LONG), 'password: must be at most 8KiB'],
+    [login('ä'.repeat(4_097)), 'password: must be at most 8KiB'],
+    [
+      `${MINIMAL}\nlisten: { admin: { token: ${LONG} } }`,
+      'token: must be printable ASCII without spaces, at most 8KiB',
+    ],
+    [`${MINIMAL}\nlisten: { admin: { token: "two words" } }`, 'token: must be printable ASCII without spaces'],
+    [`${MINIMAL}\nredis: { url: "redis://h", password: ${LONG} }`, 'redis.password: must be at most 8KiB'],
+    [`${MINIMAL}\nredis: { url: "redis://u:${LONG}@h" }`, 'redis.url: must be redis://'],
+    [
+      `${MINIMAL}\ntracing: { endpoint: "http://c", headers: { a: ${LONG} } }`,
+      'tracing.headers.a: must be at most 8KiB',
+    ],
+  ])('a secret that cannot be one is rejected: %#', async (text, reason) => {
+    expect(await rejectionOf(text)).toContain(reason);
+  });
+
+  test('of a secret as long as one may be is accepted', async () => {
+    const text = keyed('x'.repeat(8_192));
+    const loaded = await loadSettings({ path: 'gateway.yaml', env: {}, readFile: async () => text });
+    expect(loaded.ok).toBe(true);
+  });
+
   test('without a file is one clear line', async () => {
     const loaded = await loadSettings({ path: '/nowhere/gateway.yaml', env: {} });
     expect(!loaded.ok && renderProblems(loaded.problems)).toBe(

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { readFile as readFromDisk } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { z } from 'zod';
+import { systemClock } from '../clock.ts';
 import { buildSettings } from './build.ts';
-import { interpolate, type ReadFile, reasonOf, withoutInserted } from './interpolate.ts';
+import { interpolate, withoutInserted } from './interpolate.ts';
 import { problemsOf } from './issues.ts';
+import { createFileReaders, type ReadFile, reasonOf } from './read-file.ts';
 import { type GatewayInput, gatewaySchema, LEVELS } from './schema.ts';
 import type { Settings } from './settings.ts';
 import { type TenantInput, tenantsFileSchema } from './tenant-schema.ts';
@@ -41,11 +42,11 @@ export async function loadSettings(options: LoadOptions): Promise<Loaded> {
   const inserted: string[] = [];
   const loaded = await load(options, inserted);
   if (loaded.ok) return loaded;
-  return { ok: false, problems: loaded.problems.map((problem) => withoutInserted(problem, inserted)) };
+  return { ok: false, problems: withoutInserted(loaded.problems, inserted) };
 }
 
 async function load(options: LoadOptions, inserted: string[]): Promise<Loaded> {
-  const readFile: ReadFile = options.readFile ?? ((path) => readFromDisk(path, 'utf8'));
+  const readFile: ReadFile = options.readFile ?? createFileReaders({ clock: systemClock })();
   const texts: string[] = [];
   const read = async <S extends z.ZodType>(
     path: string,

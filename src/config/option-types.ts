@@ -23,6 +23,31 @@ export const id = () => z.string({ error: 'must be a name' }).regex(ID, { error:
 
 export const text = () => z.string({ error: 'must be a text' }).min(1, { error: 'must not be empty' });
 
+/** A longer text is no secret, but the wrong file. */
+export const MAX_SECRET_BYTES = 8 * 1024;
+
+/** A password, or another secret that is not sent in a header. */
+export const secretText = () =>
+  text().refine((value) => Buffer.byteLength(value) <= MAX_SECRET_BYTES, {
+    error: `must be at most ${showSize(MAX_SECRET_BYTES)}: is it the right file?`,
+  });
+
+// Not by `regex`: it would get into the schema of the chart, and Helm's expressions know no lookahead and no large repetition.
+
+/** A secret that is sent as the value of a header. Node and undici refuse others, one request at a time. */
+export const headerSecret = () =>
+  secretText().refine((value) => /^[\x20-\x7e]*$/.test(value) && value.trim() === value, {
+    error: 'must be printable ASCII in one line, without spaces around it: it is sent in a header',
+  });
+
+/** A token that a client sends after `Bearer`; '' for none. */
+export const bearerToken = () =>
+  z
+    .string({ error: 'must be a text' })
+    .refine((value) => value.length <= MAX_SECRET_BYTES && /^[\x21-\x7e]*$/.test(value), {
+      error: `must be printable ASCII without spaces, at most ${showSize(MAX_SECRET_BYTES)}: it is sent in a header`,
+    });
+
 export const flag = () => z.boolean({ error: 'must be true or false' });
 
 export const whole = (min: number, max: number) =>

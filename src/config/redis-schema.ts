@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Secret } from '../secret.ts';
-import { doc, duration, text } from './option-types.ts';
+import { doc, duration, MAX_SECRET_BYTES, secretText, text } from './option-types.ts';
 import type { HostAndPort, RedisSettings } from './settings.ts';
 
 /** The shape of `redis` in gateway.yaml, and its settings. */
@@ -19,6 +19,7 @@ const redisUrl = () =>
     const url = URL.canParse(value) ? new URL(value) : null;
     const plain =
       url !== null &&
+      value.length <= MAX_SECRET_BYTES &&
       /^rediss?:$/.test(url.protocol) &&
       url.hostname !== '' &&
       /^\/?\d{0,3}$/.test(url.pathname) &&
@@ -48,14 +49,14 @@ export const redisSchema = z
         'Some nodes of a Cluster, as host:port; the others are learned from them. All state of an account is in one slot.',
     }),
     username: doc(text().optional(), { description: 'User of the server (ACL). Default: its default user.' }),
-    password: doc(text().optional(), { description: 'Password of the server.' }),
-    sentinelPassword: doc(text().optional(), { description: 'Password of the Sentinels, if they have one.' }),
+    password: doc(secretText().optional(), { description: 'Password of the server.' }),
+    sentinelPassword: doc(secretText().optional(), { description: 'Password of the Sentinels, if they have one.' }),
     tls: doc(
       z
         .strictObject({
           ca: pem('Trusted certificates, PEM. Default: those of the system.'),
           cert: pem('Certificate of this client, PEM.'),
-          key: pem('Its key, PEM.'),
+          key: doc(secretText().optional(), { description: 'Its key, PEM.' }),
           servername: doc(text().optional(), {
             description: 'Name in the certificate of the server, if it is not its host.',
           }),

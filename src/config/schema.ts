@@ -1,7 +1,19 @@
 import { z } from 'zod';
 import { cacheSchema } from './cache-schema.ts';
 import { listenSchema } from './listen-schema.ts';
-import { doc, duration, flag, httpUrl, id, pattern, size, text, whole } from './option-types.ts';
+import {
+  doc,
+  duration,
+  flag,
+  headerSecret,
+  httpUrl,
+  id,
+  pattern,
+  secretText,
+  size,
+  text,
+  whole,
+} from './option-types.ts';
 import { redisSchema } from './redis-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
 import { tracingSchema } from './tracing-schema.ts';
@@ -15,14 +27,14 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const apiKeyCredential = z.strictObject({
   id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
-  apiKey: doc(text(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
+  apiKey: doc(headerSecret(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
 });
 const loginCredential = z.strictObject({
   id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
   login: z.strictObject({
     url: doc(httpUrl(), { description: 'URL of the login, such as https://app.wearepatchworks.com/fabric/api/login.' }),
     username: doc(text(), { description: "User for the login. The token has this user's rights." }),
-    password: doc(text(), { description: 'Its password.' }),
+    password: doc(secretText(), { description: 'Its password.' }),
     usernameField: doc(
       z
         .string({ error: 'must be a name' })

@@ -1,8 +1,8 @@
 import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { type Chain, mismatchOf, readAuthorities, readChain, readKey, summaryOf } from './certificates.ts';
-import { type ReadFile, reasonOf } from './interpolate.ts';
 import { listenSchema, type TlsInput } from './listen-schema.ts';
+import { type ReadFile, reasonOf } from './read-file.ts';
 import type { TlsSettings } from './settings.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 

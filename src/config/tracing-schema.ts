@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, flag, httpUrl, text } from './option-types.ts';
+import { doc, flag, headerSecret, httpUrl, text } from './option-types.ts';
 
 /** RFC 9110 section 5.6.2. */
 const headerName = () =>
@@ -11,19 +11,10 @@ export const tracingSchema = z
       description:
         'Collector for spans, OTLP over HTTP as JSON, such as `http://otel-collector:4318/v1/traces`. Without it there are no spans, and OpenTelemetry is not loaded. The environment variables `OTEL_EXPORTER_OTLP_*` set what is not set here, such as a certificate.',
     }),
-    headers: doc(
-      z
-        .record(
-          headerName(),
-          z
-            .string({ error: 'must be a text' })
-            .min(1, { error: 'must not be empty' })
-            .regex(/^[\t\x20-\x7e]*$/, { error: 'must be printable ASCII' }),
-          { error: 'must be a map of header fields' },
-        )
-        .default({}),
-      { description: 'Headers for the collector, such as its key. Their values are secrets.', shown: '{}' },
-    ),
+    headers: doc(z.record(headerName(), headerSecret(), { error: 'must be a map of header fields' }).default({}), {
+      description: 'Headers for the collector, such as its key. Their values are secrets.',
+      shown: '{}',
+    }),
     sample: doc(
       z
         .number({ error: 'must be a number from 0 to 1' })

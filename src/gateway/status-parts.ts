@@ -6,8 +6,8 @@ import type {
   UpstreamStatus,
   Use,
 } from '../admin/status/document.ts';
-import type { Redactor } from '../telemetry/log.ts';
 import type { Usage } from '../telemetry/metrics.ts';
+import type { Redactor } from '../telemetry/redact.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import type { AccountCredential } from './credentials.ts';
 

@@ -2,8 +2,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import type { ReadFile } from '../config/interpolate.ts';
+import { systemClock } from '../clock.ts';
 import { type Loaded, loadSettings } from '../config/load.ts';
+import { createFileReaders, type ReadFile } from '../config/read-file.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { createReloader } from './reloader.ts';
 
@@ -36,7 +37,7 @@ async function reloading() {
     if (fails) throw new Error('a fault of our own');
     return loadSettings({ path, env: {}, readFile });
   };
-  const reloader = createReloader(load);
+  const reloader = createReloader(load, createFileReaders({ clock: systemClock }));
   const first = await reloader.first();
   if (!first.ok) throw new Error('the first load failed');
   const lines: string[] = [];
@@ -106,12 +107,15 @@ describe('a reload', () => {
 test('files that are swapped while they are read are read again', async () => {
   const { path } = await reloading();
   let swaps = 0;
-  const reloader = createReloader(async (readFile) => {
-    const loaded = await loadSettings({ path, env: {}, readFile });
-    swaps += 1;
-    if (swaps === 1) await writeFile(path, config('3s'));
-    return loaded;
-  });
+  const reloader = createReloader(
+    async (readFile) => {
+      const loaded = await loadSettings({ path, env: {}, readFile });
+      swaps += 1;
+      if (swaps === 1) await writeFile(path, config('3s'));
+      return loaded;
+    },
+    createFileReaders({ clock: systemClock }),
+  );
   const loaded = await reloader.first();
   expect([swaps, loaded.ok && loaded.settings.drain.delayMs]).toEqual([2, 3_000]);
 });

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readFile as readFromDisk, stat } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { ReloadOutcome } from '../admin/reload.ts';
-import { type ReadFile, reasonOf } from '../config/interpolate.ts';
 import { type Loaded, renderProblems } from '../config/load.ts';
+import { type ReadFile, reasonOf } from '../config/read-file.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
 
@@ -34,11 +33,12 @@ export type FileContents = ReadonlyMap<string, string>;
 const MAX_READS = 3;
 
 /**
- * Loads run one at a time. All calls during a load share the next one.
+ * Loads run one at a time, and each ends by the deadline of its files. All calls during a load share the next one.
  *
  * @param load loads the configuration, and reads every file by the function it is given
+ * @param fileReader makes the reader of one load
  */
-export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>): Reloader {
+export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fileReader: () => ReadFile): Reloader {
   let files: FileContents = new Map();
   let latest: Settings | null = null;
   let target: { readonly gateway: Reloadable; readonly after: () => void } | null = null;
@@ -52,13 +52,14 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>): R
   /** All files as they were at one moment, as far as that can be had. */
   const loadConsistent = async (): Promise<Loaded> => {
     for (let reads = 1; ; reads++) {
-      const reader = recordingReader();
+      const readNow = fileReader();
+      const reader = recordingReader(readNow);
       const loaded = await load(reader.readFile).catch(async (error: unknown) => {
         // Without this the watch would take the state of the files for a change, and load it again and again.
-        files = await contentsNow(files);
+        files = await contentsNow(files, readNow);
         throw error;
       });
-      if (reads < MAX_READS && !isDeepStrictEqual(reader.files, await contentsNow(reader.files))) continue;
+      if (reads < MAX_READS && !isDeepStrictEqual(reader.files, await contentsNow(reader.files, readNow))) continue;
       files = reader.files;
       if (loaded.ok) latest = loaded.settings;
       return loaded;
@@ -108,12 +109,12 @@ function apply(gateway: Reloadable, loaded: Loaded): ReloadOutcome {
 }
 
 /** Reads each file once, so that one load sees it in one state, and records its content. */
-export function recordingReader(): { readonly readFile: ReadFile; readonly files: FileContents } {
+export function recordingReader(readFile: ReadFile): { readonly readFile: ReadFile; readonly files: FileContents } {
   const files = new Map<string, string>();
   const texts = new Map<string, Promise<string>>();
   const read = async (path: string): Promise<string> => {
     try {
-      const text = await readFromDisk(path, 'utf8');
+      const text = await readFile(path);
       files.set(path, digestOf(text));
       return text;
     } catch (error) {
@@ -131,16 +132,11 @@ export function recordingReader(): { readonly readFile: ReadFile; readonly files
   };
 }
 
-/** The same files as they are now. A pipe can be read only once, so what is no plain file counts as unchanged. */
-export async function contentsNow(before: FileContents): Promise<FileContents> {
-  const contents = [...before].map(async ([path, content]) => {
-    try {
-      return [path, (await stat(path)).isFile() ? digestOf(await readFromDisk(path, 'utf8')) : content] as const;
-    } catch (error) {
-      return [path, reasonOf(error)] as const;
-    }
-  });
-  return new Map(await Promise.all(contents));
+/** The same files as they are now. */
+export async function contentsNow(before: FileContents, readFile: ReadFile): Promise<FileContents> {
+  const { files, readFile: read } = recordingReader(readFile);
+  await Promise.allSettled([...before.keys()].map(read));
+  return files;
 }
 
 function digestOf(text: string): string {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
-import { createRedactor } from '../telemetry/log.ts';
+import { createRedactor } from '../telemetry/redact.ts';
 import { createReloadReporter } from './reporter.ts';
 
 const settings = (revision: string): Settings =>

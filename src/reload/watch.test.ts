@@ -5,8 +5,11 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { writeConfigMap } from '../../test/support/kubelet.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { type Clock, systemClock } from '../clock.ts';
-import { contentsNow, type FileContents, recordingReader } from './reloader.ts';
+import { createFileReaders } from '../config/read-file.ts';
+import { type FileContents, recordingReader } from './reloader.ts';
 import { type WatchDirectory, watchFiles } from './watch.ts';
+
+const fileReader = createFileReaders({ clock: systemClock });
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -35,7 +38,7 @@ async function watching(options: Options) {
   let files: FileContents = new Map();
   let pollMs = options.pollMs === undefined ? 3_600_000 : options.pollMs;
   const read = async (): Promise<string> => {
-    const reader = recordingReader();
+    const reader = recordingReader(fileReader());
     const texts = await Promise.all(paths.map((path) => reader.readFile(path).catch(() => 'missing')));
     files = reader.files;
     return texts.join(' ');
@@ -46,6 +49,7 @@ async function watching(options: Options) {
     files: () => files,
     pollMs: () => pollMs,
     reload: async () => void loads.push(await read()),
+    fileReader,
     clock: options.clock ?? systemClock,
     log: { debug: note, info: note, warn: note, error: note },
     ...(options.watchDirectory && { watchDirectory: options.watchDirectory }),
@@ -236,20 +240,4 @@ describe('where the kernel cannot watch', () => {
     await loaded('three');
     expect([opened.length, warnings.length]).toEqual([2, 1]);
   });
-});
-
-test('a pipe that was read once is not read again', async () => {
-  expect(
-    await contentsNow(
-      new Map([
-        ['/dev/stdin', 'as it was'],
-        ['/nowhere/at/all', 'x'],
-      ]),
-    ),
-  ).toEqual(
-    new Map([
-      ['/dev/stdin', 'as it was'],
-      ['/nowhere/at/all', 'no such file'],
-    ]),
-  );
 });

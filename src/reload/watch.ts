@@ -3,6 +3,7 @@ import { readlink, stat } from 'node:fs/promises';
 import { basename, dirname, relative, resolve, sep } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../clock.ts';
+import type { ReadFile } from '../config/read-file.ts';
 import type { Log } from '../ports.ts';
 import { contentsNow, type FileContents } from './reloader.ts';
 
@@ -13,6 +14,8 @@ export interface WatchOptions {
   readonly pollMs: () => number | null;
   /** Loads again. Never throws; `files` is the new state afterwards, whatever the outcome. */
   readonly reload: () => Promise<unknown>;
+  /** Makes the reader of one look. */
+  readonly fileReader: () => ReadFile;
   readonly clock: Clock;
   readonly log: Log;
   readonly watchDirectory?: WatchDirectory;
@@ -63,7 +66,7 @@ export function watchFiles(options: WatchOptions): FileWatch {
   /** Returns the milliseconds until the next look; null: none. */
   const compare = async (): Promise<number | null> => {
     const loaded = options.files();
-    const now = await contentsNow(loaded);
+    const now = await contentsNow(loaded, options.fileReader());
     if (isDeepStrictEqual(now, loaded)) {
       changing = null;
       return pollMs();

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { logConsole } from './console.ts';
-import { createLogger, createRedactor } from './log.ts';
+import { createLogger } from './log.ts';
+import { createRedactor } from './redact.ts';
 
 let restore = (): void => {};
 afterEach(() => restore());

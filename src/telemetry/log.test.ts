@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Secret } from '../secret.ts';
-import { createLogger, createRedactor } from './log.ts';
+import { createLogger } from './log.ts';
+import { createRedactor } from './redact.ts';
 import type { AccessLine } from './request-telemetry.ts';
 
 const CANARY = 'cnry-4f9A/x+7"q';

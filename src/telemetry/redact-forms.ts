@@ -4,25 +4,18 @@
  */
 const SHORT = 6;
 
-/** The expression that finds any of the secrets in any of its spellings; null for none. */
-export function secretPattern(secrets: readonly string[]): RegExp | null {
-  const alone = new Set<string>();
-  const anywhere = new Set<string>();
-  for (const secret of secrets) {
-    const short = secret.length < SHORT;
-    for (const form of textForms(secret)) (short ? alone : anywhere).add(form);
-    if (!short) for (const form of byteForms(Buffer.from(secret))) anywhere.add(form);
-  }
-  const parts = [
-    ...longestFirst(anywhere).map(literal),
-    ...longestFirst(alone).map((form) => `(?<![A-Za-z0-9])${literal(form)}(?![A-Za-z0-9])`),
-  ];
-  return parts.length === 0 ? null : new RegExp(parts.join('|'), 'g');
+/** The spellings of a secret in a log line: plain and encoded. */
+export interface SecretForms {
+  readonly anywhere: readonly string[];
+  /** Only where no letter or digit is beside it. */
+  readonly alone: readonly string[];
 }
 
-/** The longer of two secrets that begin alike must be masked whole. */
-function longestFirst(forms: ReadonlySet<string>): string[] {
-  return [...forms].sort((a, b) => b.length - a.length);
+/** @param secret not empty */
+export function secretForms(secret: string): SecretForms {
+  const text = [...new Set(textForms(secret))];
+  if (secret.length < SHORT) return { anywhere: [], alone: text };
+  return { anywhere: [...new Set([...text, ...byteForms(Buffer.from(secret))])], alone: [] };
 }
 
 /** The spellings in text: plain, JSON, JSON in JSON (a body quoted in an error), URLs and forms. */
@@ -93,8 +86,4 @@ function base64Forms(bytes: Buffer): string[] {
     );
   }
   return forms;
-}
-
-function literal(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
 }

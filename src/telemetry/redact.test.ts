@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createRedactor } from './log.ts';
+import { createRedactor } from './redact.ts';
 
 const CANARY = 'cn/7+ä"K=9_x-\\q';
 
@@ -58,6 +58,37 @@ describe('a known secret does not survive', () => {
 });
 
 describe('the redactor', () => {
+  it('has no secret too many or too large', () => {
+    const redactor = createRedactor();
+    const secrets = Array.from({ length: 1_000 }, (_, i) =>
+      `secret-${i}-`.padEnd(i % 100 === 0 ? 17_000 : 30, '+/\\"ä'),
+    );
+    for (const secret of secrets) redactor.add(secret);
+    for (const secret of secrets) {
+      for (const form of [
+        secret,
+        JSON.stringify(secret),
+        encodeURIComponent(secret),
+        Buffer.from(secret).toString('hex'),
+      ]) {
+        expect(redactor.apply(`a ${form} b`)).toMatch(/^a "?\[secret\]"? b$/);
+      }
+    }
+  });
+
+  it('withholds a text that it cannot search, and never throws', () => {
+    const failing = createRedactor(() => () => {
+      throw new Error('a fault of our own');
+    });
+    const unable = createRedactor(() => {
+      throw new Error('a fault of our own');
+    });
+    for (const redactor of [failing, unable]) {
+      redactor.add('configured-secret');
+      expect(redactor.apply('a configured-secret')).toBe('[withheld: the search for secrets failed]');
+    }
+  });
+
   it('gives back the very text when there is nothing to hide', () => {
     const redactor = createRedactor();
     expect(redactor.apply('nothing')).toBe('nothing');

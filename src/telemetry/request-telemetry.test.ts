@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createLogger, createRedactor } from './log.ts';
+import { createLogger } from './log.ts';
+import { createRedactor } from './redact.ts';
 import type { AccessLine } from './request-telemetry.ts';
 
 const text = fc.oneof(

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -220,6 +221,67 @@ describe('what is wrong with the files', () => {
       ]);
     },
   );
+});
+
+describe('a file that is no configuration stops neither a running gateway, nor its next reload, nor its end', () => {
+  const FAST = { ...UNWATCHED, drain: { delay: '0ms', timeout: '5s' } };
+  const refusal = async ({ adminUrl }: GatewayProcess): Promise<string[]> => {
+    const response = await fetch(`${adminUrl}/reload`, { method: 'POST' });
+    return ((await response.json()) as { problems: string[] }).problems;
+  };
+  const ended = async (running: GatewayProcess) => {
+    running.process.child.kill('SIGTERM');
+    expect(await running.process.exited).toEqual({ code: 0, signal: null });
+    expect(running.process.stderr()).toBe('');
+  };
+
+  test('an alias of what it is a part of, in both files, and a thousand lists in lists', async () => {
+    await using running = await startGateway(FAST);
+    await running.write('x: &x [*x, *x]\n');
+    const CYCLE = 'is an alias of what it is a part of';
+    expect(await refusal(running)).toEqual([`gateway.yaml:1: ${CYCLE}`, `gateway.yaml:1: ${CYCLE}`]);
+    const { tenants, ...rest } = configuration(running.simulator.url, FAST);
+    await running.write(JSON.stringify({ ...rest, tenantsFile: 'others.yaml' }));
+    await writeFile(join(running.path, 'others.yaml'), 'tenants:\n  a: &a { quota: *a }\n');
+    expect(await refusal(running)).toEqual([`others.yaml:2: ${CYCLE}`]);
+    await running.write('['.repeat(2_000));
+    expect(await refusal(running)).toEqual(['gateway.yaml:1: is nested more than 50 levels deep']);
+    expect(await running.status(BILLING_KEY)).toBe(200);
+    await change(running, { ...FAST, log: { level: 'debug' } });
+    disconnect(running);
+    await counts(running, { ok: 2, refused: 3 });
+    await ended(running);
+  });
+
+  test('a pipe, a device, and a secret that is the wrong file', async () => {
+    await using running = await startGateway(FAST);
+    execFileSync('mkfifo', [join(running.path, 'pipe')]);
+    await writeFile(join(running.path, 'large'), 'x'.repeat(17_000));
+    const withKey = (apiKey: string) => ({ ...FAST, accounts: { main: { credentials: [{ id: 'a', apiKey }] } } });
+    const at = 'gateway.yaml:1: accounts.main.credentials[0].apiKey';
+    for (const [file, reason] of [
+      ['pipe', `cannot read the file ${join(running.path, 'pipe')} (is not a regular file)`],
+      ['/dev/zero', 'cannot read the file /dev/zero (is not a regular file)'],
+      ['large', 'must be at most 8KiB: is it the right file?'],
+    ] as const) {
+      await change(running, withKey(`\${file:${file}}`));
+      expect(await refusal(running)).toEqual([`${at}: ${reason}`]);
+    }
+    expect(await running.status(BILLING_KEY)).toBe(200);
+    await ended(running);
+  });
+
+  test('a file system that does not answer: a drain does not wait for the reload', async () => {
+    const preload = new URL('../support/hung-file-preload.mjs', import.meta.url).href;
+    await using running = await startGateway(FAST, {
+      env: { NODE_OPTIONS: `--import=${preload}`, LOG_LEVEL: 'debug' },
+    });
+    await running.write('a: "${file:hung}"\n');
+    const reload = fetch(`${running.adminUrl}/reload`, { method: 'POST' }).catch(() => null);
+    expect(await running.status(BILLING_KEY)).toBe(200);
+    await ended(running);
+    await reload;
+  });
 });
 
 describe('POST /reload', () => {
