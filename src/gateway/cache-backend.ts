@@ -42,7 +42,7 @@ export function openCacheBackend(options: {
     return { ...own, ...alone, idempotencyStore, follow: async () => {}, stop: async () => {} };
   }
   // A connection of its own: a large response in transfer must not delay an admission.
-  const connection = openRedis({ settings: redis, log });
+  const connection = openRedis({ settings: redis, clock, log });
   const { client, isReady } = connection;
   const { prefix } = redis;
   const replica = randomUUID();

@@ -45,7 +45,7 @@ export function openQuotaBackend(options: {
       status: () => ({ up: true, fallback: false }),
     };
   }
-  const connection = openRedis({ settings: redis, log });
+  const connection = openRedis({ settings: redis, clock, log });
   const longestTimeoutMs = Math.max(...[...settings.upstreams.values()].map(({ timeoutMs }) => timeoutMs));
   const quotaStore = createRedisQuotaStore({
     ...redis,

@@ -7,7 +7,7 @@ const MAX_TEXT_CHARS = 2_000;
 
 /**
  * Sends the console and Node's warnings to the log. On the console they would be lines that no collector can parse, with
- * secrets in them. ioredis reports there that a Sentinel is gone, and that a server asks for no password.
+ * secrets in them. ioredis reports there that a server asks for no password, or forbids INFO.
  *
  * @returns restores the console
  */

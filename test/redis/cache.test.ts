@@ -54,7 +54,7 @@ async function replica({ prefix, unsubscribed = false, server: own = server, nod
     : ({ kind: 'alone', host: '127.0.0.1', port: own.port, db: 0 } as const);
   const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const settings = { servers, ...none };
-  const connection = openRedis({ settings, log: quiet });
+  const connection = openRedis({ settings, clock: systemClock, log: quiet });
   const subscriber = openSubscriber({ settings, clock: systemClock, log: quiet });
   const name = `replica${names++}`;
   const { client: commands, isReady } = connection;

@@ -5,6 +5,7 @@ import {
   type RedisConnection,
 } from '../../src/adapters/redis/client/connection.ts';
 import { createScript, runForBytes, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
+import { systemClock } from '../../src/clock.ts';
 import { Secret } from '../../src/secret.ts';
 import { redisCertificate } from '../support/certificate-authority.ts';
 import { FAIL_OVER_MS, freePort, redisCluster, redisSentinel, redisServer, until } from '../support/redis.ts';
@@ -16,6 +17,7 @@ function open(settings: Partial<ConnectionSettings> & Pick<ConnectionSettings, '
   const note = (fields: unknown, message: string) => void lines.push(`${message} ${String(JSON.stringify(fields))}`);
   const connection: RedisConnection = openRedis({
     settings: { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 100, ...settings },
+    clock: systemClock,
     log: { debug: note, info: note, warn: note, error: note },
   });
   return { connection, lines, [Symbol.dispose]: () => connection.close() };
@@ -58,21 +60,6 @@ describe('a connection to a single server', () => {
     expect(wary.connection.isReady()).toBe(false);
     await files[Symbol.asyncDispose]();
     await other.files[Symbol.asyncDispose]();
-  });
-
-  test('is given up once, however many accounts ask for it while a new one is on its way', async () => {
-    await using server = await redisServer();
-    using opened = open({ servers: alone(server.port) });
-    await ready(opened.connection);
-    server.stop();
-    for (let i = 0; i < 100; i++) opened.connection.reconnect();
-    await until('it is given up', async () => !opened.connection.isReady());
-    for (let i = 0; i < 100; i++) opened.connection.reconnect();
-    server.resume();
-    await ready(opened.connection);
-    expect(await ping(opened.connection)).toBe('PONG');
-    expect(opened.lines.filter((line) => line.includes('reconnecting'))).toHaveLength(1);
-    expect(opened.connection.epoch()).toBe(2);
   });
 
   test('starts while there is no server, logs that once, and works when there is one', async () => {

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createMemoryIdempotencyStore } from '../../src/adapters/memory/idempotency.ts';
 import { openRedis, type RedisConnection } from '../../src/adapters/redis/client/connection.ts';
 import { createRedisIdempotencyStore } from '../../src/adapters/redis/idempotency/idempotency-store.ts';
+import { systemClock } from '../../src/clock.ts';
 import type { IdempotencyStore, KeyedWrite, WriteOutcome } from '../../src/idempotency/store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';
@@ -13,7 +14,7 @@ beforeAll(async () => {
   const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
   const servers = { kind: 'alone', host: '127.0.0.1', port: server.port, db: 0 } as const;
-  connection = openRedis({ settings: { servers, ...none }, log: quiet });
+  connection = openRedis({ settings: { servers, ...none }, clock: systemClock, log: quiet });
   await until('connected', async () => connection.isReady());
 });
 afterAll(async () => {

@@ -102,14 +102,11 @@ export class QuotaSimulation {
       evalsha: (...args: unknown[]) => call('evalsha', args),
     } as unknown as Redis;
     const clock = this.clock;
-    const connection: QuotaConnection & { reconnect(): void; onReady(run: () => void): void } = {
+    const connection: QuotaConnection & { onReady(run: () => void): void } = {
       client,
       isCluster: false,
       isReady: () => replica.alive && replica.line !== 'down',
       epoch: () => epoch,
-      reconnect: () => {
-        epoch += 1;
-      },
       onReady: (run) => void ready.add(run),
     };
     const store = createRedisQuotaStore({

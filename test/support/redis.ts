@@ -31,13 +31,16 @@ export interface RedisServerOptions {
   readonly ca?: string;
 }
 
+/** A node of a Cluster uses the port that is 10,000 higher too. */
+const HIGHEST_PORT = 55_535;
+
 /** A port that was free a moment ago. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
   await new Promise((resolve) => server.close(resolve));
-  return port;
+  return port <= HIGHEST_PORT ? port : freePort();
 }
 
 /** A real redis-server as a child, in a folder of its own; keeps nothing on disk unless asked. Dispose of it: `await using`. */

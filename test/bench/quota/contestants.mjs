@@ -96,7 +96,6 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
         isCluster: false,
         isReady: () => true,
         epoch: () => 1,
-        reconnect: () => {},
         onReady: () => {},
       },
       clock,

@@ -43,7 +43,7 @@ export async function openQuotaStores(shape) {
   const servers = { kind: /** @type {const} */ ('alone'), host: '127.0.0.1', port, db: 0 };
   const settings = { servers, username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const opened = Array.from({ length: shape.replicas }, (_, i) => {
-    const connection = openRedis({ settings, log: quiet });
+    const connection = openRedis({ settings, clock: systemClock, log: quiet });
     /** @type {RedisQuotaStore} */
     const store = createRedisQuotaStore({
       ...{ connection, plan, clock: systemClock, meter: quiet, log: quiet, prefix: 'bench', replica: `replica-${i}` },

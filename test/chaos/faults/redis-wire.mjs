@@ -37,8 +37,6 @@ const refused = {
   states: ALL,
   longMs: 8_000,
   may: AWAY,
-  // ioredis listens to Sentinels for a fail-over by connections of its own, and prints what befalls them.
-  logs: /^\[ioredis\] Unhandled error event/,
   inject: (fleet) => firstOf(fleet).toRedis.refuse(),
   lift: (fleet) => firstOf(fleet).toRedis.heal(),
 };

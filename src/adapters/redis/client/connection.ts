@@ -1,12 +1,12 @@
 import type { ConnectionOptions } from 'node:tls';
 import { Cluster, Redis } from 'ioredis';
+import type { Clock } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
 import type { Secret } from '../../../secret.ts';
-
-interface HostAndPort {
-  readonly host: string;
-  readonly port: number;
-}
+import { type Backoff, createBackoff, LONGEST_PAUSE_MS } from './backoff.ts';
+import { connectorBy, type HostAndPort } from './connector.ts';
+import { Faults, type RedisFault, reasonOf } from './faults.ts';
+import { openSentinels, type Sentinels } from './sentinels.ts';
 
 export interface ConnectionSettings {
   readonly servers:
@@ -38,26 +38,35 @@ export interface RedisConnection {
   epoch(): number;
   /** Calls `run` each time commands can be sent again. */
   onReady(run: () => void): void;
-  /** Gives up connections that are open and do not respond. */
-  reconnect(): void;
+  /** Why Redis cannot be used; null if it has replied with no error in the last seconds. */
+  fault(): RedisFault | null;
   /** Does not wait for anything. */
   close(): void;
 }
 
 const CONNECT_TIMEOUT_MS = 1_000;
-const LONGEST_PAUSE_MS = 500;
-const KEEP_ALIVE_MS = 5_000;
+const SLOTS_REFRESH_MS = 5_000;
+const PING_EVERY_MS = 1_000;
+
+export interface RedisOptions {
+  readonly settings: ConnectionSettings;
+  readonly clock: Clock;
+  readonly log: Log;
+}
 
 /**
  * A connection that reconnects for ever, and starts while Redis is down. Nothing is queued while there is none, and
- * nothing is sent twice: a command fails at once, or after its deadline.
+ * nothing is sent twice: a command fails at once, or after its deadline. A connection on which replies stay out is given up
+ * (guarded-stream.ts).
  */
-export function openRedis({ settings, log }: { settings: ConnectionSettings; log: Log }): RedisConnection {
-  const { servers } = settings;
-  const client = servers.kind === 'cluster' ? openCluster(settings, servers.nodes) : openSingle(settings);
+export function openRedis(options: RedisOptions): RedisConnection {
+  const { log, clock } = options;
+  const { servers } = options.settings;
+  const faults = new Faults(clock, log);
+  const backoff = createBackoff(clock);
+  const { client, sentinels } = openClient(options, optionsOf(options.settings, backoff, faults), backoff);
   let epoch = 1;
   let reported = false;
-  let givenUp = false;
   const lost = (): void => {
     epoch += 1;
   };
@@ -66,32 +75,41 @@ export function openRedis({ settings, log }: { settings: ConnectionSettings; log
   } else {
     // The loss of a node that was never reached means nothing. Scripts recognise a node that takes over by its id (admit.lua).
     client.on('+node', (node: Redis) => countCloses(node, lost));
+    // "All nodes failed" says nothing, the errors of the nodes do.
+    client.on('node error', (error: Error) => faults.unreachable(error));
   }
   client.on('ready', () => {
+    backoff.connected();
     if (reported) log.info({ kind: servers.kind }, 'Redis responds again');
     reported = false;
-    givenUp = false;
   });
   // Logged once an outage, not once an attempt. Only the message: the error holds the command, and so the password.
   client.on('error', (error: Error) => {
-    if (!reported) log.warn({ kind: servers.kind, reason: error.message }, 'no connection to Redis');
+    if (client instanceof Redis) faults.unreachable(error);
+    if (!reported) log.warn({ kind: servers.kind, reason: reasonOf(error) }, 'no connection to Redis');
     reported = true;
   });
+  const pings = setInterval(() => pingIdle(client), PING_EVERY_MS).unref();
   return {
     client,
     isCluster: servers.kind === 'cluster',
     isReady: () => client.status === 'ready',
     epoch: () => epoch,
     onReady: (run) => void client.on('ready', run),
-    reconnect: () => {
-      // Each account finds out for itself, and the connection that the first gives up takes up to two seconds to end.
-      if (givenUp) return;
-      givenUp = true;
-      log.warn({ kind: servers.kind }, 'Redis does not respond: reconnecting');
-      client.disconnect(true);
+    fault: () => faults.current(),
+    close: () => {
+      clearInterval(pings);
+      sentinels?.close();
+      client.disconnect();
     },
-    close: () => client.disconnect(),
   };
+}
+
+/** A connection on which nothing is sent, as of a subscriber or a node without an account, would never be found silent. */
+function pingIdle(client: Redis | Cluster): void {
+  for (const node of client instanceof Redis ? [client] : client.nodes()) {
+    if (node.status === 'ready') node.ping().catch(() => {});
+  }
 }
 
 function countCloses(node: Redis, lost: () => void): void {
@@ -105,50 +123,62 @@ function countCloses(node: Redis, lost: () => void): void {
   });
 }
 
-function openSingle(settings: ConnectionSettings): Redis {
-  const { servers, sentinelPassword } = settings;
-  const common = optionsOf(settings);
-  if (servers.kind === 'alone') {
-    return new Redis({ ...common, enableOfflineQueue: false, host: servers.host, port: servers.port, db: servers.db });
-  }
-  return new Redis({
-    ...common,
-    enableOfflineQueue: false,
-    sentinels: servers.kind === 'sentinel' ? [...servers.sentinels] : [],
-    name: servers.kind === 'sentinel' ? servers.name : '',
-    ...(sentinelPassword !== null && { sentinelPassword: sentinelPassword.reveal() }),
-    ...(settings.tls !== null && { sentinelTLS: tlsOf(settings.tls), enableTLSForSentinelMode: true }),
-    sentinelRetryStrategy: pauseAfter,
-    sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
-    // The Sentinels report a fail-over before commands fail.
-    failoverDetector: true,
-    // A lost connection to the Sentinels is opened again together with that to the server; until then, commands without a reply
-    // show a fail-over. ioredis would subscribe again a minute later, as with `autoResubscribe` below.
-    sentinelReconnectStrategy: () => null,
-  });
+type Options = ReturnType<typeof optionsOf>;
+
+interface Opened {
+  readonly client: Redis | Cluster;
+  readonly sentinels: Sentinels | null;
 }
 
-function openCluster(settings: ConnectionSettings, nodes: readonly HostAndPort[]): Cluster {
-  return new Cluster([...nodes], {
-    redisOptions: optionsOf(settings),
+function openClient({ settings, clock, log }: RedisOptions, options: Options, backoff: Backoff): Opened {
+  const { servers } = settings;
+  if (servers.kind === 'cluster') {
+    return { client: new Cluster([...servers.nodes], clusterOptions(options, backoff)), sentinels: null };
+  }
+  const single = { ...options, enableOfflineQueue: false };
+  if (servers.kind === 'alone') {
+    const { host, port, db } = servers;
+    return { client: new Redis({ ...single, host, port, db }), sentinels: null };
+  }
+  const sentinels = openSentinels({
+    addresses: servers.sentinels,
+    name: servers.name,
+    access: {
+      ...(settings.sentinelPassword !== null && { password: settings.sentinelPassword.reveal() }),
+      ...(settings.tls !== null && { tls: tlsOf(settings.tls) }),
+    },
+    clock,
+    log,
+    // Before commands fail: the old master goes on answering for some seconds.
+    onMoved: () => client.disconnect(true),
+  });
+  const client = new Redis({ ...single, Connector: connectorBy({ find: sentinels.master, role: 'master' }) });
+  return { client, sentinels };
+}
+
+function clusterOptions(redisOptions: Options, backoff: Backoff) {
+  return {
+    redisOptions,
     enableOfflineQueue: false,
-    scaleReads: 'master',
+    scaleReads: 'master' as const,
     maxRedirections: 3,
     retryDelayOnFailover: 50,
     retryDelayOnClusterDown: 50,
     retryDelayOnTryAgain: 20,
     retryDelayOnMoved: 0,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
-    slotsRefreshInterval: KEEP_ALIVE_MS,
-    clusterRetryStrategy: pauseAfter,
-  });
+    slotsRefreshInterval: SLOTS_REFRESH_MS,
+    clusterRetryStrategy: backoff.nextMs,
+  };
 }
 
-function optionsOf({ username, password, tls, timeoutMs }: ConnectionSettings) {
+function optionsOf(settings: ConnectionSettings, backoff: Backoff, faults: Faults) {
+  const { username, password, tls, timeoutMs } = settings;
   return {
     ...(username !== null && { username }),
     ...(password !== null && { password: password.reveal() }),
     ...(tls !== null && { tls: tlsOf(tls) }),
+    Connector: connectorBy(),
     commandTimeout: timeoutMs,
     connectTimeout: CONNECT_TIMEOUT_MS,
     maxRetriesPerRequest: 0,
@@ -157,12 +187,13 @@ function optionsOf({ username, password, tls, timeoutMs }: ConnectionSettings) {
     // The subscriber subscribes again by itself. ioredis would do so too, with an error that cannot be caught: a server that is
     // slow after a restart would end the process.
     autoResubscribe: false,
-    retryStrategy: pauseAfter,
+    retryStrategy: backoff.nextMs,
     maxLoadingRetryTime: LONGEST_PAUSE_MS,
-    // A master that has become a replica: the Sentinels know the new master.
-    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
-    keepAlive: KEEP_ALIVE_MS,
-    noDelay: true,
+    // ioredis asks about each error of the server. A master that has become a replica: the address, or the Sentinels, lead to the new one.
+    reconnectOnError: (error: Error) => {
+      faults.replied(error);
+      return error.message.startsWith('READONLY');
+    },
     connectionName: 'patchgate',
   };
 }
@@ -174,9 +205,4 @@ function tlsOf(tls: NonNullable<ConnectionSettings['tls']>): ConnectionOptions {
     ...(tls.key !== null && { key: tls.key.reveal() }),
     ...(tls.servername !== null && { servername: tls.servername }),
   };
-}
-
-/** Short, since a minute of the account is passing; by chance, so that replicas do not come all at once. */
-function pauseAfter(attempt: number): number {
-  return Math.min(LONGEST_PAUSE_MS, 25 * 2 ** Math.min(attempt, 6)) * (0.75 + Math.random() / 4);
 }

@@ -11,6 +11,8 @@ export interface Subscriber {
 
 /** Before the next node of a Cluster is tried. */
 const RETRY_MS = 250;
+/** For a user without the right to subscribe, until it is given to it. */
+const SUBSCRIBE_AGAIN_MS = 1_000;
 
 /**
  * Every node of a Cluster receives all messages, so the nodes are tried one after the other. ioredis can subscribe to a Cluster
@@ -28,10 +30,10 @@ export function openSubscriber(options: {
   let attempts = 0;
 
   const open = (): RedisConnection => {
-    if (servers.kind !== 'cluster') return openRedis({ settings, log });
+    if (servers.kind !== 'cluster') return openRedis({ settings, clock, log });
     const node = servers.nodes[attempts++ % servers.nodes.length] as (typeof servers.nodes)[number];
     // The connection for commands reports an outage once; this one would report it for each node.
-    return openRedis({ settings: { ...settings, servers: { kind: 'alone', ...node, db: 0 } }, log: SILENT });
+    return openRedis({ settings: { ...settings, servers: { kind: 'alone', ...node, db: 0 } }, clock, log: SILENT });
   };
 
   return {
@@ -41,12 +43,17 @@ export function openSubscriber(options: {
         const connection = open();
         current = connection;
         const { client } = connection;
-        connection.onReady(() => {
+        const subscribe = (): void => {
           client.subscribe(channel).then(subscribed, (error: unknown) => {
-            // The next connection tries again.
             log.debug({ channel, reason: String(error) }, 'subscription failed');
+            const epoch = connection.epoch();
+            // A connection that is lost tries again when there is another.
+            clock.after(SUBSCRIBE_AGAIN_MS, () => {
+              if (connection.isReady() && connection.epoch() === epoch) subscribe();
+            });
           });
-        });
+        };
+        connection.onReady(subscribe);
         client.on('message', (from: string, text: string) => {
           if (from === channel) message(text);
         });

@@ -11,8 +11,6 @@ export interface MembershipOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly isReady: () => boolean;
-  /** Redis does not respond on an open connection: a new one may help. */
-  readonly reconnect: () => void;
   readonly onNameTaken: () => void;
 }
 
@@ -29,8 +27,6 @@ export interface MemberAccount {
 const HEARTBEAT_MS = 500;
 /** So many commands fail in a row before Redis is left alone but for the heartbeat. */
 const FAILURES_TO_PART = 3;
-/** Failures in a row before the connection is given up. */
-const FAILURES_TO_RECONNECT = 8;
 /** A replica that works alone goes back after so many heartbeats at which Redis was there: not at every flicker. */
 const READY_HEARTBEATS = 2;
 /** To learn what time it is at Redis, and that its clock leapt. */
@@ -155,7 +151,6 @@ export class Membership {
     this.#readyHeartbeats = 0;
     log.debug({ account, reason: reasonOf(error), failures: this.#failures }, 'a command to Redis failed');
     if (this.#failures >= FAILURES_TO_PART) client.part();
-    if (this.#failures % FAILURES_TO_RECONNECT === 0) this.#options.reconnect();
   }
 
   async #heartbeat(): Promise<void> {

@@ -24,7 +24,7 @@ export interface RedisQuotaStore extends QuotaStore {
 }
 
 export interface RedisQuotaStoreOptions {
-  readonly connection: QuotaConnection & { reconnect(): void; onReady(run: () => void): void };
+  readonly connection: QuotaConnection & { onReady(run: () => void): void };
   readonly clock: Clock;
   readonly plan: QuotaPlan;
   readonly meter: Meter;
@@ -71,7 +71,6 @@ export function createRedisQuotaStore(options: RedisQuotaStoreOptions): RedisQuo
           {
             ...{ ...of, client, onNameTaken: identity.rename },
             isReady: () => connection.isReady(),
-            reconnect: () => connection.reconnect(),
           },
           quota,
           tenants,

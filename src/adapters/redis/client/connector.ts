@@ -1,0 +1,93 @@
+import { connect, Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { AbstractConnector, type StandaloneConnectionOptions } from 'ioredis';
+import { GuardedStream } from './guarded-stream.ts';
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The options of a client that its connector needs. */
+type ClientOptions = StandaloneConnectionOptions & { readonly connectTimeout?: number };
+type Stream = Awaited<ReturnType<AbstractConnector['connect']>>;
+
+const KEEP_ALIVE_MS = 5_000;
+
+export interface Route {
+  /** Where the server is now. Left out: at the host and port of the client's options. */
+  readonly find?: () => Promise<HostAndPort>;
+  /** The server has this role by its INFO, where it tells one; otherwise the connection is given up. */
+  readonly role?: 'master';
+}
+
+/**
+ * The way in which a client of ioredis connects (its option `Connector`), through a {@link GuardedStream}. A connection that cannot be
+ * made is a stream that has closed already: ioredis tries again after it, but gives up a client whose connector throws.
+ */
+export function connectorBy({ find, role }: Route = {}): new (options: unknown) => AbstractConnector {
+  return class GuardedConnector extends AbstractConnector {
+    readonly #options: ClientOptions;
+    #attempt = new AbortController();
+
+    constructor(options: unknown) {
+      super(0);
+      this.#options = options as ClientOptions;
+    }
+
+    override check(info: { readonly role?: unknown } | null | undefined): boolean {
+      return role === undefined || typeof info?.role !== 'string' || info.role === role;
+    }
+
+    override async connect(): Promise<Stream> {
+      const attempt = new AbortController();
+      this.#attempt = attempt;
+      const { host = 'localhost', port = 6379, tls, connectTimeout = 10_000 } = this.#options;
+      let stream: GuardedStream;
+      try {
+        const address = (await find?.()) ?? { host, port };
+        stream = new GuardedStream(await open(address, tls, connectTimeout, attempt.signal));
+      } catch (error) {
+        this.firstError = error as Error;
+        stream = new GuardedStream(new Socket());
+        stream.destroy();
+      }
+      // ioredis uses what a Duplex has, and these two methods of a Socket.
+      this.stream = stream as unknown as Stream;
+      return this.stream;
+    }
+
+    /** At once: what a server that is silent still has to say is not waited for. */
+    override disconnect(): void {
+      this.#attempt.abort(new Error('the connection was given up'));
+      this.stream?.destroy();
+    }
+  };
+}
+
+function open(
+  address: HostAndPort,
+  tls: ConnectionOptions | undefined,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const socket = tls === undefined ? connect(address) : connectTls({ ...tls, ...address });
+    const fail = (error: unknown): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(error);
+    };
+    const abort = (): void => fail(signal.reason);
+    const timer = setTimeout(() => fail(new Error('connect ETIMEDOUT')), timeoutMs).unref();
+    signal.addEventListener('abort', abort, { once: true });
+    socket.on('error', fail);
+    socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
+      socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+      resolve(socket);
+    });
+  });
+}
