@@ -86,6 +86,7 @@ export function buildSettings(input: BuildInput): Built {
       failedAuth: gateway.limits.failedAuth,
       requestsPerSecond: gateway.limits.requestsPerSecond,
       headersTimeoutMs: gateway.limits.headersTimeout,
+      stallTimeoutMs: gateway.limits.stallTimeout,
       idleTimeoutMs: gateway.limits.idleTimeout,
     },
     drain: { delayMs: gateway.drain.delay, timeoutMs: gateway.drain.timeout },

@@ -65,6 +65,7 @@ describe('a minimal configuration', () => {
       bodyBytes: 10485760,
       bufferedBodyBytes: 1048576,
       bufferedTotalBytes: 67108864,
+      stallTimeoutMs: 30000,
       failedAuth: 20,
       requestsPerSecond: 2000,
       headersBytes: 32768,
@@ -102,12 +103,13 @@ describe('every option has an effect on the settings', () => {
     ['listen: { trustedProxies: [10.0.0.0/8] }', (s) => s.listen.trustedProxies, ['10.0.0.0/8']],
     ['cache: { memory: 1MiB, maxEntry: 4KiB }', (s) => [s.cache.memoryBytes, s.cache.maxEntryBytes], [1048576, 4096]],
     [
-      'limits: { body: 2MiB, bufferedBody: 8KiB, bufferedTotal: 1MiB, headers: 16KiB, failedAuth: 3, requestsPerSecond: 9, headersTimeout: 3s, idleTimeout: 9s }',
+      'limits: { body: 2MiB, bufferedBody: 8KiB, bufferedTotal: 1MiB, headers: 16KiB, failedAuth: 3, requestsPerSecond: 9, headersTimeout: 3s, stallTimeout: 7s, idleTimeout: 9s }',
       (s) => s.limits,
       {
         bodyBytes: 2097152,
         bufferedBodyBytes: 8192,
         bufferedTotalBytes: 1048576,
+        stallTimeoutMs: 7000,
         headersBytes: 16384,
         failedAuth: 3,
         requestsPerSecond: 9,

@@ -162,6 +162,12 @@ const limits = z
       unit: 'duration',
       shown: '10s',
     }),
+    stallTimeout: doc(duration(1_000, HOUR).default(30_000), {
+      description:
+        'A response that its caller does not read, or an upload that it does not send, is cut after this time without progress; and below 1 KiB/s over a minute, whatever this is. Else slow callers would hold the permits of an upstream. Progress is what the kernel takes over, some hundred KiB at a time on a fast connection: if this is too short, slow downloads break off.',
+      unit: 'duration',
+      shown: '30s',
+    }),
     idleTimeout: doc(duration(100, HOUR).default(75_000), {
       description:
         'Longest time without a request on a connection. Keep it above the idle timeout of a balancer in front.',

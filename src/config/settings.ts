@@ -41,6 +41,8 @@ export interface Settings {
     /** All requests of one tenant in a second. */
     readonly requestsPerSecond: number;
     readonly headersTimeoutMs: number;
+    /** A response or upload without progress for this long is cut. */
+    readonly stallTimeoutMs: number;
     readonly idleTimeoutMs: number;
   };
   readonly drain: { readonly delayMs: number; readonly timeoutMs: number };

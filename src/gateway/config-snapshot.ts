@@ -135,6 +135,7 @@ function createSnapshot(
       rateLimitHeaders<RequestContext & Authenticated>(dependencies)(whoami(dependencies)),
     ),
     bodyBytes: settings.limits.bodyBytes,
+    stallTimeoutMs: settings.limits.stallTimeoutMs,
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
     scheme: schemeOf(settings.listen.trustedProxies),
     credentials,

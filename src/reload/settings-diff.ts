@@ -17,6 +17,7 @@ const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => u
   ['limits.body', ({ limits }) => limits.bodyBytes],
   ['limits.bufferedBody', ({ limits }) => limits.bufferedBodyBytes],
   ['limits.bufferedTotal', ({ limits }) => limits.bufferedTotalBytes],
+  ['limits.stallTimeout', ({ limits }) => limits.stallTimeoutMs],
   ['drain.delay', ({ drain }) => drain.delayMs],
   ['drain.timeout', ({ drain }) => drain.timeoutMs],
   ['reload.watch', ({ reload }) => reload.watch],

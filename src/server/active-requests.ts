@@ -9,6 +9,7 @@ import type { Connections } from './connections.ts';
 import { renderProblem } from './problem-response.ts';
 import { type RequestContextOptions, receiveRequest } from './request-context.ts';
 import { writeResponse } from './response-writer.ts';
+import type { StallWatch } from './stall-watch.ts';
 
 /** Facts that telemetry receives when a request is over. */
 export interface FinishedRequest {
@@ -61,14 +62,18 @@ export interface ActiveRequests {
 }
 
 /** Tracks the requests of the traffic port. The observer gets one call when a request begins, and one when it is over. */
-export function trackRequests(options: ActiveRequestsOptions, connections: Connections): ActiveRequests {
+export function trackRequests(
+  options: ActiveRequestsOptions,
+  connections: Connections,
+  stalls: StallWatch,
+): ActiveRequests {
   const { observer, log, clock } = options;
   let count = 0;
   let closing = false;
   const whenIdle: (() => void)[] = [];
 
   const begin: ActiveRequests['begin'] = (incoming, outgoing, onOver) => {
-    const { context, disconnect, rejection, malformed } = receiveRequest(incoming, outgoing, options);
+    const { context, disconnect, rejection, malformed } = receiveRequest(incoming, outgoing, options, stalls);
     const { socket } = incoming;
     let result: Result | null = null;
     let bodyBytes = (): number => 0;
@@ -89,7 +94,7 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
         bytes: bodyBytes(),
         aborted,
         durationMs: clock.monotonic() - context.startedAt,
-        internal: refused?.internal ?? null,
+        internal: refused?.internal ?? (stalls.hasCut(socket) ? 'stalled: limits.stallTimeout' : null),
       });
       count -= 1;
       if (count === 0) for (const resolve of whenIdle.splice(0)) resolve();

@@ -70,6 +70,8 @@ export class Connections {
     if (this.#leaving) setImmediate(() => this.#endWhenQuiet(socket));
   }
 
+  readonly open = (): Iterable<Socket> => this.#open.keys();
+
   isOpen(socket: Socket): boolean {
     return this.#open.has(socket);
   }

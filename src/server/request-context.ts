@@ -15,11 +15,14 @@ import {
   reject,
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
+import type { StallWatch } from './stall-watch.ts';
 
 /** The parts of the config snapshot in force that the traffic port uses. */
 export interface TrafficSnapshot {
   /** Larger request bodies are rejected. */
   readonly bodyBytes: number;
+  /** A transfer that makes no progress for this long is cut. */
+  readonly stallTimeoutMs: number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
   /** Scheme of the caller's URL, for links. */
   readonly scheme: (incoming: IncomingMessage) => 'http' | 'https';
@@ -55,11 +58,12 @@ export function receiveRequest(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   options: RequestContextOptions,
+  stalls: Pick<StallWatch, 'uploading'>,
 ): ReceivedRequest {
   const method = incoming.method ?? '';
   const target = incoming.url ?? '';
   const { bodyBytes, clientAddress, scheme } = options.current();
-  const body = requestBodyOf(incoming, outgoing, bodyBytes);
+  const body = requestBodyOf(incoming, outgoing, bodyBytes, stalls);
   const disconnect = new DisconnectSource();
   const given = incoming.headers['x-request-id'];
   const context: RequestContext = {
@@ -142,7 +146,12 @@ type BodyOf = { readonly kind: 'body'; readonly body: RequestBody | null } | { r
  * The body of a request, unread. Node has checked the framing (one Content-Length or chunked, never both), so a declared size is
  * the size, and only a chunked body has to be counted.
  */
-function requestBodyOf(incoming: IncomingMessage, outgoing: ServerResponse, limitBytes: number): BodyOf {
+function requestBodyOf(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  limitBytes: number,
+  stalls: Pick<StallWatch, 'uploading'>,
+): BodyOf {
   const length = incoming.headers['content-length'];
   const chunked = incoming.headers['transfer-encoding'] !== undefined;
   if (length === undefined && !chunked) return { kind: 'body', body: null };
@@ -151,6 +160,7 @@ function requestBodyOf(incoming: IncomingMessage, outgoing: ServerResponse, limi
   if (declaredBytes !== null && declaredBytes > limitBytes) return { kind: 'too_large' };
   const open = (): Readable => {
     if (waitsForContinue(incoming)) outgoing.writeContinue();
+    stalls.uploading(incoming);
     return declaredBytes === null ? counted(incoming, limitBytes) : incoming;
   };
   return { kind: 'body', body: { declaredBytes, open } };

@@ -43,7 +43,16 @@ export function writeResponse(to: ResponseTarget, response: ProxyResponse, closi
   if (body !== null) headers.push('Content-Length', String(body.length));
   outgoing.writeHead(response.status, headers);
   if (unread) linger(incoming, outgoing, body);
+  else if (body !== null && body.length > SLICE_BYTES && context.method !== 'HEAD')
+    pipeline(Readable.from(slicesOf(body), { objectMode: false }), outgoing, () => {});
   else end({ outgoing, body: context.method === 'HEAD' ? null : body });
+}
+
+/** The connection shows no progress within a chunk. */
+const SLICE_BYTES = 64 * 1024;
+
+function* slicesOf(body: Buffer): Generator<Buffer> {
+  for (let at = 0; at < body.length; at += SLICE_BYTES) yield body.subarray(at, at + SLICE_BYTES);
 }
 
 /** Responses of one turn of the event loop leave in a row: waking the reader for each costs more than the write. */

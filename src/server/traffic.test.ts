@@ -22,7 +22,7 @@ async function listening(pipeline: Handler<RequestContext> = echo('pipeline')) {
     limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },
     ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
     current: () => ({
-      ...{ bodyBytes: 1_000, clientAddress: () => '192.0.2.1', scheme: () => 'http' as const },
+      ...{ stallTimeoutMs: 30_000, bodyBytes: 1_000, clientAddress: () => '192.0.2.1', scheme: () => 'http' as const },
       ...{ pipeline, whoami: echo('whoami') },
     }),
     observer: { started() {}, finished: (request) => void finished.push(request) },

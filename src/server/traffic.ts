@@ -12,6 +12,7 @@ import { createListener, type Listener, type ListenerTls } from './listener.ts';
 import { Pipelining } from './pipelining.ts';
 import { renderRawProblem } from './problem-response.ts';
 import type { TrafficSnapshot } from './request-context.ts';
+import { StallWatch } from './stall-watch.ts';
 
 export interface TrafficServerOptions extends ActiveRequestsOptions, ListenerTls {
   readonly limits: { readonly headersBytes: number; readonly headersTimeoutMs: number; readonly idleTimeoutMs: number };
@@ -47,12 +48,18 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
   );
   const { server } = port;
   const connections = new Connections(port, options.clock);
-  const requests = trackRequests(options, connections);
+  const stalls = new StallWatch({
+    ...options,
+    stallTimeoutMs: () => options.current().stallTimeoutMs,
+    sockets: connections.open,
+  });
+  const requests = trackRequests(options, connections, stalls);
   const pipelining = new Pipelining();
   const dispatch = dispatchTo(createTrafficApp(options.current));
 
   // `maxHeaderSize` is the bound. A limit by number would drop headers silently, and with them perhaps a second key.
   server.maxHeadersCount = 0;
+  server.once('listening', () => server.once('close', stalls.start()));
   /** Connections on which the beginning of the next request is unknown. */
   const ending = new WeakSet<Socket>();
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {

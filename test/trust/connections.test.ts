@@ -54,7 +54,12 @@ describe('a slow caller', () => {
       limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },
       ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
       current: () => ({
-        ...{ bodyBytes: 1_000, clientAddress: () => '192.0.2.1', scheme: () => 'http' as const },
+        ...{
+          bodyBytes: 1_000,
+          stallTimeoutMs: 30_000,
+          clientAddress: () => '192.0.2.1',
+          scheme: () => 'http' as const,
+        },
         pipeline: async (context) => {
           for await (const _ of context.body!.open());
           return respond(200, [], null);
