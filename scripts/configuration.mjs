@@ -1,19 +1,11 @@
+// Renders docs/configuration.md and the JSON Schemas from the options, so that they have exactly those that exist.
 import { z } from 'zod';
-import { unwrap } from './issues.ts';
-import type { OptionMeta } from './option-types.ts';
-import { showDuration } from './option-types.ts';
-import { cacheRuleDefaults, invalidateDefaults, routeDefaults, upstreamDefaults } from './patchworks-defaults.ts';
-import { gatewaySchema } from './schema.ts';
-import type { CacheRule } from './settings.ts';
-import { tenantsFileSchema } from './tenant-schema.ts';
 
-/** Renders docs/configuration.md and the JSON Schemas from the schema, so that they have exactly the existing options. */
-
-interface Option {
-  readonly path: string;
-  readonly meta: OptionMeta;
-  readonly required: boolean;
-}
+/** @typedef {typeof import('../src/config/schema.ts') & typeof import('../src/config/tenant-schema.ts')} Schemas */
+/** @typedef {typeof import('../src/config/option-types.ts') & typeof import('../src/config/issues.ts')} Helpers */
+/** The exports of these modules. @typedef {Schemas & Helpers & typeof import('../src/config/patchworks-defaults.ts')} Options */
+/** @typedef {import('../src/config/option-types.ts').OptionMeta} OptionMeta */
+/** @typedef {{ path: string, meta: OptionMeta, required: boolean }} Option */
 
 const INTRO = `# Configuration
 
@@ -40,33 +32,38 @@ Patchworks. \`patchgate check\` validates a configuration and prints how much ea
   \`/a/**\` matches \`/a\` and all below it. \`GET\` covers HEAD. A trailing slash changes nothing.
 `;
 
-export function configurationPage(): string {
+/** @param {Options} options */
+export function configurationPage(options) {
+  const { gatewaySchema, tenantsFileSchema } = options;
   return [
     INTRO,
     '## gateway.yaml\n',
-    table(optionsOf(gatewaySchema).filter((option) => !option.path.startsWith('tenants.'))),
+    table(optionsOf(options, gatewaySchema).filter((option) => !option.path.startsWith('tenants.'))),
     '\n## tenants.yaml\n',
-    table(optionsOf(tenantsFileSchema)),
+    table(optionsOf(options, tenantsFileSchema)),
     '\n## Environment\n',
     '| variable | what it does |\n| --- | --- |',
     '| `LOG_LEVEL` | Overrides `log.level`. |',
     '\n## Defaults for Patchworks\n',
     'These values are in force where `upstreams`, `routes`, `cache.rules` or `cache.invalidate` are not\nset. A list that is set replaces its default.\n',
     '```yaml',
-    ...defaultsAsYaml(),
+    ...defaultsAsYaml(options),
     '```\n',
   ].join('\n');
 }
 
-export function gatewayJsonSchema(): unknown {
+/** @param {Options} options */
+export function gatewayJsonSchema({ gatewaySchema }) {
   return jsonSchema(gatewaySchema, 'patchgate: gateway.yaml');
 }
 
-export function tenantsJsonSchema(): unknown {
+/** @param {Options} options */
+export function tenantsJsonSchema({ tenantsFileSchema }) {
   return jsonSchema(tenantsFileSchema, 'patchgate: tenants.yaml');
 }
 
-function jsonSchema(schema: z.ZodType, title: string): unknown {
+/** @param {z.ZodType} schema @param {string} title */
+function jsonSchema(schema, title) {
   const made = z.toJSONSchema(schema, {
     io: 'input',
     unrepresentable: 'any',
@@ -75,7 +72,7 @@ function jsonSchema(schema: z.ZodType, title: string): unknown {
       delete json['shown'];
       delete json['unit'];
       // Defaults are written in the program's units; editors should see them as they are written in a file.
-      const meta = metaOf(zodSchema as unknown as z.ZodType);
+      const meta = metaOf(/** @type {z.ZodType} */ (/** @type {unknown} */ (zodSchema)));
       if (meta !== null) delete json.default;
       else if (json.default !== undefined) delete json.default;
     },
@@ -83,31 +80,41 @@ function jsonSchema(schema: z.ZodType, title: string): unknown {
   return { $schema: 'https://json-schema.org/draft/2020-12/schema', title, ...made };
 }
 
-function optionsOf(schema: z.ZodType, path = ''): Option[] {
+/** @param {Options} options @param {z.ZodType} schema @returns {Option[]} */
+function optionsOf(options, schema, path = '') {
   const meta = metaOf(schema);
-  const own: Option[] = meta === null ? [] : [{ path, meta, required: !schema.safeParse(undefined).success }];
-  const plain = unwrap(schema);
+  /** @type {Option[]} */
+  const own = meta === null ? [] : [{ path, meta, required: !schema.safeParse(undefined).success }];
+  const plain = options.unwrap(schema);
   if (plain instanceof z.ZodObject) {
-    const fields = Object.entries(plain.shape as Record<string, z.ZodType>);
-    return [...own, ...fields.flatMap(([name, field]) => optionsOf(field, path === '' ? name : `${path}.${name}`))];
+    const fields = Object.entries(/** @type {Record<string, z.ZodType>} */ (plain.shape));
+    return [
+      ...own,
+      ...fields.flatMap(([name, field]) => optionsOf(options, field, path === '' ? name : `${path}.${name}`)),
+    ];
   }
-  if (plain instanceof z.ZodRecord) return [...own, ...optionsOf(plain.valueType as z.ZodType, `${path}.NAME`)];
-  if (plain instanceof z.ZodArray) return [...own, ...optionsOf(plain.element as z.ZodType, `${path}[]`)];
+  if (plain instanceof z.ZodRecord)
+    return [...own, ...optionsOf(options, /** @type {z.ZodType} */ (plain.valueType), `${path}.NAME`)];
+  if (plain instanceof z.ZodArray)
+    return [...own, ...optionsOf(options, /** @type {z.ZodType} */ (plain.element), `${path}[]`)];
   if (plain instanceof z.ZodUnion) {
-    const all = plain.options.flatMap((option) => optionsOf(option as z.ZodType, path));
-    const merged = new Map<string, Option>();
+    const all = plain.options.flatMap((option) => optionsOf(options, /** @type {z.ZodType} */ (option), path));
+    /** @type {Map<string, Option>} */
+    const merged = new Map();
     for (const option of all) if (!merged.has(option.path)) merged.set(option.path, option);
     return [...own, ...merged.values()];
   }
   return own;
 }
 
-function metaOf(schema: z.ZodType): OptionMeta | null {
+/** @param {z.ZodType} schema */
+function metaOf(schema) {
   const meta = schema.meta();
-  return typeof meta?.['description'] === 'string' ? (meta as unknown as OptionMeta) : null;
+  return typeof meta?.['description'] === 'string' ? /** @type {OptionMeta} */ (/** @type {unknown} */ (meta)) : null;
 }
 
-function table(options: readonly Option[]): string {
+/** @param {readonly Option[]} options */
+function table(options) {
   const rows = options.map(({ path, meta, required }) => {
     const value = meta.shown !== undefined ? `\`${meta.shown}\`` : required ? 'required' : '';
     return `| \`${path}\` | ${meta.unit ?? ''} | ${value} | ${meta.description.replaceAll('|', '\\|')} |`;
@@ -115,7 +122,8 @@ function table(options: readonly Option[]): string {
   return ['| option | unit | default | what it does |', '| --- | --- | --- | --- |', ...rows].join('\n');
 }
 
-function defaultsAsYaml(): string[] {
+/** @param {Options} options */
+function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, invalidateDefaults, showDuration }) {
   return [
     'upstreams:',
     ...Object.entries(upstreamDefaults).map(
@@ -130,7 +138,7 @@ function defaultsAsYaml(): string[] {
     '  rules:',
     ...cacheRuleDefaults.map((rule) =>
       rule.store
-        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule)} }`
+        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule, showDuration)} }`
         : `    - { match: "${rule.match.text}", store: false }`,
     ),
     '  invalidate:',
@@ -140,8 +148,8 @@ function defaultsAsYaml(): string[] {
   ];
 }
 
-function stalesOf(rule: Extract<CacheRule, { store: true }>): string {
-  const { staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs } = rule;
+/** @param {Extract<import('../src/config/settings.ts').CacheRule, { store: true }>} rule @param {Options['showDuration']} showDuration */
+function stalesOf({ staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs }, showDuration) {
   return Object.entries({
     staleWhileRevalidate: staleWhileRevalidateMs,
     staleIfError: staleIfErrorMs,
