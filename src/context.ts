@@ -138,6 +138,25 @@ export interface AccessRecord {
 
 export type CacheResult = 'hit' | 'stale' | 'miss' | 'collapsed' | 'bypass' | 'none';
 
+/** A request whose response has ended, or whose caller has disconnected. */
+export interface FinishedRequest {
+  readonly context: Pick<
+    RequestContext,
+    'requestId' | 'method' | 'target' | 'baseUrl' | 'clientAddress' | 'record' | 'trace'
+  >;
+  /** 499 where the caller disconnected before there was a response; `code` is `client_closed` then. */
+  readonly status: number;
+  /** Of a rejection; null for a response. */
+  readonly code: ProblemCode | null;
+  /** Size of the response's body. */
+  readonly bytes: number;
+  /** The connection closed before the response was complete. */
+  readonly aborted: boolean;
+  readonly durationMs: number;
+  /** The cause of a rejection that only the log may name. */
+  readonly internal: string | null;
+}
+
 export function newAccessRecord(): AccessRecord {
   return {
     route: '',

@@ -2,28 +2,21 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import type { Clock } from '../clock.ts';
-import { type Rejection, type RequestContext, type ResponseBody, type Result, reject } from '../context.ts';
+import {
+  type FinishedRequest,
+  type Rejection,
+  type RequestContext,
+  type ResponseBody,
+  type Result,
+  reject,
+} from '../context.ts';
 import type { Log } from '../ports.ts';
-import { type ProblemCode, problems } from '../problem.ts';
+import { problems } from '../problem.ts';
 import type { Connections } from './connections.ts';
 import { renderProblem } from './problem-response.ts';
 import { type RequestContextOptions, receiveRequest } from './request-context.ts';
 import { writeResponse } from './response-writer.ts';
 import type { StallWatch } from './stall-watch.ts';
-
-/** Facts that telemetry receives when a request is over. */
-export interface FinishedRequest {
-  readonly context: RequestContext;
-  /** 499 where the caller disconnected before there was a response; `code` is `client_closed` then. */
-  readonly status: number;
-  readonly code: ProblemCode | null;
-  readonly bytes: number;
-  /** The connection closed before the response was complete. */
-  readonly aborted: boolean;
-  readonly durationMs: number;
-  /** For the log only. */
-  readonly internal: string | null;
-}
 
 export interface RequestObserver {
   started(): void;

@@ -3,8 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { systemClock } from '../clock.ts';
-import { type Handler, type RequestContext, respond } from '../context.ts';
-import type { FinishedRequest } from './active-requests.ts';
+import { type FinishedRequest, type Handler, type RequestContext, respond } from '../context.ts';
 import { createTrafficServer } from './traffic.ts';
 
 const echo =

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import { finishedRequest } from '../../test/support/finished-request.ts';
+import type { Span } from '../ports.ts';
 import { Secret } from '../secret.ts';
 import { createLogger } from './log.ts';
 import { createRedactor } from './redact.ts';
-import type { AccessLine } from './request-telemetry.ts';
 
 const CANARY = 'cnry-4f9A/x+7"q';
 const UNKNOWN = 'pg_key-the-gateway-does-not-know';
+const span: Span = { traceId: 'a'.repeat(32), headers: () => [], start: () => span, end: () => {} };
 
 function logging(level = 'debug') {
   const lines: string[] = [];
@@ -14,28 +16,6 @@ function logging(level = 'debug') {
   const log = createLogger({ level, version: '1.2.3', redactor, destination: { write: (line) => lines.push(line) } });
   return { log, redactor, lines, parsed: () => lines.map((line) => JSON.parse(line) as Record<string, unknown>) };
 }
-
-const access: AccessLine = {
-  requestId: 'r-1',
-  traceId: null,
-  method: 'GET',
-  route: '/api/v1/**',
-  path: '/api/v1/flows',
-  status: 200,
-  tenant: 'billing',
-  key: '2026-11',
-  code: null,
-  cache: 'miss',
-  waitMs: 0,
-  upstreamMs: 12.345,
-  upstreamStatus: 200,
-  attempts: 1,
-  durationMs: 13.987,
-  bytes: 512,
-  client: '10.0.0.1',
-  aborted: false,
-  internal: null,
-};
 
 describe('a line', () => {
   it('is one JSON object that says when, how bad, which service and which version', () => {
@@ -50,7 +30,7 @@ describe('a line', () => {
   it('is left out below the level, which can be changed while running', () => {
     const { log, parsed } = logging('warn');
     log.info({}, 'one');
-    log.access(access);
+    log.access(finishedRequest());
     log.setLevel('info');
     log.info({}, 'two');
     expect(parsed().map((line) => line['msg'])).toEqual(['two']);
@@ -108,14 +88,14 @@ describe('a secret known by value never comes out', () => {
   it('also in access lines, and when it was added after the logger was made', () => {
     const { log, redactor, lines } = logging();
     redactor.addPassing('fresh-login-token');
-    log.access({ ...access, path: `/x/${encodeURIComponent(CANARY)}`, internal: 'got fresh-login-token' });
+    log.access(finishedRequest({ target: `/x/${encodeURIComponent(CANARY)}`, internal: 'got fresh-login-token' }));
     expect(lines.join('')).not.toMatch(/cnry|fresh-login/);
   });
 
   it('also where it lies across the end of a path that is cut', () => {
     const { log, redactor, parsed } = logging();
     redactor.add('fake-secret');
-    log.access({ ...access, path: `/${'x'.repeat(250)}fake-secret` });
+    log.access(finishedRequest({ target: `/${'x'.repeat(250)}fake-secret` }));
     expect(String(parsed()[0]?.['path'])).toBe(`/${'x'.repeat(250)}[secr`);
   });
 
@@ -123,7 +103,7 @@ describe('a secret known by value never comes out', () => {
     const { log, redactor, parsed } = logging();
     redactor.add('20417');
     redactor.add('"status"');
-    log.access({ ...access, bytes: 20417 });
+    log.access(finishedRequest({ bytes: 20417 }));
     const [line] = parsed();
     expect(String(line?.['line'])).toContain('[secret]');
     expect(JSON.stringify(line)).not.toContain('20417');
@@ -169,7 +149,7 @@ describe('a secret that is not known by value', () => {
 describe('an access line', () => {
   it('tells all of a request and nothing twice', () => {
     const { log, parsed } = logging('info');
-    log.access(access);
+    log.access(finishedRequest());
     const { time: _, ...line } = parsed()[0] ?? {};
     expect(line).toEqual({
       level: 'info',
@@ -195,21 +175,21 @@ describe('an access line', () => {
 
   it('has the code and the cause of a rejection, the attempts of a retry, and the abort of a client disconnect', () => {
     const { log, parsed } = logging('info');
-    log.access({ ...access, code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true });
+    log.access(finishedRequest({ code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true }));
     expect(parsed()[0]).toMatchObject({ code: 'upstream_timeout', internal: 'no headers', attempts: 2, aborted: true });
   });
 
   it('names its trace as OpenTelemetry wants it, so that collectors join the two', () => {
     const { log, parsed } = logging('info');
-    log.access({ ...access, traceId: 'a'.repeat(32) });
+    log.access(finishedRequest({ trace: span }));
     expect(parsed()[0]).toMatchObject({ trace_id: 'a'.repeat(32) });
   });
 
   it('holds no path longer than 256 characters and no control character, whatever was sent', () => {
     const { log, lines, parsed } = logging('info');
-    log.access({ ...access, path: `/a\u009b31m\u001b[0m\u007f\r\n\u00e4${'x'.repeat(100_000)}` });
-    log.access({ ...access, path: '/\u009b'.repeat(300) });
-    log.access({ ...access, path: '/long'.repeat(300) });
+    log.access(finishedRequest({ target: `/a\u009b31m\u001b[0m\u007f\r\n\u00e4${'x'.repeat(100_000)}` }));
+    log.access(finishedRequest({ target: '/\u009b'.repeat(300) }));
+    log.access(finishedRequest({ target: '/long'.repeat(300) }));
     for (const line of parsed()) expect(String(line['path']).length).toBeLessThanOrEqual(256);
     expect(String(parsed()[0]?.['path'])).toMatch(/^\/a%9b31m%1b\[0m%7f%0d%0a%e4x+$/);
     expect(lines.every((line) => !/[^\x20-\x7e]/.test(line.trimEnd()))).toBe(true);

@@ -1,13 +1,14 @@
 import { type Logger as Pino, pino } from 'pino';
 import sonicBoom, { type SonicBoom } from 'sonic-boom';
+import type { FinishedRequest } from '../context.ts';
 import type { Log } from '../ports.ts';
 import type { Redactor } from './redact.ts';
 import { withoutCredentials, withoutSecretFields } from './redact-fields.ts';
-import { type AccessLine, accessFields } from './request-telemetry.ts';
+import { accessFields } from './request-telemetry.ts';
 
 export interface Logger extends Log {
   /** Writes a line for each request, at `info`. */
-  access(line: AccessLine): void;
+  access(request: FinishedRequest): void;
   /** Replaces secrets that are known by value, in a text that is cut before it is logged. */
   mask(text: string): string;
   /** Takes effect with the next line. */
@@ -51,9 +52,9 @@ export function createLogger({ level, version, redactor, destination }: LoggerOp
   const mask = (text: string): string => redactor.apply(text);
   return {
     ...leveled(log),
-    access: (line) => {
+    access: (request) => {
       // No search by name: all its fields are ours.
-      if (log.isLevelEnabled('info')) log.info(accessFields(line, mask), 'request');
+      if (log.isLevelEnabled('info')) log.info(accessFields(request, mask), 'request');
     },
     mask,
     setLevel: (next) => {

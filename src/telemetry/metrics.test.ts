@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { finishedRequest } from '../../test/support/finished-request.ts';
 import type { MetricSources } from './gauges.ts';
-import { createMetrics, type FinishedRequest } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
 
 const nothing: MetricSources = {
   accounts: () => [],
@@ -11,16 +12,6 @@ const nothing: MetricSources = {
   revision: () => 'abc',
 };
 const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, externalUsage: 2, waiting: 3, replicas: 2 };
-const request: FinishedRequest = {
-  tenant: 'billing',
-  route: '/api/v1/**',
-  method: 'GET',
-  status: 200,
-  cache: 'miss',
-  code: null,
-  seconds: 0.2,
-};
-
 function metering(sources: Partial<MetricSources> = {}) {
   const unreadable: string[] = [];
   const metrics = createMetrics({
@@ -28,9 +19,9 @@ function metering(sources: Partial<MetricSources> = {}) {
     sources: { ...nothing, ...sources },
     onUnreadable: (metric, error) => unreadable.push(`${metric}: ${String(error)}`),
   });
-  const finish = (more: Partial<FinishedRequest> = {}): void => {
+  const finish = (other: Parameters<typeof finishedRequest>[0] = {}): void => {
     metrics.requestStarted();
-    metrics.requestFinished({ ...request, ...more });
+    metrics.requestFinished(finishedRequest({ durationMs: 200, ...other }));
   };
   return { metrics, finish, unreadable, scrape: async () => parse(await metrics.render()) };
 }
@@ -147,7 +138,7 @@ describe('counting', () => {
 
   it('puts a duration into every bucket that holds it, the bound included', async () => {
     const { finish, scrape } = metering();
-    for (const seconds of [0.1, 0.1000001, 1000]) finish({ seconds });
+    for (const seconds of [0.1, 0.1000001, 1000]) finish({ durationMs: seconds * 1000 });
     const { value } = await scrape();
     const name = 'patchgate_http_request_duration_seconds';
     const labels = { tenant: 'billing', route: '/api/v1/**', cache: 'miss' };
@@ -169,7 +160,7 @@ describe('counting', () => {
     const { metrics, scrape } = metering();
     metrics.requestStarted();
     metrics.requestStarted();
-    metrics.requestFinished(request);
+    metrics.requestFinished(finishedRequest());
     expect((await scrape()).value('patchgate_http_requests_in_flight')).toBe(1);
   });
 
@@ -281,7 +272,7 @@ describe('series', () => {
   it('do not grow with methods, statuses and cache statuses that are unknown', async () => {
     const { metrics, finish, scrape } = metering();
     for (let i = 0; i < 20_000; i++) {
-      finish({ method: `X${i}`, status: 600 + i, cache: `c${i}` });
+      finish({ method: `X${i}`, status: 600 + i, cache: `c${i}` as 'hit' });
       metrics.upstreamAttempt('main', 'core', `X${i}`, 1000 + i, 0.1);
     }
     const { named } = await scrape();

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Registry } from 'prom-client';
+import type { FinishedRequest } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import {
   type Collect,
@@ -19,19 +20,6 @@ export interface MetricsOptions {
   readonly sources: MetricSources;
   /** Called when the values of a metric cannot be read, and not again before they could. */
   readonly onUnreadable: (metric: string, error: unknown) => void;
-}
-
-export interface FinishedRequest {
-  /** '' where none was found; labelled `none`, as is an empty route. */
-  readonly tenant: string;
-  /** The template, never a path. */
-  readonly route: string;
-  readonly method: string;
-  readonly status: number;
-  readonly cache: string;
-  /** Problem code of a rejection; null for a response. */
-  readonly code: string | null;
-  readonly seconds: number;
 }
 
 export interface Metrics extends Meter {
@@ -74,11 +62,11 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
     credentialExpiry: (account, credential, epochSeconds) =>
       gauges.credentialExpiry.set({ account, credential }, epochSeconds),
     requestStarted: () => gauges.inFlight.inc(),
-    requestFinished({ tenant: id, route: path, method, status, cache: cacheStatus, code, seconds }) {
+    requestFinished({ context: { method, record }, status, code, durationMs }) {
       gauges.inFlight.dec();
-      const [tenant, route, cache] = [tenantLabel(id), path || NONE, cacheLabel(cacheStatus)];
+      const [tenant, route, cache] = [tenantLabel(record.tenant), record.route || NONE, cacheLabel(record.cache)];
       counters.requests.inc({ tenant, route, method: methodLabel(method), status: statusLabel(status), cache });
-      counters.requestSeconds.observe({ tenant, route, cache }, seconds);
+      counters.requestSeconds.observe({ tenant, route, cache }, durationMs / 1000);
       if (code !== null) counters.rejections.inc({ tenant, code });
       // A caller that disconnects was not rejected.
       usage.finished(tenant, cache, code !== null && code !== 'client_closed');

@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { finishedRequest } from '../../test/support/finished-request.ts';
+import type { Span } from '../ports.ts';
+import { problems } from '../problem.ts';
 import { createLogger } from './log.ts';
 import { createRedactor } from './redact.ts';
-import type { AccessLine } from './request-telemetry.ts';
 
 const text = fc.oneof(
   fc.string(),
@@ -10,24 +12,26 @@ const text = fc.oneof(
   fc.constantFrom('', '"', '\\', 'a"b\\c', '\u2028', '\u007f'),
 );
 const number = fc.double({ min: 0, max: 1e6, noNaN: true });
-const lines: fc.Arbitrary<AccessLine> = fc.record({
+const codes = Object.keys(problems) as (keyof typeof problems)[];
+const spanOf = (traceId: string): Span => ({ traceId, headers: () => [], start: () => spanOf(traceId), end: () => {} });
+const requests = fc.record({
   requestId: text,
-  traceId: fc.option(text),
+  trace: fc.option(text.map(spanOf)),
   method: text,
   route: text,
-  path: text,
+  target: text,
   status: fc.integer({ min: 100, max: 999 }),
   tenant: text,
   key: text,
-  code: fc.option(text),
-  cache: text,
+  code: fc.option(fc.constantFrom(...codes)),
+  cache: fc.constantFrom('hit', 'stale', 'miss', 'collapsed', 'bypass', 'none'),
   waitMs: number,
   upstreamMs: fc.option(number),
   upstreamStatus: fc.option(fc.integer({ min: 100, max: 999 })),
   attempts: fc.nat(5),
   durationMs: number,
   bytes: fc.nat(),
-  client: text,
+  clientAddress: text,
   aborted: fc.boolean(),
   internal: fc.option(text),
 });
@@ -38,24 +42,24 @@ test('whatever a request was, its line is JSON that says just that, in the order
   const destination = { write: (line: string) => void written.push(line) };
   const log = createLogger({ level: 'info', version: '1.2.3', redactor: createRedactor(), destination });
   fc.assert(
-    fc.property(lines, (line) => {
-      log.access(line);
+    fc.property(requests, (request) => {
+      log.access(finishedRequest(request));
       const { level, time, service, version, msg, ...said } = JSON.parse(written.pop()!) as Record<string, unknown>;
       expect([level, service, version, msg]).toEqual(['info', 'patchgate', '1.2.3', 'request']);
       expect(new Date(String(time)).toISOString()).toBe(time);
-      const { requestId, method, route, status, tenant, key, cache, bytes, client } = line;
+      const { requestId, method, route, status, tenant, key, cache, bytes, clientAddress: client } = request;
       expect(said).toEqual({
         ...{ requestId, method, route, path: said['path'], status, tenant, key, cache },
-        waitMs: tenths(line.waitMs),
-        upstreamMs: line.upstreamMs === null ? null : tenths(line.upstreamMs),
-        durationMs: tenths(line.durationMs),
+        waitMs: tenths(request.waitMs),
+        upstreamMs: request.upstreamMs === null ? null : tenths(request.upstreamMs),
+        durationMs: tenths(request.durationMs),
         ...{ bytes, client },
-        ...(line.traceId !== null && { trace_id: line.traceId }),
-        ...(line.upstreamStatus !== null && { upstreamStatus: line.upstreamStatus }),
-        ...(line.attempts > 1 && { attempts: line.attempts }),
-        ...(line.code !== null && { code: line.code }),
-        ...(line.aborted && { aborted: true }),
-        ...(line.internal !== null && { internal: line.internal }),
+        ...(request.trace !== null && { trace_id: request.trace.traceId }),
+        ...(request.upstreamStatus !== null && { upstreamStatus: request.upstreamStatus }),
+        ...(request.attempts > 1 && { attempts: request.attempts }),
+        ...(request.code !== null && { code: request.code }),
+        ...(request.aborted && { aborted: true }),
+        ...(request.internal !== null && { internal: request.internal }),
       });
       expect(Object.keys(said).slice(0, 13).join()).toBe(
         'requestId,method,route,path,status,tenant,key,cache,waitMs,upstreamMs,durationMs,bytes,client',

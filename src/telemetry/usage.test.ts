@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { finishedRequest } from '../../test/support/finished-request.ts';
 import { createMetrics } from './metrics.ts';
 
 const metrics = () =>
@@ -14,16 +15,16 @@ const metrics = () =>
     },
     onUnreadable: () => {},
   });
-const ended = { route: '/api/v1/flows', method: 'GET', status: 200, cache: 'none', code: null, seconds: 0.01 };
-
 it('use is counted by tenant, whatever the route, method and status', () => {
   const { requestFinished, requestAvoided, usage } = metrics();
-  for (const cache of ['miss', 'hit', 'hit', 'stale', 'collapsed', 'bypass'])
-    requestFinished({ ...ended, tenant: 'billing', cache });
+  for (const cache of ['miss', 'hit', 'hit', 'stale', 'collapsed', 'bypass'] as const)
+    requestFinished(finishedRequest({ tenant: 'billing', cache }));
   requestAvoided('billing', 'hit');
   requestAvoided('billing', 'replay');
-  requestFinished({ ...ended, tenant: 'billing', method: 'POST', status: 429, code: 'tenant_quota' });
-  requestFinished({ ...ended, tenant: '', route: '', status: 401, code: 'key_unknown' });
+  requestFinished(
+    finishedRequest({ tenant: 'billing', method: 'POST', status: 429, code: 'tenant_quota', cache: 'none' }),
+  );
+  requestFinished(finishedRequest({ tenant: '', route: '', status: 401, code: 'key_unknown', cache: 'none' }));
   expect(Object.fromEntries(usage())).toEqual({
     billing: { requests: 7, refused: 1, saved: 2, reads: 5, hits: 4 },
     none: { requests: 1, refused: 1, saved: 0, reads: 0, hits: 0 },
@@ -32,7 +33,7 @@ it('use is counted by tenant, whatever the route, method and status', () => {
 
 it('a tenant that is no longer configured is gone from it', () => {
   const { requestFinished, keepTenants, usage } = metrics();
-  requestFinished({ ...ended, tenant: 'billing' });
+  requestFinished(finishedRequest({ tenant: 'billing' }));
   keepTenants(new Set(['reader']));
   expect([...usage().keys()]).toEqual([]);
 });
