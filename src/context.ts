@@ -146,7 +146,7 @@ export interface FinishedRequest {
   >;
   /** 499 where the caller disconnected before there was a response; `code` is `client_closed` then. */
   readonly status: number;
-  /** Of a rejection; null for a response. */
+  /** Problem code of a rejection; null for a response. */
   readonly code: ProblemCode | null;
   /** Size of the response's body. */
   readonly bytes: number;
