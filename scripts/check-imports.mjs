@@ -15,7 +15,7 @@ const allowed = {
   routing: { rooms: [], libraries: [] },
   auth: { rooms: ['routing'], libraries: [] },
   idempotency: { rooms: ['auth', 'routing'], libraries: [] },
-  cache: { rooms: ['auth', 'routing'], libraries: ['http-cache-semantics', 'structured-headers'] },
+  cache: { rooms: ['auth', 'routing', 'upstream'], libraries: ['http-cache-semantics', 'structured-headers'] },
   quota: { rooms: ['auth', 'routing'], libraries: ['structured-headers'] },
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {

@@ -130,10 +130,7 @@ function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, in
       ([id, { origin, timeoutMs }]) => `  ${id}: { origin: "${origin}", timeout: ${showDuration(timeoutMs)} }`,
     ),
     'routes:',
-    ...routeDefaults.map(
-      ({ match, upstream, rewriteLinks }) =>
-        `  - { match: "${match}", upstream: ${upstream}, rewriteLinks: ${rewriteLinks} }`,
-    ),
+    ...routeDefaults.map(({ match, upstream }) => `  - { match: "${match}", upstream: ${upstream} }`),
     'cache:',
     '  rules:',
     ...cacheRuleDefaults.map((rule) =>

@@ -63,9 +63,12 @@ function freshness(
   return keepMs > 0 ? { initialAgeMs, freshForMs, stale, keepMs } : null;
 }
 
+/** The gateway gives each request an id of its own. */
+const EVERY_TIME: ReadonlySet<string> = new Set(['*', 'x-request-id']);
+
 function variesByAnything(fields: Fields): boolean {
   const vary = fields.get('vary');
-  return vary?.split(',').some((name) => name.trim() === '*') ?? false;
+  return vary?.split(',').some((name) => EVERY_TIME.has(name.trim().toLowerCase())) ?? false;
 }
 
 function canBeValidated(fields: Fields): boolean {

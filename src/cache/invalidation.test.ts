@@ -86,7 +86,6 @@ describe('a write', () => {
   test.each<[string, boolean]>([
     ['upstream_timeout', true],
     ['upstream_protocol', true],
-    ['internal', true],
     ['client_closed', true],
     ['upstream_unreachable', false],
     ['tenant_quota', false],

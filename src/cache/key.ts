@@ -1,5 +1,6 @@
 import type { MonotonicMs } from '../clock.ts';
-import { type RequestContext, traced } from '../context.ts';
+import { traced } from '../context.ts';
+import { type SentRequest, sentValue } from '../upstream/headers.ts';
 import type { CacheableContext, CacheOptions, Keyed } from './options.ts';
 import type { StoredResponse } from './store.ts';
 import { type Fields, selectingFields } from './stored-headers.ts';
@@ -7,16 +8,13 @@ import { type Fields, selectingFields } from './stored-headers.ts';
 /** Neither header values nor request targets can contain a line feed. */
 const SEPARATOR = '\n';
 
-/** Sent to the upstream where a request has no Accept, so both share a key. */
-const DEFAULT_ACCEPT = 'application/json';
-
 /**
  * The primary key of a response (RFC 9111 section 2). It contains
  *
  * - account and upstream: the same path means other data in another account;
  * - `namespace`: responses stored under other rules, or from another origin, must not be found;
  * - canonical path and query;
- * - Accept: without it Patchworks responds in HTML, and its Vary does not name it;
+ * - Accept as it is sent: Patchworks may respond in HTML, and its Vary does not name it;
  * - the fields that the rule names under `vary`.
  *
  * It deliberately leaves out
@@ -26,13 +24,15 @@ const DEFAULT_ACCEPT = 'application/json';
  * - the method: a HEAD is served from the stored response to a GET;
  * - the Host: links are rewritten above the cache, so a forged Host reaches no other caller;
  * - every other request field, unless the response names it in Vary: see {@link variantKey}.
+ *
+ * Fields have the values that the upstream receives, not those that the caller wrote.
  */
 export function primaryKey(context: Keyed, namespace: string, vary: readonly string[] = []): string {
   const { upstream } = context.route;
-  const accept = context.headers['accept'] ?? DEFAULT_ACCEPT;
+  const accept = sentValue(context, 'accept') ?? '';
   const parts = [upstream.account, namespace, upstream.id, context.path, context.canonicalQuery, accept];
   const key = parts.join(SEPARATOR);
-  return vary.length === 0 ? key : variantKey(key, vary, context.headers);
+  return vary.length === 0 ? key : variantKey(key, vary, context);
 }
 
 /** The account in a key. */
@@ -41,12 +41,12 @@ export function accountOf(key: string): string {
 }
 
 /** The key of a variant: the primary key and the request's values of the fields in Vary (section 4.1). */
-export function variantKey(primary: string, fields: readonly string[], headers: RequestContext['headers']): string {
+export function variantKey(primary: string, fields: readonly string[], request: SentRequest): string {
   let key = primary;
   for (const field of fields) {
-    const value = headers[field];
+    const value = sentValue(request, field);
     // An absent field and an empty one are different requests.
-    key += value === undefined ? `${SEPARATOR}${field}` : `${SEPARATOR}${field}:${normalised(field, String(value))}`;
+    key += value === undefined ? `${SEPARATOR}${field}` : `${SEPARATOR}${field}:${normalised(field, value)}`;
   }
   return key;
 }
@@ -93,7 +93,7 @@ async function select(
 ): Promise<Selection> {
   const entry = found instanceof Promise ? await traced(context.trace, 'cache lookup', found) : found;
   if (entry === undefined) return { key, entry: null };
-  if (entry.kind === 'vary') return findStored(options, context, variantKey(key, entry.fields, context.headers));
+  if (entry.kind === 'vary') return findStored(options, context, variantKey(key, entry.fields, context));
   if (isStillValid(options, context, entry)) {
     return { key, entry: mayServe(options, context, entry) ? entry : null };
   }
@@ -164,7 +164,7 @@ export function storeResponse(
     options.store.set(primaryKey, entry, keepMs);
     return { key: primaryKey, fields: selecting };
   }
-  const key = variantKey(primaryKey, selecting, context.headers);
+  const key = variantKey(primaryKey, selecting, context);
   options.store.set(primaryKey, { kind: 'vary', fields: selecting }, keepMs);
   options.store.set(key, entry, keepMs);
   return { key, fields: selecting };

@@ -8,6 +8,7 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import { matchesMethod, matchesPath } from '../routing/pattern.ts';
+import { isSentAsRead } from '../upstream/headers.ts';
 import { type CachedResponses, createCachedResponses, type ForwardReason } from './cached-response.ts';
 import { invalidateAfterWrite } from './invalidation.ts';
 import { ageOf, findStored, primaryKey } from './key.ts';
@@ -70,7 +71,7 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
       if (method !== 'GET' && method !== 'HEAD') return write(context);
       const directives = readRequestDirectives(headers);
       const rule = ruleFor(options.rules, segments);
-      if (rule?.store === false || bypassesCache(context)) return bypass(context, directives);
+      if (rule?.store === false || bypassesCache(context) || !isSentAsRead(context)) return bypass(context, directives);
       return serveOrFetch(lookup, context, rule, directives);
     };
   };

@@ -177,7 +177,7 @@ export class MissHandler<E extends CacheableContext> {
     switch (result.kind) {
       case 'stored': {
         const { fields, entry } = result;
-        const ownKey = fields.length === 0 ? result.key : variantKey(miss.primaryKey, fields, context.headers);
+        const ownKey = fields.length === 0 ? result.key : variantKey(miss.primaryKey, fields, context);
         const usable = ownKey === result.key && isStillValid(this.#options, context, entry);
         return usable ? this.#responses.collapsed(context, entry, miss.reason) : 'alone';
       }

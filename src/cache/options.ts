@@ -3,12 +3,13 @@ import type { Clock } from '../clock.ts';
 import type { RequestContext } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Pattern } from '../routing/pattern.ts';
+import type { SentRequest } from '../upstream/headers.ts';
 import type { Coalescing, ExpiringSet, FetchResultKind } from './coalescing.ts';
 import type { InvalidationLog } from './invalidation-log.ts';
 import type { CacheStore, StaleWindows, StoredResponse } from './store.ts';
 
 /** The parts of a request that its key is made of. */
-export interface Keyed extends Pick<RequestContext, 'headers'> {
+export interface Keyed extends SentRequest {
   /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
   readonly path: string;
   readonly canonicalQuery: string;
@@ -19,14 +20,12 @@ export interface Keyed extends Pick<RequestContext, 'headers'> {
       readonly origin: string;
       readonly timeoutMs: number;
     };
+    readonly rewriteLinks: boolean;
   };
 }
 
 /** A request with everything that the cache needs to know of its route. */
-export interface CacheableContext extends RequestContext, Keyed {
-  /** Decoded segments of the path, which rules are matched against. */
-  readonly segments: readonly string[];
-}
+export interface CacheableContext extends RequestContext, Keyed {}
 
 /** State of the cache, which outlives a reload. */
 export interface CacheState {

@@ -1,4 +1,5 @@
 import type { HeaderList } from '../context.ts';
+import { isSent } from '../upstream/headers.ts';
 
 /** Header fields by lower-case name, lines of the same name joined with a comma (RFC 9110 section 5.3). */
 export type Fields = ReadonlyMap<string, string>;
@@ -64,15 +65,12 @@ export function storedHeaders(list: readonly string[], fields: Fields): HeaderLi
 }
 
 /**
- * Request fields in Vary that select no variant. The caller's credentials and cookies are never sent to the upstream, so no response
- * depends on them, and they must not be part of a key. Accept is in every key.
+ * The request fields that select this response, lower case and sorted (RFC 9111 section 4.1). No response depends on a field that is not
+ * sent, such as the caller's credential, cookies and address, and it must not be part of a key. Accept is in every key.
  */
-const WITHOUT_EFFECT: ReadonlySet<string> = new Set(['', 'accept', 'authorization', 'cookie', 'x-api-key']);
-
-/** The request fields that select this response, lower case and sorted (RFC 9111 section 4.1). */
 export function selectingFields(fields: Fields): string[] {
   const names = (fields.get('vary') ?? '').split(',').map((name) => name.trim().toLowerCase());
   // Some servers compress without a Vary: a caller that cannot decode the body must not get it.
   if (fields.has('content-encoding')) names.push('accept-encoding');
-  return [...new Set(names)].filter((name) => !WITHOUT_EFFECT.has(name)).sort();
+  return [...new Set(names)].filter((name) => name !== '' && name !== 'accept' && isSent(name)).sort();
 }

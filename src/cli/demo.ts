@@ -66,7 +66,7 @@ function configuration(upstream: string, ports: { port: string; adminPort: strin
     upstreams: { core: { origin: upstream }, start: { origin: upstream } },
     routes: [
       { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
-      { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
+      { match: '* /api/v1/**', upstream: 'core' },
     ],
     // Access lines would hide the text that tells the user what to try.
     log: { level: 'warn' },

@@ -66,7 +66,7 @@ export function buildSettings(input: BuildInput): Built {
     redis: gateway.redis === undefined ? null : redisOf(gateway.redis, secret),
     accounts,
     upstreams,
-    routes: routesOf(gateway, upstreams),
+    routes: routesOf(gateway),
     cache: cacheOf(gateway),
     idempotency: {
       ttlMs: gateway.idempotency.ttl,
@@ -169,22 +169,14 @@ function rulesOf({ retries, breaker, maxInFlight }: GatewayInput['upstreams'][st
   };
 }
 
-function routesOf(gateway: GatewayInput, upstreams: ReadonlyMap<string, UpstreamSettings>): RouteSettings[] {
+function routesOf(gateway: GatewayInput): RouteSettings[] {
   if (gateway.routes === undefined) {
-    return routeDefaults.flatMap(({ match, upstream, rewriteLinks }) => {
+    return routeDefaults.flatMap(({ match, upstream }) => {
       const parsed = parsePattern(match);
-      return parsed.ok ? [{ match: parsed.pattern, upstream, rewriteLinks }] : [];
+      return parsed.ok ? [{ match: parsed.pattern, upstream, rewriteLinks: true }] : [];
     });
   }
-  return gateway.routes.map(({ match, upstream, rewriteLinks }) => ({
-    match,
-    upstream,
-    rewriteLinks: rewriteLinks ?? /(?:^|\.)wearepatchworks\.com$/.test(hostOf(upstreams.get(upstream)?.origin)),
-  }));
-}
-
-function hostOf(origin: string | undefined): string {
-  return origin === undefined || origin === '' ? '' : new URL(origin).hostname;
+  return gateway.routes;
 }
 
 function cacheOf({ cache }: GatewayInput): Settings['cache'] {

@@ -220,6 +220,11 @@ describe('every option has an effect on the settings', () => {
       [['GET /x', 'core', false]],
     ],
     [
+      'upstreams: { inner: { origin: "https://patchworks.test" } }\nroutes: [{ match: "GET /x", upstream: inner }]',
+      (s) => s.routes.map((r) => r.rewriteLinks),
+      [true],
+    ],
+    [
       'cache: { rules: [{ match: "GET /x", ttl: 5s }, { match: "GET /y", store: false }] }',
       (s) => s.cache.rules.map((r) => (r.store ? r.ttlMs : false)),
       [5000, false],

@@ -90,9 +90,9 @@ const account = z.strictObject({
 const route = z.strictObject({
   match: doc(pattern(), { description: 'Method and path: `*` is one segment, `**` the rest. `GET` covers HEAD.' }),
   upstream: doc(id(), { description: 'Upstream for matching requests.' }),
-  rewriteLinks: doc(flag().optional(), {
+  rewriteLinks: doc(flag().default(true), {
     description:
-      'true: pagination links in JSON lead back to the gateway. The upstream is then asked for uncompressed responses. Default: true if the upstream is a Patchworks host.',
+      'true: pagination links in JSON, and `Location`, `Content-Location` and `Link` on an upstream origin, lead back to the gateway. The upstream is then asked for uncompressed responses. The body of a download (`…/download`, or an attachment) is a file and stays as it is. false: all of them pass unchanged, so that a caller that follows them leaves the gateway.',
   }),
 });
 

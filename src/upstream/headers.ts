@@ -1,8 +1,10 @@
-import { type HeaderList, headerOf } from '../context.ts';
+import { type HeaderList, headerOf, type RequestContext } from '../context.ts';
+import { isForwardingHeader } from './forwarding-headers.ts';
+import { type LinkRequest, rewritesBody } from './rewrite-links.ts';
 
 /*
  * The one place that decides which headers pass between the caller and Patchworks, in both directions. Each group states why its
- * headers end at the gateway; every other header passes unchanged.
+ * headers end at the gateway; every other header passes unchanged. The cache builds its keys from what is sent: see {@link sentValue}.
  */
 
 /** RFC 9110 section 7.6.1: these belong to one connection. The headers that `Connection` names are removed too. */
@@ -21,14 +23,6 @@ const REMOVED_FROM_REQUEST = new Set([
   ...['host', 'content-length'],
   // The gateway answers `Expect`, honours `Prefer` and sets a request id of its own.
   ...['expect', 'prefer', 'x-request-id'],
-  // Forwarding headers: a caller must not choose the address that Patchworks sees. All `x-forwarded…` names are removed too.
-  ...['forwarded', 'via', 'client-ip', 'x-proxyuser-ip', 'x-originating-ip', 'x-remote-ip', 'x-remote-addr'],
-  ...['x-real-ip', 'x-client-ip', 'x-cluster-client-ip', 'true-client-ip', 'cf-connecting-ip'],
-  // Overrides of URL, host and method: permission was checked for the request line.
-  ...['x-original-url', 'x-rewrite-url', 'x-original-host', 'x-original-uri', 'x-host'],
-  ...['x-http-method', 'x-http-method-override', 'x-method-override'],
-  // CGI turns it into HTTP_PROXY, which HTTP libraries take for the proxy to use.
-  'proxy',
 ]);
 
 const REMOVED_FROM_RESPONSE = new Set([
@@ -62,26 +56,26 @@ export interface OutboundHeaderOptions {
 
 /**
  * The headers of a request to Patchworks. The credential comes first, so that no caller's header can push it over a limit. `Accept`
- * and `Content-Type` default to `application/json`, because without them Patchworks may not answer in JSON.
+ * is `application/json` wherever the caller admits it, and `Content-Type` defaults to it: without them Laravel may answer in HTML.
  */
 export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   const { rawHeaders, trace } = options;
   const replaced = trace === null ? null : trace.length === 0 ? TRACE_AND_BAGGAGE : TRACE_CONTEXT;
   const named = options.connection === undefined ? null : namedByConnection(options.connection);
   const headers: HeaderList = ['Authorization', options.authorization];
-  let accept = false;
+  const accept = admitsJson(acceptOf(rawHeaders)) || named?.has('accept') === true;
   let contentType = false;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     const lower = name.toLowerCase();
-    if (isRemovedFromRequest(lower) || named?.has(lower) || replaced?.has(lower)) continue;
-    if (lower === 'accept') accept = true;
-    else if (lower === 'content-type') contentType = true;
+    if (!isSent(lower) || named?.has(lower) || replaced?.has(lower)) continue;
+    if (lower === 'accept' && accept) continue;
+    if (lower === 'content-type') contentType = true;
     else if (lower === 'accept-encoding' && options.identity) continue;
     headers.push(name, rawHeaders[i + 1] as string);
   }
-  if (!accept) headers.push('Accept', 'application/json');
-  if (!contentType) headers.push('Content-Type', 'application/json');
+  if (accept) headers.push('Accept', JSON_TYPE);
+  if (!contentType) headers.push('Content-Type', JSON_TYPE);
   if (options.identity) headers.push('Accept-Encoding', 'identity');
   if (trace !== null) headers.push(...trace);
   headers.push('X-Request-Id', options.requestId);
@@ -103,13 +97,94 @@ export function inboundHeaders(rawHeaders: readonly string[], keepLength: boolea
   return headers;
 }
 
-/** CGI, and with it PHP, reads `X_Forwarded_For` and `X-Forwarded-For` as one variable. */
-function isRemovedFromRequest(lowerName: string): boolean {
-  const name = lowerName.includes('_') ? lowerName.replaceAll('_', '-') : lowerName;
-  return REMOVED_FROM_REQUEST.has(name) || name.startsWith('x-forwarded');
+/** Another spelling of a name: CGI, and with it PHP, reads `X_Company` and `X-Company` as one variable, some servers `X.Company` too. */
+const NOT_IN_PLAIN_NAMES = /[^a-z0-9-]/g;
+
+/** Whether a caller's field of this name reaches the upstream. `lowerName` must be lower case. */
+export function isSent(lowerName: string): boolean {
+  const name = lowerName.replace(NOT_IN_PLAIN_NAMES, '-');
+  return !REMOVED_FROM_REQUEST.has(name) && !isForwardingHeader(name);
 }
 
-/** Lower-case names that a Connection header lists; null for its two usual values. */
+const JSON_TYPE = 'application/json';
+
+/** All `Accept` lines of a request, joined. */
+function acceptOf(rawHeaders: readonly string[]): string | undefined {
+  let joined: string | undefined;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.toLowerCase() !== 'accept') continue;
+    joined = joined === undefined ? (rawHeaders[i + 1] as string) : `${joined},${rawHeaders[i + 1]}`;
+  }
+  return joined;
+}
+
+/** The ranges that cover JSON, by how specific they are: the most specific one decides (RFC 9110 section 12.5.1). */
+const JSON_RANGES: readonly string[] = ['*/*', 'application/*', JSON_TYPE];
+const REFUSED = /^q=0(?:\.0{0,3})?$/;
+
+/** Whether a caller takes JSON: by `application/json`, `application/*` or `*\/*` with a weight above 0, or because it does not say. */
+function admitsJson(accept: string | undefined): boolean {
+  if (accept === undefined || accept === JSON_TYPE || accept === '*/*') return true;
+  let decidedBy = -1;
+  let admitted = accept.trim() === '';
+  for (const member of accept.toLowerCase().split(',')) {
+    const [range = '', ...parameters] = member.split(';').map((part) => part.trim());
+    const rank = JSON_RANGES.indexOf(range);
+    if (rank < decidedBy || rank === -1) continue;
+    const refused = parameters.some((parameter) => REFUSED.test(parameter));
+    admitted = rank === decidedBy ? admitted || !refused : !refused;
+    decidedBy = rank;
+  }
+  return admitted;
+}
+
+/** The parts of a request that decide which headers are sent. */
+export interface SentRequest extends LinkRequest, Pick<RequestContext, 'headers'> {}
+
+/**
+ * The value of a field as the upstream receives it; undefined if it receives none. `lowerName` must be lower case. It holds for a request
+ * that {@link isSentAsRead}.
+ */
+export function sentValue(request: SentRequest, lowerName: string): string | undefined {
+  const value = request.headers[lowerName]?.toString();
+  if (lowerName === 'accept') return admitsJson(value) ? JSON_TYPE : value;
+  if (lowerName === 'accept-encoding' && rewritesBody(request)) return 'identity';
+  if (lowerName === 'content-type') return value ?? JSON_TYPE;
+  return isSent(lowerName) ? value : undefined;
+}
+
+/** The cache reads these itself, joined as Node joins them, so a second line is no second reading. */
+const READ_WHEN_REPEATED: ReadonlySet<string> = new Set(['cache-control', 'pragma', 'if-none-match']);
+
+/**
+ * Whether the upstream reads the same fields as the gateway. Not if `Connection` names a field that would be sent otherwise, if a name has
+ * another spelling, or if a field comes twice: Node may drop the second, and the upstream the first.
+ */
+export function isSentAsRead({ rawHeaders, headers }: Pick<RequestContext, 'rawHeaders' | 'headers'>): boolean {
+  const { connection } = headers;
+  if (typeof connection === 'string') {
+    for (const name of namedByConnection(connection) ?? [])
+      if (!OPTIONS_OF_CONNECTION.has(name) && isSent(name)) return false;
+  }
+  const repeated = rawHeaders.length / 2 === Object.keys(headers).length ? null : new Set<string>();
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string;
+    if (repeated === null && PLAIN_NAME.test(name)) continue;
+    const lower = name.toLowerCase();
+    if (!isSent(lower)) continue;
+    if (!PLAIN_NAME.test(lower)) return false;
+    if (repeated?.has(lower) && !READ_WHEN_REPEATED.has(lower)) return false;
+    repeated?.add(lower);
+  }
+  return true;
+}
+
+/** Connection options that are no field names. */
+const OPTIONS_OF_CONNECTION: ReadonlySet<string> = new Set(['', 'close']);
+
+const PLAIN_NAME = /^[A-Za-z0-9-]+$/;
+
+/** Lower-case names that a Connection header lists, its options included; null for its two usual values. */
 function namedByConnection(connection: string): ReadonlySet<string> | null {
   if (connection === 'keep-alive' || connection === 'close') return null;
   return new Set(connection.split(',').map((name) => name.trim().toLowerCase()));

@@ -24,6 +24,7 @@ import { type CredentialPool, type IssuedCredential, rejectUnavailable } from '.
 import { inboundHeaders, outboundHeaders } from './headers.ts';
 import type { WithPayload } from './request-body.ts';
 import { createRetry } from './retry.ts';
+import { rewritesBody } from './rewrite-links.ts';
 import type { Transport, TransportFailed, TransportResponse, TransportResult } from './transport.ts';
 import type { Upstreams } from './upstreams.ts';
 
@@ -124,7 +125,7 @@ async function sendAttempt(
       connection: typeof connection === 'string' ? connection : undefined,
       authorization: credential.authorization,
       requestId: context.requestId,
-      identity: context.route.rewriteLinks,
+      identity: rewritesBody(context),
       trace: options.propagate ? (span?.headers() ?? null) : NO_TRACE,
     }),
     body: context.payload,

@@ -16,8 +16,18 @@ export interface LinkBases {
   readonly base: string;
 }
 
-interface RewriteContext extends RequestContext {
+/** The parts of a request that decide whether its response's links are rewritten. */
+export interface LinkRequest {
+  /** Decoded segments of the path. */
+  readonly segments: readonly string[];
   readonly route: { readonly rewriteLinks: boolean };
+}
+
+type RewriteContext = RequestContext & LinkRequest;
+
+/** Whether links in the body are rewritten. The body of a download is a file, whatever its type: it must stay the same to the byte. */
+export function rewritesBody({ segments, route }: LinkRequest): boolean {
+  return route.rewriteLinks && segments.at(-1) !== 'download';
 }
 
 /** Makes pagination links and Location headers of responses lead through the gateway. */
@@ -39,13 +49,15 @@ export function rewriteLinks<E extends RewriteContext>(options: {
   };
 
   const rewrite = (context: E, result: Result): Result => {
-    if (result.kind === 'rejection') return result;
+    if (result.kind === 'rejection' || !context.route.rewriteLinks) return result;
     const bases = { origins, base: context.baseUrl };
-    const headers = withLocation(result.headers, bases);
+    const headers = withLinkFields(result.headers, bases);
     const { body } = result;
-    if (!context.route.rewriteLinks || body === null || !isPlainJson(result)) {
+    if (!rewritesBody(context) || !isPlainJson(result)) {
       return headers === result.headers ? result : respond(result.status, headers, body);
     }
+    // The response to a HEAD has the length of the body before its links are rewritten.
+    if (body === null) return respond(result.status, withoutLength(headers), null);
     if (Buffer.isBuffer(body)) return respond(result.status, headers, rewriteBuffer(body, bases.base));
     return respond(result.status, withoutLength(headers), rewriteStream(body, bases));
   };
@@ -57,23 +69,36 @@ export function rewriteLinks<E extends RewriteContext>(options: {
 const SLASHES = Buffer.from('//');
 const ESCAPED_SLASH = Buffer.from('\\/');
 
-/** JSON without compression (the upstream was asked for it), and the whole document. */
+/** JSON without compression (the upstream was asked for it), the whole document, and no file. */
 function isPlainJson({ status, headers }: ProxyResponse): boolean {
   if (status === 206) return false;
   const type = headerOf(headers, 'content-type');
+  if (headerOf(headers, 'content-disposition')?.trim().toLowerCase().startsWith('attachment')) return false;
   if (type === undefined || !/^application\/(?:[\w.+-]+\+)?json\b/i.test(type)) return false;
   const encoding = headerOf(headers, 'content-encoding');
   return encoding === undefined || encoding.toLowerCase() === 'identity';
 }
 
-function withLocation(headers: HeaderList, bases: LinkBases): HeaderList {
-  const location = headerOf(headers, 'location');
-  const rewritten = location === undefined ? null : rewriteUrl(location, bases);
-  if (rewritten === null) return headers;
-  return headers.map((item, index) =>
-    index % 2 === 1 && headers[index - 1]?.toLowerCase() === 'location' ? rewritten : item,
-  );
+/** Location, Content-Location, and the targets of Link (RFC 8288). The same list if nothing changes. */
+function withLinkFields(headers: HeaderList, bases: LinkBases): HeaderList {
+  let rewritten: HeaderList | null = null;
+  for (let i = 0; i < headers.length; i += 2) {
+    const rewriteField = LINK_FIELDS.get((headers[i] as string).toLowerCase());
+    const value = headers[i + 1] as string;
+    const changed = rewriteField === undefined ? value : rewriteField(value, bases);
+    if (changed === value) continue;
+    rewritten ??= headers.slice();
+    rewritten[i + 1] = changed;
+  }
+  return rewritten ?? headers;
 }
+
+const rewriteTarget = (value: string, bases: LinkBases): string => rewriteUrl(value, bases) ?? value;
+const LINK_FIELDS: ReadonlyMap<string, typeof rewriteTarget> = new Map([
+  ['location', rewriteTarget],
+  ['content-location', rewriteTarget],
+  ['link', (value, bases) => value.replace(/<([^<>]*)>/g, (_, url: string) => `<${rewriteTarget(url, bases)}>`)],
+]);
 
 function withoutLength(headers: HeaderList): HeaderList {
   return headers.filter((_, index) => headers[index - (index % 2)]?.toLowerCase() !== 'content-length');

@@ -66,7 +66,7 @@ export async function canaryGateway() {
       },
       routes: [
         { match: '* /api/v2/**', upstream: 'closed' },
-        { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
+        { match: '* /api/v1/**', upstream: 'core' },
       ],
       cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '10m' }] },
       limits: { failedAuth: 1_000, body: '4KiB' },

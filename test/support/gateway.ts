@@ -91,8 +91,8 @@ export function configuration(upstream: string, { redis, ...more }: Config = {})
     upstreams: { core: { origin: upstream, timeout: '2s' }, start: { origin: upstream, timeout: '2s' } },
     routes: [
       { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
-      { match: 'GET /api/v1/payload-metadata/*/download', upstream: 'core', rewriteLinks: false },
-      { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
+      { match: 'GET /api/v1/payload-metadata/*/download', upstream: 'core' },
+      { match: '* /api/v1/**', upstream: 'core' },
       { match: '* /api/v2/**', upstream: 'core' },
     ],
     log: { level: 'info' },

@@ -62,7 +62,7 @@ export function configuration({ upstream, redis, quota, secondAccount }) {
   tenants['orders'].quota = { ...TENANTS['orders'].quota, ...QUOTAS[quota].orders };
   const routes = [
     { match: 'POST /api/v1/flows/*/start/**', upstream: 'start' },
-    { match: '* /api/v1/**', upstream: 'core', rewriteLinks: true },
+    { match: '* /api/v1/**', upstream: 'core' },
   ];
   return {
     listen: {
