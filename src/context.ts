@@ -78,6 +78,8 @@ export interface ProxyResponse {
   /** Outer middleware adds headers in place, so no two responses may share the list. */
   readonly headers: HeaderList;
   readonly body: ResponseBody;
+  /** The upstream's body has neither length nor chunks: it may be a part of one, and is not stored. */
+  readonly endsWithConnection?: boolean;
 }
 
 /** A rejection by the gateway itself. The server renders it as a problem document. */

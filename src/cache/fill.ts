@@ -177,7 +177,7 @@ function prepareStoring(
   response: ProxyResponse,
 ): Storing | null {
   const { storeAs, revalidated } = context.fetch;
-  if (storeAs === null) return null;
+  if (storeAs === null || response.endsWithConnection === true) return null;
   const { status, body } = response;
   const fields = fieldsOf(response.headers);
   const { account } = context.route.upstream;

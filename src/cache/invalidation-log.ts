@@ -1,5 +1,5 @@
 import type { MonotonicMs } from '../clock.ts';
-import { matchesPath } from '../routing/pattern.ts';
+import { literally, matchesPath } from '../routing/pattern.ts';
 
 /**
  * The writes of each account, which invalidate stored responses. A write is logged as path patterns. A stored response records up
@@ -102,6 +102,8 @@ const VERSION = /^v\d+$/;
  */
 export function writtenCollection(segments: readonly string[]): readonly string[] {
   const root = segments.findIndex((segment) => VERSION.test(segment)) + 1;
+  // The root and what is above it are no collections: a write there must not invalidate all that is below.
+  if (segments.length <= root) return literally(segments);
   const depth = Math.min(segments.length, Math.max(segments.length - 1, root + 1));
-  return [...segments.slice(0, depth), '**'];
+  return [...literally(segments.slice(0, depth)), '**'];
 }

@@ -120,6 +120,31 @@ describe('a write', () => {
     },
   );
 
+  test.each(['*', '**', '%2A', '%2a%2A'])(
+    'with a path or Location that has the segment %s invalidates that path only',
+    async (star) => {
+      const { send, isValid } = writing();
+      const decoded = decodeURIComponent(star);
+      for (const path of [
+        `/${decoded}`,
+        `/${decoded}/b`,
+        `/a/${decoded}`,
+        `/a/${decoded}/c`,
+        `/${decoded}/${decoded}`,
+      ]) {
+        await send('POST', path, () =>
+          respond(201, ['Location', `/e/${star}/${star}`, 'Content-Location', `/${star}`], null),
+        );
+      }
+      expect(['/x', '/x/y', '/e/f/g', '/e/f', '/b', '/x/b'].map((path) => isValid(path))).toEqual(Array(6).fill(true));
+      expect(
+        [`/${decoded}`, `/${decoded}/b`, '/a', `/a/${decoded}`, `/e/${decoded}/${decoded}`].map((path) =>
+          isValid(path),
+        ),
+      ).toEqual(Array(5).fill(false));
+    },
+  );
+
   test('that fails by a fault of the gateway invalidates, and the error is passed on', async () => {
     const { send, isValid } = writing();
     await expect(send('PUT', '/a/1', () => Promise.reject(new Error('fault')))).rejects.toThrow('fault');

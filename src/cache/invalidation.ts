@@ -1,5 +1,5 @@
 import { type Handler, headerOf, type ProxyResponse, type Result, traced } from '../context.ts';
-import { matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
+import { literally, matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { withCacheStatus } from './cached-response.ts';
 import { writtenCollection } from './invalidation-log.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
@@ -63,7 +63,7 @@ function linkedPaths(origin: string, target: string, { headers }: ProxyResponse)
     const url = new URL(value, base);
     if (url.origin !== new URL(origin).origin) return [];
     try {
-      return [splitPath(decodeURIComponent(url.pathname))];
+      return [literally(splitPath(url.pathname).map(decodeURIComponent))];
     } catch {
       return [];
     }

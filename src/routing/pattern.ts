@@ -4,6 +4,7 @@
  * - method: a token, or `*` for all; `GET` covers HEAD
  * - `*` matches one segment, `**` any number of them at the end, also none: `/a/**` matches `/a` and all below it
  * - a trailing slash changes nothing
+ * - a segment after a backslash is itself: see {@link literally}
  */
 export interface Pattern {
   /** As written, with one space: the form for logs and labels. */
@@ -62,13 +63,25 @@ export function matchesMethod(pattern: Pattern, method: string): boolean {
   return pattern.method === null || pattern.method === method || (pattern.method === 'GET' && method === 'HEAD');
 }
 
+/** Neither a pattern of the configuration nor a canonical path can contain it. */
+const LITERAL = '\\';
+
+/** A pattern that matches these segments only, also if one of them is `*` or `**`: a path of a caller or of the upstream is no pattern. */
+export function literally(segments: readonly string[]): string[] {
+  return segments.map((segment) =>
+    segment.startsWith('*') || segment.startsWith(LITERAL) ? LITERAL + segment : segment,
+  );
+}
+
 /** `segments` are those of a canonical path, decoded: see canonical-path.ts. */
 export function matchesPath(pattern: readonly string[], segments: readonly string[]): boolean {
   const rest = pattern.at(-1) === '**';
   const fixed = rest ? pattern.length - 1 : pattern.length;
   if (rest ? segments.length < fixed : segments.length !== fixed) return false;
   for (let i = 0; i < fixed; i++) {
-    if (pattern[i] !== '*' && pattern[i] !== segments[i]) return false;
+    const wanted = pattern[i] as string;
+    if (wanted === '*' || wanted === segments[i]) continue;
+    if (!wanted.startsWith(LITERAL) || wanted.slice(1) !== segments[i]) return false;
   }
   return true;
 }

@@ -183,8 +183,10 @@ function passOn({ quotaStore, random }: ProxyOptions, account: string, sent: Tra
       internal: 'upstream answered 429',
     });
   }
-  const inMemory = Buffer.isBuffer(sent.body);
-  return respond(sent.status, inboundHeaders(sent.headers, !inMemory), sent.body);
+  // A 204 has no length, and that of a 304 is from before its links are rewritten.
+  const keepLength = !Buffer.isBuffer(sent.body) && sent.status !== 204 && sent.status !== 304;
+  const response = respond(sent.status, inboundHeaders(sent.headers, keepLength), sent.body);
+  return sent.endsWithConnection ? { ...response, endsWithConnection: true } : response;
 }
 
 /** An unread body would keep its connection in use. */

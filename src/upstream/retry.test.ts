@@ -124,7 +124,7 @@ describe('a request with retries', () => {
 });
 
 const response = (status: number, headers: string[] = []): TransportResult => {
-  return { kind: 'response', status, headers, body: null, headersAt: 0 as MonotonicMs };
+  return { kind: 'response', status, headers, body: null, endsWithConnection: false, headersAt: 0 as MonotonicMs };
 };
 const failed = (reason: TransportFailure, mayBeSent: boolean): TransportResult => {
   return { kind: 'failed', reason, mayBeSent, internal: '' };

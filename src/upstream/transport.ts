@@ -31,6 +31,8 @@ export interface TransportResponse {
   readonly headers: HeaderList;
   /** A Buffer where the whole body arrived with the headers; null where there can be none. */
   readonly body: Buffer | Readable | null;
+  /** The body has neither length nor chunks, so that nothing shows whether it is complete but a clean end. */
+  readonly endsWithConnection: boolean;
   readonly headersAt: MonotonicMs;
 }
 

@@ -114,6 +114,82 @@ describe('an upstream body that is cut off or malformed never looks complete to 
   });
 });
 
+describe('a response without a body reaches its caller, whatever length it declares', () => {
+  test.each([
+    ['304 with a length', 'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 500\r\n\r\n', 304],
+    ['304 with chunks', 'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nTransfer-Encoding: chunked\r\n\r\n', 304],
+    ['204 with a length', 'HTTP/1.1 204 No Content\r\nContent-Length: 500\r\n\r\n', 204],
+    ['204 with a length of 0', 'HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n', 204],
+    ['205 with a length of 0', 'HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n', 205],
+  ])('%s', async (_name, bytes, status) => {
+    for (const closing of [false, true]) {
+      await using running = await behind(bytes, closing);
+      const request = rawRequest('GET /api/v1/flow-runs', [AUTH, 'If-None-Match: "a"']);
+      // On a connection that goes on: the next response must be found behind it.
+      const response = await sendRaw(
+        running.gateway.port,
+        request.replace('Connection: close\r\n', '') + rawRequest('GET /_gateway/whoami', [AUTH]),
+      );
+      expect(response.status).toBe(status);
+      expect(response.text.match(/HTTP\/1\.1 \d+/g)).toEqual([`HTTP/1.1 ${status}`, 'HTTP/1.1 200']);
+      if (status !== 205) expect(response.headers['content-length']).toBeUndefined();
+      await expectHealthy(running.gateway);
+    }
+  });
+});
+
+describe('a body that ends with its connection', () => {
+  const start = 'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: public, max-age=600\r\n';
+  const heads = [
+    ['without length and chunks', `${start}\r\n`],
+    ['with Connection: close', `${start}Connection: close\r\n\r\n`],
+    ['of HTTP/1.0', `${start.replace('1.1', '1.0')}\r\n`],
+    ['with a coding that is not chunked', `${start}Transfer-Encoding: identity\r\n\r\n`],
+  ] as const;
+
+  test.each(heads)('is complete after a clean end, and not stored: %s', async (_name, bytes) => {
+    for (const pause of [false, true]) {
+      await using running = await behind((socket) => {
+        socket.write(`${bytes}hello`);
+        if (pause) setTimeout(() => socket.end(' world'), 50);
+        else socket.end(' world');
+      });
+      const response = await sendRaw(running.gateway.port, get());
+      expect([response.status, response.headers['cache-status']]).toEqual([200, 'patchgate; fwd=miss']);
+      expect(response.text).toContain('hello');
+      expect(response.text).toContain('world');
+      // Asked again, and answered by the upstream's next response.
+      await expectHealthy(running.gateway);
+      expect(running.upstream.requests()).toHaveLength(3);
+    }
+  });
+
+  test.each(heads)('is not complete after a reset, and not stored: %s', async (_name, bytes) => {
+    await using running = await behind((socket) => {
+      socket.write(`${bytes}hello`, () => setTimeout(() => socket.resetAndDestroy(), 50));
+    });
+    const response = await sendRaw(running.gateway.port, get());
+    expect(response.text).not.toContain('0\r\n\r\n');
+    if (response.status === 200) expect(response.headers['transfer-encoding']).toBe('chunked');
+    else expect(response.status).toBe(502);
+    await expectHealthy(running.gateway);
+    expect(running.upstream.requests()).toHaveLength(3);
+  });
+
+  test('is no first response to a keyed write after a reset: the outcome is unknown', async () => {
+    await using running = await behind((socket) => {
+      socket.write(`${heads[0][1]}hello`, () => setTimeout(() => socket.resetAndDestroy(), 50));
+    });
+    const write = () =>
+      sendRaw(
+        running.gateway.port,
+        rawRequest('POST /api/v1/data-pool', [AUTH, 'Idempotency-Key: k', 'Content-Length: 0']),
+      );
+    expect((await write()).text).not.toContain('0\r\n\r\n');
+    expect([(await write()).status, running.upstream.requests().length]).toEqual([504, 2]);
+  });
+});
+
 describe('bytes after a response reach no caller', () => {
   test.each([
     ['after its length', GOOD + SPLIT],

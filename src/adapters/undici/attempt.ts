@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Clock, MonotonicMs } from '../../clock.ts';
-import { BodyTooLarge, type HeaderList } from '../../context.ts';
+import { BodyTooLarge, type HeaderList, headerOf } from '../../context.ts';
 import type { OutboundRequest, TransportFailure, TransportResult } from '../../upstream/transport.ts';
 
 /** Ends an attempt for a reason of our own. undici hands it back as the error of the aborted request. */
@@ -65,7 +65,11 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#headersAt = this.#clock.monotonic();
     this.#status = status;
     this.#headers = headerStrings(controller.rawHeaders);
-    setImmediate(() => this.#startStreaming());
+    if (hasNoBody(this.#request.method, status)) {
+      // undici fails such a response where it declares a length, which a 304 may (RFC 9110 section 8.6).
+      this.#release();
+      this.#respond(null);
+    } else setImmediate(() => this.#startStreaming());
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -88,7 +92,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
       return;
     }
     const body = this.#early.length === 1 ? (this.#early[0] as Buffer) : Buffer.concat(this.#early);
-    this.#respond(hasNoBody(this.#request.method, this.#status) ? null : body);
+    this.#respond(body);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
@@ -140,6 +144,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
       status: this.#status,
       headers: this.#headers,
       body,
+      endsWithConnection: body !== null && endsWithConnection(this.#headers),
       headersAt: this.#headersAt,
     });
   }
@@ -208,6 +213,13 @@ class UpstreamBody extends Readable {
 
 function hasNoBody(method: string, status: number): boolean {
   return method === 'HEAD' || status === 204 || status === 304;
+}
+
+/** Whether only the end of the connection shows the end of the body (RFC 9112 section 6.3). */
+function endsWithConnection(headers: HeaderList): boolean {
+  const coding = headerOf(headers, 'transfer-encoding');
+  if (coding !== undefined) return !/(?:^|[ \t,])chunked[ \t]*$/i.test(coding);
+  return headerOf(headers, 'content-length') === undefined;
 }
 
 /** The raw list, with duplicates; latin1 keeps every byte unchanged. */

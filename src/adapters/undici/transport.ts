@@ -1,5 +1,5 @@
 import { Readable, Transform } from 'node:stream';
-import { Pool } from 'undici';
+import { buildConnector, Pool } from 'undici';
 import { batch } from '../../batch.ts';
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { OutboundRequest, Transport, TransportResult } from '../../upstream/transport.ts';
@@ -45,7 +45,7 @@ export function createUndiciTransport(options: { readonly clock: Clock }): Trans
       allowH2: false,
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: CONNECT_TIMEOUT_MS },
+      connect: connectStrictly,
     });
     pools.set(origin, { pool, until: (clock.monotonic() + CONNECTION_LIFE_MS) as MonotonicMs });
     return pool;
@@ -76,6 +76,21 @@ export function createUndiciTransport(options: { readonly clock: Clock }): Trans
     },
   };
 }
+
+const connect = buildConnector({ timeout: CONNECT_TIMEOUT_MS, allowH2: false });
+
+/**
+ * undici takes a reset for the end of a body that has neither length nor chunks. Only a clean end is one (RFC 9112 section 8): to undici
+ * a reset becomes an aborted connection, which ends no body.
+ */
+const connectStrictly: buildConnector.connector = (options, callback) =>
+  connect(options, (...result) => {
+    const [, socket] = result;
+    socket?.prependListener('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNRESET') error.code = 'ECONNABORTED';
+    });
+    callback(...result);
+  });
 
 /**
  * Reports an upload to the attempt, and its end; a `data` listener would start the stream before undici reads it. The copy also
