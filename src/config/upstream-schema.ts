@@ -28,7 +28,7 @@ const breaker = z
     }),
     failurePercent: doc(whole(1, 100).default(50), {
       description:
-        'Share of failed attempts that opens the breaker: no connection, no response in time, no HTTP, or 5xx; not 429 or any other 4xx. Then requests get 503 `breaker_open`, or a stale response where `staleIfError` allows it. If it is too low, errors of a single call stop all others.',
+        'Share of failed attempts that opens the breaker: no connection, a broken one, no response in time, or 502, 503, 504; any other status is a response. Failures of one tenant, or of one resource, open it for no other tenant. Then requests get 503 `breaker_open`, or a stale response where `staleIfError` allows it. If it is too low, short disturbances stop all requests.',
       unit: 'percent',
       shown: '50',
     }),
@@ -44,7 +44,7 @@ const breaker = z
     }),
     open: doc(duration(10, HOUR).default(5_000), {
       description:
-        'Pause without requests, shortened at random by up to a quarter. Then two probes at a time are sent, reads first, and after another such pause writes too. Two good probes in a row close the breaker, and a failed one doubles the pause.',
+        'Pause without requests, shortened at random by up to a quarter. Then two probes at a time are sent: reads first, of tenants without failures first if there are any; after another such pause any request. Two good probes in a row close the breaker, and a failed one doubles the pause.',
       unit: 'duration',
       shown: '5s',
     }),

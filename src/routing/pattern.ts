@@ -59,6 +59,22 @@ export function splitPath(path: string): string[] {
   return segments;
 }
 
+/** The longest part of a segment that {@link resourceOf} takes over: callers choose it. */
+const MAX_RESOURCE_SEGMENT = 64;
+const PREFIX = /^(?:api|v\d{1,3})$/;
+
+/**
+ * The kind of resource that a matching path is about: `/api/v1/flows` for all flows, whatever their ids. It is the path of the pattern,
+ * with the first segment in place of `**`, or the first after `api` and a version.
+ */
+export function resourceOf({ segments: pattern }: Pattern, segments: readonly string[]): string {
+  const fixed = pattern.at(-1) === '**' ? pattern.length - 1 : pattern.length;
+  let end = fixed;
+  while (fixed < pattern.length && PREFIX.test(segments[end] ?? '')) end += 1;
+  const rest = fixed < pattern.length ? segments.slice(fixed, end + 1) : [];
+  return ['', ...pattern.slice(0, fixed), ...rest.map((each) => each.slice(0, MAX_RESOURCE_SEGMENT))].join('/');
+}
+
 export function matchesMethod(pattern: Pattern, method: string): boolean {
   return pattern.method === null || pattern.method === method || (pattern.method === 'GET' && method === 'HEAD');
 }

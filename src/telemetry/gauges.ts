@@ -134,7 +134,7 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   );
   perUpstream(
     'upstream_breaker_state',
-    'Circuit breaker of this replica: 0 closed, 1 half-open (a few requests probe the upstream), 2 open (nothing is sent).',
+    'Circuit breaker of this replica: 0 closed, 1 half-open (a few requests probe the upstream), 2 open (nothing is sent, at least for one tenant).',
     ({ breaker }) => BREAKER[breaker],
   );
   perUpstream(

@@ -1,12 +1,16 @@
+import type { Authenticated } from '../auth/authenticate.ts';
+import type { Authorised } from '../auth/authorise.ts';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
+import { extend, type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
 import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
+import { resourceOf } from '../routing/pattern.ts';
 import { type CredentialPool, rejectUnavailable } from './credentials/pool.ts';
+import { type Attempts, FailureWindow, FURTHER, type Source, type Tally } from './failure-window.ts';
 
 export interface BreakerRules {
   readonly enabled: boolean;
-  /** The breaker opens when this share of the attempts in the window has failed. */
+  /** The breaker opens when this share of the attempts in the window has failed, and one caller alone is not the reason. */
   readonly failurePercent: number;
   /** With fewer attempts in the window the breaker stays closed. */
   readonly minRequests: number;
@@ -16,13 +20,29 @@ export interface BreakerRules {
   readonly maxOpenMs: number;
 }
 
+/** `tenant`: the only one with failures, and so the only one for which the breaker is not closed; null: it is for all. */
 export type BreakerState =
   | { readonly kind: 'closed' }
-  | { readonly kind: 'open'; readonly until: MonotonicMs }
-  | { readonly kind: 'half-open'; readonly since: MonotonicMs; readonly inFlight: number; readonly successes: number };
+  | { readonly kind: 'open'; readonly tenant: string | null; readonly until: MonotonicMs }
+  | {
+      readonly kind: 'half-open';
+      readonly tenant: string | null;
+      readonly since: MonotonicMs;
+      readonly inFlight: number;
+      readonly successes: number;
+    };
 
 /** The cost of a failed probe. A write may have been carried out, so reads probe first; a `background` request is never a probe. */
 export type Risk = 'read' | 'write' | 'background';
+
+/** A request, as far as the breaker looks at it. */
+export interface BreakerRequest extends Source {
+  readonly risk: Risk;
+}
+
+export interface WithBreakerRequest {
+  readonly breakerRequest: BreakerRequest;
+}
 
 /** `ignored`: the attempt shows nothing about the upstream, because the caller disconnected or its body broke off. */
 export type AttemptResult = 'success' | 'failure' | 'ignored';
@@ -33,14 +53,14 @@ export type BreakerDecision =
 
 /** Probes in flight at a time, and successes that close the breaker: a single success could be luck. */
 export const PROBES = 2;
+/** Attempts of other tenants that show whether the failures are those of one tenant: as many as close the breaker. */
+const EVIDENCE = PROBES;
 /** Retry-After while the probes are in flight. Most responses arrive sooner. */
 const PROBE_RETRY_AFTER_MS = 1_000;
 /** Each open period is shortened by up to this share at random, so that replicas do not probe at the same moment. */
 const JITTER = 0.25;
 
-interface BreakerContext extends Routed, WithWaitTerms {
-  readonly route: { readonly upstream: { readonly id: string; readonly account: string } };
-}
+interface BreakerContext extends Routed, Authenticated, Authorised, WithWaitTerms {}
 
 /**
  * Rejects requests to a failing upstream, and those of an account whose credentials are all rejected, before their body is read and
@@ -54,19 +74,23 @@ export function circuitBreaker<E extends BreakerContext>(options: {
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
-}): Middleware<E, E> {
+}): Middleware<E, E & WithBreakerRequest> {
   const { upstreams, credentials, clock, random } = options;
   return (next) => async (context) => {
     const { id, account } = context.route.upstream;
-    const { breaker } = upstreams.of(id);
-    const retryAfterMs = breaker.retryAfterMs(riskOf(context), clock.monotonic());
+    const breakerRequest = {
+      risk: riskOf(context),
+      tenant: context.tenant.id,
+      resource: resourceOf(context.route.match, context.segments),
+    };
+    const retryAfterMs = upstreams.of(id).breaker.retryAfterMs(breakerRequest, clock.monotonic());
     if (retryAfterMs !== null) return rejectBreakerOpen(retryAfterMs, random);
     const unavailable = credentials.get(account)?.backoff() ?? null;
-    return unavailable === null ? next(context) : rejectUnavailable(unavailable);
+    return unavailable === null ? next(extend(context, { breakerRequest })) : rejectUnavailable(unavailable);
   };
 }
 
-export function riskOf({ method, waitTerms }: WithWaitTerms & { readonly method: string }): Risk {
+function riskOf({ method, waitTerms }: WithWaitTerms & { readonly method: string }): Risk {
   if (waitTerms.background) return 'background';
   return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
 }
@@ -85,6 +109,10 @@ export class CircuitBreaker {
   /** Open periods in a row without a closed window between them. */
   #openings = 0;
   #closedAt = Number.NEGATIVE_INFINITY;
+  /** Tenants with failures since the breaker was closed. Tenants are configured, so the set is bounded. */
+  #causes: ReadonlySet<string> = new Set();
+  /** A tenant without failures was rejected in this open period, so it probes first. */
+  #othersWait = false;
   /** Shared by all attempts of a period, so that an attempt allocates nothing. */
   #allowed: Extract<BreakerDecision, { kind: 'allowed' }> = { kind: 'allowed', period: 0 };
 
@@ -100,45 +128,70 @@ export class CircuitBreaker {
   configure(rules: BreakerRules): void {
     if (rules.windowMs !== this.#rules.windowMs) this.#window = new FailureWindow(rules.windowMs);
     this.#rules = rules;
-    if (!rules.enabled) this.#close(Number.NEGATIVE_INFINITY);
+    if (rules.enabled) return;
+    this.#window.clear();
+    this.#close(Number.NEGATIVE_INFINITY);
   }
 
   state(now: MonotonicMs): BreakerState {
-    if (this.#state.kind === 'open' && now >= this.#state.until)
-      this.#enter({ kind: 'half-open', since: now, inFlight: 0, successes: 0 });
+    const state = this.#state;
+    if (state.kind === 'open' && now >= state.until)
+      this.#enter({ kind: 'half-open', tenant: state.tenant, since: now, inFlight: 0, successes: 0 });
     return this.#state;
   }
 
-  /** Null: a request would be allowed. Otherwise milliseconds until another try makes sense. Changes nothing. */
-  retryAfterMs(risk: Risk, now: MonotonicMs): number | null {
+  /** Null: a request would be allowed. Otherwise milliseconds until another try makes sense. */
+  retryAfterMs(request: BreakerRequest, now: MonotonicMs): number | null {
     const state = this.state(now);
-    if (state.kind === 'closed') return null;
-    if (state.kind === 'open') return state.until - now;
-    if (risk === 'background' || state.inFlight >= PROBES) return PROBE_RETRY_AFTER_MS;
-    // Where callers only write, a write has to be the probe, or the breaker would never close.
-    const writesFrom = state.since + this.#rules.openMs;
-    return risk === 'write' && now < writesFrom ? writesFrom - now : null;
+    if (state.kind === 'closed' || isExempt(state, request)) return null;
+    const waitMs = this.#waitMs(state, request, now);
+    if (waitMs !== null && request.risk !== 'background' && !this.#causes.has(request.tenant)) this.#othersWait = true;
+    return waitMs;
   }
 
   /** Decides at the moment of sending, and counts a probe while half-open. */
-  allow(risk: Risk, now: MonotonicMs): BreakerDecision {
-    const retryAfterMs = this.retryAfterMs(risk, now);
+  allow(request: BreakerRequest, now: MonotonicMs): BreakerDecision {
+    const retryAfterMs = this.retryAfterMs(request, now);
     if (retryAfterMs !== null) return { kind: 'rejected', retryAfterMs };
     const state = this.#state;
-    if (state.kind === 'half-open') this.#state = { ...state, inFlight: state.inFlight + 1 };
+    if (state.kind === 'half-open' && !isExempt(state, request))
+      this.#state = { ...state, inFlight: state.inFlight + 1 };
     return this.#allowed;
   }
 
-  report({ period }: Extract<BreakerDecision, { kind: 'allowed' }>, result: AttemptResult, now: MonotonicMs): void {
+  /** @param request the same as for {@link allow} */
+  report(
+    { period }: Extract<BreakerDecision, { kind: 'allowed' }>,
+    request: BreakerRequest,
+    result: AttemptResult,
+    now: MonotonicMs,
+  ): void {
     if (period !== this.#allowed.period || !this.#rules.enabled) return;
     const state = this.#state;
-    if (state.kind === 'half-open') this.#probeEnded(state, result, now);
-    else if (state.kind === 'closed' && result !== 'ignored') this.#count(result === 'failure', now);
+    if (result !== 'ignored') this.#window.add(request, result === 'failure', now);
+    if (state.kind === 'half-open' && !isExempt(state, request)) this.#probeEnded(state, request, result, now);
+    else if (result === 'failure') this.#failed(now);
+    // The upstream works for another tenant.
+    else if (result === 'success' && state.kind !== 'closed' && this.#reasonToOpen(now) === null) this.#close(now);
   }
 
-  #probeEnded(state: Extract<BreakerState, { kind: 'half-open' }>, result: AttemptResult, now: MonotonicMs): void {
+  #waitMs(state: Exclude<BreakerState, { kind: 'closed' }>, request: BreakerRequest, now: MonotonicMs): number | null {
+    if (state.kind === 'open') return state.until - now;
+    if (request.risk === 'background' || state.inFlight >= PROBES) return PROBE_RETRY_AFTER_MS;
+    // Where no other request comes, these have to probe, or the breaker would never close.
+    const isLast = request.risk === 'write' || (this.#othersWait && this.#causes.has(request.tenant));
+    const lastFrom = state.since + this.#rules.openMs;
+    return isLast && now < lastFrom ? lastFrom - now : null;
+  }
+
+  #probeEnded(
+    state: Extract<BreakerState, { kind: 'half-open' }>,
+    { tenant }: BreakerRequest,
+    result: AttemptResult,
+    now: MonotonicMs,
+  ): void {
     if (result === 'failure') {
-      this.#open(now);
+      this.#open(state.tenant, new Set([...this.#causes, tenant]), now);
       return;
     }
     const successes = state.successes + (result === 'success' ? 1 : 0);
@@ -146,26 +199,38 @@ export class CircuitBreaker {
     else this.#state = { ...state, inFlight: state.inFlight - 1, successes };
   }
 
-  #count(failed: boolean, now: MonotonicMs): void {
-    this.#window.add(failed, now);
-    if (!failed) return;
-    const { total, failures } = this.#window.read(now);
-    const { minRequests, failurePercent, windowMs } = this.#rules;
-    if (total < minRequests || failures * 100 < total * failurePercent) return;
+  /** A failure that was no probe: the breaker is closed, at least for this tenant. */
+  #failed(now: MonotonicMs): void {
+    const seen = this.#reasonToOpen(now);
+    if (seen === null) return;
     // A breaker that opens again within a window continues with the doubled open period.
-    if (now - this.#closedAt > windowMs) this.#openings = 0;
-    this.#open(now);
+    if (this.#state.kind === 'closed' && now - this.#closedAt > this.#rules.windowMs) this.#openings = 0;
+    const causes = [...seen.byTenant].filter(([, { failures }]) => failures > 0).map(([tenant]) => tenant);
+    const [first = FURTHER, ...more] = causes;
+    this.#open(more.length > 0 || first === FURTHER ? null : first, new Set(causes), now);
   }
 
-  #open(now: MonotonicMs): void {
+  /** The attempts in the window, if they are a reason to open; else null. */
+  #reasonToOpen(now: MonotonicMs): Attempts | null {
+    const { minRequests, failurePercent } = this.#rules;
+    const total = this.#window.total(now);
+    if (total.attempts < minRequests || !hasFailed(total, failurePercent)) return null;
+    const seen = this.#window.read(now);
+    return isUpstreamFailing(seen, failurePercent) ? seen : null;
+  }
+
+  #open(tenant: string | null, causes: ReadonlySet<string>, now: MonotonicMs): void {
     const { openMs, maxOpenMs } = this.#rules;
     const periodMs = Math.min(maxOpenMs, openMs * 2 ** Math.min(this.#openings, 30));
     this.#openings += 1;
-    this.#enter({ kind: 'open', until: (now + periodMs * (1 - JITTER * this.#random())) as MonotonicMs });
+    this.#causes = causes;
+    this.#othersWait = false;
+    this.#enter({ kind: 'open', tenant, until: (now + periodMs * (1 - JITTER * this.#random())) as MonotonicMs });
   }
 
+  /** Successes stay counted: they show for which tenants the upstream works. */
   #close(now: number): void {
-    this.#window.clear();
+    this.#window.forgetFailures();
     this.#closedAt = now;
     if (this.#state.kind !== 'closed') this.#enter({ kind: 'closed' });
   }
@@ -177,51 +242,32 @@ export class CircuitBreaker {
   }
 }
 
-/** Buckets of a window. An attempt leaves the count up to a tenth of the window early. */
-const BUCKETS = 10;
-
-/** Counts attempts and failures in a sliding window, in constant memory. */
-class FailureWindow {
-  readonly #bucketMs: number;
-  readonly #totals = new Array<number>(BUCKETS).fill(0);
-  readonly #failures = new Array<number>(BUCKETS).fill(0);
-  /** Number of the current bucket, counted from zero of the clock. */
-  #current = Number.NEGATIVE_INFINITY;
-
-  constructor(windowMs: number) {
-    this.#bucketMs = windowMs / BUCKETS;
-  }
-
-  add(failed: boolean, now: MonotonicMs): void {
-    const index = this.#moveTo(now) % BUCKETS;
-    this.#totals[index] = (this.#totals[index] as number) + 1;
-    if (failed) this.#failures[index] = (this.#failures[index] as number) + 1;
-  }
-
-  read(now: MonotonicMs): { readonly total: number; readonly failures: number } {
-    this.#moveTo(now);
-    return { total: this.#totals.reduce(sum, 0), failures: this.#failures.reduce(sum, 0) };
-  }
-
-  clear(): void {
-    this.#totals.fill(0);
-    this.#failures.fill(0);
-  }
-
-  /** Empties the buckets that have left the window. */
-  #moveTo(now: MonotonicMs): number {
-    const bucket = Math.floor(now / this.#bucketMs);
-    if (bucket <= this.#current) return this.#current;
-    if (bucket - this.#current >= BUCKETS) this.clear();
-    else {
-      for (let each = this.#current + 1; each <= bucket; each += 1) {
-        this.#totals[each % BUCKETS] = 0;
-        this.#failures[each % BUCKETS] = 0;
-      }
-    }
-    this.#current = bucket;
-    return bucket;
-  }
+function isExempt(state: BreakerState, { tenant }: BreakerRequest): boolean {
+  return state.kind !== 'closed' && state.tenant !== null && state.tenant !== tenant;
 }
 
-const sum = (a: number, b: number): number => a + b;
+function hasFailed({ attempts, failures }: Tally, failurePercent: number): boolean {
+  return failures * 100 >= attempts * failurePercent;
+}
+
+/**
+ * Whether failures show the state of the upstream. Those of one tenant with one resource do not, unless no other attempt is there to
+ * compare; and the attempts of all other tenants together must fail too, as soon as there are enough.
+ */
+export function isUpstreamFailing(
+  { attempts, failures, byTenant, byResource }: Attempts,
+  failurePercent: number,
+): boolean {
+  if (byTenant.size === 1 && byResource.size === 1) return true;
+  if (failing(byTenant) < 2 && failing(byResource) < 2) return false;
+  let worst: Tally = { attempts: 0, failures: 0 };
+  for (const tally of byTenant.values()) if (tally.failures > worst.failures) worst = tally;
+  const others: Tally = { attempts: attempts - worst.attempts, failures: failures - worst.failures };
+  return others.attempts < EVIDENCE || hasFailed(others, failurePercent);
+}
+
+function failing(tallies: ReadonlyMap<string, Tally>): number {
+  let count = 0;
+  for (const { failures } of tallies.values()) count += failures > 0 ? 1 : 0;
+  return count;
+}

@@ -11,14 +11,13 @@ import {
   type Result,
   reject,
   respond,
-  type WithWaitTerms,
 } from '../context.ts';
 import type { Meter, Span } from '../ports.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import type { QuotaStore, Slot } from '../quota/quota-store.ts';
 import { retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
-import { rejectBreakerOpen } from './circuit-breaker.ts';
+import { rejectBreakerOpen, type WithBreakerRequest } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
 import { type CredentialPool, type IssuedCredential, rejectUnavailable } from './credentials/pool.ts';
 import { inboundHeaders, outboundHeaders } from './headers.ts';
@@ -28,7 +27,13 @@ import { rewritesBody } from './rewrite-links.ts';
 import type { Transport, TransportFailed, TransportResponse, TransportResult } from './transport.ts';
 import type { Upstreams } from './upstreams.ts';
 
-export type ProxyContext = Routed & Authenticated & Authorised & WithWaitTerms & WithPayload & WithSlot & WithPermit;
+export type ProxyContext = Routed &
+  Authenticated &
+  Authorised &
+  WithBreakerRequest &
+  WithPayload &
+  WithSlot &
+  WithPermit;
 
 export interface ProxyOptions {
   readonly transport: Transport;

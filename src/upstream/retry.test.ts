@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { MonotonicMs } from '../clock.ts';
-import { DEFAULT_WAIT_TERMS, newAccessRecord } from '../context.ts';
+import { newAccessRecord } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import {
@@ -27,6 +27,7 @@ const RULES = {
 };
 const LOST: TransportResult = { kind: 'failed', reason: 'protocol', mayBeSent: true, internal: '' };
 const TIMEOUT_MS = 1_000;
+const READ = { risk: 'read', tenant: 'billing', resource: '/flows' } as const;
 
 /** A request with retries. The test sets the duration and the result of each attempt. */
 function sending(results: readonly (readonly [tookMs: number, sent: TransportResult | Error])[]) {
@@ -50,7 +51,7 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
   const meter = { upstreamRetry: (_: string, reason: string) => void retries.push(reason) } as unknown as Meter;
   const send = createRetry({ upstreams, clock, random: () => 0.5, meter });
   const context = {
-    ...{ method: 'GET', payload: null, waitTerms: DEFAULT_WAIT_TERMS, record: newAccessRecord(), trace: null },
+    ...{ method: 'GET', payload: null, record: newAccessRecord(), trace: null, breakerRequest: READ },
     disconnect: { happened: false, onDisconnect: () => () => {} },
     route: { upstream: { id: 'core', timeoutMs: TIMEOUT_MS } },
     admitAgain: async () => ({ kind: 'admitted', slot: slot() }),
@@ -119,7 +120,7 @@ describe('a request with retries', () => {
     it.clock.advance(1_000);
     for (let i = 0; i < 2; i += 1) await expect(it.run()).rejects.toThrow('internal');
     expect(it.breaker()).toBe('half-open');
-    expect(it.upstreams.of('core').breaker.retryAfterMs('read', it.clock.monotonic())).toBe(null);
+    expect(it.upstreams.of('core').breaker.retryAfterMs(READ, it.clock.monotonic())).toBe(null);
   });
 });
 

@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { type ClientDisconnect, headerOf, type WithWaitTerms } from '../context.ts';
+import { type ClientDisconnect, headerOf } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import type { WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
-import { type AttemptResult, type CircuitBreaker, riskOf } from './circuit-breaker.ts';
+import type { AttemptResult, CircuitBreaker, WithBreakerRequest } from './circuit-breaker.ts';
 import type { WithPayload } from './request-body.ts';
 import type { TransportResult } from './transport.ts';
 
@@ -45,7 +45,7 @@ export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; rea
 /** Sends one attempt with this slot, within the rest of the upstream's timeout. */
 export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
-interface RetryContext extends Routed, WithWaitTerms, WithPayload, WithSlot {
+interface RetryContext extends Routed, WithBreakerRequest, WithPayload, WithSlot {
   readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number } };
 }
 
@@ -63,7 +63,7 @@ export function createRetry(options: RetryOptions) {
     attempt: SendAttempt,
     timeoutMs: number,
   ): Promise<RetryResult> => {
-    const decision = breaker.allow(riskOf(context), clock.monotonic());
+    const decision = breaker.allow(context.breakerRequest, clock.monotonic());
     if (decision.kind === 'rejected') {
       slot.refund();
       return { kind: 'breaker_open', retryAfterMs: decision.retryAfterMs };
@@ -75,7 +75,7 @@ export function createRetry(options: RetryOptions) {
       return sent;
     } finally {
       // Also after an internal error: a probe without a report would keep the breaker half-open for ever.
-      breaker.report(decision, result, clock.monotonic());
+      breaker.report(decision, context.breakerRequest, result, clock.monotonic());
     }
   };
 
@@ -83,7 +83,7 @@ export function createRetry(options: RetryOptions) {
   const slotForRetry = async (state: RetryState, context: RetryContext, pauseMs: number): Promise<Slot | null> => {
     if (!(await pause(clock, pauseMs, context.disconnect))) return null;
     const now = clock.monotonic();
-    if (state.breaker.retryAfterMs(riskOf(context), now) !== null || !state.retryBudget.take(now)) return null;
+    if (state.breaker.retryAfterMs(context.breakerRequest, now) !== null || !state.retryBudget.take(now)) return null;
     const decision = await context.admitAgain();
     return decision.kind === 'admitted' ? decision.slot : null;
   };
@@ -149,9 +149,9 @@ function requestedDelayMs(headers: readonly string[]): number {
   return /^\d{1,6}$/.test(value.trim()) ? Number(value) * 1000 : Number.POSITIVE_INFINITY;
 }
 
-/** An upstream that answers 4xx or 429 is healthy. */
+/** An upstream that answers 4xx or 429 is healthy, and so is one whose application answers 500. */
 function attemptResultOf(sent: TransportResult): AttemptResult {
-  if (sent.kind === 'response') return sent.status >= 500 ? 'failure' : 'success';
+  if (sent.kind === 'response') return TRANSIENT.has(sent.status) ? 'failure' : 'success';
   return sent.reason === 'unreachable' || sent.reason === 'timeout' || sent.reason === 'protocol'
     ? 'failure'
     : 'ignored';

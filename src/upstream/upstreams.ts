@@ -26,6 +26,8 @@ export interface UpstreamState {
 export interface UpstreamHealth {
   readonly id: string;
   readonly breaker: BreakerState['kind'];
+  /** The only tenant for which the breaker is not closed; null: it is for all. */
+  readonly breakerTenant: string | null;
   /** The rest of the open period; 0 unless the breaker is open. */
   readonly openForMs: number;
   readonly inFlight: number;
@@ -64,7 +66,7 @@ export function createUpstreams(options: {
     const logState = (state: BreakerState): void => {
       if (state.kind === 'open') {
         const forMs = Math.round(state.until - clock.monotonic());
-        log.warn({ upstream, forMs }, 'circuit breaker opened');
+        log.warn({ upstream, forMs, ...(state.tenant !== null && { tenant: state.tenant }) }, 'circuit breaker opened');
       } else if (state.kind === 'closed') log.info({ upstream }, 'circuit breaker closed');
     };
     const entry: Entry = {
@@ -118,6 +120,7 @@ export function createUpstreams(options: {
         return {
           id,
           breaker: state.kind,
+          breakerTenant: state.kind === 'closed' ? null : state.tenant,
           openForMs,
           inFlight: concurrency.inFlight,
           waiting: concurrency.waiting,

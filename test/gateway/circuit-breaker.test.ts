@@ -12,10 +12,12 @@ import {
 import { ManualClock } from '../support/manual-clock.ts';
 
 const READ = '/api/v1/flow-runs';
+/** Failures of one tenant with one resource alone do not open a breaker. */
+const OTHER = '/api/v1/notifications';
 const CACHED = '/api/v1/flows';
 const REFRESHED = '/api/v1/flows/1';
 const BREAKER = { failurePercent: 50, minRequests: 4, window: '30s', open: '10s', maxOpen: '40s' };
-const broken = { match: '* /api/v1/**', fault: { kind: 'status', status: 500 } } as const;
+const broken = { match: '* /api/v1/**', fault: { kind: 'status', status: 502 } } as const;
 
 const withBreaker =
   (more: Config = {}) =>
@@ -42,7 +44,7 @@ const send = async (gateway: Running, path = READ, method = 'GET'): Promise<stri
 };
 const several = async (gateway: Running, times: number): Promise<string[]> => {
   const results: string[] = [];
-  for (let i = 0; i < times; i += 1) results.push(await send(gateway));
+  for (let i = 0; i < times; i += 1) results.push(await send(gateway, i % 2 === 0 ? READ : OTHER));
   return results;
 };
 const POST = { method: 'POST', body: '{"name":"pool"}', headers: { 'Content-Type': 'application/json' } };
@@ -54,7 +56,7 @@ describe('an upstream with an open circuit breaker', () => {
     await using gateway = await start(clock);
     gateway.simulator.fault(broken);
     // The gateway's first request succeeded: three failures of four are above half.
-    expect(await several(gateway, 6)).toEqual(['500', '500', '500', 'breaker_open', 'breaker_open', 'breaker_open']);
+    expect(await several(gateway, 6)).toEqual(['502', '502', '502', 'breaker_open', 'breaker_open', 'breaker_open']);
     const slots = await gateway.metric('patchgate_quota_slots_in_use');
     clock.advance(3_000);
     const rejected = await gateway.fetch(READ);
@@ -75,7 +77,7 @@ describe('an upstream with an open circuit breaker', () => {
     await several(gateway, 4);
     clock.advance(10_000);
     expect(await stateOf(gateway)).toBe(1);
-    expect(await several(gateway, 2)).toEqual(['500', 'breaker_open']);
+    expect(await several(gateway, 2)).toEqual(['502', 'breaker_open']);
     clock.advance(19_999);
     expect(await send(gateway)).toBe('breaker_open');
     gateway.simulator.clearFaults();
@@ -122,7 +124,7 @@ describe('an upstream with an open circuit breaker', () => {
     // The stale response is served at once, and the refresh in the background is not sent.
     expect(await send(gateway, REFRESHED)).toBe('200');
     expect(await several(gateway, 2)).toEqual(['200', '200']);
-    expect(gateway.simulator.arrivals().map(({ target }) => target)).toEqual([READ, READ]);
+    expect(gateway.simulator.arrivals().map(({ target }) => target)).toEqual([READ, OTHER]);
   });
 
   test('makes no request wait for a slot first: a tenant without tokens gets the same rejection at once', async () => {
@@ -132,7 +134,7 @@ describe('an upstream with an open circuit breaker', () => {
     await using gateway = await run({ clock, random: () => 0, config });
     gateway.simulator.fault(broken);
     const poor = { headers: { Authorization: READER_KEY } };
-    for (let i = 0; i < 3; i += 1) expect((await gateway.fetch(READ, poor)).status).toBe(500);
+    for (const path of [READ, OTHER, READ]) expect((await gateway.fetch(path, poor)).status).toBe(502);
     expect(await codeOf(await gateway.fetch(READ, poor))).toBe('breaker_open');
     expect(await gateway.metric('patchgate_quota_decisions_total', { tenant: 'reader', decision: 'tenant' })).toBe(0);
   });
@@ -141,15 +143,18 @@ describe('an upstream with an open circuit breaker', () => {
     const clock = new ManualClock();
     await using gateway = await start(clock);
     gateway.simulator.fault({ ...broken, match: '* /api/v1/flow-runs/**' });
+    gateway.simulator.fault({ ...broken, match: '* /api/v1/notifications/**' });
     await several(gateway, 4);
     expect(await send(gateway)).toBe('breaker_open');
     expect(await send(gateway, '/api/v1/flows/1/start', 'POST')).toBe('200');
   });
 
-  test('is healthy with 4xx responses', async () => {
+  test.each([404, 429, 500, 501])('is healthy with responses %i', async (status) => {
     await using gateway = await start(new ManualClock());
-    gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'status', status: 404 } });
-    expect(new Set(await several(gateway, 20))).toEqual(new Set(['404']));
+    // A 429 starts a cooldown, in which nothing is sent.
+    const times = status === 429 ? 1 : 20;
+    gateway.simulator.fault({ match: '* /api/v1/**', fault: { kind: 'status', status } });
+    expect(new Set(await several(gateway, times))).toEqual(new Set([String(status)]));
     expect(await stateOf(gateway)).toBe(0);
   });
 
@@ -157,7 +162,7 @@ describe('an upstream with an open circuit breaker', () => {
     const clock = new ManualClock();
     await using gateway = await start(clock, { enabled: false });
     gateway.simulator.fault(broken);
-    expect(new Set(await several(gateway, 20))).toEqual(new Set(['500']));
+    expect(new Set(await several(gateway, 20))).toEqual(new Set(['502']));
     await gateway.reload(withBreaker());
     expect((await several(gateway, 6)).at(-1)).toBe('breaker_open');
   });
@@ -189,7 +194,7 @@ describe('an upstream with an open circuit breaker', () => {
     ['reset', { kind: 'reset', when: 'before' }],
     ['garbage', { kind: 'garbage' }],
     ['stalled', { kind: 'stall', when: 'before' }],
-  ] as const)('opens not only for 5xx: %s', async (_name, fault) => {
+  ] as const)('opens not only for responses: %s', async (_name, fault) => {
     const origin = fault === null ? 'http://127.0.0.1:1' : null;
     const config = (upstream: string) => {
       const { upstreams, ...rest } = withBreaker()(upstream) as { upstreams: { core: Config } };

@@ -73,10 +73,11 @@ describe('/status tells', () => {
           },
         }),
     });
-    const well = { breaker: 'closed', openForMs: 0, inFlight: 0, waiting: 0 };
+    const well = { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 };
     expect((await statusOf(gateway)).upstreams).toEqual({ core: well, start: well });
-    gateway.simulator.fault({ match: 'GET /api/v1/**', fault: { kind: 'status', status: 500, headers: {}, body: '' } });
-    for (let i = 0; i < 4; i++) await (await gateway.fetch('/api/v1/flow-runs')).text();
+    gateway.simulator.fault({ match: 'GET /api/v1/**', fault: { kind: 'status', status: 502, headers: {}, body: '' } });
+    for (const path of ['flow-runs', 'agents', 'flow-runs', 'agents'])
+      await (await gateway.fetch(`/api/v1/${path}`)).text();
     const { core, start } = (await statusOf(gateway)).upstreams;
     expect([core?.breaker, start]).toEqual(['open', well]);
     expect(core?.openForMs).toBeGreaterThan(3_000);

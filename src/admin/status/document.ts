@@ -61,6 +61,8 @@ export interface CredentialStatus {
 export interface UpstreamStatus {
   /** Open: nothing is sent. Half-open: two requests at a time test whether the upstream works again. */
   readonly breaker: 'closed' | 'half-open' | 'open';
+  /** The only tenant for which the breaker is not closed, because no other has failures; null: it is for all. */
+  readonly breakerTenant: string | null;
   /** Time left until the breaker lets a request through; 0 if it is not open. */
   readonly openForMs: number;
   readonly inFlight: number;

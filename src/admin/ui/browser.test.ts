@@ -104,7 +104,7 @@ describe('what needs attention', () => {
     ...{ version: '1', now: '', upSeconds: 1, draining: false, inFlight: 0, revision: 'r', needsRestart: [] },
     ...{ unattributed: none, recentSeconds: 1 },
     accounts: { main: account },
-    upstreams: { core: { breaker: 'closed', openForMs: 0, inFlight: 0, waiting: 0 } },
+    upstreams: { core: { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
     state: { kind: 'redis', up: true, fallback: false },
     lastLoad: { outcome: 'ok', at: '', problems: [] },
@@ -113,7 +113,7 @@ describe('what needs attention', () => {
   const tell = (more: Partial<Frame['status']>) =>
     alertsOf({ status: { ...status, ...more }, tenants }).map(({ level, text }) => `${level} ${text}`);
   const ofMain = (more: Partial<AccountStatus>) => tell({ accounts: { main: { ...account, ...more } } });
-  const open = { breaker: 'open', openForMs: 9, inFlight: 0, waiting: 0 } as const;
+  const open = { breaker: 'open', breakerTenant: null, openForMs: 9, inFlight: 0, waiting: 0 } as const;
   const resting = { ...key, inUse: false, backoffMs: 9, reason: 'rejected' } as const;
 
   it('is nothing where all is well', () => expect(tell({})).toEqual(['good Nothing. All is well.']));
@@ -136,7 +136,12 @@ describe('what needs attention', () => {
     ['a key that failed', ofMain({ credentials: [{ ...key, failing: true }] }), /^warn .*primary failed/],
     ['Redis gone', tell({ state: { kind: 'redis', up: false, fallback: true } }), /^bad Redis.*share/],
     ['Redis gone, closed', tell({ state: { kind: 'redis', up: false, fallback: false } }), /^bad Redis/],
-    ['an open breaker', tell({ upstreams: { core: open } }), /^bad core: the circuit breaker is open/],
+    ['an open breaker', tell({ upstreams: { core: open } }), /^bad core: the circuit breaker is open,/],
+    [
+      'an open breaker for one tenant',
+      tell({ upstreams: { core: { ...open, breakerTenant: 'billing' } } }),
+      /^bad core: the circuit breaker is open for billing,/,
+    ],
     ['a reload refused', tell({ lastLoad: { outcome: 'refused', at: '', problems: [] } }), /^bad The last reload/],
     ['a restart needed', tell({ needsRestart: ['redis'] }), /^warn .*restart.*redis/],
     ['draining', tell({ draining: true }), /^warn This replica is draining/],

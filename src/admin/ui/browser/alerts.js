@@ -23,8 +23,10 @@ export function alertsOf({ status, tenants }) {
 
   if (status.draining) warn('This replica is draining: it finishes requests in flight and stops.');
   for (const [id, account] of Object.entries(status.accounts)) aboutAccount(id, account, bad, warn);
-  for (const [id, { breaker }] of Object.entries(status.upstreams)) {
-    if (breaker !== 'closed') bad(`${id}: the circuit breaker is ${breaker}, because too many requests failed.`);
+  for (const [id, { breaker, breakerTenant }] of Object.entries(status.upstreams)) {
+    const scope = breakerTenant === null ? '' : ` for ${breakerTenant}`;
+    if (breaker !== 'closed')
+      bad(`${id}: the circuit breaker is ${breaker}${scope}, because too many requests failed.`);
   }
   const { kind, up, fallback } = status.state;
   if (kind === 'redis' && fallback) bad('Redis does not answer: this replica uses its share of the ceiling.');
