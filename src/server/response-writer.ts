@@ -11,8 +11,6 @@ export interface ResponseTarget {
 
 /** An unread request body above this size ends the connection: reading it to the end costs more than a new connection. */
 const WORTH_READING_BYTES = 64 * 1024;
-/** Up to this size a body is copied behind its headers, which costs less than a write of two pieces. */
-const MAX_COPIED_BYTES = 16 * 1024;
 /** Bounds for reading an unwanted body, so that a caller that is still sending gets to see the response. */
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 2_000;
@@ -61,8 +59,6 @@ const end = batch<{ readonly outgoing: ServerResponse; readonly body: Buffer | n
     // The caller may have disconnected meanwhile; Node would report such a response as finished.
     if (outgoing.destroyed || outgoing.socket?.destroyed === true) continue;
     if (body === null) outgoing.end();
-    // Node writes a text in one piece with the headers, a Buffer as a second one. latin1 keeps every byte.
-    else if (body.length <= MAX_COPIED_BYTES) outgoing.end(body.toString('latin1'), 'latin1');
     else outgoing.end(body);
   }
 });

@@ -145,8 +145,8 @@ function createTrafficApp(current: () => TrafficSnapshot): Hono<TrafficEnv> {
 type Dispatch = (active: ActiveRequest) => Promise<void>;
 
 function dispatchTo(app: Hono<TrafficEnv>): Dispatch {
-  /** The adapter hands on Node's request and nothing of ours. A listener for each request would cost more. */
-  const begun = new WeakMap<IncomingMessage, ActiveRequest>();
+  /** The adapter hands on Node's request and nothing of ours. A listener for each request would cost more, and so would a WeakMap. */
+  const begun = new Map<IncomingMessage, ActiveRequest>();
   const listener = getRequestListener(
     async (request, bindings) => {
       const active = begun.get((bindings as HttpBindings).incoming);
@@ -177,6 +177,8 @@ function dispatchTo(app: Hono<TrafficEnv>): Dispatch {
     } catch (error) {
       if (error instanceof RequestError) active.respond(active.rejection ?? notRepresentable(error));
       else active.fail(error);
+    } finally {
+      begun.delete(active.incoming);
     }
   };
 }
