@@ -104,10 +104,8 @@ interface LogWriter {
   lost(): number;
 }
 
-/** A write wakes a thread of the pool, which costs more than all else that is done for a dozen lines. */
-const BATCH_BYTES = 32 * 1024;
-/** The library does not write more at a time. */
-const MAX_BATCH_BYTES = 64 * 1024;
+/** A write costs more than a few lines. Larger batches were measured, and cost more. */
+const BATCH_BYTES = 4 * 1024;
 const BATCH_MS = 200;
 /** The reader may be this far behind before lines are lost. */
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
@@ -135,19 +133,16 @@ export function openLogWriter(): LogWriter {
     waiting = [];
     writtenBytes = acceptedBytes;
   };
-  const open = (): ByteStream => {
+  const open = (): SonicBoom => {
     const opened = new sonicBoom.SonicBoom({
       // Reading it makes a pipe non-blocking: a thread that blocks in a write would keep the process from ending.
       fd: process.stdout.fd,
       sync: false,
-      // Texts would be joined, measured and encoded again with each line.
-      contentMode: 'buffer',
       minLength: BATCH_BYTES,
-      maxWrite: MAX_BATCH_BYTES,
       maxLength: MAX_WAITING_BYTES,
       periodicFlush: BATCH_MS,
       retryEAGAIN: () => retries-- > 0,
-    }) as ByteStream;
+    });
     opened.on('drop', () => {
       lost += 1;
     });
@@ -179,11 +174,10 @@ export function openLogWriter(): LogWriter {
   return {
     write(line) {
       const before = lost;
-      const bytes = Buffer.from(line);
       if (closed) lost += 1;
-      else stream.write(bytes);
+      else stream.write(line);
       if (lost > before) return;
-      acceptedBytes += bytes.length;
+      acceptedBytes += Buffer.byteLength(line);
       waiting.push(acceptedBytes);
     },
     async close() {
@@ -200,10 +194,7 @@ export function openLogWriter(): LogWriter {
   };
 }
 
-/** With `contentMode: 'buffer'`, which the types of the library do not tell. */
-type ByteStream = SonicBoom & { write(bytes: Buffer): boolean };
-
-function ended(stream: ByteStream): Promise<void> {
+function ended(stream: SonicBoom): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
     stream.once('close', () => {
