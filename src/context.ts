@@ -203,6 +203,16 @@ export function headerOf(list: readonly string[], lowerName: string): string | u
   return undefined;
 }
 
+/** The headers of a flat list whose name in lower case passes. */
+export function filterHeaders(list: readonly string[], keep: (lowerName: string) => boolean): HeaderList {
+  const kept: HeaderList = [];
+  for (let i = 0; i < list.length; i += 2) {
+    const name = list[i] as string;
+    if (keep(name.toLowerCase())) kept.push(name, list[i + 1] as string);
+  }
+  return kept;
+}
+
 /** Records a span for pending work. A result that is already there gets none. */
 export async function traced<T>(trace: Span | null, name: SpanName, result: T | Promise<T>): Promise<T> {
   if (trace === null || !(result instanceof Promise)) return result;

@@ -1,5 +1,6 @@
 import {
   type CacheResult,
+  filterHeaders,
   type HeaderList,
   headerOf,
   type ProxyResponse,
@@ -49,7 +50,9 @@ export function createCachedResponses({ clock, meter }: Pick<CacheOptions, 'cloc
   const render = (context: CacheableContext, entry: StoredResponse, ageMs: number, status: string): ProxyResponse => {
     const unchanged = isNotModified(context.headers, entry);
     // Each response needs its own list: outer middleware adds fields of the tenant to it.
-    const headers: HeaderList = unchanged ? notModifiedHeaders(entry.headers) : entry.headers.slice();
+    const headers: HeaderList = unchanged
+      ? filterHeaders(entry.headers, (name) => ON_NOT_MODIFIED.has(name))
+      : entry.headers.slice();
     if (entry.generatedEtag !== null) headers.push('ETag', entry.generatedEtag);
     // Age is rounded down and ttl up, so that their sum is the lifetime.
     headers.push('Age', String(Math.floor(ageMs / 1000)), 'Cache-Status', status);
@@ -127,12 +130,3 @@ const ON_NOT_MODIFIED: ReadonlySet<string> = new Set([
   'last-modified',
   'vary',
 ]);
-
-function notModifiedHeaders(headers: readonly string[]): string[] {
-  const kept: string[] = [];
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i] as string;
-    if (ON_NOT_MODIFIED.has(name.toLowerCase())) kept.push(name, headers[i + 1] as string);
-  }
-  return kept;
-}

@@ -1,4 +1,4 @@
-import type { HeaderList } from '../context.ts';
+import { filterHeaders, type HeaderList } from '../context.ts';
 import { isSent } from '../upstream/headers.ts';
 
 /** Header fields by lower-case name, lines of the same name joined with a comma (RFC 9110 section 5.3). */
@@ -54,14 +54,7 @@ const RATE_LIMIT = /^(?:x-)?rate-?limit/;
 /** The headers of a stored response. The length is set when it is sent, because links in the body may be rewritten. */
 export function storedHeaders(list: readonly string[], fields: Fields): HeaderList {
   const hops = new Set((fields.get('connection') ?? '').split(',').map((name) => name.trim().toLowerCase()));
-  const kept: HeaderList = [];
-  for (let i = 0; i < list.length; i += 2) {
-    const name = list[i] as string;
-    const lower = name.toLowerCase();
-    if (NEVER_STORED.has(lower) || RATE_LIMIT.test(lower) || hops.has(lower)) continue;
-    kept.push(name, list[i + 1] as string);
-  }
-  return kept;
+  return filterHeaders(list, (name) => !NEVER_STORED.has(name) && !RATE_LIMIT.test(name) && !hops.has(name));
 }
 
 /**

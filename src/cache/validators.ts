@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { headerOf } from '../context.ts';
+import { filterHeaders, headerOf } from '../context.ts';
 import { parseHttpDate } from './http-date.ts';
 import type { StoredResponse } from './store.ts';
 
@@ -15,11 +15,7 @@ const CONDITIONS: ReadonlySet<string> = new Set(['if-none-match', 'if-modified-s
  * and with those of the existing response.
  */
 export function withValidators(rawHeaders: readonly string[], existing: StoredResponse | null): string[] {
-  const sent: string[] = [];
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] as string;
-    if (!CONDITIONS.has(name.toLowerCase())) sent.push(name, rawHeaders[i + 1] as string);
-  }
+  const sent = filterHeaders(rawHeaders, (name) => !CONDITIONS.has(name));
   if (existing === null) return sent;
   const tag = headerOf(existing.headers, 'etag');
   const modified = headerOf(existing.headers, 'last-modified');
@@ -39,18 +35,7 @@ const OF_THE_BODY: ReadonlySet<string> = new Set([
 
 /** The stored headers after a 304: its fields replace stored ones of the same name. */
 export function mergeHeaders(stored: readonly string[], update: readonly string[]): string[] {
-  const replaced = new Set<string>();
-  const added: string[] = [];
-  for (let i = 0; i < update.length; i += 2) {
-    const name = (update[i] as string).toLowerCase();
-    if (OF_THE_BODY.has(name)) continue;
-    replaced.add(name);
-    added.push(update[i] as string, update[i + 1] as string);
-  }
-  const kept: string[] = [];
-  for (let i = 0; i < stored.length; i += 2) {
-    const name = stored[i] as string;
-    if (!replaced.has(name.toLowerCase())) kept.push(name, stored[i + 1] as string);
-  }
-  return [...kept, ...added];
+  const added = filterHeaders(update, (name) => !OF_THE_BODY.has(name));
+  const replaced = new Set(added.filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase()));
+  return [...filterHeaders(stored, (name) => !replaced.has(name)), ...added];
 }

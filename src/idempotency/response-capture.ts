@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream';
 import type { HeldMemory } from '../body-memory.ts';
-import { type HeaderList, type ProxyResponse, type Result, reject, respond } from '../context.ts';
+import { filterHeaders, type HeaderList, type ProxyResponse, type Result, reject, respond } from '../context.ts';
 import { collectBody } from '../read-body.ts';
-import type { RecordedResponse, WriteOutcome } from './store.ts';
+import type { WriteOutcome } from './store.ts';
 
 /** Reads a response up to a limit, and as far as there is memory. Returns the result for the caller, and the outcome for the store. */
 export async function captureResponse(
@@ -19,7 +19,11 @@ export async function captureResponse(
   const captured = await collectBody(body, { limitBytes, hasRoom });
   switch (captured.kind) {
     case 'complete': {
-      const result = respond(status, without(headers, CONTENT_LENGTH), captured.body);
+      const result = respond(
+        status,
+        filterHeaders(headers, (name) => name !== 'content-length'),
+        captured.body,
+      );
       return { result, outcome: completed(status, headers, captured.body) };
     }
     case 'partial':
@@ -39,18 +43,8 @@ const OF_ONE_RESPONSE: ReadonlySet<string> = new Set([
   'retry-after',
   'server-timing',
 ]);
-const CONTENT_LENGTH: ReadonlySet<string> = new Set(['content-length']);
 
 function completed(status: number, headers: HeaderList, body: Buffer | null): WriteOutcome {
-  const response: RecordedResponse = { status, headers: without(headers, OF_ONE_RESPONSE), body };
-  return { kind: 'completed', response };
-}
-
-function without(headers: HeaderList, names: ReadonlySet<string>): HeaderList {
-  const kept: HeaderList = [];
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i] as string;
-    if (!names.has(name.toLowerCase())) kept.push(name, headers[i + 1] as string);
-  }
-  return kept;
+  const recorded = filterHeaders(headers, (name) => !OF_ONE_RESPONSE.has(name));
+  return { kind: 'completed', response: { status, headers: recorded, body } };
 }

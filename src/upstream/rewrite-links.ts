@@ -1,5 +1,6 @@
 import { pipeline, type Readable, Transform } from 'node:stream';
 import {
+  filterHeaders,
   type HeaderList,
   headerOf,
   type Middleware,
@@ -101,7 +102,7 @@ const LINK_FIELDS: ReadonlyMap<string, typeof rewriteTarget> = new Map([
 ]);
 
 function withoutLength(headers: HeaderList): HeaderList {
-  return headers.filter((_, index) => headers[index - (index % 2)]?.toLowerCase() !== 'content-length');
+  return filterHeaders(headers, (name) => name !== 'content-length');
 }
 
 function rewriteStream(body: Readable, bases: LinkBases): Readable {
