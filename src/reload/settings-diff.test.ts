@@ -84,6 +84,7 @@ describe('the report of a reload', () => {
       'tenant reader removed',
       'tenant billing: key b added, key a changed, allow, quota.rate 60 → 120, quota.maxWait 5s → 10s',
       'tenant newcomer added',
+      'redis changed',
       'cache.rules changed',
       'limits.body changed',
     ]);

@@ -2,33 +2,11 @@ import { showDuration } from '../config/option-types.ts';
 import type { AccountSettings, Settings, TenantSettings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 
-/** Options that a reload can change, besides accounts, upstreams and tenants. */
-const OPTIONS: readonly (readonly [option: string, of: (settings: Settings) => unknown])[] = [
-  ['listen.traffic.tls', ({ listen }) => listen.traffic.tls],
-  ['listen.admin.tls', ({ listen }) => listen.admin.tls],
-  ['listen.admin.token', ({ listen }) => listen.admin.token],
-  ['listen.trustedProxies', ({ listen }) => listen.trustedProxies],
-  ['routes', ({ routes }) => routes],
-  ['cache.maxEntry', ({ cache }) => cache.maxEntryBytes],
-  ['cache.maxDisconnectedAge', ({ cache }) => cache.maxDisconnectedAgeMs],
-  ['cache.rules', ({ cache }) => cache.rules],
-  ['cache.invalidate', ({ cache }) => cache.invalidate],
-  ['idempotency.maxResponse', ({ idempotency }) => idempotency.maxResponseBytes],
-  ['limits.body', ({ limits }) => limits.bodyBytes],
-  ['limits.bufferedBody', ({ limits }) => limits.bufferedBodyBytes],
-  ['limits.bufferedTotal', ({ limits }) => limits.bufferedTotalBytes],
-  ['limits.stallTimeout', ({ limits }) => limits.stallTimeoutMs],
-  ['drain.delay', ({ drain }) => drain.delayMs],
-  ['drain.timeout', ({ drain }) => drain.timeoutMs],
-  ['reload.watch', ({ reload }) => reload.watch],
-  ['reload.poll', ({ reload }) => reload.pollMs],
-  ['tracing.propagate', ({ tracing }) => tracing.propagate],
-  ['log.level', ({ log }) => log.level],
-];
-
 /** As much as a person reads; further lines are counted. */
 const MAX_LINES = 30;
 const MAX_LINE_LENGTH = 300;
+/** As in `listen.traffic.tls`. */
+const DEEPEST = 3;
 
 /**
  * The differences between two settings, a line for each tenant, account, upstream and option. Lines have names and the numbers
@@ -39,8 +17,25 @@ export function settingsDiff(before: Settings, after: Settings): string[] {
     ...ofEach('account', before.accounts, after.accounts, accountChanges),
     ...ofEach('upstream', before.upstreams, after.upstreams, () => []),
     ...ofEach('tenant', before.tenants, after.tenants, tenantChanges),
-    ...OPTIONS.filter(([, of]) => !deepEqual(of(before), of(after))).map(([option]) => `${option} changed`),
+    ...optionChanges(optionsIn(before), optionsIn(after), []),
   ];
+}
+
+/** What is left is named like its option, but for the unit. */
+function optionsIn({ accounts, upstreams, tenants, secrets, revision, ...options }: Settings): object {
+  return options;
+}
+
+function optionChanges(was: unknown, is: unknown, path: readonly string[]): string[] {
+  if (deepEqual(was, is)) return [];
+  if (isSection(was) && isSection(is) && path.length < DEEPEST) {
+    return Object.keys(is).flatMap((name) => optionChanges(was[name], is[name], [...path, name]));
+  }
+  return [`${path.join('.').replace(/(?:Ms|Bytes)$/, '')} changed`];
+}
+
+function isSection(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 }
 
 /** At most 30 lines of 300 characters, and a last one that counts the others. */
