@@ -1,7 +1,7 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
 import type { AccountSettings, Settings } from '../config/settings.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
-import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
+import { type Io, readOptions, say } from './command-line.ts';
 
 const HELP = `usage: patchgate check [--config PATH]
 
@@ -16,7 +16,6 @@ Exit code 0: the configuration is valid. 1: it is not; all errors are printed.
 export async function check(args: string[], io: Io): Promise<number> {
   const options = readOptions('check', args, { config: { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
-  if (rejectPositionals('check', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
   const loaded = await loadSettings({ path, env: io.env });
   if (!loaded.ok) {

@@ -33,12 +33,13 @@ export function readOptions<const S extends Specs>(
   options: S,
   help: string,
   io: Io,
+  allowPositionals = false,
 ): Parsed<Values<S>> {
   try {
     const { values, positionals } = parseArgs({
       args,
       options: { ...options, help: { type: 'boolean', short: 'h' } } as Specs,
-      allowPositionals: true,
+      allowPositionals,
     });
     if (values['help'] === true) {
       io.stdout.write(help);
@@ -50,11 +51,4 @@ export function readOptions<const S extends Specs>(
     say(io.stderr, `patchgate ${command}: ${message}; see patchgate ${command} --help`);
     return { ok: false, code: 2 };
   }
-}
-
-/** Prints an error if there are positional arguments. */
-export function rejectPositionals(command: string, positionals: readonly string[], io: Io): boolean {
-  if (positionals.length === 0) return false;
-  say(io.stderr, `patchgate ${command}: unexpected argument "${positionals[0]}"; see patchgate ${command} --help`);
-  return true;
 }

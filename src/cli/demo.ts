@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { loadSettings, renderProblems } from '../config/load.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { createSimulator } from '../simulator/simulator.ts';
-import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
+import { type Io, readOptions, say } from './command-line.ts';
 import { untilStopped } from './serve.ts';
 
 const HELP = `usage: patchgate demo [--port 8080] [--admin-port 9090]
@@ -16,7 +16,6 @@ const TENANTS = { billing: 'demo-key-billing', reporting: 'demo-key-reporting' }
 export async function demo(args: string[], io: Io): Promise<number> {
   const options = readOptions('demo', args, { port: { type: 'string' }, 'admin-port': { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
-  if (rejectPositionals('demo', options.positionals, io)) return 2;
   const ports = { port: options.values.port ?? '8080', adminPort: options.values['admin-port'] ?? '9090' };
   const simulator = await createSimulator({ port: 0 });
   try {

@@ -19,7 +19,7 @@ const MAX_INPUT_BYTES = 64 * 1024;
 
 /** `patchgate key`. */
 export async function key(args: string[], io: Io): Promise<number> {
-  const options = readOptions('key', args, { expires: { type: 'string' } }, HELP, io);
+  const options = readOptions('key', args, { expires: { type: 'string' } }, HELP, io, true);
   if (!options.ok) return options.code;
   const [action, tenant, ...more] = options.positionals;
   if (action === 'create' && tenant !== undefined && more.length === 0)

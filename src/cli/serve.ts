@@ -5,7 +5,7 @@ import type { Gateway } from '../gateway/gateway.ts';
 import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import { logConsole } from '../telemetry/console.ts';
-import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
+import { type Io, readOptions, say } from './command-line.ts';
 import { releaseEarlySignals } from './early-signals.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
@@ -27,7 +27,6 @@ const EXIT_MS = 500;
 export async function serve(args: string[], io: Io): Promise<number> {
   const options = readOptions('serve', args, { config: { type: 'string' } }, HELP, io);
   if (!options.ok) return options.code;
-  if (rejectPositionals('serve', options.positionals, io)) return 2;
   const path = options.values.config ?? 'config/gateway.yaml';
   const fileReader = createFileReaders({ clock: systemClock });
   const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }), fileReader);

@@ -2,7 +2,7 @@ import { parseDuration } from '../config/option-types.ts';
 import type { Switches } from '../simulator/options.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';
-import { type Io, readOptions, rejectPositionals, say } from './command-line.ts';
+import { type Io, readOptions, say } from './command-line.ts';
 import { releaseEarlySignals } from './early-signals.ts';
 
 const HELP = `usage: patchgate simulate [options]
@@ -34,7 +34,6 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     io,
   );
   if (!options.ok) return options.code;
-  if (rejectPositionals('simulate', options.positionals, io)) return 2;
   const { values } = options;
   const port = wholeOf(values.port ?? '4010', 0, 65_535);
   const limit = wholeOf(values.limit ?? '240', 1, 10_000_000);

@@ -19,7 +19,7 @@ describe('a mistake on the command line is one clear line and exit 2', () => {
   test.each([
     [['sevre'], 'patchgate: unknown command "sevre"; commands: serve, check, key, simulate, demo\n'],
     [['serve', '--confg', 'x'], "patchgate serve: Unknown option '--confg'; see patchgate serve --help\n"],
-    [['serve', 'x.yaml'], 'patchgate serve: unexpected argument "x.yaml"; see patchgate serve --help\n'],
+    [['serve', 'x.yaml'], "patchgate serve: Unexpected argument 'x.yaml'; see patchgate serve --help\n"],
     [
       ['check', '--config'],
       "patchgate check: Option '--config <value>' argument missing; see patchgate check --help\n",
