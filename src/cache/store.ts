@@ -13,8 +13,6 @@ export interface CacheStore {
   set(key: string, entry: CacheEntry, keepMs: number): void;
   /** Frees the memory of an entry that will never be served again. */
   delete(key: string): void;
-  /** Null for a store that cannot count. */
-  size(): { readonly entries: number; readonly bytes: number } | null;
 }
 
 export type CacheEntry = StoredResponse | VaryRecord;

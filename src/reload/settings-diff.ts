@@ -21,7 +21,7 @@ export function settingsDiff(before: Settings, after: Settings): string[] {
   ];
 }
 
-/** What is left is named like its option, but for the unit. */
+/** Settings outside the maps. Each has the name of its option, and its unit behind it. */
 function optionsIn({ accounts, upstreams, tenants, secrets, revision, ...options }: Settings): object {
   return options;
 }

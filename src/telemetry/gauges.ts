@@ -4,25 +4,28 @@ import { type Collect, PREFIX } from './counters.ts';
 /** Values that are read when Prometheus asks, instead of being kept up to date. */
 export interface MetricSources {
   readonly accounts: () => readonly AccountReading[];
-  /** Null for a store that cannot tell. */
-  readonly cache: () => { readonly entries: number; readonly bytes: number } | null;
-  /** Memory for bodies; left out where there is none. */
-  readonly bodyMemory?: () => { readonly bytes: number; readonly totalBytes: number; readonly waiting: number };
+  readonly cache: () => { readonly entries: number; readonly bytes: number };
+  /** Memory for bodies. */
+  readonly bodyMemory: () => { readonly bytes: number; readonly totalBytes: number; readonly waiting: number };
   readonly upstreams: () => readonly UpstreamReading[];
   /** Keys that never expire are left out. */
-  readonly keyExpiries: () => readonly KeyExpiry[];
-  readonly credentials: () => readonly CredentialReading[];
+  readonly keyExpiries: () => readonly {
+    readonly tenant: string;
+    readonly key: string;
+    readonly epochSeconds: number;
+  }[];
+  /** `failing`: from a rejection or a login that failed until it works again. */
+  readonly credentials: () => readonly { readonly account: string; readonly id: string; readonly failing: boolean }[];
   /** Revision of the configuration in use. */
   readonly revision: () => string;
-  /** Default: embedded state, which is always up and never a fallback. */
-  readonly state?: () => { readonly up: boolean; readonly fallback: boolean };
-  /** Certificates of the ports that speak TLS; left out where none can. */
-  readonly certificates?: () => readonly CertificateExpiry[];
-  /** Log lines lost so far; without it the metric is left out. */
-  readonly logLinesDropped?: () => number;
+  readonly state: () => { readonly up: boolean; readonly fallback: boolean };
+  /** A port without TLS has none. */
+  readonly certificates: () => readonly { readonly port: string; readonly epochSeconds: number }[];
+  /** Log lines lost so far. */
+  readonly logLinesDropped: () => number;
 }
 
-export interface AccountReading {
+interface AccountReading {
   readonly id: string;
   readonly limit: number;
   readonly ceiling: number;
@@ -32,7 +35,7 @@ export interface AccountReading {
   readonly replicas: number;
 }
 
-export interface UpstreamReading {
+interface UpstreamReading {
   readonly id: string;
   readonly breaker: keyof typeof BREAKER;
   readonly inFlight: number;
@@ -42,24 +45,6 @@ export interface UpstreamReading {
 /** Ordered by how much is rejected, so that the greatest of several replicas has a meaning. */
 const BREAKER = { closed: 0, 'half-open': 1, open: 2 } as const;
 
-export interface CredentialReading {
-  readonly account: string;
-  readonly id: string;
-  /** From a rejection or a login that failed until it works again. */
-  readonly failing: boolean;
-}
-
-export interface KeyExpiry {
-  readonly tenant: string;
-  readonly key: string;
-  readonly epochSeconds: number;
-}
-
-export interface CertificateExpiry {
-  readonly port: string;
-  readonly epochSeconds: number;
-}
-
 export interface GaugesOptions {
   readonly registry: Registry;
   readonly collect: Collect;
@@ -67,14 +52,12 @@ export interface GaugesOptions {
   readonly sources: MetricSources;
 }
 
-export type Gauges = ReturnType<typeof createGauges>;
-
 /** The gauges of the contract (design, section 5). Those that are set by an event are returned. */
 export function createGauges({ registry, collect, version, sources }: GaugesOptions) {
   const kept = (name: string, help: string, labelNames: string[] = []) =>
     new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
   registerSources(readGaugeIn(registry, collect), sources);
-  if (sources.logLinesDropped) registerDroppedLines(registry, collect, sources.logLinesDropped);
+  registerDroppedLines(registry, collect, sources.logLinesDropped);
   kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
   return {
     inFlight: kept('http_requests_in_flight', 'Requests whose response has not ended yet.'),
@@ -116,7 +99,6 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   const perUpstream = (name: string, help: string, read: (upstream: UpstreamReading) => number): void =>
     gauge(name, help, ['upstream'], () => sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]));
   const single = (name: string, help: string, read: () => number): void => gauge(name, help, [], () => [[{}, read()]]);
-  const state = sources.state ?? (() => ({ up: true, fallback: false }));
 
   perAccount('quota_limit', 'Requests a minute that Patchworks allows the account.', ({ limit }) => limit);
   perAccount('quota_ceiling', 'Most requests that the gateway sends in any minute.', ({ ceiling }) => ceiling);
@@ -143,19 +125,21 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
     ({ inFlight }) => inFlight,
   );
   perUpstream('upstream_waiting', 'Requests waiting until fewer are under way.', ({ waiting }) => waiting);
-  single('cache_entries', 'Responses kept in memory.', () => sources.cache()?.entries ?? 0);
-  single('cache_bytes', 'Size of the responses kept in memory.', () => sources.cache()?.bytes ?? 0);
+  single('cache_entries', 'Responses kept in memory.', () => sources.cache().entries);
+  single('cache_bytes', 'Size of the responses kept in memory.', () => sources.cache().bytes);
   const { bodyMemory } = sources;
-  if (bodyMemory) {
-    single('buffered_body_bytes', 'Memory held for bodies of requests and responses.', () => bodyMemory().bytes);
-    single('buffered_body_limit_bytes', 'limits.bufferedTotal.', () => bodyMemory().totalBytes);
-    single('buffered_body_waiting', 'Uploads waiting for memory.', () => bodyMemory().waiting);
-  }
-  single('redis_up', 'Whether the state that replicas share answers; 1 where it is embedded.', () => +state().up);
+  single('buffered_body_bytes', 'Memory held for bodies of requests and responses.', () => bodyMemory().bytes);
+  single('buffered_body_limit_bytes', 'limits.bufferedTotal.', () => bodyMemory().totalBytes);
+  single('buffered_body_waiting', 'Uploads waiting for memory.', () => bodyMemory().waiting);
+  single(
+    'redis_up',
+    'Whether the state that replicas share answers; 1 where it is embedded.',
+    () => +sources.state().up,
+  );
   single(
     'redis_fallback_active',
     'Whether this replica works on its own share of the ceiling.',
-    () => +state().fallback,
+    () => +sources.state().fallback,
   );
   gauge('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
     sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
@@ -164,7 +148,7 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
     'tls_certificate_expiry_timestamp_seconds',
     'When the certificate of a port expires, or one of its chain, whichever is first.',
     ['port'],
-    () => (sources.certificates?.() ?? []).map(({ port, epochSeconds }) => [{ port }, epochSeconds]),
+    () => sources.certificates().map(({ port, epochSeconds }) => [{ port }, epochSeconds]),
   );
   gauge('credential_up', 'Whether a credential worked at its last use; 1 before.', ['account', 'credential'], () =>
     sources.credentials().map(({ account, id, failing }) => [{ account, credential: id }, failing ? 0 : 1]),

@@ -5,7 +5,11 @@ import { createMetrics } from './metrics.ts';
 
 const nothing: MetricSources = {
   accounts: () => [],
-  cache: () => null,
+  cache: () => ({ entries: 0, bytes: 0 }),
+  state: () => ({ up: true, fallback: false }),
+  certificates: () => [],
+  bodyMemory: () => ({ bytes: 0, totalBytes: 0, waiting: 0 }),
+  logLinesDropped: () => 0,
   upstreams: () => [],
   keyExpiries: () => [],
   credentials: () => [],
@@ -95,6 +99,9 @@ describe('the metrics of the contract', () => {
       tls_handshakes_total: 'counter{port,outcome}',
       cache_entries: 'gauge{}',
       cache_bytes: 'gauge{}',
+      buffered_body_bytes: 'gauge{}',
+      buffered_body_limit_bytes: 'gauge{}',
+      buffered_body_waiting: 'gauge{}',
       cache_operations_total: 'counter{tier,outcome}',
       redis_up: 'gauge{}',
       redis_fallback_active: 'gauge{}',
@@ -103,6 +110,7 @@ describe('the metrics of the contract', () => {
       config_last_reload_successful: 'gauge{}',
       config_info: 'gauge{revision}',
       build_info: 'gauge{version,node}',
+      log_lines_dropped_total: 'counter{}',
       metrics_unreadable_total: 'counter{}',
     });
     for (const { help } of families.values()) expect(help).not.toBe('');

@@ -7,7 +7,11 @@ const metrics = () =>
     version: '0',
     sources: {
       accounts: () => [],
-      cache: () => null,
+      cache: () => ({ entries: 0, bytes: 0 }),
+      state: () => ({ up: true, fallback: false }),
+      certificates: () => [],
+      bodyMemory: () => ({ bytes: 0, totalBytes: 0, waiting: 0 }),
+      logLinesDropped: () => 0,
       upstreams: () => [],
       keyExpiries: () => [],
       credentials: () => [],

@@ -104,6 +104,5 @@ export function createTieredCache(memory: MemoryCache, shared: SharedTier): Cach
     },
     // In memory only: the shared entry may be a newer one of another replica, and every reader checks it.
     delete: (key) => memory.delete(key),
-    size: () => memory.size(),
   };
 }
