@@ -30,6 +30,7 @@ export interface RequestContext {
   readonly receivedAt: EpochMs;
   readonly startedAt: MonotonicMs;
   readonly disconnect: ClientDisconnect;
+  readonly lifetime: RequestLifetime;
   /** Once sent, the request is completed even if its client disconnects, because its response is stored. */
   readonly completeAfterDisconnect?: boolean;
   readonly record: AccessRecord;
@@ -64,6 +65,12 @@ export interface ClientDisconnect {
 
 /** For work that goes on without its caller. */
 export const NEVER_DISCONNECTS: ClientDisconnect = { happened: false, onDisconnect: () => () => {} };
+
+/** For what a response holds until its last byte is with the kernel. */
+export interface RequestLifetime {
+  /** Calls `run` once when the response has ended or its connection is gone, or at once if that has happened. */
+  onEnd(run: () => void): void;
+}
 
 /** Flat `name, value, name, value`: the form of Node and undici, in order and with duplicates. */
 export type HeaderList = string[];

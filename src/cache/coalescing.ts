@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { ClientDisconnect } from '../context.ts';
 import type { Span } from '../ports.ts';
@@ -143,7 +144,13 @@ class OpenLeader implements TenantLeader {
   }
 }
 
-/** Keys with an expiry. Above `maxSize`, the oldest are dropped first. */
+/** Longer keys are kept as digests. */
+const MAX_KEY_LENGTH = 64;
+
+/**
+ * Keys with an expiry. Above `maxSize`, the oldest are dropped first. Callers choose the keys, as long as their headers may be, so that a
+ * digest stands for a long one.
+ */
 export class ExpiringSet {
   readonly #expiry = new Map<string, number>();
   readonly #clock: Clock;
@@ -154,22 +161,37 @@ export class ExpiringSet {
     this.#maxSize = maxSize;
   }
 
+  get size(): number {
+    return this.#expiry.size;
+  }
+
   has(key: string): boolean {
-    const expiry = this.#expiry.get(key);
+    // Hashing costs more than the question, and nearly always the set is empty.
+    if (this.#expiry.size === 0) return false;
+    const name = nameOf(key);
+    const expiry = this.#expiry.get(name);
     if (expiry === undefined) return false;
     if (expiry > this.#clock.monotonic()) return true;
-    this.#expiry.delete(key);
+    this.#expiry.delete(name);
     return false;
   }
 
   add(key: string, ttlMs: number): void {
-    this.#expiry.delete(key);
-    this.#expiry.set(key, this.#clock.monotonic() + ttlMs);
-    const [oldest] = this.#expiry.keys();
-    if (oldest !== undefined && this.#expiry.size > this.#maxSize) this.#expiry.delete(oldest);
+    const name = nameOf(key);
+    const now = this.#clock.monotonic();
+    this.#expiry.delete(name);
+    this.#expiry.set(name, now + ttlMs);
+    for (const [oldest, expiry] of this.#expiry) {
+      if (expiry > now && this.#expiry.size <= this.#maxSize) return;
+      this.#expiry.delete(oldest);
+    }
   }
 
   delete(key: string): void {
-    this.#expiry.delete(key);
+    if (this.#expiry.size > 0) this.#expiry.delete(nameOf(key));
   }
+}
+
+function nameOf(key: string): string {
+  return key.length <= MAX_KEY_LENGTH ? key : createHash('sha256').update(key).digest('base64url');
 }

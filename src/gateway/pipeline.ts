@@ -42,7 +42,7 @@ export function createPipeline(
       // Before the cache, or a tenant could read cached responses after its permission was withdrawn.
       .use(authorise())
       // Before the cache, so that stored responses contain the upstream's links, and no caller's Host header.
-      .use(rewriteLinks({ origins: originsOf(settings) }))
+      .use(rewriteLinks({ ...dependencies, origins: originsOf(settings) }))
       // Inside rewriteLinks, for the same reason: it stores responses too.
       .use(idempotency({ ...dependencies, ...settings.idempotency, meter, store: dependencies.idempotencyStore }))
       // Before the quota: a cached response costs no slot.

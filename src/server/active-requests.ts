@@ -78,6 +78,7 @@ export function trackRequests(
       connections.ended(socket, onClose);
       const aborted = !outgoing.writableFinished;
       if (aborted) disconnect.leave();
+      disconnect.end();
       const refused = result?.kind === 'rejection' ? result : null;
       const unanswered = aborted && !hasBegun(outgoing, result);
       observer.finished({

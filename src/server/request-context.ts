@@ -12,6 +12,7 @@ import {
   type Rejection,
   type RequestBody,
   type RequestContext,
+  type RequestLifetime,
   reject,
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
@@ -78,6 +79,7 @@ export function receiveRequest(
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),
     disconnect,
+    lifetime: disconnect,
     record: newAccessRecord(),
     trace: options.tracer === null ? null : options.tracer.request(incoming.headers),
   };
@@ -192,9 +194,11 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
 }
 
 /** The client disconnect of one request, as middleware see it. Cheaper than an AbortSignal for requests that never see one. */
-export class DisconnectSource implements ClientDisconnect {
+export class DisconnectSource implements ClientDisconnect, RequestLifetime {
   #left = false;
   #listeners: Set<() => void> | null = null;
+  #ended = false;
+  #atEnd: (() => void)[] | null = null;
 
   get happened(): boolean {
     return this.#left;
@@ -208,6 +212,20 @@ export class DisconnectSource implements ClientDisconnect {
     this.#listeners ??= new Set();
     this.#listeners.add(run);
     return () => this.#listeners?.delete(run);
+  }
+
+  onEnd(run: () => void): void {
+    if (this.#ended) run();
+    else if (this.#atEnd === null) this.#atEnd = [run];
+    else this.#atEnd.push(run);
+  }
+
+  /** Called when the response has ended, or its connection is gone. */
+  end(): void {
+    this.#ended = true;
+    const atEnd = this.#atEnd;
+    this.#atEnd = null;
+    if (atEnd !== null) for (const run of atEnd) run();
   }
 
   /** Called when the connection closed before the response was complete. */

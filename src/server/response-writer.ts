@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
 import { batch } from '../batch.ts';
 import type { ProxyResponse, RequestContext } from '../context.ts';
+import { sliced } from '../read-body.ts';
 
 export interface ResponseTarget {
   readonly incoming: IncomingMessage;
@@ -11,6 +12,8 @@ export interface ResponseTarget {
 
 /** An unread request body above this size ends the connection: reading it to the end costs more than a new connection. */
 const WORTH_READING_BYTES = 64 * 1024;
+/** A larger body leaves in slices: the connection shows no progress within a chunk. */
+const WHOLE_BYTES = 64 * 1024;
 /** Bounds for reading an unwanted body, so that a caller that is still sending gets to see the response. */
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 2_000;
@@ -41,16 +44,9 @@ export function writeResponse(to: ResponseTarget, response: ProxyResponse, closi
   if (body !== null) headers.push('Content-Length', String(body.length));
   outgoing.writeHead(response.status, headers);
   if (unread) linger(incoming, outgoing, body);
-  else if (body !== null && body.length > SLICE_BYTES && context.method !== 'HEAD')
-    pipeline(Readable.from(slicesOf(body), { objectMode: false }), outgoing, () => {});
+  else if (body !== null && body.length > WHOLE_BYTES && context.method !== 'HEAD')
+    pipeline(sliced(body), outgoing, () => {});
   else end({ outgoing, body: context.method === 'HEAD' ? null : body });
-}
-
-/** The connection shows no progress within a chunk. */
-const SLICE_BYTES = 64 * 1024;
-
-function* slicesOf(body: Buffer): Generator<Buffer> {
-  for (let at = 0; at < body.length; at += SLICE_BYTES) yield body.subarray(at, at + SLICE_BYTES);
 }
 
 /** Responses of one turn of the event loop leave in a row: waking the reader for each costs more than the write. */

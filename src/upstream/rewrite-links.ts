@@ -1,4 +1,5 @@
 import { pipeline, type Readable, Transform } from 'node:stream';
+import type { BodyMemory } from '../body-memory.ts';
 import {
   filterHeaders,
   type HeaderList,
@@ -7,8 +8,10 @@ import {
   type ProxyResponse,
   type RequestContext,
   type Result,
+  reject,
   respond,
 } from '../context.ts';
+import { sliced } from '../read-body.ts';
 
 export interface LinkBases {
   /** Origins to replace, `https://host[:port]`; both schemes are recognised. */
@@ -24,29 +27,48 @@ export interface LinkRequest {
   readonly route: { readonly rewriteLinks: boolean };
 }
 
-type RewriteContext = RequestContext & LinkRequest;
+interface RewriteContext extends RequestContext, LinkRequest {
+  readonly tenant: { readonly id: string };
+}
 
 /** Whether links in the body are rewritten. The body of a download is a file, whatever its type: it must stay the same to the byte. */
 export function rewritesBody({ segments, route }: LinkRequest): boolean {
   return route.rewriteLinks && segments.at(-1) !== 'download';
 }
 
-/** Makes pagination links and Location headers of responses lead through the gateway. */
+/** A larger body is rewritten as it leaves, so that no second copy of it is in memory. */
+const WHOLE_BYTES = 64 * 1024;
+/** Memory of a response that is rewritten as it leaves. */
+const STREAM_BYTES = 128 * 1024;
+/** Rewritten copies of cached bodies that are remembered. */
+const REMEMBERED_BYTES = 8 * 1024 * 1024;
+const RETRY_AFTER_SECONDS = 1;
+
+/**
+ * Makes pagination links and Location headers of responses lead through the gateway. The base URL is the caller's `Host`, of which there
+ * are as many as a caller likes: so what a response holds because it was rewritten counts as memory for bodies.
+ */
 export function rewriteLinks<E extends RewriteContext>(options: {
   readonly origins: readonly string[];
+  readonly bodyMemory: BodyMemory;
 }): Middleware<E, E> {
-  const { origins } = options;
-  // The same cached body is served many times, nearly always for the same base URL.
-  const rewrittenBodies = new WeakMap<Buffer, { base: string; body: Buffer }>();
+  const { origins, bodyMemory } = options;
+  const rewriteWhole = wholeRewriter(origins);
 
-  const rewriteBuffer = (body: Buffer, base: string): Buffer => {
-    const known = rewrittenBodies.get(body);
-    if (known !== undefined && known.base === base) return known.body;
-    if (!body.includes(SLASHES) && !body.includes(ESCAPED_SLASH)) return body;
-    const rewriter = new LinkRewriter({ origins, base });
-    const rewritten = Buffer.concat([rewriter.push(body), rewriter.flush()]);
-    rewrittenBodies.set(body, { base, body: rewritten });
-    return rewritten;
+  const rewriteBuffer = (context: E, { status, headers }: ProxyResponse, body: Buffer): Result => {
+    if (!body.includes(SLASHES) && !body.includes(ESCAPED_SLASH)) return respond(status, headers, body);
+    const held = bodyMemory.open(context.tenant.id);
+    // A response of the upstream has cost a slot, and may be that of a write. Only those that cost nothing are without a bound.
+    if (!held.tryTake(Math.min(body.length, STREAM_BYTES)) && context.record.attempts === 0) {
+      return reject('overloaded', {
+        retryAfterSeconds: RETRY_AFTER_SECONDS,
+        internal: 'bufferedTotal: rewritten links',
+      });
+    }
+    context.lifetime.onEnd(() => held.release());
+    const { baseUrl } = context;
+    if (body.length <= WHOLE_BYTES) return respond(status, headers, rewriteWhole(body, baseUrl));
+    return respond(status, withoutLength(headers), rewriteStream(sliced(body), { origins, base: baseUrl }));
   };
 
   const rewrite = (context: E, result: Result): Result => {
@@ -54,16 +76,34 @@ export function rewriteLinks<E extends RewriteContext>(options: {
     const bases = { origins, base: context.baseUrl };
     const headers = withLinkFields(result.headers, bases);
     const { body } = result;
-    if (!rewritesBody(context) || !isPlainJson(result)) {
-      return headers === result.headers ? result : respond(result.status, headers, body);
-    }
+    const response = headers === result.headers ? result : respond(result.status, headers, body);
+    if (!rewritesBody(context) || !isPlainJson(result)) return response;
     // The response to a HEAD has the length of the body before its links are rewritten.
     if (body === null) return respond(result.status, withoutLength(headers), null);
-    if (Buffer.isBuffer(body)) return respond(result.status, headers, rewriteBuffer(body, bases.base));
+    if (Buffer.isBuffer(body)) return rewriteBuffer(context, response, body);
     return respond(result.status, withoutLength(headers), rewriteStream(body, bases));
   };
 
   return (next) => async (context) => rewrite(context, await next(context));
+}
+
+/** Rewrites bodies, and remembers the copies: the same cached body is served many times, nearly always for the same base URL. */
+function wholeRewriter(origins: readonly string[]): (body: Buffer, base: string) => Buffer {
+  let remembered = new WeakMap<Buffer, { base: string; body: Buffer }>();
+  let rememberedBytes = 0;
+  return (body, base) => {
+    const known = remembered.get(body);
+    if (known !== undefined && known.base === base) return known.body;
+    const rewriter = new LinkRewriter({ origins, base });
+    const rewritten = Buffer.concat([rewriter.push(body), rewriter.flush()]);
+    rememberedBytes += rewritten.length;
+    if (rememberedBytes > REMEMBERED_BYTES) {
+      remembered = new WeakMap();
+      rememberedBytes = rewritten.length;
+    }
+    remembered.set(body, { base, body: rewritten });
+    return rewritten;
+  };
 }
 
 /** Every URL contains one of these, plain or as JSON may escape it. Most bodies contain neither. */

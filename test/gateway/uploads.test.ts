@@ -12,6 +12,7 @@ import {
 } from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { dial } from '../support/raw-socket.ts';
+import { rawUpstream } from '../support/raw-upstream.ts';
 
 const KiB = 1024;
 const reader = { ...TENANTS.reader, allow: ['* /api/v1/**'], quota: { burst: 100, maxWait: '0s' } };
@@ -190,5 +191,49 @@ describe('memory for bodies', () => {
     await gateway.expectUnharmed();
     expect(await gateway.metric('patchgate_buffered_body_bytes')).toBe(0);
     expect(await gateway.metric('patchgate_buffered_body_waiting')).toBe(0);
+  });
+
+  test('counts rewritten copies of cached responses too: one for each Host that a caller thinks of', async () => {
+    await using gateway = await run({ config: limited({ bufferedTotal: '1MiB' }) });
+    const list = '/api/v1/flows?per_page=100';
+    await (await gateway.fetch(list)).arrayBuffer();
+    gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
+    using caller = await dial(gateway.port);
+    const get = (path: string, host: string) =>
+      `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`;
+    // The first response never comes, so that those behind it wait for their turn in memory.
+    caller.write(get('/api/v1/flow-runs', 'x'));
+    const asked = 100;
+    for (let i = 0; i < asked; i++) caller.write(get(list, `host-${i}.test`));
+    await eventually(
+      async () => (await gateway.metric('patchgate_http_requests_in_flight')) === asked + 1,
+      'all in flight',
+    );
+    const held = await gateway.metric('patchgate_buffered_body_bytes');
+    expect(held).toBeGreaterThan(300 * KiB);
+    expect(held).toBeLessThanOrEqual(512 * KiB);
+    // Others are served meanwhile.
+    expect((await gateway.fetch(list, { headers: { Authorization: `Bearer ${READER_KEY}` } })).status).toBe(200);
+    caller.socket.resetAndDestroy();
+    await eventually(async () => (await gateway.metric('patchgate_buffered_body_bytes')) === 0, 'all is given back');
+  });
+
+  test('of a large response is a part of it: links are rewritten as it leaves', async () => {
+    const body = (base: string) =>
+      JSON.stringify({ data: 'x'.repeat(300 * KiB), links: { next: `${base}/api/v1/flows?page=2` } });
+    await using upstream = await rawUpstream((socket) => {
+      const text = body(upstream.url);
+      const type = 'Content-Type: application/json\r\nX-RateLimit-Remaining: 200\r\n';
+      socket.write(`HTTP/1.1 200 OK\r\n${type}Content-Length: ${text.length}\r\n\r\n${text}`);
+    });
+    await using gateway = await run({ config: () => limited({ bufferedTotal: '1MiB' })(upstream.url) });
+    for (const cached of ['fwd=', 'hit']) {
+      const response = await gateway.fetch('/api/v1/flows');
+      expect(response.headers.get('cache-status')).toContain(cached);
+      expect(await response.text()).toBe(body(gateway.url));
+    }
+    const head = await gateway.fetch('/api/v1/flows', { method: 'HEAD' });
+    expect([head.status, await head.text()]).toEqual([200, '']);
+    await eventually(async () => (await gateway.metric('patchgate_buffered_body_bytes')) === 0, 'all is given back');
   });
 });

@@ -1,0 +1,33 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { ExpiringSet } from './coalescing.ts';
+
+/** Bytes of the heap that are in use, without garbage. */
+function heapBytes(): number {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  return process.memoryUsage().heapUsed;
+}
+
+test('keys as long as callers like cost no more than short ones, and are told apart', () => {
+  const set = new ExpiringSet(new ManualClock());
+  const long = (i: number) => `${'x'.repeat(30_000)}${i}`;
+  const before = heapBytes();
+  for (let i = 0; i < 2_000; i++) set.add(Buffer.from(long(i)).toString('latin1'), 1_000);
+  expect(heapBytes() - before).toBeLessThan(5_000_000);
+  expect([set.has(long(7)), set.has(long(2_000)), set.size]).toEqual([true, false, 2_000]);
+  set.delete(long(7));
+  expect(set.has(long(7))).toBe(false);
+});
+
+test('keys that have expired are swept when others are added, and the oldest above the bound', () => {
+  const clock = new ManualClock();
+  const set = new ExpiringSet(clock, 100);
+  for (let i = 0; i < 150; i++) set.add(`key ${i}`, 1_000);
+  expect([set.size, set.has('key 49'), set.has('key 50')]).toEqual([100, false, true]);
+  clock.advance(1_000);
+  set.add('one more', 1_000);
+  expect(set.size).toBe(1);
+});
