@@ -1,15 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { heapBytes } from '../../test/support/heap.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { ExpiringSet } from './coalescing.ts';
-
-/** Bytes of the heap that are in use, without garbage. */
-function heapBytes(): number {
-  setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
-  return process.memoryUsage().heapUsed;
-}
 
 test('keys as long as callers like cost no more than short ones, and are told apart', () => {
   const set = new ExpiringSet(new ManualClock());

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { heapBytes } from '../../test/support/heap.ts';
 import { matchesPath, splitPath } from '../routing/pattern.ts';
 import { createInvalidationLog, EVERYTHING, writtenCollection } from './invalidation-log.ts';
 
@@ -35,6 +36,28 @@ describe('the invalidation log', () => {
     for (let i = 0; i < 4; i++) log.invalidate('main', { patterns: [SCRIPTS] });
     expect(log.isValidSince('main', FLOW, 0)).toBe(false);
     expect(log.isValidSince('main', FLOW, 3)).toBe(true);
+  });
+
+  test('keeps fewer writes to paths that are as long as callers like, and older responses count as invalid', () => {
+    const log = createInvalidationLog();
+    const long = (i: number) => ['api', 'v1', `${'x'.repeat(32_000)}${i}`];
+    for (let i = 1; i <= 1_000; i++) log.invalidate('main', { patterns: [long(i)] });
+    // Some 260 to 520 of them are kept.
+    expect(log.isValidSince('main', FLOW, 400)).toBe(false);
+    expect(log.isValidSince('main', FLOW, 800)).toBe(true);
+    expect(log.isValidSince('main', { segments: long(900), tags: [] }, 800)).toBe(false);
+    for (let i = 0; i < 3; i++) log.invalidate('main', { patterns: [['x'.repeat(20_000_000)]] });
+    expect(log.isValidSince('main', FLOW, 1_002)).toBe(true);
+  });
+
+  test('keeps no more of a target than the pattern', () => {
+    const log = createInvalidationLog();
+    const before = heapBytes();
+    for (let i = 0; i < 1_000; i++) {
+      const target = Buffer.from(`/api/v1/flow-templates-and-more/${'x'.repeat(30_000)}${i}`).toString();
+      log.invalidate('main', { patterns: [[...splitPath(target).slice(0, 3), '**']] });
+    }
+    expect(heapBytes() - before).toBeLessThan(5_000_000);
   });
 
   test('never reports a response as valid that an unbounded log would report as invalid', () => {

@@ -41,6 +41,8 @@ interface AccountLog {
   latest: number;
   /** In order, the latest last. */
   writes: LoggedWrite[];
+  /** Characters of their patterns. */
+  length: number;
 }
 
 /** The log of one process. */
@@ -48,6 +50,9 @@ export interface LocalInvalidationLog extends InvalidationLog {
   invalidate(account: string, invalidation: Invalidation): void;
   disconnectedSince(account: string): null;
 }
+
+/** Characters of the patterns that are kept for an account: callers choose the paths, as long as their headers may be. */
+const MAX_LENGTH = 8 * 1024 * 1024;
 
 /** @param maxWrites how many writes of an account are kept; every response older than all of them counts as invalid */
 export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
@@ -74,17 +79,40 @@ export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
     invalidate(account, invalidation) {
       let log = logs.get(account);
       if (log === undefined) {
-        log = { latest: 0, writes: [] };
+        log = { latest: 0, writes: [], length: 0 };
         logs.set(account, log);
       }
       log.latest++;
-      log.writes.push({ at: log.latest, ...invalidation });
+      log.writes.push({ at: log.latest, ...invalidation, patterns: invalidation.patterns.map(detached) });
+      log.length += lengthOf(invalidation);
       // Trimmed at twice the bound: to remove single writes would move the whole array each time.
-      if (log.writes.length >= maxWrites * 2) log.writes = log.writes.slice(-maxWrites);
+      if (log.writes.length >= maxWrites * 2 || log.length >= MAX_LENGTH * 2) trim(log, maxWrites);
     },
 
     disconnectedSince: () => null,
   };
+}
+
+/** Copies: a part of a string keeps the whole string in memory, here the target of a request. */
+function detached(pattern: readonly string[]): readonly string[] {
+  return pattern.map((segment) => Buffer.from(segment).toString());
+}
+
+function lengthOf({ patterns }: Invalidation): number {
+  return patterns.reduce((sum, pattern) => sum + pattern.reduce((length, segment) => length + segment.length, 0), 0);
+}
+
+/** Keeps the latest writes, and one at least. */
+function trim(log: AccountLog, maxWrites: number): void {
+  let kept = 0;
+  let length = 0;
+  for (const write of log.writes.toReversed()) {
+    length += lengthOf(write);
+    if (kept > 0 && (kept >= maxWrites || length > MAX_LENGTH)) break;
+    log.length = length;
+    kept += 1;
+  }
+  log.writes = log.writes.slice(-kept);
 }
 
 function invalidates({ patterns, tags }: Invalidation, target: InvalidationTarget): boolean {

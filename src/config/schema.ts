@@ -134,7 +134,7 @@ const limits = z
     }),
     bufferedTotal: doc(size(64 * 1024, 1024 ** 4).default(64 * 1024 ** 2), {
       description:
-        'Memory of this process for bodies that it has to keep: request bodies up to `bufferedBody`, whole ones with an `Idempotency-Key`, and responses on their way into the cache. A tenant may hold as much as is free: half while it is alone. Without room nothing is read, and after the `maxWait` of the tenant the request gets 503 `overloaded`; a response passes without being stored. A body with an `Idempotency-Key` above half of it gets 413.',
+        'Memory of this process for bodies that it has to keep: request bodies up to `bufferedBody`, whole ones with an `Idempotency-Key`, responses on their way into the cache, and responses whose links are rewritten. A tenant may hold as much as is free: half while it is alone. Without room nothing is read, and after the `maxWait` of the tenant the request gets 503 `overloaded`; a response passes without being stored. A body with an `Idempotency-Key` above half of it gets 413.',
       unit: 'size',
       shown: '64MiB',
     }),
