@@ -21,8 +21,15 @@ const EC = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
 /** Where the certificate of the authority is, once {@link issue} has made it: for NODE_EXTRA_CA_CERTS. */
 export const AUTHORITY = join(folder, 'authority.pem');
 
-/** An authority for this run alone, and a certificate of each kind that it vouches for. */
+let issued = false;
+
+/**
+ * An authority for this process alone, and a certificate of each kind that it vouches for. Once for all: rows run side by side, and one
+ * that starts later must not replace the certificates that the gateways of another trust.
+ */
 function issue() {
+  if (issued) return;
+  issued = true;
   const env = withTools(['openssl']);
   mkdirSync(folder, { recursive: true });
   const openssl = (/** @type {string[]} */ args) => execFileSync('openssl', args, { cwd: folder, env, stdio: 'pipe' });
