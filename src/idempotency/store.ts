@@ -45,6 +45,7 @@ export type WriteOutcome =
 
 /** Records which keyed writes have begun, and their outcomes, so that none is sent twice. */
 export interface IdempotencyStore {
+  /** Its owner may begin a write again, as long as it has not sent it: the write is still the first. */
   begin(write: KeyedWrite): BeginResult | Promise<BeginResult>;
   /**
    * Works also for a record that the store has lost. False: the outcome could not be stored. Until it is, the write counts as in

@@ -7,11 +7,13 @@ import type { IdempotencyStore, KeyedWrite, WriteOutcome } from '../../src/idemp
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';
 
+const TIMEOUT_MS = 1_000;
+
 let server: RedisServer;
 let connection: RedisConnection;
 beforeAll(async () => {
   server = await redisServer();
-  const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
+  const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: TIMEOUT_MS };
   const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
   const servers = { kind: 'alone', host: '127.0.0.1', port: server.port, db: 0 } as const;
   connection = openRedis({ settings: { servers, ...none }, clock: systemClock, log: quiet });
@@ -66,6 +68,15 @@ describe.each(Object.entries(kinds))('keyed writes in %s', (_name, open) => {
     const results = await Promise.all(Array.from({ length: 20 }, () => store.begin(write())));
     expect(results.filter(({ kind }) => kind === 'first')).toHaveLength(1);
     expect(results.filter(({ kind }) => kind === 'conflict')).toHaveLength(19);
+  });
+
+  test('a write that its owner begins again, because the first reply was lost, is still the first', async () => {
+    const { store } = open();
+    const first = write();
+    expect([(await store.begin(first)).kind, (await store.begin(first)).kind]).toEqual(['first', 'first']);
+    expect((await store.begin(write())).kind).toBe('conflict');
+    await store.complete(first, COMPLETED);
+    expect((await store.begin(first)).kind).toBe('replay');
   });
 
   test('the first response is replayed, byte for byte, for its ttl', async () => {
@@ -187,6 +198,16 @@ describe('in Redis', () => {
     await redis.del(key);
     await redis.set(key, 'not ours', 'PX', 10_000);
     expect((await store.begin(write())).kind).toBe('broken');
+  });
+
+  test('a write is begun although the process stood still for longer than the deadline of its command', async () => {
+    const store = shared('paused');
+    // The script is known to the server: one command begins the write.
+    await store.begin(write({ id: 'another' }));
+    const begun = store.begin(write());
+    await new Promise((resolve) => setImmediate(resolve));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TIMEOUT_MS + 100);
+    expect((await begun).kind).toBe('first');
   });
 
   test('every record has an end, and a hash tag of its account', async () => {

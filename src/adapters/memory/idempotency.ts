@@ -46,6 +46,7 @@ export function createMemoryIdempotencyStore(options: {
       const other = pending.get(name);
       if (other !== undefined) {
         if (other.fingerprint !== fingerprint) return { kind: 'mismatch' };
+        if (other.owner === owner) return { kind: 'first' };
         return { kind: other.leaseEnd > now ? 'conflict' : 'unknown' };
       }
       const record = findEnded(name);

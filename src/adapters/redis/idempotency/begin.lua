@@ -11,10 +11,12 @@ if kind == 'none' then
   return { 'first' }
 end
 if kind ~= 'hash' then return { 'broken' } end
-local f = redis.call('HMGET', KEYS[1], 'v', 'f', 's', 'u', 'st', 'h', 'b', 'n')
+local f = redis.call('HMGET', KEYS[1], 'v', 'f', 's', 'u', 'st', 'h', 'b', 'n', 'o')
 if f[1] ~= ARGV[1] or not f[2] then return { 'broken' } end
 if f[2] ~= ARGV[2] then return { 'mismatch' } end
 if f[3] == 'pending' then
+  -- The owner asks again, because the first reply did not arrive in time.
+  if f[9] == ARGV[3] then return { 'first' } end
   -- After the lease the owner has stopped, and may have sent the write.
   return { (tonumber(f[4]) or 0) > now and 'conflict' or 'unknown' }
 end

@@ -5,6 +5,11 @@ const beginScript = loadScript(import.meta.url, 'begin');
 const completeScript = loadScript(import.meta.url, 'complete');
 
 const VERSION = '2';
+/**
+ * After a pause of this process that is longer than the deadline, of a garbage collection for example, a command fails although its reply
+ * has arrived: timers run before sockets are read. A Redis that does not reply fails the second attempt too.
+ */
+const BEGIN_ATTEMPTS = 2;
 
 /** The keyed writes of all replicas. A write is not begun while Redis is unavailable: another replica may have begun it. */
 export function createRedisIdempotencyStore(options: {
@@ -18,13 +23,15 @@ export function createRedisIdempotencyStore(options: {
 
   return {
     async begin(write) {
-      if (!options.isReady()) return { kind: 'unavailable' };
       const args = [VERSION, write.fingerprint, write.owner, write.leaseMs, keepMs];
-      try {
-        return beginResultOf(await runForBytes(client, beginScript, keysOf(write), args));
-      } catch {
-        return { kind: 'unavailable' };
+      for (let attempts = 0; attempts < BEGIN_ATTEMPTS && options.isReady(); attempts += 1) {
+        try {
+          return beginResultOf(await runForBytes(client, beginScript, keysOf(write), args));
+        } catch {
+          // The next attempt, or `unavailable`.
+        }
       }
+      return { kind: 'unavailable' };
     },
     async complete(write, outcome) {
       const response = outcome.kind === 'completed' ? outcome.response : null;
