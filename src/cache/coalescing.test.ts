@@ -3,7 +3,7 @@ import { heapBytes } from '../../test/support/heap.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { ExpiringSet } from './coalescing.ts';
 
-test('keys as long as callers like cost no more than short ones, and are told apart', () => {
+test('keys as long as callers like cost no more than short ones, and stay distinct', () => {
   const set = new ExpiringSet(new ManualClock());
   const long = (i: number) => `${'x'.repeat(30_000)}${i}`;
   const before = heapBytes();
