@@ -16,6 +16,8 @@ export type FetchResult =
     }
   /** The response cannot be shared: each caller fetches alone. */
   | { readonly kind: 'unshareable' }
+  /** A redirect or an error of the caller, which others may not get: another caller may fetch. */
+  | { readonly kind: 'refused' }
   | { readonly kind: 'failed' }
   /** It was cancelled before there was a response: another caller may fetch. */
   | { readonly kind: 'cancelled' };
@@ -121,7 +123,7 @@ class OpenLeader implements TenantLeader {
   superseded = false;
   fetchStarted = false;
   readonly #leave: () => void;
-  readonly #remove: () => void;
+  #remove: (() => void) | null;
   #resolve: () => void = () => {};
 
   constructor(caller: ClientDisconnect, remove: () => void) {
@@ -138,8 +140,10 @@ class OpenLeader implements TenantLeader {
     this.end();
   }
 
+  /** Again after its fetch has ended: by then another request may lead, which this one must not remove. */
   end(): void {
-    this.#remove();
+    this.#remove?.();
+    this.#remove = null;
     this.#resolve();
   }
 }

@@ -4,7 +4,7 @@ import { type Handler, type Middleware, type ProxyResponse, type Result, reject,
 import { invalidFreshnessHeaders } from './cache-control.ts';
 import type { FetchResultKind, InFlightFetch } from './coalescing.ts';
 import { freshnessOf } from './freshness.ts';
-import { ageOf, isStillValid, storeResponse } from './key.ts';
+import { ageOf, isStillValid, storeResponse, unshareableName } from './key.ts';
 import type { Announced, CacheableContext, CacheOptions, WithFetchPlan } from './options.ts';
 import type { StoredResponse } from './store.ts';
 import { fieldsOf, storedHeaders } from './stored-headers.ts';
@@ -135,10 +135,12 @@ function handleResult(options: CacheOptions, context: FillContext, start: FetchS
   if (result.status === 304 && existing !== null) return revalidate(options, context, start, result, existing);
   const storing = prepareStoring(options, context, start, result);
   if (storing !== null) return storeWhileSending(options, context, start, result, storing);
-  // A server error, or a 304 to the caller's own condition, does not show whether later responses can be shared.
-  if (result.status < 500 && result.status !== 304 && storeAs !== null)
-    options.notShareable.add(storeAs.fetchKey, NOT_SHAREABLE_TTL_MS);
-  inFlight?.finish({ kind: result.status >= 500 ? 'failed' : 'unshareable' });
+  // A redirect, an error, or a 304 to the caller's own condition does not show whether the response to others can be shared: a field
+  // that no key contains may be its cause.
+  const isSuccess = result.status < 300;
+  if (isSuccess && storeAs !== null)
+    options.notShareable.add(unshareableName(context, storeAs.fetchKey), NOT_SHAREABLE_TTL_MS);
+  inFlight?.finish({ kind: isSuccess ? 'unshareable' : result.status < 500 ? 'refused' : 'failed' });
   return result;
 }
 
@@ -209,7 +211,7 @@ function prepareStoring(
       validUpToWrite: since,
     };
     const stored = storeResponse(options, context, storeAs.primaryKey, fields, entry, keepMs);
-    options.notShareable.delete(storeAs.fetchKey);
+    options.notShareable.delete(unshareableName(context, storeAs.fetchKey));
     options.failing.delete(storeAs.fetchKey);
     inFlight?.finish({ kind: 'stored', entry, ...stored });
     return entry;

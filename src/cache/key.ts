@@ -40,6 +40,11 @@ export function accountOf(key: string): string {
   return key.slice(0, key.indexOf(SEPARATOR));
 }
 
+/** In {@link CacheOptions.notShareable}. Contains the tenant: no tenant ends coalescing for others. */
+export function unshareableName({ record }: CacheableContext, fetchKey: string): string {
+  return `${record.tenant}${SEPARATOR}${fetchKey}`;
+}
+
 /** The key of a variant: the primary key and the request's values of the fields in Vary (section 4.1). */
 export function variantKey(primary: string, fields: readonly string[], request: SentRequest): string {
   let key = primary;

@@ -90,24 +90,41 @@ describe('concurrent requests for the same key', () => {
     const cache = cacheHarness(upstream);
     const requests = Array.from({ length: 5 }, () => cache.request());
     await tick();
-    pending[0]?.respond(ok([], 'none', 404)());
+    pending[0]?.respond(ok(['Vary', '*'])());
     await tick();
     expect(pending).toHaveLength(5);
-    for (const each of pending) each.respond(ok([], 'none', 404)());
-    expect((await Promise.all(requests)).map(({ status }) => status)).toEqual(Array(5).fill(404));
+    for (const each of pending) each.respond(ok(['Vary', '*'])());
+    expect((await Promise.all(requests)).map(({ status }) => status)).toEqual(Array(5).fill(200));
     void cache.request();
     void cache.request();
     await tick();
     expect(pending).toHaveLength(7);
   });
 
-  test('are sent alone, all at once, when the first one fails', async () => {
+  test.each([404, 302, 500])(
+    'wait for the next one when the first brings a %i, which may be its own',
+    async (status) => {
+      const { upstream, pending } = pendingUpstream();
+      const cache = cacheHarness(upstream);
+      const requests = Array.from({ length: 5 }, () => cache.request());
+      await tick();
+      pending[0]?.respond(ok([], 'none', status)());
+      await tick();
+      expect(pending).toHaveLength(2);
+      pending[1]?.respond(ok()());
+      expect((await Promise.all(requests)).map((each) => each.status)).toEqual([status, ...Array(4).fill(200)]);
+    },
+  );
+
+  test('are sent alone, all at once, when the first one used up the time of the upstream', async () => {
     const { upstream, pending } = pendingUpstream();
     const cache = cacheHarness(upstream);
     const requests = Array.from({ length: 3 }, () => cache.request());
     await tick();
+    cache.clock.advance(30_000);
     pending[0]?.respond(reject('upstream_timeout'));
     await tick();
+    expect(pending).toHaveLength(3);
     for (const each of pending.slice(1)) each.respond(ok()());
     expect(await Promise.all(requests)).toMatchObject([{ code: 'upstream_timeout' }, { status: 200 }, { status: 200 }]);
   });

@@ -17,7 +17,7 @@ import {
 import { type CachedResponses, type ForwardReason, isNotModified, withCacheStatus } from './cached-response.ts';
 import { waitFor } from './caller-group.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
-import { ageOf, findFresher, findStored, isStillValid, variantKey } from './key.ts';
+import { ageOf, findFresher, findStored, isStillValid, unshareableName, variantKey } from './key.ts';
 import {
   type CacheableContext,
   type CacheOptions,
@@ -54,7 +54,7 @@ type Step = Result | 'retry' | 'alone';
 
 /** A request with a stale response to fall back on waits no longer than this for a slot. */
 const MAX_WAIT_WITH_FALLBACK_MS = 1_000;
-/** After this many steps without a response, a request is sent alone. */
+/** After this many fetches without a response for others, or the upstream's timeout in waiting for them, a request is sent alone. */
 const MAX_FETCHES = 3;
 
 type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
@@ -87,7 +87,7 @@ export class MissHandler<E extends CacheableContext> {
     const { headers } = context;
     const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
     const ownRequest = reason === 'request' || (conditional && rule === null && existing === null);
-    return target === null || ownRequest || this.#options.notShareable.has(fetchKey)
+    return target === null || ownRequest || this.#options.notShareable.has(unshareableName(context, fetchKey))
       ? this.#fetchAlone(context, miss, target, terms)
       : this.#fetchCoalesced(context, miss, target, terms);
   }
@@ -128,12 +128,15 @@ export class MissHandler<E extends CacheableContext> {
 
   async #fetchCoalesced(context: E, miss: Miss, target: StoreTarget, initialTerms: WaitTerms): Promise<Result> {
     let terms = initialTerms;
-    for (let fetches = 0; fetches < MAX_FETCHES; ) {
+    let joinedMs = 0;
+    for (let fetches = 0; fetches < MAX_FETCHES && joinedMs < context.route.upstream.timeoutMs; ) {
       let step: Step;
       const inFlight = this.#joinableFetch(context, miss);
       if (inFlight !== null) {
         fetches += 1;
+        const joinedAt = this.#clock.monotonic();
         step = await this.#joinInFlightFetch(context, miss, inFlight);
+        joinedMs += this.#clock.monotonic() - joinedAt;
       } else {
         const startedAt = this.#clock.monotonic();
         const leader = this.#coalescing.leaderOf(miss.fetchKey, context.record.tenant);
@@ -183,8 +186,10 @@ export class MissHandler<E extends CacheableContext> {
       }
       case 'cancelled':
         return this.#serveStored(context, miss);
+      case 'refused':
+        return 'retry';
       case 'failed':
-        return this.#staleFallback(context, miss, reject('upstream_unreachable')) ?? 'alone';
+        return this.#staleFallback(context, miss, reject('upstream_unreachable')) ?? 'retry';
       case 'unshareable':
         return 'alone';
     }

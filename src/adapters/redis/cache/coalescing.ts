@@ -20,7 +20,13 @@ const CHECK_EVERY_MS = 500;
 /** No request to the upstream takes longer. */
 const MAX_FETCH_MS = 600_000;
 
-const RESULTS: ReadonlySet<string> = new Set<FetchResultKind>(['stored', 'unshareable', 'failed', 'cancelled']);
+const RESULTS: ReadonlySet<string> = new Set<FetchResultKind>([
+  'stored',
+  'unshareable',
+  'refused',
+  'failed',
+  'cancelled',
+]);
 
 export interface RedisCoalescingOptions {
   readonly client: Client;
