@@ -4,6 +4,7 @@ import {
   codeOf,
   configuration,
   eventually,
+  loginAt,
   PRIMARY,
   type Running,
   run,
@@ -18,23 +19,29 @@ const ALONE = [PRIMARY];
 const WITH_SPARE = [PRIMARY, SPARE];
 
 /** The account may send one request a second, and two at once. */
-const busyAccount = (credentials: readonly unknown[], more: Config = {}) => {
-  const accounts = { main: { quota: { limit: 240, ceiling: 60, burst: 2 }, credentials } };
+const busyAccount = (credentials: Credentials, more: Config = {}) => {
   const billing = { ...TENANTS.billing, quota: { burst: 200, maxWait: '10s' } };
-  return (upstream: string) => configuration(upstream, { accounts, tenants: { ...TENANTS, billing }, ...more });
+  return (upstream: string) => {
+    const given = typeof credentials === 'function' ? credentials(upstream) : credentials;
+    const accounts = { main: { quota: { limit: 240, ceiling: 60, burst: 2 }, credentials: given } };
+    return configuration(upstream, { accounts, tenants: { ...TENANTS, billing }, ...more });
+  };
 };
+type Credentials = readonly unknown[] | ((upstream: string) => readonly unknown[]);
 const withoutWait = { headers: { Prefer: 'wait=0' } };
 const credentials = (gateway: Running) => gateway.simulator.arrivals().map(({ credential }) => credential);
 
 /** Takes what the account has now. */
 const useUp = async (gateway: Running): Promise<void> => {
+  // A replica that has just started waits for others first.
+  await gateway.fetch(READ);
   for (let sent = 0; sent < 10; sent += 1) {
     if ((await gateway.fetch(READ, withoutWait)).status === 429) break;
   }
 };
 
 describe.each(['embedded', 'Redis'])('a credential that Patchworks rejects, with the state %s', (state) => {
-  const scene = async (given: readonly unknown[]) => {
+  const scene = async (given: Credentials) => {
     const redis = state === 'Redis' ? await redisServer() : null;
     const gateway = await run({
       config: busyAccount(given, redis === null ? {} : { redis: { url: redis.url } }),
@@ -90,6 +97,15 @@ describe.each(['embedded', 'Redis'])('a credential that Patchworks rejects, with
     // With Redis two may be sent before the first response.
     expect(credentials(it.gateway)).toContain(null);
     expect(credentials(it.gateway).filter((credential) => credential === 'spare')).toHaveLength(3);
+  });
+
+  test('and a login: on a busy account its token is replaced, and the request waits for a slot again', async () => {
+    await using it = await scene((upstream) => [loginAt(upstream)]);
+    await useUp(it.gateway);
+    it.gateway.simulator.credentials.expireTokens();
+    it.gateway.simulator.reset();
+    expect((await it.gateway.fetch(READ)).status).toBe(200);
+    expect(it.gateway.simulator.arrivals().map(({ status }) => status)).toEqual([401, 200, 200]);
   });
 });
 
