@@ -41,7 +41,8 @@ export const redisSchema = z
         'A single server, such as `redis://localhost:6379`; `rediss://` for TLS. One of `url`, `sentinels` and `cluster`.',
     }),
     sentinels: doc(servers().optional(), {
-      description: 'Sentinels, as host:port; together with `name`.',
+      description:
+        'All Sentinels, as host:port; together with `name`. Where they disagree, the one that has seen the latest fail-over is believed.',
     }),
     name: doc(text().optional(), { description: "The Sentinels' name for the server, such as `mymaster`." }),
     cluster: doc(servers().optional(), {

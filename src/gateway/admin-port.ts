@@ -1,4 +1,5 @@
 import type { Server } from 'node:http';
+import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import { createAdminApp, createAdminListener } from '../admin/app.ts';
 import { createLiveUpdates } from '../admin/live.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
@@ -18,6 +19,8 @@ export interface AdminPortOptions {
   readonly current: () => ConfigSnapshot;
   readonly tls: ListenerTls;
   readonly draining: () => boolean;
+  /** Why the connection of the cache to Redis cannot be used. */
+  readonly cacheFault: () => RedisFault | null;
   /** Requests whose response has not ended. */
   readonly inFlight: () => number;
   /** Null: no `POST /reload`. */
@@ -50,15 +53,24 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
       Object.fromEntries(
         [...settings().accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
       ),
+    cacheFault: options.cacheFault,
     needsRestart: () => reloads.needsRestart(),
   });
   const events = createLiveUpdates({ frames: status.frames, clock, log });
   const reloads = createReloadReporter({ clock, log, redactor, meter: metrics, status, events });
   const page = composePage();
+  const readiness = () => {
+    const { state } = current().dependencies;
+    const reasons = [
+      ...(draining() ? ['draining'] : []),
+      ...(state.canAdmit() ? [] : [`redis ${state.fault()?.code ?? 'not joined'}`]),
+    ];
+    return { ready: reasons.length === 0, reasons };
+  };
   const createApp = () =>
     createAdminApp({
       token: settings().listen.admin.token,
-      readiness: () => ({ ready: !draining(), reasons: draining() ? ['draining'] : [] }),
+      readiness,
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
       status: status.document,
       config: () => redactedSettings(settings()),

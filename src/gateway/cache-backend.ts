@@ -5,6 +5,7 @@ import { createRedisCoalescing } from '../adapters/redis/cache/coalescing.ts';
 import { createSharedInvalidationLog } from '../adapters/redis/cache/invalidation-log.ts';
 import { createSharedResponses } from '../adapters/redis/cache/response-store.ts';
 import { openRedis } from '../adapters/redis/client/connection.ts';
+import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import { openPubSub } from '../adapters/redis/client/pubsub.ts';
 import { openSubscriber } from '../adapters/redis/client/subscriber.ts';
 import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
@@ -24,6 +25,8 @@ export interface CacheBackend extends CacheState {
   follow(accounts: readonly string[]): Promise<void>;
   stop(): Promise<void>;
   readonly idempotencyStore: IdempotencyStore;
+  /** Why Redis cannot be used, in its own words. */
+  fault(): RedisFault | null;
 }
 
 export function openCacheBackend(options: {
@@ -39,7 +42,7 @@ export function openCacheBackend(options: {
   if (redis === null) {
     const alone = { store: memory, invalidations: createInvalidationLog(), replicas: null };
     const idempotencyStore = createMemoryIdempotencyStore({ ...idempotency, maxBytes: idempotency.memoryBytes, clock });
-    return { ...own, ...alone, idempotencyStore, follow: async () => {}, stop: async () => {} };
+    return { ...own, ...alone, idempotencyStore, follow: async () => {}, stop: async () => {}, fault: () => null };
   }
   // A connection of its own: a large response in transfer must not delay an admission.
   const connection = openRedis({ settings: redis, clock, log });
@@ -57,7 +60,14 @@ export function openCacheBackend(options: {
     connection.close();
   };
   const idempotencyStore = createRedisIdempotencyStore({ client, isReady, prefix, keepMs: idempotency.ttlMs });
-  const backend = { ...own, invalidations, idempotencyStore, follow: invalidations.follow, stop };
+  const backend = {
+    ...own,
+    invalidations,
+    idempotencyStore,
+    follow: invalidations.follow,
+    stop,
+    fault: connection.fault,
+  };
   if (!settings.cache.shared) return { ...backend, store: memory, replicas: null };
   const responses = createSharedResponses({ ...shared, invalidations, meter });
   const replicas = createRedisCoalescing({ ...shared, responses, invalidations });

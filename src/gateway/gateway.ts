@@ -68,6 +68,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const admin = openAdminPort({
     ...{ version, shared, current, tls: listeners.admin, inFlight: traffic.inFlight, reload: options.reload ?? null },
     draining: () => draining,
+    cacheFault: cache.fault,
   });
 
   const close = async (): Promise<void> => {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import { openRedis, type RedisConnection } from '../adapters/redis/client/connection.ts';
+import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -19,6 +20,10 @@ export interface QuotaBackend {
   /** Leaves the other replicas and closes. Bounded by the deadline of a command. */
   stop(): Promise<void>;
   status(): { readonly up: boolean; readonly fallback: boolean };
+  /** False: this replica has not joined the others, or Redis refuses its user and `onOutage` is closed: it rejects every request. */
+  canAdmit(): boolean;
+  /** Why Redis cannot be used, in its own words. */
+  fault(): RedisFault | null;
 }
 
 /** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
@@ -43,6 +48,8 @@ export function openQuotaBackend(options: {
       start: async () => {},
       stop: async () => {},
       status: () => ({ up: true, fallback: false }),
+      canAdmit: () => true,
+      fault: () => null,
     };
   }
   const connection = openRedis({ settings: redis, clock, log });
@@ -69,7 +76,12 @@ export function openQuotaBackend(options: {
       await quotaStore.stop();
       connection.close();
     },
-    status: () => quotaStore.state(),
+    status: () => {
+      const { up, fallback } = quotaStore.state();
+      return { up, fallback };
+    },
+    canAdmit: () => quotaStore.state().canAdmit,
+    fault: connection.fault,
   };
 }
 

@@ -1,7 +1,9 @@
+import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type {
   CredentialStatus,
   Frame,
   LoadStatus,
+  StateStatus,
   TenantStatus,
   UpstreamStatus,
   Use,
@@ -49,6 +51,11 @@ export function sumOf(usages: readonly Usage[]): Usage {
     sum.hits += usage.hits;
   }
   return sum;
+}
+
+/** The server's own words, which may repeat what it was sent. */
+export function problemOf(fault: RedisFault | null, redactor: Redactor): StateStatus['problem'] {
+  return fault && { code: fault.code, reason: redactor.apply(fault.reason).slice(0, LONGEST_PROBLEM) };
 }
 
 type Named = TenantStatus & { readonly id: string };

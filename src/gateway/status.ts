@@ -1,3 +1,4 @@
+import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type {
   AccountStatus,
   Frame,
@@ -10,7 +11,16 @@ import type { Clock } from '../clock.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
-import { busiestOf, credentialStatusOf, loadStatusOf, sumOf, upstreamStatusOf, useOf, withId } from './status-parts.ts';
+import {
+  busiestOf,
+  credentialStatusOf,
+  loadStatusOf,
+  problemOf,
+  sumOf,
+  upstreamStatusOf,
+  useOf,
+  withId,
+} from './status-parts.ts';
 import { createUsageWindow } from './usage-window.ts';
 
 export interface StatusOptions {
@@ -20,6 +30,8 @@ export interface StatusOptions {
   readonly usage: () => ReadonlyMap<string, Usage>;
   /** By account, whether this replica learns of writes through other replicas. */
   readonly inTouch: () => Readonly<Record<string, boolean>>;
+  /** Why the connection of the cache to Redis cannot be used. */
+  readonly cacheFault: () => RedisFault | null;
   readonly draining: () => boolean;
   readonly inFlight: () => number;
   /** Options that take effect only after a restart. */
@@ -69,7 +81,7 @@ export function createStatus(options: StatusOptions): Status {
   });
 
   const standing = ({ seconds, byTenant }: ReturnType<typeof recent.read>): StatusSummary => {
-    const { settings, state, memory, upstreams } = generation().dependencies;
+    const { settings, state, memory, upstreams, redactor } = generation().dependencies;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);
     return {
@@ -88,7 +100,11 @@ export function createStatus(options: StatusOptions): Status {
         inTouch: options.inTouch(),
         recent: { reads, hits },
       },
-      state: { kind: state.kind, ...state.status() },
+      state: {
+        kind: state.kind,
+        ...state.status(),
+        problem: problemOf(state.fault() ?? options.cacheFault(), redactor),
+      },
       revision: settings.revision,
       needsRestart: options.needsRestart(),
       lastLoad,

@@ -105,7 +105,8 @@ describe('three replicas on one Redis', () => {
     // 3 × 78, and no more than those.
     const alone = upstream.between(from, from + 60_000);
     expect(alone).toBeGreaterThanOrEqual(234 * 0.95);
-    for (const { store } of world.replicas) expect(store.state()).toEqual({ up: false, fallback: true });
+    for (const { store } of world.replicas)
+      expect(store.state()).toEqual({ up: false, fallback: true, canAdmit: true });
     await redis.flushall();
     for (const replica of world.replicas) replica.connection = 'up';
     await saturate(world, upstream, random, 10_000);
@@ -113,7 +114,8 @@ describe('three replicas on one Redis', () => {
     await saturate(world, upstream, random, 120_000);
     judge(upstream);
     expect(upstream.between(back, back + 120_000) / 2).toBeGreaterThanOrEqual(235 * 0.97);
-    for (const { store } of world.replicas) expect(store.state()).toEqual({ up: true, fallback: false });
+    for (const { store } of world.replicas)
+      expect(store.state()).toEqual({ up: true, fallback: false, canAdmit: true });
   });
 
   test('leave its share to one that is cut off alone, and take it back', async () => {
@@ -125,7 +127,7 @@ describe('three replicas on one Redis', () => {
       expect(cut.store.state().fallback).toBe(true);
       cut.connection = 'up';
       await saturate(world, upstream, random, 30_000);
-      expect(cut.store.state()).toEqual({ up: true, fallback: false });
+      expect(cut.store.state()).toEqual({ up: true, fallback: false, canAdmit: true });
     }
     judge(upstream);
   });
@@ -150,6 +152,19 @@ describe('three replicas on one Redis', () => {
     await saturate(world, upstream, random, 120_000);
     judge(upstream);
     expect(upstream.between(from, from + 120_000) / 2).toBeGreaterThanOrEqual(235 * 0.97);
+  });
+
+  test('one that leaves is not counted any more, though its first report of that gets lost', async () => {
+    const { world } = await calm();
+    const [leaving, other] = world.replicas as [Replica, Replica];
+    leaving.connection = 'hung';
+    const left = leaving.store.stop();
+    await world.pass(50);
+    leaving.connection = 'up';
+    await world.pass(1_000);
+    await left;
+    await world.pass(1_000);
+    expect(other.store.view('main').replicas).toBe(world.replicas.length - 1);
   });
 
   test('with onOutage closed nothing is sent without Redis', async () => {

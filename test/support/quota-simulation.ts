@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import type { RedisConnection } from '../../src/adapters/redis/client/connection.ts';
 import type { QuotaConnection } from '../../src/adapters/redis/quota/quota-scripts.ts';
 import { createRedisQuotaStore, type RedisQuotaStore } from '../../src/adapters/redis/quota/quota-store.ts';
 import type { Log, Meter } from '../../src/ports.ts';
@@ -102,12 +103,13 @@ export class QuotaSimulation {
       evalsha: (...args: unknown[]) => call('evalsha', args),
     } as unknown as Redis;
     const clock = this.clock;
-    const connection: QuotaConnection & { onReady(run: () => void): void } = {
+    const connection: QuotaConnection & Pick<RedisConnection, 'onReady' | 'fault'> = {
       client,
       isCluster: false,
       isReady: () => replica.alive && replica.line !== 'down',
       epoch: () => epoch,
       onReady: (run) => void ready.add(run),
+      fault: () => null,
     };
     const store = createRedisQuotaStore({
       connection,

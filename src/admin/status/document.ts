@@ -108,6 +108,8 @@ export interface StateStatus {
   readonly up: boolean;
   /** Redis is down, and this replica uses its share of the ceiling. */
   readonly fallback: boolean;
+  /** Error of the last seconds: its code, or `unreachable`, and the server's own words. Null without one. */
+  readonly problem: { readonly code: string; readonly reason: string } | null;
 }
 
 export interface LoadStatus {

@@ -97,6 +97,7 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
         isReady: () => true,
         epoch: () => 1,
         onReady: () => {},
+        fault: () => null,
       },
       clock,
       serverTime: () => 1_760_000_000_000 + Math.floor(clock.monotonic()),

@@ -194,6 +194,7 @@ function optionsOf(settings: ConnectionSettings, backoff: Backoff, faults: Fault
       faults.replied(error);
       return error.message.startsWith('READONLY');
     },
+    disableClientInfo: true,
     connectionName: 'patchgate',
   };
 }

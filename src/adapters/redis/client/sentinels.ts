@@ -97,7 +97,12 @@ function openSentinel({ host, port }: HostAndPort, { access, clock, log }: Senti
     ...access,
     ...{ host, port, Connector: connectorBy(), retryStrategy: backoff.nextMs },
     ...{ connectTimeout: DEADLINE_MS, commandTimeout: DEADLINE_MS, enableOfflineQueue: false, maxRetriesPerRequest: 0 },
-    ...{ autoResubscribe: false, autoResendUnfulfilledCommands: false, connectionName: 'patchgate' },
+    ...{
+      autoResubscribe: false,
+      autoResendUnfulfilledCommands: false,
+      disableClientInfo: true,
+      connectionName: 'patchgate',
+    },
   });
   client.on('ready', () => {
     backoff.connected();

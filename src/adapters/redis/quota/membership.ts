@@ -1,5 +1,6 @@
-import type { Clock } from '../../../clock.ts';
+import { type Clock, elapsed } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
+import type { RedisFault } from '../client/faults.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { QuotaClient } from './quota-client.ts';
 import type { AccountSnapshot } from './snapshot.ts';
@@ -11,6 +12,8 @@ export interface MembershipOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly isReady: () => boolean;
+  /** Why Redis cannot be used; null if it has replied with no error in the last seconds. */
+  readonly fault: () => RedisFault | null;
   readonly onNameTaken: () => void;
 }
 
@@ -33,6 +36,9 @@ const READY_HEARTBEATS = 2;
 const JOIN_ATTEMPTS = 3;
 /** A name that another process keeps using this long is left to it. */
 const NAME_TAKEN_HEARTBEATS = 8;
+/** A deadline that is missed once does not cost the others the share of this replica for two minutes. */
+const LEAVE_ATTEMPTS = 3;
+const LEAVE_AGAIN_MS = 200;
 /** After the time at which a state made anew is open. */
 const OPEN_BY_MS = 5;
 
@@ -90,17 +96,25 @@ export class Membership {
   async stop(leavingMs: number): Promise<void> {
     this.#closed = true;
     this.#cancelHeartbeat();
-    const { client } = this.#options;
-    if (!client.joined) return;
+    const { client, clock } = this.#options;
+    // A join that is carried out after the report would make this replica a member again.
+    await this.#joining;
+    for (let attempt = 1; client.joined; attempt++) {
+      if ((await this.#leave(leavingMs)) || attempt === LEAVE_ATTEMPTS) return;
+      await elapsed(clock, LEAVE_AGAIN_MS);
+    }
+  }
+
+  /** False: it is not known that the others keep nothing for this replica. They find out by its silence, after the grace. */
+  async #leave(leavingMs: number): Promise<boolean> {
+    const { client, log, account } = this.#options;
     try {
       while (await client.complete()) {}
-      await client.heartbeat(this.#snapshot, leavingMs);
+      // Redis does nothing for a command that a busy machine has delayed.
+      return (await client.heartbeat(this.#snapshot, leavingMs)) !== null;
     } catch (error) {
-      // The others find out by the silence.
-      this.#options.log.debug(
-        { account: this.#options.account, reason: reasonOf(error) },
-        'leaving was not reported to Redis',
-      );
+      log.debug({ account, reason: reasonOf(error) }, 'leaving was not reported to Redis');
+      return false;
     }
   }
 

@@ -10,6 +10,7 @@ import {
   REMOVED_TENANT,
   type TenantView,
 } from '../../../quota/quota-store.ts';
+import type { RedisConnection } from '../client/connection.ts';
 import { LocalLeases } from './local-leases.ts';
 import { QuotaClient } from './quota-client.ts';
 import type { QuotaConnection } from './quota-scripts.ts';
@@ -20,11 +21,11 @@ export interface RedisQuotaStore extends QuotaStore {
   start(): Promise<void>;
   /** Leaves the other replicas, with a report of what may still be under way. */
   stop(): Promise<void>;
-  state(): { readonly up: boolean; readonly fallback: boolean };
+  state(): { readonly up: boolean; readonly fallback: boolean; readonly canAdmit: boolean };
 }
 
 export interface RedisQuotaStoreOptions {
-  readonly connection: QuotaConnection & { onReady(run: () => void): void };
+  readonly connection: QuotaConnection & Pick<RedisConnection, 'onReady' | 'fault'>;
   readonly clock: Clock;
   readonly plan: QuotaPlan;
   readonly meter: Meter;
@@ -71,6 +72,7 @@ export function createRedisQuotaStore(options: RedisQuotaStoreOptions): RedisQuo
           {
             ...{ ...of, client, onNameTaken: identity.rename },
             isReady: () => connection.isReady(),
+            fault: () => connection.fault(),
           },
           quota,
           tenants,
@@ -104,7 +106,11 @@ export function createRedisQuotaStore(options: RedisQuotaStoreOptions): RedisQuo
     async stop() {
       await Promise.all(all().map(({ membership }) => membership.stop(options.lateArrivalMs)));
     },
-    state: () => ({ up: all().every(({ membership }) => membership.up), fallback: all().some(({ alone }) => alone) }),
+    state: () => ({
+      up: all().every(({ membership }) => membership.up),
+      fallback: all().some(({ alone }) => alone),
+      canAdmit: all().every(({ canAdmit }) => canAdmit),
+    }),
   };
 }
 

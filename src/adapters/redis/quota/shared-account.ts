@@ -79,6 +79,14 @@ export class SharedAccount {
     return this.#fallback !== null;
   }
 
+  /** False: as things are, every request is rejected. */
+  get canAdmit(): boolean {
+    if (this.#options.client.joined) return true;
+    // A replica that has never joined has no share, and does not know what the others hold.
+    if (this.membership.snapshot === null) return false;
+    return this.#options.onOutage === 'local' || this.#options.fault()?.isRefusal !== true;
+  }
+
   async admit(request: SlotRequest): Promise<Decision> {
     const { tenant } = request;
     if (tenant !== null && !this.#tenants.has(tenant)) return this.#reject(tenant, 'tenant', REMOVED_RETRY_MS);
@@ -186,7 +194,11 @@ export class SharedAccount {
     const { share, replicas } = snapshot;
     const quotas = { quota: this.#quota, tenants: this.#tenants };
     this.#fallback = new Fallback({ snapshot, leases, maxInFlightMs, now, ...quotas });
-    log.warn({ account, share, replicas }, 'Redis does not respond: this replica works on its share of the ceiling');
+    const fault = this.#options.fault();
+    log.warn(
+      { account, share, replicas, ...(fault !== null && { code: fault.code, reason: fault.reason }) },
+      'Redis cannot be used: this replica works on its share of the ceiling',
+    );
     return this.#fallback;
   }
 

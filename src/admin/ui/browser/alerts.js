@@ -28,9 +28,11 @@ export function alertsOf({ status, tenants }) {
     if (breaker !== 'closed')
       bad(`${id}: the circuit breaker is ${breaker}${scope}, because too many requests failed.`);
   }
-  const { kind, up, fallback } = status.state;
-  if (kind === 'redis' && fallback) bad('Redis does not answer: this replica uses its share of the ceiling.');
-  else if (!up) bad('Redis does not answer.');
+  const { kind, up, fallback, problem } = status.state;
+  const redis = problem === null ? 'Redis does not answer' : `Redis cannot be used (${problem.reason})`;
+  if (kind === 'redis' && fallback) bad(`${redis}: this replica uses its share of the ceiling.`);
+  else if (!up) bad(`${redis}.`);
+  else if (problem !== null) warn(`${redis}.`);
   for (const [id, connected] of Object.entries(status.cache.inTouch)) {
     if (!connected)
       warn(`${id}: invalidations by other replicas do not arrive; cached responses are kept only briefly.`);
