@@ -89,5 +89,5 @@ function simplify(segment: string): string {
     .normalize('NFKC')
     .toLowerCase()
     .replace(/[\p{Cc}\p{Cf}\s]/gu, '')
-    .replace(/[;.].*$/, '');
+    .replace(/[;.].*$/s, '');
 }

@@ -94,7 +94,7 @@ function* boundedTokens(text: string, lines: LineCounter) {
 function syntaxMessage(code: string, message: string): string {
   if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation';
   // The first line names what the parser expected; the others quote the file, which may hold a secret.
-  return `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/, '')}`;
+  return `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/s, '')}`;
 }
 
 /** An anchor, and the number of nodes below it, aliases included; null while they are counted. */
