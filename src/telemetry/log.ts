@@ -104,7 +104,7 @@ interface LogWriter {
   lost(): number;
 }
 
-/** A write costs more than a few lines. Larger batches were measured, and cost more. */
+/** A write costs more than a few lines. */
 const BATCH_BYTES = 4 * 1024;
 const BATCH_MS = 200;
 /** The reader may be this far behind before lines are lost. */
