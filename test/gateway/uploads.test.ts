@@ -197,11 +197,11 @@ describe('memory for bodies', () => {
     await using gateway = await run({ config: limited({ bufferedTotal: '1MiB' }) });
     const list = '/api/v1/flows?per_page=100';
     await (await gateway.fetch(list)).arrayBuffer();
-    gateway.simulator.fault({ match: 'GET /api/v1/flow-runs', fault: { kind: 'stall', when: 'before' } });
+    gateway.simulator.switches.responseLatency = { kind: 'fixed', ms: 1_500 };
     using caller = await dial(gateway.port);
     const get = (path: string, host: string) =>
       `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nX-API-Key: ${BILLING_KEY}\r\n\r\n`;
-    // The first response never comes, so that those behind it wait for their turn in memory.
+    // The first response takes its time, so that those behind it wait for their turn in memory.
     caller.write(get('/api/v1/flow-runs', 'x'));
     const asked = 100;
     for (let i = 0; i < asked; i++) caller.write(get(list, `host-${i}.test`));
@@ -214,7 +214,9 @@ describe('memory for bodies', () => {
     expect(held).toBeLessThanOrEqual(512 * KiB);
     // Others are served meanwhile.
     expect((await gateway.fetch(list, { headers: { Authorization: `Bearer ${READER_KEY}` } })).status).toBe(200);
-    caller.socket.resetAndDestroy();
+    await caller.responses(asked + 1);
+    expect(new Set(caller.statuses())).toEqual(new Set([200, 503]));
+    expect(caller.received()).toContain('"code":"overloaded"');
     await eventually(async () => (await gateway.metric('patchgate_buffered_body_bytes')) === 0, 'all is given back');
   });
 

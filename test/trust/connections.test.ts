@@ -3,6 +3,7 @@ import { systemClock } from '../../src/clock.ts';
 import { respond } from '../../src/context.ts';
 import { createTrafficServer } from '../../src/server/traffic.ts';
 import { BILLING_KEY, configuration, eventually, runChecked } from '../support/gateway.ts';
+import { heapBytes } from '../support/heap.ts';
 import { dial } from '../support/raw-socket.ts';
 
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
@@ -91,6 +92,8 @@ describe('a slow caller', () => {
     const sent = () => gateway.simulator.arrivals()[0]?.status ?? null;
     await eventually(() => sent() !== null, 'the download');
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
+    // Without garbage.
+    heapBytes();
     expect(process.memoryUsage().external + process.memoryUsage().arrayBuffers).toBeLessThan(150_000_000);
     slow.socket.resetAndDestroy();
     await eventually(() => gateway.simulator.arrivals()[0]!.aborted, 'abort upstream');
