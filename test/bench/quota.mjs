@@ -7,7 +7,14 @@ import { Redis } from 'ioredis';
 import { cleanUp, cleanUpAtTheEnd, freePort, startRedis } from '../chaos/rig.mjs';
 import { inRoot, machine, quantile, table, writeSection } from './page.mjs';
 import { chart } from './quota/chart.mjs';
-import { embeddedGateway, fixedWindow, gatewaysOnRedis, slidingLog, tokenBucket } from './quota/contestants.mjs';
+import {
+  embeddedGateway,
+  fixedWindow,
+  gatewaysOnRedis,
+  leasesWithoutPacing,
+  slidingLog,
+  tokenBucket,
+} from './quota/contestants.mjs';
 import { LATENCIES, simulate } from './quota/simulate.mjs';
 
 cleanUpAtTheEnd();
@@ -31,6 +38,7 @@ const CONTESTANTS = [
   ['patchgate, ceiling 235, 1 replica on Redis', 235, gatewaysOnRedis(235, 1)],
   ['patchgate, ceiling 235, 3 replicas on Redis', 235, gatewaysOnRedis(235, 3)],
   ['patchgate, ceiling 239, 3 replicas on Redis', 239, gatewaysOnRedis(239, 3)],
+  ['leases of 235 without pacing, burst 60', 235, leasesWithoutPacing(235, 60)],
   ['fixed window of 240', 240, fixedWindow(240)],
   ['token bucket, 240 a minute, burst 240', 240, tokenBucket(240, 240)],
   ['token bucket, 240 a minute, burst 60', 240, tokenBucket(240, 60)],
@@ -38,7 +46,7 @@ const CONTESTANTS = [
 ];
 const HEAD = [
   ...['limiter', 'goodput a minute', 'of its limit', 'upstream 429s a minute', 'most in any 60 s'],
-  ...['Jain', 'waits p50 / p95 / p99'],
+  ...['Jain', 'waits p50 / p95 / p99', 'longest pause', 'modest tenant: wait p95, refused'],
 ];
 const RUNS = /** @type {const} */ ([
   ['calm', false],
@@ -60,6 +68,8 @@ function rowOf(name, limit, results) {
     Math.max(...results.map((each) => each.greatest)),
     median((each) => each.jain).toFixed(4),
     `${waits.join(' / ')} s`,
+    `${(Math.max(...results.map((each) => each.longestPause)) / 1_000).toFixed(2)} s`,
+    `${(median((each) => each.modest.wait) / 1_000).toFixed(2)} s, ${(median((each) => each.modest.refused) * 100).toFixed(1)} %`,
   ];
 }
 

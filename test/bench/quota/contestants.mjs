@@ -8,6 +8,9 @@ const { createMemoryQuotaStore } = /** @type {typeof import('../../../src/adapte
 const { createRedisQuotaStore } = /** @type {typeof import('../../../src/adapters/redis/quota/quota-store.ts')} */ (
   await import(inRoot('dist/adapters/redis/quota/quota-store.js'))
 );
+const { retryAfterSeconds } = /** @type {typeof import('../../../src/quota/rate-limit.ts')} */ (
+  await import(inRoot('dist/quota/rate-limit.js'))
+);
 const { createAdmissionQueue } = /** @type {typeof import('../../../src/quota/admission-queue.ts')} */ (
   await import(inRoot('dist/quota/admission-queue.js'))
 );
@@ -46,12 +49,9 @@ function gatewayOf(quotaStore, { clock, random }) {
       const admission = await queue.enter({ account: 'main', tenant, maxWaitMs: MAX_WAIT_MS, disconnect: never });
       if (admission.kind === 'admitted') return { ok: true, answered: (seen) => admission.slot.complete(seen) };
       if (admission.kind !== 'rejected') throw new Error(`its admission was ${admission.kind}`);
-      const waitMs = admission.retryAfterMs;
-      // Retry-After as the gateway sends it: whole seconds, spread.
-      return {
-        ok: false,
-        retryMs: Math.max(1, Math.ceil((waitMs + random() * Math.min(waitMs / 4, 5_000)) / 1000)) * 1000,
-      };
+      const { retryAfterMs, appointment = false } = admission;
+      // As the gateway sends Retry-After.
+      return { ok: false, retryMs: appointment ? retryAfterMs : retryAfterSeconds(retryAfterMs, random) * 1000 };
     },
   };
 }
@@ -135,12 +135,13 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
 };
 
 /**
- * A limiter without leases in front of the same upstream: asks `waitMs` until it is 0, in the order of arrival, and stops
- * for all when upstream says 429.
- * @param {(now: number, take: boolean) => number} waitFor @returns {(course: Course) => Promise<Contestant>}
+ * A limiter in front of the same upstream: asks `waitMs` until it is 0, in the order of arrival, and stops for all when
+ * upstream says 429.
+ * @param {(now: number, take: boolean) => number} waitFor @param {(now: number) => void} [onAnswered]
+ * @returns {(course: Course) => Promise<Contestant>}
  */
 const plain =
-  (waitFor) =>
+  (waitFor, onAnswered = () => {}) =>
   async ({ clock, random }) => {
     let heldUntil = 0;
     /** @returns {Promise<Grant>} */
@@ -153,6 +154,7 @@ const plain =
           return {
             ok: true,
             answered: ({ throttled }) => {
+              onAnswered(clock.monotonic());
               if (throttled) heldUntil = Math.max(heldUntil, clock.monotonic() + (throttled.retryAfterMs ?? 10_000));
             },
           };
@@ -189,6 +191,36 @@ export const tokenBucket = (limit, burst) => (/** @type {Course} */ course) => {
     if (take) tokens -= 1;
     return 0;
   })(course);
+};
+
+/**
+ * Leases and a token bucket as patchgate has them, without pacing: a slot is given out as soon as there is one.
+ * @param {number} ceiling @param {number} burst
+ */
+export const leasesWithoutPacing = (ceiling, burst) => (/** @type {Course} */ course) => {
+  let tokens = burst;
+  let at = 0;
+  let inFlight = 0;
+  /** @type {number[]} */
+  let expiries = [];
+  return plain(
+    (now, take) => {
+      tokens = Math.min(burst, tokens + ((now - at) * ceiling) / 60_000);
+      at = now;
+      expiries = expiries.filter((each) => each > now);
+      const tokenMs = tokens < 1 ? ((1 - tokens) * 60_000) / ceiling + 0.01 : 0;
+      const slotMs = inFlight + expiries.length < ceiling ? 0 : (expiries[0] ?? now + 60_000) - now + 0.01;
+      const waitMs = Math.max(tokenMs, slotMs);
+      if (waitMs > 0 || !take) return waitMs;
+      tokens -= 1;
+      inFlight += 1;
+      return 0;
+    },
+    (now) => {
+      inFlight -= 1;
+      expiries.push(now + 60_100);
+    },
+  )(course);
 };
 
 /** @param {number} limit */

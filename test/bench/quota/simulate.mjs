@@ -21,9 +21,11 @@ export const LATENCIES = {
 
 const WARM_UP_MS = 120_000;
 const LIMIT = 240;
+/** A tenant that asks for less than its share. */
+const MODEST_EVERY_MS = 3_000;
 
 /**
- * @typedef {{ goodput: number, throttledPerMinute: number, greatest: number, jain: number, waits: [number, number, number], series: number[], got: Record<string, number> }} Result
+ * @typedef {{ goodput: number, throttledPerMinute: number, greatest: number, jain: number, waits: [number, number, number], modest: { wait: number, refused: number }, longestPause: number, perTenSeconds: number[], got: Record<string, number> }} Result
  * @param {{ contestant: (course: import('./contestants.mjs').Course) => Promise<import('./contestants.mjs').Contestant>, seed: number, minutes: number, latency: keyof typeof LATENCIES, greedy: boolean, redis: import('ioredis').Redis | null }} options
  * @returns {Promise<Result>}
  */
@@ -31,7 +33,7 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
   const clock = new VirtualClock();
   const random = randomOf(seed);
   const tenants = Array.from({ length: 10 }, (_, i) => `t${i}`);
-  const all = greedy ? [...tenants, 'greedy'] : tenants;
+  const all = [...tenants, ...(greedy ? ['greedy'] : []), 'modest'];
   const course = await contestant({ clock, random: randomOf(seed + 1_000), tenants: all, limit: LIMIT, redis });
   const throttle = new Throttle(clock, { ...DEFAULT_SWITCHES, windowMs: 60_000, bareThrottle: false });
   const { mean, tail, longest } = LATENCIES[latency];
@@ -49,6 +51,18 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
   const counts = () => clock.monotonic() >= WARM_UP_MS && clock.monotonic() < end;
   const pause = (/** @type {number} */ ms) => new Promise((resolve) => clock.after(ms, () => resolve(null)));
 
+  /** @param {(seen: import('./contestants.mjs').Seen) => void} answered @returns {Promise<boolean>} whether it was a success */
+  async function send(answered) {
+    await pause(oneWay());
+    arrivals.push(clock.monotonic());
+    const { rejected, headers } = throttle.hit('account', LIMIT);
+    if (rejected && counts()) throttled += 1;
+    await pause(oneWay());
+    answered(parseAdvertisedLimit({ status: rejected ? 429 : 200, headers, now: clock.now(), onInvalid: () => {} }));
+    if (!rejected && counts()) good += 1;
+    return !rejected;
+  }
+
   /** @param {string} tenant */
   async function caller(tenant) {
     await pause(random() * 1_000);
@@ -60,28 +74,28 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
         if (clock.monotonic() >= end) return;
         grant = await course.ask(tenant);
       }
-      const { answered } = grant;
       if (counts()) waits.push(clock.monotonic() - since);
-      await pause(oneWay());
-      arrivals.push(clock.monotonic());
-      const verdict = throttle.hit('account', LIMIT);
-      if (verdict.rejected && counts()) throttled += 1;
-      await pause(oneWay());
-      answered(
-        parseAdvertisedLimit({
-          status: verdict.rejected ? 429 : 200,
-          headers: verdict.headers,
-          now: clock.now(),
-          onInvalid: () => {},
-        }),
-      );
-      if (!verdict.rejected && counts()) {
-        good += 1;
-        got[tenant] = (got[tenant] ?? 0) + 1;
-      }
+      if ((await send(grant.answered)) && counts()) got[tenant] = (got[tenant] ?? 0) + 1;
     }
   }
-  for (const id of all) for (let i = 0; i < (id === 'greedy' ? 60 : 6); i++) void caller(id);
+  /** @type {number[]} */
+  const modestWaits = [];
+  let modestRefused = 0;
+  async function modestCaller() {
+    for (await pause(random() * MODEST_EVERY_MS); clock.monotonic() < end; await pause(MODEST_EVERY_MS)) void askOnce();
+  }
+  async function askOnce() {
+    const since = clock.monotonic();
+    const grant = await course.ask('modest');
+    if (counts()) {
+      if (grant.ok) modestWaits.push(clock.monotonic() - since);
+      else modestRefused += 1;
+    }
+    if (grant.ok) await send(grant.answered);
+  }
+
+  void modestCaller();
+  for (const id of all) for (let i = 0; i < (id === 'modest' ? 0 : id === 'greedy' ? 60 : 6); i++) void caller(id);
   for (;;) {
     const more = clock.step(end);
     await new Promise((resolve) => setImmediate(resolve));
@@ -94,15 +108,22 @@ export async function simulate({ contestant, seed, minutes, latency, greedy, red
   const jain =
     shares.reduce((sum, each) => sum + each, 0) ** 2 /
     (shares.length * shares.reduce((sum, each) => sum + each ** 2, 0));
-  waits.sort((a, b) => a - b);
-  const percentile = (/** @type {number} */ p) => waits[Math.min(waits.length - 1, Math.floor(waits.length * p))] ?? 0;
+  const percentileOf = (/** @type {number[]} */ list, /** @type {number} */ p) =>
+    list.sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(list.length * p))] ?? 0;
+  const percentile = (/** @type {number} */ p) => percentileOf(waits, p);
+  const counted = arrivals.filter((at) => at >= WARM_UP_MS && at < end);
   return {
     goodput: good / minutes,
     throttledPerMinute: throttled / minutes,
     greatest: greatestInAnyMinute(arrivals),
     jain,
     waits: [percentile(0.5), percentile(0.95), percentile(0.99)],
-    series: inTheLastMinute(arrivals, end),
+    modest: {
+      wait: percentileOf(modestWaits, 0.95),
+      refused: modestRefused / Math.max(1, modestRefused + modestWaits.length),
+    },
+    longestPause: counted.reduce((most, at, i) => Math.max(most, at - (counted[i - 1] ?? at)), 0),
+    perTenSeconds: inTenSeconds(counted, WARM_UP_MS, end),
     got,
   };
 }
@@ -117,13 +138,12 @@ export function greatestInAnyMinute(arrivals) {
   return greatest;
 }
 
-/** How many arrived in the 60 s before each second. @param {number[]} arrivals @param {number} end */
-function inTheLastMinute(arrivals, end) {
-  const series = [];
-  for (let at = 60_000, from = 0, to = 0; at <= end; at += 1_000) {
-    while (to < arrivals.length && /** @type {number} */ (arrivals[to]) <= at) to++;
-    while (from < arrivals.length && /** @type {number} */ (arrivals[from]) <= at - 60_000) from++;
-    series.push(to - from);
+/** How many arrived in each ten seconds. @param {number[]} arrivals @param {number} from @param {number} end */
+function inTenSeconds(arrivals, from, end) {
+  const counts = Array.from({ length: Math.ceil((end - from) / 10_000) }, () => 0);
+  for (const at of arrivals) {
+    const index = Math.floor((at - from) / 10_000);
+    counts[index] = (counts[index] ?? 0) + 1;
   }
-  return series;
+  return counts;
 }
