@@ -64,9 +64,15 @@ const account = z.strictObject({
         shown: '235',
       }),
       burst: doc(whole(1, 10_000_000).default(60), {
-        description: 'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute.',
+        description:
+          'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute while no request waits. A burst never takes more than about half of the ceiling at once: the rest is for the minute after it.',
         unit: 'requests',
         shown: '60',
+      }),
+      coldStart: doc(z.enum(['trust', 'wait']).default('trust'), {
+        description:
+          'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',
+        shown: 'trust',
       }),
     })
     // Checked here, not in validate.ts, so that it is reported together with all other errors of the file.

@@ -15,7 +15,7 @@ import { createStatus } from './status.ts';
 
 export interface AdminPortOptions {
   readonly version: string;
-  readonly shared: Pick<SharedDependencies, 'clock' | 'log' | 'metrics' | 'redactor' | 'cache'>;
+  readonly shared: Pick<SharedDependencies, 'clock' | 'log' | 'metrics' | 'redactor' | 'cache' | 'state'>;
   readonly current: () => ConfigSnapshot;
   readonly tls: ListenerTls;
   readonly draining: () => boolean;

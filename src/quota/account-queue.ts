@@ -1,7 +1,7 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import type { Span } from '../ports.ts';
 import type { Admission, AdmissionRequest, TenantStatus } from './admission.ts';
-import type { QuotaStore, RejectedDecision } from './quota-store.ts';
+import type { Decision, QuotaStore, RejectedDecision } from './quota-store.ts';
 
 interface Waiter {
   readonly request: AdmissionRequest;
@@ -9,16 +9,20 @@ interface Waiter {
   readonly end: (admission: Admission) => void;
   /** Covers the wait. */
   readonly span: Span | null;
+  /** When it could expect a slot, as it came: a request with an appointment comes before those without. */
+  readonly rank: number;
+  /** The store's latest answer, and when the request is to ask again. */
+  rejection: RejectedDecision;
+  askAt: number;
+  /** Its time is over: it asks once more. */
+  overdue: boolean;
   ended: boolean;
 }
 
-/** The waiters of one tenant, first come first served. */
+/** The waiters of one tenant, in the order of their ranks. */
 interface TenantQueue {
   readonly waiters: Waiter[];
-  /** The latest answer of the store to the first of them, and when it came. */
-  rejection: RejectedDecision;
-  rejectedAt: MonotonicMs;
-  /** The store is being asked for the first of them. */
+  /** The store is being asked. */
   asking: boolean;
 }
 
@@ -46,23 +50,16 @@ export class AccountQueue {
     return tenant === undefined ? this.#length : (this.#tenants.get(tenant)?.waiters.length ?? 0);
   }
 
-  /** The latest rejection of the tenant's first waiter, with the rest of its wait; undefined if none waits. */
-  latestRejection(tenant: string): RejectedDecision | undefined {
-    const queue = this.#tenants.get(tenant);
-    if (queue === undefined) return undefined;
-    return { ...queue.rejection, retryAfterMs: Math.max(0, this.#dueAt(queue) - this.#clock.monotonic()) };
-  }
-
+  /** @param rejection the store's, which gave the request a place */
   wait(request: AdmissionRequest, rejection: RejectedDecision): Promise<Admission> {
     return new Promise((resolve) => {
       const since = this.#clock.monotonic();
       const span = request.trace?.start('wait') ?? null;
       let stopListening = (): void => {};
       const waiter: Waiter = {
-        request,
-        since,
-        span,
-        ended: false,
+        ...{ request, since, span, rejection, overdue: false, ended: false },
+        rank: since + rejection.retryAfterMs,
+        askAt: since + rejection.askAgainMs,
         end: (admission) => {
           span?.end({ decision: admission.kind === 'rejected' ? admission.by : admission.kind });
           cancelDeadline();
@@ -70,44 +67,61 @@ export class AccountQueue {
           resolve(admission);
         },
       };
-      const cancelDeadline = this.#clock.after(request.maxWaitMs, () => this.#reject(waiter));
-      const queue = this.#tenants.get(request.tenant);
-      if (queue !== undefined) queue.waiters.push(waiter);
-      else this.#tenants.set(request.tenant, { waiters: [waiter], rejection, rejectedAt: since, asking: false });
-      this.#length += 1;
+      const cancelDeadline = this.#clock.after(request.maxWaitMs, () => {
+        waiter.overdue = true;
+        void this.#serve(request.tenant);
+      });
+      this.#insert(waiter);
       // Last: the call comes back at once for a caller that has disconnected already, and the waiter must be complete by then.
-      stopListening = request.disconnect.onDisconnect(() => this.#remove(waiter, { kind: 'disconnected' }));
+      stopListening = request.disconnect.onDisconnect(() => this.#abandon(waiter, { kind: 'disconnected' }));
       if (!waiter.ended) this.#setTimer();
     });
   }
 
   reconsider(): void {
-    for (const tenant of [...this.#tenants.keys()]) void this.#serve(tenant);
+    for (const [tenant, { waiters }] of [...this.#tenants]) {
+      for (const waiter of waiters) waiter.askAt = this.#clock.monotonic();
+      void this.#serve(tenant);
+    }
   }
 
   dismiss(tenantStatus: (tenant: string) => TenantStatus): void {
     for (const [tenant, { waiters }] of [...this.#tenants]) {
       const status = tenantStatus(tenant);
       if (status === 'active') continue;
-      for (const waiter of [...waiters]) this.#remove(waiter, { kind: 'dismissed', status });
+      for (const waiter of [...waiters]) this.#abandon(waiter, { kind: 'dismissed', status });
     }
   }
 
   close(): void {
     for (const { waiters } of [...this.#tenants.values()])
-      for (const waiter of [...waiters]) this.#remove(waiter, { kind: 'closed' });
+      for (const waiter of [...waiters]) this.#abandon(waiter, { kind: 'closed' });
     this.#cancelTimer?.();
     this.#cancelTimer = null;
   }
 
-  #dueAt({ rejection, rejectedAt }: TenantQueue): number {
-    return rejectedAt + rejection.retryAfterMs;
+  #insert(waiter: Waiter): void {
+    const { tenant } = waiter.request;
+    const { waiters } = this.#tenants.get(tenant) ?? this.#newQueue(tenant);
+    let index = waiters.length;
+    while (index > 0 && (waiters[index - 1] as Waiter).rank > waiter.rank) index -= 1;
+    waiters.splice(index, 0, waiter);
+    this.#length += 1;
+  }
+
+  #newQueue(tenant: string): TenantQueue {
+    const queue = { waiters: [], asking: false };
+    this.#tenants.set(tenant, queue);
+    return queue;
   }
 
   /** All tenants share one timer, set to the first that is due. */
   #setTimer(): void {
     let dueAt = Number.POSITIVE_INFINITY;
-    for (const queue of this.#tenants.values()) if (!queue.asking) dueAt = Math.min(dueAt, this.#dueAt(queue));
+    for (const { waiters, asking } of this.#tenants.values()) {
+      const [first] = waiters;
+      if (!asking && first !== undefined) dueAt = Math.min(dueAt, first.askAt);
+    }
     if (dueAt === this.#timerDueAt && this.#cancelTimer !== null) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
@@ -115,57 +129,81 @@ export class AccountQueue {
     if (dueAt === Number.POSITIVE_INFINITY) return;
     this.#cancelTimer = this.#clock.after(dueAt - this.#clock.monotonic(), () => {
       this.#cancelTimer = null;
-      const now = this.#clock.monotonic();
-      for (const [tenant, queue] of [...this.#tenants]) if (this.#dueAt(queue) <= now) void this.#serve(tenant);
+      for (const tenant of [...this.#tenants.keys()]) void this.#serve(tenant);
       this.#setTimer();
     });
   }
 
-  /** Asks for the first waiter of a tenant, and for the next, until one is rejected. */
+  /** Asks for those whose time is over, and for the first waiters of a tenant until one is to wait for longer. */
   async #serve(tenant: string): Promise<void> {
     const queue = this.#tenants.get(tenant);
     if (queue === undefined || queue.asking) return;
     queue.asking = true;
-    let hasPlace = false;
-    for (let [first] = queue.waiters; first !== undefined; [first] = queue.waiters) {
-      const maxWaitMs = this.#leftMs(first);
-      const decision = await this.#store.admit({ account: this.#account, tenant, maxWaitMs, trace: first.span });
-      const [waiter] = queue.waiters;
-      hasPlace = decision.kind === 'rejected';
-      if (decision.kind === 'rejected') {
-        queue.rejection = decision;
-        queue.rejectedAt = this.#clock.monotonic();
-        this.#rejectHopeless(queue);
-        break;
-      }
-      const { slot } = decision;
-      // All have left while the store decided.
-      if (waiter === undefined) slot.refund();
-      else this.#remove(waiter, { kind: 'admitted', slot, waitedMs: this.#clock.monotonic() - waiter.since });
+    for (let waiter = this.#nextToAsk(queue); waiter !== undefined; waiter = this.#nextToAsk(queue)) {
+      const { place } = waiter.rejection;
+      const request = { account: this.#account, tenant, maxWaitMs: this.#leftMs(waiter), trace: waiter.span };
+      const decision = await this.#store.admit({ ...request, books: true, place });
+      if (waiter.ended) this.#passOn(queue, tenant, decision);
+      else this.#take(waiter, decision);
+      // The next one need not wait for longer than the one before it did.
+      const [next] = queue.waiters;
+      if (decision.kind === 'admitted' && next !== undefined) next.askAt = this.#clock.monotonic();
     }
     queue.asking = false;
-    // All have left or been rejected: no request will claim the place in the fair queue.
-    if (hasPlace && !this.#tenants.has(tenant)) this.#store.cancel(this.#account, tenant);
+    if (queue.waiters.length === 0 && this.#tenants.get(tenant) === queue) this.#tenants.delete(tenant);
     this.#setTimer();
+  }
+
+  #nextToAsk({ waiters }: TenantQueue): Waiter | undefined {
+    const [first] = waiters;
+    const isDue = first !== undefined && first.askAt <= this.#clock.monotonic();
+    return isDue ? first : waiters.find(({ overdue }) => overdue);
+  }
+
+  #take(waiter: Waiter, decision: Decision): void {
+    const waitedMs = this.#clock.monotonic() - waiter.since;
+    if (decision.kind === 'admitted') {
+      this.#remove(waiter, { kind: 'admitted', slot: decision.slot, waitedMs });
+      return;
+    }
+    const { by, retryAfterMs, appointment } = decision;
+    if (retryAfterMs <= this.#leftMs(waiter) && !waiter.overdue) {
+      waiter.rejection = decision;
+      waiter.askAt = this.#clock.monotonic() + decision.askAgainMs;
+      return;
+    }
+    const timedOut = by === 'tenant' || by === 'account';
+    this.#remove(waiter, { kind: 'rejected', by, retryAfterMs, appointment, waitedMs, timedOut });
+  }
+
+  /** The waiter left while the store decided: the next one takes its slot. */
+  #passOn({ waiters }: TenantQueue, tenant: string, decision: Decision): void {
+    const [next] = waiters;
+    if (decision.kind === 'rejected') this.#cancel(tenant, decision);
+    else if (next === undefined) decision.slot.refund();
+    else {
+      this.#cancel(tenant, next.rejection);
+      this.#take(next, decision);
+    }
   }
 
   #leftMs({ since, request }: Waiter): number {
     return Math.max(0, since + request.maxWaitMs - this.#clock.monotonic());
   }
 
-  /** A waiter whose time ends before the next slot need not wait until then. */
-  #rejectHopeless({ waiters, rejection }: TenantQueue): void {
-    for (const waiter of [...waiters]) if (rejection.retryAfterMs > this.#leftMs(waiter)) this.#reject(waiter);
+  /** For a waiter that goes without having asked: its place is free. */
+  #abandon(waiter: Waiter, admission: Admission): void {
+    if (waiter.ended) return;
+    // The waiters behind it move up.
+    const waiters = this.#tenants.get(waiter.request.tenant)?.waiters ?? [];
+    const next = waiters[waiters.indexOf(waiter) + 1];
+    if (next !== undefined) next.askAt = Math.min(next.askAt, waiter.askAt);
+    this.#remove(waiter, admission);
+    this.#cancel(waiter.request.tenant, waiter.rejection);
   }
 
-  #reject(waiter: Waiter): void {
-    const rejection = this.latestRejection(waiter.request.tenant);
-    if (rejection === undefined) return;
-    const { by, retryAfterMs } = rejection;
-    const waitedMs = this.#clock.monotonic() - waiter.since;
-    this.#remove(waiter, {
-      ...{ kind: 'rejected', by, retryAfterMs, waitedMs, timedOut: by === 'tenant' || by === 'account' },
-    });
+  #cancel(tenant: string, { place }: RejectedDecision): void {
+    if (place !== undefined) this.#store.cancel(this.#account, tenant, place);
   }
 
   #remove(waiter: Waiter, admission: Admission): void {
@@ -176,11 +214,8 @@ export class AccountQueue {
     const queue = this.#tenants.get(tenant);
     if (queue !== undefined) {
       queue.waiters.splice(queue.waiters.indexOf(waiter), 1);
-      if (queue.waiters.length === 0) {
-        this.#tenants.delete(tenant);
-        if (!queue.asking && admission.kind !== 'admitted') this.#store.cancel(this.#account, tenant);
-        if (!queue.asking) this.#setTimer();
-      }
+      if (queue.waiters.length === 0 && !queue.asking) this.#tenants.delete(tenant);
+      if (!queue.asking) this.#setTimer();
     }
     waiter.end(admission);
   }

@@ -34,6 +34,16 @@ async function storeOf(quota: Partial<AccountQuota> = {}, tenants?: Record<strin
   return { clock, store, ask, view: () => store.view('main') };
 }
 
+/** The requests admitted in this time are sent, and have no response yet. */
+async function admittedWithin(clock: ManualClock, ask: () => Promise<Decision>, ms: number): Promise<number> {
+  let admitted = 0;
+  for (let at = 0; at <= ms; at += 50) {
+    while ((await ask()).kind === 'admitted') admitted++;
+    if (at < ms) clock.advance(50);
+  }
+  return admitted;
+}
+
 function slotOf(decision: Decision): Slot {
   if (decision.kind !== 'admitted') throw new Error(`rejected by ${decision.by}`);
   return decision.slot;
@@ -103,16 +113,33 @@ describe('a rejection', () => {
     expect(view().slotsInUse).toBe(3);
   });
 
-  test('says when it is worth asking again: not a millisecond too early', async () => {
-    const { clock, ask } = await storeOf({ ceiling: 5 }, { a: { ...ROOMY, rate: 30, burst: 2 } });
+  test('by its own bucket says when it is worth asking again: not a millisecond too early', async () => {
+    const { clock, ask } = await storeOf({}, { a: { ...ROOMY, rate: 30, burst: 2 } });
     for (let i = 0; i < 12; i++) {
       const decision = await ask();
       if (decision.kind === 'admitted') decision.slot.complete(NOTHING_SEEN);
       else {
+        expect(decision.by).toBe('tenant');
         clock.advance(decision.retryAfterMs - 1);
         expect((await ask()).kind).toBe('rejected');
         clock.advance(1);
         slotOf(await ask()).complete(NOTHING_SEEN);
+      }
+    }
+  });
+
+  test.each([20, 60, 235])('by an account of ceiling %i says so to half a slot interval', async (ceiling) => {
+    const { clock, ask } = await storeOf({ ceiling });
+    for (let told = 0; told < 60; ) {
+      const decision = await ask();
+      if (decision.kind === 'admitted') decision.slot.complete(NOTHING_SEEN);
+      else {
+        told += 1;
+        clock.advance(decision.retryAfterMs);
+        const next = await ask();
+        // The pace follows the slots that become free, and those are not all known yet.
+        if (next.kind === 'admitted') next.slot.complete(NOTHING_SEEN);
+        else expect(next.retryAfterMs).toBeLessThanOrEqual(60_000 / ceiling / 2);
       }
     }
   });
@@ -128,23 +155,24 @@ describe('a cold start', () => {
   });
 
   test('believes the first X-RateLimit-Remaining: what the minute before has used is not there', async () => {
-    const { ask, view } = await storeOf({ burst: 60 }, undefined, true);
+    const { clock, ask, view } = await storeOf({ burst: 60 }, undefined, true);
     slotOf(await ask()).complete(seen(10));
     expect(view().externalUsage).toBe(229);
-    let admitted = 0;
-    while ((await ask()).kind === 'admitted') admitted++;
-    expect(admitted).toBe(5);
+    expect(await admittedWithin(clock, ask, 0)).toBe(2);
+    expect(await admittedWithin(clock, ask, 59_000)).toBe(3);
   });
 });
 
 describe('use of the account by others', () => {
   test('is seen, and no more is admitted than is left', async () => {
-    const { ask, view } = await storeOf();
+    const { clock, ask, view } = await storeOf();
     for (let i = 0; i < 10; i++) slotOf(await ask()).complete(seen(240 - 100 - i - 1));
     expect(view().externalUsage).toBe(100);
-    let admitted = 0;
-    while ((await ask()).kind === 'admitted') admitted++;
-    expect(admitted).toBe(235 - 110);
+    // The pace is computed anew.
+    clock.advance(100);
+    const atOnce = await admittedWithin(clock, ask, 0);
+    expect(atOnce).toBe(Math.floor(235 - 110 - (235 - 100) / 2));
+    expect(atOnce + (await admittedWithin(clock, ask, 59_800))).toBe(235 - 110);
   });
 
   test('is forgotten when the upstream window must have ended', async () => {

@@ -1,43 +1,40 @@
-import { Cooldown } from './cooldown.ts';
-import { ExternalUsage } from './external-usage.ts';
+import { Bookings } from './bookings.ts';
 import { FairQueue } from './fair-queue.ts';
-import { LeaseWindow } from './lease-window.ts';
 import {
   type AccountQuota,
   type AccountView,
   type AdvertisedLimit,
-  backgroundReserve,
   REMOVED_RETRY_MS,
   REMOVED_TENANT,
   type RejectedBy,
+  type RejectedDecision,
   type SlotRequest,
   type TenantQuota,
   type TenantView,
 } from './quota-store.ts';
 import { Reservations } from './reservations.ts';
+import { type Lease, SlotSupply } from './slot-supply.ts';
 import { TokenBucket } from './token-bucket.ts';
-
-/** An admission; the completion of the request names it. */
-export interface Lease {
-  /** Whole milliseconds. */
-  readonly admittedAt: number;
-  /** {@link LeaseWindow.everCompleted} at that time. */
-  readonly completedBefore: number;
-}
 
 export type AccountDecision =
   | { readonly kind: 'admitted'; readonly lease: Lease }
-  | { readonly kind: 'rejected'; readonly by: RejectedBy; readonly retryAfterMs: number };
+  | ({ readonly kind: 'rejected' } & Omit<RejectedDecision, 'kind' | 'tenant'>);
 
 type AccountRejection = Extract<AccountDecision, { kind: 'rejected' }>;
 
 interface TenantState {
   quota: TenantQuota;
   readonly bucket: TokenBucket;
+  /** As of its latest request. */
+  weight: number;
 }
 
 /** A slot that the next tenant does not take is given to another after this long: no shorter wait is worth telling. */
 const MIN_WAIT_MS = 1;
+/** An account that has rejected a request was not idle for so long after it. */
+const CONTENDED_MS = 1_000;
+/** Slots that are left to tenants that have had less. */
+const KEPT_BACK = 1;
 
 /**
  * All that is counted for one account, in pure code: time comes in, decisions come out. Checks everything, then spends
@@ -46,40 +43,37 @@ const MIN_WAIT_MS = 1;
  * This is the model of the scripts in adapters/redis, and decides for the memory store and for a replica without Redis.
  */
 export class AccountState {
-  #quota: AccountQuota;
-  readonly #window = new LeaseWindow();
-  readonly #bucket: TokenBucket;
-  readonly #external = new ExternalUsage();
-  readonly #cooldown = new Cooldown();
+  readonly #supply: SlotSupply;
   readonly #queue = new FairQueue();
   readonly #reservations = new Reservations();
+  readonly #bookings = new Bookings();
   readonly #tenants = new Map<string, TenantState>();
-  /** A response has shown how much the minute before this state had used. */
-  #primed = false;
 
-  /**
-   * New state knows nothing of the minute before it, so the bucket starts empty, but for one request: its response shows
-   * how much the minute before has used.
-   */
-  constructor(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>, now: number) {
-    this.#quota = quota;
-    this.#bucket = new TokenBucket(bucketSizeOf(quota), now, 1);
+  /** @param options.primed the minute before is known: see {@link SlotSupply} */
+  constructor(
+    quota: AccountQuota,
+    tenants: ReadonlyMap<string, TenantQuota>,
+    now: number,
+    { primed = false }: { readonly primed?: boolean } = {},
+  ) {
+    this.#supply = new SlotSupply(quota, now, primed);
     this.configure(quota, tenants, now);
   }
 
   /** Neither refills nor empties what is spent. Tenants that are gone are forgotten. */
   configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>, now: number): void {
-    this.#quota = quota;
-    this.#bucket.configure(bucketSizeOf(quota), now);
+    this.#supply.configure(quota, now);
     for (const id of this.#tenants.keys()) {
       if (tenants.has(id)) continue;
       this.#tenants.delete(id);
       this.#queue.forget(id);
       this.#reservations.forget(id);
+      this.#bookings.forget(id);
     }
     for (const [id, each] of tenants) {
       const known = this.#tenants.get(id);
-      if (known === undefined) this.#tenants.set(id, { quota: each, bucket: new TokenBucket(each, now) });
+      if (known === undefined)
+        this.#tenants.set(id, { quota: each, bucket: new TokenBucket(each, now), weight: each.weight });
       else {
         known.quota = each;
         known.bucket.configure(each, now);
@@ -92,31 +86,42 @@ export class AccountState {
   /** @param withheld slots of the ceiling that are not to be given out now */
   admit(request: SlotRequest, now: number, withheld = 0): AccountDecision {
     this.#queue.expire(now);
-    const free = this.#quota.ceiling - withheld - this.#window.held(now) - this.#external.slots(now);
+    this.#bookings.expire(now);
+    this.#supply.settle(now);
+    const free = this.#supply.free(now, withheld, this.#reservations.keptForOthers(null, now));
     const slots = free - this.#reservations.keptForOthers(request.tenant, now);
     const { tenant } = request;
     if (tenant === null) return this.#admitOwn(slots, now);
     const state = this.#tenants.get(tenant);
-    if (state === undefined) return { kind: 'rejected', by: 'tenant', retryAfterMs: REMOVED_RETRY_MS };
+    if (state === undefined) return rejected('tenant', REMOVED_RETRY_MS);
     const { quota, bucket } = state;
+    state.weight = quota.weight;
+    let rank = this.#bookings.rankOf(tenant, request.place);
+    if (request.place !== undefined) this.#bookings.cancel(tenant, request.place);
+    // With an appointment it comes before those that wait without one.
+    if (rank === undefined && this.#bookings.use(tenant, now)) rank = now;
     const virtualTime = this.#queue.virtualTimeOf(tenant, quota.weight);
-    const rejection = this.#reject(tenant, bucket, request, { slots, virtualTime, now });
-    if (rejection !== null) return rejection;
-    bucket.take(now);
-    this.#queue.admitted(tenant, virtualTime, quota.weight);
-    this.#reservations.admitted(tenant, now);
-    return this.#lease(now);
+    const rejection = this.#reject(state, { ...request, tenant }, { slots, virtualTime, rank, now });
+    if (rejection === null) {
+      bucket.take(now);
+      this.#queue.admitted(tenant, virtualTime, quota.weight);
+      this.#reservations.admitted(tenant, now);
+    }
+    this.#leaveUnlessWaiting(tenant);
+    this.#supply.contend(rejection?.by === 'account' ? now + CONTENDED_MS : 0);
+    this.#supply.contend(this.#queue.waitsUntil);
+    return rejection ?? { kind: 'admitted', lease: this.#supply.lease(now) };
   }
 
-  /** No request of this tenant waits any more. */
-  cancel(tenant: string): void {
-    this.#queue.leave(tenant);
+  /** A request that waited asks no more. */
+  cancel(tenant: string, place: number): void {
+    this.#bookings.cancel(tenant, place);
+    this.#leaveUnlessWaiting(tenant);
   }
 
   /** The request provably never left. Virtual time and reservation stay as they are: they even out within a minute. */
   refund(tenant: string | null, now: number): void {
-    this.#window.release();
-    this.#bucket.giveBack(now);
+    this.#supply.refund(now);
     if (tenant !== null) this.#tenants.get(tenant)?.bucket.giveBack(now);
   }
 
@@ -126,35 +131,21 @@ export class AccountState {
    * @returns whether the advertised limit is the configured one; another one belongs to another counter
    */
   complete(lease: Lease, seen: AdvertisedLimit, now: number): boolean {
-    const { limit, ceiling } = this.#quota;
-    const isOurs = seen.limit === null || seen.limit === limit;
-    if (isOurs && seen.remaining !== null && seen.remaining <= limit) {
-      const used = limit - seen.remaining;
-      this.#external.observe({ used, remaining: seen.remaining, ...lease }, this.#window, now);
-      // Requests that the upstream has not counted in its present window were not sent in it, by this process or the one before.
-      if (!this.#primed) this.#bucket.raiseTo(ceiling - used, now);
-      this.#primed = true;
-    }
-    if (seen.throttled !== null) this.#cooldown.throttled(seen.throttled.retryAfterMs, lease.admittedAt, now);
-    else this.#cooldown.responded(lease.admittedAt);
-    this.#window.complete(now);
-    return isOurs;
+    return this.#supply.complete(lease, seen, now);
+  }
+
+  /** A response has shown what the minute before this state had used, or did not say so. */
+  get isPrimed(): boolean {
+    return this.#supply.isPrimed;
   }
 
   /** No response came, and the request cannot arrive any more. */
   lose(now: number): void {
-    this.#window.complete(now);
+    this.#supply.lose(now);
   }
 
   view(now: number): AccountView {
-    return {
-      limit: this.#quota.limit,
-      ceiling: this.#quota.ceiling,
-      slotsInUse: this.#window.held(now),
-      externalUsage: this.#external.slots(now),
-      cooldownMs: this.#cooldown.leftMs(now),
-      replicas: 1,
-    };
+    return this.#supply.view(now);
   }
 
   tenantView(tenant: string, now: number): TenantView {
@@ -166,65 +157,114 @@ export class AccountState {
 
   /** The gateway's own calls need a slot, and wait for no bucket and no other tenant. */
   #admitOwn(slots: number, now: number): AccountDecision {
-    const cooldownMs = this.#cooldown.leftMs(now);
-    const retryAfterMs = Math.max(cooldownMs, this.#slotsMs(1, slots, now));
-    if (retryAfterMs === 0) return this.#lease(now);
-    return { kind: 'rejected', by: cooldownMs > 0 ? 'cooldown' : 'account', retryAfterMs };
+    const cooldownMs = this.#supply.cooldownMs(now);
+    const retryAfterMs = Math.max(cooldownMs, this.#supply.slotsMs(1, slots, now));
+    if (retryAfterMs === 0) return { kind: 'admitted', lease: this.#supply.lease(now) };
+    return rejected(cooldownMs > 0 ? 'cooldown' : 'account', retryAfterMs);
   }
 
   #reject(
-    tenant: string,
-    bucket: TokenBucket,
-    { maxWaitMs, background = false }: SlotRequest,
-    { slots, virtualTime, now }: { readonly slots: number; readonly virtualTime: number; readonly now: number },
+    { quota, bucket }: TenantState,
+    request: SlotRequest & { readonly tenant: string },
+    at: {
+      readonly slots: number;
+      readonly virtualTime: number;
+      readonly rank: number | undefined;
+      readonly now: number;
+    },
   ): AccountRejection | null {
-    const cooldownMs = this.#cooldown.leftMs(now);
-    const tenantMs = bucket.waitMs(1, now);
-    if (cooldownMs > 0) return { kind: 'rejected', by: 'cooldown', retryAfterMs: Math.max(cooldownMs, tenantMs) };
-    if (tenantMs > 0) {
-      // It cannot use a slot: it is not in the others' way.
-      this.#queue.leave(tenant);
-      return { kind: 'rejected', by: 'tenant', retryAfterMs: Math.max(tenantMs, this.#accountMs(1, slots, now)) };
+    const { tenant } = request;
+    const { slots, virtualTime, rank, now } = at;
+    const cooldownMs = this.#supply.cooldownMs(now);
+    if (cooldownMs > 0) return rejected('cooldown', Math.max(cooldownMs, bucket.waitMs(1, now)));
+    const waiting = this.#bookings.waiting(tenant, rank);
+    const isHead = rank !== undefined || waiting === 0;
+    if (isHead && bucket.waitMs(1, now) === 0) {
+      if (slots >= 1 && !this.#supply.isCrowded(now) && this.#reservations.entitled(tenant, now)) return null;
+      // Without an appointment it leaves one slot to tenants that have had less, and are about to come.
+      const left = rank !== undefined || this.#competingAhead(tenant, virtualTime) === 0 ? 0 : KEPT_BACK;
+      const available = this.#supply.available(slots, request.background === true, now) - left;
+      if (available >= 1 && available > this.#queue.claimedAhead(virtualTime, now)) return null;
     }
-    const spare = background ? backgroundReserve(this.#quota) : 0;
-    const available = this.#isCrowded(now) ? 0 : Math.min(slots, this.#bucket.available(now)) - spare;
-    const isNext = available > this.#queue.claimedAhead(virtualTime, now);
-    if (available >= 1 && (isNext || this.#reservations.entitled(tenant, now))) return null;
-    const places = this.#queue.ahead(virtualTime) + 1;
-    const retryAfterMs = Math.max(this.#accountMs(places, slots, now), MIN_WAIT_MS);
-    if (retryAfterMs <= maxWaitMs) this.#queue.join(tenant, virtualTime, now + retryAfterMs);
-    return { kind: 'rejected', by: 'account', retryAfterMs };
+    // With so many of its tenant before it.
+    const estimate = (before: number): { readonly by: 'tenant' | 'account'; readonly waitMs: number } => {
+      const ahead = this.#competingAhead(tenant, virtualTime + before / quota.weight);
+      const accountMs = this.#supply.waitMs(before + ahead + 1, slots, now);
+      const ownMs = bucket.waitMs(before + 1, now);
+      return { by: ownMs > accountMs ? 'tenant' : 'account', waitMs: Math.max(ownMs, accountMs, MIN_WAIT_MS) };
+    };
+    const firstMs = Math.max(
+      bucket.waitMs(waiting + 1, now),
+      this.#supply.waitMs(this.#queue.ahead(virtualTime) + waiting + 1, slots, now),
+    );
+    const expected = estimate(rank !== undefined ? waiting : this.#nextFree(tenant, waiting, estimate, now));
+    const askAgainMs = Math.max(MIN_WAIT_MS, Math.min(firstMs, expected.waitMs));
+    return this.#book(request, { ...expected, askAgainMs, virtualTime, rank, now });
   }
 
-  #lease(now: number): AccountDecision {
-    const lease = { admittedAt: now, completedBefore: this.#window.everCompleted };
-    this.#window.lease();
-    this.#bucket.take(now);
-    return { kind: 'admitted', lease };
+  /**
+   * How many of its tenant come before a request without an appointment: those that wait, and the appointments up to the last
+   * that could not be kept if it were before them.
+   */
+  #nextFree(
+    tenant: string,
+    waiting: number,
+    estimate: (before: number) => { readonly waitMs: number },
+    now: number,
+  ): number {
+    const appointments = this.#bookings.appointments(tenant);
+    const firstMs = estimate(waiting).waitMs;
+    const each = (estimate(waiting + appointments.length).waitMs - firstMs) / Math.max(1, appointments.length);
+    for (let i = appointments.length; i > 0; i--) {
+      if ((appointments[i - 1] as number) - now < firstMs + i * each) return waiting + i;
+    }
+    return waiting;
   }
 
-  /** As many requests are in flight as the upstream had left beside external usage. */
-  #isCrowded(now: number): boolean {
-    return this.#window.inFlight >= this.#external.remaining(now);
+  /** Requests of other tenants that are served before a request at `virtualTime`, if all that compete come. */
+  #competingAhead(tenant: string, virtualTime: number): number {
+    let ahead = 0;
+    for (const other of this.#bookings.competing()) {
+      if (other === tenant) continue;
+      const weight = this.#tenants.get(other)?.weight ?? 1;
+      const lead = virtualTime - this.#queue.virtualTimeOf(other, weight);
+      if (lead > 0) ahead += Math.ceil(lead * weight);
+    }
+    return ahead;
   }
 
-  /** Until the account has slots and tokens for so many. */
-  #accountMs(places: number, slots: number, now: number): number {
-    return Math.max(this.#slotsMs(places, slots, now), this.#bucket.waitMs(places, now));
+  /** A place in the queue, or an appointment. */
+  #book(
+    { tenant, maxWaitMs, books = false }: SlotRequest & { readonly tenant: string },
+    at: {
+      readonly by: 'tenant' | 'account';
+      readonly waitMs: number;
+      readonly askAgainMs: number;
+      readonly virtualTime: number;
+      readonly rank: number | undefined;
+      readonly now: number;
+    },
+  ): AccountRejection {
+    const { by, waitMs, askAgainMs, virtualTime, now, rank = now + waitMs } = at;
+    const rejection = { ...rejected(by, waitMs), askAgainMs };
+    // It cannot use a slot: it is not in the others' way.
+    if (by === 'tenant') this.#queue.leave(tenant);
+    if (!books) return rejection;
+    const competes = by === 'account';
+    if (waitMs <= maxWaitMs) {
+      if (competes) this.#queue.join(tenant, virtualTime, now + askAgainMs, now);
+      return { ...rejection, place: this.#bookings.wait(tenant, { rank, until: now + maxWaitMs }, competes) };
+    }
+    const retryAfterMs = Math.ceil(waitMs / 1000) * 1000;
+    if (!this.#bookings.appoint(tenant, now + retryAfterMs, competes)) return rejection;
+    return { ...rejection, retryAfterMs, appointment: true };
   }
 
-  /** Until so many slots are free, of which `slots` are now. */
-  #slotsMs(places: number, slots: number, now: number): number {
-    const externalMs = this.#external.endsInMs(now);
-    // Either our own slots run out, or the estimate of the others' does.
-    if (this.#isCrowded(now)) return externalMs;
-    if (slots >= places) return 0;
-    const freeMs = this.#window.freeInMs(places - slots, now);
-    return this.#external.slots(now) === 0 ? freeMs : Math.min(freeMs, externalMs);
+  #leaveUnlessWaiting(tenant: string): void {
+    if (this.#bookings.waiting(tenant) === 0) this.#queue.leave(tenant);
   }
 }
 
-/** The account's bucket is refilled at the ceiling. */
-function bucketSizeOf({ ceiling, burst }: AccountQuota): { rate: number; burst: number } {
-  return { rate: ceiling, burst };
+function rejected(by: RejectedBy, retryAfterMs: number): AccountRejection {
+  return { kind: 'rejected', by, retryAfterMs, askAgainMs: retryAfterMs };
 }

@@ -16,7 +16,10 @@ export interface AdmissionQueue {
   close(): void;
 }
 
-/** More would only wait to be rejected; and each holds a connection and a body. */
+/**
+ * Each waiter holds a connection and a body. A tenant has no more places than are still free, so that some are left for the
+ * others however much it asks for.
+ */
 const MAX_LENGTH = 1_000;
 
 /**
@@ -48,20 +51,17 @@ export function createAdmissionQueue(options: {
       if (status !== 'active') return { kind: 'dismissed', status };
       const { account, tenant, maxWaitMs, background = false, trace = null } = request;
       const queue = queueOf(account);
-      // Behind others of the same tenant there is nothing to ask for yet: it would be taken from those in front. The first of
-      // them knows how long it takes at least.
-      const decision =
-        queue.latestRejection(tenant) ?? (await quotaStore.admit({ account, tenant, maxWaitMs, background, trace }));
+      const decision = await quotaStore.admit({ account, tenant, maxWaitMs, background, trace, books: !background });
       if (decision.kind === 'admitted') {
         if (!closed) return { kind: 'admitted', slot: decision.slot, waitedMs: 0 };
         decision.slot.refund();
       }
       if (closed || decision.kind === 'admitted') return { kind: 'closed' };
-      const { by, retryAfterMs } = decision;
-      if (retryAfterMs > maxWaitMs || queue.length >= MAX_LENGTH) {
-        return { kind: 'rejected', by, retryAfterMs, waitedMs: 0, timedOut: false };
-      }
-      return queue.wait(request, decision);
+      const { by, retryAfterMs, place, appointment } = decision;
+      if (retryAfterMs <= maxWaitMs && queue.waiting(tenant) < MAX_LENGTH - queue.length)
+        return queue.wait(request, decision);
+      if (place !== undefined) quotaStore.cancel(account, tenant, place);
+      return { kind: 'rejected', by, retryAfterMs, appointment, waitedMs: 0, timedOut: false };
     },
     waiting: (account, tenant) => queues.get(account)?.waiting(tenant) ?? 0,
     reconsider() {

@@ -9,6 +9,8 @@ export type Admission =
       readonly kind: 'rejected';
       readonly by: RejectedBy;
       readonly retryAfterMs: number;
+      /** It is expected then: see {@link RejectedDecision}. */
+      readonly appointment?: boolean | undefined;
       readonly waitedMs: number;
       /** It waited in vain. Otherwise a wait was of no use from the start, or because of a cooldown meanwhile. */
       readonly timedOut: boolean;

@@ -8,6 +8,8 @@ export interface UsageObservation {
   readonly admittedAt: number;
   /** {@link LeaseWindow.everCompleted} when it was admitted. */
   readonly completedBefore: number;
+  /** {@link LeaseWindow.freed} then. The slots that are free since may be counted too, if the response was slow. */
+  readonly freedBefore: number;
 }
 
 /**
@@ -37,8 +39,11 @@ export class ExternalUsage {
   #openedAfterCompleted = 0;
   #openedBefore = Number.NEGATIVE_INFINITY;
 
-  /** @param window with the request's own slot still in flight */
-  observe(seen: UsageObservation, window: LeaseWindow, now: number): void {
+  /**
+   * @param window with the request's own slot still in flight
+   * @param mostOwn the most of the count that can be ours
+   */
+  observe(seen: UsageObservation, window: LeaseWindow, now: number, mostOwn: number): void {
     const { used, remaining } = seen;
     // Within one window the count only grows. Responses overtake each other; but a request that was sent after the response
     // with the greatest count had arrived was counted after it, and if its count is no greater, a new window has begun.
@@ -56,7 +61,9 @@ export class ExternalUsage {
     }
     if (now >= this.#until) this.#clear();
     const mayBeOfWindowBefore = seen.admittedAt < this.#openedBefore;
-    const own = mayBeOfWindowBefore ? window.held(now) : window.heldSince(this.#openedAfterCompleted, now);
+    const present = window.presentSince(seen.freedBefore, now);
+    const inWindow = mayBeOfWindowBefore ? present : window.admittedAfter(this.#openedAfterCompleted);
+    const own = Math.min(present, inWindow, mostOwn);
     const external = Math.max(0, used - own);
     if (external === 0 && this.#slots === 0) return;
     this.#remaining = Math.min(this.#remaining, remaining);
@@ -64,6 +71,12 @@ export class ExternalUsage {
       this.#slots = external;
       this.#until = now + WINDOW_MS;
     }
+  }
+
+  /** Nothing is known, so all may be used until then. */
+  assume(slots: number, until: number): void {
+    this.#slots = slots;
+    this.#until = until;
   }
 
   /** Slots that others use. */

@@ -49,6 +49,11 @@ export class FairQueue {
     return claimed;
   }
 
+  /** The latest time until which a request waits, or will have lost its place. */
+  get waitsUntil(): number {
+    return Math.max(0, ...[...this.#places.values()].map(({ dueAt }) => dueAt + GRACE_MS));
+  }
+
   /** Tenants ahead of `virtualTime`, due or not. */
   ahead(virtualTime: number): number {
     let ahead = 0;
@@ -56,8 +61,10 @@ export class FairQueue {
     return ahead;
   }
 
-  join(tenant: string, virtualTime: number, dueAt: number): void {
-    this.#places.set(tenant, { virtualTime, dueAt });
+  /** A later request of the tenant does not put off the one before it. */
+  join(tenant: string, virtualTime: number, dueAt: number, now: number): void {
+    const known = this.#places.get(tenant)?.dueAt ?? 0;
+    this.#places.set(tenant, { virtualTime, dueAt: known > now ? Math.min(known, dueAt) : dueAt });
   }
 
   leave(tenant: string): void {

@@ -85,6 +85,16 @@ export function reportAdvertisedLimit(
   if (!isOurs) meter.invalidUpstreamHeader(account, 'x-ratelimit-limit');
 }
 
+/** The first response of new state did not say what the minute before has used. */
+export function reportUnknownMinute(account: string, coldStart: 'trust' | 'wait' = 'trust', log: Log): void {
+  log.warn(
+    { account, coldStart },
+    coldStart === 'wait'
+      ? 'upstream sends no X-RateLimit-Remaining: nothing is sent until the minute before the start is over'
+      : 'upstream sends no X-RateLimit-Remaining: the ceiling is guaranteed from a minute after the start on',
+  );
+}
+
 /** RFC 9110 section 10.2.3: seconds, or a date. A date that has passed means now. */
 function parseRetryAfterMs(value: string, now: EpochMs): number | null {
   const seconds = parseCount(value);

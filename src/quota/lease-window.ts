@@ -26,7 +26,7 @@ export class LeaseWindow {
   /** Slots held now. */
   held(now: number): number {
     this.#expire(now);
-    return this.#inFlight + this.#completed;
+    return this.#inFlight + this.completed;
   }
 
   get inFlight(): number {
@@ -38,9 +38,20 @@ export class LeaseWindow {
     return this.#everCompleted;
   }
 
+  /** Slots that were ever free again. */
+  freed(now: number): number {
+    this.#expire(now);
+    return this.#everCompleted - this.completed;
+  }
+
+  /** Slots held at some time since `freed` of them were free again, or now. */
+  presentSince(freed: number, now: number): number {
+    return Math.max(this.held(now), this.#inFlight + this.#everCompleted - freed);
+  }
+
   /** Held slots whose request can have arrived after the moment at which {@link everCompleted} was `reading`. */
-  heldSince(reading: number, now: number): number {
-    return Math.min(this.#inFlight + this.#everCompleted - reading, this.held(now));
+  admittedAfter(reading: number): number {
+    return this.#inFlight + this.#everCompleted - reading;
   }
 
   /**
@@ -49,8 +60,8 @@ export class LeaseWindow {
    */
   freeInMs(count: number, now: number): number {
     this.#expire(now);
-    if (count > this.#completed) return WINDOW_MS;
-    return (this.#expiries[this.#first + count - 1] as number) - now;
+    if (count > this.completed) return WINDOW_MS;
+    return this.expiryAt(count - 1) - now;
   }
 
   lease(): void {
@@ -70,9 +81,14 @@ export class LeaseWindow {
     this.#expiries.push(now + LEASE_MS);
   }
 
-  /** Completed slots that are still held. */
-  get #completed(): number {
+  /** Completed slots that are still held, as of the latest call with a time. */
+  get completed(): number {
     return this.#expiries.length - this.#first;
+  }
+
+  /** When the completed slot of this index, from 0, is free. */
+  expiryAt(index: number): number {
+    return this.#expiries[this.#first + index] as number;
   }
 
   #expire(now: number): void {

@@ -10,8 +10,8 @@ import type { Span } from '../ports.ts';
  */
 export interface QuotaStore {
   admit(request: AccountSlotRequest): Promise<Decision>;
-  /** No request of this tenant waits here any more: its place in the fair queue is free. */
-  cancel(account: string, tenant: string): void;
+  /** A request that waited asks no more. */
+  cancel(account: string, tenant: string, place: number): void;
   /** Takes over new quotas; neither refills nor empties what is spent. */
   configure(plan: QuotaPlan): void;
   /** The tenant's own quota now; for the rate limit headers of responses that spent nothing. */
@@ -23,8 +23,15 @@ export interface QuotaStore {
 export interface SlotRequest {
   /** Null for the gateway's own calls (login): they need a slot of the account, and no tenant's token. */
   readonly tenant: string | null;
-  /** A request that is rejected for want of a slot joins the fair queue, unless the wait is longer than this. */
+  /** How long it can wait. */
   readonly maxWaitMs: number;
+  /**
+   * A rejection books a slot for later: a place in the queue if the wait is not longer than `maxWaitMs`, else an appointment.
+   * Default: false, for a request that neither waits nor comes back.
+   */
+  readonly books?: boolean;
+  /** It waits already: its place, see {@link RejectedDecision}. */
+  readonly place?: number | undefined;
   /** No caller waits for it: it takes none of the last slots, see {@link backgroundReserve}. Default: false. */
   readonly background?: boolean;
   /** Gets a span for a question to the shared state. */
@@ -47,7 +54,14 @@ export type Decision =
 export interface RejectedDecision {
   readonly kind: 'rejected';
   readonly by: RejectedBy;
+  /** When it can expect a slot. */
   readonly retryAfterMs: number;
+  /** When a request that waits is to ask again: others before it may not come. */
+  readonly askAgainMs: number;
+  /** It has a place in the queue. */
+  readonly place?: number;
+  /** It has an appointment: `retryAfterMs` is in whole seconds, and goes to the caller as it is. */
+  readonly appointment?: boolean;
   readonly tenant: TenantView;
 }
 
@@ -96,6 +110,7 @@ export const REMOVED_ACCOUNT: RejectedDecision = {
   kind: 'rejected',
   by: 'tenant',
   retryAfterMs: REMOVED_RETRY_MS,
+  askAgainMs: REMOVED_RETRY_MS,
   tenant: REMOVED_TENANT,
 };
 
@@ -119,6 +134,8 @@ export interface AccountQuota {
   readonly ceiling: number;
   /** Size of the account's token bucket, which is refilled at `ceiling` a minute. */
   readonly burst: number;
+  /** For a first response that does not say what the minute before it has used. Default: trust. */
+  readonly coldStart?: 'trust' | 'wait';
 }
 
 /** Quota of a tenant, from the configuration. */

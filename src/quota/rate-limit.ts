@@ -106,10 +106,13 @@ export function rejectAdmission(admission: Exclude<Admission, { kind: 'admitted'
 }
 
 function rejectDecision(
-  { by, retryAfterMs }: { readonly by: RejectedBy; readonly retryAfterMs: number },
+  decision: { readonly by: RejectedBy; readonly retryAfterMs: number; readonly appointment?: boolean | undefined },
   random: () => number,
 ): Rejection {
-  return reject(CODES[by], { retryAfterSeconds: retryAfterSeconds(retryAfterMs, random) });
+  const { by, retryAfterMs, appointment = false } = decision;
+  // Appointments are apart from each other as they are.
+  const seconds = appointment ? retryAfterMs / 1000 : retryAfterSeconds(retryAfterMs, random);
+  return reject(CODES[by], { retryAfterSeconds: seconds });
 }
 
 const CODES: Readonly<Record<RejectedBy, ProblemCode>> = {

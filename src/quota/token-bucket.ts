@@ -46,6 +46,11 @@ export class TokenBucket {
     this.#set(Math.min(this.spent(now) + TOKEN, this.#size.burst * TOKEN), now);
   }
 
+  /** Until now it has gained nothing. */
+  skip(now: number): void {
+    this.#at = Math.max(this.#at, now);
+  }
+
   giveBack(now: number): void {
     this.#set(Math.max(0, this.spent(now) - TOKEN), now);
   }

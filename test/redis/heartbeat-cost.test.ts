@@ -45,8 +45,8 @@ test('a heartbeat counts the completed slots of an account at most once a second
 
   const admitted = await redis.admit({ tenant: 'a', maxWaitMs: 0 });
   if (admitted.kind !== 'admitted') throw new Error(`not admitted: ${admitted.kind}`);
-  const { admittedAt, completedBefore } = admitted;
-  const completion = { kind: 'response', admittedAt, completedBefore } as const;
+  const { admittedAt, completedBefore, freedBefore } = admitted;
+  const completion = { kind: 'response', admittedAt, completedBefore, freedBefore } as const;
   leases.complete(leases.begin(clock.monotonic()), completion, clock.monotonic());
   await redis.complete();
   // It is free in 60.1 s.

@@ -5,8 +5,9 @@ import { type LocalLease, LocalLeases } from '../../src/adapters/redis/quota/loc
 import { QuotaClient } from '../../src/adapters/redis/quota/quota-client.ts';
 import { completionOf } from '../../src/adapters/redis/quota/shared-slot.ts';
 import type { AccountSnapshot } from '../../src/adapters/redis/quota/snapshot.ts';
-import { AccountState, type Lease } from '../../src/quota/account.ts';
-import type { AccountQuota, AdvertisedLimit, TenantQuota } from '../../src/quota/quota-store.ts';
+import { AccountState } from '../../src/quota/account.ts';
+import type { AccountQuota, AdvertisedLimit, SlotRequest, TenantQuota } from '../../src/quota/quota-store.ts';
+import type { Lease } from '../../src/quota/slot-supply.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
 
@@ -71,10 +72,11 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
       redis.configure(next.quota, next.tenants);
       await beat();
     },
-    async ask(tenant: string | null, maxWaitMs: number, background = false) {
-      const expected = model.admit({ tenant, maxWaitMs, background }, now());
+    async ask(request: SlotRequest) {
+      const { tenant } = request;
+      const expected = model.admit(request, now());
       const remaining = tenant === null ? 0 : model.tenantView(tenant, now()).remaining;
-      const reply = await redis.admit({ tenant, maxWaitMs, background });
+      const reply = await redis.admit(request);
       return { expected, remaining, reply };
     },
     setup: () => setup,
@@ -111,6 +113,7 @@ const setups = fc.record({
     limit: fc.constant(LIMIT),
     ceiling: fc.integer({ min: 6, max: 12 }),
     burst: fc.integer({ min: 1, max: 12 }),
+    coldStart: fc.constantFrom('trust' as const, 'wait' as const),
   }),
   tenants: fc.tuple(tenantQuota, tenantQuota, tenantQuota).map(([a, b, c]) => new Map(Object.entries({ a, b, c }))),
 });
@@ -133,7 +136,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('lose' as const), which: fc.nat(20) }) },
   {
     weight: 1,
-    arbitrary: fc.record({ kind: fc.constant('cancel' as const), tenant: fc.constantFrom('a', 'b', 'c') }),
+    arbitrary: fc.record({ kind: fc.constant('cancel' as const), which: fc.nat(20) }),
   },
   {
     weight: 5,
@@ -170,18 +173,22 @@ describe('the scripts', () => {
           setup: present,
         } = await pair(setup.quota, setup.tenants);
         const flying: { tenant: string | null; expected: Lease; reply: Lease; lease: LocalLease }[] = [];
-        /** Tenants in the queue, and when each is to ask again. */
-        const dueAt = new Map<string, number>();
-        const decide = async (tenant: string | null, maxWaitMs: number, background = false) => {
-          const { expected, remaining, reply } = await ask(tenant, maxWaitMs, background);
+        /** Requests that wait: when each is to ask again, by its place. */
+        const waiters = new Map<number, { readonly tenant: string; readonly askAt: number }>();
+        const decide = async (tenant: string | null, maxWaitMs: number, background = false, place?: number) => {
+          const books = tenant !== null && !background;
+          const { expected, remaining, reply } = await ask({ tenant, maxWaitMs, background, books, place });
+          waiters.delete(place ?? 0);
           if (expected.kind === 'admitted') {
             expect(reply).toMatchObject({ kind: 'admitted', ...expected.lease });
             if (reply.kind === 'admitted')
               flying.push({ tenant, expected: expected.lease, reply, lease: leases.begin(clock.monotonic()) });
-            if (tenant !== null) dueAt.delete(tenant);
           } else {
-            expect(reply).toMatchObject({ kind: 'rejected', by: expected.by, waitMs: expected.retryAfterMs });
-            if (tenant !== null && maxWaitMs >= expected.retryAfterMs) dueAt.set(tenant, now() + expected.retryAfterMs);
+            const { by, retryAfterMs, ...booked } = expected;
+            expect(reply).toMatchObject({ ...booked, kind: 'rejected', by, waitMs: retryAfterMs });
+            if (tenant !== null && expected.place !== undefined) {
+              waiters.set(expected.place, { tenant, askAt: now() + expected.askAgainMs });
+            }
           }
           if (tenant !== null && (reply.kind === 'admitted' || reply.kind === 'rejected')) {
             const quota = present().tenants.get(tenant);
@@ -193,17 +200,22 @@ describe('the scripts', () => {
         for (const each of steps) {
           if (each.kind === 'wait') await pass(each.ms);
           else if (each.kind === 'askAgain') {
-            const [first] = [...dueAt].sort(([, a], [, b]) => a - b);
+            const [first] = [...waiters].sort(([, a], [, b]) => a.askAt - b.askAt);
             if (first === undefined) continue;
-            await pass(Math.max(0, first[1] + each.lateMs - now()));
-            await decide(first[0], 30_000);
+            const [place, { tenant, askAt }] = first;
+            await pass(Math.max(0, askAt + each.lateMs - now()));
+            await decide(tenant, 30_000, false, place);
           } else if (each.kind === 'configure') {
             await configure(each.setup);
             // A tenant's new rate reaches Redis with its next ask.
             for (const tenant of ['a', 'b', 'c']) await decide(tenant, 0);
           } else if (each.kind === 'cancel') {
-            model.cancel(each.tenant);
-            await redis.cancel(each.tenant);
+            const waiting = [...waiters][each.which % Math.max(1, waiters.size)];
+            if (waiting === undefined) continue;
+            const [place, { tenant }] = waiting;
+            waiters.delete(place);
+            model.cancel(tenant, place);
+            await redis.cancel(tenant, place);
           } else if (each.kind === 'ask') {
             await Promise.all(
               each.askers.map(({ tenant, maxWaitMs, background }) => decide(tenant, maxWaitMs, background)),

@@ -31,6 +31,11 @@ export class ManualClock implements Clock {
     return this.#timers.length;
   }
 
+  /** When the next timer is due; infinite if there is none. */
+  nextDue(): number {
+    return this.#timers.reduce((earliest, { due }) => Math.min(earliest, due), Number.POSITIVE_INFINITY);
+  }
+
   advance(ms: number): void {
     const end = this.#monotonic + ms;
     for (;;) {

@@ -207,6 +207,7 @@ export class Upstream {
   readonly arrivals: number[] = [];
   readonly #limit: number;
   throttled = 0;
+  #throttleNext: number | null = null;
   #opened = Number.NEGATIVE_INFINITY;
   #count = 0;
 
@@ -214,9 +215,19 @@ export class Upstream {
     this.#limit = limit;
   }
 
+  /** The next one that arrives gets a 429. */
+  throttle(retryAfterMs: number): void {
+    this.#throttleNext = retryAfterMs;
+  }
+
   arrive(at: number): AdvertisedLimit {
     this.arrivals.push(at);
     const limit = this.#limit;
+    if (this.#throttleNext !== null) {
+      const retryAfterMs = this.#throttleNext;
+      this.#throttleNext = null;
+      return { limit, remaining: 0, throttled: { retryAfterMs } };
+    }
     if (at - this.#opened >= 60_000) {
       this.#opened = at;
       this.#count = 0;

@@ -1,7 +1,7 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../ports.ts';
-import { AccountState, type Lease } from '../../quota/account.ts';
-import { reportAdvertisedLimit } from '../../quota/headers.ts';
+import { AccountState } from '../../quota/account.ts';
+import { reportAdvertisedLimit, reportUnknownMinute } from '../../quota/headers.ts';
 import {
   type AccountView,
   type AdvertisedLimit,
@@ -13,6 +13,7 @@ import {
   type Slot,
   type TenantView,
 } from '../../quota/quota-store.ts';
+import type { Lease } from '../../quota/slot-supply.ts';
 
 /** The quota of one process alone. It forgets at a restart: see {@link AccountState}. */
 export function createMemoryQuotaStore(options: {
@@ -25,7 +26,9 @@ export function createMemoryQuotaStore(options: {
   const accounts = new Map<string, AccountState>();
   const now = (): number => Math.floor(clock.monotonic());
 
+  let latestPlan = options.plan;
   const configure = (plan: QuotaPlan): void => {
+    latestPlan = plan;
     for (const id of accounts.keys()) if (!plan.accounts.has(id)) accounts.delete(id);
     for (const [id, quota] of plan.accounts) {
       const tenants = plan.tenants.get(id) ?? new Map();
@@ -46,14 +49,16 @@ export function createMemoryQuotaStore(options: {
       if (decision.kind === 'rejected') return { ...decision, tenant };
       const onAdvertised = (seen: AdvertisedLimit, isOurs: boolean) =>
         reportAdvertisedLimit(request.account, seen, isOurs, options);
+      const onUnknownMinute = () =>
+        reportUnknownMinute(request.account, latestPlan.accounts.get(request.account)?.coldStart, options.log);
       const { lease } = decision;
       return {
         kind: 'admitted',
-        slot: new MemorySlot({ account, tenant: request.tenant, lease, clock, onAdvertised }),
+        slot: new MemorySlot({ account, tenant: request.tenant, lease, clock, onAdvertised, onUnknownMinute }),
         tenant,
       };
     },
-    cancel: (account, tenant) => accounts.get(account)?.cancel(tenant),
+    cancel: (account, tenant, place) => accounts.get(account)?.cancel(tenant, place),
     configure,
     peek: (account, tenant): TenantView => accounts.get(account)?.tenantView(tenant, now()) ?? REMOVED_TENANT,
     view(id): AccountView {
@@ -70,6 +75,7 @@ interface MemorySlotOptions {
   readonly lease: Lease;
   readonly clock: Clock;
   readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean) => void;
+  readonly onUnknownMinute: () => void;
 }
 
 class MemorySlot implements Slot {
@@ -81,8 +87,10 @@ class MemorySlot implements Slot {
   }
 
   complete(seen: AdvertisedLimit): void {
-    const { account, lease, onAdvertised } = this.#options;
-    if (this.#end()) onAdvertised(seen, account.complete(lease, seen, this.#now()));
+    const { account, lease, onAdvertised, onUnknownMinute } = this.#options;
+    if (!this.#end()) return;
+    if (!account.isPrimed && seen.remaining === null) onUnknownMinute();
+    onAdvertised(seen, account.complete(lease, seen, this.#now()));
   }
 
   lose(latestArrivalMs: MonotonicMs): void {

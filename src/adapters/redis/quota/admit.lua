@@ -1,13 +1,17 @@
 -- Decides for each of those that ask, in their order: a slot and the tokens for one request, or a rejection that spent
--- nothing.
+-- nothing, and booked a slot for later. src/quota/account.ts is the model, with the reasons.
 -- Request  cluster (true: this server is a node of one)   ceiling, burst   reservations: [[tenant, slots], …]
---          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; spare: slots and tokens left to others
--- Reply    decisions, in the order of the asks: { spent, completedBefore } with a slot, { spent, by, waitMs } without one,
---          with cooldownMs in a cooldown
+--          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; spare: slots and tokens left to others;
+--          first, completions: see completions.lua   books: a rejection books; place: of a request that waits already
+-- Reply    decisions, in the order of the asks: { spent, completedBefore, freedBefore } with a slot, { spent, by, waitMs, askAgainMs }
+--          without one, with cooldownMs in a cooldown, with place if it waits, with appointment if it is to come back
 --          | unknown | late | recovering, with waitMs
 --
 -- A tenant may claim its slot this much after its time, and this much before.
 local GRACE, EARLY = 250, 10
+local MIN_WAIT, FIRST_RESPONSE, ASK_FOR_FIRST, KEPT_BACK, MAX_APPOINTMENTS, CONTENDED = 1, 2000, 100, 1, 1000, 1000
+-- Pacing: see src/quota/pacing.ts.
+local RECOMPUTE, SAMPLES, MAX_CARRY, SLOWEST, AFTER_BURST = 100, 240, 4, 0.25, 0.5
 
 local s = load()
 local found = redis.call('HMGET', STATE, 'ticket:' .. REPLICA, 'node', 'members')
@@ -18,12 +22,15 @@ if not now then return reply('late') end
 if s.closedUntil > now then return reply('recovering', { now = now, waitMs = s.closedUntil - now }) end
 
 -- Its own share is not kept from the replica that asks: it does not work alone.
-local silent = reservedForSilent(cjson.decode(found[3]), now, REPLICA)
+local usable = request.ceiling - heldBySilent(cjson.decode(found[3]), now, REPLICA, request.ceiling)
 expire(now)
+local last = takeIn(s, now)
 local completed = redis.call('ZCARD', SLOTS)
 local external, remaining, externalForMs = 0, FAR, 0
 if s.externalUntil > now then external, remaining, externalForMs = s.external, s.remaining, s.externalUntil - now end
 local cooldownMs = max(0, s.cooldownUntil - now)
+for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', '(' .. (now - GRACE))) do leave(tenant) end
+redis.call('ZREMRANGEBYSCORE', COMPETING, '-inf', '(' .. now)
 refill(s, now)
 
 -- Admissions of the last minute count against a reservation.
@@ -47,10 +54,33 @@ local function reservedFor(tenant)
   return others, entitled
 end
 
--- See src/quota/fair-queue.ts.
-local function leave(tenant)
-  redis.call('ZREM', QUEUE, tenant)
-  redis.call('ZREM', DUE, tenant)
+local function slotAt(index)
+  return tonumber(redis.call('ZRANGE', SLOTS, index, index, 'WITHSCORES')[2])
+end
+
+-- The largest constant rate at which the window never runs dry, and what a burst may take of it.
+local function pace()
+  if now - s.pacedAt < RECOMPUTE then return end
+  local free = usable - s.inFlight - completed - external - (reservedFor(nil))
+  local perMs = max(1, usable) / WINDOW
+  local afterBurst = (max(1, usable - external) / WINDOW) * AFTER_BURST
+  local rate, headroom = perMs, FAR
+  local function constrain(slots, ms)
+    rate = min(rate, slots / ms)
+    headroom = min(headroom, slots - afterBurst * ms)
+  end
+  local within = completed
+  for i = 0, completed - 1, max(1, ceil(completed / SAMPLES)) do
+    local ms = max(1, slotAt(i) - now)
+    if ms > WINDOW then
+      within = i
+      break
+    end
+    constrain(free + i + 1 + (externalForMs <= ms and external or 0), ms)
+  end
+  if external > 0 then constrain(free, max(1, externalForMs)) end
+  constrain(free + within + external, WINDOW)
+  s.pace, s.headroom, s.pacedAt = max(rate, perMs * SLOWEST), headroom, now
 end
 
 local function claimedAhead(virtualTime)
@@ -67,6 +97,24 @@ local function ahead(virtualTime)
   return redis.call('ZCOUNT', QUEUE, '-inf', '(' .. string.format('%.17g', virtualTime))
 end
 
+local function virtualTimeOf(tenant, weight, next)
+  return tonumber(redis.call('ZSCORE', QUEUE, tenant) or max(next or 0, s.virtualTime - 1 / weight))
+end
+
+-- Requests of other tenants that are served before a request at this virtual time, if all that compete come.
+local function competingAhead(tenant, virtualTime)
+  local before = 0
+  for _, other in ipairs(redis.call('ZRANGE', COMPETING, 0, -1)) do
+    if other ~= tenant then
+      local next, weight = 'virtualTime:' .. other, 'weight:' .. other
+      if not s[weight] then fetch(s, { next, weight }) end
+      local lead = virtualTime - virtualTimeOf(other, s[weight] or 1, s[next])
+      if lead > 0 then before = before + ceil(lead * (s[weight] or 1)) end
+    end
+  end
+  return before
+end
+
 local function serve(tenant, virtualTime, weight)
   leave(tenant)
   local first = redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')
@@ -74,93 +122,183 @@ local function serve(tenant, virtualTime, weight)
   s['virtualTime:' .. tenant] = virtualTime + 1 / weight
 end
 
-for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', '(' .. (now - GRACE))) do leave(tenant) end
-
 -- The tenant's bucket as of now, and its next virtual time; a new rate counts from now on.
 local function bucketOf(ask)
   local tenant = ask.tenant
   local spent, at, rate, next = 'spent:' .. tenant, 'spentAt:' .. tenant, 'rate:' .. tenant, 'virtualTime:' .. tenant
   if not s[spent] then fetch(s, { spent, at, rate, next }) end
+  s['weight:' .. tenant] = ask.weight
   if not s[spent] then return 0, 0 end
   local present = spentOf(s[spent], s[at], s[rate], ask.burst, now)
   if s[rate] ~= ask.rate then s[spent], s[at], s[rate] = present, now, ask.rate end
-  return present, s[next]
+  return present, s[next] or 0
 end
 
--- Until `short` more slots are free.
-local function slotsMs(short, crowded)
-  if crowded then return externalForMs end
-  local free = 0
-  if short > completed then
-    free = WINDOW
-  elseif short > 0 then
-    free = tonumber(redis.call('ZRANGE', SLOTS, short - 1, short - 1, 'WITHSCORES')[2]) - now
-  end
+local function isCrowded()
+  return s.inFlight >= remaining
+end
+
+-- New state sends one request alone, for a while.
+local function awaitsFirstResponse()
+  return s.primed == 0 and s.inFlight > 0 and now - s.firstAdmittedAt < FIRST_RESPONSE
+end
+
+-- Until so many slots are free, of which `slots` are now.
+local function slotsMs(places, slots)
+  if isCrowded() then return externalForMs end
+  if slots >= places then return 0 end
+  local free = places - slots > completed and WINDOW or slotAt(places - slots - 1) - now
   return external == 0 and free or min(free, externalForMs)
 end
 
-local function take(spent)
-  s.inFlight = s.inFlight + 1
-  s['inFlight:' .. REPLICA] = (s['inFlight:' .. REPLICA] or 0) + 1
-  s.spent, s.spentAt = min(spent + TOKEN, request.burst * TOKEN), now
+local function burstNow()
+  local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
+  return min(floor((request.burst * TOKEN - spent) / TOKEN), max(0, floor(s.headroom)))
 end
 
-local function decide(ask)
-  local tenant = ask.tenant
-  local others, entitled = reservedFor(tenant)
-  local slots = request.ceiling - silent - s.inFlight - completed - external - others
-  local crowded = s.inFlight >= remaining
-  local spentByAll = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
-  -- Until the account has something for so many.
-  local function accountMs(places)
-    local window = (slots < places or crowded) and slotsMs(places - slots, crowded) or 0
-    return max(window, waitFor(spentByAll, places, request.ceiling, request.burst))
-  end
+local function accountMs(places, slots)
+  if awaitsFirstResponse() and places <= request.burst then return ASK_FOR_FIRST end
+  local paced = places <= burstNow() and 0 or max(0, ceil(s.paidUntil + places / s.pace - now))
+  return max(slotsMs(places, slots), paced)
+end
 
-  if not tenant then
-    local wait = max(cooldownMs, (slots < 1 or crowded) and slotsMs(1 - slots, crowded) or 0)
-    if wait > 0 then return { spent = 0, by = cooldownMs > 0 and 'cooldown' or 'account', waitMs = wait, cooldownMs = cooldownMs } end
-    take(spentByAll)
-    return { spent = 0, completedBefore = s.everCompleted }
-  end
+-- Slots that may be given out now: at the account's pace, or as a burst of an account that was idle.
+local function availableNow(slots, spare)
+  if isCrowded() or awaitsFirstResponse() then return 0 end
+  if spare > 0 then return now < s.contendedUntil and 0 or min(slots, burstNow()) - spare end
+  return min(slots, max(burstNow(), max(0, min(MAX_CARRY, floor((now - s.paidUntil) * s.pace)))))
+end
 
-  local spent, next = bucketOf(ask)
-  local tenantMs = waitFor(spent, 1, ask.rate, ask.burst)
-  if cooldownMs > 0 then
-    return { spent = spent, by = 'cooldown', waitMs = max(cooldownMs, tenantMs), cooldownMs = cooldownMs }
-  end
-  if tenantMs > 0 then
-    leave(tenant)
-    return { spent = spent, by = 'tenant', waitMs = max(tenantMs, accountMs(1)) }
-  end
+local function take()
+  if s.inFlight + completed == 0 then s.firstAdmittedAt = now end
+  s.inFlight = s.inFlight + 1
+  s['inFlight:' .. REPLICA] = (s['inFlight:' .. REPLICA] or 0) + 1
+  local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
+  s.spent, s.spentAt = min(spent + TOKEN, request.burst * TOKEN), max(s.spentAt, now)
+  local interval = 1 / s.pace
+  s.paidUntil = min(max(s.paidUntil, now - MAX_CARRY * interval) + interval, now)
+  s.headroom = s.headroom - 1
+end
 
-  local virtualTime = tonumber(redis.call('ZSCORE', QUEUE, tenant) or max(next, s.virtualTime - 1 / ask.weight))
-  local available = 0
-  if not crowded then available = min(slots, floor((request.burst * TOKEN - spentByAll) / TOKEN)) - ask.spare end
-  if available < 1 or (available <= claimedAhead(virtualTime) and not entitled) then
-    local wait = max(accountMs(ahead(virtualTime) + 1), 1)
-    if wait <= ask.maxWaitMs then
+local function waitingBefore(bookings, rank)
+  local count = 0
+  for _, each in ipairs(bookings.waiting) do
+    if not rank or each[2] < rank then count = count + 1 end
+  end
+  return count
+end
+
+-- A place in the queue, or an appointment.
+local function book(ask, bookings, rejection, virtualTime, rank)
+  local tenant, competes = ask.tenant, rejection.by == 'account'
+  if not competes then leave(tenant) end
+  if not ask.books then return nil end
+  if rejection.waitMs <= ask.maxWaitMs then
+    if competes then
       redis.call('ZADD', QUEUE, virtualTime, tenant)
-      redis.call('ZADD', DUE, now + wait, tenant)
+      -- A later request of the tenant does not put off the one before it.
+      local known, due = tonumber(redis.call('ZSCORE', DUE, tenant) or 0), now + rejection.askAgainMs
+      redis.call('ZADD', DUE, known > now and min(known, due) or due, tenant)
       redis.call('PEXPIRE', QUEUE, KEPT)
       redis.call('PEXPIRE', DUE, KEPT)
     end
-    return { spent = spent, by = 'account', waitMs = wait }
+    s.booked = s.booked + 1
+    rejection.place = s.booked
+    bookings.waiting[#bookings.waiting + 1] = { s.booked, rank or now + rejection.waitMs, now + ask.maxWaitMs }
+  elseif #bookings.appointments < MAX_APPOINTMENTS then
+    rejection.waitMs, rejection.appointment = ceil(rejection.waitMs / 1000) * 1000, true
+    local at, index = now + rejection.waitMs, #bookings.appointments + 1
+    while index > 1 and bookings.appointments[index - 1] > at do index = index - 1 end
+    table.insert(bookings.appointments, index, at)
+  end
+  return competes
+end
+
+local function decideFor(ask, bookings)
+  local tenant = ask.tenant
+  local reservedForOthers, entitled = reservedFor(tenant)
+  local slots = usable - s.inFlight - completed - external - reservedForOthers
+  local spent, next = bucketOf(ask)
+  local virtualTime = virtualTimeOf(tenant, ask.weight, next)
+  local rank = ask.place and withoutPlace(bookings, ask.place)
+  if not rank and bookings.appointments[1] and bookings.appointments[1] <= now then
+    table.remove(bookings.appointments, 1)
+    rank = now
+  end
+  local function ownMs(places) return waitFor(spent, places, ask.rate, ask.burst) end
+  if cooldownMs > 0 then
+    local wait = max(cooldownMs, ownMs(1))
+    return { spent = spent, by = 'cooldown', waitMs = wait, askAgainMs = wait, cooldownMs = cooldownMs }
+  end
+  local waiting = waitingBefore(bookings, rank)
+  if (rank or waiting == 0) and ownMs(1) == 0 then
+    local left = (rank or competingAhead(tenant, virtualTime) == 0) and 0 or KEPT_BACK
+    local isEntitled = entitled and slots >= 1 and not isCrowded()
+    local available = isEntitled and 0 or availableNow(slots, ask.spare) - left
+    if isEntitled or (available >= 1 and available > claimedAhead(virtualTime)) then
+      take()
+      serve(tenant, virtualTime, ask.weight)
+      spent = min(spent + TOKEN, ask.burst * TOKEN)
+      s['spent:' .. tenant], s['spentAt:' .. tenant], s['rate:' .. tenant] = spent, now, ask.rate
+      local recent = admissions[tenant]
+      if recent then
+        recent[#recent + 1] = now + WINDOW
+        redis.call('HSET', STATE, 'admissions:' .. tenant, cjson.encode(recent))
+      end
+      return { spent = spent, completedBefore = s.everCompleted, freedBefore = s.everCompleted - completed }, nil
+    end
   end
 
-  take(spentByAll)
-  serve(tenant, virtualTime, ask.weight)
-  spent = min(spent + TOKEN, ask.burst * TOKEN)
-  s['spent:' .. tenant], s['spentAt:' .. tenant], s['rate:' .. tenant] = spent, now, ask.rate
-  local recent = admissions[tenant]
-  if recent then
-    recent[#recent + 1] = now + WINDOW
-    redis.call('HSET', STATE, 'admissions:' .. tenant, cjson.encode(recent))
+  local function estimate(before)
+    local ofAccount = accountMs(before + competingAhead(tenant, virtualTime + before / ask.weight) + 1, slots)
+    local own = ownMs(before + 1)
+    return max(own, ofAccount, MIN_WAIT), own > ofAccount and 'tenant' or 'account'
   end
-  return { spent = spent, completedBefore = s.everCompleted }
+  local before = waiting
+  if not rank then
+    local count = #bookings.appointments
+    local firstMs = estimate(waiting)
+    local each = (estimate(waiting + count) - firstMs) / max(1, count)
+    for i = count, 1, -1 do
+      if bookings.appointments[i] - now < firstMs + i * each then
+        before = waiting + i
+        break
+      end
+    end
+  end
+  local waitMs, by = estimate(before)
+  local firstMs = max(ownMs(waiting + 1), accountMs(ahead(virtualTime) + waiting + 1, slots))
+  local rejection = { spent = spent, by = by, waitMs = waitMs, askAgainMs = max(MIN_WAIT, min(firstMs, waitMs)) }
+  return rejection, book(ask, bookings, rejection, virtualTime, rank)
+end
+
+-- The gateway's own calls need a slot, and wait for no bucket and no other tenant.
+local function decideOwn()
+  local slots = usable - s.inFlight - completed - external - (reservedFor(nil))
+  local wait = max(cooldownMs, slotsMs(1, slots))
+  if wait > 0 then
+    return { spent = 0, by = cooldownMs > 0 and 'cooldown' or 'account', waitMs = wait, askAgainMs = wait, cooldownMs = cooldownMs }
+  end
+  take()
+  return { spent = 0, completedBefore = s.everCompleted, freedBefore = s.everCompleted - completed }
+end
+
+local function decide(ask)
+  pace()
+  if not ask.tenant then return decideOwn() end
+  local competed = redis.call('ZSCORE', COMPETING, ask.tenant)
+  local bookings = bookingsOf(ask.tenant, now)
+  local decision, competes = decideFor(ask, bookings)
+  if competes == nil then competes = competed and true or false end
+  storeBookings(ask.tenant, bookings, competes)
+  if #bookings.waiting == 0 then leave(ask.tenant) end
+  local due = redis.call('ZRANGE', DUE, -1, -1, 'WITHSCORES')[2]
+  if decision.by == 'account' then s.contendedUntil = max(s.contendedUntil, now + CONTENDED) end
+  if due then s.contendedUntil = max(s.contendedUntil, tonumber(due) + GRACE) end
+  return decision
 end
 
 local decisions = {}
 for i, ask in ipairs(request.asks) do decisions[i] = decide(ask) end
 save(s)
-return reply('ok', { now = now, decisions = decisions })
+return reply('ok', { now = now, decisions = decisions, last = last })

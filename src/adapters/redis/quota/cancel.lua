@@ -1,4 +1,7 @@
--- None of the tenant's requests waits any more: its place in the queue is free.
-redis.call('ZREM', QUEUE, request.tenant)
-redis.call('ZREM', DUE, request.tenant)
+-- A request that waited asks no more.
+-- Request  tenant   place: its id
+local bookings = bookingsOf(request.tenant, 0)
+withoutPlace(bookings, request.place)
+storeBookings(request.tenant, bookings, redis.call('ZSCORE', COMPETING, request.tenant) and true or false)
+if #bookings.waiting == 0 then leave(request.tenant) end
 return reply('ok')

@@ -3,6 +3,7 @@
 --
 -- KEYS  1 state: one hash an account   2 slots: those whose request has ended, by the time at which they are free
 --       3 queue: waiting tenants by virtual time   4 due: the same tenants by the time at which they are to ask again
+--       5 competing: tenants whose bookings compete for the account's slots, by the time at which the last one lapses
 -- ARGV  1 time in ms, empty for that of the server (tests set it)   2 replica   3 its ticket   4 the latest it can be by the
 --       caller's clock, -1: not known   5 the request, as JSON
 -- A reply is JSON too: `status`, the time `now`, and more where the status is `ok`. A status that several scripts have:
@@ -19,8 +20,12 @@ local DEFAULTS = {
   -- The account's bucket: millionths of a token spent, as of when, refilled at this rate. Primed: a response has shown how
   -- much the minute before this state had used.
   spent = 0, spentAt = 0, rate = 1, primed = 0,
-  -- The fair queue's (src/quota/fair-queue.ts).
-  virtualTime = 0,
+  -- When the first request of this state was admitted, and when the state was made; until when it is not idle.
+  firstAdmittedAt = FAR, contendedUntil = 0, startedAt = 0,
+  -- Pacing (src/quota/pacing.ts): admissions are paid for until; slots a ms; slots that a burst may take; as of when.
+  paidUntil = 0, pace = 0, headroom = 0, pacedAt = -FAR,
+  -- The fair queue's (src/quota/fair-queue.ts), and the latest number of a booking.
+  virtualTime = 0, booked = 0,
   -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/external-usage.ts).
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
@@ -34,11 +39,11 @@ local DEFAULTS = {
   closedUntil = 0, feared = 0, fearedAsOf = -1, informed = 0, orphansUntil = 0,
 }
 -- And by replica, `ticket:` and `inFlight:`, and `number:` of its latest completion; by tenant, `spent:`, `spentAt:` and
--- `rate:` of its bucket, its next `virtualTime:`, and of a tenant with a reservation the times at which its `admissions:` are a
--- minute old (JSON). Texts are `members` (JSON), `stateId`, and `run` and `node`, the server it was
--- made on.
+-- `rate:` of its bucket, its next `virtualTime:`, its `weight:`, its `bookings:` (JSON, see admit.lua), and of a tenant with a
+-- reservation the times at which its `admissions:` are a minute old (JSON). Texts are `members` (JSON), `stateId`, and `run` and
+-- `node`, the server it was made on.
 
-local STATE, SLOTS, QUEUE, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local STATE, SLOTS, QUEUE, DUE, COMPETING = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local REPLICA, TICKET = ARGV[2], ARGV[3]
 local WINDOW, TOKEN, KEPT = 60000, 1000000, 900000
 -- The caller's clock and the way here may differ by so much. Slots are held so much longer than a window.
@@ -141,9 +146,58 @@ local function waitFor(spent, tokens, rate, burst)
   return ms
 end
 
--- The account's bucket as of now, for a new rate counts from now on: what was gained until now was gained at the old one.
+-- The account's bucket as of now. A new rate counts from now on: what was gained until now was gained at the old one. It gains
+-- nothing while requests wait or are refused.
 local function refill(s, now)
+  s.spentAt = max(s.spentAt, min(now, s.contendedUntil))
   local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
-  if s.rate ~= request.ceiling then s.spent, s.spentAt, s.rate = spent, now, request.ceiling end
+  if s.rate ~= request.ceiling then s.spent, s.spentAt, s.rate, s.pacedAt = spent, now, request.ceiling, -FAR end
   return spent
+end
+
+-- A tenant's place in the queue is free. See src/quota/fair-queue.ts.
+local function leave(tenant)
+  redis.call('ZREM', QUEUE, tenant)
+  redis.call('ZREM', DUE, tenant)
+end
+
+-- The bookings of a tenant: see src/quota/bookings.ts. `waiting`: [id, rank, until] of each request that waits;
+-- `appointments`: their times, ascending.
+local LAPSE = 2000
+local function bookingsOf(tenant, now)
+  local text = redis.call('HGET', STATE, 'bookings:' .. tenant)
+  local found, kept = text and cjson.decode(text) or { waiting = {}, appointments = {} }, { waiting = {}, appointments = {} }
+  for _, each in ipairs(found.waiting) do
+    if each[3] >= now - LAPSE then kept.waiting[#kept.waiting + 1] = each end
+  end
+  for _, at in ipairs(found.appointments) do
+    if at >= now - LAPSE then kept.appointments[#kept.appointments + 1] = at end
+  end
+  return kept
+end
+
+local function storeBookings(tenant, bookings, competes)
+  local field, last = 'bookings:' .. tenant, bookings.appointments[#bookings.appointments] or 0
+  for _, each in ipairs(bookings.waiting) do last = max(last, each[3]) end
+  if last == 0 then
+    redis.call('HDEL', STATE, field)
+    redis.call('ZREM', COMPETING, tenant)
+    return
+  end
+  redis.call('HSET', STATE, field, cjson.encode(bookings))
+  if competes then
+    redis.call('ZADD', COMPETING, last + LAPSE, tenant)
+    redis.call('PEXPIRE', COMPETING, KEPT)
+  else
+    redis.call('ZREM', COMPETING, tenant)
+  end
+end
+
+local function withoutPlace(bookings, place)
+  local kept, rank = {}, nil
+  for _, each in ipairs(bookings.waiting) do
+    if each[1] == place then rank = each[2] else kept[#kept + 1] = each end
+  end
+  bookings.waiting = kept
+  return rank
 end

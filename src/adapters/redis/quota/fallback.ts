@@ -1,5 +1,6 @@
 import { AccountState } from '../../../quota/account.ts';
 import { LEASE_MS } from '../../../quota/lease-window.ts';
+import { MAX_CARRY } from '../../../quota/pacing.ts';
 import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { AccountSnapshot } from './snapshot.ts';
@@ -8,8 +9,13 @@ import type { AccountSnapshot } from './snapshot.ts';
 const SILENT_MS = 2_000;
 /** From then on it may work alone: no sooner than Redis has stopped giving its share to the others. */
 const ALONE_AFTER_MS = 2_500;
-/** Admissions that the account's bucket does not pace: logins. */
-const UNPACED = 5;
+/** Admissions beyond the account's bucket and its rate: logins, and what came late is made up for. */
+const UNPACED = 5 + MAX_CARRY;
+
+interface Quotas {
+  readonly quota: AccountQuota;
+  readonly tenants: ReadonlyMap<string, TenantQuota>;
+}
 
 /**
  * A replica that has lost Redis works with the model, on its share of the ceiling. The bucket starts empty; tenants have
@@ -18,7 +24,7 @@ const UNPACED = 5;
 export class Fallback {
   readonly state: AccountState;
   readonly #snapshot: AccountSnapshot;
-  readonly #quota: AccountQuota;
+  readonly #quotas: Quotas;
   readonly #maxInFlightMs: number;
   readonly #leases: LocalLeases;
 
@@ -32,7 +38,7 @@ export class Fallback {
   }) {
     const { snapshot, quota } = options;
     this.#snapshot = snapshot;
-    this.#quota = quota;
+    this.#quotas = options;
     this.#maxInFlightMs = options.maxInFlightMs;
     this.#leases = options.leases;
     const parts = Math.max(1, snapshot.replicas);
@@ -40,13 +46,14 @@ export class Fallback {
       { limit: quota.limit, ceiling: Math.max(1, snapshot.share), burst: part(quota.burst, parts) },
       new Map([...options.tenants].map(([id, each]) => [id, partOf(each, parts)])),
       options.now,
+      { primed: true },
     );
   }
 
   /** Slots of the share that are not to be given out now. */
   withheld(now: number): number {
     const { share, askedAt } = this.#snapshot;
-    const may = allowance(this.#snapshot, this.#quota, this.#maxInFlightMs, now);
+    const may = allowance(this.#snapshot, this.#quotas, this.#maxInFlightMs, now);
     return Math.max(1, share) - may + this.#leases.heldSince(askedAt, now) - this.state.view(now).slotsInUse;
   }
 }
@@ -69,14 +76,15 @@ export function aloneFrom(snapshot: AccountSnapshot): number {
  *
  * docs/decisions/0006 has the proof.
  */
-function allowance(snapshot: AccountSnapshot, { ceiling }: AccountQuota, maxInFlightMs: number, now: number): number {
+function allowance(snapshot: AccountSnapshot, quotas: Quotas, maxInFlightMs: number, now: number): number {
   const { share, receivedAt, reserved } = snapshot;
+  const { ceiling } = quotas.quota;
   const replicas = snapshot.replicas - snapshot.silent;
   if (replicas <= 0) return 0;
   const free = Math.max(0, ceiling - reserved - heldAt(snapshot, maxInFlightMs, now));
   if (replicas === 1) return Math.min(share, free);
   const over = now > receivedAt + SILENT_MS + maxInFlightMs + LEASE_MS;
-  const given = over ? 0 : givenAfter(snapshot, ceiling, maxInFlightMs);
+  const given = over ? 0 : givenAfter(snapshot, quotas, maxInFlightMs);
   const each = Math.floor(free / replicas);
   return Math.min(share, given <= each ? each : Math.max(0, Math.floor((free - given) / (replicas - 1))));
 }
@@ -89,8 +97,11 @@ function heldAt({ receivedAt, inFlight, expiries }: AccountSnapshot, maxInFlight
 }
 
 /** The most that all together can have been admitted between the snapshot and the silence of one. */
-function givenAfter(snapshot: AccountSnapshot, ceiling: number, maxInFlightMs: number): number {
-  const byBucket = snapshot.tokens + Math.ceil((ceiling * SILENT_MS) / 60_000) + UNPACED;
+function givenAfter(snapshot: AccountSnapshot, { quota, tenants }: Quotas, maxInFlightMs: number): number {
+  const { ceiling } = quota;
+  // Reserved slots are given out whatever the pace.
+  const reserved = [...tenants.values()].reduce((sum, each) => sum + each.reserved, 0);
+  const byBucket = snapshot.tokens + Math.ceil((ceiling * SILENT_MS) / 60_000) + UNPACED + reserved;
   const byWindow = ceiling - heldAt(snapshot, maxInFlightMs, snapshot.receivedAt + SILENT_MS);
   return Math.max(0, Math.min(byBucket, byWindow));
 }
@@ -98,13 +109,13 @@ function givenAfter(snapshot: AccountSnapshot, ceiling: number, maxInFlightMs: n
 /** Slots that other replicas may hold, with the milliseconds they are held for: news for a Redis that has lost its memory. */
 export function feared(
   snapshot: AccountSnapshot,
-  quota: AccountQuota,
+  quotas: Quotas,
   maxInFlightMs: number,
   now: number,
 ): [ms: number, slots: number][] {
   const { receivedAt, expiries, inFlight, ownInFlight, replicas, silent } = snapshot;
   const untilMs = receivedAt + maxInFlightMs + LEASE_MS - now;
-  const given = replicas - silent > 1 ? givenAfter(snapshot, quota.ceiling, maxInFlightMs) : 0;
+  const given = replicas - silent > 1 ? givenAfter(snapshot, quotas, maxInFlightMs) : 0;
   const slots: [number, number][] = [
     ...expiries.map(([ms, count]): [number, number] => [receivedAt + ms - now, count]),
     [untilMs, inFlight - ownInFlight],

@@ -19,6 +19,7 @@ local member = members[REPLICA]
 member.confirmedAt = max(member.confirmedAt, request.confirmedAt)
 member.share, member.mode, member.maxInFlightMs = request.share, request.mode, request.maxInFlightMs
 member.attendedMs, member.gone = s.attendedMs, nil
+if member.sent and member.sent.asOf == request.confirmedAt then member.basis = member.sent end
 if request.leavingMs then
   local expiresAt = now + request.leavingMs + LEASE
   hold(s, expiresAt, request.inFlight)
@@ -26,7 +27,7 @@ if request.leavingMs then
   forget(s, members, REPLICA)
 end
 bury(s, members, now, request.graceMs)
-member.promised = shareOf(members, REPLICA, request.ceiling)
+promise(members, now, request.ceiling)
 
 refill(s, now)
 redis.call('HSET', STATE, 'members', cjson.encode(members))

@@ -30,8 +30,8 @@ if fresh then
   redis.call('DEL', unpack(KEYS))
   s, stored, now, stateId = {}, {}, wall(), ticket
   for name, value in pairs(DEFAULTS) do s[name] = value end
-  s.time, s.closedUntil = now, now + request.othersComeMs
-  s.spent, s.spentAt, s.rate = (request.burst - 1) * TOKEN, now, request.ceiling
+  s.time, s.startedAt, s.closedUntil = now, now, now + request.othersComeMs
+  s.spent, s.spentAt, s.rate, s.paidUntil = request.burst * TOKEN, now, request.ceiling, now - WINDOW
   local before = members
   members = {}
   for id, member in pairs(before) do
@@ -119,7 +119,7 @@ if s.closedUntil > now or s.fearedAsOf >= 0 then
   end
 end
 
-members[REPLICA].promised = shareOf(members, REPLICA, request.ceiling)
+promise(members, now, request.ceiling)
 redis.call('HSET', STATE, 'members', cjson.encode(members), 'ticket:' .. REPLICA, ticket)
 save(s)
 return snapshot(s, members, now, stateId)

@@ -6,6 +6,7 @@ export type Completion =
       readonly kind: 'response';
       readonly admittedAt: number;
       readonly completedBefore: number;
+      readonly freedBefore: number;
       /** Left out: the response told nothing of the account's use, or nothing that is to be believed. */
       readonly used?: number;
       readonly remaining?: number;

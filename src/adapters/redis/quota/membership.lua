@@ -6,7 +6,7 @@
 --
 -- A member has: `confirmedAt`, the latest time at which the member itself knows that it was heard; `share`, which it knows
 -- of, and `promised`, of the latest snapshot sent to it; `mode`, local or closed; `maxInFlightMs`; `attendedMs` when it was last heard;
--- `process`; and, true or absent, `gone`, `expected` (to join, before anything is admitted), `fromCopy` (of a state that
+-- `process`; `basis` and `sent`: see `heldBySilent`; and, true or absent, `gone`, `expected` (to join, before anything is admitted), `fromCopy` (of a state that
 -- another server had).
 local SILENT = 1750
 
@@ -19,6 +19,27 @@ local function reservedForSilent(members, now, self)
     end
   end
   return reserved, silent
+end
+
+-- Slots that silent members may hold now, if they work alone. A lone replica gives out no more than its part of what its
+-- latest snapshot left free and of the slots that have expired since (allowance in fallback.ts). So this grows as the window
+-- turns over, up to the member's share, and does not stop the others at once. Which of two snapshots a member works by is
+-- unknown here: `basis`, the latest that it has confirmed, or `sent`, the latest that was sent.
+local function heldBySilent(members, now, self, ceiling)
+  local total = 0
+  for id, member in pairs(members) do
+    if id ~= self and not member.gone and now > member.confirmedAt + SILENT then
+      local most, may = max(member.share, member.promised), 0
+      if not member.basis or not member.sent then may = most end
+      for _, basis in ipairs({ member.basis or member.sent, member.sent or member.basis }) do
+        local still = redis.call('ZCOUNT', SLOTS, '(' .. (now + SLACK), basis.asOf + LEASE)
+        local free = max(0, ceiling - basis.reserved - still)
+        may = max(may, basis.replicas > 1 and floor(free / basis.replicas) or free)
+      end
+      total = total + min(most, may)
+    end
+  end
+  return total
 end
 
 -- While Redis is away this time does not pass: those that come back first must not take the others, which are about to, for
@@ -60,6 +81,14 @@ local function shareOf(members, id, ceiling)
   end
   if not members[id] or members[id].mode ~= 'local' then return 0, replicas end
   return max(0, min(floor(ceiling / replicas), ceiling - others)), replicas
+end
+
+-- The share of the member that is speaking, and what the snapshot that it gets with it says.
+local function promise(members, now, ceiling)
+  local member, reserved, silent = members[REPLICA], reservedForSilent(members, now, REPLICA)
+  if not member then return end
+  local share, replicas = shareOf(members, REPLICA, ceiling)
+  member.promised, member.sent = share, { asOf = now, reserved = reserved, replicas = replicas - silent }
 end
 
 -- Held slots that are not in flight: [ms, slots] for each second from now, and what is held for longer in the last of them.

@@ -39,6 +39,8 @@ const NAME_TAKEN_HEARTBEATS = 8;
 /** A deadline that is missed once does not cost the others the share of this replica for two minutes. */
 const LEAVE_ATTEMPTS = 3;
 const LEAVE_AGAIN_MS = 200;
+/** A completion that no question has taken along by then goes in a command of its own. */
+const REPORT_AFTER_MS = 20;
 /** After the time at which a state made anew is open. */
 const OPEN_BY_MS = 5;
 
@@ -55,6 +57,7 @@ export class Membership {
   #readyHeartbeats = 0;
   #nameTakenHeartbeats = 0;
   #reporting = false;
+  #cancelReport: (() => void) | null = null;
   /** The shared state was made anew, and waits for other replicas: what it says of itself is not the whole yet. */
   #recovering = false;
   #openAt = 0;
@@ -80,6 +83,11 @@ export class Membership {
     return this.#options.client.joined && this.#failures === 0;
   }
 
+  /** Redis decides on requests: this replica has joined, and the state waits for no other. */
+  get isOpen(): boolean {
+    return this.#options.client.joined && !this.#recovering;
+  }
+
   /** Joins, and from then on goes on. Resolves after the first attempt. */
   async start(): Promise<void> {
     await this.#heartbeat();
@@ -96,6 +104,7 @@ export class Membership {
   async stop(leavingMs: number): Promise<void> {
     this.#closed = true;
     this.#cancelHeartbeat();
+    this.#cancelReport?.();
     const { client, clock } = this.#options;
     // A join that is carried out after the report would make this replica a member again.
     await this.#joining;
@@ -133,17 +142,23 @@ export class Membership {
     const snapshot = await client.heartbeat(this.#snapshot);
     if (snapshot !== null) this.#snapshot = snapshot;
     this.#failures = 0;
-    if (leases.unreported(1).completions.length > 0) void this.reportCompletions();
+    if (leases.unreported(1).completions.length > 0) this.reportCompletions();
+  }
+
+  /** Completions go with the next question, or a moment later in a command of their own; `urgent` ones at once. */
+  reportCompletions(urgent = false): void {
+    if (urgent) void this.#report();
+    else this.#cancelReport ??= this.#options.clock.after(REPORT_AFTER_MS, () => void this.#report());
   }
 
   /** Sends one command at a time, so that they arrive in order; a completion meanwhile goes with the next. */
-  async reportCompletions(): Promise<void> {
+  async #report(): Promise<void> {
     const { client } = this.#options;
+    this.#cancelReport?.();
+    this.#cancelReport = null;
     if (this.#reporting || !client.joined) return;
     this.#reporting = true;
     try {
-      // Completions of one turn of the event loop go in one command.
-      await new Promise((resolve) => setImmediate(resolve));
       let more = true;
       while (more && client.joined) more = await client.complete();
       this.#failures = 0;

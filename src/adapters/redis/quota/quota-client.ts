@@ -27,11 +27,20 @@ export interface QuotaClientOptions extends QuotaScriptsOptions {
 
 /** Redis' decision, or the reason why it has taken none. */
 export type ScriptDecision =
-  | { readonly kind: 'admitted'; readonly admittedAt: number; readonly completedBefore: number; readonly spent: number }
+  | {
+      readonly kind: 'admitted';
+      readonly admittedAt: number;
+      readonly completedBefore: number;
+      readonly freedBefore: number;
+      readonly spent: number;
+    }
   | {
       readonly kind: 'rejected';
       readonly by: 'tenant' | 'account' | 'cooldown';
       readonly waitMs: number;
+      readonly askAgainMs: number;
+      readonly place?: number;
+      readonly appointment?: boolean;
       /** The account's cooldown; the tenant may have to wait for longer. */
       readonly cooldownMs: number;
       readonly spent: number;
@@ -113,8 +122,11 @@ export class QuotaClient {
         ...this.#limits(),
         cluster: this.#options.connection.isCluster,
         reservations: [...this.#tenants].flatMap(([id, { reserved }]) => (reserved > 0 ? [[id, reserved]] : [])),
+        // Completions go along: then they cost no command of their own.
+        ...this.#options.leases.unreported(MAX_COMPLETIONS),
         asks: questions.map(({ asked }) => this.#askOf(asked)),
       });
+      if (reply.status === 'ok') this.#options.leases.acknowledge(reply.last);
       if (reply.status === 'ok' || reply.status === 'recovering') this.#server.heard(reply.now, askedAt);
       this.#noteFailure(reply, askedAt, ticket);
       questions.forEach(({ resolve }, index) => {
@@ -125,13 +137,15 @@ export class QuotaClient {
     }
   }
 
-  #askOf({ tenant, maxWaitMs, background }: SlotRequest) {
+  #askOf({ tenant, maxWaitMs, background, books = false, place }: SlotRequest) {
     const { rate, burst, weight } = this.#tenants.get(tenant ?? '') ?? REMOVED;
     return {
       // Left out for the gateway's own calls, which no tenant's bucket paces.
       ...(tenant !== null && { tenant, rate, burst, weight }),
       // JSON has no infinity.
       maxWaitMs: Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER)),
+      books,
+      ...(place !== undefined && { place }),
       spare: background === true ? backgroundReserve(this.#quota) : 0,
     };
   }
@@ -151,8 +165,8 @@ export class QuotaClient {
     return leases.lastNumber > reply.last;
   }
 
-  async cancel(tenant: string): Promise<void> {
-    await this.#run('cancel', this.#ticket, { tenant });
+  async cancel(tenant: string, place: number): Promise<void> {
+    await this.#run('cancel', this.#ticket, { tenant, place });
   }
 
   /**
@@ -172,7 +186,7 @@ export class QuotaClient {
     const news = snapshot !== null && {
       ageMs: Math.ceil(askedAt - snapshot.askedAt),
       shares: snapshot.shares,
-      feared: feared(snapshot, this.#quota, maxInFlightMs, askedAt),
+      feared: feared(snapshot, { quota: this.#quota, tenants: this.#tenants }, maxInFlightMs, askedAt),
       orphans: snapshot.orphans,
     };
     const reply = await this.#run('join', '', {
@@ -236,7 +250,8 @@ export class QuotaClient {
   }
 
   #limits() {
-    return { ceiling: this.#quota.ceiling, burst: this.#quota.burst };
+    const { ceiling, burst, coldStart = 'trust' } = this.#quota;
+    return { ceiling, burst, coldStart };
   }
 }
 
@@ -245,7 +260,16 @@ function resultOf(reply: Reply, index: number): ScriptDecision {
   if (reply.status === 'recovering') return { kind: 'recovering', waitMs: reply.waitMs };
   const decision = reply.decisions?.[index];
   if (decision === undefined) return { kind: 'unknown' };
-  const { spent, completedBefore, by = 'account', waitMs = 0, cooldownMs = 0 } = decision;
-  if (completedBefore === undefined) return { kind: 'rejected', by, waitMs, cooldownMs, spent };
-  return { kind: 'admitted', admittedAt: reply.now, completedBefore, spent };
+  const {
+    spent,
+    completedBefore,
+    freedBefore = 0,
+    by = 'account',
+    waitMs = 0,
+    askAgainMs = waitMs,
+    cooldownMs = 0,
+    ...booked
+  } = decision;
+  if (completedBefore === undefined) return { kind: 'rejected', by, waitMs, askAgainMs, cooldownMs, spent, ...booked };
+  return { kind: 'admitted', admittedAt: reply.now, completedBefore, freedBefore, spent };
 }

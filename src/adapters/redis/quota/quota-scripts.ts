@@ -15,9 +15,13 @@ export interface QuotaConnection {
 interface DecisionReply {
   readonly spent: number;
   readonly completedBefore?: number;
+  readonly freedBefore?: number;
   readonly by?: 'tenant' | 'account' | 'cooldown';
   readonly waitMs?: number;
+  readonly askAgainMs?: number;
   readonly cooldownMs?: number;
+  readonly place?: number;
+  readonly appointment?: boolean;
 }
 
 /** A reply of any script; `status` says which of the fields are there. */
@@ -33,8 +37,8 @@ export interface Reply extends SnapshotReply {
 export type ScriptName = 'admit' | 'complete' | 'cancel' | 'heartbeat' | 'join';
 
 const scripts: Readonly<Record<ScriptName, Script>> = {
-  admit: loadScript(import.meta.url, 'common', 'membership', 'admit'),
-  complete: loadScript(import.meta.url, 'common', 'complete'),
+  admit: loadScript(import.meta.url, 'common', 'membership', 'completions', 'admit'),
+  complete: loadScript(import.meta.url, 'common', 'completions', 'complete'),
   cancel: loadScript(import.meta.url, 'common', 'cancel'),
   heartbeat: loadScript(import.meta.url, 'common', 'membership', 'heartbeat'),
   join: loadScript(import.meta.url, 'common', 'membership', 'join'),
@@ -57,7 +61,7 @@ export function createQuotaScripts(options: QuotaScriptsOptions, serverClock: Se
   const { connection, serverTime, replica } = options;
   // The braces are the hash tag of a Cluster: they keep the keys of an account on one node.
   const base = `${options.prefix}:{${options.account}}`;
-  const keys = ['quota', 'slots', 'queue', 'due'].map((name) => `${base}:${name}`);
+  const keys = ['quota', 'slots', 'queue', 'due', 'competing'].map((name) => `${base}:${name}`);
 
   return async (name: ScriptName, ticket: string, request: object): Promise<Reply> => {
     const time = serverTime === undefined ? '' : serverTime();

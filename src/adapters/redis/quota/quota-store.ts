@@ -88,7 +88,7 @@ export function createRedisQuotaStore(options: RedisQuotaStoreOptions): RedisQuo
 
   return {
     admit: async (request: AccountSlotRequest) => accounts.get(request.account)?.admit(request) ?? REMOVED_ACCOUNT,
-    cancel: (account, tenant) => accounts.get(account)?.cancel(tenant),
+    cancel: (account, tenant, place) => accounts.get(account)?.cancel(tenant, place),
     configure,
     peek: (account, tenant): TenantView => accounts.get(account)?.peek(tenant) ?? REMOVED_TENANT,
     view(id): AccountView {

@@ -1,8 +1,8 @@
 import { traced } from '../../../context.ts';
 import type { Meter } from '../../../ports.ts';
-import type { AccountState, Lease } from '../../../quota/account.ts';
+import type { AccountState } from '../../../quota/account.ts';
 import { cooldownAfter } from '../../../quota/cooldown.ts';
-import { reportAdvertisedLimit } from '../../../quota/headers.ts';
+import { reportAdvertisedLimit, reportUnknownMinute } from '../../../quota/headers.ts';
 import {
   type AccountQuota,
   type AccountView,
@@ -15,6 +15,7 @@ import {
   type TenantQuota,
   type TenantView,
 } from '../../../quota/quota-store.ts';
+import type { Lease } from '../../../quota/slot-supply.ts';
 import { TOKEN, TokenBucket, waitFor } from '../../../quota/token-bucket.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
@@ -33,6 +34,7 @@ export interface SharedAccountOptions extends MembershipOptions {
 /** Where nothing better is known. */
 const ASK_AGAIN_MS = 100;
 const CLOSED_AGAIN_MS = 1_000;
+const FULL_MS = 1_000;
 
 /**
  * An account as this replica sees it: asks Redis while it responds, works on its share while it does not, and joins again
@@ -44,10 +46,17 @@ export class SharedAccount {
   #quota: AccountQuota;
   #tenants: ReadonlyMap<string, TenantQuota>;
   #fallback: Fallback | null = null;
+  /** The shared state was made when this replica started, and no response has come since. */
+  #stateIsNew = false;
   /** As far as this replica has learned it by itself; the snapshot has the rest. */
   #cooldownUntil = 0;
   /** The tenants' buckets as of the latest reply. */
   readonly #buckets = new Map<string, TokenBucket>();
+  /** By tenant: what Redis said when there was no room for another booking, and until when that is taken to hold. */
+  readonly #full = new Map<
+    string,
+    { readonly until: number; readonly decision: Extract<ScriptDecision, { kind: 'rejected' }> }
+  >();
 
   constructor(options: SharedAccountOptions, quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>) {
     this.#options = options;
@@ -57,6 +66,7 @@ export class SharedAccount {
       cooldownMs: () => this.#cooldownMs(this.#now()),
       isAlone: () => this.alone,
       onJoined: () => {
+        this.#stateIsNew ||= !this.membership.isOpen && this.membership.snapshot === null;
         this.#fallback = null;
         options.onChange();
       },
@@ -71,6 +81,7 @@ export class SharedAccount {
     const now = this.#now();
     for (const [id, each] of tenants) this.#buckets.get(id)?.configure(each, now);
     for (const id of this.#buckets.keys()) if (!tenants.has(id)) this.#buckets.delete(id);
+    this.#full.clear();
     this.#fallback = null;
   }
 
@@ -81,7 +92,8 @@ export class SharedAccount {
 
   /** False: as things are, every request is rejected. */
   get canAdmit(): boolean {
-    if (this.#options.client.joined) return true;
+    // New state waits for the other replicas before it is open.
+    if (this.#options.client.joined) return this.membership.isOpen || this.membership.snapshot !== null;
     // A replica that has never joined has no share, and does not know what the others hold.
     if (this.membership.snapshot === null) return false;
     return this.#options.onOutage === 'local' || this.#options.fault()?.isRefusal !== true;
@@ -89,15 +101,16 @@ export class SharedAccount {
 
   async admit(request: SlotRequest): Promise<Decision> {
     const { tenant } = request;
-    if (tenant !== null && !this.#tenants.has(tenant)) return this.#reject(tenant, 'tenant', REMOVED_RETRY_MS);
+    if (tenant !== null && !this.#tenants.has(tenant))
+      return this.#reject(tenant, { by: 'tenant', waitMs: REMOVED_RETRY_MS });
     if (!this.#options.client.joined) return this.#admitAlone(request);
-    return this.#rejectLocally(tenant) ?? this.#askRedis(request, 2);
+    return this.#rejectLocally(request) ?? this.#askRedis(request, 2);
   }
 
-  cancel(tenant: string): void {
-    if (!this.#options.client.joined) this.#fallback?.state.cancel(tenant);
+  cancel(tenant: string, place: number): void {
+    if (!this.#options.client.joined) this.#fallback?.state.cancel(tenant, place);
     // Should it not arrive: a place in the queue that is not claimed lapses by itself.
-    else this.#options.client.cancel(tenant).catch((error: unknown) => this.membership.failed(error));
+    else this.#options.client.cancel(tenant, place).catch((error: unknown) => this.membership.failed(error));
   }
 
   peek(tenant: string): TenantView {
@@ -127,13 +140,22 @@ export class SharedAccount {
     return Math.max(0, Math.max(this.#cooldownUntil, this.membership.snapshot?.cooldownUntil ?? 0) - now);
   }
 
-  /** Without a question: in a cooldown, or while the tenant's own bucket is empty. So a flood stays in this process. */
-  #rejectLocally(tenant: string | null): Decision | null {
+  /** Without a question: in a cooldown, or while the tenant has as many bookings as it may. So a flood stays in this process. */
+  #rejectLocally({ tenant, place, books = false }: SlotRequest): Decision | null {
     const now = this.#now();
     const tenantMs = this.#buckets.get(tenant ?? '')?.waitMs(1, now) ?? 0;
     const cooldownMs = this.#cooldownMs(now);
-    if (cooldownMs > 0) return this.#reject(tenant, 'cooldown', Math.max(cooldownMs, tenantMs));
-    return tenantMs > 0 ? this.#reject(tenant, 'tenant', tenantMs) : null;
+    if (cooldownMs > 0) return this.#reject(tenant, { by: 'cooldown', waitMs: Math.max(cooldownMs, tenantMs) });
+    if (!books && tenantMs > 0) return this.#reject(tenant, { by: 'tenant', waitMs: tenantMs });
+    const full = place === undefined ? this.#full.get(tenant ?? '') : undefined;
+    return full !== undefined && full.until > now ? this.#reject(tenant, full.decision) : null;
+  }
+
+  /** A rejection that booked nothing: there is no room for more. */
+  #noteFull({ tenant, books = false }: SlotRequest, decision: Extract<ScriptDecision, { kind: 'rejected' }>): void {
+    const hasBooked = decision.place !== undefined || decision.appointment === true || decision.by === 'cooldown';
+    if (tenant === null || !books || hasBooked) return;
+    this.#full.set(tenant, { until: this.#now() + FULL_MS, decision });
   }
 
   async #askRedis(request: SlotRequest, attempts: number): Promise<Decision> {
@@ -147,7 +169,7 @@ export class SharedAccount {
       membership.answered();
     } catch (error) {
       membership.failed(error);
-      return client.joined ? this.#reject(tenant, 'state', ASK_AGAIN_MS) : this.#admitAlone(request);
+      return client.joined ? this.#reject(tenant, { by: 'state', waitMs: ASK_AGAIN_MS }) : this.#admitAlone(request);
     } finally {
       leases.asking -= 1;
     }
@@ -159,13 +181,16 @@ export class SharedAccount {
       case 'rejected':
         this.#cooldownUntil = Math.max(this.#cooldownUntil, this.#now() + decision.cooldownMs);
         this.#learnSpent(tenant, decision.spent);
-        return this.#reject(tenant, decision.by, decision.waitMs);
+        this.#noteFull(request, decision);
+        return this.#reject(tenant, decision);
       case 'recovering':
-        return this.#reject(tenant, 'state', Math.min(decision.waitMs, ASK_AGAIN_MS));
+        return this.#reject(tenant, { by: 'state', waitMs: Math.min(decision.waitMs, ASK_AGAIN_MS) });
       case 'late':
         // If the clock of Redis leapt, the heartbeat takes that out.
         if (attempts > 1) await membership.confirm().catch((error: unknown) => membership.failed(error));
-        return attempts > 1 ? this.#askRedis(request, attempts - 1) : this.#reject(tenant, 'state', ASK_AGAIN_MS);
+        return attempts > 1
+          ? this.#askRedis(request, attempts - 1)
+          : this.#reject(tenant, { by: 'state', waitMs: ASK_AGAIN_MS });
       case 'unknown':
         if (attempts > 1 && (client.joined || (await membership.join()))) return this.#askRedis(request, attempts - 1);
         return this.#admitAlone(request);
@@ -174,16 +199,16 @@ export class SharedAccount {
 
   #admitAlone(request: SlotRequest): Decision {
     const { tenant } = request;
-    if (this.#options.onOutage === 'closed') return this.#reject(tenant, 'state', CLOSED_AGAIN_MS);
+    if (this.#options.onOutage === 'closed') return this.#reject(tenant, { by: 'state', waitMs: CLOSED_AGAIN_MS });
     const { snapshot, isJoining } = this.membership;
     // An admission while this replica joins would not be counted.
-    if (isJoining || snapshot === null) return this.#reject(tenant, 'state', ASK_AGAIN_MS);
+    if (isJoining || snapshot === null) return this.#reject(tenant, { by: 'state', waitMs: ASK_AGAIN_MS });
     const now = this.#now();
     const waitMs = aloneFrom(snapshot) - now;
-    if (waitMs > 0) return this.#reject(tenant, 'state', waitMs);
+    if (waitMs > 0) return this.#reject(tenant, { by: 'state', waitMs: waitMs });
     const fallback = this.#goAlone(snapshot, now);
     const decision = fallback.state.admit(request, now, fallback.withheld(now));
-    if (decision.kind === 'rejected') return this.#reject(tenant, decision.by, decision.retryAfterMs);
+    if (decision.kind === 'rejected') return this.#reject(tenant, { ...decision, waitMs: decision.retryAfterMs });
     const view = tenant === null ? REMOVED_TENANT : this.peek(tenant);
     return { kind: 'admitted', slot: this.#slot(tenant, decision.lease, fallback.state), tenant: view };
   }
@@ -202,9 +227,31 @@ export class SharedAccount {
     return this.#fallback;
   }
 
-  #reject(tenant: string | null, by: RejectedBy, retryAfterMs: number): Decision {
-    const view = tenant === null ? REMOVED_TENANT : this.peek(tenant);
-    return { kind: 'rejected', by, retryAfterMs: Math.ceil(retryAfterMs), tenant: view };
+  #reject(
+    tenant: string | null,
+    {
+      by,
+      waitMs,
+      askAgainMs = waitMs,
+      place,
+      appointment,
+    }: {
+      readonly by: RejectedBy;
+      readonly waitMs: number;
+      readonly askAgainMs?: number;
+      readonly place?: number;
+      readonly appointment?: boolean;
+    },
+  ): Decision {
+    return {
+      kind: 'rejected',
+      by,
+      retryAfterMs: Math.ceil(waitMs),
+      askAgainMs: Math.ceil(askAgainMs),
+      ...(place !== undefined && { place }),
+      ...(appointment !== undefined && { appointment }),
+      tenant: tenant === null ? REMOVED_TENANT : this.peek(tenant),
+    };
   }
 
   #slot(tenant: string | null, lease: Lease, fallback: AccountState | null): Slot {
@@ -213,8 +260,11 @@ export class SharedAccount {
       ...{ leases, clock, tenant, lease, fallback, limit: this.#quota.limit },
       burst: this.#tenants.get(tenant ?? '')?.burst ?? 0,
       redisNow: () => client.redisNow(),
-      onCompleted: () => void this.membership.reportCompletions(),
+      onCompleted: (urgent) => this.membership.reportCompletions(urgent),
       onAdvertised: (seen, isOurs) => {
+        if (this.#stateIsNew && seen.remaining === null)
+          reportUnknownMinute(account, this.#quota.coldStart, this.#options.log);
+        this.#stateIsNew = false;
         if (seen.throttled !== null) {
           // At least as long as Redis would; it may say more.
           const until = this.#now() + cooldownAfter(seen.throttled.retryAfterMs);

@@ -1,6 +1,7 @@
 import type { Clock, MonotonicMs } from '../../../clock.ts';
-import type { AccountState, Lease } from '../../../quota/account.ts';
+import type { AccountState } from '../../../quota/account.ts';
 import type { AdvertisedLimit, Slot } from '../../../quota/quota-store.ts';
+import type { Lease } from '../../../quota/slot-supply.ts';
 import type { Completion, LocalLeases } from './local-leases.ts';
 
 export interface SharedSlotOptions {
@@ -15,7 +16,8 @@ export interface SharedSlotOptions {
   readonly fallback: AccountState | null;
   /** For a request that was admitted without Redis: the time at Redis now. */
   readonly redisNow: () => number;
-  readonly onCompleted: () => void;
+  /** @param urgent the other replicas need it at once: a 429 of the upstream */
+  readonly onCompleted: (urgent: boolean) => void;
   readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean) => void;
   readonly onRefund: () => void;
 }
@@ -33,7 +35,7 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
   };
   const end = (completion: Completion): void => {
     leases.complete(localLease, completion, clock.monotonic());
-    options.onCompleted();
+    options.onCompleted(completion.kind === 'response' && completion.throttled !== undefined);
   };
   return {
     complete(seen) {
@@ -41,7 +43,8 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
       const isOurs = seen.limit === null || seen.limit === limit;
       // Without Redis, requests of the other replicas look like external usage.
       fallback?.complete(lease, { ...seen, remaining: null }, now());
-      const atRedis = fallback === null ? lease : { admittedAt: Math.floor(options.redisNow()), completedBefore: 0 };
+      const atRedis =
+        fallback === null ? lease : { admittedAt: Math.floor(options.redisNow()), completedBefore: 0, freedBefore: 0 };
       end(completionOf(atRedis, seen, isOurs && fallback === null ? limit : null));
       options.onAdvertised(seen, isOurs);
     },
@@ -71,6 +74,7 @@ export function completionOf(
   const retryAfterMs = throttled?.retryAfterMs ?? null;
   return {
     ...{ kind: 'response', admittedAt: lease.admittedAt, completedBefore: lease.completedBefore },
+    freedBefore: lease.freedBefore,
     ...(isBelieved && { used: limit - remaining, remaining }),
     ...(throttled !== null && { throttled: retryAfterMs === null ? {} : { retryAfterMs } }),
   };

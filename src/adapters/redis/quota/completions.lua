@@ -1,0 +1,90 @@
+-- How requests ended, in the order of one replica: each completion has a number, and is taken in once however often it is
+-- sent. In front of the scripts that take them in.
+-- Request  first: number of the first of them   ceiling, burst, coldStart   completions, each of a `kind`:
+--          response: admittedAt, completedBefore, freedBefore; used and remaining if the response told; throttled if it was a
+--                    429, with retryAfterMs if that told
+--          lost: no response, and the request cannot arrive any more   refund: it never left; tenant and its burst
+-- @return the number of the last that was taken in
+local function takeIn(s, now)
+  local mine, number = 'inFlight:' .. REPLICA, 'number:' .. REPLICA
+
+  local function forgetExternal()
+    s.external, s.remaining, s.externalUntil = 0, FAR, -1
+  end
+
+  -- See src/quota/external-usage.ts. The request's own slot is still in flight here.
+  local function observe(seen)
+    if seen.admittedAt > s.peakSeenAt and seen.used <= s.peakUsed then
+      s.openedAfterCompleted, s.openedBefore, s.peakUsed = s.peakCompletedBefore, now, 0
+      forgetExternal()
+    end
+    if seen.used >= s.peakUsed or now - s.peakAdmittedAt > WINDOW then
+      s.peakUsed, s.peakAdmittedAt, s.peakCompletedBefore, s.peakSeenAt = seen.used, seen.admittedAt, seen.completedBefore, now
+    end
+    if now >= s.externalUntil then forgetExternal() end
+    local admitted = s.inFlight + s.everCompleted
+    local own = max(s.inFlight + redis.call('ZCARD', SLOTS), admitted - seen.freedBefore)
+    if seen.admittedAt >= s.openedBefore then own = min(admitted - s.openedAfterCompleted, own) end
+    -- Requests that are still in flight beside the first response may not be counted in it.
+    if s.primed == 0 then own = min(own, s.everCompleted + 1) end
+    local external = max(0, seen.used - own)
+    if external == 0 and s.external == 0 then return end
+    s.remaining = min(s.remaining, seen.remaining)
+    if external >= s.external then s.external, s.externalUntil = external, now + WINDOW end
+  end
+
+  -- A response shows what the minute before has left, or does not say so: then the account is taken for idle.
+  local function prime(told)
+    if s.primed == 1 then return end
+    if not told and request.coldStart == 'wait' then s.external, s.externalUntil = request.ceiling, s.startedAt + LEASE end
+    s.spent, s.spentAt, s.primed, s.pacedAt = 0, max(s.spentAt, now), 1, -FAR
+  end
+
+  -- See src/quota/cooldown.ts.
+  local function cool(throttled, admittedAt)
+    local told = throttled.retryAfterMs
+    local ms = min(told or 0, 3600000)
+    if ms < 1000 then
+      if s.throttledAt ~= -1 and admittedAt > s.throttledAt then s.untoldMs = min(s.untoldMs * 2, 60000) end
+      ms = told and s.untoldMs / 10 or s.untoldMs
+    end
+    s.throttledAt, s.cooldownUntil = now, max(s.cooldownUntil, now + ms)
+  end
+
+  local function respond(seen)
+    if seen.used then
+      local before = now < s.externalUntil and s.external or 0
+      observe(seen)
+      if (now < s.externalUntil and s.external or 0) ~= before then s.pacedAt = -FAR end
+    end
+    prime(seen.used)
+    if seen.throttled then
+      cool(seen.throttled, seen.admittedAt)
+    elseif seen.admittedAt > s.throttledAt then
+      s.untoldMs, s.throttledAt = 10000, -1
+    end
+  end
+
+  local function refund(tenant, burst)
+    s.spent, s.spentAt = max(0, refill(s, now) - TOKEN), now
+    s.paidUntil, s.headroom = s.paidUntil - 1 / s.pace, s.headroom + 1
+    if not tenant then return end
+    local spent, at, rate = 'spent:' .. tenant, 'spentAt:' .. tenant, 'rate:' .. tenant
+    fetch(s, { spent, at, rate })
+    if s[spent] then s[spent], s[at] = max(0, spentOf(s[spent], s[at], s[rate], burst, now) - TOKEN), now end
+  end
+
+  for i, completion in ipairs(request.completions) do
+    if request.first + i - 1 > (s[number] or 0) then
+      s[number] = request.first + i - 1
+      if completion.kind == 'response' then respond(completion) end
+      s.inFlight, s[mine] = s.inFlight - 1, (s[mine] or 0) - 1
+      if completion.kind == 'refund' then
+        refund(completion.tenant, completion.burst)
+      else
+        hold(s, now + LEASE, 1)
+      end
+    end
+  end
+  return s[number] or 0
+end

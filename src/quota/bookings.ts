@@ -1,0 +1,111 @@
+/** A booking that is not taken up is forgotten this long after its time. */
+export const LAPSE_MS = 2_000;
+/** Appointments of one tenant; requests beyond them are refused without one. */
+const MAX_APPOINTMENTS = 1_000;
+
+interface Waiting {
+  /** When it could expect a slot, as it came: its place among the requests of its tenant. */
+  readonly rank: number;
+  /** It asks again until then. */
+  readonly until: number;
+}
+
+interface TenantBookings {
+  /** Requests that wait, by id. */
+  readonly waiting: Map<number, Waiting>;
+  /** Times that refused callers received, ascending. */
+  appointments: number[];
+  /** They compete for the account's slots. If not, the tenant's own rate holds them back. */
+  competes: boolean;
+}
+
+/**
+ * Requests of an account that are to have a slot later: those that wait for one, and those whose callers received a
+ * time to come back at. They say how many slots are spoken for, so that the next caller receives a time that will be true. An appointment
+ * reserves no slot: it lets a request of its tenant stand before those that have none.
+ */
+export class Bookings {
+  readonly #tenants = new Map<string, TenantBookings>();
+  #lastId = 0;
+
+  /** Forgets what was not taken up. */
+  expire(now: number): void {
+    for (const [tenant, { waiting, appointments }] of this.#tenants) {
+      for (const [id, { until }] of waiting) if (until < now - LAPSE_MS) waiting.delete(id);
+      const kept = appointments.findIndex((at) => at >= now - LAPSE_MS);
+      appointments.splice(0, kept < 0 ? appointments.length : kept);
+      this.#forgetIfEmpty(tenant);
+    }
+  }
+
+  /** @returns its id */
+  wait(tenant: string, waiting: Waiting, competes: boolean): number {
+    this.#lastId += 1;
+    const bookings = this.#of(tenant);
+    bookings.waiting.set(this.#lastId, waiting);
+    bookings.competes = competes;
+    return this.#lastId;
+  }
+
+  /** @returns false: there are too many */
+  appoint(tenant: string, at: number, competes: boolean): boolean {
+    const bookings = this.#of(tenant);
+    const { appointments } = bookings;
+    bookings.competes = competes;
+    if (appointments.length >= MAX_APPOINTMENTS) return false;
+    let index = appointments.length;
+    while (index > 0 && (appointments[index - 1] as number) > at) index -= 1;
+    appointments.splice(index, 0, at);
+    return true;
+  }
+
+  cancel(tenant: string, id: number): void {
+    this.#tenants.get(tenant)?.waiting.delete(id);
+    this.#forgetIfEmpty(tenant);
+  }
+
+  /** The tenant's first appointment that is due is used. */
+  use(tenant: string, now: number): boolean {
+    const appointments = this.#tenants.get(tenant)?.appointments;
+    const [first] = appointments ?? [];
+    if (appointments === undefined || first === undefined || first > now) return false;
+    appointments.shift();
+    this.#forgetIfEmpty(tenant);
+    return true;
+  }
+
+  rankOf(tenant: string, id: number | undefined): number | undefined {
+    return this.#tenants.get(tenant)?.waiting.get(id ?? 0)?.rank;
+  }
+
+  /** Requests of the tenant that wait, and come before this rank. */
+  waiting(tenant: string, rank = Number.POSITIVE_INFINITY): number {
+    let count = 0;
+    for (const each of this.#tenants.get(tenant)?.waiting.values() ?? []) if (each.rank < rank) count += 1;
+    return count;
+  }
+
+  appointments(tenant: string): readonly number[] {
+    return this.#tenants.get(tenant)?.appointments ?? [];
+  }
+
+  /** Tenants whose requests compete for the account's slots. */
+  competing(): string[] {
+    return [...this.#tenants].flatMap(([tenant, { competes }]) => (competes ? [tenant] : []));
+  }
+
+  forget(tenant: string): void {
+    this.#tenants.delete(tenant);
+  }
+
+  #of(tenant: string): TenantBookings {
+    const bookings = this.#tenants.get(tenant) ?? { waiting: new Map(), appointments: [], competes: true };
+    this.#tenants.set(tenant, bookings);
+    return bookings;
+  }
+
+  #forgetIfEmpty(tenant: string): void {
+    const bookings = this.#tenants.get(tenant);
+    if (bookings?.waiting.size === 0 && bookings.appointments.length === 0) this.#tenants.delete(tenant);
+  }
+}
