@@ -1,4 +1,3 @@
-import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   type Call,
@@ -12,6 +11,7 @@ import {
 import { eventually } from '../support/gateway.ts';
 import { type Folder, folder, patchgate, type Spawned } from '../support/process.ts';
 import { type RedisServer, redisServer } from '../support/redis.ts';
+import { monitorRedis } from '../support/redis-monitor.ts';
 
 /**
  * Costs of a request, in counts: they are the same on every machine, where times are not. A change that makes a path
@@ -52,7 +52,7 @@ describe('upstream and Redis are asked as often as they have to be', () => {
     using watch = await watched(redis);
     const before = upstream.requests();
     await callers.call(count, width, next);
-    return { upstream: (upstream.requests() - before) / count, redis: watch.commands() / count };
+    return { upstream: (upstream.requests() - before) / count, redis: (await watch.commands()) / count };
   }
 
   test.each(Object.entries(COSTS) as [CallName, (typeof COSTS)[CallName]][])('%s', async (name, cost) => {
@@ -74,18 +74,20 @@ describe('upstream and Redis are asked as often as they have to be', () => {
   });
 });
 
-/** Commands that reach Redis from now on; what a script does within is one with it. ioredis mistakes the first for replies. */
+/** Commands that reach Redis from now on; what a script does within is one with it. */
 async function watched(redis: RedisServer) {
-  const socket = connect(redis.port, '127.0.0.1').setEncoding('latin1');
-  let text = '';
-  socket.on('data', (piece) => {
-    text += piece;
-  });
-  socket.write('MONITOR\r\n');
-  await eventually(() => text.startsWith('+OK\r\n'), 'the first reply');
-  const lines = () => text.split('\r\n').slice(1, -1);
+  const monitor = await monitorRedis(redis.port);
+  const client = redis.client();
   return {
-    commands: () => lines().filter((line) => !/^\+[\d.]+ \[\d+ lua\] /.test(line)).length,
-    [Symbol.dispose]: () => void socket.destroy(),
+    /** All that Redis has received before this call. */
+    async commands() {
+      await client.echo('the end');
+      await eventually(() => monitor.lines().some((line) => line.endsWith('"the end"')), 'the last line');
+      return monitor.lines().filter((line) => !/^\+[\d.]+ \[\d+ lua\] /.test(line)).length - 1;
+    },
+    [Symbol.dispose]() {
+      monitor[Symbol.dispose]();
+      client.disconnect();
+    },
   };
 }

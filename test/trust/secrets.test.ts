@@ -24,6 +24,7 @@ import type { Config } from '../support/gateway.ts';
 import { patchgate } from '../support/process.ts';
 import { until } from '../support/redis.ts';
 import { contentsOf } from '../support/redis-contents.ts';
+import { monitorRedis } from '../support/redis-monitor.ts';
 
 const FAULTS: readonly Fault[] = [
   { kind: 'status', status: 500, body: '{"message":"Server Error"}' },
@@ -231,9 +232,7 @@ describe('no secret leaves the gateway', () => {
     await using everything = await canaryGateway();
     const { redis, simulator, process, shown, traffic, admin } = everything;
     const client = redis.client();
-    const commands: string[] = [];
-    const monitor = await client.monitor();
-    monitor.on('monitor', (_time: string, args: readonly string[]) => commands.push(args.join('\n')));
+    using monitor = await monitorRedis(redis.port, REDIS.value);
     // The first responses fill the buckets.
     for (let i = 0; i < 2; i++) await traffic('/api/v1/notifications', PATIENT);
     await everyRoute(everything);
@@ -241,10 +240,9 @@ describe('no secret leaves the gateway', () => {
     await everyFault(everything);
     await everyAdminPath(everything);
     const contents = before + (await contentsOf(client));
-    monitor.disconnect();
     expect(before).toMatch(/:cache:response/);
     expect(contents).toMatch(/:idempotency:/);
-    expect(commands.length).toBeGreaterThan(100);
+    expect(monitor.lines().length).toBeGreaterThan(100);
 
     redis.stop();
     await traffic('/api/v1/flow-runs');
@@ -274,7 +272,7 @@ describe('no secret leaves the gateway', () => {
       'standard error': process.stderr(),
       answers: shown.join(''),
       'what Redis holds': contents,
-      'what Redis received': commands.join('\n'),
+      'what Redis received': monitor.text(),
     })) {
       expect([where, sightings(text, [...CANARIES, ...tokens])]).toEqual([where, []]);
     }
