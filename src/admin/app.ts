@@ -129,6 +129,9 @@ function isCrossSite({ headers }: Request): boolean {
   return origin !== null && (!URL.canParse(origin) || new URL(origin).host !== headers.get('host'));
 }
 
+/** Time for a whole request to arrive: the largest is the body of a purge. */
+const WHOLE_REQUEST_MS = 30_000;
+
 /** The server of the admin port, not listening yet. */
 export function createAdminListener(app: Pick<Hono, 'fetch'>, tls: ListenerTls): Listener {
   const listener = getRequestListener((request, env) => app.fetch(request, env), {
@@ -137,7 +140,14 @@ export function createAdminListener(app: Pick<Hono, 'fetch'>, tls: ListenerTls):
     // A Host or target of which the adapter makes no `Request`.
     errorHandler: (error) => adminProblem(error instanceof RequestError ? 'bad_request' : 'internal'),
   });
-  const port = createListener({}, tls);
+  const port = createListener(
+    {
+      headersTimeout: tls.handshakeTimeoutMs,
+      requestTimeout: Math.max(WHOLE_REQUEST_MS, tls.handshakeTimeoutMs),
+      connectionsCheckingInterval: 1_000,
+    },
+    tls,
+  );
   port.server.on('request', (incoming, outgoing) => void listener(incoming, outgoing));
   return port;
 }
