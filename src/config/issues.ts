@@ -48,8 +48,12 @@ function typeMessage(issue: z.core.$ZodIssueInvalidType): string {
   return issue.message;
 }
 
+/** Twice the longest option. */
+const LONGEST_KEY = 64;
+
 function unknownOption(key: string, known: readonly string[]): string {
-  const near = known
+  // The comparison takes time for each pair of characters, and a long key is no typing error.
+  const near = (key.length > LONGEST_KEY ? [] : known)
     .map((option) => ({ option, distance: editDistance(key.toLowerCase(), option.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)[0];
   if (
