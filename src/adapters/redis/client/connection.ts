@@ -105,7 +105,10 @@ export function openRedis(options: RedisOptions): RedisConnection {
   };
 }
 
-/** A connection on which nothing is sent, as of a subscriber or a node without an account, would never be found silent. */
+/**
+ * A connection on which nothing is sent, as of a subscriber or a node without an account, would never be found silent. And one
+ * that has lost a reply is found by it (reply-guard.ts).
+ */
 function pingIdle(client: Redis | Cluster): void {
   for (const node of client instanceof Redis ? [client] : client.nodes()) {
     if (node.status === 'ready') node.ping().catch(() => {});

@@ -69,6 +69,7 @@ describe('what no server says', () => {
     ['a plain reply to a subscription', command('subscribe', 'news'), '$-1\r\n', 'a reply to subscribe that is none'],
     ['a null in place of the slots', command('cluster', 'slots'), '_\r\n', 'a reply to cluster that is none'],
     ['the other null', command('cluster', 'slots'), '*-1\r\n', 'a reply to cluster that is none'],
+    ['a text in place of a pong', command('ping'), '$2\r\nok\r\n', 'a reply to ping that is none'],
     [
       'another subscription',
       command('ping'),
@@ -91,6 +92,8 @@ describe('what no server says', () => {
     ['a redirection that leads somewhere', command('get', 'a'), '-MOVED 5 127.0.0.1:7000\r\n'],
     ['one to an address of IPv6', command('get', 'a'), '-ASK 5 ::1:7000\r\n'],
     ['an error to a subscription', command('subscribe', 'news'), '-NOPERM no channel\r\n'],
+    ['the pong of a subscriber with RESP2', command('ping'), '*2\r\n$4\r\npong\r\n$0\r\n\r\n'],
+    ['an error to a ping', command('ping'), '-NOAUTH Authentication required.\r\n'],
     ['a push of a kind that is not known', '', '>2\r\n+invalidate\r\n_\r\n'],
   ])('%s is passed', (_, sent, received) => {
     expect(guarded(sent, received, received.length).waiting).toBe(0);

@@ -10,7 +10,8 @@ const REDIRECTION = /^(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}$/;
 
 /**
  * Matches replies with commands, in their order. A reply without a command belongs to another connection, or the order is lost: each
- * reply from then on could be another command's. ioredis would report it, or end the process where it is a null.
+ * reply from then on could be another command's. The same where a reply is missing, which the next PING shows. ioredis would report
+ * the first, or end the process where it is a null.
  */
 export class ReplyGuard {
   readonly #sent = new FrameScanner('*', ({ words }) => void this.#commands.push((words[0] ?? '').toLowerCase()));
@@ -44,7 +45,9 @@ export class ReplyGuard {
     if (command === undefined) throw new Error(isError ? line : 'a reply without a command');
     const isNull = type === '_' || line === '-1';
     const isPossible = SUBSCRIBED.has(command) ? isError : !(isNull && NEVER_NULL.has(command));
-    if (!isPossible) throw new Error(`a reply to ${command} that is none`);
+    // Each second a PING shows whether the order is still right. With RESP2 a subscriber gets a list.
+    const isOrderLost = command === 'ping' && !isError && type !== '*' && line !== 'PONG';
+    if (!isPossible || isOrderLost) throw new Error(`a reply to ${command} that is none`);
     if (isError && /^(?:MOVED|ASK)\b/.test(line) && !REDIRECTION.test(line)) {
       throw new Error('a redirection to nowhere');
     }
