@@ -1,6 +1,7 @@
 import type { Server as HttpServer } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
+import { isSafe } from '../context.ts';
 import type { Listener } from './listener.ts';
 
 /**
@@ -10,18 +11,40 @@ import type { Listener } from './listener.ts';
 const BEGINNING_MS = 1_000;
 /** Turns of the event loop in which a drain accepts what waits in the kernel; each accepts at least one connection. */
 const MAX_LAST_TURNS = 500;
+/** A connection with more requests in its queue is not read until some of them are over. */
+const MAX_QUEUED = 16;
+
+interface QueuedRequest {
+  readonly safe: boolean;
+  readonly start: () => void;
+}
 
 interface Connection {
   readonly openedAt: number;
   /** A callback for each request whose response has not ended; several if the caller pipelines. */
   readonly active: Set<() => void>;
+  /** Requests that have not started, because of those before them. */
+  readonly queue: QueuedRequest[];
+  /** Requests that have started and are not over. */
+  running: number;
+  /** The running request may change state, so it is the only one. */
+  unsafe: boolean;
+  /** The connection is not read, because the queue is full. */
+  stopped: boolean;
+  /** Node resumes a connection whenever a request or its body has been read; this listener pauses it again. */
+  guarded: boolean;
   /** Bytes read when the last response ended: more by now is the beginning of another request. */
   readBytes: number;
   /** When the drain first saw that beginning. */
   beginningSeenAt: number | null;
 }
 
-/** The connections of a port. A drain ends them without cutting off a request that is just arriving. */
+/**
+ * The connections of a port. A drain ends them without cutting off a request that is just arriving.
+ *
+ * Of the requests of one connection (RFC 9112 section 9.3.2) only safe ones run side by side: a caller that sends two writes in a
+ * row means them to happen in a row. The requests of a connection that is gone never start.
+ */
 export class Connections {
   readonly #server: HttpServer;
   readonly #handshakes: Listener['handshakes'];
@@ -40,11 +63,11 @@ export class Connections {
     });
     // Over TLS, requests come on a second socket, which exists only after the handshake.
     server.on(handshakes === null ? 'connection' : 'secureConnection', (socket: Socket) => {
-      const active = new Set<() => void>();
-      this.#open.set(socket, { openedAt: clock.monotonic(), active, readBytes: 0, beginningSeenAt: null });
+      const connection = newConnection(clock.monotonic());
+      this.#open.set(socket, connection);
       socket.once('close', () => {
         this.#open.delete(socket);
-        for (const onClose of active) onClose();
+        for (const onClose of connection.active) onClose();
       });
       if (this.#leaving) this.#endWhenQuiet(socket);
     });
@@ -60,12 +83,24 @@ export class Connections {
     else connection.active.add(onClose);
   }
 
+  /** Calls `start` at once, or when the requests before it on this connection are over. It has begun. */
+  enter(socket: Socket, method: string, start: () => void): void {
+    const connection = this.#open.get(socket);
+    if (connection === undefined) return;
+    connection.queue.push({ safe: isSafe(method), start });
+    startNext(connection);
+    if (connection.queue.length > MAX_QUEUED) stopReading(socket, connection);
+  }
+
+  /** A request that had entered is over: its response has ended, or its connection is gone. */
   ended(socket: Socket, onClose: () => void): void {
     const connection = this.#open.get(socket);
     if (connection === undefined) return;
     connection.active.delete(onClose);
     connection.readBytes = socket.bytesRead;
     connection.beginningSeenAt = null;
+    connection.running -= 1;
+    if (connection.running === 0) goOn(socket, connection);
     // A response that began before the drain has not asked its caller to close the connection.
     if (this.#leaving) setImmediate(() => this.#endWhenQuiet(socket));
   }
@@ -125,6 +160,46 @@ export class Connections {
     connection.beginningSeenAt ??= now;
     return connection.beginningSeenAt + BEGINNING_MS - now;
   }
+}
+
+function newConnection(openedAt: number): Connection {
+  const order = { queue: [], running: 0, unsafe: false, stopped: false, guarded: false };
+  return { openedAt, active: new Set(), ...order, readBytes: 0, beginningSeenAt: null };
+}
+
+function goOn(socket: Socket, connection: Connection): void {
+  connection.unsafe = false;
+  // After `Connection: close` the socket can still be read for a moment, but there will be no response.
+  if (socket.destroyed || !socket.writable) {
+    connection.queue.length = 0;
+    return;
+  }
+  startNext(connection);
+  if (connection.stopped && connection.queue.length <= MAX_QUEUED) {
+    connection.stopped = false;
+    socket.resume();
+  }
+}
+
+function startNext(connection: Connection): void {
+  for (;;) {
+    const [first] = connection.queue;
+    if (first === undefined || connection.unsafe || (connection.running > 0 && !first.safe)) return;
+    connection.queue.shift();
+    connection.running += 1;
+    connection.unsafe = !first.safe;
+    first.start();
+  }
+}
+
+function stopReading(socket: Socket, connection: Connection): void {
+  connection.stopped = true;
+  socket.pause();
+  if (connection.guarded) return;
+  connection.guarded = true;
+  socket.on('resume', () => {
+    if (connection.stopped) socket.pause();
+  });
 }
 
 /** Resolves right after the next poll of the event loop. */

@@ -9,7 +9,6 @@ import type { Log } from '../ports.ts';
 import { type ActiveRequest, type ActiveRequestsOptions, trackRequests } from './active-requests.ts';
 import { Connections } from './connections.ts';
 import { createListener, type Listener, type ListenerTls } from './listener.ts';
-import { Pipelining } from './pipelining.ts';
 import { renderRawProblem } from './problem-response.ts';
 import type { TrafficSnapshot } from './request-context.ts';
 import { StallWatch } from './stall-watch.ts';
@@ -54,7 +53,6 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
     sockets: connections.open,
   });
   const requests = trackRequests(options, connections, stalls);
-  const pipelining = new Pipelining();
   const dispatch = dispatchTo(createTrafficApp(options.current));
 
   // `maxHeaderSize` is the bound. A limit by number would drop headers silently, and with them perhaps a second key.
@@ -65,10 +63,9 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     // Requests behind a malformed one have been parsed already, and may be a part of it.
     if (ending.has(incoming.socket)) return;
-    const { socket } = incoming;
-    const active = requests.begin(incoming, outgoing, () => pipelining.ended(socket));
-    if (active.malformed) ending.add(socket);
-    pipelining.enter(socket, active.context.method, () => void dispatch(active));
+    const active = requests.begin(incoming, outgoing);
+    if (active.malformed) ending.add(incoming.socket);
+    connections.enter(incoming.socket, active.context.method, () => void dispatch(active));
   };
   server.on('request', onRequest);
   // With this listener Node does not send `100 Continue` by itself: see RequestBody.open.

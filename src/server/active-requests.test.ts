@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { expect, test, vi } from 'vitest';
 import { type RequestContext, respond } from '../context.ts';
-import { writeResponse } from './response-writer.ts';
+import { writeResponse } from './active-requests.ts';
 
 /** A server whose answers wait for `held[n]()`; `ends` says of each whether it was written in full. */
 async function answering() {
