@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports, batch,
- * body-memory, read-body, string-search: they import only each other. A library is allowed in its own folder only.
+ * The folders and libraries that a folder may import, besides itself and `ground`: context, problem, clock, secret, ports,
+ * body-memory, read-body: they import only each other. A library is allowed in its own folder only.
  * @type {Record<string, { rooms: string[], libraries: string[] }>}
  */
 const allowed = {
@@ -36,7 +36,7 @@ const allowed = {
   server: { rooms: ['auth', 'quota'], libraries: ['hono', '@hono/node-server', 'ipaddr.js', 'lru-cache'] },
   // Both ports have the same listener.
   admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
-  config: { rooms: ['routing', 'quota', 'upstream'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
+  config: { rooms: ['routing', 'quota', 'upstream', 'telemetry'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
   reload: { rooms: ['config', 'admin'], libraries: [] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {
@@ -52,17 +52,7 @@ const allowed = {
   },
   main: { rooms: ['cli'], libraries: [] },
 };
-const ground = new Set([
-  'context',
-  'problem',
-  'clock',
-  'secret',
-  'ports',
-  'batch',
-  'body-memory',
-  'read-body',
-  'string-search',
-]);
+const ground = new Set(['context', 'problem', 'clock', 'secret', 'ports', 'body-memory', 'read-body']);
 
 /** @param {string} path */
 const roomOf = (path) => {

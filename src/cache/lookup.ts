@@ -9,7 +9,17 @@ import {
 } from '../context.ts';
 import { matchesMethod, matchesPath } from '../routing/pattern.ts';
 import { isSentAsRead } from '../upstream/headers.ts';
-import { type CachedResponses, createCachedResponses, type ForwardReason } from './cached-response.ts';
+import {
+  acceptsStale,
+  bypassesCache,
+  type CachedResponses,
+  createCachedResponses,
+  evaluate,
+  type ForwardReason,
+  isRangeRequest,
+  type RequestDirectives,
+  readRequestDirectives,
+} from './cached-response.ts';
 import { invalidateAfterWrite } from './invalidation.ts';
 import { ageOf, findStored, primaryKey } from './key.ts';
 import { MissHandler } from './miss-handler.ts';
@@ -20,14 +30,6 @@ import {
   NOT_FETCHED,
   type WithFetchPlan,
 } from './options.ts';
-import {
-  acceptsStale,
-  bypassesCache,
-  evaluate,
-  isRangeRequest,
-  type RequestDirectives,
-  readRequestDirectives,
-} from './request-directives.ts';
 
 type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 

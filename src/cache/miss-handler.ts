@@ -14,7 +14,14 @@ import {
   type WaitTerms,
   type WithWaitTerms,
 } from '../context.ts';
-import { type CachedResponses, type ForwardReason, isNotModified, withCacheStatus } from './cached-response.ts';
+import {
+  type CachedResponses,
+  evaluate,
+  type ForwardReason,
+  isNotModified,
+  type RequestDirectives,
+  withCacheStatus,
+} from './cached-response.ts';
 import { waitFor } from './caller-group.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
 import { ageOf, findFresher, findStored, isStillValid, unshareableName, variantKey } from './key.ts';
@@ -27,7 +34,6 @@ import {
   type StoreTarget,
   type WithFetchPlan,
 } from './options.ts';
-import { evaluate, type RequestDirectives } from './request-directives.ts';
 import { FAILING_TTL_MS, fallbackWindowFor, staleFallback } from './stale-fallback.ts';
 import type { StoredResponse } from './store.ts';
 import { withValidators } from './validators.ts';

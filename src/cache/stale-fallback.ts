@@ -1,10 +1,15 @@
 import { Readable } from 'node:stream';
 import type { ProxyResponse, Result } from '../context.ts';
 import type { ProblemCode } from '../problem.ts';
-import type { CachedResponses, ForwardReason, StaleReason } from './cached-response.ts';
+import {
+  acceptsStale,
+  type CachedResponses,
+  type ForwardReason,
+  type RequestDirectives,
+  type StaleReason,
+} from './cached-response.ts';
 import { ageOf, isStillValid } from './key.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
-import { acceptsStale, type RequestDirectives } from './request-directives.ts';
 import type { StaleWindows, StoredResponse } from './store.ts';
 
 /** The stale windows for a request that the upstream did not serve. */

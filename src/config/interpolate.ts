@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path';
-import { createStringReplacer } from '../string-search.ts';
+import { createStringReplacer } from '../telemetry/redact.ts';
 import { type ReadFile, reasonOf } from './read-file.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 

@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
-import { batch } from '../batch.ts';
-import type { Clock } from '../clock.ts';
+import { batch, type Clock } from '../clock.ts';
 import {
   type FinishedRequest,
   type ProxyResponse,

@@ -1,4 +1,3 @@
-import { createStringReplacer, type ReplaceStrings } from '../string-search.ts';
 import { MASK } from './redact-fields.ts';
 import { type SecretForms, secretForms } from './redact-forms.ts';
 
@@ -18,6 +17,11 @@ const WITHHELD = '[withheld: the search for secrets failed]';
 const PASSING = 32;
 /** A value made at run time that is shorter is no token, and would mask ordinary words. */
 const SHORTEST_PASSING = 6;
+/** Characters at the beginning of each string that are compared at once. Longer ones make longer steps possible, but few are longer. */
+const MAX_WINDOW = 16;
+/** Characters by which a step is chosen. */
+const BLOCK = 3;
+const SLOTS = 1 << 16;
 
 /** @param replacerOf searches for all forms of all secrets */
 export function createRedactor(replacerOf: (forms: readonly SecretForms[]) => ReplaceStrings = searchFor): Redactor {
@@ -74,3 +78,72 @@ function searchFor(forms: readonly SecretForms[]): ReplaceStrings {
 }
 
 const LETTER_OR_DIGIT = /^[A-Za-z0-9]/;
+
+/** Replaces every occurrence of any of many strings. Of those that begin at one place it takes the longest. */
+export type ReplaceStrings = (text: string) => string;
+
+/**
+ * Searches for all strings at once, in steps (Wu and Manber, 1994): the duration depends on the text, and hardly on the number of
+ * strings. An access line of 472 characters costs 0.5 µs with one secret and 0.7 µs with a thousand. A regular expression of
+ * them all cost 0.3 and 240 µs, and V8 refuses one that is too large.
+ *
+ * @param strings none is empty
+ * @param stands whether an occurrence counts
+ */
+export function createStringReplacer(
+  strings: Iterable<string>,
+  by: string,
+  stands: (text: string, from: number, to: number) => boolean = () => true,
+): ReplaceStrings {
+  const all = [...new Set(strings)].sort((a, b) => b.length - a.length);
+  const shortest = all.at(-1)?.length ?? 0;
+  if (shortest === 0) return (text) => text;
+  const window = Math.min(MAX_WINDOW, shortest);
+  const block = Math.min(BLOCK, window);
+  const [second, third] = [Math.min(1, block - 1), block - 1];
+  /** The slot of the block that ends at `at`. */
+  const slotOf = (text: string, at: number): number =>
+    (text.charCodeAt(at) * 2533 + text.charCodeAt(at - second) * 133 + text.charCodeAt(at - third) * 7989) &
+    (SLOTS - 1);
+
+  /** How far the end of a window may move that ends with a block. 0: a string may begin with this window. */
+  const steps = new Uint8Array(SLOTS).fill(window - block + 1);
+  /** By their first characters; the longest first. */
+  const heads = new Map<string, string[]>();
+  for (const each of all) {
+    for (let at = block - 1; at < window; at++) {
+      const slot = slotOf(each, at);
+      steps[slot] = Math.min(steps[slot] as number, window - 1 - at);
+    }
+    const head = each.slice(0, window);
+    const same = heads.get(head);
+    if (same === undefined) heads.set(head, [each]);
+    else same.push(each);
+  }
+  const matchAt = (text: string, from: number): string | undefined =>
+    heads
+      .get(text.slice(from, from + window))
+      ?.find((each) => text.startsWith(each, from) && stands(text, from, from + each.length));
+
+  return (text) => {
+    let replaced = '';
+    let kept = 0;
+    for (let end = window - 1; end < text.length; ) {
+      const step = steps[slotOf(text, end)] as number;
+      if (step > 0) {
+        end += step;
+        continue;
+      }
+      const from = end - window + 1;
+      const match = matchAt(text, from);
+      if (match === undefined) {
+        end += 1;
+        continue;
+      }
+      replaced += text.slice(kept, from) + by;
+      kept = from + match.length;
+      end = kept + window - 1;
+    }
+    return kept === 0 ? text : replaced + text.slice(kept);
+  };
+}

@@ -1,7 +1,6 @@
 import { Readable, Transform } from 'node:stream';
 import { buildConnector, Pool } from 'undici';
-import { batch } from '../../batch.ts';
-import type { Clock, MonotonicMs } from '../../clock.ts';
+import { batch, type Clock, type MonotonicMs } from '../../clock.ts';
 import type { OutboundRequest, Transport, TransportResult } from '../../upstream/transport.ts';
 import { Attempt } from './attempt.ts';
 

@@ -1,5 +1,4 @@
-import { batch } from '../../../batch.ts';
-import type { Clock, MonotonicMs } from '../../../clock.ts';
+import { batch, type Clock, type MonotonicMs } from '../../../clock.ts';
 import {
   type AccountQuota,
   backgroundReserve,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { acceptsStale, bypassesCache, evaluate, isRangeRequest, readRequestDirectives } from './request-directives.ts';
+import { acceptsStale, bypassesCache, evaluate, isRangeRequest, readRequestDirectives } from './cached-response.ts';
 
 describe('the directives of a request', () => {
   test.each([

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createStringReplacer } from './string-search.ts';
+import { createStringReplacer } from './redact.ts';
 
 /** At every place, every string. */
 function slowly(strings: readonly string[], text: string): string {
