@@ -1,6 +1,7 @@
 import { parseDuration } from '../config/option-types.ts';
+import type { Simulator } from '../simulator/control.ts';
 import type { Switches } from '../simulator/options.ts';
-import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER } from '../simulator/options.ts';
+import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER, isTier, TIERS } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';
 import { type Io, readOptions, say } from './command-line.ts';
 import { releaseEarlySignals } from './early-signals.ts';
@@ -12,57 +13,44 @@ Runs a stand-in for the Patchworks API until Ctrl-C: core, start and login behin
   --port N           (default: 4010; 0 takes any free one)
   --host ADDRESS     (default: 127.0.0.1)
   --limit N          requests in a window of 60 s (default: 240)
+  --tier TIER        growth, professional or enterprise: operations in a month (default: growth)
+  --operations N     operations in a month in place of those of the tier
   --scope SCOPE      count requests by account or by key (default: account)
   --latency TIME     mean latency of responses, such as 80ms (default: none)
   --api-key ID=KEY   accept this key; repeatable (default: a fake key)
 `;
 
+const OPTIONS = {
+  port: { type: 'string' },
+  host: { type: 'string' },
+  limit: { type: 'string' },
+  tier: { type: 'string' },
+  operations: { type: 'string' },
+  scope: { type: 'string' },
+  latency: { type: 'string' },
+  'api-key': { type: 'string', multiple: true },
+} as const;
+
+type Values = { readonly [Name in Exclude<keyof typeof OPTIONS, 'api-key'>]: string | undefined } & {
+  readonly 'api-key': string[] | undefined;
+};
+
 /** `patchgate simulate`. */
 export async function simulate(args: string[], io: Io): Promise<number> {
-  const options = readOptions(
-    'simulate',
-    args,
-    {
-      port: { type: 'string' },
-      host: { type: 'string' },
-      limit: { type: 'string' },
-      scope: { type: 'string' },
-      latency: { type: 'string' },
-      'api-key': { type: 'string', multiple: true },
-    },
-    HELP,
-    io,
-  );
+  const options = readOptions('simulate', args, OPTIONS, HELP, io);
   if (!options.ok) return options.code;
-  const { values } = options;
-  const port = wholeOf(values.port ?? '4010', 0, 65_535);
-  const limit = wholeOf(values.limit ?? '240', 1, 10_000_000);
-  const latencyMs = values.latency === undefined ? 0 : parseDuration(values.latency);
-  const scope = values.scope ?? 'account';
-  const apiKeys = keysOf(values['api-key']);
-  const wrong =
-    (port === null && '--port must be a number from 0 to 65535') ||
-    (limit === null && '--limit must be a whole number from 1') ||
-    (latencyMs === null && '--latency must be a duration such as 80ms') ||
-    (scope !== 'account' && scope !== 'key' && '--scope must be account or key') ||
-    (apiKeys === null && '--api-key must be given as ID=KEY');
-  if (wrong || port === null || limit === null || latencyMs === null || apiKeys === null) {
-    say(io.stderr, `patchgate simulate: ${wrong}`);
+  const settings = settingsOf(options.values);
+  if (typeof settings === 'string') {
+    say(io.stderr, `patchgate simulate: ${settings}`);
     return 2;
   }
-  const host = values.host ?? '127.0.0.1';
-  const responseLatency: Switches['responseLatency'] = {
-    kind: 'exponential',
-    minMs: latencyMs / 2,
-    meanMs: latencyMs,
-    maxMs: latencyMs * 10,
-  };
+  const { port, host, apiKeys, switches } = settings;
   try {
     const simulator = await createSimulator({
       port,
       host,
       ...(apiKeys !== undefined && { apiKeys }),
-      switches: { limit, scope: scope as Switches['scope'], ...(latencyMs > 0 && { responseLatency }) },
+      switches,
     });
     // Before the banner: a script may send a signal as soon as it reads the banner.
     const stopped = new Promise<void>((resolve) => {
@@ -70,7 +58,7 @@ export async function simulate(args: string[], io: Io): Promise<number> {
       process.once('SIGTERM', resolve);
       releaseEarlySignals();
     });
-    say(io.stdout, banner(simulator.url, limit, apiKeys === undefined));
+    say(io.stdout, banner(simulator, apiKeys === undefined));
     await stopped;
     await simulator.close();
     return 0;
@@ -84,9 +72,50 @@ export async function simulate(args: string[], io: Io): Promise<number> {
   }
 }
 
-function banner(url: string, limit: number, fakeKey: boolean): string {
+interface Settings {
+  readonly port: number;
+  readonly host: string;
+  readonly apiKeys: Record<string, string> | undefined;
+  readonly switches: Partial<Switches>;
+}
+
+/** The text of the mistake, if there is one. */
+function settingsOf(values: Values): Settings | string {
+  const port = wholeOf(values.port ?? '4010', 0, 65_535);
+  if (port === null) return '--port must be a number from 0 to 65535';
+  const limit = wholeOf(values.limit ?? '240', 1, 10_000_000);
+  if (limit === null) return '--limit must be a whole number from 1';
+  const tier = values.tier ?? 'growth';
+  if (!isTier(tier)) return `--tier must be one of ${Object.keys(TIERS).join(', ')}`;
+  const operations = values.operations === undefined ? undefined : wholeOf(values.operations, 0, 1_000_000_000);
+  if (operations === null) return '--operations must be a whole number from 0';
+  const latencyMs = values.latency === undefined ? 0 : parseDuration(values.latency);
+  if (latencyMs === null) return '--latency must be a duration such as 80ms';
+  const scope = values.scope ?? 'account';
+  if (scope !== 'account' && scope !== 'key') return '--scope must be account or key';
+  const apiKeys = keysOf(values['api-key']);
+  if (apiKeys === null) return '--api-key must be given as ID=KEY';
+  const responseLatency: Switches['responseLatency'] = {
+    kind: 'exponential',
+    minMs: latencyMs / 2,
+    meanMs: latencyMs,
+    maxMs: latencyMs * 10,
+  };
+  return {
+    port,
+    host: values.host ?? '127.0.0.1',
+    apiKeys,
+    switches: { limit, tier, operations: operations ?? null, scope, ...(latencyMs > 0 && { responseLatency }) },
+  };
+}
+
+function banner(simulator: Simulator, fakeKey: boolean): string {
   const authorization = fakeKey ? FAKE_PRIMARY_KEY : '<your key>';
-  return `patchgate simulate: a stand-in for Patchworks on ${url}, limit ${limit} requests in 60 s
+  const { url } = simulator;
+  const terms = Object.values(simulator.accounts()).map(
+    ({ limit, operations }) => `limit ${limit} requests in 60 s, ${operations.allowed} operations a month`,
+  );
+  return `patchgate simulate: a stand-in for Patchworks on ${url}, ${terms.join('; ')}
 
   curl -si '${url}/api/v1/flows?per_page=2' -H 'Authorization: ${authorization}' -H 'Accept: application/json'
   curl -s ${url}/fabric/api/login -d '{"username":"${FAKE_USER}","password":"${FAKE_PASSWORD}"}'

@@ -1,8 +1,10 @@
 import type { Clock } from '../clock.ts';
+import type { Contracts } from './contracts.ts';
 import type { Credentials, Identity } from './credentials.ts';
 import type { Dataset } from './dataset.ts';
 import type { Fault, Faults } from './faults.ts';
 import { userOf } from './login-routes.ts';
+import type { Operations } from './operations.ts';
 import type { Recorder } from './record.ts';
 import { message, type Result } from './result.ts';
 import type { Call, Router, SimulatedRoute } from './router.ts';
@@ -46,12 +48,13 @@ export interface SimulatorState {
   readonly router: Router;
   readonly credentials: Credentials;
   readonly throttle: Throttle;
+  readonly contracts: Contracts;
+  readonly operations: Operations;
   readonly faults: Faults;
   readonly recorder: Recorder;
   readonly switches: Switches;
   readonly clock: Clock;
   readonly accounts: ReadonlyMap<string, { readonly data: Dataset; readonly runs: Runs }>;
-  limitOf(account: string): number;
 }
 
 const NONE: readonly string[] = [];
@@ -91,7 +94,7 @@ type Entry =
 
 /** Authentication, then throttle. */
 function enter(state: SimulatorState, route: SimulatedRoute, request: Request, marks: CountingMarks): Entry {
-  const { credentials, switches, throttle, recorder } = state;
+  const { credentials, switches, throttle, contracts, recorder } = state;
   const [first = ''] = state.accounts.keys();
   if (route.access === 'open' || (route.access === 'login' && !switches.countLogins)) {
     return { kind: 'admitted', identity: null, account: first, headers: NONE };
@@ -106,7 +109,7 @@ function enter(state: SimulatorState, route: SimulatedRoute, request: Request, m
   marks.credential = identity?.credential ?? null;
   // Two accounts may each have a key with the id "primary".
   const scope = switches.scope === 'account' ? account : `${account} ${marks.credential ?? 'login'}`;
-  const throttled = throttle.hit(scope, state.limitOf(account));
+  const throttled = throttle.hit(scope, contracts.limitOf(account));
   if (throttled.rejected) {
     recorder.throttled(account);
     return { kind: 'rejected', decision: plain(message(429, 'Too Many Attempts.'), throttled.headers) };

@@ -67,6 +67,51 @@ test('faults, external usage, keys and tokens can be controlled', async () => {
   expect(simulator.credentials.login(FAKE_USER, FAKE_PASSWORD)).toBeNull();
 });
 
+test('the limit of the account changes while its window is open, down and back', async () => {
+  const limitOf = async () => {
+    const response = await ask();
+    await response.arrayBuffer();
+    const field = (name: string) => response.headers.get(`x-ratelimit-${name}`);
+    return [response.status, field('limit'), field('remaining')];
+  };
+  expect(await limitOf()).toEqual([200, '240', '239']);
+  expect((await order('PATCH', 'accounts', { limit: 3 })).body).toMatchObject({ main: { limit: 3 } });
+  expect(await limitOf()).toEqual([200, '3', '1']);
+  await order('PATCH', 'accounts', { account: 'main', limit: 2 });
+  expect(await limitOf()).toEqual([429, '2', '0']);
+  await order('PATCH', 'accounts', { limit: null });
+  expect(await limitOf()).toEqual([200, '240', '237']);
+});
+
+test('the tier, the operations of the month and what others use of them can be set', async () => {
+  const operations = async () => {
+    const { body } = await order('GET', 'accounts');
+    return (body['main'] as { operations: Record<string, unknown> }).operations;
+  };
+  expect(await operations()).toMatchObject({ allowed: 150_000, used: 0, rejected: 0 });
+  await order('PATCH', 'accounts', { tier: 'enterprise' });
+  await order('POST', 'operations', { count: 50 });
+  await order('DELETE', 'arrivals');
+  expect(await operations()).toMatchObject({ allowed: 1_000_000, used: 50 });
+  await order('PATCH', 'accounts', { operations: 40 });
+  expect(await operations()).toMatchObject({ allowed: 40, used: 50 });
+});
+
+test.each([
+  ['PATCH', 'accounts', { limit: 5, tier: 'trial' }, 'tier must be one of growth, professional, enterprise'],
+  ['PATCH', 'accounts', { limit: '5' }, 'limit must be a whole number from 1'],
+  ['PATCH', 'accounts', { limit: 5, limt: 4 }, 'there is no term "limt"; known: tier, limit, operations'],
+  ['PATCH', 'accounts', { limit: 5, account: 'other' }, 'there is no account "other"'],
+  ['PATCH', 'accounts', JSON.parse('{"limit":5,"__proto__":1}'), 'there is no term "__proto__"'],
+  ['POST', 'operations', {}, 'count must be a whole number from 0'],
+  ['POST', 'operations', { count: 1, account: 'other' }, 'there is no account "other"'],
+])('%s %s %j is refused with the reason, and changes nothing', async (method, name, body, reason) => {
+  const before = simulator.accounts();
+  const refused = await order(method, name, body);
+  expect([refused.status, refused.body['message']]).toEqual([400, expect.stringContaining(reason)]);
+  expect(simulator.accounts()).toEqual(before);
+});
+
 test('a body that is not a JSON object is rejected; an unknown path lists the known ones', async () => {
   for (const text of ['{', '[]', '1']) {
     const response = await fetch(`${simulator.url}/_simulator/switches`, { method: 'PATCH', body: text });

@@ -2,8 +2,18 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Credentials } from './credentials.ts';
 import type { Dataset } from './dataset.ts';
 import type { FaultRule } from './faults.ts';
+import type { OperationsUsed } from './operations.ts';
 import type { Arrival, Stats } from './record.ts';
 import type { Switches } from './switches.ts';
+import type { Terms, Tier } from './terms.ts';
+
+/** The terms of an account that are in force, and its use. */
+export interface AccountStatus {
+  readonly tier: Tier;
+  /** Requests in a window. */
+  readonly limit: number;
+  readonly operations: OperationsUsed & { readonly allowed: number };
+}
 
 /** A running simulator, and what tests can ask and change. */
 export interface Simulator {
@@ -21,12 +31,20 @@ export interface Simulator {
   /** The latest, oldest first. */
   arrivals(): readonly Arrival[];
   stats(): Stats;
-  /** Forgets the arrivals; the window of the throttle stays. */
+  /** Forgets the arrivals; the window of the throttle and the operations stay. */
   reset(): void;
   fault(rule: FaultRule): void;
   clearFaults(): void;
   /** Others send this many requests on the account at once. Returns how many the throttle accepted. */
   useExternally(count: number, account?: string): number;
+  accounts(): Readonly<Record<string, AccountStatus>>;
+  /**
+   * Changes terms from the next request on; the open window of the throttle and the count of operations stay. Throws a
+   * TypeError that names a wrong term, and then changes nothing.
+   */
+  setAccount(changed: Terms, account?: string): void;
+  /** Others use this many operations of the month. */
+  useOperations(count: number, account?: string): void;
   /** Ends all connections and timers. */
   close(): Promise<void>;
 }
@@ -46,12 +64,15 @@ const MAX_BODY_BYTES = 1024 * 1024;
  *     POST   /_simulator/faults        {"match": "GET /api/v1/**", "times": 1, "fault": {"kind": "reset", "when": "before"}}
  *     DELETE /_simulator/faults        remove all faults
  *     POST   /_simulator/external      {"count": 50}: others use the account
+ *     GET    /_simulator/accounts      of each: tier, limit, and the operations of the month, allowed and used
+ *     PATCH  /_simulator/accounts      {"limit": 120}, {"tier": "professional"}, {"operations": 40}; null: as the switches say
+ *     POST   /_simulator/operations    {"count": 50}: others use operations of the account
  *     POST   /_simulator/keys          {"id": "primary", "key": "…"}: accepted from now on
  *     POST   /_simulator/revoke        {"key": "primary"}, its id, or {"token": "…"}: 401 from now on
  *     POST   /_simulator/expire        {}: all login tokens expire; {"user": "…"}: those of one user
  *     POST   /_simulator/logins        {"rejected": true}
  *
- * Actions on keys and counters take an `"account"`. Default: the first account; for revoke: all accounts.
+ * Actions on accounts, keys and counters take an `"account"`. Default: the first account; for revoke: all accounts.
  */
 const actions: Readonly<Record<string, (simulator: Simulator, body: Body, query: URLSearchParams) => unknown>> = {
   'GET arrivals': (simulator, _body, query) => {
@@ -70,6 +91,13 @@ const actions: Readonly<Record<string, (simulator: Simulator, body: Body, query:
   'POST external': (simulator, body) => ({
     used: simulator.useExternally(wholeOf(body['count'] ?? 1, 'count', 0), textOf(body['account'], 'account')),
   }),
+  'GET accounts': (simulator) => simulator.accounts(),
+  'PATCH accounts': (simulator, { account, ...changed }) => {
+    simulator.setAccount(changed, textOf(account, 'account'));
+    return simulator.accounts();
+  },
+  'POST operations': (simulator, { count, account }) =>
+    simulator.useOperations(wholeOf(count, 'count', 0), textOf(account, 'account')),
   'POST keys': (simulator, body) => {
     const [id, key] = [textOf(body['id'], 'id'), textOf(body['key'], 'key')];
     if (id === undefined || key === undefined) throw new TypeError('id and key are needed');

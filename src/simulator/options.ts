@@ -1,16 +1,16 @@
 import { type Clock, systemClock } from '../clock.ts';
 import { checkedSwitches, DEFAULT_SWITCHES, type Switches } from './switches.ts';
+import { checkedTerms, type Terms } from './terms.ts';
 
 export type { Switches } from './switches.ts';
+export { isTier, TIERS } from './terms.ts';
 
 /** A Patchworks account. Its credentials share data and, by default, the counter. */
-export interface AccountOptions {
+export interface AccountOptions extends Terms {
   /** Key id → key. */
   readonly apiKeys?: Readonly<Record<string, string>>;
   /** Username or email → password. */
   readonly users?: Readonly<Record<string, string>>;
-  /** Requests in a window. Default: the switch `limit`. */
-  readonly limit?: number;
 }
 
 export interface SimulatorOptions {
@@ -79,7 +79,8 @@ function accountsOf({ accounts, apiKeys, users }: SimulatorOptions): ReadonlyMap
   if (entries.length === 0) throw new TypeError('option accounts names no account');
   const taken = new Set<string>();
   for (const [id, account] of entries) {
-    if (account.limit !== undefined) wholeFrom(1, `accounts.${id}.limit`, account.limit);
+    const { tier, limit, operations } = account;
+    checkedTerms({ tier, limit, operations }, `option accounts.${id}.`);
     // A credential of two accounts would not say which account a request belongs to.
     for (const secret of [...Object.values(account.apiKeys ?? {}), ...Object.keys(account.users ?? {})]) {
       if (taken.has(secret)) throw new TypeError(`a credential of account ${id} belongs to another account as well`);

@@ -433,6 +433,20 @@ describe('options', () => {
     [{ switches: { responseLatency: { kind: 'fixed', ms: -1 } } }, /responseLatency/],
     [{ switches: { colour: 'red' } }, /colour/],
     [{ accounts: {} }, /account/],
+    [{ accounts: { a: { limit: 0 } } }, /option accounts\.a\.limit must be a whole number from 1/],
+    [
+      { accounts: { a: { tier: 'trial' } } },
+      /option accounts\.a\.tier must be one of growth, professional, enterprise/,
+    ],
+    [{ accounts: { a: { operations: -1 } } }, /option accounts\.a\.operations must be a whole number from 0/],
+    [{ switches: { tier: 'toString' } }, /switch tier must be one of growth/],
+    [{ switches: { operationsTimeZone: 'Mars/Base' } }, /switch operationsTimeZone must be an IANA time zone/],
+    [{ switches: { operationsTimeZone: undefined } }, /switch operationsTimeZone must be an IANA time zone/],
+    [{ switches: { operationsUsedUp: 500 } }, /switch operationsUsedUp must be one of accept, 402, 403, 429/],
+    [{ switches: { connectorRequests: 0.5 } }, /switch connectorRequests must be a whole number from 0/],
+    [{ switches: { limitHeaders: { kind: 'some' } } }, /switch limitHeaders kind must be one of own, none, foreign/],
+    [{ switches: { limitHeaders: { kind: 'foreign' } } }, /switch limitHeaders limit must be a whole number from 1/],
+    [{ switches: { limitHeaders: 'none' } }, /switch limitHeaders must be limit headers such as/],
     [{ accounts: { a: { apiKeys: { k: 'same' } }, b: { apiKeys: { k: 'same' } } } }, /account b/],
   ])('that are wrong are named: %j', async (options, message) => {
     await expect(createSimulator(options as SimulatorOptions)).rejects.toThrow(message);

@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import type { SimulatorState } from './application.ts';
 import { addCollectionRoutes } from './collection-routes.ts';
+import { Contracts } from './contracts.ts';
 import type { Simulator } from './control.ts';
 import { handleControl } from './control.ts';
 import { Credentials } from './credentials.ts';
@@ -10,6 +11,7 @@ import { addFlowRoutes } from './flow-routes.ts';
 import { seededRandom } from './latency.ts';
 import { addLoginRoutes } from './login-routes.ts';
 import { addNestedRoutes } from './nested-routes.ts';
+import { Operations } from './operations.ts';
 import { type CompleteOptions, type SimulatorOptions, withDefaults } from './options.ts';
 import { Recorder } from './record.ts';
 import { Router } from './router.ts';
@@ -53,8 +55,10 @@ export async function createSimulator(given: SimulatorOptions = {}): Promise<Sim
 function createState({ clock, switches, seed, accounts, recordSize }: CompleteOptions): SimulatorState {
   const router = new Router();
   const credentials = new Credentials({ clock, switches, accounts });
+  const contracts = new Contracts(switches, accounts);
+  const operations = new Operations(clock, switches, contracts);
   addLoginRoutes(router.add, switches, credentials);
-  addFlowRoutes(router.add, switches, clock);
+  addFlowRoutes(router.add, { switches, clock, operations });
   addNestedRoutes(router.add, switches, clock);
   addCollectionRoutes(router.add, switches);
   // Each account has different data, so that a test notices a response that reached the wrong caller.
@@ -66,12 +70,13 @@ function createState({ clock, switches, seed, accounts, recordSize }: CompleteOp
     router,
     credentials,
     throttle: new Throttle(clock, switches),
+    contracts,
+    operations,
     faults: new Faults(),
     recorder: new Recorder(recordSize, accounts.keys()),
     switches,
     clock,
     accounts: new Map(own),
-    limitOf: (account) => accounts.get(account)?.limit ?? switches.limit,
   };
 }
 
@@ -79,7 +84,7 @@ function simulatorOf(
   state: SimulatorState,
   { host, port, close }: { host: string; port: () => number; close: () => Promise<void> },
 ): Simulator {
-  const { credentials, throttle, faults, recorder, switches, accounts } = state;
+  const { credentials, throttle, contracts, operations, faults, recorder, switches, accounts } = state;
   const [first = ''] = accounts.keys();
   const dataOf = (account: string): Dataset => {
     const own = accounts.get(account);
@@ -110,9 +115,24 @@ function simulatorOf(
       dataOf(account);
       // If each key has its own counter, others have one too.
       const scope = switches.scope === 'account' ? account : `${account} others`;
-      const used = throttle.use(scope, state.limitOf(account), count);
+      const used = throttle.use(scope, contracts.limitOf(account), count);
       recorder.external(account, used);
       return used;
+    },
+    accounts: () => {
+      const statusOf = (id: string) => {
+        const { operations: allowed, ...terms } = contracts.of(id);
+        return [id, { ...terms, operations: { allowed, ...operations.usedBy(id) } }] as const;
+      };
+      return Object.fromEntries([...accounts.keys()].map(statusOf));
+    },
+    setAccount: (changed, account = first) => {
+      dataOf(account);
+      contracts.change(account, changed);
+    },
+    useOperations: (count, account = first) => {
+      dataOf(account);
+      operations.use(account, count);
     },
     close,
   };

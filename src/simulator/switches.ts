@@ -1,9 +1,37 @@
 import { type Latency, latencyProblem } from './latency.ts';
+import { limitProblem, operationsProblem, type Tier, tierProblem } from './terms.ts';
+
+/** The limit headers of counted responses. For a single response or one route, see the fault `headers`. */
+export type LimitHeaders =
+  /** The headers come from the counter that accepts and rejects. */
+  | { readonly kind: 'own' }
+  /** No `X-RateLimit-…`; a 429 still has its Retry-After, unless `bareThrottle`. */
+  | { readonly kind: 'none' }
+  /**
+   * Accepted responses show another counter: its own limit, and what remains of it. It counts the same requests in windows
+   * of the same length, and rejects none. A 429 has the headers of the counter that rejects.
+   */
+  | { readonly kind: 'foreign'; readonly limit: number };
 
 /** Behaviour that can change while the simulator runs. Where the documentation is silent, there is a switch. */
 export interface Switches {
   /** Requests in a window, for accounts that have no limit of their own. Default 240. */
   limit: number;
+  /** Operations in a month, for accounts that have no tier of their own. Default growth. */
+  tier: Tier;
+  /** Operations in a month in place of those of the tier. Default null: those of the tier. */
+  operations: number | null;
+  /** IANA time zone of the calendar month; the documentation does not say. Default UTC. */
+  operationsTimeZone: string;
+  /**
+   * Starts and retries above the operations of the month: accepted (which may be charged, or only notified), or rejected with
+   * a status; the documentation does not say. The throttle counts a rejected request. Default accept.
+   */
+  operationsUsedUp: 'accept' | 402 | 403 | 429;
+  /** Connector requests of each run, with pages and failures: operations besides the start. Default 0. */
+  connectorRequests: number;
+  /** A retry of a run is an operation, like a start; the documentation does not say. Default false. */
+  countRetries: boolean;
   /** Default 60,000. */
   windowMs: number;
   /** Requests are counted by account or by credential. Default account. */
@@ -12,6 +40,8 @@ export interface Switches {
   countLogins: boolean;
   /** A 429 has no limit headers, like one of an ingress. Default false. */
   bareThrottle: boolean;
+  /** Default own. */
+  limitHeaders: LimitHeaders;
   /** `Bearer <api key>` is accepted. Default false. */
   bearerApiKey: boolean;
   /** Status of a login with a wrong password; the documentation does not say. Default 401. */
@@ -47,10 +77,17 @@ const NONE: Latency = { kind: 'fixed', ms: 0 };
 
 export const DEFAULT_SWITCHES: Readonly<Switches> = {
   limit: 240,
+  tier: 'growth',
+  operations: null,
+  operationsTimeZone: 'UTC',
+  operationsUsedUp: 'accept',
+  connectorRequests: 0,
+  countRetries: false,
   windowMs: 60_000,
   scope: 'account',
   countLogins: false,
   bareThrottle: false,
+  limitHeaders: { kind: 'own' },
   bearerApiKey: false,
   loginFailure: 401,
   shape: 'flat',
@@ -80,11 +117,18 @@ const oneOf =
 const yesOrNo: Check = (value) => (typeof value === 'boolean' ? null : 'must be true or false');
 
 const CHECKS: Readonly<Record<keyof Switches, Check>> = {
-  limit: (value) => (Number.isSafeInteger(value) && Number(value) >= 1 ? null : 'must be a whole number from 1'),
+  limit: limitProblem,
+  tier: tierProblem,
+  operations: (value) => (value === null ? null : operationsProblem(value)),
+  operationsTimeZone: timeZoneProblem,
+  operationsUsedUp: oneOf('accept', 402, 403, 429),
+  connectorRequests: operationsProblem,
+  countRetries: yesOrNo,
   windowMs: atLeast(1),
   scope: oneOf('account', 'key'),
   countLogins: yesOrNo,
   bareThrottle: yesOrNo,
+  limitHeaders: limitHeadersProblem,
   bearerApiKey: yesOrNo,
   loginFailure: oneOf(401, 422),
   shape: oneOf('flat', 'attributes'),
@@ -111,4 +155,24 @@ export function checkedSwitches(given: object): Partial<Switches> {
     if (fault !== null) throw new TypeError(`switch ${name} ${fault}`);
   }
   return given as Partial<Switches>;
+}
+
+function timeZoneProblem(value: unknown): string | null {
+  const problem = 'must be an IANA time zone such as Europe/London';
+  if (typeof value !== 'string') return problem;
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: value });
+    return null;
+  } catch {
+    return problem;
+  }
+}
+
+function limitHeadersProblem(value: unknown): string | null {
+  if (typeof value !== 'object' || value === null) return 'must be limit headers such as {"kind":"none"}';
+  const { kind, limit } = value as Record<string, unknown>;
+  if (kind === 'own' || kind === 'none') return null;
+  if (kind !== 'foreign') return 'kind must be one of own, none, foreign';
+  const problem = limitProblem(limit);
+  return problem === null ? null : `limit ${problem}`;
 }

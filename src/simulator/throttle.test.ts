@@ -104,6 +104,27 @@ describe('a rejection', () => {
   });
 });
 
+describe('limit headers', () => {
+  test('are missing with the switch, from a 429 too, which keeps its Retry-After', () => {
+    const { hits } = throttleAt(START, { limitHeaders: { kind: 'none' } });
+    expect(hits(240).flatMap(({ headers }) => headers)).toEqual([]);
+    expect(hits(1)).toEqual([{ rejected: true, headers: ['Retry-After', '60'] }]);
+  });
+
+  test('of a foreign counter have its limit and what remains of it, and reject nothing', () => {
+    const { clock, throttle, hits } = throttleAt(START, { limitHeaders: { kind: 'foreign', limit: 2 } });
+    throttle.use('main', 240, 100);
+    const foreign = (remaining: string) => ({ 'X-RateLimit-Limit': '2', 'X-RateLimit-Remaining': remaining });
+    expect(hits(3).map(({ headers }) => fieldsOf(headers))).toEqual([foreign('1'), foreign('0'), foreign('0')]);
+    expect(hits(137).some(({ rejected }) => rejected)).toBe(false);
+    const [rejection] = hits(1);
+    expect(rejection?.rejected).toBe(true);
+    expect(fieldsOf(rejection!.headers)).toMatchObject({ 'X-RateLimit-Limit': '240', 'Retry-After': '60' });
+    clock.advance(60_000);
+    expect(fieldsOf(hits(1)[0]!.headers)).toEqual(foreign('1'));
+  });
+});
+
 test('the greatest number within 60 s is exact, whatever the times', () => {
   const gaps = fc.array(fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 70_000 })), { maxLength: 200 });
   fc.assert(

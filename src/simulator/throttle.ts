@@ -23,6 +23,7 @@ export class Throttle {
   readonly #clock: Clock;
   readonly #switches: Switches;
   readonly #windows = new Map<string, Window>();
+  readonly #foreignWindows = new Map<string, Window>();
 
   constructor(clock: Clock, switches: Switches) {
     this.#clock = clock;
@@ -31,30 +32,38 @@ export class Throttle {
 
   /** Counts a request in a scope: an account or a credential. */
   hit(scope: string, limit: number): ThrottleResult {
-    const window = this.#windowOf(scope);
+    const window = this.#windowOf(scope, this.#windows);
     if (window.count >= limit) return { rejected: true, headers: this.#rejectionHeaders(window, limit) };
     window.count += 1;
-    const remaining = String(limit - window.count);
-    return { rejected: false, headers: ['X-RateLimit-Limit', String(limit), 'X-RateLimit-Remaining', remaining] };
+    return { rejected: false, headers: this.#acceptedHeaders(scope, window, limit) };
   }
 
   /** Counts up to `count` requests of others; returns how many were left. */
   use(scope: string, limit: number, count: number): number {
-    const window = this.#windowOf(scope);
+    const window = this.#windowOf(scope, this.#windows);
     const used = Math.max(0, Math.min(count, limit - window.count));
     window.count += used;
     return used;
   }
 
-  #windowOf(scope: string): Window {
+  #windowOf(scope: string, windows: Map<string, Window>): Window {
     const now = this.#clock.monotonic();
     const { windowMs } = this.#switches;
-    const open = this.#windows.get(scope);
+    const open = windows.get(scope);
     if (open !== undefined && now - open.openedAt < windowMs) return open;
     const endsAtSecond = unixSecond(this.#clock) + Math.floor(windowMs / 1000);
     const opened = { openedAt: now, endsAtSecond, count: 0 };
-    this.#windows.set(scope, opened);
+    windows.set(scope, opened);
     return opened;
+  }
+
+  #acceptedHeaders(scope: string, window: Window, limit: number): string[] {
+    const { limitHeaders } = this.#switches;
+    if (limitHeaders.kind === 'none') return [];
+    if (limitHeaders.kind === 'own') return limitFields(limit, limit - window.count);
+    const foreign = this.#windowOf(scope, this.#foreignWindows);
+    foreign.count += 1;
+    return limitFields(limitHeaders.limit, Math.max(0, limitHeaders.limit - foreign.count));
   }
 
   /**
@@ -65,17 +74,14 @@ export class Throttle {
     if (this.#switches.bareThrottle) return [];
     const now = unixSecond(this.#clock);
     const seconds = Math.max(0, window.endsAtSecond - now);
-    return [
-      'X-RateLimit-Limit',
-      String(limit),
-      'X-RateLimit-Remaining',
-      '0',
-      'Retry-After',
-      String(seconds),
-      'X-RateLimit-Reset',
-      String(now + seconds),
-    ];
+    const retryAfter = ['Retry-After', String(seconds)];
+    if (this.#switches.limitHeaders.kind === 'none') return retryAfter;
+    return [...limitFields(limit, 0), ...retryAfter, 'X-RateLimit-Reset', String(now + seconds)];
   }
+}
+
+function limitFields(limit: number, remaining: number): string[] {
+  return ['X-RateLimit-Limit', String(limit), 'X-RateLimit-Remaining', String(remaining)];
 }
 
 function unixSecond(clock: Clock): number {

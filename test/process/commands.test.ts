@@ -26,6 +26,8 @@ describe('a mistake on the command line is one clear line and exit 2', () => {
     ],
     [['simulate', '--port', 'x'], 'patchgate simulate: --port must be a number from 0 to 65535\n'],
     [['simulate', '--limit', '0'], 'patchgate simulate: --limit must be a whole number from 1\n'],
+    [['simulate', '--tier', 'trial'], 'patchgate simulate: --tier must be one of growth, professional, enterprise\n'],
+    [['simulate', '--operations', '1.5'], 'patchgate simulate: --operations must be a whole number from 0\n'],
     [['key', 'create', 'No Good'], 'patchgate key: a tenant name must have lower-case letters'],
     [['key', 'create', 'x', '--expires', 'soon'], 'patchgate key: --expires must be a duration such as 24h or 180d\n'],
     [['demo', '--prot', '1'], "patchgate demo: Unknown option '--prot'; see patchgate demo --help\n"],
