@@ -1,5 +1,5 @@
 import { Bookings } from './bookings.ts';
-import { FairQueue } from './fair-queue.ts';
+import { FairQueue, Reservations } from './fair-queue.ts';
 import {
   type AccountQuota,
   type AccountView,
@@ -12,7 +12,6 @@ import {
   type TenantQuota,
   type TenantView,
 } from './quota-store.ts';
-import { Reservations } from './reservations.ts';
 import { type Lease, SlotSupply } from './slot-supply.ts';
 import { TokenBucket } from './token-bucket.ts';
 

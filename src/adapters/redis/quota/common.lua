@@ -30,7 +30,7 @@ local DEFAULTS = {
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
   openedAfterCompleted = 0, openedBefore = -FAR,
-  -- Cooldown: until, since which 429, and how long the next one without a Retry-After lasts (src/quota/cooldown.ts).
+  -- Cooldown: until, since which 429, and how long the next one without a Retry-After lasts (src/quota/slot-supply.ts).
   cooldownUntil = 0, throttledAt = -1, untoldMs = 10000,
   -- Membership: the time in which some replica was heard, and when that was last.
   attendedMs = 0, heardAt = 0,

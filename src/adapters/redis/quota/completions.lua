@@ -40,7 +40,7 @@ local function takeIn(s, now)
     s.spent, s.spentAt, s.primed, s.pacedAt = 0, max(s.spentAt, now), 1, -FAR
   end
 
-  -- See src/quota/cooldown.ts.
+  -- See src/quota/slot-supply.ts.
   local function cool(throttled, admittedAt)
     local told = throttled.retryAfterMs
     local ms = min(told or 0, 3600000)

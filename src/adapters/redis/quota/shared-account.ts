@@ -1,7 +1,6 @@
 import { traced } from '../../../context.ts';
 import type { Meter } from '../../../ports.ts';
 import type { AccountState } from '../../../quota/account.ts';
-import { cooldownAfter } from '../../../quota/cooldown.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../../quota/headers.ts';
 import {
   type AccountQuota,
@@ -16,6 +15,7 @@ import {
   type TenantView,
 } from '../../../quota/quota-store.ts';
 import type { Lease } from '../../../quota/slot-supply.ts';
+import { cooldownAfter } from '../../../quota/slot-supply.ts';
 import { TOKEN, TokenBucket, waitFor } from '../../../quota/token-bucket.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
