@@ -13,7 +13,7 @@ import { etagOf, mergeHeaders } from './validators.ts';
 
 /** A request that holds a slot. */
 export interface FillContext extends CacheableContext, WithFetchPlan {
-  readonly slot: { refund(): void };
+  readonly sending: { readonly slot: { refund(): void } };
 }
 
 /** How long requests for a key are not coalesced after a response that could not be shared. */
@@ -86,8 +86,8 @@ async function findFreshShared(
 }
 
 /** Returns the slot unused; the caller waits for the other fetch. */
-function giveWay({ slot, fetch }: FillContext): Result {
-  slot.refund();
+function giveWay({ sending, fetch }: FillContext): Result {
+  sending.slot.refund();
   fetch.superseded = true;
   return reject('internal', { internal: 'another request for the same was sent first' });
 }

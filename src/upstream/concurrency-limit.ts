@@ -8,6 +8,11 @@ import type { Routed } from '../routing/match-route.ts';
 
 /** A request that may be sent now. */
 export interface WithPermit {
+  readonly sending: Sending;
+}
+
+interface Sending {
+  readonly slot: Slot;
   readonly permit: Permit;
   /** For another attempt of the request: gives the permit back, then waits for slot and permit like the first attempt. */
   readonly reacquire: (maxWaitMs: number, disconnect: ClientDisconnect) => Promise<Acquired>;
@@ -50,20 +55,21 @@ export function concurrencyLimit<E extends LimitedContext>(
 ): Middleware<E, E & WithPermit> {
   return (next) => async (context) => {
     const limit = options.upstreams.of(context.route.upstream.id).concurrency;
-    const admitted: Admission = { kind: 'admitted', slot: context.slot, waitedMs: 0 };
-    const acquired = await acquirePermit(options, context, limit, context, admitted);
+    const limits = { waitUntil: context.quota.waitUntil, disconnect: context.disconnect };
+    const admitted: Admission = { kind: 'admitted', slot: context.quota.slot, waitedMs: 0 };
+    const acquired = await acquirePermit(options, context, limit, limits, admitted);
     if (acquired.kind === 'rejection') return acquired;
     let { permit } = acquired;
     const reacquire = async (maxWaitMs: number, disconnect: ClientDisconnect): Promise<Acquired> => {
       permit.release();
       const waitUntil = (options.clock.monotonic() + maxWaitMs) as MonotonicMs;
-      const admission = await context.requeue(maxWaitMs, disconnect);
+      const admission = await context.quota.requeue(maxWaitMs, disconnect);
       const again = await acquirePermit(options, context, limit, { waitUntil, disconnect }, admission);
       if (again.kind === 'acquired') permit = again.permit;
       return again;
     };
     try {
-      return await next(extend(context, { permit, slot: acquired.slot, reacquire }));
+      return await next(extend(context, { sending: { permit, slot: acquired.slot, reacquire } }));
     } finally {
       permit.releaseUnlessHeld();
     }
@@ -73,7 +79,7 @@ export function concurrencyLimit<E extends LimitedContext>(
 /** A permit for an admitted request. It gives its slot back while it waits for the permit. */
 async function acquirePermit(
   { clock, random, tenantMaxInFlight }: ConcurrencyLimitOptions,
-  { requeue, record, trace, tenant }: LimitedContext,
+  { quota: { requeue }, record, trace, tenant }: LimitedContext,
   limit: ConcurrencyLimit,
   { waitUntil, disconnect }: WaitLimits,
   first: Admission,

@@ -66,8 +66,8 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
     const pool = options.credentials.get(account);
     if (pool === undefined) throw new Error(`no credentials for account ${account}`);
     const tried: IssuedCredential[] = [];
-    let { slot, permit } = context;
-    let remainingWaitMs = Math.max(0, context.waitUntil - clock.monotonic());
+    let { slot, permit } = context.sending;
+    let remainingWaitMs = Math.max(0, context.quota.waitUntil - clock.monotonic());
     for (;;) {
       const issued = await pool.issue(tried, context.trace);
       if (issued.kind === 'unavailable' || isAbandoned(context, tried.length)) {
@@ -93,7 +93,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       if (other.kind === 'unavailable') return rejectUnavailable(other);
       if (context.payload instanceof Readable) return rejectStreamedBody();
       const since = clock.monotonic();
-      const acquired = await context.reacquire(remainingWaitMs, disconnectOf(context) ?? NEVER_DISCONNECTS);
+      const acquired = await context.sending.reacquire(remainingWaitMs, disconnectOf(context) ?? NEVER_DISCONNECTS);
       if (acquired.kind === 'rejection') return acquired;
       ({ slot, permit } = acquired);
       remainingWaitMs = Math.max(0, remainingWaitMs - (clock.monotonic() - since));

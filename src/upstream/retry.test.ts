@@ -54,7 +54,7 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
     ...{ method: 'GET', payload: null, record: newAccessRecord(), trace: null, breakerRequest: READ },
     disconnect: { happened: false, onDisconnect: () => () => {} },
     route: { upstream: { id: 'core', timeoutMs: TIMEOUT_MS } },
-    admitAgain: async () => ({ kind: 'admitted', slot: slot() }),
+    quota: { admitAgain: async () => ({ kind: 'admitted', slot: slot() }) },
   };
   const run = (): Promise<RetryResult> =>
     send(context as unknown as Parameters<typeof send>[0], slot(), async (_slot, timeoutMs) => {

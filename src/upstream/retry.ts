@@ -84,7 +84,7 @@ export function createRetry(options: RetryOptions) {
     if (!(await pause(clock, pauseMs, context.disconnect))) return null;
     const now = clock.monotonic();
     if (state.breaker.retryAfterMs(context.breakerRequest, now) !== null || !state.retryBudget.take(now)) return null;
-    const decision = await context.admitAgain();
+    const decision = await context.quota.admitAgain();
     return decision.kind === 'admitted' ? decision.slot : null;
   };
 

@@ -91,7 +91,7 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
     const slot = { refund: () => void refunded++ };
     const decision = gate(context, (context as CacheableContext & WithWaitTerms).waitTerms);
     const rejection = decision instanceof Promise ? await decision : decision;
-    return rejection ?? fill(extend(context, { slot }));
+    return rejection ?? fill(extend(context, { sending: { slot } }));
   });
   const request = async (given: TestRequest = {}): Promise<ProxyResponse> => {
     const { method = 'GET', path = '/a', headers = {}, account = 'main', disconnect = NEVER_DISCONNECTS } = given;
