@@ -336,6 +336,10 @@ tenants:
       `accounts: { main: { quota: { burst: 0 }, credentials: [{ id: a, apiKey: x }] } }\n${TENANTS}`,
       'must be at least 1',
     ],
+    [
+      `accounts: { main: { quota: { coldStart: hope }, credentials: [{ id: a, apiKey: x }] } }\n${TENANTS}`,
+      'accounts.main.quota.coldStart: must be trust or wait',
+    ],
     [`${ACCOUNTS}\ntenants: { a: { quota: { rate: 0 } } }`, 'rate: must be above 0'],
     [`${ACCOUNTS}\ntenants: { a: { quota: { rate: -5 } } }`, 'rate: must be above 0'],
     [`${ACCOUNTS}\ntenants: { a: { quota: { burst: 0 } } }`, 'must be at least 1'],

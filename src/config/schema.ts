@@ -69,7 +69,7 @@ const account = z.strictObject({
         unit: 'requests',
         shown: '60',
       }),
-      coldStart: doc(z.enum(['trust', 'wait']).default('trust'), {
+      coldStart: doc(z.enum(['trust', 'wait'], { error: 'must be trust or wait' }).default('trust'), {
         description:
           'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',
         shown: 'trust',

@@ -82,6 +82,14 @@ describe('the rate limit headers of the upstream', () => {
     });
   });
 
+  test.each(['many', '-240', '2.4e2', ''])('what remains of a limit of %j says nothing', (limit) => {
+    expect(read(200, ['X-RateLimit-Limit', limit, 'X-RateLimit-Remaining', '0'])).toMatchObject({
+      limit: null,
+      remaining: null,
+      invalid: ['x-ratelimit-limit'],
+    });
+  });
+
   test('Retry-After counts on a 429 alone: a 503 of one host says nothing of the account', () => {
     expect(read(503, ['Retry-After', '30']).throttled).toBeNull();
   });

@@ -46,7 +46,10 @@ export function rateLimitHeadersOf(view: TenantView, clock: Clock): HeaderList {
   ];
 }
 
-/** The account's limit as a response of the upstream advertises it. Invalid headers are reported and count as absent. */
+/**
+ * The account's limit as a response of the upstream advertises it. Invalid headers are reported and count as absent. What
+ * remains of a limit that cannot be read is unknown: it may be another counter's.
+ */
 export function parseAdvertisedLimit(options: {
   readonly status: number;
   readonly headers: readonly string[];
@@ -59,15 +62,19 @@ export function parseAdvertisedLimit(options: {
     return value;
   };
   let limit: number | null = null;
+  let isLimitReadable = true;
   let remaining: number | null = null;
   let retryAfterMs: number | null = null;
   for (let i = 0; i < headers.length; i += 2) {
     const name = (headers[i] as string).toLowerCase();
     const value = (headers[i + 1] as string).trim();
-    if (name === 'x-ratelimit-limit') limit = parsed(name, parseCount(value));
-    else if (name === 'x-ratelimit-remaining') remaining = parsed(name, parseCount(value));
+    if (name === 'x-ratelimit-limit') {
+      limit = parsed(name, parseCount(value));
+      isLimitReadable = limit !== null;
+    } else if (name === 'x-ratelimit-remaining') remaining = parsed(name, parseCount(value));
     else if (name === 'retry-after' && status === 429) retryAfterMs = parsed(name, parseRetryAfterMs(value, now));
   }
+  if (!isLimitReadable) remaining = null;
   return { limit, remaining, throttled: status === 429 ? { retryAfterMs } : null };
 }
 

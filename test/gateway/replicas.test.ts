@@ -170,6 +170,21 @@ describe('a gateway that loses Redis', () => {
   });
 });
 
+test('a gateway is ready when slots can be given out, and then the first request waits for the upstream alone', async () => {
+  await using redis = await redisServer();
+  redis.stop();
+  await using gateway = await run({
+    cold: true,
+    config: (upstream) => configuration(upstream, { redis: { url: redis.url } }),
+  });
+  const readiness = () => fetch(`${gateway.adminUrl}/readyz`);
+  const early = await readiness();
+  expect([early.status, await early.json()]).toEqual([503, { ready: false, reasons: ['redis not joined'] }]);
+  redis.resume();
+  await until('it is ready', async () => (await readiness()).ok);
+  expect((await gateway.fetch('/api/v1/flow-runs', { headers: { Prefer: 'wait=0' } })).status).toBe(200);
+});
+
 test('a gateway by Sentinel goes on after a fail-over', async () => {
   await using set = await redisSentinel();
   const redis = { sentinels: set.sentinels, name: set.name };

@@ -19,6 +19,8 @@ export interface CallersOptions {
   readonly seed?: number;
   /** Responses carry the limit of the upstream. Default: true. */
   readonly headers?: boolean;
+  /** Other headers than those that the upstream's count makes. */
+  readonly tells?: (seen: AdvertisedLimit) => AdvertisedLimit;
   /** The mean of each way, beside 2 ms. */
   readonly latencyMs?: number;
   /** The requests of other callers count too. */
@@ -141,6 +143,12 @@ export class Callers {
     this.#closed = true;
   }
 
+  /** The gateway is killed: those that wait are lost, and what was sent is still on its way. */
+  crash(): void {
+    this.stop();
+    for (const queue of this.#queues) queue.close();
+  }
+
   seenBy(tenant: string): Seen {
     const seen = this.#seen.get(tenant) ?? new Seen();
     this.#seen.set(tenant, seen);
@@ -181,12 +189,12 @@ export class Callers {
   }
 
   async #respond({ slot }: Extract<Admission, { kind: 'admitted' }>): Promise<void> {
-    const { headers = true, latencyMs = 40 } = this.#options;
+    const { headers = true, tells = headers ? asCounted : withoutHeaders, latencyMs = 40 } = this.#options;
     const oneWay = () => this.#pause(2 - Math.log(1 - this.#random()) * latencyMs);
     await oneWay();
     const seen = this.upstream.arrive(this.#scene.clock.monotonic());
     await oneWay();
-    slot.complete(headers ? seen : withoutHeaders(seen));
+    slot.complete(tells(seen));
   }
 
   #pause(ms: number): Promise<void> {
@@ -201,6 +209,10 @@ export class Callers {
 /** @param times ascending */
 export function longestPauseMs(times: readonly number[]): number {
   return Math.max(...times.slice(1).map((at, i) => at - (times[i] as number)));
+}
+
+function asCounted(seen: AdvertisedLimit): AdvertisedLimit {
+  return seen;
 }
 
 function withoutHeaders({ throttled }: AdvertisedLimit): AdvertisedLimit {

@@ -55,6 +55,8 @@ export interface QuotaSimulationOptions {
   readonly prefix: string;
   readonly onOutage?: 'local' | 'closed';
   readonly maxInFlightMs?: number;
+  readonly replicaGraceMs?: number;
+  readonly log?: Log;
 }
 
 /**
@@ -81,6 +83,7 @@ export class QuotaSimulation {
 
   async join(name?: string): Promise<Replica> {
     const { redis, prefix, onOutage = 'local', maxInFlightMs = 60_000 } = this.#options;
+    const { replicaGraceMs = 120_000, log = quiet as Log } = this.#options;
     this.#named += 1;
     const id = name ?? `r${this.#named}`;
     let epoch = 1;
@@ -121,11 +124,11 @@ export class QuotaSimulation {
       serverTime: () => 1_760_000_000_000 + clock.monotonic() + this.stepMs,
       plan: this.plan,
       meter: quiet as Meter,
-      log: quiet as Log,
+      log,
       prefix,
       replica: id,
       onOutage,
-      replicaGraceMs: 120_000,
+      replicaGraceMs,
       maxInFlightMs,
       lateArrivalMs: 15_000,
       onChange: () => {},
@@ -210,9 +213,16 @@ export class Upstream {
   #throttleNext: number | null = null;
   #opened = Number.NEGATIVE_INFINITY;
   #count = 0;
+  /** Requests counted in any of its windows at most. */
+  greatestInWindow = 0;
 
   constructor(limit: number) {
     this.#limit = limit;
+  }
+
+  /** Requests counted in the latest window. */
+  get counted(): number {
+    return this.#count;
   }
 
   /** The next one that arrives gets a 429. */
@@ -237,6 +247,7 @@ export class Upstream {
       return { limit, remaining: 0, throttled: { retryAfterMs: 10_000 } };
     }
     this.#count += 1;
+    this.greatestInWindow = Math.max(this.greatestInWindow, this.#count);
     return { limit, remaining: limit - this.#count, throttled: null };
   }
 

@@ -35,8 +35,9 @@ local DEFAULTS = {
   -- Membership: the time in which some replica was heard, and when that was last.
   attendedMs = 0, heardAt = 0,
   -- Recovery: nothing is admitted until; slots that others may hold, and of when that news is (-1: none); whether a
-  -- replica that knows of others has joined; until when slots may be held that no member knows of.
-  closedUntil = 0, feared = 0, fearedAsOf = -1, informed = 0, orphansUntil = 0,
+  -- replica that knows of others has joined, and one that knows what the minute before has used; until when slots may be
+  -- held that no member knows of.
+  closedUntil = 0, feared = 0, fearedAsOf = -1, informed = 0, minuteKnown = 0, orphansUntil = 0,
 }
 -- And by replica, `ticket:` and `inFlight:`, and `number:` of its latest completion; by tenant, `spent:`, `spentAt:` and
 -- `rate:` of its bucket, its next `virtualTime:`, its `weight:`, its `bookings:` (JSON, see admit.lua), and of a tenant with a

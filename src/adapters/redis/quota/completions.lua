@@ -36,7 +36,9 @@ local function takeIn(s, now)
   -- A response shows what the minute before has left, or does not say so: then the account is taken for idle.
   local function prime(told)
     if s.primed == 1 then return end
-    if not told and request.coldStart == 'wait' then s.external, s.externalUntil = request.ceiling, s.startedAt + LEASE end
+    if not told and request.coldStart == 'wait' and s.minuteKnown == 0 then
+      s.external, s.externalUntil = request.ceiling, s.startedAt + LEASE
+    end
     s.spent, s.spentAt, s.primed, s.pacedAt = 0, max(s.spentAt, now), 1, -FAR
   end
 

@@ -6,7 +6,7 @@
 --          inFlight   first, heldForMs: of its completions, the number of the first, and the ms each is held for (-1: it is
 --          not)   last: number of its latest   cooldownMs   mode, share, ceiling, burst, maxInFlightMs
 --          news: of the others, absent if it knows nothing: ageMs; shares by replica; feared: slots that others may hold,
---          [[ms, slots], …]; orphans: some belong to no living replica
+--          [[ms, slots], …]; orphans: some belong to no living replica; primed: the state before this one was
 -- Reply    see `snapshot` | late | nameTaken: another process of this name is there
 --          | unfamiliar: now and stateId, of a state that the caller does not know
 local ticket, mine, number = request.ticket, 'inFlight:' .. REPLICA, 'number:' .. REPLICA
@@ -86,6 +86,7 @@ end
 -- Takes over the replica's news of the others.
 local function learn(news)
   s.informed = 1
+  if news.primed then s.minuteKnown = 1 end
   if s.closedUntil > now then
     for id, share in pairs(news.shares) do
       if not members[id] then expect(id, nil, share) end

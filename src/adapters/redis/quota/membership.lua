@@ -126,5 +126,6 @@ local function snapshot(s, members, now, stateId)
     tokens = floor(max(0, request.burst * TOKEN - spent) / TOKEN),
     external = externalForMs > 0 and s.external or 0, externalForMs = externalForMs,
     cooldownMs = max(0, s.cooldownUntil - now), orphans = s.orphansUntil > now, closedForMs = max(0, s.closedUntil - now),
+    primed = s.primed == 1,
   })
 end

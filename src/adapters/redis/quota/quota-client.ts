@@ -186,7 +186,7 @@ export class QuotaClient {
       ageMs: Math.ceil(askedAt - snapshot.askedAt),
       shares: snapshot.shares,
       feared: feared(snapshot, { quota: this.#quota, tenants: this.#tenants }, maxInFlightMs, askedAt),
-      orphans: snapshot.orphans,
+      ...{ orphans: snapshot.orphans, primed: snapshot.primed },
     };
     const reply = await this.#run('join', '', {
       ...this.#limits(),

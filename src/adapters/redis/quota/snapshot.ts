@@ -24,6 +24,8 @@ export interface AccountSnapshot {
   readonly orphans: boolean;
   /** A state made anew waits this long for the other replicas. Until then not all slots are in it. */
   readonly closedForMs: number;
+  /** A response had come: what the minute before the state had used was known, or over. */
+  readonly primed: boolean;
   readonly external: number;
   readonly externalUntil: number;
   readonly cooldownUntil: number;
