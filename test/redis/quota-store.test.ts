@@ -241,6 +241,7 @@ describe('whatever happens', { timeout: 120_000 }, () => {
         'calm',
         'calm',
         'flush',
+        'evict',
         'outage',
         'cut',
         'heal',
@@ -254,6 +255,9 @@ describe('whatever happens', { timeout: 120_000 }, () => {
       ]);
       told.push(`${Math.round(world.clock.monotonic() / 100) / 10}s ${event}`);
       if (event === 'flush' && !living.some(({ connection: line }) => line !== 'up')) await redis.flushall();
+      if (event === 'evict' && !living.some(({ connection: line }) => line !== 'up')) {
+        for (const key of await redis.keys('*')) if (random() < 0.4) await redis.del(key);
+      }
       if (event === 'save') saved = await world.dump();
       if (event === 'stale' && saved.length > 0 && living.every(({ connection: line }) => line === 'up')) {
         // Redis is killed and comes back with what it had on its disk.

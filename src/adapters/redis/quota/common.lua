@@ -34,6 +34,8 @@ local DEFAULTS = {
   cooldownUntil = 0, throttledAt = -1, untoldMs = 10000,
   -- Membership: the time in which some replica was heard, and when that was last.
   attendedMs = 0, heardAt = 0,
+  -- The latest end of a slot whose request has ended.
+  heldUntil = -1,
   -- Recovery: nothing is admitted until; slots that others may hold, and of when that news is (-1: none); whether a
   -- replica that knows of others has joined, and one that knows what the minute before has used; until when slots may be
   -- held that no member knows of.
@@ -101,6 +103,17 @@ local function wall()
   return tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 end
 
+-- A server that removes keys when its memory is full may remove one of the two. What is left says too little: the replicas
+-- make the state anew, as after the loss of both.
+local function discardHalf()
+  local found = redis.call('HMGET', STATE, 'heldUntil', 'offset')
+  local heldUntil = tonumber(found[1]) or -1
+  if heldUntil > wall() - (tonumber(found[2]) or 0) and redis.call('EXISTS', SLOTS) == 0 then
+    redis.call('DEL', unpack(KEYS))
+  end
+end
+discardHalf()
+
 -- Time that neither goes back nor leaps, whatever the server's clock does. The caller knows by a clock of its own how late
 -- it can be at most. If the server's is later, either the command was carried out late, or the clock was set forward: a
 -- caller that is answered at once knows which, and comes back to have the leap taken out (`adopt`). Returns nil when it is
@@ -128,6 +141,7 @@ local function hold(s, expiresAt, count)
   for _ = 1, count do
     s.everCompleted = s.everCompleted + 1
     redis.call('ZADD', SLOTS, expiresAt, s.everCompleted)
+    s.heldUntil = max(s.heldUntil, expiresAt)
   end
 end
 
