@@ -49,9 +49,9 @@ export function createAdmissionQueue(options: {
       if (closed) return { kind: 'closed' };
       const status = tenantStatus(request.tenant);
       if (status !== 'active') return { kind: 'dismissed', status };
-      const { account, tenant, maxWaitMs, background = false, trace = null } = request;
+      const { account, tenant, maxWaitMs, background = false, trace = null, books = true } = request;
       const queue = queueOf(account);
-      const decision = await quotaStore.admit({ account, tenant, maxWaitMs, background, trace, books: !background });
+      const decision = await quotaStore.admit({ account, tenant, maxWaitMs, background, trace, books });
       if (decision.kind === 'admitted') {
         if (!closed) return { kind: 'admitted', slot: decision.slot, waitedMs: 0 };
         decision.slot.refund();

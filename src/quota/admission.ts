@@ -30,6 +30,8 @@ export interface AdmissionRequest {
   readonly maxWaitMs: number;
   /** No caller waits for it: see {@link SlotRequest}. */
   readonly background?: boolean;
+  /** See {@link SlotRequest}. Default: true. */
+  readonly books?: boolean;
   readonly disconnect: ClientDisconnect;
   readonly trace?: Span | null;
 }

@@ -66,10 +66,11 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
       count(decision);
       return decision;
     };
-    const requeue = async (maxWaitMs: number, disconnect: ClientDisconnect): Promise<Admission> => {
-      const { background } = waitTerms;
+    const enter = async (maxWaitMs: number, disconnect: ClientDisconnect, books: boolean): Promise<Admission> => {
+      const { background = false } = waitTerms;
       const admission = await admissionQueue.enter({
-        ...{ account: tenant.account, tenant: tenant.id, maxWaitMs, background, disconnect, trace },
+        ...{ account: tenant.account, tenant: tenant.id, maxWaitMs, disconnect, trace },
+        ...{ background, books: books && !background },
       });
       if (admission.kind === 'admitted') slots.push(admission.slot);
       if (admission.kind === 'admitted' || admission.kind === 'rejected') {
@@ -80,11 +81,14 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
       return admission;
     };
 
+    // A request that asks for now only asks again itself: its caller is not to come back for that.
+    const requeue = (maxWaitMs: number, disconnect: ClientDisconnect) => enter(maxWaitMs, disconnect, maxWaitMs > 0);
+
     const preferredMs = preferredWaitMs(context.headers['prefer']) ?? options.maxWaitMs(tenant.id);
     const maxWaitMs = Math.max(0, Math.min(preferredMs, waitTerms.maxWaitMs) - waitTerms.waitedMs);
     const waitUntil = (clock.monotonic() + maxWaitMs) as MonotonicMs;
     try {
-      const admission = await requeue(maxWaitMs, context.disconnect);
+      const admission = await enter(maxWaitMs, context.disconnect, true);
       if (admission.kind !== 'admitted') return rejectAdmission(admission, options.random);
       return await next(extend(context, { quota: { slot: admission.slot, admitAgain, requeue, waitUntil } }));
     } finally {

@@ -37,7 +37,12 @@ describe('what the chart makes of values', () => {
 
   test('is what was given: numbers, dates and placeholders come through YAML unchanged', async () => {
     const settings = await settingsOf(await built.manifests('everything'), 'everything');
-    expect(settings.accounts.get('other')?.quota).toEqual({ limit: 1_000_000, ceiling: 900_000, burst: 1000 });
+    expect(settings.accounts.get('other')?.quota).toEqual({
+      limit: 1_000_000,
+      ceiling: 900_000,
+      burst: 1000,
+      coldStart: 'trust',
+    });
     expect(
       settings.accounts.get('other')?.credentials.map((each) => each.kind === 'apiKey' && each.apiKey.reveal()),
     ).toEqual(['fake-patchworks-key-other', 'fake-spare']);

@@ -1,7 +1,16 @@
 import { createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
-import { type Config, codeOf, configuration, eventually, PRIMARY, type Running, run } from '../support/gateway.ts';
+import {
+  type Config,
+  codeOf,
+  configuration,
+  eventually,
+  PRIMARY,
+  type Running,
+  run,
+  TENANTS,
+} from '../support/gateway.ts';
 
 const RETRIES = { max: 2, budget: 100 };
 /** The tests cause failures on purpose, so the breaker is off. */
@@ -149,15 +158,16 @@ describe('a retry', () => {
   test('is not made without a slot: the caller gets the first failure, and the ceiling holds', async () => {
     const config = (upstream: string) => ({
       ...core()(upstream),
-      accounts: { main: { quota: { ceiling: 10, burst: 10 }, credentials: [PRIMARY] } },
+      tenants: { ...TENANTS, billing: { ...TENANTS.billing, quota: { rate: 1, burst: 5, maxWait: '0s' } } },
     });
     await using gateway = await run({ config });
-    // With the gateway's first request nine slots are in use: the last one is for the first attempt.
-    for (let i = 0; i < 8; i += 1) expect((await gateway.fetch(READ)).status).toBe(200);
+    while ((await gateway.fetch(READ)).headers.get('x-ratelimit-remaining') !== '1');
+    const { arrived } = gateway.simulator.stats();
+    // The last token is for the first attempt.
     gateway.simulator.fault(reset);
     expect(await codeOf(await gateway.fetch(READ))).toBe('upstream_protocol');
-    expect(await codeOf(await gateway.fetch(READ))).toBe('account_quota');
-    expect(gateway.simulator.stats().arrived).toBe(9);
+    expect(await codeOf(await gateway.fetch(READ))).toBe('tenant_quota');
+    expect(gateway.simulator.stats().arrived).toBe(arrived + 1);
   });
 
   test('counts against the ceiling, however many requests fail at once', async () => {
@@ -170,7 +180,8 @@ describe('a retry', () => {
     await Promise.all(Array.from({ length: 100 }, (_, i) => ended(gateway.fetch(`${READ}/${i}`))));
     const { arrived } = gateway.simulator.stats();
     expect(arrived).toBeLessThanOrEqual(29);
-    expect(arrived).toBeGreaterThan(20);
+    // At once, a burst takes half of the ceiling.
+    expect(arrived).toBeGreaterThan(10);
   });
 
   test('is made for a tenth of the requests at most, besides the two of a quiet gateway', async () => {

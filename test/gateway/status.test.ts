@@ -102,7 +102,7 @@ describe('/status tells', () => {
       config: (upstream) =>
         configuration(upstream, {
           tenants,
-          accounts: { main: { quota: { ceiling: 15, burst: 8 }, credentials: [PRIMARY] } },
+          accounts: { main: { quota: { ceiling: 30, burst: 8 }, credentials: [PRIMARY] } },
           cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '60s' }] },
         }),
     });
@@ -115,7 +115,7 @@ describe('/status tells', () => {
     const asking = Array.from({ length: 5 }, () =>
       gateway.fetch('/api/v1/flow-runs', { signal: leave.signal }).catch(() => null),
     );
-    // Six of the burst are spent; the next comes after four seconds.
+    // Six of the burst are spent; the next comes after two seconds.
     await eventually(async () => (await statusOf(gateway)).tenants['billing']?.waiting === 3, 'three wait');
     const status = await statusOf(gateway);
     // The one that opened the account is billing's too. Those that are still in flight are not counted yet.

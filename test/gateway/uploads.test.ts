@@ -4,6 +4,7 @@ import {
   codeOf,
   configuration,
   eventually,
+  PRIMARY,
   READER_KEY,
   type RunOptions,
   run,
@@ -16,9 +17,11 @@ import { rawUpstream } from '../support/raw-upstream.ts';
 
 const KiB = 1024;
 const reader = { ...TENANTS.reader, allow: ['* /api/v1/**'], quota: { burst: 100, maxWait: '0s' } };
+/** The quota is wide: the tests want memory to be short. */
+const WIDE = { main: { quota: { limit: 2_400, ceiling: 2_350, burst: 400 }, credentials: [PRIMARY] } };
 const limited = (limits: object, maxWait = '0s'): NonNullable<RunOptions['config']> => {
   const billing = { ...TENANTS.billing, quota: { ...TENANTS.billing.quota, maxWait, maxInFlight: 100 } };
-  return (upstream) => configuration(upstream, { limits, tenants: { ...TENANTS, billing, reader } });
+  return (upstream) => configuration(upstream, { limits, accounts: WIDE, tenants: { ...TENANTS, billing, reader } });
 };
 const head = (key: string, more: string) =>
   `POST /api/v1/flows/1/start HTTP/1.1\r\nHost: x\r\nX-API-Key: ${key}\r\n${more}\r\n`;
