@@ -32,8 +32,8 @@ interface TenantState {
 const MIN_WAIT_MS = 1;
 /** An account that has rejected a request was not idle for so long after it. */
 const CONTENDED_MS = 1_000;
-/** Slots that are left to tenants that have had less. */
-const KEPT_BACK = 1;
+/** The part of a slot that is left to tenants that have had less. */
+const KEPT_BACK = 0.5;
 
 /**
  * All that is counted for one account, in pure code: time comes in, decisions come out. Checks everything, then spends
@@ -180,9 +180,9 @@ export class AccountState {
     const isHead = rank !== undefined || waiting === 0;
     if (isHead && bucket.waitMs(1, now) === 0) {
       if (slots >= 1 && !this.#supply.isCrowded(now) && this.#reservations.entitled(tenant, now)) return null;
-      // Without an appointment it leaves one slot to tenants that have had less, and are about to come.
-      const left = rank !== undefined || this.#competingAhead(tenant, virtualTime) === 0 ? 0 : KEPT_BACK;
-      const available = this.#supply.available(slots, request.background === true, now) - left;
+      // Without an appointment it waits half a slot interval longer for tenants that have had less, and are about to come.
+      const keptBack = rank !== undefined || this.#competingAhead(tenant, virtualTime) === 0 ? 0 : KEPT_BACK;
+      const available = this.#supply.available(slots, request.background === true, keptBack, now);
       if (available >= 1 && available > this.#queue.claimedAhead(virtualTime, now)) return null;
     }
     // With so many of its tenant before it.

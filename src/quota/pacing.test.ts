@@ -26,7 +26,7 @@ class Account {
     }
     const free = ceiling - window.held(now) - external;
     this.#pacing.update({ usable: ceiling, free, external, externalEndsInMs, window }, now);
-    const available = kind === 'burst' ? this.#pacing.headroom : this.#pacing.available(now);
+    const available = kind === 'burst' ? this.#pacing.headroom : this.#pacing.available(now, 0);
     if (Math.min(free, available) < 1) return false;
     window.lease();
     this.#pacing.admitted(now);

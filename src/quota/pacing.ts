@@ -74,9 +74,9 @@ export class Pacing {
     this.#headroom = headroom;
   }
 
-  /** Requests that may be admitted now at this pace. */
-  available(now: number): number {
-    return Math.max(0, Math.min(MAX_CARRY, Math.floor((now - this.#paidUntil) * this.#rate)));
+  /** Requests that may be admitted now at this pace. @param keptBack a part of a slot that is left to others */
+  available(now: number, keptBack: number): number {
+    return Math.max(0, Math.floor(Math.min(MAX_CARRY, (now - this.#paidUntil) * this.#rate) - keptBack));
   }
 
   /** Requests that a burst may take beyond the pace. */

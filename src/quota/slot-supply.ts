@@ -109,13 +109,18 @@ export class SlotSupply {
     return this.#window.inFlight >= this.#external.remaining(now);
   }
 
-  /** The part of `slots` that may be given out now: at the account's pace, or as a burst of an account that was idle. */
-  available(slots: number, background: boolean, now: number): number {
+  /**
+   * The part of `slots` that may be given out now: at the account's pace, or as a burst of an account that was idle.
+   *
+   * @param keptBack a part of a slot that is left to others
+   */
+  available(slots: number, background: boolean, keptBack: number, now: number): number {
     if (this.isCrowded(now) || this.#awaitsFirstResponse(now)) return 0;
     // A request that no caller waits for takes nothing from a pace that others need.
     const spare = background ? backgroundReserve(this.#quota) : 0;
     if (spare > 0) return now < this.#contendedUntil ? 0 : Math.min(slots, this.#burst(now)) - spare;
-    return Math.min(slots, Math.max(this.#burst(now), this.#pacing.available(now)));
+    const burst = this.#burst(now) - Math.ceil(keptBack);
+    return Math.min(slots, Math.max(burst, this.#pacing.available(now, keptBack)));
   }
 
   /** Until the account has slots for so many, at its pace. */

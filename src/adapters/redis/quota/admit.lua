@@ -9,7 +9,7 @@
 --
 -- A tenant may claim its slot this much after its time, and this much before.
 local GRACE, EARLY = 250, 10
-local MIN_WAIT, FIRST_RESPONSE, ASK_FOR_FIRST, KEPT_BACK, MAX_APPOINTMENTS, CONTENDED = 1, 2000, 100, 1, 1000, 1000
+local MIN_WAIT, FIRST_RESPONSE, ASK_FOR_FIRST, KEPT_BACK, MAX_APPOINTMENTS, CONTENDED = 1, 2000, 100, 0.5, 1000, 1000
 -- Pacing: see src/quota/pacing.ts.
 local RECOMPUTE, SAMPLES, MAX_CARRY, SLOWEST, AFTER_BURST = 100, 240, 4, 0.25, 0.5
 
@@ -163,10 +163,12 @@ local function accountMs(places, slots)
 end
 
 -- Slots that may be given out now: at the account's pace, or as a burst of an account that was idle.
-local function availableNow(slots, spare)
+-- `keptBack` of a slot is left to others.
+local function availableNow(slots, spare, keptBack)
   if isCrowded() or awaitsFirstResponse() then return 0 end
   if spare > 0 then return now < s.contendedUntil and 0 or min(slots, burstNow()) - spare end
-  return min(slots, max(burstNow(), max(0, min(MAX_CARRY, floor((now - s.paidUntil) * s.pace)))))
+  local paced = max(0, floor(min(MAX_CARRY, (now - s.paidUntil) * s.pace) - keptBack))
+  return min(slots, max(burstNow() - ceil(keptBack), paced))
 end
 
 local function take()
@@ -232,9 +234,9 @@ local function decideFor(ask, bookings)
   end
   local waiting = waitingBefore(bookings, rank)
   if (rank or waiting == 0) and ownMs(1) == 0 then
-    local left = (rank or competingAhead(tenant, virtualTime) == 0) and 0 or KEPT_BACK
+    local keptBack = (rank or competingAhead(tenant, virtualTime) == 0) and 0 or KEPT_BACK
     local isEntitled = entitled and slots >= 1 and not isCrowded()
-    local available = isEntitled and 0 or availableNow(slots, ask.spare) - left
+    local available = isEntitled and 0 or availableNow(slots, ask.spare, keptBack)
     if isEntitled or (available >= 1 and available > claimedAhead(virtualTime)) then
       take()
       serve(tenant, virtualTime, ask.weight)
