@@ -18,7 +18,7 @@ test('all that a gateway writes while a Sentinel goes away is JSON, a line each,
   await using gateway = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path });
   await gateway.listening();
   await set.loseSentinel();
-  await gateway.waitFor(/ECONNREFUSED.*no connection to a Sentinel/);
+  await gateway.waitFor(/no connection to a Sentinel/);
   gateway.child.kill('SIGINT');
   expect(await gateway.exited).toMatchObject({ code: 0 });
   expect(gateway.stderr()).toBe('');

@@ -22,7 +22,7 @@ export const LATENCIES = {
 const WARM_UP_MS = 120_000;
 const LIMIT = 240;
 /** A tenant that asks for less than its share. */
-const MODEST_EVERY_MS = 3_000;
+const MODEST_EVERY_MS = 5_000;
 
 /**
  * @typedef {{ goodput: number, throttledPerMinute: number, greatest: number, jain: number, waits: [number, number, number], modest: { wait: number, refused: number }, longestPause: number, perTenSeconds: number[], got: Record<string, number> }} Result
