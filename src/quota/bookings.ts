@@ -33,7 +33,7 @@ export class Bookings {
     for (const [tenant, { waiting, appointments }] of this.#tenants) {
       for (const [id, { until }] of waiting) if (until < now - LAPSE_MS) waiting.delete(id);
       const kept = appointments.findIndex((at) => at >= now - LAPSE_MS);
-      appointments.splice(0, kept < 0 ? appointments.length : kept);
+      if (kept !== 0) appointments.splice(0, kept < 0 ? appointments.length : kept);
       this.#forgetIfEmpty(tenant);
     }
   }

@@ -217,7 +217,7 @@ test('Redis: that it is there and with how many replicas, that it is gone, and t
   expect(await state('Kept in')).toBe('Redis');
   await redis.kill();
   await page.locator('#alerts .bad').waitFor();
-  expect(await textOf(page, '#alerts .bad')).toContain('Redis does not answer');
+  expect(await textOf(page, '#alerts .bad')).toContain('Redis cannot be used');
   expect(await state('Answers')).toBe('no');
   await redis.start();
   await until('it is back', async () => (await state('Answers')) === 'yes');
