@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import type { Simulator } from '../../src/simulator/control.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
+import { eventually } from './gateway.ts';
 import { REPOSITORY } from './image.ts';
 import { type Folder, folder, patchgate, type Spawned } from './process.ts';
 import { freePort, type RedisServer, redisServer, until } from './redis.ts';
@@ -95,6 +96,9 @@ export async function topology(drain = '2s'): Promise<Topology> {
       await member(2, files, redis, simulator, drain),
     ] as const;
     opened.push(() => Promise.all(gateways.map(({ process }) => process[Symbol.asyncDispose]())));
+    // As `depends_on` of the balancer has it.
+    const isHealthy = async ({ admin }: Served) => (await fetch(`http://127.0.0.1:${admin}/readyz`)).status === 200;
+    await eventually(async () => (await Promise.all(gateways.map(isHealthy))).every(Boolean), 'both are healthy');
     const balancer = await balancerOf(files, gateways);
     opened.push(() => balancer.child.kill('SIGKILL'));
     return {
