@@ -22,7 +22,8 @@ import { clientAddressOf, faultOf, schemeOf } from '../../src/server/request-con
 import { withoutCredentials } from '../../src/telemetry/redact-fields.ts';
 import { accessFields } from '../../src/telemetry/request-telemetry.ts';
 import { inboundHeaders, isSentAsRead, outboundHeaders, sentValue } from '../../src/upstream/headers.ts';
-import { LinkRewriter, rewriteLinks, rewriteUrl } from '../../src/upstream/rewrite-links.ts';
+import { LinkRewriter, rewriteUrl } from '../../src/upstream/link-rewriter.ts';
+import { rewriteLinks } from '../../src/upstream/rewrite-links.ts';
 import { finishedRequest } from '../support/finished-request.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LinkRewriter, rewriteUrl } from './rewrite-links.ts';
+import { LinkRewriter, rewriteUrl } from './link-rewriter.ts';
 
 const bases = {
   origins: ['https://core.wearepatchworks.com', 'https://start.wearepatchworks.com'],
