@@ -73,7 +73,7 @@ export const problems = {
   account_quota: {
     status: 429,
     title: 'Account quota used up',
-    detail: 'The account of all tenants has no request left for now. Retry after the time given.',
+    detail: 'The account of all tenants has no request left at the moment. Retry after the time given.',
   },
   queue_timeout: {
     status: 429,
@@ -83,7 +83,7 @@ export const problems = {
   upstream_cooldown: {
     status: 429,
     title: 'Patchworks throttles the account',
-    detail: 'Patchworks accepts no requests of the account for now. Retry after the time given.',
+    detail: 'Patchworks accepts no requests of the account at the moment. Retry after the time given.',
   },
   address_blocked: {
     status: 429,

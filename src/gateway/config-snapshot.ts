@@ -100,7 +100,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
   };
 }
 
-/** @param onIdle called when the last use of the snapshot has ended, for now */
+/** @param onIdle called whenever the last use of the snapshot has ended; others may follow */
 function createSnapshot(
   shared: SharedDependencies,
   settings: Settings,

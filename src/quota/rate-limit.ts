@@ -81,7 +81,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
       return admission;
     };
 
-    // A request that asks for now only asks again itself: its caller is not to come back for that.
+    // A request that takes a slot at once or not at all books none: its caller is not told to come back for it.
     const requeue = (maxWaitMs: number, disconnect: ClientDisconnect) => enter(maxWaitMs, disconnect, maxWaitMs > 0);
 
     const preferredMs = preferredWaitMs(context.headers['prefer']) ?? options.maxWaitMs(tenant.id);

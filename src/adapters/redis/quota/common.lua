@@ -20,7 +20,7 @@ local DEFAULTS = {
   -- The account's bucket: millionths of a token spent, as of when, refilled at this rate. Primed: a response has shown how
   -- much the minute before this state had used.
   spent = 0, spentAt = 0, rate = 1, primed = 0,
-  -- When the first request of this state was admitted, and when the state was made; until when it is not idle.
+  -- When the first request of this state was admitted, and when the state was made; until when the account is not idle.
   firstAdmittedAt = FAR, contendedUntil = 0, startedAt = 0,
   -- Pacing (src/quota/pacing.ts): admissions are paid for until; slots a ms; slots that a burst may take; as of when.
   paidUntil = 0, pace = 0, headroom = 0, pacedAt = -FAR,
@@ -163,7 +163,7 @@ local function waitFor(spent, tokens, rate, burst)
 end
 
 -- The account's bucket as of now. A new rate counts from now on: what was gained until now was gained at the old one. It gains
--- nothing while requests wait or are refused.
+-- nothing while requests wait or are rejected.
 local function refill(s, now)
   s.spentAt = max(s.spentAt, min(now, s.contendedUntil))
   local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
