@@ -11,6 +11,8 @@ const ORDINARY = {
   tight: ['tenant_quota', 'account_quota', 'queue_timeout'],
   plenty: /** @type {string[]} */ ([]),
 };
+/** A request that waited for Redis until its time ended may find, as Redis is back, that all the others that waited come before it. */
+const UNTIL_NORMAL = ['queue_timeout'];
 /** Codes for the repeat of a keyed write: the first is under way, or its result is unknown. */
 const OF_REPEATS = ['idempotency_conflict', 'upstream_timeout'];
 /** Rejections with these statuses must say when to retry. */
@@ -93,8 +95,11 @@ function judgeWrites(evidence, fault) {
   return { duplicates, forgotten: forgotten.length, unsent: lost };
 }
 
-/** @param {Evidence} evidence @param {Fault} fault @param {Outcome} outcome @returns {string | null} what is wrong */
-function faultOfOutcome({ down }, fault, outcome) {
+/**
+ * @param {Evidence} evidence @param {Fault} fault @param {number} normalAt @param {Outcome} outcome
+ * @returns {string | null} what is wrong
+ */
+function faultOfOutcome({ down, times }, fault, normalAt, outcome) {
   const { account, kind, end, status, code, retryAfter, gateway, begunAt, endedAt, mixed } = outcome;
   if (mixed) return 'a response to another request';
   if (end === 'silent') return 'no response at all';
@@ -107,7 +112,12 @@ function faultOfOutcome({ down }, fault, outcome) {
   if (status < 300) return null;
   if (code === null) return fault.may.includes(`upstream ${status}`) ? null : `a response ${status} of upstream`;
   if (WITH_RETRY_AFTER.has(status) && !/^\d+$/.test(retryAfter ?? '')) return `${code} without Retry-After`;
-  const may = [...fault.may, ...ORDINARY[account], ...(kind === 'again' ? OF_REPEATS : [])];
+  const waitedForRedis = fault.may.includes('state_unavailable') && endedAt >= times.injectedAt && begunAt < normalAt;
+  const may = [
+    ...[...fault.may, ...ORDINARY[account]],
+    ...(waitedForRedis ? UNTIL_NORMAL : []),
+    ...(kind === 'again' ? OF_REPEATS : []),
+  ];
   return may.includes(code) ? null : `${status} ${code}`;
 }
 
@@ -130,7 +140,7 @@ export function judge(evidence, fault, state) {
   const tight = arrived.filter(({ account }) => account === 'tight').map(({ monotonic }) => monotonic);
   const greatestIn60s = greatestInAnyMinute(tight.sort((a, b) => a - b));
   const { duplicates, forgotten, unsent } = judgeWrites(evidence, fault);
-  const wrong = outcomes.map((each) => faultOfOutcome(evidence, fault, each)).filter((each) => each !== null);
+  const wrong = outcomes.map((each) => faultOfOutcome(evidence, fault, until, each)).filter((each) => each !== null);
   const mixed = outcomes.filter((each) => each.mixed).length;
   const silent = outcomes.filter(({ end }) => end === 'silent').length;
   const violations = [

@@ -115,6 +115,15 @@ test('what a fault may cause is no violation, nor what callers of a busy account
   expect(violations(withOne({ end: 'broken' }), { mayBreak: true })).toEqual([]);
 });
 
+test('who waited for Redis may find the queue full until the fleet is normal again, and not after that', () => {
+  const timedOut = { status: 429, code: 'queue_timeout', retryAfter: '1' };
+  const at = (begunAt: number) => withOne({ ...timedOut, begunAt, endedAt: begunAt + 10 });
+  expect(violations(at(2_500))).toEqual([]);
+  expect(violations(at(2_500), { may: ['upstream 503'] })).toEqual(['1 × 429 queue_timeout']);
+  expect(violations(at(500))).toEqual(['1 × 429 queue_timeout']);
+  expect(violations(at(5_500))).toEqual(['1 × 429 queue_timeout']);
+});
+
 test('a connection may break only while its gateway is down', () => {
   const down = [[{ from: 90, to: 500 }], []];
   expect(violations({ down, ...withOne({ end: 'broken', status: 0 }) })).toEqual([]);
