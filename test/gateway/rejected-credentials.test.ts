@@ -49,7 +49,8 @@ const leaveOneSlot = async (gateway: Running, clock: ManualClock): Promise<numbe
   return gateway.simulator.arrivals().length;
 };
 
-describe.each(['embedded', 'Redis'])('a credential that Patchworks rejects, with the state %s', (state) => {
+// Side by side: each waits for slots most of the time.
+describe.concurrent.each(['embedded', 'Redis'])('a credential that Patchworks rejects, with the state %s', (state) => {
   const scene = async (given: Credentials) => {
     const redis = state === 'Redis' ? await redisServer() : null;
     const gateway = await run({

@@ -63,7 +63,8 @@ describe('a user with the rights of docs/security.md', () => {
   });
 });
 
-describe('a user who lacks', () => {
+// Side by side: each waits for the start of its own gateway most of the time.
+describe.concurrent('a user who lacks', () => {
   test.each([
     ['scripts', ['-eval', '-evalsha'], /^NOPERM .*eval/],
     ['the keys of the prefix', ['resetkeys', '~other:*'], /^NOPERM .*key/],

@@ -60,8 +60,7 @@ describe('replicas that share a cache', () => {
   });
 
   test('see a write on every other replica once it has its response, each time, also during in-flight fetches', async () => {
-    // How often is for the suite to say: vitest.config.ts.
-    const writes = Number(process.env['WRITE_RUNS']);
+    const writes = 250;
     await using world = await runReplicas(redis, 3);
     let missed = 0;
     let reads = 0;
