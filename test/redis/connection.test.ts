@@ -1,3 +1,4 @@
+import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import {
   type ConnectionSettings,
@@ -114,6 +115,38 @@ test('a connection by Sentinel follows a fail-over, in another epoch', async () 
   await until('the replica has taken over', takenOver, FAIL_OVER_MS);
   expect(await set.replica.client().get('k')).toBe('2');
   expect(opened.connection.epoch()).toBeGreaterThan(before);
+}, 90_000);
+
+test('a connection by Sentinel leaves an old master that goes on, and the Sentinel that names it while it carries the fail-over out', async () => {
+  await using set = await redisSentinel();
+  // It does not obey: the fail-over waits for it, and only then the first Sentinel names the new master.
+  await using _ = await redisServer({
+    args: [
+      ...['--replicaof', '127.0.0.1', String(set.master.port), '--replica-priority', '0'],
+      ...['--rename-command', 'REPLICAOF', 'none', '--rename-command', 'SLAVEOF', 'none2'],
+    ],
+  });
+  const sentinels = set.sentinels.map(hostAndPort);
+  const clients = sentinels.map(({ port }) => new Redis({ port }));
+  const field = async (sentinel: number, name: string) => {
+    const about = (await clients[sentinel]?.call('SENTINEL', 'MASTER', set.name)) as string[];
+    return about[about.indexOf(name) + 1];
+  };
+  const portOf = async ({ client }: RedisConnection) => Number(/tcp_port:(\d+)/.exec(await client.info('server'))?.[1]);
+  const servers = { kind: 'sentinel', sentinels, name: set.name } as const;
+  using before = open({ servers });
+  await ready(before.connection);
+  await until('the replica is known', async () => (await field(0, 'num-slaves')) === '2', 25_000);
+  await clients[0]?.call('SENTINEL', 'FAILOVER', set.name);
+  await until('the others know', async () => (await field(1, 'port')) === String(set.replica.port), FAIL_OVER_MS);
+  expect([await field(0, 'port'), await field(0, 'config-epoch')]).toEqual([String(set.master.port), '1']);
+  for (let i = 0; i < 5; i++) {
+    using during = open({ servers });
+    await ready(during.connection);
+    expect(await portOf(during.connection)).toBe(set.replica.port);
+  }
+  await until('it has moved', async () => (await portOf(before.connection).catch(() => 0)) === set.replica.port);
+  for (const each of clients) each.disconnect();
 }, 90_000);
 
 test('a connection to a Cluster finds the node of a key, and another one when that is gone, in another epoch', async () => {

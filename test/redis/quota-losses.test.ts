@@ -119,6 +119,26 @@ function greedily(callers: Callers, gateways = 1): void {
   callers.closedLoop('b', 24 / gateways);
 }
 
+test('a server that was a replica for a while has another state, though process and memory are the same', async () => {
+  const { world } = await worldOf(2, account());
+  const stateId = () => redis.hget(`losses${worlds - 1}:{main}:quota`, 'stateId');
+  const reconnect = async (meanwhile: () => Promise<unknown>) => {
+    for (const replica of world.replicas) replica.connection = 'down';
+    await world.pass(1_000);
+    await meanwhile();
+    for (const replica of world.replicas) replica.connection = 'up';
+    await world.pass(3_000);
+  };
+  const before = await stateId();
+  await reconnect(async () => {});
+  expect(await stateId()).toBe(before);
+  await reconnect(async () => {
+    await redis.replicaof('127.0.0.1', 1);
+    await redis.replicaof('NO', 'ONE');
+  });
+  expect(await stateId()).not.toBe(before);
+});
+
 test('a replica on an empty Redis can admit when the others have had time to come, and then the first request waits for nothing', async () => {
   const world = new QuotaSimulation({ redis, account: account(), tenants, prefix: `losses${worlds++}` });
   const replica = await world.join();

@@ -55,7 +55,10 @@ export function openSentinels(options: SentinelsOptions): Sentinels {
     current !== null && seen.epoch > current.epoch && (seen.host !== current.host || seen.port !== current.port);
   const compare = async (client: Redis): Promise<void> => {
     const seen = await ask(client);
-    if (seen !== null && isElsewhere(seen)) onMoved();
+    if (seen === null || !isElsewhere(seen)) return;
+    // Until `master()` is asked again: each Sentinel says so, and more than once.
+    current = null;
+    onMoved();
   };
   const clients = addresses.map((address) => {
     const client = openSentinel(address, options);
@@ -146,5 +149,7 @@ function seenIn(reply: unknown): Seen | null {
   const said = (field: string): string => String(reply[reply.indexOf(field) + 1] ?? '');
   const [host, port, epoch] = [said('ip'), Number(said('port')), Number(said('config-epoch'))];
   const isValid = host !== '' && Number.isInteger(port) && port > 0 && port < 65_536 && Number.isInteger(epoch);
-  return isValid ? { host, port, epoch } : null;
+  if (!isValid) return null;
+  // The Sentinel that carries a fail-over out counts it before it names the new master, by the time that its other replicas take.
+  return { host, port, epoch: said('flags').includes('failover_in_progress') ? epoch - 1 : epoch };
 }

@@ -12,7 +12,9 @@
 local ticket, mine, number = request.ticket, 'inFlight:' .. REPLICA, 'number:' .. REPLICA
 local s, now, stateId = load(), nil, nil
 local found = redis.call('HMGET', STATE, 'run', 'node', 'stateId', 'members')
+-- A server that becomes a master again, perhaps with what it had before, has another id of its replication.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 local node = request.cluster and redis.call('CLUSTER', 'MYID') or ''
 local members = cjson.decode(found[4] or '{}')
 local fresh = found[1] ~= run or found[2] ~= node
