@@ -118,7 +118,7 @@ const idempotency = z
     }),
     memory: doc(size(64 * 1024, 1024 ** 4).default(32 * 1024 ** 2), {
       description:
-        'Without `redis:`, memory for these responses in this process. When it is full, the least recently used are removed early, and a repeat of such a write is a new write.',
+        'Without `redis:`, memory of this process for these responses. When it is full, the tenant that has the most loses its oldest: a repeat of such a write gets 409 with the status of the first. Without any left, it loses its oldest writes: a repeat is a new write. With `redis:`, memory there for the responses of one tenant. Beyond it, or while Redis uses more than 80 % of its `maxmemory`, a response is kept without its body: a repeat gets 409 with the status of the first.',
       unit: 'size',
       shown: '32MiB',
     }),

@@ -54,20 +54,26 @@ export function openCacheBackend(options: {
   const shared = { client, isReady, pubsub, prefix, replica, clock };
   const invalidations = createSharedInvalidationLog({ ...shared, newLogName: randomUUID, log });
   connection.onReady(() => invalidations.catchUp());
+  const idempotencyStore = createRedisIdempotencyStore({
+    ...{ client, isReady, prefix, clock },
+    keepMs: idempotency.ttlMs,
+    tenantBytes: idempotency.memoryBytes,
+  });
+  let followed: readonly string[] = [...settings.accounts.keys()];
+  const checkWrites = (): void => idempotencyStore.check(followed);
+  connection.onReady(checkWrites);
+  const follow = (accounts: readonly string[]): Promise<void> => {
+    followed = accounts;
+    checkWrites();
+    return invalidations.follow(accounts);
+  };
   const stop = async (): Promise<void> => {
+    idempotencyStore.stop();
     await invalidations.stop();
     pubsub.close();
     connection.close();
   };
-  const idempotencyStore = createRedisIdempotencyStore({ client, isReady, prefix, keepMs: idempotency.ttlMs });
-  const backend = {
-    ...own,
-    invalidations,
-    idempotencyStore,
-    follow: invalidations.follow,
-    stop,
-    fault: connection.fault,
-  };
+  const backend = { ...own, invalidations, idempotencyStore, follow, stop, fault: connection.fault };
   if (!settings.cache.shared) return { ...backend, store: memory, replicas: null };
   const responses = createSharedResponses({ ...shared, invalidations, meter });
   const replicas = createRedisCoalescing({ ...shared, responses, invalidations });

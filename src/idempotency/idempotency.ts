@@ -161,7 +161,7 @@ function replay(begun: Exclude<BeginResult, { kind: 'first' }>): Result {
       const bodiless = status === 204 || status === 304;
       if (body !== null) return respond(status, [...headers, ...REPLAYED], bodiless ? null : body);
       return reject('idempotency_conflict', {
-        detail: `The first request with this Idempotency-Key was carried out, with status ${status}. Its response was too large to be stored.`,
+        detail: `The first request with this Idempotency-Key was carried out, with status ${status}. The body of its response is not stored: it was too large, or there was no room for it.`,
         headers: [...REPLAYED],
       });
     }
@@ -218,6 +218,7 @@ function keyedWrite(context: KeyableContext, key: string, body: Buffer | null): 
   const request = [method, path, canonicalQuery, String(headers['content-type'] ?? ''), ''].join('\n');
   return {
     account,
+    tenant: digest(tenant.id),
     id: digest(`${tenant.id}\n${key}`),
     fingerprint: digest(request, body ?? ''),
     owner: randomUUID(),

@@ -4,13 +4,15 @@ import type { HeaderList } from '../context.ts';
 export interface RecordedResponse {
   readonly status: number;
   readonly headers: HeaderList;
-  /** Null: it was too large to be stored. */
+  /** Null: it was too large to be stored, or there was no room for it. */
   readonly body: Buffer | null;
 }
 
 /** A write with an Idempotency-Key. */
 export interface KeyedWrite {
   readonly account: string;
+  /** Digest of the tenant, whose responses have a bounded share of the memory. */
+  readonly tenant: string;
   /** Digest of tenant and key: the key itself is stored nowhere. */
   readonly id: string;
   /** Digest of the whole request. */

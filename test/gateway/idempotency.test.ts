@@ -128,13 +128,31 @@ describe('replicas that share a Redis', () => {
     expect([first.status, await first.text()]).toEqual([200, expect.anything()]);
     const client = redis.client();
     const keys = (await client.keys('*')).filter((key) => key.includes(':idempotency:'));
-    expect(keys).toHaveLength(1);
-    const id = createHash('sha256').update('billing\norder-4711').digest('base64url');
-    expect(keys[0]).toBe(`patchgate:{main}:idempotency:${id}`);
-    const leftMs = await client.pttl(keys[0] as string);
+    const digest = (text: string) => createHash('sha256').update(text).digest('base64url');
+    const base = 'patchgate:{main}:idempotency';
+    const record = `${base}:${digest('billing\norder-4711')}`;
+    // With the state that tells one server from another, and the bytes of the tenant's bodies.
+    expect(keys.sort()).toEqual([record, `${base}:bytes:${digest('billing')}`, `${base}:state`].sort());
+    const leftMs = await client.pttl(record);
     expect(leftMs).toBeGreaterThan(7_000_000);
     expect(leftMs).toBeLessThanOrEqual(7_200_000);
-    expect(JSON.stringify(await client.hgetall(keys[0] as string))).not.toContain('order-4711');
+    for (const key of keys) expect(JSON.stringify(await client.hgetall(key))).not.toMatch(/order-4711|billing/);
+  });
+
+  test('store no body above 80 % of maxmemory: a repeat gets 409 with the status of the first, and is not sent', async () => {
+    await using redis = await redisServer();
+    await using two = await replicas(2, redis.url);
+    const [one, second] = two.all as [Running, Running];
+    const used = Number(/used_memory:(\d+)/.exec(await redis.client().info('memory'))?.[1]);
+    await redis.client().config('SET', 'maxmemory', Math.round(used / 0.85));
+    expect((await one.fetch(START, startWith('full'))).status).toBe(200);
+    const repeat = await second.fetch(START, startWith('full'));
+    expect([repeat.status, replayed(repeat)]).toEqual([409, true]);
+    expect(await repeat.json()).toMatchObject({
+      code: 'idempotency_conflict',
+      detail: expect.stringMatching(/carried out, with status 200.*no room/),
+    });
+    expect(writes(one)).toHaveLength(1);
   });
 
   test('complete a write whose caller has disconnected, also during a drain, and replay its response', async () => {
@@ -420,16 +438,21 @@ describe('a body', () => {
     expect(writes(gateway)).toHaveLength(1);
   });
 
-  test('of responses is stored in this process up to idempotency.memory', async () => {
+  test('of responses is stored in this process up to idempotency.memory; a repeat of an older write gets 409', async () => {
     await using gateway = await alone({ idempotency: { memory: '1MiB' } });
     const fault = { kind: 'status', status: 200, body: 'x'.repeat(700_000) } as const;
     gateway.simulator.fault({ match: 'POST /api/v1/**', fault });
-    const isReplay = async (key: string) => replayed(await gateway.fetch(START, startWith(key)));
-    expect([await isReplay('a'), await isReplay('a'), await isReplay('b'), await isReplay('a')]).toEqual([
-      false,
-      true,
-      false,
-      false,
+    const send = async (key: string) => {
+      const response = await gateway.fetch(START, startWith(key));
+      return [response.status, replayed(response)];
+    };
+    expect([await send('a'), await send('a'), await send('b'), await send('a'), await send('b')]).toEqual([
+      [200, false],
+      [200, true],
+      [200, false],
+      [409, true],
+      [200, true],
     ]);
+    expect(writes(gateway)).toHaveLength(2);
   });
 });

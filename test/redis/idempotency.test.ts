@@ -3,9 +3,10 @@ import { createMemoryIdempotencyStore } from '../../src/adapters/memory/idempote
 import { openRedis, type RedisConnection } from '../../src/adapters/redis/client/connection.ts';
 import { createRedisIdempotencyStore } from '../../src/adapters/redis/idempotency/idempotency-store.ts';
 import { systemClock } from '../../src/clock.ts';
-import type { IdempotencyStore, KeyedWrite, WriteOutcome } from '../../src/idempotency/store.ts';
+import type { IdempotencyStore, KeyedWrite, RecordedResponse, WriteOutcome } from '../../src/idempotency/store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type RedisServer, redisServer, until } from '../support/redis.ts';
+import { wayTo } from '../support/redis-way.ts';
 
 const TIMEOUT_MS = 1_000;
 
@@ -25,6 +26,7 @@ afterAll(async () => {
 });
 
 const DAY = 86_400_000;
+const OPTIONS = { keepMs: DAY, tenantBytes: 1_000_000, clock: systemClock, othersComeMs: 0 };
 let runs = 0;
 
 interface TestStore {
@@ -41,7 +43,7 @@ const kinds: Record<string, () => TestStore> = {
   Redis: () => {
     const prefix = `replay${runs++}`;
     const { client, isReady } = connection;
-    const store = createRedisIdempotencyStore({ client, isReady, prefix, keepMs: DAY });
+    const store = createRedisIdempotencyStore({ ...OPTIONS, client, isReady, prefix });
     // Moves the lease and the expiry of each record instead of the clock.
     const pass = async (ms: number) => {
       for (const key of await server.client().keys(`${prefix}:*`)) {
@@ -55,11 +57,37 @@ const kinds: Record<string, () => TestStore> = {
 };
 
 const write = (more: Partial<KeyedWrite> = {}): KeyedWrite => ({
-  ...{ account: 'main', id: 'key-of-one', fingerprint: 'body', owner: `owner${runs++}`, leaseMs: 120_000 },
+  ...{
+    account: 'main',
+    tenant: 'one',
+    id: 'key-of-one',
+    fingerprint: 'body',
+    owner: `owner${runs++}`,
+    leaseMs: 120_000,
+  },
   ...more,
 });
 const FIRST = { status: 201, headers: ['Content-Type', 'application/json'], body: Buffer.from([0, 255, 10, 13]) };
 const COMPLETED: WriteOutcome = { kind: 'completed', response: FIRST };
+
+async function end(store: IdempotencyStore, first: KeyedWrite, bytes: number): Promise<void> {
+  expect((await store.begin(first)).kind).toBe('first');
+  await store.complete(first, { kind: 'completed', response: { ...FIRST, body: Buffer.alloc(bytes) } });
+}
+
+async function repeat(store: IdempotencyStore, id: string, tenant: string): Promise<RecordedResponse> {
+  const repeated = await store.begin(write({ id, tenant }));
+  if (repeated.kind !== 'replay') throw new Error(`${repeated.kind} instead of a replay`);
+  return repeated.response;
+}
+
+/** Bytes of the body that a repeat of this write gets, once it has ended: null where it was not kept. */
+async function kept(store: IdempotencyStore, id: string, tenant: string, bytes: number): Promise<number | null> {
+  await end(store, write({ id, tenant }), bytes);
+  const response = await repeat(store, id, tenant);
+  expect([response.status, response.headers]).toEqual([FIRST.status, FIRST.headers]);
+  return response.body?.length ?? null;
+}
 
 /** The contract of the port, for both stores. */
 describe.each(Object.entries(kinds))('keyed writes in %s', (_name, open) => {
@@ -150,6 +178,23 @@ describe.each(Object.entries(kinds))('keyed writes in %s', (_name, open) => {
     expect((await store.begin(write())).kind).toBe('conflict');
   });
 
+  test('a tenant that floods keeps the status of each write, and takes nothing of another', async () => {
+    const { store } = open();
+    const flood = Array.from({ length: 50 }, (_, i) => write({ id: `greedy ${i}`, tenant: 'greedy' }));
+    expect(await kept(store, 'before', 'modest', 200_000)).toBe(200_000);
+    for (const each of flood) await end(store, each, 100_000);
+    expect(await kept(store, 'after', 'modest', 200_000)).toBe(200_000);
+    for (const id of ['before', 'after']) {
+      expect(await repeat(store, id, 'modest')).toMatchObject({ status: 201, body: { length: 200_000 } });
+    }
+    const repeats = [];
+    for (const { id } of flood) repeats.push(await repeat(store, id, 'greedy'));
+    expect(repeats.map(({ status }) => status)).toEqual(flood.map(() => 201));
+    const whole = repeats.filter(({ body }) => body !== null);
+    expect(whole.length).toBeGreaterThanOrEqual(5);
+    expect(whole.length).toBeLessThanOrEqual(10);
+  });
+
   test('keys and accounts are independent', async () => {
     const { store } = open();
     await store.begin(write());
@@ -168,9 +213,9 @@ describe('in Redis', () => {
     expect(await store.begin(write())).toEqual({ kind: 'replay', response: FIRST });
   });
 
-  const shared = (prefix: string) => {
+  const shared = (prefix: string, othersComeMs = 0) => {
     const { client, isReady } = connection;
-    return createRedisIdempotencyStore({ client, isReady, prefix, keepMs: DAY });
+    return createRedisIdempotencyStore({ ...OPTIONS, client, isReady, prefix, othersComeMs });
   };
 
   test('a write whose record cannot be read is never begun again', async () => {
@@ -221,9 +266,65 @@ describe('in Redis', () => {
     expect(await redis.pttl(key)).toBeGreaterThan(DAY - 10_000);
   });
 
+  /** While Redis uses this part of its `maxmemory`. */
+  const whenUsed = async (part: number, run: () => Promise<void>) => {
+    const redis = server.client();
+    const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+    await redis.config('SET', 'maxmemory', Math.round(used / part));
+    try {
+      await run();
+    } finally {
+      await redis.config('SET', 'maxmemory', 0);
+    }
+  };
+
+  test('above 80 % of maxmemory, status and headers are kept, and a body again when there is room', async () => {
+    const store = shared('nearly');
+    await whenUsed(0.82, async () => {
+      expect(await kept(store, 'a', 'one', 10)).toBeNull();
+      // Without a body, status and headers are the whole response.
+      expect(await kept(store, 'empty', 'one', 0)).toBe(0);
+    });
+    expect(await kept(store, 'b', 'one', 10)).toBe(10);
+  });
+
+  test('a full Redis begins no write, and records the outcome of one that has begun', async () => {
+    const store = shared('full');
+    const first = write();
+    await store.begin(first);
+    await whenUsed(1.1, async () => {
+      expect((await store.begin(write({ id: 'another' }))).kind).toBe('unavailable');
+      expect(await store.complete(first, COMPLETED)).toBe(true);
+    });
+    expect(await store.begin(write())).toEqual({ kind: 'replay', response: { ...FIRST, body: null } });
+  });
+
+  test('a reply that belongs to another write is not taken for that of this one', async () => {
+    await using way = await wayTo(server.port);
+    const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: TIMEOUT_MS };
+    const servers = { kind: 'alone', host: '127.0.0.1', port: way.port, db: 0 } as const;
+    const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+    const through = openRedis({ settings: { servers, ...none }, clock: systemClock, log });
+    await until('connected', async () => through.isReady());
+    const { client, isReady } = through;
+    const store = createRedisIdempotencyStore({ ...OPTIONS, client, isReady, prefix: 'mixed' });
+    // The script is known to the server, and the state to the store.
+    await store.begin(write({ id: 'another' }));
+    server.stop();
+    const begun = store.begin(write());
+    await new Promise((resolve) => setImmediate(resolve));
+    const words = ['replay', 'state', 'another owner', '200', '[]', '3', 'foo'];
+    way.inject(`*7\r\n${words.map((word) => `$${word.length}\r\n${word}\r\n`).join('')}`);
+    server.resume();
+    // The connection is given up as soon as the reply too many is found.
+    expect(['first', 'unavailable']).toContain((await begun).kind);
+    store.stop();
+    through.close();
+  });
+
   test('without Redis no write is begun', async () => {
     const { client } = connection;
-    const store = createRedisIdempotencyStore({ client, isReady: () => false, prefix: 'away', keepMs: DAY });
+    const store = createRedisIdempotencyStore({ ...OPTIONS, client, isReady: () => false, prefix: 'away' });
     expect(await store.begin(write())).toEqual({ kind: 'unavailable' });
   });
 });
@@ -240,4 +341,22 @@ test('in memory, the oldest ended writes are evicted, pending ones never', async
   expect((await store.begin(write({ id: 'pending' }))).kind).toBe('conflict');
   expect((await store.begin(write({ id: 'ended 49' }))).kind).toBe('replay');
   expect((await store.begin(write({ id: 'ended 0' }))).kind).toBe('first');
+});
+
+test('in memory, a tenant that floods evicts its own writes, the oldest first', async () => {
+  const store: IdempotencyStore = createMemoryIdempotencyStore({
+    maxBytes: 100_000,
+    ttlMs: DAY,
+    clock: new ManualClock(),
+  });
+  const finish = async (id: string, tenant: string) => {
+    const first = write({ id, tenant });
+    await store.begin(first);
+    await store.complete(first, { kind: 'unknown' });
+  };
+  const kindOf = async (id: string, tenant: string) => (await store.begin(write({ id, tenant }))).kind;
+  for (let i = 0; i < 50; i++) await finish(`modest ${i}`, 'modest');
+  for (let i = 0; i < 500; i++) await finish(`greedy ${i}`, 'greedy');
+  for (let i = 0; i < 50; i++) expect(await kindOf(`modest ${i}`, 'modest')).toBe('unknown');
+  expect([await kindOf('greedy 499', 'greedy'), await kindOf('greedy 0', 'greedy')]).toEqual(['unknown', 'first']);
 });

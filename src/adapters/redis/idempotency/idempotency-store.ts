@@ -1,7 +1,17 @@
-import type { BeginResult, IdempotencyStore, KeyedWrite, RecordedResponse } from '../../../idempotency/store.ts';
+import { randomUUID } from 'node:crypto';
+import { type Clock, elapsed } from '../../../clock.ts';
+import type {
+  BeginResult,
+  IdempotencyStore,
+  KeyedWrite,
+  RecordedResponse,
+  WriteOutcome,
+} from '../../../idempotency/store.ts';
 import { type Client, loadScript, runForBytes } from '../client/scripts.ts';
+import { Reentry } from './reentry.ts';
 
-const beginScript = loadScript(import.meta.url, 'begin');
+const lookScript = loadScript(import.meta.url, 'state', 'look');
+const beginScript = loadScript(import.meta.url, 'state', 'begin');
 const completeScript = loadScript(import.meta.url, 'complete');
 
 const VERSION = '2';
@@ -10,55 +20,152 @@ const VERSION = '2';
  * has arrived: timers run before sockets are read. A Redis that does not reply fails the second attempt too.
  */
 const BEGIN_ATTEMPTS = 2;
+/** Replicas look for another server twice a second, and reconnect as often. */
+const OTHERS_COME_MS = 2_000;
+/** For a server that is left for another meanwhile. */
+const MAX_WAITS = 3;
 
-/** The keyed writes of all replicas. A write is not begun while Redis is unavailable: another replica may have begun it. */
-export function createRedisIdempotencyStore(options: {
+export interface RedisIdempotencyOptions {
   readonly client: Client;
   readonly isReady: () => boolean;
   readonly prefix: string;
   readonly keepMs: number;
-}): IdempotencyStore {
-  const { client, keepMs } = options;
-  const keysOf = ({ account, id }: KeyedWrite) => [`${options.prefix}:{${account}}:idempotency:${id}`];
+  /** For the bodies of one tenant. Beyond it, status and headers are kept alone. */
+  readonly tenantBytes: number;
+  readonly clock: Clock;
+  /** How long another server waits for the replicas to enter their recent writes. Tests have no other replicas. */
+  readonly othersComeMs?: number;
+}
+
+export interface RedisIdempotencyStore extends IdempotencyStore {
+  /** Looks at once whether these accounts are on another server now, or on one that was emptied. */
+  check(accounts: Iterable<string>): void;
+  stop(): void;
+}
+
+type Begun = BeginResult | { readonly kind: 'closed'; readonly waitMs: number; readonly entered: Promise<void> };
+
+/** The keyed writes of all replicas. A write is not begun while Redis is unavailable: another replica may have begun it. */
+export function createRedisIdempotencyStore(options: RedisIdempotencyOptions): RedisIdempotencyStore {
+  const { clock, isReady } = options;
+  const commands = new Commands(options);
+  const reentry = new Reentry({
+    ...{ clock, isReady },
+    look: (account, known) => commands.look(account, known),
+    // The command that it has begun or ended with: both do nothing where the server knows it.
+    enter: ({ write, outcome, leaseEnd }, known) => {
+      if (outcome !== null) return commands.complete(write, outcome);
+      const leaseMs = Math.max(0, Math.ceil(leaseEnd - clock.monotonic()));
+      return commands.begin({ ...write, leaseMs }, known, true);
+    },
+  });
+
+  const begin = async (write: KeyedWrite): Promise<Begun> => {
+    const { kind, state, rest } = await commands.begin(write, reentry.known(write.account), false);
+    if (kind === 'first') reentry.begun(write, state);
+    const entered = reentry.learn(write.account, state);
+    return kind === 'closed' ? { kind, waitMs: Number(rest[0]), entered } : beginResultOf(kind, rest);
+  };
 
   return {
     async begin(write) {
-      const args = [VERSION, write.fingerprint, write.owner, write.leaseMs, keepMs];
-      for (let attempts = 0; attempts < BEGIN_ATTEMPTS && options.isReady(); attempts += 1) {
+      let [failures, waits] = [0, 0];
+      while (failures < BEGIN_ATTEMPTS && waits < MAX_WAITS && isReady()) {
         try {
-          return beginResultOf(await runForBytes(client, beginScript, keysOf(write), args));
+          const begun = await begin(write);
+          if (begun.kind !== 'closed') return begun;
+          waits += 1;
+          await Promise.all([begun.entered, elapsed(clock, begun.waitMs)]);
         } catch {
           // The next attempt, or `unavailable`.
+          failures += 1;
         }
       }
       return { kind: 'unavailable' };
     },
     async complete(write, outcome) {
-      const response = outcome.kind === 'completed' ? outcome.response : null;
-      const fields =
-        response === null ? [] : [response.status, JSON.stringify(response.headers), response.body?.length ?? 0];
-      const body = response === null || response.body === null ? [] : [response.body];
+      reentry.ended(write, outcome);
       try {
-        await runForBytes(client, completeScript, keysOf(write), [
-          ...[write.owner, keepMs, outcome.kind, VERSION, write.fingerprint, ...fields],
-          ...body,
-        ]);
+        await commands.complete(write, outcome);
         return true;
       } catch {
         return false;
       }
     },
+    check: (accounts) => {
+      for (const account of accounts) reentry.check(account);
+    },
+    stop: () => reentry.stop(),
   };
 }
 
-function beginResultOf(reply: unknown): BeginResult {
-  const [kind, status, headers, bytes, body] = reply as (Buffer | null | undefined)[];
-  switch (String(kind)) {
+/** The scripts of this folder. Each rejects if Redis does not reply. */
+class Commands {
+  readonly #options: RedisIdempotencyOptions;
+
+  constructor(options: RedisIdempotencyOptions) {
+    this.#options = options;
+  }
+
+  async look(account: string, known: string): Promise<string> {
+    return String(await runForBytes(this.#options.client, lookScript, [this.#state(account)], this.#stateArgs(known)));
+  }
+
+  async begin(write: KeyedWrite, known: string, again: boolean) {
+    const { client, keepMs } = this.#options;
+    const { account, fingerprint, owner, leaseMs } = write;
+    const args = [VERSION, fingerprint, owner, leaseMs, keepMs, again ? 'again' : ''];
+    const reply = await runForBytes(
+      client,
+      beginScript,
+      [this.#state(account), this.#record(write)],
+      [...this.#stateArgs(known), ...args],
+    );
+    const [kind, state, replyOwner, ...rest] = reply as (Buffer | null | undefined)[];
+    // Order was lost on this connection.
+    if (String(replyOwner) !== owner) throw new Error('a reply to another write');
+    return { kind: String(kind), state: String(state), rest };
+  }
+
+  async complete(write: KeyedWrite, outcome: WriteOutcome): Promise<void> {
+    const { client, keepMs, tenantBytes } = this.#options;
+    const response = outcome.kind === 'completed' ? outcome.response : null;
+    const fields =
+      response === null ? [] : [response.status, JSON.stringify(response.headers), response.body?.length ?? 0];
+    const body = response === null || response.body === null ? [] : [response.body];
+    const keys = [this.#record(write), this.#key(write.account, `bytes:${write.tenant}`)];
+    const args = [write.owner, keepMs, outcome.kind, VERSION, write.fingerprint, tenantBytes];
+    await runForBytes(client, completeScript, keys, [...args, ...fields, ...body]);
+  }
+
+  /** The first arguments of a script that has state.lua in front. */
+  #stateArgs(known: string): (string | number)[] {
+    return [known, randomUUID(), this.#options.othersComeMs ?? OTHERS_COME_MS];
+  }
+
+  #state(account: string): string {
+    return this.#key(account, 'state');
+  }
+
+  #record({ account, id }: KeyedWrite): string {
+    return this.#key(account, id);
+  }
+
+  #key(account: string, name: string): string {
+    return `${this.#options.prefix}:{${account}}:idempotency:${name}`;
+  }
+}
+
+function beginResultOf(
+  kind: string,
+  [status, headers, bytes, body]: readonly (Buffer | null | undefined)[],
+): BeginResult {
+  switch (kind) {
     case 'first':
     case 'conflict':
     case 'mismatch':
     case 'unknown':
-      return { kind: String(kind) as 'first' | 'conflict' | 'mismatch' | 'unknown' };
+      return { kind };
     case 'replay': {
       const response = responseOf(Number(String(status)), String(headers), Number(String(bytes)), body ?? null);
       return response === null ? { kind: 'broken' } : { kind: 'replay', response };
