@@ -70,6 +70,17 @@ const isMaster = async ({ child, client }) =>
       .catch(() => ''),
   );
 
+/** A Sentinel makes a replica of the old master some ten seconds after it has named the new one. */
+const FAIL_OVER_MS = 40_000;
+/** @param {Server} node */
+const inStep = async ({ client }) => /role:slave[\s\S]*master_link_status:up/.test(await client().info('replication'));
+/** Refused, for example while the replica is not known to be in step. @param {Promise<unknown>} command */
+const obeyed = (command) =>
+  command.then(
+    () => true,
+    () => false,
+  );
+
 /** @param {readonly string[]} more @param {import('./types.ts').Environment} [env] @returns {Promise<RedisSet>} */
 async function alone(more, env) {
   const node = await startServer([...HOST, ...more], env);
@@ -79,6 +90,7 @@ async function alone(more, env) {
     sentinels: [],
     holder: async () => node,
     movedFrom: async () => {},
+    commandFailOver: async () => {},
   };
 }
 
@@ -115,6 +127,12 @@ async function sentinel(more) {
     nodes,
     sentinels,
     holder,
+    // Refused while the replica is not known to be in step.
+    commandFailOver: async () => {
+      const old = await holder();
+      await until('the Sentinels obey', () => obeyed(watch.call('SENTINEL', 'FAILOVER', NAME)), FAIL_OVER_MS);
+      await until('the old master is in step', () => inStep(old), FAIL_OVER_MS);
+    },
     movedFrom: (server) =>
       until(
         'the Sentinels have chosen another',
@@ -164,6 +182,12 @@ async function cluster(more) {
     nodes,
     sentinels: [],
     holder,
+    commandFailOver: async () => {
+      const old = await holder();
+      const other = /** @type {Server} */ (both.find((each) => each !== old));
+      await until('the replica obeys', () => obeyed(other.client().call('CLUSTER', 'FAILOVER')), FAIL_OVER_MS);
+      await until('the old master is in step', () => inStep(old), FAIL_OVER_MS);
+    },
     movedFrom: (server) =>
       until(
         'the replica has taken over',

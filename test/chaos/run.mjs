@@ -67,3 +67,5 @@ async function run() {
 if (values.list) for (const { fault, state } of wanted) say(`${fault.name} (${state}): ${fault.about}`);
 else await run();
 cleanUp();
+// At once: Node 20 has been seen to go round for ever in the clean-up of its handles.
+process.exit();

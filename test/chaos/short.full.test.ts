@@ -12,5 +12,5 @@ test.each(short.map((each) => ({ ...each, name: each.fault.name })))(
     process.stdout.write(`${JSON.stringify(row)}\n`);
     expect(row.violations).toEqual([]);
   },
-  180_000,
+  240_000,
 );

@@ -82,6 +82,8 @@ export interface RedisSet {
   holder(): Promise<Server>;
   /** Resolves when another than this one holds it, and takes writes. */
   movedFrom(server: Server): Promise<void>;
+  /** A planned fail-over, by command. Resolves when the old one is a replica, in step with the new one. */
+  commandFailOver(): Promise<void>;
 }
 
 /** All ways of one gateway to the servers of Redis at once. */

@@ -10,6 +10,8 @@ const SEVERAL = /** @type {const} */ (['sentinel', 'cluster']);
 const AWAY = ['state_unavailable'];
 /** The server is there again before anybody has looked for another. */
 const AT_ONCE_MS = 300;
+const FAIL_OVERS = 3;
+const BETWEEN_MS = 2_000;
 
 const holderOf = (/** @type {import('../types.ts').Fleet} */ { redis }) => redis.holder();
 const asServer = (/** @type {unknown} */ server) => /** @type {Server} */ (server);
@@ -82,6 +84,22 @@ const failedOver = {
     return holder;
   },
   lift: (_, server) => asServer(server).start(),
+};
+
+/** @type {Fault} */
+const commanded = {
+  name: 'redis-failed-over-by-command',
+  about: 'three fail-overs by command, as in maintenance: the old master goes on, and becomes a replica',
+  states: SEVERAL,
+  may: AWAY,
+  // No write is forgotten: replicas enter theirs again.
+  lastsMs: 0,
+  inject: async ({ redis }) => {
+    for (let i = 0; i < FAIL_OVERS; i++) {
+      await redis.commandFailOver();
+      await pause(BETWEEN_MS);
+    }
+  },
 };
 
 /** @type {Fault} */
@@ -172,4 +190,16 @@ const crowded = {
 };
 
 /** @type {readonly Fault[]} */
-export const redisFaults = [hung, killed, emptied, failedOver, flushed, full, readOnly, busy, hungUp, crowded];
+export const redisFaults = [
+  hung,
+  killed,
+  emptied,
+  failedOver,
+  commanded,
+  flushed,
+  full,
+  readOnly,
+  busy,
+  hungUp,
+  crowded,
+];
