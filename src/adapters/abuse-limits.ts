@@ -1,7 +1,7 @@
 import type { Cluster, Redis } from 'ioredis';
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
-import { type RateLimiterAbstract, RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
 import type { Clock } from '../clock.ts';
 import type { Meter } from '../ports.ts';
@@ -11,7 +11,7 @@ export interface AbuseLimits {
   readonly floodLimit: FloodLimit;
 }
 
-/** @param redis null: each limit is counted in this process, as it is while Redis does not respond */
+/** @param redis null: each limit is counted in this process alone, as it is while Redis does not respond */
 export function createAbuseLimits({
   limits,
   clock,
@@ -21,10 +21,10 @@ export function createAbuseLimits({
   readonly limits: { readonly failedAuth: number; readonly requestsPerSecond: number };
   readonly clock: Clock;
   readonly meter: Meter;
-  readonly redis: CounterOptions['redis'];
+  readonly redis: CounterOptions['redis'] | null;
 }): AbuseLimits {
-  const counter = (name: 'guess' | 'flood', limit: number, windowSeconds: number): Counter =>
-    createCounter({ name, limit, windowSeconds, redis, onFallback: () => meter.guardFallback(name) });
+  const counter = (name: 'guess' | 'flood', limit: number, windowSeconds: number): Counter | null =>
+    redis && createCounter({ name, limit, windowSeconds, redis, onFallback: () => meter.guardFallback(name) });
   const { failedAuth, requestsPerSecond: limit } = limits;
   return {
     failedAuthLimit: createFailedAuthLimit({
@@ -35,9 +35,9 @@ export function createAbuseLimits({
   };
 }
 
-/** Counts points by key in fixed windows, over all replicas where there is Redis. */
+/** Counts points by key in fixed windows, over all replicas. Each replica counts its own by itself too. */
 export interface Counter {
-  /** Resolves to the time for which the key is over its limit; 0 if it is not. Never rejects. */
+  /** Resolves to the time for which the key is over its limit; 0 if it is not, or if Redis does not respond. Never rejects. */
   add(key: string, points: number): Promise<number>;
 }
 
@@ -47,59 +47,42 @@ export interface CounterOptions {
   readonly limit: number;
   /** Whole seconds: rate-limiter-flexible drops fractions, and 0 means for ever. */
   readonly windowSeconds: number;
-  readonly redis: { readonly client: Redis | Cluster; readonly prefix: string } | null;
+  readonly redis: { readonly client: Redis | Cluster; readonly prefix: string };
   /** Redis did not respond: this process counts by itself. */
   readonly onFallback: () => void;
 }
 
-export function createCounter(options: CounterOptions): Counter {
-  const limiter = createLimiter(options);
+export function createCounter({ name, limit, windowSeconds, redis, onFallback }: CounterOptions): Counter {
+  const limiter = new RateLimiterRedis({
+    ...{ points: limit, duration: windowSeconds, storeClient: redis.client, rejectIfRedisNotReady: true },
+    keyPrefix: `${redis.prefix}:guard:${name}`,
+  });
   return {
     async add(key, points) {
       try {
         const { consumedPoints, msBeforeNext } = await limiter.consume(key, points);
         // At the limit the key is blocked: its next point would exceed it.
-        return consumedPoints >= options.limit ? Math.max(0, msBeforeNext) : 0;
+        return consumedPoints >= limit ? Math.max(0, msBeforeNext) : 0;
       } catch (rejected) {
         // A key over its limit is a rejection too, and its reason is not an Error.
         if (rejected instanceof RateLimiterRes) return Math.max(0, rejected.msBeforeNext);
-        options.onFallback();
+        onFallback();
         return 0;
       }
     },
   };
 }
 
-function createLimiter({ name, limit, windowSeconds, redis, onFallback }: CounterOptions): RateLimiterAbstract {
-  const window = { points: limit, duration: windowSeconds };
-  if (redis === null) return new RateLimiterMemory({ ...window, keyPrefix: name });
-  return new RateLimiterRedis({
-    ...window,
-    storeClient: redis.client,
-    keyPrefix: `${redis.prefix}:guard:${name}`,
-    rejectIfRedisNotReady: true,
-    insuranceLimiter: new CountedFallback({ ...window, keyPrefix: name }, onFallback),
-  });
-}
-
-/** rate-limiter-flexible does not report that its insurance limiter was used. */
-class CountedFallback extends RateLimiterMemory {
-  readonly #onFallback: () => void;
-
-  constructor(options: ConstructorParameters<typeof RateLimiterMemory>[0], onFallback: () => void) {
-    super(options);
-    this.#onFallback = onFallback;
-  }
-
-  override consume(key: string | number, points?: number): Promise<RateLimiterRes> {
-    this.#onFallback();
-    return super.consume(key, points);
-  }
-}
-
 const FAILED_AUTH_WINDOW_SECONDS = 60;
-/** Bounds the memory for blocked addresses and for those that failed within a window. */
-const MAX_ADDRESSES = 10_000;
+/** Networks whose failures are known. Beyond them the one that failed least recently is forgotten. */
+const MAX_NETWORKS = 10_000;
+
+interface Failures {
+  count: number;
+  /** From the first one. */
+  readonly windowEnd: number;
+  blockedUntil: number;
+}
 
 /**
  * Blocks an address after too many failed authentications. This replica counts its own failures before their responses, so that
@@ -107,34 +90,32 @@ const MAX_ADDRESSES = 10_000;
  * to the next failure here.
  */
 export function createFailedAuthLimit(options: {
-  readonly counter: Counter;
+  /** Null: there are no other replicas. */
+  readonly counter: Counter | null;
   readonly clock: Clock;
   /** Failures in a window. */
   readonly limit: number;
 }): FailedAuthLimit {
   const { counter, clock, limit } = options;
-  const blockedUntil = new LRUCache<string, number>({ max: MAX_ADDRESSES });
-  /** Failures in this window. */
-  const failures = new Map<string, number>();
-  let windowEnd = 0;
+  const known = new LRUCache<string, Failures>({ max: MAX_NETWORKS });
   return {
     blockedForMs(address) {
-      if (blockedUntil.size === 0) return 0;
-      return Math.max(0, (blockedUntil.get(networkOf(address)) ?? 0) - clock.monotonic());
+      if (known.size === 0) return 0;
+      return Math.max(0, (known.peek(networkOf(address))?.blockedUntil ?? 0) - clock.monotonic());
     },
     failed(address) {
       const network = networkOf(address);
       const now = clock.monotonic();
-      if (now >= windowEnd) {
-        failures.clear();
-        windowEnd = now + FAILED_AUTH_WINDOW_SECONDS * 1000;
+      let failures = known.get(network);
+      if (failures === undefined || now >= failures.windowEnd) {
+        failures = { count: 0, windowEnd: now + FAILED_AUTH_WINDOW_SECONDS * 1000, blockedUntil: 0 };
+        known.set(network, failures);
       }
-      if (!failures.has(network) && failures.size >= MAX_ADDRESSES) return;
-      const count = (failures.get(network) ?? 0) + 1;
-      failures.set(network, count);
-      if (count >= limit) blockedUntil.set(network, windowEnd);
-      void counter.add(network, 1).then((blockedMs) => {
-        if (blockedMs > 0) blockedUntil.set(network, clock.monotonic() + blockedMs);
+      failures.count += 1;
+      if (failures.count >= limit) failures.blockedUntil = failures.windowEnd;
+      const counted = failures;
+      void counter?.add(network, 1).then((blockedMs) => {
+        if (blockedMs > 0) counted.blockedUntil = Math.max(counted.blockedUntil, clock.monotonic() + blockedMs);
       });
     },
   };
@@ -170,7 +151,8 @@ interface TenantRate {
  * tenant for the rest of the second. Tenants come from the configuration, which bounds the map.
  */
 export function createFloodLimit(options: {
-  readonly counter: Counter;
+  /** Null: there are no other replicas. */
+  readonly counter: Counter | null;
   readonly clock: Clock;
   /** Requests a second. */
   readonly limit: number;
@@ -188,7 +170,7 @@ export function createFloodLimit(options: {
       }
       const points = rate.unreported;
       rate.unreported = 0;
-      void counter.add(tenant, points).then((blockedMs) => {
+      void counter?.add(tenant, points).then((blockedMs) => {
         if (blockedMs > 0) rate.blockedUntil = Math.max(rate.blockedUntil, clock.monotonic() + blockedMs);
       });
     }

@@ -96,14 +96,39 @@ describe('guessing keys', () => {
 
   test('from one IPv6 network counts together, whatever the address', async () => {
     const clock = new ManualClock();
-    const counter = createCounter({ name: 'guess', limit: 2, windowSeconds: 60, redis: null, onFallback: () => {} });
-    const limit = createFailedAuthLimit({ counter, clock, limit: 2 });
+    const limit = createFailedAuthLimit({ counter: null, clock, limit: 2 });
     limit.failed('2001:db8:0:1::a');
     limit.failed('2001:db8:0:1:ffff::b');
-    await until('counted', async () => limit.blockedForMs('2001:db8:0:1::c') > 0);
+    expect(limit.blockedForMs('2001:db8:0:1::c')).toBe(60_000);
     expect(limit.blockedForMs('2001:db8:0:2::a')).toBe(0);
     clock.advance(60_001);
     expect(limit.blockedForMs('2001:db8:0:1::c')).toBe(0);
+  });
+
+  test('from ever new addresses leaves no address uncounted, and forgets the one that failed least recently', () => {
+    const clock = new ManualClock();
+    const limit = createFailedAuthLimit({ counter: null, clock, limit: 2 });
+    const isBlockedAfterTwo = (address: string): boolean => {
+      limit.failed(address);
+      limit.failed(address);
+      return limit.blockedForMs(address) > 0;
+    };
+    const addressOf = (i: number) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`;
+    for (let i = 0; i < 25_000; i++) expect(isBlockedAfterTwo(addressOf(i))).toBe(true);
+    expect(limit.blockedForMs(addressOf(24_999))).toBeGreaterThan(0);
+    expect(limit.blockedForMs(addressOf(0))).toBe(0);
+  });
+
+  test('has a window of its own for each address: two bursts at the end of a minute are not two limits', () => {
+    const clock = new ManualClock();
+    const limit = createFailedAuthLimit({ counter: null, clock, limit: 3 });
+    limit.failed('192.0.2.1');
+    clock.advance(59_000);
+    limit.failed('192.0.2.2');
+    limit.failed('192.0.2.2');
+    clock.advance(2_000);
+    limit.failed('192.0.2.2');
+    expect(limit.blockedForMs('192.0.2.2')).toBe(58_000);
   });
 });
 

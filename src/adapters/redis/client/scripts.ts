@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Cluster, Redis } from 'ioredis';
 
@@ -9,7 +9,17 @@ export interface Script {
   readonly sha: string;
 }
 
-export function createScript(text: string): Script {
+/** So that no other process has the same names for its calls: a proxy may hand on a connection. */
+const PROCESS = randomUUID().slice(0, 8);
+let calls = 0;
+
+/**
+ * A script that repeats the name of its call, which is the last argument, in front of its reply. On a connection that has lost a
+ * reply each call would get the one of the next: another caller's decision, or the response to another tenant's write.
+ */
+export function createScript(body: string): Script {
+  // On the first line, so that Redis' errors name the lines of the file.
+  const text = `local call = table.remove(ARGV) local function run() ${body}\nend return { call, run() }`;
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
@@ -27,16 +37,16 @@ export function loadScript(module: string, ...names: string[]): Script {
 /** Runs a script by its digest, or by its text where the server does not know it yet. */
 export async function runScript(
   client: Client,
-  { sha, text }: Script,
+  script: Script,
   keys: readonly string[],
   args: readonly Argument[],
-) {
+): Promise<unknown> {
+  const { call, rest } = callOf(keys, args);
   try {
-    return await client.evalsha(sha, keys.length, ...keys, ...args);
+    return replyTo(call, await client.evalsha(script.sha, ...rest));
   } catch (error) {
-    // The first word of an error is its code in Redis' protocol.
-    if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-    return runWhole(client, { text }, keys, args);
+    if (!isUnknownScript(error)) throw error;
+    return runWhole(client, script, keys, args);
   }
 }
 
@@ -46,23 +56,43 @@ export async function runForBytes(
   { sha, text }: Script,
   keys: readonly string[],
   args: readonly (Argument | Buffer)[] = [],
-) {
+): Promise<unknown> {
+  const { call, rest } = callOf(keys, args);
   try {
-    return await client.callBuffer('EVALSHA', [sha, keys.length, ...keys, ...args]);
+    return replyTo(call, await client.callBuffer('EVALSHA', [sha, ...rest]));
   } catch (error) {
-    if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-    return client.callBuffer('EVAL', [text, keys.length, ...keys, ...args]);
+    if (!isUnknownScript(error)) throw error;
+    return replyTo(call, await client.callBuffer('EVAL', [text, ...rest]));
   }
 }
 
 /** For scripts whose order matters: a second attempt, by the text, could be overtaken by the next command. */
 export async function runWhole(
   client: Client,
-  { text }: { text: string },
+  { text }: Script,
   keys: readonly string[],
   args: readonly Argument[],
-) {
-  return client.eval(text, keys.length, ...keys, ...args);
+): Promise<unknown> {
+  const { call, rest } = callOf(keys, args);
+  return replyTo(call, await client.eval(text, ...rest));
+}
+
+function callOf<A>(keys: readonly string[], args: readonly A[]) {
+  calls += 1;
+  const call = `${PROCESS}${calls}`;
+  const rest: [number, ...(string | A)[]] = [keys.length, ...keys, ...args, call];
+  return { call, rest };
+}
+
+/** @throws Error if it is the reply to another call: the next PING ends the connection then (reply-guard.ts) */
+function replyTo(call: string, reply: unknown): unknown {
+  if (!Array.isArray(reply) || String(reply[0]) !== call) throw new Error('Redis sent the reply to another call');
+  return reply[1] ?? null;
+}
+
+/** The first word of an error is its code in Redis' protocol. */
+function isUnknownScript(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('NOSCRIPT');
 }
 
 export type Argument = string | number;

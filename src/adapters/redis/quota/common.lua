@@ -90,10 +90,9 @@ local function save(s)
   redis.call('PEXPIRE', SLOTS, KEPT)
 end
 
--- With the name of the call: on a connection that has lost a reply, each call would get the one of the next.
 local function reply(status, more)
   more = more or {}
-  more.status, more.call = status, request.call
+  more.status = status
   return cjson.encode(more)
 end
 

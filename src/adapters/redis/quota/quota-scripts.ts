@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { type Client, loadScript, runScript, runWhole, type Script } from '../client/scripts.ts';
 import type { ServerClock } from '../client/server-clock.ts';
 import type { SnapshotReply } from './snapshot.ts';
@@ -27,8 +26,6 @@ interface DecisionReply {
 
 /** A reply of any script; `status` says which of the fields are there. */
 export interface Reply extends SnapshotReply {
-  /** As the request had it. */
-  readonly call: string;
   readonly status: 'ok' | 'unknown' | 'late' | 'recovering' | 'nameTaken' | 'unfamiliar';
   readonly now: number;
   readonly stateId: string;
@@ -65,18 +62,11 @@ export function createQuotaScripts(options: QuotaScriptsOptions, serverClock: Se
   // The braces are the hash tag of a Cluster: they keep the keys of an account on one node.
   const base = `${options.prefix}:{${options.account}}`;
   const keys = ['quota', 'slots', 'queue', 'due', 'competing'].map((name) => `${base}:${name}`);
-  // Accounts share a connection.
-  const caller = randomUUID().slice(0, 8);
-  let calls = 0;
 
   return async (name: ScriptName, ticket: string, request: object): Promise<Reply> => {
     const time = serverTime === undefined ? '' : serverTime();
-    const call = `${caller}${++calls}`;
-    const args = [time, replica(), ticket, serverClock.latest(), JSON.stringify({ ...request, call })];
+    const args = [time, replica(), ticket, serverClock.latest(), JSON.stringify(request)];
     const run = ORDERED.has(name) ? runWhole : runScript;
-    const reply = JSON.parse(String(await run(connection.client, scripts[name], keys, args))) as Reply;
-    // It has the fields of another script, or the decision on another request.
-    if (reply?.call !== call) throw new Error('Redis sent the reply to another call');
-    return reply;
+    return JSON.parse(String(await run(connection.client, scripts[name], keys, args))) as Reply;
   };
 }
