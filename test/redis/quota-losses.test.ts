@@ -227,28 +227,35 @@ describe('state that is lost together with all replicas', () => {
 
 describe('pacing goes on', () => {
   test.each([
-    ['', false],
-    // Then what the living hold counts twice until it is free: docs/reliability.md, known limits.
-    [', but for a minute if Redis fails over at the same moment', true],
-  ])('while the share of a killed replica is reserved, and when its grace ends%s', async (_, failsOver) => {
-    const { world, upstream, all, pass, crash, admissions } = await busy(65_000, { graceMs: 70_000 });
+    ['', null],
+    [', if Redis fails over at the same moment', 'fails over'],
+    [', if Redis loses its memory at the same moment', 'is emptied'],
+    [', if Redis is killed at the same moment, and comes back empty a second later', 'comes back empty'],
+    [', if it is back at once under its name, and Redis is empty', 'is back'],
+  ])('while the share of a killed replica is reserved, and when its grace ends%s', async (_, what) => {
+    const { world, upstream, all, pass, crash, admissions } = await busy(130_000, { graceMs: 70_000 });
     const killedAt = world.clock.monotonic();
     const saved = await world.dump();
     await pass(1_000);
     crash(1);
-    if (failsOver) {
-      for (const replica of world.replicas) replica.connection = 'down';
-      await pass(1_000);
-      await world.restore(saved);
-      for (const replica of world.replicas) replica.connection = 'up';
-    }
+    const outageMs = what === null || what === 'is emptied' ? 0 : 1_000;
+    if (outageMs > 0) for (const replica of world.replicas) replica.connection = 'down';
+    await pass(outageMs);
+    if (what === 'fails over') await world.restore(saved);
+    else if (what !== null) await redis.flushall();
+    if (outageMs > 0) for (const replica of world.replicas) replica.connection = 'up';
+    // It knows nothing of what it held before.
+    if (what === 'is back') await world.join('r1');
     await pass(150_000);
     for (const callers of all) callers.stop();
+    expect(upstream.greatestInAnyMinute()).toBeLessThanOrEqual(CEILING);
     const living = admissions(killedAt, all.slice(1));
-    expect(longestPauseMs(living)).toBeLessThanOrEqual(failsOver ? 60_000 : PAUSE_MS);
+    // A new state waits 2 s for the replicas.
+    const closedMs = what === null ? 0 : outageMs + 2_500;
+    expect(longestPauseMs(living)).toBeLessThanOrEqual(closedMs + PAUSE_MS);
+    expect(longestPauseMs(living.filter((at) => at > killedAt + 1_000 + closedMs))).toBeLessThanOrEqual(PAUSE_MS);
     expect(longestPauseMs(living.filter((at) => at > killedAt + 75_000))).toBeLessThanOrEqual(PAUSE_MS);
     expect(living.filter((at) => at > killedAt + 90_000).length).toBeGreaterThanOrEqual(CEILING * 0.95);
-    expect(upstream.greatestInAnyMinute()).toBeLessThanOrEqual(CEILING);
   });
 
   test('when the wall clocks of Redis and of a gateway step', async () => {

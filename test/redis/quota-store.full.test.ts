@@ -251,12 +251,28 @@ describe('whatever happens', { timeout: 120_000 }, () => {
         'stale',
         'configure',
         'idle',
+        'lose',
+        'return',
       ]);
       told.push(`${Math.round(world.clock.monotonic() / 100) / 10}s ${event}`);
       if (event === 'flush' && !living.some(({ connection: line }) => line !== 'up')) await redis.flushall();
       if (event === 'evict' && !living.some(({ connection: line }) => line !== 'up')) {
         for (const key of await redis.keys('*')) if (random() < 0.4) await redis.del(key);
       }
+      if (event === 'lose' && living.length > 1 && living.every(({ connection: line }) => line === 'up')) {
+        // A machine with a replica and Redis is lost, and perhaps back at once.
+        const lost = pick(living);
+        lost.crash();
+        const others = living.filter((each) => each !== lost);
+        for (const each of others) each.connection = 'down';
+        await world.pass(random() * 2_000);
+        if (saved.length > 0 && random() < 0.3) await world.restore(saved);
+        else await redis.flushall();
+        for (const each of others) each.connection = 'up';
+        if (random() < 0.4) await world.join(lost.id);
+      }
+      const dead = world.replicas.filter(({ id, alive }) => !alive && !living.some((other) => other.id === id));
+      if (event === 'return' && dead.length > 0 && living.length < 5 && !outage) await world.join(pick(dead).id);
       if (event === 'save') saved = await world.dump();
       if (event === 'stale' && saved.length > 0 && living.every(({ connection: line }) => line === 'up')) {
         // Redis is killed and comes back with what it had on its disk.

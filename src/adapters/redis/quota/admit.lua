@@ -22,7 +22,8 @@ if not now then return reply('late') end
 if s.closedUntil > now then return reply('recovering', { now = now, waitMs = s.closedUntil - now }) end
 
 -- Its own share is not kept from the replica that asks: it does not work alone.
-local usable = request.ceiling - heldBySilent(cjson.decode(found[3]), now, REPLICA, request.ceiling)
+local silent = silentOf(cjson.decode(found[3]), now, REPLICA, request.ceiling)
+local usable = request.ceiling - heldBySilent(silent, 0)
 expire(now)
 local last = takeIn(s, now)
 local completed = redis.call('ZCARD', SLOTS)
@@ -69,6 +70,10 @@ local function pace()
     rate = min(rate, slots / ms)
     headroom = min(headroom, slots - afterBurst * ms)
   end
+  -- Silent members may take a part of the slots that expire.
+  local function left(expired)
+    return usable - request.ceiling + heldBySilent(silent, expired)
+  end
   local within = completed
   for i = 0, completed - 1, max(1, ceil(completed / SAMPLES)) do
     local ms = max(1, slotAt(i) - now)
@@ -76,10 +81,10 @@ local function pace()
       within = i
       break
     end
-    constrain(free + i + 1 + (externalForMs <= ms and external or 0), ms)
+    constrain(free + i + 1 - left(i + 1) + (externalForMs <= ms and external or 0), ms)
   end
   if external > 0 then constrain(free, max(1, externalForMs)) end
-  constrain(free + within + external, WINDOW)
+  constrain(free + within - left(within) + external, WINDOW)
   s.pace, s.headroom, s.pacedAt = max(rate, perMs * SLOWEST), headroom, now
 end
 

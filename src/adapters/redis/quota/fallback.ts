@@ -99,29 +99,31 @@ function heldAt({ receivedAt, inFlight, expiries }: AccountSnapshot, maxInFlight
 /** The most that all together can have been admitted between the snapshot and the silence of one. */
 function givenAfter(snapshot: AccountSnapshot, { quota, tenants }: Quotas, maxInFlightMs: number): number {
   const { ceiling } = quota;
-  // Reserved slots are given out whatever the pace.
-  const reserved = [...tenants.values()].reduce((sum, each) => sum + each.reserved, 0);
-  const byBucket = snapshot.tokens + Math.ceil((ceiling * SILENT_MS) / 60_000) + UNPACED + reserved;
+  const byBucket = atOnce(snapshot, tenants) + Math.ceil((ceiling * SILENT_MS) / 60_000);
   const byWindow = ceiling - heldAt(snapshot, maxInFlightMs, snapshot.receivedAt + SILENT_MS);
   return Math.max(0, Math.min(byBucket, byWindow));
 }
 
-/** Slots that other replicas may hold, with the milliseconds they are held for: news for a Redis that has lost its memory. */
-export function feared(
-  snapshot: AccountSnapshot,
-  quotas: Quotas,
-  maxInFlightMs: number,
-  now: number,
-): [ms: number, slots: number][] {
-  const { receivedAt, expiries, inFlight, ownInFlight, replicas, silent } = snapshot;
-  const untilMs = receivedAt + maxInFlightMs + LEASE_MS - now;
-  const given = replicas - silent > 1 ? givenAfter(snapshot, quotas, maxInFlightMs) : 0;
-  const slots: [number, number][] = [
-    ...expiries.map(([ms, count]): [number, number] => [receivedAt + ms - now, count]),
-    [untilMs, inFlight - ownInFlight],
-    [untilMs + SILENT_MS, given],
-  ];
-  return slots.filter(([ms, count]) => ms > 0 && count > 0).map(([ms, count]) => [Math.ceil(ms), count]);
+/** Admissions that no pace bounds. Reserved slots are given out whatever the pace. */
+function atOnce({ tokens }: AccountSnapshot, tenants: ReadonlyMap<string, TenantQuota>): number {
+  return tokens + UNPACED + [...tenants.values()].reduce((sum, { reserved }) => sum + reserved, 0);
+}
+
+/**
+ * The last snapshot of all replicas, as news for a Redis that has lost its memory. `completed`: slots by the
+ * milliseconds for which they are held, ascending. Slots in flight then may be held for `inFlightMs`. Later ones may be held for
+ * `givenMs`: those of `givenForMs` at the pace of the ceiling, and so many `atOnce`.
+ */
+export function newsOf(snapshot: AccountSnapshot, quotas: Quotas, maxInFlightMs: number, now: number) {
+  const { stateId, asOf, askedAt, receivedAt, expiries, mates, replicas, silent, orphans, primed } = snapshot;
+  const inFlightMs = Math.ceil(receivedAt + maxInFlightMs + LEASE_MS - now);
+  return {
+    ...{ stateId, asOf, mates, orphans, primed, inFlightMs },
+    ageMs: Math.ceil(now - askedAt),
+    completed: expiries.map(([ms, slots]) => [Math.ceil(receivedAt + ms - now), slots]),
+    ...{ givenForMs: replicas - silent > 1 ? SILENT_MS : 0, atOnce: atOnce(snapshot, quotas.tenants) },
+    givenMs: inFlightMs + SILENT_MS,
+  };
 }
 
 function partOf(quota: TenantQuota, parts: number): TenantQuota {

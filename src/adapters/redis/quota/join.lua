@@ -5,8 +5,9 @@
 --          stateId: the state whose time it knows   othersComeMs: time for others to join a new state
 --          inFlight   first, heldForMs: of its completions, the number of the first, and the ms each is held for (-1: it is
 --          not)   last: number of its latest   cooldownMs   mode, share, ceiling, burst, maxInFlightMs
---          news: of the others, absent if it knows nothing: ageMs; shares by replica; feared: slots that others may hold,
---          [[ms, slots], …]; orphans: some belong to no living replica; primed: the state before this one was
+--          news: see `newsOf` in fallback.ts; absent if it knows nothing
+--          known: of its slots, those that the state of the news knew too: stateId; slots, [since when, the ms for which it is
+--          held], -1: in flight
 -- Reply    see `snapshot` | late | nameTaken: another process of this name is there
 --          | unfamiliar: now and stateId, of a state that the caller does not know
 local ticket, mine, number = request.ticket, 'inFlight:' .. REPLICA, 'number:' .. REPLICA
@@ -85,40 +86,131 @@ local function forgetFeared()
   s.feared = 0
 end
 
+local function fearUntil(expiresAt, count)
+  for _ = 1, expiresAt > now and count or 0 do
+    s.feared = s.feared + 1
+    redis.call('ZADD', SLOTS, expiresAt, 'feared:' .. s.feared)
+  end
+end
+
+-- Takes the slots that a replica has entered again out of those that the news has as completed. What it entered and the state
+-- before knew by then was completed there, or in flight; and completions are taken in in their order. For each of them a slot goes
+-- that is not free later: docs/decisions/0006.
+local function takeOut(completed, slots, asOf, inFlight)
+  local times = {}
+  for _, slot in ipairs(slots) do
+    if slot[1] < asOf then times[#times + 1] = slot[2] end
+  end
+  table.sort(times)
+  for i = 1, #times - inFlight do
+    local latest
+    for _, each in ipairs(completed) do
+      if each[1] > times[i] - 2 * SLACK then break end
+      if each[2] > 0 then latest = each end
+    end
+    if times[i] < FAR and latest then latest[2] = latest[2] - 1 end
+  end
+end
+
+-- The most that the state before can have given out after the news: until this one was made, and until one was silent.
+local function givenAfter(news, asOf)
+  local forMs = min(news.givenForMs, s.startedAt - asOf)
+  if forMs <= 0 then return 0 end
+  local held = 0
+  for _, mate in pairs(news.mates) do held = held + mate.inFlight end
+  for _, each in ipairs(news.completed) do
+    if each[1] > asOf + forMs then held = held + each[2] end
+  end
+  return max(0, min(news.atOnce + ceil(request.ceiling * forMs / WINDOW), request.ceiling - held))
+end
+
+local function fieldsOf(news)
+  local fields, ids = {}, {}
+  for id in pairs(news.mates) do
+    ids[#ids + 1], fields[#fields + 1] = id, 'known:' .. id
+  end
+  return fields, ids
+end
+
+-- Holds what the news says of replicas that have not joined since. Returns whether there are none, as a process that has another's
+-- name does not know what that one held; and whether one has entered slots at a time that is not known.
+local function fear(news)
+  forgetFeared()
+  local fields, ids = fieldsOf(news)
+  local texts, isWhole = #fields > 0 and redis.call('HMGET', STATE, unpack(fields)) or {}, true
+  local isLate = false
+  for i, id in ipairs(ids) do
+    local known = texts[i] and cjson.decode(texts[i])
+    if not known or known.stateId ~= news.stateId then
+      isWhole = false
+      fearUntil(news.inFlightUntil, news.mates[id].inFlight)
+    elseif known.late then
+      isLate = true
+    else
+      takeOut(news.completed, known.slots, news.asOf, news.mates[id].inFlight)
+    end
+  end
+  for _, each in ipairs(news.completed) do fearUntil(each[1], each[2]) end
+  if not isWhole then fearUntil(news.givenUntil, news.given) end
+  return isWhole, isLate
+end
+
 -- Takes over the replica's news of the others.
-local function learn(news)
+local function learn(news, latest)
   s.informed = 1
   if news.primed then s.minuteKnown = 1 end
   if s.closedUntil > now then
-    for id, share in pairs(news.shares) do
-      if not members[id] then expect(id, nil, share) end
+    for id, mate in pairs(news.mates) do
+      if mate.share and not members[id] then expect(id, nil, mate.share) end
     end
   end
   -- Members of a copy count only if living replicas know them.
   for id, other in pairs(members) do
-    if other.expected and other.fromCopy and not news.shares[id] then members[id] = nil end
-  end
-  if now - news.ageMs > s.fearedAsOf then
-    forgetFeared()
-    s.fearedAsOf = max(0, now - news.ageMs)
-    for _, each in ipairs(news.feared) do
-      for _ = 1, each[2] do
-        s.feared = s.feared + 1
-        redis.call('ZADD', SLOTS, now + each[1], 'feared:' .. s.feared)
-      end
-    end
+    local mate = news.mates[id]
+    if other.expected and other.fromCopy and not (mate and mate.share) then members[id] = nil end
   end
   if news.orphans then s.orphansUntil = max(s.orphansUntil, now + LEASE) end
+  local asOf = now - news.ageMs
+  local isLater = asOf > s.fearedAsOf
+  -- The command that brought them first may have been late.
+  if latest and latest.stateId == news.stateId then isLater = news.asOf >= latest.asOf end
+  if not isLater then return latest end
+  s.fearedAsOf = max(0, asOf)
+  for id, mate in pairs(news.mates) do
+    local other, basis = members[id], mate.basis
+    if other and other.expected and basis then
+      other.basis = { asOf = asOf - basis.ageMs, reserved = 0, replicas = basis.replicas }
+      other.sent = other.basis
+    end
+  end
+  for _, each in ipairs(news.completed) do each[1] = now + each[1] end
+  news.given = givenAfter(news, asOf)
+  news.inFlightUntil, news.givenUntil = now + news.inFlightMs, now + news.givenMs
+  redis.call('HSET', STATE, 'news', cjson.encode(news))
+  return news
+end
+
+-- This replica's slots are not to be held a second time. The time is not known here if the state was made just now.
+local function note(known)
+  for _, slot in ipairs(known.slots) do slot[2] = slot[2] < 0 and FAR or now + slot[2] end
+  known.late = fresh
+  redis.call('HSET', STATE, 'known:' .. REPLICA, cjson.encode(known))
 end
 
 if s.closedUntil > now or s.fearedAsOf >= 0 then
-  if request.news then learn(request.news) end
-  local missing = false
+  local text = redis.call('HGET', STATE, 'news')
+  local news, isWhole, isLate, missing = text and cjson.decode(text), true, false, false
+  if request.known and request.known.stateId ~= stateId then note(request.known) end
+  if request.news and request.news.stateId ~= stateId then news = learn(request.news, news) end
+  if news then isWhole, isLate = fear(news) end
   for _, other in pairs(members) do missing = missing or (other.expected and not other.gone) or false end
-  if not missing and s.informed == 1 then
+  -- It comes once more, in half a second.
+  local mayOpen = isWhole or not isLate or s.closedUntil <= now
+  if not missing and mayOpen and s.informed == 1 then
     -- All are here with what they hold: what was feared of them is known now.
-    if s.orphansUntil <= now then forgetFeared() end
+    if isWhole and s.orphansUntil <= now then forgetFeared() end
     s.feared, s.fearedAsOf, s.closedUntil = 0, -1, 0
+    if news then redis.call('HDEL', STATE, 'news', unpack((fieldsOf(news)))) end
   end
 end
 

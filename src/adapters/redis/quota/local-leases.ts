@@ -21,6 +21,8 @@ export type Completion =
 /** A slot in flight. */
 export interface LocalLease {
   readonly admittedAt: number;
+  /** Since when the shared state knows of it, by the time of that state; infinite where it does not. */
+  knownSince: number;
 }
 
 interface Completed extends LocalLease {
@@ -43,8 +45,8 @@ export class LocalLeases {
   /** Asks under way: Redis may have admitted them already. */
   asking = 0;
 
-  begin(admittedAt: number): LocalLease {
-    const lease = { admittedAt };
+  begin(admittedAt: number, knownSince = Number.POSITIVE_INFINITY): LocalLease {
+    const lease = { admittedAt, knownSince };
     this.#inFlight.add(lease);
     return lease;
   }
@@ -54,7 +56,23 @@ export class LocalLeases {
     if (!this.#inFlight.delete(lease)) return;
     this.#prune(now);
     this.#lastNumber += 1;
-    this.#completed.push({ admittedAt: lease.admittedAt, expiresAt: now + LEASE_MS, completion });
+    const { admittedAt, knownSince } = lease;
+    this.#completed.push({ admittedAt, knownSince, expiresAt: now + LEASE_MS, completion });
+  }
+
+  /** A shared state, perhaps another than before, knows of all that is held. */
+  entered(knownSince: number): void {
+    for (const lease of [...this.#inFlight, ...this.#completed]) lease.knownSince = knownSince;
+  }
+
+  /** Slots that the shared state knows of: since when, and for how many ms they are held; -1: in flight. */
+  known(now: number): (readonly [knownSince: number, heldForMs: number])[] {
+    this.#prune(now);
+    const held = this.#completed.filter(({ completion }) => completion.kind !== 'refund');
+    return [
+      ...held.map(({ knownSince, expiresAt }) => [knownSince, Math.ceil(expiresAt - now)] as const),
+      ...[...this.#inFlight].map(({ knownSince }) => [knownSince, -1] as const),
+    ].filter(([knownSince]) => Number.isFinite(knownSince));
   }
 
   /** In flight, and what may be by now. */

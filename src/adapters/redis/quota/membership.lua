@@ -6,7 +6,7 @@
 --
 -- A member has: `confirmedAt`, the latest time at which the member itself knows that it was heard; `share`, which it knows
 -- of, and `promised`, of the latest snapshot sent to it; `mode`, local or closed; `maxInFlightMs`; `attendedMs` when it was last heard;
--- `process`; `basis` and `sent`: see `heldBySilent`; and, true or absent, `gone`, `expected` (to join, before anything is admitted), `fromCopy` (of a state that
+-- `process`; `basis` and `sent`: see `silentOf`; and, true or absent, `gone`, `expected` (to join, before anything is admitted), `fromCopy` (of a state that
 -- another server had).
 local SILENT = 1750
 
@@ -25,19 +25,32 @@ end
 -- latest snapshot left free and of the slots that have expired since (allowance in fallback.ts). So this grows as the window
 -- turns over, up to the member's share, and does not stop the others at once. Which of two snapshots a member works by is
 -- unknown here: `basis`, the latest that it has confirmed, or `sent`, the latest that was sent.
-local function heldBySilent(members, now, self, ceiling)
-  local total = 0
+local function silentOf(members, now, self, ceiling)
+  local silent = {}
   for id, member in pairs(members) do
     if id ~= self and not member.gone and now > member.confirmedAt + SILENT then
-      local most, may = max(member.share, member.promised), 0
-      if not member.basis or not member.sent then may = most end
-      for _, basis in ipairs({ member.basis or member.sent, member.sent or member.basis }) do
-        local still = redis.call('ZCOUNT', SLOTS, '(' .. (now + SLACK), basis.asOf + LEASE)
-        local free = max(0, ceiling - basis.reserved - still)
-        may = max(may, basis.replicas > 1 and floor(free / basis.replicas) or free)
+      local each = { most = max(member.share, member.promised) }
+      if member.basis and member.sent then
+        for _, basis in ipairs({ member.basis, member.sent }) do
+          local still = redis.call('ZCOUNT', SLOTS, '(' .. (now + SLACK), basis.asOf + LEASE)
+          each[#each + 1] = { left = ceiling - basis.reserved, still = still, replicas = max(1, basis.replicas) }
+        end
       end
-      total = total + min(most, may)
+      silent[#silent + 1] = each
     end
+  end
+  return silent
+end
+
+-- Slots that they may hold when so many more have expired.
+local function heldBySilent(silent, expired)
+  local total = 0
+  for _, member in ipairs(silent) do
+    local may = #member == 0 and member.most or 0
+    for _, basis in ipairs(member) do
+      may = max(may, floor(max(0, basis.left - max(0, basis.still - expired)) / basis.replicas))
+    end
+    total = total + min(member.most, may)
   end
   return total
 end
@@ -114,14 +127,20 @@ end
 local function snapshot(s, members, now, stateId)
   local share, replicas = shareOf(members, REPLICA, request.ceiling)
   local reserved, silent = reservedForSilent(members, now, REPLICA)
-  local completed, shares = redis.call('ZCARD', SLOTS), {}
+  local completed, mates, counts = redis.call('ZCARD', SLOTS), {}, {}
+  for id in pairs(members) do counts[#counts + 1] = 'inFlight:' .. id end
+  if #counts > 0 then fetch(s, counts) end
   for id, member in pairs(members) do
-    if not member.gone then shares[id] = max(member.share, member.promised) end
+    local basis, sent = member.basis, member.sent
+    mates[id] = {
+      inFlight = s['inFlight:' .. id] or 0, share = not member.gone and max(member.share, member.promised) or nil,
+      basis = basis and sent and { ageMs = now - basis.asOf, replicas = min(basis.replicas, sent.replicas) } or nil,
+    }
   end
   local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
   local externalForMs = max(0, s.externalUntil - now)
   return reply('ok', {
-    now = now, stateId = stateId, share = share, replicas = replicas, shares = shares, reserved = reserved, silent = silent,
+    now = now, stateId = stateId, share = share, replicas = replicas, mates = mates, reserved = reserved, silent = silent,
     inFlight = s.inFlight, completed = completed, expiries = expiriesOf(now, completed),
     tokens = floor(max(0, request.burst * TOKEN - spent) / TOKEN),
     external = externalForMs > 0 and s.external or 0, externalForMs = externalForMs,

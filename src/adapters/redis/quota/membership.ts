@@ -238,7 +238,10 @@ export class Membership {
     this.#recovering = closedForMs > 0;
     this.#openAt = clock.monotonic() + closedForMs + OPEN_BY_MS;
     // A state that waits for other replicas lacks what they hold: what was known before is worth more.
-    if (!this.#recovering) this.#snapshot = snapshot;
+    if (!this.#recovering) {
+      this.#snapshot = snapshot;
+      this.#options.leases.entered(snapshot.asOf);
+    }
     this.#account.onJoined();
   }
 }

@@ -6,7 +6,7 @@ import {
   type TenantQuota,
 } from '../../../quota/quota-store.ts';
 import { ServerClock } from '../client/server-clock.ts';
-import { feared } from './fallback.ts';
+import { newsOf } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
 import { createQuotaScripts, type QuotaScriptsOptions, type Reply } from './quota-scripts.ts';
 import { type AccountSnapshot, readSnapshot } from './snapshot.ts';
@@ -182,19 +182,17 @@ export class QuotaClient {
     const ticket = this.#options.newTicket();
     const last = leases.lastNumber;
     const inFlight = leases.present;
-    const news = snapshot !== null && {
-      ageMs: Math.ceil(askedAt - snapshot.askedAt),
-      shares: snapshot.shares,
-      feared: feared(snapshot, { quota: this.#quota, tenants: this.#tenants }, maxInFlightMs, askedAt),
-      ...{ orphans: snapshot.orphans, primed: snapshot.primed },
-    };
+    const quotas = { quota: this.#quota, tenants: this.#tenants };
     const reply = await this.#run('join', '', {
       ...this.#limits(),
       ...leases.held(askedAt),
       ...{ inFlight, last, ticket, process: this.#options.process, stateId: this.#stateId, mode: onOutage },
       share: snapshot?.share ?? 0,
       cooldownMs: Math.ceil(cooldownMs),
-      ...(news !== false && { news }),
+      ...(snapshot !== null && {
+        news: newsOf(snapshot, quotas, maxInFlightMs, askedAt),
+        known: { stateId: snapshot.stateId, slots: leases.known(askedAt) },
+      }),
       maxInFlightMs,
       othersComeMs: OTHERS_COME_MS,
       cluster: connection.isCluster,
@@ -215,7 +213,7 @@ export class QuotaClient {
         leases.acknowledge(last);
         this.#ticket = ticket;
         this.#joinedIn = epoch;
-        return this.#snapshot(reply, askedAt, inFlight);
+        return this.#snapshot(reply, askedAt);
     }
   }
 
@@ -223,23 +221,22 @@ export class QuotaClient {
   async heartbeat(snapshot: AccountSnapshot | null, leavingMs = 0): Promise<AccountSnapshot | null> {
     const { leases, clock, onOutage, maxInFlightMs, replicaGraceMs } = this.#options;
     const askedAt = clock.monotonic();
-    const inFlight = leases.counted;
     const ticket = this.#ticket;
     const reply = await this.#run('heartbeat', ticket, {
       ...this.#limits(),
-      ...{ inFlight, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
+      ...{ inFlight: leases.counted, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
       ...{ maxInFlightMs, graceMs: replicaGraceMs, adopt: this.#server.leapt },
       ...(leavingMs > 0 && { leavingMs }),
     });
     this.#noteFailure(reply, askedAt, ticket);
-    return reply.status === 'ok' ? this.#snapshot(reply, askedAt, inFlight) : null;
+    return reply.status === 'ok' ? this.#snapshot(reply, askedAt) : null;
   }
 
-  #snapshot(reply: Reply, askedAt: number, ownInFlight: number): AccountSnapshot {
+  #snapshot(reply: Reply, askedAt: number): AccountSnapshot {
     this.#stateId = reply.stateId;
     this.#server.heard(reply.now, askedAt);
     this.#confirmedAt = reply.now;
-    return readSnapshot(reply, { askedAt, receivedAt: this.#options.clock.monotonic(), ownInFlight });
+    return readSnapshot(reply, { askedAt, receivedAt: this.#options.clock.monotonic() });
   }
 
   #noteFailure({ status }: Reply, askedAt: MonotonicMs, ticket: string): void {

@@ -132,7 +132,7 @@ export class SharedAccount {
       this.#fallback?.state.view(now).slotsInUse ?? (snapshot === null ? 0 : snapshot.inFlight + snapshot.completed);
     const externalUsage = snapshot !== null && snapshot.externalUntil > now ? snapshot.external : 0;
     // Not `snapshot.replicas`: that leaves out those that answer 503 without Redis instead of working alone.
-    const replicas = snapshot === null ? 0 : Object.keys(snapshot.shares).length;
+    const replicas = Object.values(snapshot?.mates ?? {}).filter(({ share }) => share !== undefined).length;
     return { limit, ceiling, slotsInUse, externalUsage, cooldownMs: this.#cooldownMs(now), replicas };
   }
 
@@ -259,6 +259,8 @@ export class SharedAccount {
     return sharedSlot({
       ...{ leases, clock, tenant, lease, fallback, limit: this.#quota.limit },
       burst: this.#tenants.get(tenant ?? '')?.burst ?? 0,
+      // Until the state is known to be open here, its time is not that of the snapshot.
+      knownSince: fallback === null && this.membership.isOpen ? lease.admittedAt : undefined,
       redisNow: () => client.redisNow(),
       onCompleted: (urgent) => this.membership.reportCompletions(urgent),
       onAdvertised: (seen, isOurs) => {

@@ -14,6 +14,8 @@ export interface SharedSlotOptions {
   readonly lease: Lease;
   /** The state that admitted it without Redis; null: Redis did. */
   readonly fallback: AccountState | null;
+  /** See LocalLease; undefined: the shared state does not know of it. */
+  readonly knownSince: number | undefined;
   /** For a request that was admitted without Redis: the time at Redis now. */
   readonly redisNow: () => number;
   /** @param urgent the other replicas need it at once: a 429 of the upstream */
@@ -25,7 +27,7 @@ export interface SharedSlotOptions {
 /** The slot of an admitted request; its first completion counts. */
 export function sharedSlot(options: SharedSlotOptions): Slot {
   const { leases, clock, tenant, lease, fallback, limit } = options;
-  const localLease = leases.begin(clock.monotonic());
+  const localLease = leases.begin(clock.monotonic(), options.knownSince);
   const now = (): number => Math.floor(clock.monotonic());
   let ended = false;
   const once = (): boolean => {

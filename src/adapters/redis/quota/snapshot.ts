@@ -1,5 +1,17 @@
+/** A replica as Redis knew it. */
+export interface Mate {
+  readonly inFlight: number;
+  /** Slots that it may hold on its own; absent: it is gone. */
+  readonly share?: number;
+  /** The snapshot by which it works should it be alone, or an earlier one: its age, and the replicas that were not silent. */
+  readonly basis?: { readonly ageMs: number; readonly replicas: number };
+}
+
 /** How an account stood when this replica last received it. Times are of this process's monotonic clock. */
 export interface AccountSnapshot {
+  /** The state that it is of, and its time then. */
+  readonly stateId: string;
+  readonly asOf: number;
   /** When the request was sent: nothing later is known. */
   readonly askedAt: number;
   readonly receivedAt: number;
@@ -8,15 +20,14 @@ export interface AccountSnapshot {
   readonly replicas: number;
   /** Slots in flight, of all. */
   readonly inFlight: number;
-  readonly ownInFlight: number;
   /** Slots held though their request has ended. */
   readonly completed: number;
   /** When the completed slots are free: [milliseconds from `receivedAt`, slots that are free by then]. */
   readonly expiries: readonly (readonly [ms: number, slots: number])[];
   /** Tokens in the account's bucket. */
   readonly tokens: number;
-  /** By replica: how many slots it may hold on its own. */
-  readonly shares: Readonly<Record<string, number>>;
+  /** All replicas, this one too. */
+  readonly mates: Readonly<Record<string, Mate>>;
   /** Slots left to replicas that were silent then, and may hold them on their own; and how many those are. */
   readonly reserved: number;
   readonly silent: number;
@@ -33,10 +44,8 @@ export interface AccountSnapshot {
 
 /** As `snapshot` of membership.lua returns it. */
 export interface SnapshotReply
-  extends Omit<
-    AccountSnapshot,
-    'askedAt' | 'receivedAt' | 'ownInFlight' | 'expiries' | 'externalUntil' | 'cooldownUntil'
-  > {
+  extends Omit<AccountSnapshot, 'asOf' | 'askedAt' | 'receivedAt' | 'expiries' | 'externalUntil' | 'cooldownUntil'> {
+  readonly now: number;
   /** Absent where there are none. */
   readonly expiries?: AccountSnapshot['expiries'];
   readonly externalForMs: number;
@@ -44,13 +53,14 @@ export interface SnapshotReply
 }
 
 export function readSnapshot(
-  { externalForMs, cooldownMs, expiries = [], ...reply }: SnapshotReply,
-  local: Pick<AccountSnapshot, 'askedAt' | 'receivedAt' | 'ownInFlight'>,
+  { now, externalForMs, cooldownMs, expiries = [], ...reply }: SnapshotReply,
+  local: Pick<AccountSnapshot, 'askedAt' | 'receivedAt'>,
 ): AccountSnapshot {
   const { receivedAt } = local;
   return {
     ...reply,
     ...local,
+    asOf: now,
     expiries,
     externalUntil: receivedAt + externalForMs,
     // In whole milliseconds, as the account counts: the cooldown would last for the rest of this one otherwise.
