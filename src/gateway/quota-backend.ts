@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import { openRedis, type RedisConnection } from '../adapters/redis/client/connection.ts';
+import { type Eviction, watchEviction } from '../adapters/redis/client/eviction.ts';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
@@ -24,6 +25,8 @@ export interface QuotaBackend {
   canAdmit(): boolean;
   /** Why Redis cannot be used, in its own words. */
   fault(): RedisFault | null;
+  /** How Redis goes on when its memory is full; null without Redis, or while that is not known. */
+  eviction(): Eviction | null;
 }
 
 /** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
@@ -50,9 +53,11 @@ export function openQuotaBackend(options: {
       status: () => ({ up: true, fallback: false }),
       canAdmit: () => true,
       fault: () => null,
+      eviction: () => null,
     };
   }
   const connection = openRedis({ settings: redis, clock, log });
+  const eviction = watchEviction(connection, log);
   const longestTimeoutMs = Math.max(...[...settings.upstreams.values()].map(({ timeoutMs }) => timeoutMs));
   const quotaStore = createRedisQuotaStore({
     ...redis,
@@ -82,6 +87,7 @@ export function openQuotaBackend(options: {
     },
     canAdmit: () => quotaStore.state().canAdmit,
     fault: connection.fault,
+    eviction,
   };
 }
 

@@ -104,6 +104,7 @@ export function createStatus(options: StatusOptions): Status {
         kind: state.kind,
         ...state.status(),
         problem: problemOf(state.fault() ?? options.cacheFault(), redactor),
+        eviction: state.eviction(),
       },
       revision: settings.revision,
       needsRestart: options.needsRestart(),

@@ -120,3 +120,26 @@ describe('a server that cannot be used', () => {
     expect((await fetch(`${gateway.adminUrl}/readyz`)).status).toBe(503);
   });
 });
+
+describe('a server that removes keys when its memory is full', () => {
+  const evictionOf = async ({ adminUrl }: { adminUrl: string }) =>
+    ((await (await fetch(`${adminUrl}/status`)).json()) as { state: { eviction: unknown } }).state.eviction;
+  const WARNING = 'Redis removes keys when its memory is full';
+
+  test.each([
+    ['volatile-lru', '50mb', true],
+    ['allkeys-random', '50mb', true],
+    ['noeviction', '50mb', false],
+    // Without a limit it is never full.
+    ['allkeys-lru', '0', false],
+  ])('by the policy %s, with a maxmemory of %s, is in the log and in /status: %s', async (policy, memory, removes) => {
+    await using server = await serverFor([...RULES]);
+    await server.client().config('SET', 'maxmemory', memory);
+    await server.client().config('SET', 'maxmemory-policy', policy);
+    await using gateway = await runWith(server);
+    await until('it is known', async () => (await evictionOf(gateway)) !== null);
+    expect(await evictionOf(gateway)).toEqual({ policy, removes });
+    const warnings = gateway.logs().filter(({ msg }) => String(msg).startsWith(WARNING));
+    expect(warnings.map((line) => line['policy'])).toEqual(removes ? [policy] : []);
+  });
+});

@@ -29,6 +29,8 @@ export interface Replica {
   readonly id: string;
   readonly store: RedisQuotaStore;
   connection: ConnectionState;
+  /** From now on another server is its Redis. */
+  moveTo(server: Redis): void;
   /** kill -9: its timers and its connection are gone; what it had sent is still on its way. */
   crash(): void;
   alive: boolean;
@@ -88,13 +90,17 @@ export class QuotaSimulation {
     const id = name ?? `r${this.#named}`;
     let epoch = 1;
     const ready = new Set<() => void>();
-    const replica: { line: ConnectionState; alive: boolean } = { line: 'up', alive: true };
+    const replica: { line: ConnectionState; alive: boolean; server: Redis } = {
+      line: 'up',
+      alive: true,
+      server: redis,
+    };
     const call = async (method: 'eval' | 'evalsha', args: unknown[]): Promise<unknown> => {
       if (!replica.alive || replica.line === 'down') throw new Error('Connection is closed.');
       if (replica.line === 'hung') throw new Error('Command timed out');
       this.#pending += 1;
       try {
-        const reply = await (redis[method] as (...all: unknown[]) => Promise<unknown>)(...args);
+        const reply = await (replica.server[method] as (...all: unknown[]) => Promise<unknown>)(...args);
         if (replica.line === 'mute') throw new Error('Command timed out');
         return reply;
       } finally {
@@ -151,6 +157,11 @@ export class QuotaSimulation {
       },
       set alive(alive: boolean) {
         replica.alive = alive;
+      },
+      moveTo(server) {
+        this.connection = 'down';
+        replica.server = server;
+        this.connection = 'up';
       },
       crash() {
         replica.alive = false;

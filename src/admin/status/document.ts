@@ -110,6 +110,8 @@ export interface StateStatus {
   readonly fallback: boolean;
   /** Error of the last seconds: its code, or `unreachable`, and the server's own words. Null without one. */
   readonly problem: { readonly code: string; readonly reason: string } | null;
+  /** `maxmemory-policy` of Redis, and whether it removes keys when its memory is full; null while that is not known. */
+  readonly eviction: { readonly policy: string; readonly removes: boolean } | null;
 }
 
 export interface LoadStatus {

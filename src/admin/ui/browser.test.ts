@@ -106,7 +106,7 @@ describe('what needs attention', () => {
     accounts: { main: account },
     upstreams: { core: { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
-    state: { kind: 'redis', up: true, fallback: false, problem: null },
+    state: { kind: 'redis', up: true, fallback: false, problem: null, eviction: null },
     lastLoad: { outcome: 'ok', at: '', problems: [] },
   };
   const tenants: Frame['tenants'] = { count: 0, busiest: [], rest: { ...none, waiting: 0 } };
@@ -134,12 +134,25 @@ describe('what needs attention', () => {
       /^warn .*could not be renewed/,
     ],
     ['a key that failed', ofMain({ credentials: [{ ...key, failing: true }] }), /^warn .*primary failed/],
-    ['Redis gone', tell({ state: { kind: 'redis', up: false, fallback: true, problem: null } }), /^bad Redis.*share/],
-    ['Redis gone, closed', tell({ state: { kind: 'redis', up: false, fallback: false, problem: null } }), /^bad Redis/],
+    [
+      'Redis gone',
+      tell({ state: { kind: 'redis', up: false, fallback: true, problem: null, eviction: null } }),
+      /^bad Redis.*share/,
+    ],
+    [
+      'Redis gone, closed',
+      tell({ state: { kind: 'redis', up: false, fallback: false, problem: null, eviction: null } }),
+      /^bad Redis/,
+    ],
     [
       'Redis that refuses',
-      tell({ state: { kind: 'redis', up: false, fallback: false, problem: { code: 'NOPERM', reason: 'NOPERM no' } } }),
+      tell({ state: { ...status.state, up: false, problem: { code: 'NOPERM', reason: 'NOPERM no' } } }),
       /^bad Redis cannot be used \(NOPERM no\)/,
+    ],
+    [
+      'a Redis that removes keys',
+      tell({ state: { ...status.state, eviction: { policy: 'allkeys-lru', removes: true } } }),
+      /^warn Redis removes keys .*allkeys-lru.*noeviction/,
     ],
     ['an open breaker', tell({ upstreams: { core: open } }), /^bad core: the circuit breaker is open,/],
     [

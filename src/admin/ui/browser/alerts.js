@@ -28,11 +28,13 @@ export function alertsOf({ status, tenants }) {
     if (breaker !== 'closed')
       bad(`${id}: the circuit breaker is ${breaker}${scope}, because too many requests failed.`);
   }
-  const { kind, up, fallback, problem } = status.state;
+  const { kind, up, fallback, problem, eviction } = status.state;
   const redis = problem === null ? 'Redis does not answer' : `Redis cannot be used (${problem.reason})`;
   if (kind === 'redis' && fallback) bad(`${redis}: this replica uses its share of the ceiling.`);
   else if (!up) bad(`${redis}.`);
   else if (problem !== null) warn(`${redis}.`);
+  if (eviction?.removes)
+    warn(`Redis removes keys when its memory is full (${eviction.policy}): set maxmemory-policy noeviction.`);
   for (const [id, connected] of Object.entries(status.cache.inTouch)) {
     if (!connected)
       warn(`${id}: invalidations by other replicas do not arrive; cached responses are kept only briefly.`);
