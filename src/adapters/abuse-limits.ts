@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Cluster, Redis } from 'ioredis';
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
@@ -117,6 +118,24 @@ export function createFailedAuthLimit(options: {
       void counter?.add(network, 1).then((blockedMs) => {
         if (blockedMs > 0) counted.blockedUntil = Math.max(counted.blockedUntil, clock.monotonic() + blockedMs);
       });
+    },
+  };
+}
+
+/**
+ * Blocks an address after too many wrong tokens of the admin port. The same one again is no guess: a Prometheus that has missed a
+ * rotation must not lock out those who share its address.
+ */
+export function createGuessLimit(options: { readonly clock: Clock; readonly limit: number }) {
+  const failures = createFailedAuthLimit({ ...options, counter: null });
+  const latest = new LRUCache<string, string>({ max: MAX_NETWORKS });
+  return {
+    blockedForMs: failures.blockedForMs,
+    guessed(address: string, authorization: string): void {
+      const digest = createHash('sha256').update(authorization).digest('base64');
+      if (latest.get(address) === digest) return;
+      latest.set(address, digest);
+      failures.failed(address);
     },
   };
 }

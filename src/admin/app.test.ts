@@ -1,7 +1,9 @@
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { dial } from '../../test/support/raw-socket.ts';
+import { createGuessLimit } from '../adapters/abuse-limits.ts';
 import { Secret } from '../secret.ts';
 import { type AdminOptions, createAdminApp, createAdminListener } from './app.ts';
 import { ADMIN_HEADERS } from './problem-response.ts';
@@ -33,6 +35,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
   const note = (fields: Record<string, unknown>, message: string) => void logged.push({ fields, message });
   const app = createAdminApp({
     token: null,
+    guessLimit: createGuessLimit({ clock: new ManualClock(), limit: 20 }),
     readiness: () => ({ ready: true, reasons: [] }),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP up Up.\n' }),
     status: () => ({ accounts: { main: { slotsInUse: 3 } } }),
@@ -164,6 +167,25 @@ describe('with a token', () => {
     for (const scheme of ['Bearer', 'bearer', 'BEARER'])
       expect((await get('/metrics', [`Authorization: ${scheme} ${TOKEN}`])).status).toBe(200);
     expect((await get('/unknown', [`Authorization: Bearer ${TOKEN}`])).status).toBe(404);
+  });
+
+  it('guesses of it are limited by address, and then the right one is rejected too; the same wrong one is no guess', async () => {
+    const clock = new ManualClock();
+    const guessLimit = createGuessLimit({ clock, limit: 3 });
+    const { get } = await admin({ token, guessLimit });
+    const statusOf = async (path: string, given?: string) =>
+      (await get(path, given === undefined ? [] : [`Authorization: Bearer ${given}`])).status;
+    for (let i = 0; i < 10; i++) expect(await statusOf('/metrics', 'of-yesterday')).toBe(401);
+    expect(await statusOf('/metrics', TOKEN)).toBe(200);
+    expect(await statusOf('/status', 'guess-1')).toBe(401);
+    expect(await statusOf('/unknown', 'guess-2')).toBe(401);
+    const blocked = await get('/config', [`Authorization: Bearer ${TOKEN}`]);
+    expect([blocked.status, blocked.headers['retry-after']]).toEqual([429, '60']);
+    expect(JSON.parse(blocked.body)).toMatchObject({ status: 429, code: 'address_blocked' });
+    expect(await statusOf('/livez')).toBe(200);
+    expect(await statusOf('/readyz')).toBe(200);
+    clock.advance(60_001);
+    expect(await statusOf('/config', TOKEN)).toBe(200);
   });
 
   it('a wrong one opens nothing, and is not echoed', async () => {

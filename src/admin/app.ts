@@ -15,6 +15,7 @@ export interface AdminOptions {
    * Null: no token is needed; the port listens on loopback by default. Never empty, because a request without a token would match.
    */
   readonly token: Secret | null;
+  readonly guessLimit: GuessLimit;
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Written as JSON. */
@@ -30,6 +31,14 @@ export interface AdminOptions {
   readonly page: Page;
   readonly events: { attach(outgoing: HttpBindings['outgoing']): boolean };
   readonly log: Log;
+}
+
+/** Limits guesses of the token by address. */
+export interface GuessLimit {
+  /** 0: not blocked. */
+  blockedForMs(address: string): number;
+  /** Counts a wrong value of `Authorization`, before the response. */
+  guessed(address: string, authorization: string): void;
 }
 
 /** A path and a method of the admin port. An endpoint that changes something is a POST. */
@@ -94,7 +103,14 @@ export function createAdminApp(options: AdminOptions): Hono {
   // Before the routes, so that a caller without the token cannot tell an unknown path from a known one.
   app.use(async (c, next) => {
     const authorization = c.req.header('authorization');
-    if (open.has(c.req.path) || allowed(authorization)) return next();
+    if (open.has(c.req.path)) return next();
+    const address = (c.env as HttpBindings).incoming.socket.remoteAddress ?? '';
+    const blockedMs = options.token === null ? 0 : options.guessLimit.blockedForMs(address);
+    // The right token is rejected too: otherwise a guesser would learn that it is right.
+    if (blockedMs > 0 && authorization !== undefined)
+      return adminProblem('address_blocked', { 'Retry-After': String(Math.ceil(blockedMs / 1000)) });
+    if (allowed(authorization)) return next();
+    if (authorization !== undefined) options.guessLimit.guessed(address, authorization);
     const challenge = challengeOf(authorization !== undefined);
     // A browser cannot send a token before a page has asked for it. The page holds no data.
     return isBrowserAtThePage(c) ? options.page.respond(401, challenge) : adminProblem('unauthorized', challenge);

@@ -17,6 +17,11 @@ const problems = {
     title: 'Unauthorized',
     detail: 'Send the admin token as `Authorization: Bearer <token>`.',
   },
+  address_blocked: {
+    status: 429,
+    title: 'Too Many Requests',
+    detail: 'Too many wrong tokens came from this address. Wait for as long as Retry-After says.',
+  },
   bad_request: { status: 400, title: 'Bad Request', detail: 'The request cannot be read.' },
   cross_site: {
     status: 403,

@@ -151,7 +151,7 @@ const limits = z
     }),
     failedAuth: doc(whole(1, 1_000_000).default(20), {
       description:
-        'Failed authentications from one address in 60 s. Above it, all its requests get 429 until the 60 s are over. Callers behind one address share the count: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count.',
+        'Failed authentications from one address in 60 s. Above it, all its requests get 429 until the 60 s are over. Callers behind one address share the count: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count. It holds for tokens of the admin port too, counted by each replica; the same wrong token again does not count.',
       unit: 'requests per 60 s and address',
       shown: '20',
     }),

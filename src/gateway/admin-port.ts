@@ -1,4 +1,5 @@
 import type { Server } from 'node:http';
+import { createGuessLimit } from '../adapters/abuse-limits.ts';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import { createAdminApp, createAdminListener } from '../admin/app.ts';
 import { createLiveUpdates } from '../admin/live.ts';
@@ -67,8 +68,10 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
     ];
     return { ready: reasons.length === 0, reasons };
   };
+  const guessLimit = createGuessLimit({ clock, limit: settings().limits.failedAuth });
   const createApp = () =>
     createAdminApp({
+      guessLimit,
       token: settings().listen.admin.token,
       readiness,
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
