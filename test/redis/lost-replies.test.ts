@@ -61,9 +61,13 @@ async function losingOne() {
 test('after a lost reply, no keyed write gets the response to another, nor passes for the first', async () => {
   await using losing = await losingOne();
   const { client, isReady } = losing.connection;
-  const store = createRedisIdempotencyStore({ client, isReady, prefix: 'test', keepMs: 60_000 });
+  const store = createRedisIdempotencyStore({
+    ...{ client, isReady, prefix: 'test', keepMs: 60_000, tenantBytes: 1_000_000 },
+    ...{ clock: systemClock, othersComeMs: 0 },
+  });
   const writeOf = (id: string): KeyedWrite => ({
     account: 'main',
+    tenant: 'one',
     id,
     fingerprint: 'same',
     owner: id,
@@ -79,6 +83,7 @@ test('after a lost reply, no keyed write gets the response to another, nor passe
   );
   expect(['first', 'unavailable']).toContain(ofFresh?.kind);
   expect(['replay', 'unavailable']).toContain(ofDone?.kind);
+  store.stop();
 });
 
 test.each([
