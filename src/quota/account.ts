@@ -95,13 +95,17 @@ export class AccountState {
     if (state === undefined) return rejected('tenant', REMOVED_RETRY_MS);
     const { quota, bucket } = state;
     state.weight = quota.weight;
-    let rank = this.#bookings.rankOf(tenant, request.place);
+    const competing = this.#bookings.competing();
+    const waited = this.#bookings.waitingAt(tenant, request.place);
+    const isNewcomer = waited?.isNewcomer ?? !competing.includes(tenant);
+    let rank = waited?.rank;
     if (request.place !== undefined) this.#bookings.cancel(tenant, request.place);
     // With an appointment it comes before those that wait without one.
     if (rank === undefined && this.#bookings.use(tenant, now)) rank = now;
     const virtualTime = this.#queue.virtualTimeOf(tenant, quota.weight);
-    const rejection = this.#reject(state, { ...request, tenant }, { slots, virtualTime, rank, now });
+    const rejection = this.#reject(state, { ...request, tenant }, { slots, virtualTime, rank, isNewcomer, now });
     if (rejection === null) {
+      if (competing.length > 0) this.#bookings.admittedBeside(isNewcomer);
       bucket.take(now);
       this.#queue.admitted(tenant, virtualTime, quota.weight);
       this.#reservations.admitted(tenant, now);
@@ -169,11 +173,12 @@ export class AccountState {
       readonly slots: number;
       readonly virtualTime: number;
       readonly rank: number | undefined;
+      readonly isNewcomer: boolean;
       readonly now: number;
     },
   ): AccountRejection | null {
     const { tenant } = request;
-    const { slots, virtualTime, rank, now } = at;
+    const { slots, virtualTime, rank, isNewcomer, now } = at;
     const cooldownMs = this.#supply.cooldownMs(now);
     if (cooldownMs > 0) return rejected('cooldown', Math.max(cooldownMs, bucket.waitMs(1, now)));
     const waiting = this.#bookings.waiting(tenant, rank);
@@ -196,9 +201,9 @@ export class AccountState {
       bucket.waitMs(waiting + 1, now),
       this.#supply.waitMs(this.#queue.ahead(virtualTime) + waiting + 1, slots, now),
     );
-    const expected = estimate(rank !== undefined ? waiting : this.#nextFree(tenant, waiting, estimate, now));
+    const expected = estimate(rank !== undefined ? waiting : this.#nextFree(request, waiting, estimate, now));
     const askAgainMs = Math.max(MIN_WAIT_MS, Math.min(firstMs, expected.waitMs));
-    return this.#book(request, { ...expected, askAgainMs, virtualTime, rank, now });
+    return this.#book(request, { ...expected, askAgainMs, virtualTime, rank, isNewcomer, now });
   }
 
   /**
@@ -206,7 +211,7 @@ export class AccountState {
    * that could not be kept if it were before them.
    */
   #nextFree(
-    tenant: string,
+    { tenant, maxWaitMs }: { readonly tenant: string; readonly maxWaitMs: number },
     waiting: number,
     estimate: (before: number) => { readonly waitMs: number },
     now: number,
@@ -215,7 +220,8 @@ export class AccountState {
     const firstMs = estimate(waiting).waitMs;
     const each = (estimate(waiting + appointments.length).waitMs - firstMs) / Math.max(1, appointments.length);
     for (let i = appointments.length; i > 0; i--) {
-      if ((appointments[i - 1] as number) - now < firstMs + i * each) return waiting + i;
+      const appointmentMs = this.#bookings.appointmentMs(firstMs + i * each, maxWaitMs, this.#supply.intervalMs);
+      if ((appointments[i - 1] as number) - now < appointmentMs) return waiting + i;
     }
     return waiting;
   }
@@ -241,10 +247,11 @@ export class AccountState {
       readonly askAgainMs: number;
       readonly virtualTime: number;
       readonly rank: number | undefined;
+      readonly isNewcomer: boolean;
       readonly now: number;
     },
   ): AccountRejection {
-    const { by, waitMs, askAgainMs, virtualTime, now, rank = now + waitMs } = at;
+    const { by, waitMs, askAgainMs, virtualTime, isNewcomer, now, rank = now + waitMs } = at;
     const rejection = { ...rejected(by, waitMs), askAgainMs };
     // It cannot use a slot: it is not in the others' way.
     if (by === 'tenant') this.#queue.leave(tenant);
@@ -252,9 +259,11 @@ export class AccountState {
     const competes = by === 'account';
     if (waitMs <= maxWaitMs) {
       if (competes) this.#queue.join(tenant, virtualTime, now + askAgainMs, now);
-      return { ...rejection, place: this.#bookings.wait(tenant, { rank, until: now + maxWaitMs }, competes) };
+      const waiting = { rank, until: now + maxWaitMs, isNewcomer };
+      return { ...rejection, place: this.#bookings.wait(tenant, waiting, competes) };
     }
-    const retryAfterMs = Math.ceil(waitMs / 1000) * 1000;
+    const appointmentMs = competes ? this.#bookings.appointmentMs(waitMs, maxWaitMs, this.#supply.intervalMs) : waitMs;
+    const retryAfterMs = Math.max(1, Math.ceil(appointmentMs / 1000)) * 1000;
     if (!this.#bookings.appoint(tenant, now + retryAfterMs, competes)) return rejection;
     return { ...rejection, retryAfterMs, appointment: true };
   }

@@ -45,20 +45,20 @@ describe('appointments', () => {
 describe('requests that wait', () => {
   test('are counted by tenant, and those before a rank', () => {
     const bookings = new Bookings();
-    bookings.wait('a', { rank: 100, until: 9_000 }, true);
-    const second = bookings.wait('a', { rank: 200, until: 9_000 }, true);
-    bookings.wait('b', { rank: 50, until: 9_000 }, true);
+    bookings.wait('a', { rank: 100, until: 9_000, isNewcomer: false }, true);
+    const second = bookings.wait('a', { rank: 200, until: 9_000, isNewcomer: false }, true);
+    bookings.wait('b', { rank: 50, until: 9_000, isNewcomer: false }, true);
     expect([bookings.waiting('a'), bookings.waiting('a', 200), bookings.waiting('b'), bookings.waiting('c')]).toEqual([
       2, 1, 1, 0,
     ]);
-    expect(bookings.rankOf('a', second)).toBe(200);
-    expect(bookings.rankOf('b', second)).toBeUndefined();
-    expect(bookings.rankOf('a', undefined)).toBeUndefined();
+    expect(bookings.waitingAt('a', second)?.rank).toBe(200);
+    expect(bookings.waitingAt('b', second)).toBeUndefined();
+    expect(bookings.waitingAt('a', undefined)).toBeUndefined();
   });
 
   test('that ask no more are in no way', () => {
     const bookings = new Bookings();
-    const id = bookings.wait('a', { rank: 100, until: 9_000 }, true);
+    const id = bookings.wait('a', { rank: 100, until: 9_000, isNewcomer: false }, true);
     bookings.cancel('b', id);
     expect(bookings.waiting('a')).toBe(1);
     bookings.cancel('a', id);
@@ -68,8 +68,8 @@ describe('requests that wait', () => {
 
   test('lapse two seconds after they would have asked for the last time: their replica is gone', () => {
     const bookings = new Bookings();
-    bookings.wait('a', { rank: 100, until: 1_000 }, true);
-    bookings.wait('a', { rank: 100, until: 4_000 }, true);
+    bookings.wait('a', { rank: 100, until: 1_000, isNewcomer: false }, true);
+    bookings.wait('a', { rank: 100, until: 4_000, isNewcomer: false }, true);
     bookings.expire(1_000 + LAPSE_MS);
     expect(bookings.waiting('a')).toBe(2);
     bookings.expire(1_001 + LAPSE_MS);
@@ -80,10 +80,32 @@ describe('requests that wait', () => {
 test('only tenants that are not held back by their own rate compete, as of their latest booking', () => {
   const bookings = new Bookings();
   bookings.appoint('a', 1_000, true);
-  bookings.wait('b', { rank: 1, until: 1_000 }, true);
+  bookings.wait('b', { rank: 1, until: 1_000, isNewcomer: false }, true);
   bookings.appoint('own rate', 1_000, false);
   expect(bookings.competing()).toEqual(['a', 'b']);
   bookings.appoint('a', 2_000, false);
   bookings.forget('b');
   expect(bookings.competing()).toEqual([]);
+});
+
+describe('the caller of a slot', () => {
+  test('comes later by the part of the slots that newcomers were given, half at most', () => {
+    const bookings = new Bookings();
+    expect(bookings.appointmentMs(60_000, 0, 250)).toBe(60_000);
+    for (let i = 0; i < 1_000; i++) bookings.admittedBeside(i % 5 === 0);
+    expect(bookings.appointmentMs(60_000, 0, 250)).toBeGreaterThan(68_000);
+    expect(bookings.appointmentMs(60_000, 0, 250)).toBeLessThan(78_000);
+    for (let i = 0; i < 1_000; i++) bookings.admittedBeside(true);
+    expect(bookings.appointmentMs(60_000, 0, 250)).toBe(120_000);
+    for (let i = 0; i < 1_000; i++) bookings.admittedBeside(false);
+    expect(bookings.appointmentMs(60_000, 0, 250)).toBeCloseTo(60_000, 0);
+  });
+
+  test('comes a little early, if its requests may wait for so long', () => {
+    const bookings = new Bookings();
+    expect([0, 300, 1_000, 5_000].map((maxWaitMs) => bookings.appointmentMs(60_000, maxWaitMs, 250))).toEqual([
+      60_000, 59_700, 59_000, 58_500,
+    ]);
+    expect(bookings.appointmentMs(60_000, 5_000, 2_000)).toBe(56_000);
+  });
 });

@@ -1,5 +1,18 @@
+import { WINDOW_MS } from './lease-window.ts';
+
 /** A booking that is not taken up is forgotten this long after its time. */
 export const LAPSE_MS = 2_000;
+/** The part of the admissions that go to newcomers is a mean over so many of the latest. */
+const NEWCOMERS_OVER = 64;
+const MAX_NEWCOMERS = 0.5;
+/** So many appointments a minute more than there will be slots, so that none stays unused. */
+const SPARE_APPOINTMENTS = 6;
+/**
+ * Callers are late by what their clocks and ways take, and a slot must not stay unused meanwhile: they come so much early, or
+ * by so many slot intervals, and wait for the rest.
+ */
+const EARLY_MS = 1_500;
+const EARLY_SLOTS = 2;
 /** Appointments of one tenant; requests beyond them are refused without one. */
 const MAX_APPOINTMENTS = 1_000;
 
@@ -8,6 +21,8 @@ interface Waiting {
   readonly rank: number;
   /** It asks again until then. */
   readonly until: number;
+  /** Its tenant did not compete as it came. */
+  readonly isNewcomer: boolean;
 }
 
 interface TenantBookings {
@@ -27,6 +42,8 @@ interface TenantBookings {
 export class Bookings {
   readonly #tenants = new Map<string, TenantBookings>();
   #lastId = 0;
+  /** The part of the admissions that go to newcomers: tenants that take a slot now and then have no booking most of the time. */
+  #newcomers = 0;
 
   /** Forgets what was not taken up. */
   expire(now: number): void {
@@ -74,8 +91,8 @@ export class Bookings {
     return true;
   }
 
-  rankOf(tenant: string, id: number | undefined): number | undefined {
-    return this.#tenants.get(tenant)?.waiting.get(id ?? 0)?.rank;
+  waitingAt(tenant: string, id: number | undefined): Waiting | undefined {
+    return this.#tenants.get(tenant)?.waiting.get(id ?? 0);
   }
 
   /** Requests of the tenant that wait, and come before this rank. */
@@ -92,6 +109,24 @@ export class Bookings {
   /** Tenants whose requests compete for the account's slots. */
   competing(): string[] {
     return [...this.#tenants].flatMap(([tenant, { competes }]) => (competes ? [tenant] : []));
+  }
+
+  /** While others compete, a request was admitted. */
+  admittedBeside(isNewcomer: boolean): void {
+    this.#newcomers += ((isNewcomer ? 1 : 0) - this.#newcomers) / NEWCOMERS_OVER;
+  }
+
+  /**
+   * When the caller of a slot that is free for those that compete in `waitMs` is to come back: newcomers take some slots
+   * meanwhile, and the caller can wait for the last moments itself.
+   *
+   * @param intervalMs between two slots
+   */
+  appointmentMs(waitMs: number, maxWaitMs: number, intervalMs: number): number {
+    const spare = (SPARE_APPOINTMENTS * intervalMs) / WINDOW_MS;
+    const newcomers = Math.max(0, Math.min(MAX_NEWCOMERS, this.#newcomers) - spare);
+    const earlyMs = Math.min(maxWaitMs, Math.max(EARLY_MS, EARLY_SLOTS * intervalMs));
+    return waitMs / (1 - newcomers) - earlyMs;
   }
 
   forget(tenant: string): void {

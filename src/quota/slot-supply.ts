@@ -1,5 +1,5 @@
 import { ExternalUsage } from './external-usage.ts';
-import { LEASE_MS, LeaseWindow } from './lease-window.ts';
+import { LEASE_MS, LeaseWindow, WINDOW_MS } from './lease-window.ts';
 import { Pacing } from './pacing.ts';
 import { type AccountQuota, type AccountView, type AdvertisedLimit, backgroundReserve } from './quota-store.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -77,6 +77,11 @@ export class SlotSupply {
 
   cooldownMs(now: number): number {
     return this.#cooldown.leftMs(now);
+  }
+
+  /** Between two slots, where all of the ceiling is used. */
+  get intervalMs(): number {
+    return WINDOW_MS / this.#quota.ceiling;
   }
 
   /**

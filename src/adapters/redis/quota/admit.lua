@@ -10,6 +10,9 @@
 -- A tenant may claim its slot this much after its time, and this much before.
 local GRACE, EARLY = 250, 10
 local MIN_WAIT, FIRST_RESPONSE, ASK_FOR_FIRST, KEPT_BACK, MAX_APPOINTMENTS, CONTENDED = 1, 2000, 100, 0.5, 1000, 1000
+-- Newcomers, and early callers: see src/quota/bookings.ts.
+local NEWCOMERS_OVER, MAX_NEWCOMERS = 64, 0.5
+local SPARE, EARLY_BY = 6 / request.ceiling, max(1500, 2 * WINDOW / request.ceiling)
 -- Pacing: see src/quota/pacing.ts.
 local RECOMPUTE, SAMPLES, MAX_CARRY, SLOWEST, AFTER_BURST = 100, 240, 4, 0.25, 0.5
 
@@ -195,8 +198,13 @@ local function waitingBefore(bookings, rank)
   return count
 end
 
+-- When the caller of a slot that is free for those that compete in `waitMs` is to come back: see src/quota/bookings.ts.
+local function appointmentMs(waitMs, maxWaitMs)
+  return waitMs / (1 - max(0, min(MAX_NEWCOMERS, s.newcomers) - SPARE)) - min(maxWaitMs, EARLY_BY)
+end
+
 -- A place in the queue, or an appointment.
-local function book(ask, bookings, rejection, virtualTime, rank)
+local function book(ask, bookings, rejection, virtualTime, rank, isNewcomer)
   local tenant, competes = ask.tenant, rejection.by == 'account'
   if not competes then leave(tenant) end
   if not ask.books then return nil end
@@ -211,9 +219,10 @@ local function book(ask, bookings, rejection, virtualTime, rank)
     end
     s.booked = s.booked + 1
     rejection.place = s.booked
-    bookings.waiting[#bookings.waiting + 1] = { s.booked, rank or now + rejection.waitMs, now + ask.maxWaitMs }
+    bookings.waiting[#bookings.waiting + 1] = { s.booked, rank or now + rejection.waitMs, now + ask.maxWaitMs, isNewcomer }
   elseif #bookings.appointments < MAX_APPOINTMENTS then
-    rejection.waitMs, rejection.appointment = ceil(rejection.waitMs / 1000) * 1000, true
+    local waitMs = competes and appointmentMs(rejection.waitMs, ask.maxWaitMs) or rejection.waitMs
+    rejection.waitMs, rejection.appointment = max(1, ceil(waitMs / 1000)) * 1000, true
     local at, index = now + rejection.waitMs, #bookings.appointments + 1
     while index > 1 and bookings.appointments[index - 1] > at do index = index - 1 end
     table.insert(bookings.appointments, index, at)
@@ -221,13 +230,15 @@ local function book(ask, bookings, rejection, virtualTime, rank)
   return competes
 end
 
-local function decideFor(ask, bookings)
+local function decideFor(ask, bookings, competed)
   local tenant = ask.tenant
   local reservedForOthers, entitled = reservedFor(tenant)
   local slots = usable - s.inFlight - completed - external - reservedForOthers
   local spent, next = bucketOf(ask)
   local virtualTime = virtualTimeOf(tenant, ask.weight, next)
-  local rank = ask.place and withoutPlace(bookings, ask.place)
+  local rank, isNewcomer
+  if ask.place then rank, isNewcomer = withoutPlace(bookings, ask.place) end
+  if isNewcomer == nil then isNewcomer = not competed end
   if not rank and bookings.appointments[1] and bookings.appointments[1] <= now then
     table.remove(bookings.appointments, 1)
     rank = now
@@ -244,6 +255,9 @@ local function decideFor(ask, bookings)
     local available = isEntitled and 0 or availableNow(slots, ask.spare, keptBack)
     if isEntitled or (available >= 1 and available > claimedAhead(virtualTime)) then
       take()
+      if redis.call('ZCARD', COMPETING) > 0 then
+        s.newcomers = s.newcomers + ((isNewcomer and 1 or 0) - s.newcomers) / NEWCOMERS_OVER
+      end
       serve(tenant, virtualTime, ask.weight)
       spent = min(spent + TOKEN, ask.burst * TOKEN)
       s['spent:' .. tenant], s['spentAt:' .. tenant], s['rate:' .. tenant] = spent, now, ask.rate
@@ -267,7 +281,7 @@ local function decideFor(ask, bookings)
     local firstMs = estimate(waiting)
     local each = (estimate(waiting + count) - firstMs) / max(1, count)
     for i = count, 1, -1 do
-      if bookings.appointments[i] - now < firstMs + i * each then
+      if bookings.appointments[i] - now < appointmentMs(firstMs + i * each, ask.maxWaitMs) then
         before = waiting + i
         break
       end
@@ -276,7 +290,7 @@ local function decideFor(ask, bookings)
   local waitMs, by = estimate(before)
   local firstMs = max(ownMs(waiting + 1), accountMs(ahead(virtualTime) + waiting + 1, slots))
   local rejection = { spent = spent, by = by, waitMs = waitMs, askAgainMs = max(MIN_WAIT, min(firstMs, waitMs)) }
-  return rejection, book(ask, bookings, rejection, virtualTime, rank)
+  return rejection, book(ask, bookings, rejection, virtualTime, rank, isNewcomer)
 end
 
 -- The gateway's own calls need a slot, and wait for no bucket and no other tenant.
@@ -293,10 +307,10 @@ end
 local function decide(ask)
   pace()
   if not ask.tenant then return decideOwn() end
-  local competed = redis.call('ZSCORE', COMPETING, ask.tenant)
+  local competed = redis.call('ZSCORE', COMPETING, ask.tenant) and true or false
   local bookings = bookingsOf(ask.tenant, now)
-  local decision, competes = decideFor(ask, bookings)
-  if competes == nil then competes = competed and true or false end
+  local decision, competes = decideFor(ask, bookings, competed)
+  if competes == nil then competes = competed end
   storeBookings(ask.tenant, bookings, competes)
   if #bookings.waiting == 0 then leave(ask.tenant) end
   local due = redis.call('ZRANGE', DUE, -1, -1, 'WITHSCORES')[2]

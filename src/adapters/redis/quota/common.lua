@@ -24,8 +24,9 @@ local DEFAULTS = {
   firstAdmittedAt = FAR, contendedUntil = 0, startedAt = 0,
   -- Pacing (src/quota/pacing.ts): admissions are paid for until; slots a ms; slots that a burst may take; as of when.
   paidUntil = 0, pace = 0, headroom = 0, pacedAt = -FAR,
-  -- The fair queue's (src/quota/fair-queue.ts), and the latest number of a booking.
-  virtualTime = 0, booked = 0,
+  -- The fair queue's (src/quota/fair-queue.ts); the latest number of a booking, and the part of the admissions that go to
+  -- newcomers (src/quota/bookings.ts).
+  virtualTime = 0, booked = 0, newcomers = 0,
   -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/external-usage.ts).
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
@@ -176,7 +177,7 @@ local function leave(tenant)
   redis.call('ZREM', DUE, tenant)
 end
 
--- The bookings of a tenant: see src/quota/bookings.ts. `waiting`: [id, rank, until] of each request that waits;
+-- The bookings of a tenant: see src/quota/bookings.ts. `waiting`: [id, rank, until, isNewcomer] of each request that waits;
 -- `appointments`: their times, ascending.
 local LAPSE = 2000
 local function bookingsOf(tenant, now)
@@ -209,10 +210,10 @@ local function storeBookings(tenant, bookings, competes)
 end
 
 local function withoutPlace(bookings, place)
-  local kept, rank = {}, nil
+  local kept, rank, isNewcomer = {}, nil, nil
   for _, each in ipairs(bookings.waiting) do
-    if each[1] == place then rank = each[2] else kept[#kept + 1] = each end
+    if each[1] == place then rank, isNewcomer = each[2], each[4] else kept[#kept + 1] = each end
   end
   bookings.waiting = kept
-  return rank
+  return rank, isNewcomer
 end
