@@ -2,8 +2,8 @@
 // is one number for all replicas and which is one for each.
 //
 // - Counters and histograms belong to one replica: the sum is the whole.
-// - quota_limit, _ceiling, _external_usage and, while Redis responds, _slots_in_use are the account's state as each replica last
-//   received it. All are the same, and a sum would count each slot once for each replica. The greatest is the newest.
+// - quota_limit, _limit_advertised, _ceiling, _external_usage and, while Redis responds, _slots_in_use are the account's state as
+//   each replica last received it. All are the same, and a sum would count each slot once for each replica. The greatest is the newest.
 // - quota_waiting, http_requests_in_flight, cache_entries and cache_bytes belong to one replica: the sum.
 
 /** Without Kubernetes there is no namespace: `.*` matches that, too. */

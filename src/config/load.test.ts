@@ -38,7 +38,9 @@ async function rejectionOf(...args: Parameters<typeof load>): Promise<string> {
 describe('a minimal configuration', () => {
   test('has the defaults for Patchworks', async () => {
     const settings = await settingsOf(MINIMAL);
-    expect(settings.accounts.get('main')?.quota).toEqual({ limit: 240, ceiling: 235, burst: 60, coldStart: 'trust' });
+    expect(settings.accounts.get('main')?.quota).toEqual({
+      ...{ limit: 240, ceiling: 235, burst: 60, adoptLimit: true, coldStart: 'trust' },
+    });
     expect(settings.upstreams.get('core')).toMatchObject({
       account: 'main',
       origin: 'https://core.wearepatchworks.com',

@@ -69,6 +69,11 @@ const account = z.strictObject({
         unit: 'requests',
         shown: '60',
       }),
+      adoptLimit: doc(flag().default(true), {
+        description:
+          'true: if `X-RateLimit-Limit` is below `limit` in three responses in a row, `ceiling`, `burst` and the reserved slots are lowered in proportion, on all replicas, until it rises again. In the minute of the change slots of the old ceiling are still held, so that little or nothing is sent. false: another limit is only reported, and `X-RateLimit-Remaining` beside it is ignored; if the account really has it, Patchworks answers 429.',
+        shown: 'true',
+      }),
       coldStart: doc(z.enum(['trust', 'wait'], { error: 'must be trust or wait' }).default('trust'), {
         description:
           'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',

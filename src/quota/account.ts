@@ -1,3 +1,4 @@
+import { inProportion } from './advertised-limit.ts';
 import { Bookings } from './bookings.ts';
 import { FairQueue, Reservations } from './fair-queue.ts';
 import {
@@ -42,6 +43,7 @@ const KEPT_BACK = 0.5;
  * This is the model of the scripts in adapters/redis, and decides for the memory store and for a replica without Redis.
  */
 export class AccountState {
+  #quota: AccountQuota;
   readonly #supply: SlotSupply;
   readonly #queue = new FairQueue();
   readonly #reservations = new Reservations();
@@ -55,12 +57,14 @@ export class AccountState {
     now: number,
     { primed = false }: { readonly primed?: boolean } = {},
   ) {
+    this.#quota = quota;
     this.#supply = new SlotSupply(quota, now, primed);
     this.configure(quota, tenants, now);
   }
 
   /** Neither refills nor empties what is spent. Tenants that are gone are forgotten. */
   configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>, now: number): void {
+    this.#quota = quota;
     this.#supply.configure(quota, now);
     for (const id of this.#tenants.keys()) {
       if (tenants.has(id)) continue;
@@ -78,8 +82,15 @@ export class AccountState {
         known.bucket.configure(each, now);
       }
     }
-    const reserving = [...tenants].filter(([, { reserved }]) => reserved > 0);
-    this.#reservations.configure(new Map(reserving.map(([id, { reserved }]) => [id, reserved])));
+    this.#reserve();
+  }
+
+  /** Slots that are reserved are lowered with the ceiling: they would take all of it from the others. */
+  #reserve(): void {
+    const reserving = [...this.#tenants].flatMap(([id, { quota }]): [string, number][] =>
+      quota.reserved > 0 ? [[id, inProportion(quota.reserved, this.#quota, this.#supply.advertised)]] : [],
+    );
+    this.#reservations.configure(new Map(reserving));
   }
 
   /** @param withheld slots of the ceiling that are not to be given out now */
@@ -131,15 +142,23 @@ export class AccountState {
   /**
    * The headers of the response are here.
    *
-   * @returns whether the advertised limit is the configured one; another one belongs to another counter
+   * @returns whether it names the limit that the account has, as far as is known; another one belongs to another counter
    */
   complete(lease: Lease, seen: AdvertisedLimit, now: number): boolean {
-    return this.#supply.complete(lease, seen, now);
+    const before = this.#supply.advertised;
+    const isOurs = this.#supply.complete(lease, seen, now);
+    if (this.#supply.advertised !== before) this.#reserve();
+    return isOurs;
   }
 
   /** A response has shown what the minute before this state had used, or did not say so. */
   get isPrimed(): boolean {
     return this.#supply.isPrimed;
+  }
+
+  /** The limit that the upstream advertises; null: none is known. */
+  get advertised(): number | null {
+    return this.#supply.advertised;
   }
 
   /** No response came, and the request cannot arrive any more. */

@@ -116,6 +116,9 @@ export const REMOVED_ACCOUNT: RejectedDecision = {
 
 export interface AccountView {
   readonly limit: number;
+  /** As the upstream advertises it; null until three responses in a row have named one. */
+  readonly advertisedLimit: number | null;
+  /** In force: lower than configured while the upstream advertises a lower limit. */
   readonly ceiling: number;
   readonly slotsInUse: number;
   /** Slots that others use, as far as X-RateLimit-Remaining shows. */
@@ -136,6 +139,8 @@ export interface AccountQuota {
   readonly burst: number;
   /** For a first response that does not say what the minute before it has used. Default: trust. */
   readonly coldStart?: 'trust' | 'wait';
+  /** A lower advertised limit lowers the quota in proportion. Default: true. */
+  readonly adoptLimit?: boolean;
 }
 
 /** Quota of a tenant, from the configuration. */

@@ -1,3 +1,4 @@
+import { AdvertisedLimitTracker, believedLimit, effectiveQuota } from './advertised-limit.ts';
 import { ExternalUsage } from './external-usage.ts';
 import { LEASE_MS, LeaseWindow, WINDOW_MS } from './lease-window.ts';
 import { Pacing } from './pacing.ts';
@@ -35,7 +36,10 @@ const NEVER = -1;
  * milliseconds of a clock that does not go back.
  */
 export class SlotSupply {
+  #configured: AccountQuota;
+  /** As configured, or lower while the upstream advertises a lower limit. */
   #quota: AccountQuota;
+  readonly #advertised = new AdvertisedLimitTracker();
   readonly #window = new LeaseWindow();
   /** Credit for a burst after an idle time. */
   readonly #bucket: TokenBucket;
@@ -55,6 +59,7 @@ export class SlotSupply {
    * @param primed the minute before is known
    */
   constructor(quota: AccountQuota, now: number, primed: boolean) {
+    this.#configured = quota;
     this.#quota = quota;
     this.#primed = primed;
     this.#startedAt = now;
@@ -63,7 +68,17 @@ export class SlotSupply {
   }
 
   /** Neither refills nor empties what is spent. */
-  configure(quota: AccountQuota, now: number): void {
+  configure(configured: AccountQuota, now: number): void {
+    this.#configured = configured;
+    this.#apply(effectiveQuota(configured, this.#advertised.current), now);
+  }
+
+  /** The latest limit of the upstream; null: none is known. */
+  get advertised(): number | null {
+    return this.#advertised.current;
+  }
+
+  #apply(quota: AccountQuota, now: number): void {
     if (quota.ceiling !== this.#quota.ceiling) this.#pacing.reset();
     this.settle(now);
     this.#quota = quota;
@@ -162,18 +177,23 @@ export class SlotSupply {
     this.#pacing.refund();
   }
 
-  /** The headers of the response are here. @returns whether the advertised limit is the configured one */
+  /** The headers of the response are here. @returns whether it names the limit that the account has, as far as is known */
   complete(lease: Lease, seen: AdvertisedLimit, now: number): boolean {
-    const { limit, ceiling, coldStart } = this.#quota;
+    const before = this.#advertised.current;
+    this.#advertised.observe(seen.limit, this.#configured.limit);
+    if (this.#advertised.current !== before)
+      this.#apply(effectiveQuota(this.#configured, this.#advertised.current), now);
+    const limit = believedLimit(this.#configured, this.#advertised.current);
     const isOurs = seen.limit === null || seen.limit === limit;
     if (isOurs && seen.remaining !== null && seen.remaining <= limit) {
       const observation = { used: limit - seen.remaining, remaining: seen.remaining, ...lease };
       // Requests that are still in flight beside the first response may not be counted in it.
       const mostOwn = this.#primed ? Number.POSITIVE_INFINITY : this.#window.everCompleted + 1;
-      const before = this.#external.slots(now);
+      const externalBefore = this.#external.slots(now);
       this.#external.observe(observation, this.#window, now, mostOwn);
-      if (this.#external.slots(now) !== before) this.#pacing.reset();
-    } else if (!this.#primed && coldStart === 'wait') this.#external.assume(ceiling, this.#startedAt + LEASE_MS);
+      if (this.#external.slots(now) !== externalBefore) this.#pacing.reset();
+    } else if (!this.#primed && this.#quota.coldStart === 'wait')
+      this.#external.assume(this.#quota.ceiling, this.#startedAt + LEASE_MS);
     this.#prime(now);
     if (seen.throttled !== null) this.#cooldown.throttled(seen.throttled.retryAfterMs, lease.admittedAt, now);
     else this.#cooldown.responded(lease.admittedAt);
@@ -188,7 +208,8 @@ export class SlotSupply {
 
   view(now: number): AccountView {
     return {
-      limit: this.#quota.limit,
+      limit: this.#configured.limit,
+      advertisedLimit: this.#advertised.current,
       ceiling: this.#quota.ceiling,
       slotsInUse: this.#window.held(now),
       externalUsage: this.#external.slots(now),

@@ -28,6 +28,8 @@ export interface MetricSources {
 interface AccountReading {
   readonly id: string;
   readonly limit: number;
+  /** Null: not known yet. */
+  readonly advertisedLimit: number | null;
   readonly ceiling: number;
   readonly slotsInUse: number;
   readonly externalUsage: number;
@@ -94,14 +96,32 @@ function readGaugeIn(registry: Registry, collect: Collect): ReadGauge {
 }
 
 function registerSources(gauge: ReadGauge, sources: MetricSources): void {
-  const perAccount = (name: string, help: string, read: (account: AccountReading) => number): void =>
-    gauge(name, help, ['account'], () => sources.accounts().map((each) => [{ account: each.id }, read(each)]));
+  const perAccount = (name: string, help: string, read: (account: AccountReading) => number | null): void =>
+    gauge(name, help, ['account'], () =>
+      sources.accounts().flatMap((each): [{ account: string }, number][] => {
+        const value = read(each);
+        return value === null ? [] : [[{ account: each.id }, value]];
+      }),
+    );
   const perUpstream = (name: string, help: string, read: (upstream: UpstreamReading) => number): void =>
     gauge(name, help, ['upstream'], () => sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]));
   const single = (name: string, help: string, read: () => number): void => gauge(name, help, [], () => [[{}, read()]]);
 
-  perAccount('quota_limit', 'Requests a minute that Patchworks allows the account.', ({ limit }) => limit);
-  perAccount('quota_ceiling', 'Most requests that the gateway sends in any minute.', ({ ceiling }) => ceiling);
+  perAccount(
+    'quota_limit',
+    'Requests a minute that Patchworks allows the account, as configured.',
+    ({ limit }) => limit,
+  );
+  perAccount(
+    'quota_limit_advertised',
+    'Requests a minute that Patchworks allows the account, as its responses say; absent until three in a row have.',
+    ({ advertisedLimit }) => advertisedLimit,
+  );
+  perAccount(
+    'quota_ceiling',
+    'Most requests that the gateway sends in any minute; lower than configured while Patchworks advertises a lower limit.',
+    ({ ceiling }) => ceiling,
+  );
   perAccount('quota_slots_in_use', 'Slots of the window held by the gateway.', ({ slotsInUse }) => slotsInUse);
   perAccount(
     'quota_external_usage',

@@ -15,7 +15,10 @@ const nothing: MetricSources = {
   credentials: () => [],
   revision: () => 'abc',
 };
-const account = { id: 'main', limit: 240, ceiling: 235, slotsInUse: 7, externalUsage: 2, waiting: 3, replicas: 2 };
+const account = {
+  ...{ id: 'main', limit: 240, advertisedLimit: 240, ceiling: 235, slotsInUse: 7, externalUsage: 2 },
+  ...{ waiting: 3, replicas: 2 },
+};
 function metering(sources: Partial<MetricSources> = {}) {
   const unreadable: string[] = [];
   const metrics = createMetrics({
@@ -77,6 +80,7 @@ describe('the metrics of the contract', () => {
       trace_spans_total: 'counter{outcome}',
       upstream_requests_avoided_total: 'counter{tenant,by}',
       quota_limit: 'gauge{account}',
+      quota_limit_advertised: 'gauge{account}',
       quota_ceiling: 'gauge{account}',
       quota_slots_in_use: 'gauge{account}',
       quota_external_usage: 'gauge{account}',

@@ -41,6 +41,7 @@ describe('what the chart makes of values', () => {
       limit: 1_000_000,
       ceiling: 900_000,
       burst: 1000,
+      adoptLimit: true,
       coldStart: 'trust',
     });
     expect(

@@ -14,6 +14,7 @@ upstream_request_duration_seconds histogram upstream
 upstream_retries_total counter
 upstream_requests_avoided_total counter tenant,by
 quota_limit gauge account
+quota_limit_advertised gauge account
 quota_ceiling gauge account
 quota_slots_in_use gauge account
 quota_external_usage gauge account

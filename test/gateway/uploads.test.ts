@@ -18,7 +18,9 @@ import { rawUpstream } from '../support/raw-upstream.ts';
 const KiB = 1024;
 const reader = { ...TENANTS.reader, allow: ['* /api/v1/**'], quota: { burst: 100, maxWait: '0s' } };
 /** The quota is wide: the tests want memory to be short. */
-const WIDE = { main: { quota: { limit: 2_400, ceiling: 2_350, burst: 400 }, credentials: [PRIMARY] } };
+const WIDE = {
+  main: { quota: { limit: 2_400, ceiling: 2_350, burst: 400, adoptLimit: false }, credentials: [PRIMARY] },
+};
 const limited = (limits: object, maxWait = '0s'): NonNullable<RunOptions['config']> => {
   const billing = { ...TENANTS.billing, quota: { ...TENANTS.billing.quota, maxWait, maxInFlight: 100 } };
   return (upstream) => configuration(upstream, { limits, accounts: WIDE, tenants: { ...TENANTS, billing, reader } });

@@ -31,10 +31,10 @@ test('a heartbeat counts the completed slots of an account at most once a second
     quota,
     tenants,
   );
-  await redis.join(null, 0);
+  await redis.join(null, { cooldownMs: 0, advertised: null });
   // A state made anew waits for other replicas before it admits.
   clock.advance(2_500);
-  await redis.join(null, 0);
+  await redis.join(null, { cooldownMs: 0, advertised: null });
   const heartbeat = async () => {
     await client.config('RESETSTAT');
     const snapshot = await redis.heartbeat(null);

@@ -297,11 +297,11 @@ describe('pacing goes on', () => {
     ['absent', []],
     ['no numbers', ['X-RateLimit-Limit', 'many', 'X-RateLimit-Remaining', 'few']],
     ['negative', ['X-RateLimit-Limit', '-65', 'X-RateLimit-Remaining', '-1']],
-    ['of another counter', ['X-RateLimit-Limit', '10', 'X-RateLimit-Remaining', '0']],
+    ['of another counter, which is not to be followed', ['X-RateLimit-Limit', '10', 'X-RateLimit-Remaining', '0']],
     ['of an unreadable counter', ['X-RateLimit-Limit', '6e1', 'X-RateLimit-Remaining', '0']],
     ['more than there can be', ['X-RateLimit-Limit', String(LIMIT), 'X-RateLimit-Remaining', String(LIMIT + 1)]],
   ])('when the limit headers of the upstream are %s', async (_, headers) => {
-    const { scene } = await memory(account());
+    const { scene } = await memory({ ...account(), adoptLimit: false });
     const onInvalid = () => {};
     const tells = () => parseAdvertisedLimit({ status: 200, headers, now: scene.clock.now(), onInvalid });
     const callers = new Callers(scene, { limit: LIMIT, tells });

@@ -50,7 +50,7 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     return snapshot;
   };
   const model = new AccountState(quota, tenants, now());
-  await redis.join(null, 0);
+  await redis.join(null, { cooldownMs: 0, advertised: null });
   await beat();
   return {
     clock,
@@ -92,6 +92,13 @@ const seen = (limit: number) =>
         .integer({ min: 0, max: limit })
         .map((remaining): AdvertisedLimit => ({ limit, remaining, throttled: null })),
     },
+    // A limit that changes is named by all responses for a while.
+    {
+      weight: 4,
+      arbitrary: fc
+        .record({ limit: fc.constantFrom(5, 5, 5, 5, 0, 9, 30), remaining: fc.integer({ min: 0, max: 6 }) })
+        .map((named): AdvertisedLimit => ({ ...named, throttled: null })),
+    },
     {
       weight: 1,
       arbitrary: fc
@@ -114,6 +121,7 @@ const setups = fc.record({
     ceiling: fc.integer({ min: 6, max: 12 }),
     burst: fc.integer({ min: 1, max: 12 }),
     coldStart: fc.constantFrom('trust' as const, 'wait' as const),
+    adoptLimit: fc.constantFrom(true, true, false),
   }),
   tenants: fc.tuple(tenantQuota, tenantQuota, tenantQuota).map(([a, b, c]) => new Map(Object.entries({ a, b, c }))),
 });
@@ -233,15 +241,17 @@ describe('the scripts', () => {
               leases.complete(slot.lease, { kind: 'lost' }, clock.monotonic());
             } else {
               model.complete(slot.expected, each.seen, now());
-              leases.complete(slot.lease, completionOf(slot.reply, each.seen, LIMIT), clock.monotonic());
+              leases.complete(slot.lease, completionOf(slot.reply, each.seen), clock.monotonic());
             }
             await redis.complete();
           }
           const snapshot = await beat();
           const view = model.view(now());
-          expect({ held: snapshot.inFlight + snapshot.completed, external: snapshot.external }).toEqual({
+          const { inFlight, completed, external, advertised } = snapshot;
+          expect({ held: inFlight + completed, external, advertised }).toEqual({
             held: view.slotsInUse,
             external: view.externalUsage,
+            advertised: view.advertisedLimit,
           });
           expect(snapshot.cooldownUntil - clock.monotonic()).toBe(view.cooldownMs);
         }

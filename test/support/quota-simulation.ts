@@ -219,7 +219,8 @@ export class QuotaSimulation {
 /** Patchworks' counter, and what a judge sees of it. */
 export class Upstream {
   readonly arrivals: number[] = [];
-  readonly #limit: number;
+  /** May be changed while it runs; the open window stays. */
+  limit: number;
   throttled = 0;
   #throttleNext: number | null = null;
   #opened = Number.NEGATIVE_INFINITY;
@@ -228,7 +229,7 @@ export class Upstream {
   greatestInWindow = 0;
 
   constructor(limit: number) {
-    this.#limit = limit;
+    this.limit = limit;
   }
 
   /** Requests counted in the latest window. */
@@ -243,7 +244,7 @@ export class Upstream {
 
   arrive(at: number): AdvertisedLimit {
     this.arrivals.push(at);
-    const limit = this.#limit;
+    const { limit } = this;
     if (this.#throttleNext !== null) {
       const retryAfterMs = this.#throttleNext;
       this.#throttleNext = null;

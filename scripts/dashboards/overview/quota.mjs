@@ -8,18 +8,19 @@ export const quota = [
   timeseries({
     title: 'Quota: used, ceiling and limit',
     description:
-      'Slots in the window of 60 s, in use and external, beside the most that the gateway sends (ceiling) and that Patchworks allows (limit). A slot is held from admission until 60 s after the response. Long at the ceiling: give tenants less, cache more, or buy a higher limit.',
+      'Slots in the window of 60 s, in use and external, beside the most that the gateway sends (ceiling) and that Patchworks allows (limit, as configured; advertised, as its responses say). The ceiling falls with a lower advertised limit. A slot is held from admission until 60 s after the response. Long at the ceiling: give tenants less, cache more, or buy a higher limit.',
     unit: 'short',
     width: 12,
     height: 9,
     queries: [
       [ofAccount('quota_limit'), '{{account}} limit'],
+      [ofAccount('quota_limit_advertised'), '{{account}} advertised'],
       [ofAccount('quota_ceiling'), '{{account}} ceiling'],
       [slotsInUse(), '{{account}} in use'],
       [ofAccount('quota_external_usage'), '{{account}} external'],
     ],
-    lines: ['.* limit', '.* ceiling'],
-    colours: { '.* limit': 'red', '.* ceiling': 'orange', '.* external': 'purple' },
+    lines: ['.* limit', '.* advertised', '.* ceiling'],
+    colours: { '.* limit': 'red', '.* advertised': 'yellow', '.* ceiling': 'orange', '.* external': 'purple' },
   }),
   bars({
     title: 'Used part of the ceiling',

@@ -1,6 +1,7 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../ports.ts';
 import { AccountState } from '../../quota/account.ts';
+import { reportLimitChange } from '../../quota/advertised-limit.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../quota/headers.ts';
 import {
   type AccountView,
@@ -47,8 +48,12 @@ export function createMemoryQuotaStore(options: {
       const decision = account.admit(request, at);
       const tenant = request.tenant === null ? REMOVED_TENANT : account.tenantView(request.tenant, at);
       if (decision.kind === 'rejected') return { ...decision, tenant };
-      const onAdvertised = (seen: AdvertisedLimit, isOurs: boolean) =>
+      const onAdvertised = (seen: AdvertisedLimit, isOurs: boolean, before: number | null) => {
         reportAdvertisedLimit(request.account, seen, isOurs, options);
+        const quota = latestPlan.accounts.get(request.account);
+        const after = account.advertised;
+        if (quota !== undefined) reportLimitChange(request.account, { before, after }, quota, options.log);
+      };
       const onUnknownMinute = () =>
         reportUnknownMinute(request.account, latestPlan.accounts.get(request.account)?.coldStart, options.log);
       const { lease } = decision;
@@ -74,7 +79,7 @@ interface MemorySlotOptions {
   readonly tenant: string | null;
   readonly lease: Lease;
   readonly clock: Clock;
-  readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean) => void;
+  readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean, before: number | null) => void;
   readonly onUnknownMinute: () => void;
 }
 
@@ -90,7 +95,8 @@ class MemorySlot implements Slot {
     const { account, lease, onAdvertised, onUnknownMinute } = this.#options;
     if (!this.#end()) return;
     if (!account.isPrimed && seen.remaining === null) onUnknownMinute();
-    onAdvertised(seen, account.complete(lease, seen, this.#now()));
+    const before = account.advertised;
+    onAdvertised(seen, account.complete(lease, seen, this.#now()), before);
   }
 
   lose(latestArrivalMs: MonotonicMs): void {

@@ -32,6 +32,9 @@ export interface StatusSummary {
 
 export interface AccountStatus {
   readonly limit: number;
+  /** As Patchworks advertises it; null until three responses in a row have named one. */
+  readonly advertisedLimit: number | null;
+  /** In force: lower than configured while Patchworks advertises a lower limit. */
   readonly ceiling: number;
   readonly slotsInUse: number;
   readonly externalUsage: number;

@@ -96,7 +96,8 @@ describe('what needs attention', () => {
   } as const;
   const spare = { ...key, id: 'spare', inUse: false };
   const account: AccountStatus = {
-    ...{ limit: 240, ceiling: 235, slotsInUse: 10, externalUsage: 0, cooldownMs: 0, waiting: 0, replicas: 2 },
+    ...{ limit: 240, advertisedLimit: 240, ceiling: 235, slotsInUse: 10, externalUsage: 0, cooldownMs: 0 },
+    ...{ waiting: 0, replicas: 2 },
     credentials: [key, spare],
   };
   const none = { requests: 0, refused: 0, saved: 0 };
@@ -121,6 +122,7 @@ describe('what needs attention', () => {
   it.each([
     ['a cooldown', ofMain({ cooldownMs: 1 }), /^bad main: in cooldown/],
     ['the ceiling', ofMain({ slotsInUse: 224 }), /^warn main: the ceiling is nearly reached/],
+    ['a lower limit', ofMain({ advertisedLimit: 120 }), /^warn main: Patchworks advertises a lower limit/],
     ['external usage', ofMain({ externalUsage: 3 }), /^warn main: external usage/],
     [
       'a spare in use',

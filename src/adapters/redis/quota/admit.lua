@@ -1,7 +1,7 @@
 -- Decides for each of those that ask, in their order: a slot and the tokens for one request, or a rejection that spent
 -- nothing, and booked a slot for later. src/quota/account.ts is the model, with the reasons.
--- Request  cluster (true: this server is a node of one)   ceiling, burst   reservations: [[tenant, slots], …]
---          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; spare: slots and tokens left to others;
+-- Request  cluster (true: this server is a node of one)   limit, adoptLimit, ceiling, burst   reservations: [[tenant, slots], …]
+--          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; background: no caller waits for it;
 --          first, completions: see completions.lua   books: a rejection books; place: of a request that waits already
 -- Reply    decisions, in the order of the asks: { spent, completedBefore, freedBefore } with a slot, { spent, by, waitMs, askAgainMs }
 --          without one, with cooldownMs in a cooldown, with place if it waits, with appointment if it is to come back
@@ -24,11 +24,12 @@ local now = tick(s)
 if not now then return reply('late') end
 if s.closedUntil > now then return reply('recovering', { now = now, waitMs = s.closedUntil - now }) end
 
+scaleQuota(s)
+expire(now)
+local last = takeIn(s, now)
 -- Its own share is not kept from the replica that asks: it does not work alone.
 local silent = silentOf(cjson.decode(found[3]), now, REPLICA, request.ceiling)
 local usable = request.ceiling - heldBySilent(silent, 0)
-expire(now)
-local last = takeIn(s, now)
 local completed = redis.call('ZCARD', SLOTS)
 local external, remaining, externalForMs = 0, FAR, 0
 if s.externalUntil > now then external, remaining, externalForMs = s.external, s.remaining, s.externalUntil - now end
@@ -172,8 +173,10 @@ end
 
 -- Slots that may be given out now: at the account's pace, or as a burst of an account that was idle.
 -- `keptBack` of a slot is left to others.
-local function availableNow(slots, spare, keptBack)
+local function availableNow(slots, background, keptBack)
   if isCrowded() or awaitsFirstResponse() then return 0 end
+  -- A background request leaves some to those with a caller: backgroundReserve in src/quota/quota-store.ts.
+  local spare = background and min(ceil(request.ceiling / 10), floor(request.burst / 2)) or 0
   if spare > 0 then return now < s.contendedUntil and 0 or min(slots, burstNow()) - spare end
   local paced = max(0, floor(min(MAX_CARRY, (now - s.paidUntil) * s.pace) - keptBack))
   return min(slots, max(burstNow() - ceil(keptBack), paced))
@@ -252,7 +255,7 @@ local function decideFor(ask, bookings, competed)
   if (rank or waiting == 0) and ownMs(1) == 0 then
     local keptBack = (rank or competingAhead(tenant, virtualTime) == 0) and 0 or KEPT_BACK
     local isEntitled = entitled and slots >= 1 and not isCrowded()
-    local available = isEntitled and 0 or availableNow(slots, ask.spare, keptBack)
+    local available = isEntitled and 0 or availableNow(slots, ask.background, keptBack)
     if isEntitled or (available >= 1 and available > claimedAhead(virtualTime)) then
       take()
       if redis.call('ZCARD', COMPETING) > 0 then

@@ -31,6 +31,8 @@ local DEFAULTS = {
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
   openedAfterCompleted = 0, openedBefore = -FAR,
+  -- The limit that the upstream advertises, and what the last two responses named (src/quota/advertised-limit.ts). -1: none.
+  advertised = -1, named1 = -1, named2 = -1,
   -- Cooldown: until, since which 429, and how long the next one without a Retry-After lasts (src/quota/slot-supply.ts).
   cooldownUntil = 0, throttledAt = -1, untoldMs = 10000,
   -- Membership: the time in which some replica was heard, and when that was last.
@@ -160,6 +162,21 @@ local function waitFor(spent, tokens, rate, burst)
   local ms = ceil(missing * 3 / (rate * 50))
   if refilled(ms, rate) < missing then return ms + 1 end
   return ms
+end
+
+-- The quota in force: the request has the configured one, and is changed to what a lower advertised limit leaves of it. See
+-- src/quota/advertised-limit.ts.
+local configured = { ceiling = request.ceiling, burst = request.burst, reservations = request.reservations }
+local function scaleQuota(s)
+  local function inProportion(count)
+    if not request.adoptLimit or s.advertised < 0 or s.advertised >= request.limit then return count end
+    return floor(count * s.advertised / request.limit)
+  end
+  request.ceiling, request.burst = max(1, inProportion(configured.ceiling)), max(1, inProportion(configured.burst))
+  request.reservations = {}
+  for i, reservation in ipairs(configured.reservations or {}) do
+    request.reservations[i] = { reservation[1], inProportion(reservation[2]) }
+  end
 end
 
 -- The account's bucket as of now. A new rate counts from now on: what was gained until now was gained at the old one. It gains

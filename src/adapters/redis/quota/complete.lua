@@ -4,6 +4,7 @@ local s = load()
 if redis.call('HGET', STATE, 'ticket:' .. REPLICA) ~= TICKET then return reply('unknown') end
 local now = tick(s)
 if not now then return reply('late') end
+scaleQuota(s)
 expire(now)
 local last = takeIn(s, now)
 save(s)

@@ -1,8 +1,8 @@
 -- How requests ended, in the order of one replica: each completion has a number, and is taken in once however often it is
 -- sent. In front of the scripts that take them in.
--- Request  first: number of the first of them   ceiling, burst, coldStart   completions, each of a `kind`:
---          response: admittedAt, completedBefore, freedBefore; used and remaining if the response told; throttled if it was a
---                    429, with retryAfterMs if that told
+-- Request  first: number of the first of them   limit, adoptLimit, ceiling, burst, coldStart   completions, each of a `kind`:
+--          response: admittedAt, completedBefore, freedBefore; limit and remaining if the response named them; throttled if it
+--                    was a 429, with retryAfterMs if that told
 --          lost: no response, and the request cannot arrive any more   refund: it never left; tenant and its burst
 -- @return the number of the last that was taken in
 local function takeIn(s, now)
@@ -10,6 +10,19 @@ local function takeIn(s, now)
 
   local function forgetExternal()
     s.external, s.remaining, s.externalUntil = 0, FAR, -1
+  end
+
+  -- A changed limit counts once three responses in a row name one: see src/quota/advertised-limit.ts.
+  local function advertise(named)
+    local a, b = s.named1, s.named2
+    s.named1, s.named2 = b, named or -1
+    if not named or a < 0 or b < 0 then return end
+    local current = s.advertised < 0 and request.limit or s.advertised
+    local next = min(max(current, min(a, b, named)), max(a, b, named))
+    if next == s.advertised then return end
+    s.advertised = next
+    scaleQuota(s)
+    refill(s, now)
   end
 
   -- See src/quota/external-usage.ts. The request's own slot is still in flight here.
@@ -54,7 +67,11 @@ local function takeIn(s, now)
   end
 
   local function respond(seen)
-    if seen.used then
+    advertise(seen.limit)
+    local limit = (not request.adoptLimit or s.advertised < 0) and request.limit or s.advertised
+    local isOurs = not seen.limit or seen.limit == limit
+    if isOurs and seen.remaining and seen.remaining <= limit then
+      seen.used = limit - seen.remaining
       local before = now < s.externalUntil and s.external or 0
       observe(seen)
       if (now < s.externalUntil and s.external or 0) ~= before then s.pacedAt = -FAR end

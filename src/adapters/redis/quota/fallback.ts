@@ -1,4 +1,5 @@
 import { AccountState } from '../../../quota/account.ts';
+import { effectiveQuota } from '../../../quota/advertised-limit.ts';
 import { LEASE_MS } from '../../../quota/lease-window.ts';
 import { MAX_CARRY } from '../../../quota/pacing.ts';
 import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
@@ -36,14 +37,16 @@ export class Fallback {
     readonly leases: LocalLeases;
     readonly now: number;
   }) {
-    const { snapshot, quota } = options;
+    const { snapshot } = options;
+    // As of the snapshot; what the upstream advertises from now on lowers this again.
+    const quota = effectiveQuota(options.quota, snapshot.advertised);
     this.#snapshot = snapshot;
-    this.#quotas = options;
+    this.#quotas = { quota, tenants: options.tenants };
     this.#maxInFlightMs = options.maxInFlightMs;
     this.#leases = options.leases;
     const parts = Math.max(1, snapshot.replicas);
     this.state = new AccountState(
-      { limit: quota.limit, ceiling: Math.max(1, snapshot.share), burst: part(quota.burst, parts) },
+      { ...quota, ceiling: Math.max(1, snapshot.share), burst: part(quota.burst, parts) },
       new Map([...options.tenants].map(([id, each]) => [id, partOf(each, parts)])),
       options.now,
       { primed: true },
@@ -52,9 +55,9 @@ export class Fallback {
 
   /** Slots of the share that are not to be given out now. */
   withheld(now: number): number {
-    const { share, askedAt } = this.#snapshot;
-    const may = allowance(this.#snapshot, this.#quotas, this.#maxInFlightMs, now);
-    return Math.max(1, share) - may + this.#leases.heldSince(askedAt, now) - this.state.view(now).slotsInUse;
+    const { ceiling, slotsInUse } = this.state.view(now);
+    const may = Math.min(ceiling, allowance(this.#snapshot, this.#quotas, this.#maxInFlightMs, now));
+    return ceiling - may + this.#leases.heldSince(this.#snapshot.askedAt, now) - slotsInUse;
   }
 }
 

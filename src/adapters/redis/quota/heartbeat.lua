@@ -1,6 +1,6 @@
 -- A replica says that it is there, corrects what it has in flight, and learns how the account stands.
 -- Request  inFlight: of its slots, those whose end was not taken in yet included   confirmedAt: the latest time at which it
---          knows that it was heard   share: which it believes in   mode: local or closed   ceiling, burst   maxInFlightMs:
+--          knows that it was heard   share: which it believes in   mode: local or closed   limit, adoptLimit, ceiling, burst   maxInFlightMs:
 --          how long a request can be under way   graceMs: see `bury`   adopt: the clock leapt
 --          leavingMs: it leaves, and what it cut off may arrive for so long
 -- Reply    see `snapshot` | unknown | late
@@ -9,6 +9,7 @@ local found = redis.call('HMGET', STATE, 'ticket:' .. REPLICA, 'members', 'state
 if found[1] ~= TICKET then return reply('unknown') end
 local now = tick(s, request.adopt)
 if not now then return reply('late') end
+scaleQuota(s)
 expire(now)
 local members, mine = cjson.decode(found[2]), 'inFlight:' .. REPLICA
 

@@ -4,7 +4,8 @@
 -- Request  process: tells it from one before it that had the same name   ticket: to be given to it   cluster   adopt
 --          stateId: the state whose time it knows   othersComeMs: time for others to join a new state
 --          inFlight   first, heldForMs: of its completions, the number of the first, and the ms each is held for (-1: it is
---          not)   last: number of its latest   cooldownMs   mode, share, ceiling, burst, maxInFlightMs
+--          not)   last: number of its latest   cooldownMs   advertised: limit of the upstream, if it knows
+--          mode, share, limit, adoptLimit, ceiling, burst, maxInFlightMs
 --          news: see `newsOf` in fallback.ts; absent if it knows nothing
 --          known: of its slots, those that the state of the news knew too: stateId; slots, [since when, the ms for which it is
 --          held], -1: in flight
@@ -54,6 +55,10 @@ else
   attend(s, now)
 end
 s.heardAt = now
+-- A lower limit that a replica has learned alone counts: the next responses say so if it has risen since.
+if request.advertised and (s.advertised < 0 or request.advertised < s.advertised) then s.advertised = request.advertised end
+scaleQuota(s)
+refill(s, now)
 
 -- The replica knows that it was heard only once it has this reply: until its first heartbeat it counts as silent.
 local member = members[REPLICA] or { confirmedAt = 0, share = 0, promised = 0, process = request.process }

@@ -21,7 +21,7 @@ class Model {
 }
 
 const completions = fc.constantFrom<Completion[]>(
-  { kind: 'response', admittedAt: 1, completedBefore: 2, freedBefore: 0, used: 3, remaining: 4 },
+  { kind: 'response', admittedAt: 1, completedBefore: 2, freedBefore: 0, limit: 7, remaining: 4 },
   { kind: 'lost' },
   { kind: 'refund', tenant: 'billing', burst: 5 },
 );

@@ -7,8 +7,8 @@ export type Completion =
       readonly admittedAt: number;
       readonly completedBefore: number;
       readonly freedBefore: number;
-      /** Left out: the response told nothing of the account's use, or nothing that is to be believed. */
-      readonly used?: number;
+      /** As the response names them; left out if it does not, or is not to be believed. */
+      readonly limit?: number;
       readonly remaining?: number;
       /** It was a 429; `retryAfterMs` is left out if it did not say. */
       readonly throttled?: { readonly retryAfterMs?: number };

@@ -33,7 +33,8 @@ local function silentOf(members, now, self, ceiling)
       if member.basis and member.sent then
         for _, basis in ipairs({ member.basis, member.sent }) do
           local still = redis.call('ZCOUNT', SLOTS, '(' .. (now + SLACK), basis.asOf + LEASE)
-          each[#each + 1] = { left = ceiling - basis.reserved, still = still, replicas = max(1, basis.replicas) }
+          local left = max(ceiling, basis.ceiling or 0) - basis.reserved
+          each[#each + 1] = { left = left, still = still, replicas = max(1, basis.replicas) }
         end
       end
       silent[#silent + 1] = each
@@ -101,7 +102,7 @@ local function promise(members, now, ceiling)
   local member, reserved, silent = members[REPLICA], reservedForSilent(members, now, REPLICA)
   if not member then return end
   local share, replicas = shareOf(members, REPLICA, ceiling)
-  member.promised, member.sent = share, { asOf = now, reserved = reserved, replicas = replicas - silent }
+  member.promised, member.sent = share, { asOf = now, reserved = reserved, replicas = replicas - silent, ceiling = ceiling }
 end
 
 -- Held slots that are not in flight: [ms, slots] for each second from now, and what is held for longer in the last of them.
@@ -140,7 +141,8 @@ local function snapshot(s, members, now, stateId)
   local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
   local externalForMs = max(0, s.externalUntil - now)
   return reply('ok', {
-    now = now, stateId = stateId, share = share, replicas = replicas, mates = mates, reserved = reserved, silent = silent,
+    now = now, stateId = stateId, advertised = s.advertised, share = share, replicas = replicas, mates = mates,
+    reserved = reserved, silent = silent,
     inFlight = s.inFlight, completed = completed, expiries = expiriesOf(now, completed),
     tokens = floor(max(0, request.burst * TOKEN - spent) / TOKEN),
     external = externalForMs > 0 and s.external or 0, externalForMs = externalForMs,

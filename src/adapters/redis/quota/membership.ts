@@ -20,6 +20,10 @@ export interface MembershipOptions {
 /** The account as its membership needs it. */
 export interface MemberAccount {
   readonly cooldownMs: () => number;
+  /** The limit that the upstream advertises, as far as this replica knows. */
+  readonly advertised: () => number | null;
+  /** The replicas have learned another limit. */
+  readonly onAdvertised: (before: number | null, after: number | null) => void;
   /** This replica works on its share. */
   readonly isAlone: () => boolean;
   /** Redis can be asked again: from now on nothing is given out alone. */
@@ -140,7 +144,7 @@ export class Membership {
     const { client, leases } = this.#options;
     if (!client.joined || this.#recovering) return;
     const snapshot = await client.heartbeat(this.#snapshot);
-    if (snapshot !== null) this.#snapshot = snapshot;
+    if (snapshot !== null) this.#keep(snapshot);
     this.#failures = 0;
     if (leases.unreported(1).completions.length > 0) this.reportCompletions();
   }
@@ -203,11 +207,11 @@ export class Membership {
 
   async #tryToJoin(): Promise<boolean> {
     const { client } = this.#options;
-    const { cooldownMs } = this.#account;
+    const { cooldownMs, advertised } = this.#account;
     try {
       let joined: Awaited<ReturnType<QuotaClient['join']>> = 'again';
       for (let attempt = 0; joined === 'again' && attempt < JOIN_ATTEMPTS; attempt++) {
-        joined = await client.join(this.#snapshot, cooldownMs());
+        joined = await client.join(this.#snapshot, { cooldownMs: cooldownMs(), advertised: advertised() });
       }
       if (joined === 'nameTaken') {
         this.#nameTakenHeartbeats += 1;
@@ -239,10 +243,16 @@ export class Membership {
     this.#openAt = clock.monotonic() + closedForMs + OPEN_BY_MS;
     // A state that waits for other replicas lacks what they hold: what was known before is worth more.
     if (!this.#recovering) {
-      this.#snapshot = snapshot;
+      this.#keep(snapshot);
       this.#options.leases.entered(snapshot.asOf);
     }
     this.#account.onJoined();
+  }
+
+  #keep(snapshot: AccountSnapshot): void {
+    const before = this.#snapshot?.advertised ?? null;
+    this.#snapshot = snapshot;
+    if (snapshot.advertised !== before) this.#account.onAdvertised(before, snapshot.advertised);
   }
 }
 

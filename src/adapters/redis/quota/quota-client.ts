@@ -1,10 +1,5 @@
 import { batch, type Clock, type MonotonicMs } from '../../../clock.ts';
-import {
-  type AccountQuota,
-  backgroundReserve,
-  type SlotRequest,
-  type TenantQuota,
-} from '../../../quota/quota-store.ts';
+import type { AccountQuota, SlotRequest, TenantQuota } from '../../../quota/quota-store.ts';
 import { ServerClock } from '../client/server-clock.ts';
 import { newsOf } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
@@ -145,7 +140,7 @@ export class QuotaClient {
       maxWaitMs: Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER)),
       books,
       ...(place !== undefined && { place }),
-      spare: background === true ? backgroundReserve(this.#quota) : 0,
+      background: background === true,
     };
   }
 
@@ -174,7 +169,7 @@ export class QuotaClient {
    */
   async join(
     snapshot: AccountSnapshot | null,
-    cooldownMs: number,
+    { cooldownMs, advertised }: { readonly cooldownMs: number; readonly advertised: number | null },
   ): Promise<AccountSnapshot | 'again' | 'lost' | 'nameTaken'> {
     const { leases, clock, connection, onOutage, maxInFlightMs } = this.#options;
     const epoch = connection.epoch();
@@ -189,6 +184,7 @@ export class QuotaClient {
       ...{ inFlight, last, ticket, process: this.#options.process, stateId: this.#stateId, mode: onOutage },
       share: snapshot?.share ?? 0,
       cooldownMs: Math.ceil(cooldownMs),
+      ...(advertised !== null && { advertised }),
       ...(snapshot !== null && {
         news: newsOf(snapshot, quotas, maxInFlightMs, askedAt),
         known: { stateId: snapshot.stateId, slots: leases.known(askedAt) },
@@ -246,8 +242,8 @@ export class QuotaClient {
   }
 
   #limits() {
-    const { ceiling, burst, coldStart = 'trust' } = this.#quota;
-    return { ceiling, burst, coldStart };
+    const { limit, ceiling, burst, coldStart = 'trust', adoptLimit = true } = this.#quota;
+    return { limit, ceiling, burst, coldStart, adoptLimit };
   }
 }
 

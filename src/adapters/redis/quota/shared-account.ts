@@ -1,6 +1,7 @@
 import { traced } from '../../../context.ts';
 import type { Meter } from '../../../ports.ts';
 import type { AccountState } from '../../../quota/account.ts';
+import { believedLimit, effectiveQuota, reportLimitChange } from '../../../quota/advertised-limit.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../../quota/headers.ts';
 import {
   type AccountQuota,
@@ -64,6 +65,8 @@ export class SharedAccount {
     this.#tenants = tenants;
     this.membership = new Membership(options, {
       cooldownMs: () => this.#cooldownMs(this.#now()),
+      advertised: () => this.#advertised,
+      onAdvertised: (before, after) => reportLimitChange(options.account, { before, after }, this.#quota, options.log),
       isAlone: () => this.alone,
       onJoined: () => {
         this.#stateIsNew ||= !this.membership.isOpen && this.membership.snapshot === null;
@@ -126,14 +129,22 @@ export class SharedAccount {
 
   view(): AccountView {
     const now = this.#now();
-    const { limit, ceiling } = this.#quota;
+    const { limit } = this.#quota;
+    const advertisedLimit = this.#advertised;
+    const { ceiling } = effectiveQuota(this.#quota, advertisedLimit);
     const { snapshot } = this.membership;
     const slotsInUse =
       this.#fallback?.state.view(now).slotsInUse ?? (snapshot === null ? 0 : snapshot.inFlight + snapshot.completed);
     const externalUsage = snapshot !== null && snapshot.externalUntil > now ? snapshot.external : 0;
     // Not `snapshot.replicas`: that leaves out those that answer 503 without Redis instead of working alone.
     const replicas = Object.values(snapshot?.mates ?? {}).filter(({ share }) => share !== undefined).length;
-    return { limit, ceiling, slotsInUse, externalUsage, cooldownMs: this.#cooldownMs(now), replicas };
+    const cooldownMs = this.#cooldownMs(now);
+    return { limit, advertisedLimit, ceiling, slotsInUse, externalUsage, cooldownMs, replicas };
+  }
+
+  /** The limit that the upstream advertises; null: none is known. */
+  get #advertised(): number | null {
+    return this.#fallback?.state.advertised ?? this.membership.snapshot?.advertised ?? null;
   }
 
   #cooldownMs(now: number): number {
@@ -257,13 +268,13 @@ export class SharedAccount {
   #slot(tenant: string | null, lease: Lease, fallback: AccountState | null): Slot {
     const { leases, clock, account, client } = this.#options;
     return sharedSlot({
-      ...{ leases, clock, tenant, lease, fallback, limit: this.#quota.limit },
+      ...{ leases, clock, tenant, lease, fallback },
       burst: this.#tenants.get(tenant ?? '')?.burst ?? 0,
       // Until the state is known to be open here, its time is not that of the snapshot.
       knownSince: fallback === null && this.membership.isOpen ? lease.admittedAt : undefined,
       redisNow: () => client.redisNow(),
       onCompleted: (urgent) => this.membership.reportCompletions(urgent),
-      onAdvertised: (seen, isOurs) => {
+      onAdvertised: (seen) => {
         if (this.#stateIsNew && seen.remaining === null)
           reportUnknownMinute(account, this.#quota.coldStart, this.#options.log);
         this.#stateIsNew = false;
@@ -272,6 +283,7 @@ export class SharedAccount {
           const until = this.#now() + cooldownAfter(seen.throttled.retryAfterMs);
           this.#cooldownUntil = Math.max(this.#cooldownUntil, until);
         }
+        const isOurs = seen.limit === null || seen.limit === believedLimit(this.#quota, this.#advertised);
         reportAdvertisedLimit(account, seen, isOurs, this.#options);
       },
       onRefund: () => {

@@ -9,8 +9,6 @@ export interface SharedSlotOptions {
   readonly clock: Clock;
   readonly tenant: string | null;
   readonly burst: number;
-  /** Requests a minute that Patchworks allows: another advertised limit belongs to another counter. */
-  readonly limit: number;
   readonly lease: Lease;
   /** The state that admitted it without Redis; null: Redis did. */
   readonly fallback: AccountState | null;
@@ -20,13 +18,13 @@ export interface SharedSlotOptions {
   readonly redisNow: () => number;
   /** @param urgent the other replicas need it at once: a 429 of the upstream */
   readonly onCompleted: (urgent: boolean) => void;
-  readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean) => void;
+  readonly onAdvertised: (seen: AdvertisedLimit) => void;
   readonly onRefund: () => void;
 }
 
 /** The slot of an admitted request; its first completion counts. */
 export function sharedSlot(options: SharedSlotOptions): Slot {
-  const { leases, clock, tenant, lease, fallback, limit } = options;
+  const { leases, clock, tenant, lease, fallback } = options;
   const localLease = leases.begin(clock.monotonic(), options.knownSince);
   const now = (): number => Math.floor(clock.monotonic());
   let ended = false;
@@ -42,13 +40,13 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
   return {
     complete(seen) {
       if (!once()) return;
-      const isOurs = seen.limit === null || seen.limit === limit;
       // Without Redis, requests of the other replicas look like external usage.
-      fallback?.complete(lease, { ...seen, remaining: null }, now());
+      const believed = fallback === null ? seen : { ...seen, remaining: null };
+      fallback?.complete(lease, believed, now());
       const atRedis =
         fallback === null ? lease : { admittedAt: Math.floor(options.redisNow()), completedBefore: 0, freedBefore: 0 };
-      end(completionOf(atRedis, seen, isOurs && fallback === null ? limit : null));
-      options.onAdvertised(seen, isOurs);
+      end(completionOf(atRedis, believed));
+      options.onAdvertised(seen);
     },
     lose(latestArrivalMs: MonotonicMs) {
       if (!once()) return;
@@ -66,18 +64,13 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
   };
 }
 
-/** @param limit null: what the response says of the account's use is not to be believed */
-export function completionOf(
-  lease: Lease,
-  { remaining, throttled }: AdvertisedLimit,
-  limit: number | null,
-): Completion {
-  const isBelieved = limit !== null && remaining !== null && remaining <= limit;
+export function completionOf(lease: Lease, { limit, remaining, throttled }: AdvertisedLimit): Completion {
   const retryAfterMs = throttled?.retryAfterMs ?? null;
   return {
     ...{ kind: 'response', admittedAt: lease.admittedAt, completedBefore: lease.completedBefore },
     freedBefore: lease.freedBefore,
-    ...(isBelieved && { used: limit - remaining, remaining }),
+    ...(limit !== null && { limit }),
+    ...(remaining !== null && { remaining }),
     ...(throttled !== null && { throttled: retryAfterMs === null ? {} : { retryAfterMs } }),
   };
 }

@@ -15,6 +15,8 @@ export interface AccountSnapshot {
   /** When the request was sent: nothing later is known. */
   readonly askedAt: number;
   readonly receivedAt: number;
+  /** The limit that the upstream advertises; null: none is known. */
+  readonly advertised: number | null;
   /** Slots that this replica may hold on its own, should it lose Redis. */
   readonly share: number;
   readonly replicas: number;
@@ -44,8 +46,13 @@ export interface AccountSnapshot {
 
 /** As `snapshot` of membership.lua returns it. */
 export interface SnapshotReply
-  extends Omit<AccountSnapshot, 'asOf' | 'askedAt' | 'receivedAt' | 'expiries' | 'externalUntil' | 'cooldownUntil'> {
+  extends Omit<
+    AccountSnapshot,
+    'asOf' | 'askedAt' | 'receivedAt' | 'advertised' | 'expiries' | 'externalUntil' | 'cooldownUntil'
+  > {
   readonly now: number;
+  /** -1: none is known. */
+  readonly advertised: number;
   /** Absent where there are none. */
   readonly expiries?: AccountSnapshot['expiries'];
   readonly externalForMs: number;
@@ -53,7 +60,7 @@ export interface SnapshotReply
 }
 
 export function readSnapshot(
-  { now, externalForMs, cooldownMs, expiries = [], ...reply }: SnapshotReply,
+  { now, externalForMs, cooldownMs, advertised, expiries = [], ...reply }: SnapshotReply,
   local: Pick<AccountSnapshot, 'askedAt' | 'receivedAt'>,
 ): AccountSnapshot {
   const { receivedAt } = local;
@@ -62,6 +69,7 @@ export function readSnapshot(
     ...local,
     asOf: now,
     expiries,
+    advertised: advertised < 0 ? null : advertised,
     externalUntil: receivedAt + externalForMs,
     // In whole milliseconds, as the account counts: the cooldown would last for the rest of this one otherwise.
     cooldownUntil: Math.floor(receivedAt) + cooldownMs,

@@ -41,7 +41,9 @@ function accountCard(id) {
   return {
     node,
     update: ({ account, samples, time }) => {
-      const { limit, ceiling, slotsInUse, externalUsage, waiting, cooldownMs } = account;
+      const { limit, advertisedLimit, ceiling, slotsInUse, externalUsage, waiting, cooldownMs } = account;
+      const differs = advertisedLimit !== null && advertisedLimit !== limit;
+      const advertised = differs ? `; Patchworks says ${count(advertisedLimit)}` : '';
       say(used, count(slotsInUse));
       say(of, ` of ${count(ceiling)} slots in use (${percent(slotsInUse, ceiling)})`);
       cooldownNote.hidden = cooldownMs <= 0;
@@ -51,7 +53,7 @@ function accountCard(id) {
         ['Waiting', count(waiting), waiting > 0 ? 'warn' : ''],
         ['External usage', count(externalUsage), externalUsage > 0 ? 'warn' : ''],
         ['Ceiling', `${count(ceiling)} a minute`],
-        ['Limit', `${count(limit)} a minute`],
+        ['Limit', `${count(limit)} a minute${advertised}`, differs ? 'warn' : ''],
       ]);
       updateCredentials(account.credentials.map((each) => [each.id, each]));
     },

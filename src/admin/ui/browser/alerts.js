@@ -61,10 +61,13 @@ function hasManyRefused({ requests, refused }) {
  * @param {(text: string) => void} warn
  */
 function aboutAccount(id, account, bad, warn) {
-  const { ceiling, slotsInUse, externalUsage, cooldownMs, credentials } = account;
+  const { limit, advertisedLimit, ceiling, slotsInUse, externalUsage, cooldownMs, credentials } = account;
   if (cooldownMs > 0) bad(`${id}: in cooldown, because Patchworks answered 429. Nothing is sent until it ends.`);
   if (slotsInUse + externalUsage >= ceiling * NEARLY) {
     warn(`${id}: the ceiling is nearly reached; requests wait or are rejected.`);
+  }
+  if (advertisedLimit !== null && advertisedLimit < limit) {
+    warn(`${id}: Patchworks advertises a lower limit than configured.`);
   }
   if (externalUsage > 0) warn(`${id}: external usage: requests are sent with this account outside the gateway.`);
   const used = credentials.findIndex((each) => each.inUse);
