@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { EpochMs, MonotonicMs } from './clock.ts';
-import type { Span, SpanName } from './ports.ts';
+import type { Meter, Span, SpanName } from './ports.ts';
 import type { ProblemCode } from './problem.ts';
 
 /**
@@ -143,6 +143,8 @@ export interface AccessRecord {
   upstreamStatus: number | null;
   /** Attempts sent to the upstream. */
   attempts: number;
+  /** Problem code of a limit that is observed and would have rejected the request; null without one. */
+  wouldReject: ProblemCode | null;
 }
 
 export type CacheResult = 'hit' | 'stale' | 'miss' | 'collapsed' | 'bypass' | 'none';
@@ -176,7 +178,19 @@ export function newAccessRecord(): AccessRecord {
     upstreamMs: null,
     upstreamStatus: null,
     attempts: 0,
+    wouldReject: null,
   };
+}
+
+/** Notes, once for a request, that a limit which is observed and not enforced would have rejected it. */
+export function noteWouldReject(
+  { record, tenant }: { readonly record: AccessRecord; readonly tenant: { readonly id: string } },
+  code: ProblemCode,
+  meter: Pick<Meter, 'wouldReject'>,
+): void {
+  if (record.wouldReject !== null) return;
+  record.wouldReject = code;
+  meter.wouldReject(tenant.id, code);
 }
 
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);

@@ -18,6 +18,8 @@ export interface Meter {
   /** A response needed no upstream request. */
   requestAvoided(tenant: string, by: 'hit' | 'stale' | 'collapsed' | 'replay'): void;
   quotaDecision(account: string, tenant: string, decision: string): void;
+  /** A limit that is observed, not enforced, would have rejected a request. */
+  wouldReject(tenant: string, code: string): void;
   quotaWait(tenant: string, seconds: number): void;
   upstreamThrottled(account: string): void;
   /** A rate-limit or freshness header of the upstream was invalid and ignored. */

@@ -141,6 +141,17 @@ const requests = [
 
 const quota = [
   timeseries({
+    title: 'Would be rejected, by code',
+    description:
+      'Requests that passed because the tenant has enforcement: observe, and that its rate or allow would have rejected. Empty for an enforced tenant. Long at zero: it can be enforced.',
+    unit: 'reqpm',
+    width: 24,
+    height: 6,
+    stacked: 'sum',
+    queries: [[perMinute(rate('would_reject_total', OF_TENANT), 'code'), '{{code}}']],
+    colours: CODE_COLOURS,
+  }),
+  timeseries({
     title: 'Decisions of the quota',
     description:
       'admitted, or the reason of a rejection: tenant (its own bucket), account (others were first), cooldown (after a 429 of Patchworks), state (Redis did not respond).',

@@ -9,6 +9,8 @@ export interface Tenant {
   readonly disabled: boolean;
   /** Null: everything except the denylist. */
   readonly allow: readonly Pattern[] | null;
+  /** `observe`: its rate and `allow` are evaluated and counted, not enforced. */
+  readonly enforcement: 'enforce' | 'observe';
 }
 
 /** The key that a tenant used: its id and expiry, never the key itself. */

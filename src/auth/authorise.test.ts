@@ -13,6 +13,7 @@ const tenant = (allow: string[] | null): Tenant => ({
   id: 'billing',
   account: 'main',
   disabled: false,
+  enforcement: 'enforce' as const,
   allow: allow?.map(pattern) ?? null,
 });
 

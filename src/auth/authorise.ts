@@ -1,4 +1,5 @@
-import { extend, type Middleware, reject } from '../context.ts';
+import { extend, type Middleware, noteWouldReject, reject } from '../context.ts';
+import type { Meter } from '../ports.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
 import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
 import type { Authenticated, Tenant } from './authenticate.ts';
@@ -8,13 +9,22 @@ export interface Authorised {
   readonly route: Route;
 }
 
-/** Selects the route of the tenant's account, so that no tenant uses another account's credential, and checks `allow`. */
-export function authorise<E extends Routed & Authenticated>(): Middleware<E, E & Authorised> {
+/**
+ * Selects the route of the tenant's account, so that no tenant uses another account's credential, and checks `allow`. A tenant that
+ * is observed passes its `allow`, never the denylist.
+ */
+export function authorise<E extends Routed & Authenticated>(options: {
+  readonly meter: Pick<Meter, 'wouldReject'>;
+}): Middleware<E, E & Authorised> {
   return (next) => async (context) => {
     const route = context.candidates.find((candidate) => candidate.upstream.account === context.tenant.account);
     if (route === undefined) return reject('route_unknown');
     context.record.route = route.template;
-    if (!isAllowed(context.tenant, context.method, context.segments)) return reject('route_forbidden');
+    const { tenant, method, segments } = context;
+    if (!isAllowed(tenant, method, segments)) {
+      if (tenant.enforcement === 'enforce' || isDenied(segments)) return reject('route_forbidden');
+      noteWouldReject(context, 'route_forbidden', options.meter);
+    }
     return next(extend(context, { route }));
   };
 }
@@ -26,6 +36,11 @@ export function isAllowed(tenant: Tenant, method: string, segments: readonly str
   return tenant.allow.some(
     (pattern) => matches(pattern, method, segments) && (denied === null || namesLiterally(pattern, denied)),
   );
+}
+
+/** The path is on the denylist. */
+export function isDenied(segments: readonly string[]): boolean {
+  return denylistEntryFor(segments) !== null;
 }
 
 /**

@@ -47,11 +47,12 @@ function limitsOf({ id, quota }: AccountSettings, { tenants: all, redis }: Setti
     `  Patchworks allows ${limit}: ${limit - ceiling} are left for others on the account`,
     `  at most ${Math.min(burst, ceiling)} at once after a pause, then one every ${Math.round(60_000 / ceiling)} ms`,
     `  with responses after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
-    ...tenants.map(({ id: tenant, quota: own, disabled }) => {
+    ...tenants.map(({ id: tenant, quota: own, disabled, enforcement }) => {
       if (disabled) return `  tenant ${tenant}: disabled`;
       const guaranteed = own.reserved > 0 ? `, ${own.reserved} a minute reserved` : '';
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
-      return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}`;
+      const observed = enforcement === 'observe' ? ' (observed: its rate and allow reject nothing)' : '';
+      return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}${observed}`;
     }),
     `  reserved together ${ceiling - unreserved} of ${ceiling}; ${unreserved} are left to share`,
     rates > ceiling

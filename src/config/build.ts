@@ -242,6 +242,7 @@ function tenantOf(
       maxWaitMs: maxWait,
     },
     maxInFlight: maxInFlight ?? null,
+    enforcement: input.enforcement,
   };
 }
 

@@ -75,6 +75,11 @@ export const tenantSchema = z.strictObject({
       'Permissions. Default: everything but logins, API keys, users and `companies/*/manage`, which must be named literally.',
   }),
   quota: tenantQuota,
+  enforcement: doc(z.enum(['enforce', 'observe'], { error: 'must be enforce or observe' }).default('enforce'), {
+    description:
+      'observe: `quota.rate`, `quota.burst` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
+    shown: 'enforce',
+  }),
 });
 
 export const tenantMap = z.record(id(), tenantSchema, { error: 'must be a map of tenants' });

@@ -41,7 +41,7 @@ export interface ConfigSnapshots {
  * removed are released when the last request that may need them has ended.
  */
 export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
-  const { quotaStore, metrics, redactor, log, admissionQueue, tenantsInForce, upstreams } = shared;
+  const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue, tenantsInForce, upstreams } = shared;
   let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
   const create = (settings: Settings, before: readonly AccountCredential[]): ConfigSnapshot =>
@@ -59,6 +59,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
     quotaStore.configure(next);
     // The waiting times given to requests in the queue may no longer be right.
     admissionQueue.reconsider();
+    observedQueue.reconsider();
   };
   const releaseUnused = (): void => {
     const unused = older.filter((each) => each.inUse() === 0);
@@ -89,6 +90,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       tenantsInForce.replace(settings);
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
       admissionQueue.dismiss();
+      observedQueue.dismiss();
       log.setLevel(settings.log.level);
       metrics.keepTenants(new Set(settings.tenants.keys()));
       releaseUnused();
@@ -159,8 +161,8 @@ export function createTenantsInForce({ tenants: first }: Settings): TenantsInFor
 
 function keyStoreOf(settings: Settings): KeyStore {
   const entries = new Map<string, KeyEntry>();
-  for (const { id, account, disabled, allow, keys } of settings.tenants.values()) {
-    const tenant = { id, account, disabled, allow };
+  for (const { id, account, disabled, allow, enforcement, keys } of settings.tenants.values()) {
+    const tenant = { id, account, disabled, allow, enforcement };
     for (const key of keys) entries.set(key.sha256, { id: key.id, expiresAtMs: key.expiresAtMs, tenant });
   }
   return createKeyStore(entries);

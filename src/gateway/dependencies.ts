@@ -26,6 +26,8 @@ export interface SharedDependencies {
   readonly state: QuotaBackend;
   readonly quotaStore: QuotaStore;
   readonly admissionQueue: AdmissionQueue;
+  /** Predicts for observed tenants. */
+  readonly observedQueue: AdmissionQueue;
   readonly tenantsInForce: TenantsInForce;
   readonly transport: Transport;
   readonly upstreams: Upstreams;

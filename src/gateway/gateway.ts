@@ -129,12 +129,13 @@ export function createGateway(options: GatewayOptions): Gateway {
  * get a 503 instead of a broken connection.
  */
 async function refuseWaiters(
-  { clock, admissionQueue, upstreams, bodyMemory }: SharedDependencies,
+  { clock, admissionQueue, observedQueue, upstreams, bodyMemory }: SharedDependencies,
   timeoutMs: number,
 ): Promise<void> {
   const lastWordsMs = Math.min(LAST_WORDS_MS, timeoutMs / 2);
   await elapsed(clock, timeoutMs - lastWordsMs);
   admissionQueue.close();
+  observedQueue.close();
   upstreams.close();
   bodyMemory.close();
   await elapsed(clock, lastWordsMs);

@@ -47,7 +47,11 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     onUnreadable: (family, error) => log.error({ family, err: error }, 'a family of metrics cannot be read'),
   });
   const common = { settings: opened, clock, meter: metrics, log };
-  const state = openQuotaBackend({ ...common, onChange: () => admissionQueue.reconsider() });
+  const state = openQuotaBackend({
+    ...common,
+    onChange: () => admissionQueue.reconsider(),
+    onObservedChange: () => observedQueue.reconsider(),
+  });
   const { quotaStore } = state;
   const tenantsInForce = createTenantsInForce(opened);
   const admissionQueue: AdmissionQueue = createAdmissionQueue({
@@ -55,10 +59,16 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     clock,
     tenantStatus: tenantsInForce.statusOf,
   });
+  const observedQueue: AdmissionQueue = createAdmissionQueue({
+    quotaStore: state.observedStore,
+    clock,
+    tenantStatus: tenantsInForce.statusOf,
+  });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
-    ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, tenantsInForce, memory, cache },
+    ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, observedQueue },
+    ...{ tenantsInForce, memory, cache },
     bodyMemory: new BodyMemory(opened.limits.bufferedTotalBytes, clock),
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),

@@ -40,7 +40,7 @@ export function createPipeline(
       // Before anything that costs more than finding the key.
       .use(floodProtection(dependencies))
       // Before the cache, or a tenant could read cached responses after its permission was withdrawn.
-      .use(authorise())
+      .use(authorise({ meter }))
       // Before the cache, so that stored responses contain the upstream's links, and no caller's Host header.
       .use(rewriteLinks({ ...dependencies, origins: originsOf(settings) }))
       // Inside rewriteLinks, for the same reason: it stores responses too.

@@ -8,12 +8,15 @@ import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter } from '../ports.ts';
+import { enforcedPlan, observedPlan, observingQuotaStore } from '../quota/observe.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
 
 /** Slots and tokens are counted in this process, or in Redis for all replicas. */
 export interface QuotaBackend {
   readonly kind: 'embedded' | 'redis';
   readonly quotaStore: QuotaStore;
+  /** Decides as if the rates of observed tenants were enforced: see quota/observe.ts. */
+  readonly observedStore: QuotaStore;
   /** For the abuse limits, which count in the same Redis. */
   readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;
   /** Resolves when the first attempt to join the other replicas has ended; further attempts follow by themselves. */
@@ -29,6 +32,9 @@ export interface QuotaBackend {
   eviction(): Eviction | null;
 }
 
+/** The observed store has nothing to report: what it sees of Redis, the other one reports. */
+const SILENT: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
 /** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
 export const LATE_ARRIVAL_MS = 15_000;
 
@@ -39,14 +45,19 @@ export function openQuotaBackend(options: {
   readonly log: Log;
   /** The waiting times given to requests in the queue may no longer be right. */
   readonly onChange: () => void;
+  /** The same for predictions of observed tenants. */
+  readonly onObservedChange: () => void;
 }): QuotaBackend {
   const { settings, clock, meter, log } = options;
   const { redis } = settings;
   const plan = planOf(settings);
   if (redis === null) {
+    const enforced = createMemoryQuotaStore({ clock, plan: enforcedPlan(plan), meter, log });
+    const observedStore = createMemoryQuotaStore({ clock, plan: observedPlan(plan), meter, log: SILENT });
     return {
       kind: 'embedded',
-      quotaStore: createMemoryQuotaStore({ clock, plan, meter, log }),
+      quotaStore: observingQuotaStore(enforced, observedStore, plan),
+      observedStore,
       redis: null,
       start: async () => {},
       stop: async () => {},
@@ -59,33 +70,38 @@ export function openQuotaBackend(options: {
   const connection = openRedis({ settings: redis, clock, log });
   const eviction = watchEviction(connection, log);
   const longestTimeoutMs = Math.max(...[...settings.upstreams.values()].map(({ timeoutMs }) => timeoutMs));
-  const quotaStore = createRedisQuotaStore({
+  const common = {
     ...redis,
     connection,
     clock,
-    plan,
     meter,
-    log,
     replica: replicaName(settings),
     // A request is uploaded within its timeout, and answered within another one.
     maxInFlightMs: 2 * longestTimeoutMs + LATE_ARRIVAL_MS,
     lateArrivalMs: LATE_ARRIVAL_MS,
-    onChange: options.onChange,
+  };
+  const enforced = createRedisQuotaStore({ ...common, plan: enforcedPlan(plan), log, onChange: options.onChange });
+  const observedStore = createRedisQuotaStore({
+    ...{ ...common, plan: observedPlan(plan), prefix: `${redis.prefix}:observed`, log: SILENT },
+    onChange: options.onObservedChange,
   });
   return {
     kind: 'redis',
-    quotaStore,
+    quotaStore: observingQuotaStore(enforced, observedStore, plan),
+    observedStore,
     redis: { client: connection.client, prefix: redis.prefix },
-    start: () => quotaStore.start(),
+    async start() {
+      await Promise.all([enforced.start(), observedStore.start()]);
+    },
     async stop() {
-      await quotaStore.stop();
+      await Promise.all([enforced.stop(), observedStore.stop()]);
       connection.close();
     },
     status: () => {
-      const { up, fallback } = quotaStore.state();
+      const { up, fallback } = enforced.state();
       return { up, fallback };
     },
-    canAdmit: () => quotaStore.state().canAdmit,
+    canAdmit: () => enforced.state().canAdmit,
     fault: connection.fault,
     eviction,
   };
@@ -106,11 +122,11 @@ export function planOf(settings: Settings, older: readonly Settings[] = []): Quo
       accounts.set(id, quota);
       tenants.set(id, new Map());
     }
-    for (const { id, account, disabled, quota } of each.tenants.values()) {
+    for (const { id, account, disabled, quota, enforcement } of each.tenants.values()) {
       const known = tenants.get(account);
       // A disabled tenant cannot use the slots that are reserved for it.
       const reserved = each === settings && !disabled ? quota.reserved : 0;
-      if (known?.has(id) === false) known.set(id, { ...quota, reserved });
+      if (known?.has(id) === false) known.set(id, { ...quota, reserved, observed: enforcement === 'observe' });
     }
   }
   return { accounts, tenants };

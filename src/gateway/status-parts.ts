@@ -35,10 +35,10 @@ export function upstreamStatusOf(
   return Object.fromEntries(known.map(({ id, ...reading }) => [id, reading]));
 }
 
-const NOTHING: Usage = { requests: 0, refused: 0, saved: 0, reads: 0, hits: 0 };
+const NOTHING: Usage = { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
 
-export function useOf({ requests, refused, saved }: Usage = NOTHING): Use {
-  return { requests, refused, saved };
+export function useOf({ requests, refused, wouldReject, saved }: Usage = NOTHING): Use {
+  return { requests, refused, wouldReject, saved };
 }
 
 export function sumOf(usages: readonly Usage[]): Usage {
@@ -46,6 +46,7 @@ export function sumOf(usages: readonly Usage[]): Usage {
   for (const usage of usages) {
     sum.requests += usage.requests;
     sum.refused += usage.refused;
+    sum.wouldReject += usage.wouldReject;
     sum.saved += usage.saved;
     sum.reads += usage.reads;
     sum.hits += usage.hits;
@@ -78,6 +79,7 @@ export function busiestOf(tenants: readonly Named[]): Frame['tenants'] {
     rest: {
       requests: total('requests'),
       refused: total('refused'),
+      wouldReject: total('wouldReject'),
       saved: total('saved'),
       waiting: rest.reduce((sum, { waiting }) => sum + waiting, 0),
     },

@@ -158,9 +158,10 @@ function tenantsOf(
   used: ReadonlyMap<string, Usage>,
 ): [string, TenantStatus][] {
   const { settings, quotaStore, admissionQueue } = parts;
-  return [...settings.tenants.values()].map(({ id, account, disabled }) => {
+  return [...settings.tenants.values()].map(({ id, account, disabled, enforcement }) => {
     const waiting = admissionQueue.waiting(account, id);
-    return [id, { account, disabled, quota: quotaStore.peek(account, id), waiting, recent: useOf(used.get(id)) }];
+    const quota = quotaStore.peek(account, id);
+    return [id, { account, disabled, enforcement, quota, waiting, recent: useOf(used.get(id)) }];
   });
 }
 

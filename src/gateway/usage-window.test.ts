@@ -12,7 +12,7 @@ function setUp() {
     read: () => new Map([...usages].map(([id, u]) => [id, { ...u }])),
   });
   const use = (tenant: string, requests: number, refused = 0) => {
-    const known = usages.get(tenant) ?? { requests: 0, refused: 0, saved: 0, reads: 0, hits: 0 };
+    const known = usages.get(tenant) ?? { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
     usages.set(tenant, { ...known, requests: known.requests + requests, refused: known.refused + refused });
   };
   const slices = (count: number) => {

@@ -47,6 +47,7 @@ function kept(last: Usage | undefined, now: Usage): Usage {
   const same =
     last?.requests === now.requests &&
     last.refused === now.refused &&
+    last.wouldReject === now.wouldReject &&
     last.saved === now.saved &&
     last.hits === now.hits;
   return same ? last : now;
@@ -58,6 +59,7 @@ function increase(from: Usage | undefined, to: Usage): Usage {
   return {
     requests: to.requests - from.requests,
     refused: to.refused - from.refused,
+    wouldReject: to.wouldReject - from.wouldReject,
     saved: to.saved - from.saved,
     reads: to.reads - from.reads,
     hits: to.hits - from.hits,

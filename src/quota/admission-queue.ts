@@ -58,8 +58,10 @@ export function createAdmissionQueue(options: {
       }
       if (closed || decision.kind === 'admitted') return { kind: 'closed' };
       const { by, retryAfterMs, place, appointment } = decision;
-      if (retryAfterMs <= maxWaitMs && queue.waiting(tenant) < MAX_LENGTH - queue.length)
+      if (retryAfterMs <= maxWaitMs && queue.waiting(tenant) < MAX_LENGTH - queue.length) {
+        request.onWait?.();
         return queue.wait(request, decision);
+      }
       if (place !== undefined) quotaStore.cancel(account, tenant, place);
       return { kind: 'rejected', by, retryAfterMs, appointment, waitedMs: 0, timedOut: false };
     },

@@ -33,5 +33,7 @@ export interface AdmissionRequest {
   /** See {@link SlotRequest}. Default: true. */
   readonly books?: boolean;
   readonly disconnect: ClientDisconnect;
+  /** Called if it is neither admitted nor rejected at once. */
+  readonly onWait?: () => void;
   readonly trace?: Span | null;
 }

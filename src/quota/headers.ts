@@ -1,7 +1,7 @@
 import type { Clock, EpochMs } from '../clock.ts';
 import type { HeaderList, Middleware, RequestContext, Result } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
-import type { AdvertisedLimit, QuotaStore, TenantView } from './quota-store.ts';
+import type { AccountQuota, AdvertisedLimit, QuotaStore, TenantView } from './quota-store.ts';
 
 interface WithTenant extends RequestContext {
   readonly tenant: { readonly id: string; readonly account: string };
@@ -93,7 +93,7 @@ export function reportAdvertisedLimit(
 }
 
 /** The first response of new state did not say what the minute before has used. */
-export function reportUnknownMinute(account: string, coldStart: 'trust' | 'wait' = 'trust', log: Log): void {
+export function reportUnknownMinute(account: string, coldStart: AccountQuota['coldStart'] = 'trust', log: Log): void {
   log.warn(
     { account, coldStart },
     coldStart === 'wait'

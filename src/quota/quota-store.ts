@@ -137,8 +137,11 @@ export interface AccountQuota {
   readonly ceiling: number;
   /** Size of the account's token bucket, which is refilled at `ceiling` a minute. */
   readonly burst: number;
-  /** For a first response that does not say what the minute before it has used. Default: trust. */
-  readonly coldStart?: 'trust' | 'wait';
+  /**
+   * For a first response that does not say what the minute before it has used. Default: trust. `idle`: new state waits for no
+   * response, for an account that no upstream counts.
+   */
+  readonly coldStart?: 'trust' | 'wait' | 'idle';
   /** A lower advertised limit lowers the quota in proportion. Default: true. */
   readonly adoptLimit?: boolean;
 }
@@ -152,6 +155,8 @@ export interface TenantQuota {
   /** Slots a minute that are kept for this tenant. */
   readonly reserved: number;
   readonly maxWaitMs: number;
+  /** Its rate is not enforced: see observe.ts. Default: false. */
+  readonly observed?: boolean;
 }
 
 /** All quotas; handed over whole at start and at each reload. */

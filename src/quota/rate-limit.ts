@@ -3,6 +3,8 @@ import {
   type ClientDisconnect,
   extend,
   type Middleware,
+  NEVER_DISCONNECTS,
+  noteWouldReject,
   type Rejection,
   type RequestContext,
   reject,
@@ -12,6 +14,7 @@ import type { Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Admission } from './admission.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
+import { admitObserved } from './observe.ts';
 import type { Decision, QuotaStore, RejectedBy, Slot } from './quota-store.ts';
 
 /** A request that may be sent. */
@@ -31,12 +34,14 @@ export interface PaidSlot {
 }
 
 interface WithTenant extends RequestContext, WithWaitTerms {
-  readonly tenant: { readonly id: string; readonly account: string };
+  readonly tenant: { readonly id: string; readonly account: string; readonly enforcement: 'enforce' | 'observe' };
 }
 
 export interface RateLimitOptions {
   readonly quotaStore: QuotaStore;
   readonly admissionQueue: AdmissionQueue;
+  /** Decides as if the rates of observed tenants were enforced. */
+  readonly observedQueue: AdmissionQueue;
   /** How long requests of a tenant may wait, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;
   readonly meter: Meter;
@@ -60,18 +65,29 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
       meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
 
+    const of = { account: tenant.account, tenant: tenant.id, trace };
+    // A request that would have been rejected is not there for its tenant's rate, nor are its retries.
+    const isObserved = () => tenant.enforcement === 'observe' && record.wouldReject === null;
+
     const admitAgain = async (): Promise<Decision> => {
-      const decision = await quotaStore.admit({ account: tenant.account, tenant: tenant.id, maxWaitMs: 0, trace });
+      const request = { ...of, maxWaitMs: 0 };
+      const admit = () => quotaStore.admit(request);
+      const retry = { ...request, disconnect: NEVER_DISCONNECTS, books: false };
+      const decision = isObserved()
+        ? await admitObserved(admit, options.observedQueue, retry, () => {})
+        : await admit();
       if (decision.kind === 'admitted') slots.push(decision.slot);
       count(decision);
       return decision;
     };
     const enter = async (maxWaitMs: number, disconnect: ClientDisconnect, books: boolean): Promise<Admission> => {
       const { background = false } = waitTerms;
-      const admission = await admissionQueue.enter({
-        ...{ account: tenant.account, tenant: tenant.id, maxWaitMs, disconnect, trace },
-        ...{ background, books: books && !background },
-      });
+      const request = { ...of, maxWaitMs, disconnect, background, books: books && !background };
+      const admit = () => admissionQueue.enter(request);
+      const onReject = (code: ProblemCode) => noteWouldReject(context, code, meter);
+      const admission = isObserved()
+        ? await admitObserved(admit, options.observedQueue, request, onReject)
+        : await admit();
       if (admission.kind === 'admitted') slots.push(admission.slot);
       if (admission.kind === 'admitted' || admission.kind === 'rejected') {
         record.waitMs += admission.waitedMs;

@@ -61,9 +61,9 @@ export class SlotSupply {
   constructor(quota: AccountQuota, now: number, primed: boolean) {
     this.#configured = quota;
     this.#quota = quota;
-    this.#primed = primed;
+    this.#primed = primed || quota.coldStart === 'idle';
     this.#startedAt = now;
-    this.#bucket = new TokenBucket(bucketSizeOf(quota), now, 0);
+    this.#bucket = new TokenBucket(bucketSizeOf(quota), now, quota.coldStart === 'idle' ? quota.burst : 0);
     this.#pacing = new Pacing(now);
   }
 

@@ -69,6 +69,7 @@ function ofEach<T>(
 function tenantChanges(was: TenantSettings, is: TenantSettings): string[] {
   return [
     ...(was.account === is.account ? [] : [`account ${was.account} → ${is.account}`]),
+    ...(was.enforcement === is.enforcement ? [] : [`enforcement ${was.enforcement} → ${is.enforcement}`]),
     ...(was.disabled === is.disabled ? [] : [is.disabled ? 'disabled' : 'enabled']),
     ...listChanges('key', was.keys, is.keys),
     ...(deepEqual(was.allow, is.allow) ? [] : ['allow']),

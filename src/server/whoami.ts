@@ -18,6 +18,7 @@ export function whoami(options: { readonly quotaStore: QuotaStore }): Handler<Re
         allow: tenant.allow === null ? ['* /**'] : tenant.allow.map((pattern) => pattern.text),
         deniedUnlessNamed: denylist,
       },
+      enforcement: tenant.enforcement,
       quota: {
         requestsPerMinute: quota.limit,
         burst: quota.burst,

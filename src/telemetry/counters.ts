@@ -64,6 +64,11 @@ export function createCounters(registry: Registry, collect: Collect, accounts: (
       'tenant',
       'code',
     ]),
+    wouldReject: counter(
+      'would_reject_total',
+      'Requests that a limit would have rejected if it were enforced, by problem code: tenants with enforcement observe.',
+      ['tenant', 'code'],
+    ),
     attempts: counter(
       'upstream_requests_total',
       'Requests sent upstream, each attempt by itself; status is the reason where there was no response.',

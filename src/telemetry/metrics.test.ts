@@ -49,6 +49,7 @@ describe('the metrics of the contract', () => {
     metrics.upstreamRetry('core', 'credential');
     metrics.requestAvoided('billing', 'hit');
     metrics.quotaDecision('main', 'billing', 'admitted');
+    metrics.wouldReject('billing', 'tenant_quota');
     metrics.quotaWait('billing', 0);
     metrics.upstreamThrottled('main');
     metrics.invalidUpstreamHeader('main', 'x-ratelimit-limit');
@@ -74,6 +75,7 @@ describe('the metrics of the contract', () => {
       http_request_duration_seconds: 'histogram{tenant,route,cache}',
       http_requests_in_flight: 'gauge{}',
       rejections_total: 'counter{tenant,code}',
+      would_reject_total: 'counter{tenant,code}',
       upstream_requests_total: 'counter{account,upstream,method,status}',
       upstream_request_duration_seconds: 'histogram{upstream}',
       upstream_retries_total: 'counter{}',

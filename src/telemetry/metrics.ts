@@ -109,6 +109,11 @@ function meterOf(
       usage.avoided(tenant);
     },
     quotaDecision: (account, id, decision) => counters.decisions.inc({ account, tenant: tenantLabel(id), decision }),
+    wouldReject(id, code) {
+      const tenant = tenantLabel(id);
+      counters.wouldReject.inc({ tenant, code });
+      usage.wouldReject(tenant);
+    },
     quotaWait: (id, seconds) => counters.waitSeconds.observe({ tenant: tenantLabel(id) }, seconds),
     upstreamThrottled: (account) => counters.throttled.inc({ account }),
     invalidUpstreamHeader: (account, field) => counters.invalidHeaders.inc({ account, field }),
@@ -147,6 +152,8 @@ function guardedCollect(onUnreadable: MetricsOptions['onUnreadable']): { collect
 export interface Usage {
   requests: number;
   refused: number;
+  /** Would have been rejected if the tenant's limits were enforced. */
+  wouldReject: number;
   saved: number;
   /** Requests that the cache may serve, and those it did. */
   reads: number;
@@ -157,6 +164,7 @@ export interface Usage {
 interface UsageCount {
   finished(tenant: string, cache: string, rejected: boolean): void;
   avoided(tenant: string): void;
+  wouldReject(tenant: string): void;
   /** Forgets a tenant that is no longer configured. */
   forget(gone: (tenant: string) => boolean): void;
   read(): ReadonlyMap<string, Usage>;
@@ -168,7 +176,7 @@ const HITS: ReadonlySet<string> = new Set(['hit', 'stale', 'collapsed']);
 export function createUsageCount(): UsageCount {
   const usages = new Map<string, Usage>();
   const of = (tenant: string): Usage => {
-    const found = usages.get(tenant) ?? { requests: 0, refused: 0, saved: 0, reads: 0, hits: 0 };
+    const found = usages.get(tenant) ?? { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
     usages.set(tenant, found);
     return found;
   };
@@ -182,6 +190,9 @@ export function createUsageCount(): UsageCount {
     },
     avoided(tenant) {
       of(tenant).saved += 1;
+    },
+    wouldReject(tenant) {
+      of(tenant).wouldReject += 1;
     },
     forget(gone) {
       for (const tenant of usages.keys()) if (gone(tenant)) usages.delete(tenant);

@@ -63,6 +63,7 @@ export function accessFields(
     upstreamStatus: record.upstreamStatus ?? undefined,
     attempts: record.attempts > 1 ? record.attempts : undefined,
     code: code ?? undefined,
+    wouldReject: record.wouldReject ?? undefined,
     aborted: aborted || undefined,
     internal: internal ?? undefined,
   };

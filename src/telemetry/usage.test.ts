@@ -30,8 +30,8 @@ it('use is counted by tenant, whatever the route, method and status', () => {
   );
   requestFinished(finishedRequest({ tenant: '', route: '', status: 401, code: 'key_unknown', cache: 'none' }));
   expect(Object.fromEntries(usage())).toEqual({
-    billing: { requests: 7, refused: 1, saved: 2, reads: 5, hits: 4 },
-    none: { requests: 1, refused: 1, saved: 0, reads: 0, hits: 0 },
+    billing: { requests: 7, refused: 1, wouldReject: 0, saved: 2, reads: 5, hits: 4 },
+    none: { requests: 1, refused: 1, wouldReject: 0, saved: 0, reads: 0, hits: 0 },
   });
 });
 

@@ -62,16 +62,16 @@ describe('the page', () => {
       JSON.stringify(await rowsOf(page)).startsWith('[["orders","9"'),
     );
     // Tokens come back while it is read: the last column is compared below.
-    expect((await rowsOf(page)).map((row) => row.slice(0, 5))).toEqual([
-      ['orders', '9', '0', '0', '3'],
-      ['reader', '6', '4', '0', '0'],
-      ['billing', '2', '0', '0', '0'],
+    expect((await rowsOf(page)).map((row) => row.slice(0, 6))).toEqual([
+      ['orders', '9', '0', '0', '0', '3'],
+      ['reader', '6', '4', '0', '0', '0'],
+      ['billing', '2', '0', '0', '0', '0'],
     ]);
     const status = await statusOf(gateway);
     const { main } = status.accounts;
     expect(await textOf(page, '.used')).toBe(String(main?.slotsInUse));
     expect(await textOf(page, '.of')).toContain(`of ${main?.ceiling} slots`);
-    expect((await rowsOf(page))[1]?.[5]).toBe(`${status.tenants['reader']?.quota.remaining}/2`);
+    expect((await rowsOf(page))[1]?.[6]).toBe(`${status.tenants['reader']?.quota.remaining}/2`);
     expect(await ofTerm(page, '.account dl', 'Limit')).toBe('240 a minute');
     expect(await ofTerm(page, '#cache', 'Entries in memory')).toBe(String(status.cache.entries));
     expect(await ofTerm(page, '#cache', 'Hit share')).toBe('18 %');
@@ -86,6 +86,37 @@ describe('the page', () => {
     await until('it goes on', async () => (await rowsOf(page))[0]?.slice(0, 2).join() === 'billing,11');
     expect(await textOf(page, '.used')).toBe(String((await statusOf(gateway)).accounts['main']?.slotsInUse));
     expect(shown.complaints).toEqual([]);
+  });
+
+  test('shows an observed tenant with what would be rejected, and a limit that Patchworks has lowered', async () => {
+    const [trial, settings] = tenant('trial', { rate: 1, burst: 2 });
+    const tenants = Object.fromEntries([
+      tenant('billing'),
+      [trial, { ...(settings as Config), enforcement: 'observe' }],
+    ]);
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants }) });
+    await using shown = await open(gateway.adminUrl);
+    const { page, complaints } = shown;
+    await ask(gateway, 'trial', 6);
+    gateway.simulator.setAccount({ limit: 120 });
+    await ask(gateway, 'billing', 4);
+    await until('the lowered limit stands there', async () =>
+      (await ofTerm(page, '.account dl', 'Limit')).endsWith('Patchworks says 120'),
+    );
+    await until('the tenants stand by use', async () => (await rowsOf(page))[1]?.[1] === '4');
+    expect((await rowsOf(page)).map((row) => row.slice(0, 4))).toEqual([
+      ['trial', '6', '0', '4'],
+      ['billing', '4', '0', '0'],
+    ]);
+    expect(await ofTerm(page, '.account dl', 'Ceiling')).toBe('117 a minute');
+    expect(await textOf(page, '#tenants tr .small')).toBe('observed');
+    expect(await textOf(page, 'body')).toContain('Patchworks advertises a lower limit than configured');
+    if (process.env['PICTURES'] !== undefined) {
+      await page.screenshot({ path: `${process.env['PICTURES']}/wide.png`, fullPage: true });
+      await page.setViewportSize({ width: 390, height: 844 });
+      await page.screenshot({ path: `${process.env['PICTURES']}/narrow.png`, fullPage: true });
+    }
+    expect(complaints).toEqual([]);
   });
 
   test('draws the slots in use, with ceiling and limit, and says the same in words', async () => {

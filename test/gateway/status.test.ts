@@ -120,9 +120,9 @@ describe('/status tells', () => {
     const status = await statusOf(gateway);
     // The one that opened the account is billing's too. Those that are still in flight are not counted yet.
     expect(status.tenants['billing']?.recent).toMatchObject({ refused: 0, saved: 3 });
-    expect(status.tenants['reader']?.recent).toEqual({ requests: 7, refused: 2, saved: 0 });
+    expect(status.tenants['reader']?.recent).toEqual({ requests: 7, refused: 2, wouldReject: 0, saved: 0 });
     expect(status.tenants['reader']).toMatchObject({ account: 'main', disabled: false, waiting: 0 });
-    expect(status.unattributed).toEqual({ requests: 1, refused: 1, saved: 0 });
+    expect(status.unattributed).toEqual({ requests: 1, refused: 1, wouldReject: 0, saved: 0 });
     expect(status.accounts['main']?.waiting).toBe(3);
     expect(status.cache.recent.hits).toBe(3);
     expect(status.cache.recent.reads).toBeGreaterThanOrEqual(4);
@@ -198,7 +198,7 @@ describe('/events', () => {
       expect(tenant).toMatchObject(rest);
       expect(tenant.quota.limit).toBe(quota.limit);
     }
-    expect(frame.tenants.rest).toEqual({ requests: 0, refused: 0, saved: 0, waiting: 0 });
+    expect(frame.tenants.rest).toEqual({ requests: 0, refused: 0, wouldReject: 0, saved: 0, waiting: 0 });
     const still = ({ accounts, cache, state, revision }: typeof frame.status) => ({ accounts, cache, state, revision });
     expect(still(frame.status)).toEqual(still(status));
     expect(frame.history.accounts).toEqual(status.history.accounts);

@@ -120,7 +120,7 @@ const setups = fc.record({
     limit: fc.constant(LIMIT),
     ceiling: fc.integer({ min: 6, max: 12 }),
     burst: fc.integer({ min: 1, max: 12 }),
-    coldStart: fc.constantFrom('trust' as const, 'wait' as const),
+    coldStart: fc.constantFrom('trust' as const, 'wait' as const, 'idle' as const),
     adoptLimit: fc.constantFrom(true, true, false),
   }),
   tenants: fc.tuple(tenantQuota, tenantQuota, tenantQuota).map(([a, b, c]) => new Map(Object.entries({ a, b, c }))),

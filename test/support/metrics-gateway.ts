@@ -1,10 +1,22 @@
-import { type Config, configuration, loginAt, PRIMARY, READER_KEY, type Running, run, TENANTS } from './gateway.ts';
+import {
+  type Config,
+  configuration,
+  loginAt,
+  PRIMARY,
+  READER_KEY,
+  type Running,
+  run,
+  sha256,
+  TENANTS,
+} from './gateway.ts';
 import { redisServer, until } from './redis.ts';
 import { listening } from './tls-gateway.ts';
 import { type TlsTunnel, tlsTunnel } from './tls-tunnel.ts';
 
 const LIST = '/api/v1/flow-runs';
 const CACHED = '/api/v1/flows';
+
+const TRIAL_KEY = 'pgk_trial_fake-key-for-tests';
 
 /** A certificate and keys that expire, a bucket of two that is refilled within minutes, and a pool whose second credential logs in. */
 function eventfulConfig(upstream: string, redis: string, { tls }: TlsTunnel): Config {
@@ -20,6 +32,7 @@ function eventfulConfig(upstream: string, redis: string, { tls }: TlsTunnel): Co
         keys: TENANTS.billing.keys.map((key) => ({ expires: '2100-01-01T00:00:00Z', ...key })),
       },
       reader: { ...TENANTS.reader, quota: { rate: 1, burst: 2, maxWait: '0s' } },
+      trial: { keys: [{ id: 'only', sha256: sha256(TRIAL_KEY) }], allow: ['POST /nothing'], enforcement: 'observe' },
     },
   });
 }
@@ -41,6 +54,7 @@ export async function runWithAllMetrics(): Promise<Running> {
   for (let i = 0; i < 3; i++) await ask(LIST, { headers: { Authorization: READER_KEY } });
   await ask(LIST, { headers: { Authorization: 'pgk_fake-key-of-nobody' } });
   await ask('/nowhere');
+  await ask(LIST, { headers: { Authorization: TRIAL_KEY } });
   gateway.simulator.credentials.revokeKey('primary');
   // Three in a row that name the limit.
   for (let i = 0; i < 4; i++) await ask(LIST);

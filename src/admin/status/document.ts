@@ -76,6 +76,8 @@ export interface UpstreamStatus {
 export interface TenantStatus {
   readonly account: string;
   readonly disabled: boolean;
+  /** `observe`: its rate and `allow` are counted in `recent.wouldReject`, and not enforced. */
+  readonly enforcement: 'enforce' | 'observe';
   readonly quota: {
     readonly limit: number;
     readonly remaining: number;
@@ -91,6 +93,8 @@ export interface Use {
   readonly requests: number;
   /** Rejected by the gateway. */
   readonly refused: number;
+  /** Not rejected, because the tenant's limits are observed and not enforced. */
+  readonly wouldReject: number;
   /** Responses without a request to the upstream of their own. */
   readonly saved: number;
 }

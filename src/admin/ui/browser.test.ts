@@ -100,7 +100,7 @@ describe('what needs attention', () => {
     ...{ waiting: 0, replicas: 2 },
     credentials: [key, spare],
   };
-  const none = { requests: 0, refused: 0, saved: 0 };
+  const none = { requests: 0, refused: 0, wouldReject: 0, saved: 0 };
   const status: Frame['status'] = {
     ...{ version: '1', now: '', upSeconds: 1, draining: false, inFlight: 0, revision: 'r', needsRestart: [] },
     ...{ unattributed: none, recentSeconds: 1 },

@@ -24,6 +24,13 @@ const TENANTS = {
   billing: { keys: [key('billing', 10)], quota: { rate: 90, burst: 20, weight: 2, reserved: 20, maxWait: '5s' } },
   reports: { keys: [key('reports', 240)], allow: ['GET /api/v1/**'], quota: { rate: 120, burst: 20, maxWait: '4s' } },
   // Its bucket is small, and it does not wait: what a service looks like that has outgrown its share.
+  // Its limits are tried on real traffic before they hold.
+  trial: {
+    keys: [key('trial', 170)],
+    allow: ['GET /api/v1/**'],
+    quota: { rate: 12, burst: 2, maxWait: '0s' },
+    enforcement: 'observe',
+  },
   legacy: { keys: [key('legacy', 5)], allow: ['GET /api/v1/**'], quota: { rate: 24, burst: 4, maxWait: '0s' } },
 };
 

@@ -50,6 +50,7 @@ const MANNERS = /** @type {Record<string, { everyMs: number, callers: number, ne
   billing: { everyMs: 1_400, callers: 3, next: () => ({ path: `/api/v1/flow-runs?page=${page(50)}` }) },
   reports: { everyMs: 350, callers: 3, next: () => ({ path: `/api/v1/flow-run-logs?page=${page(50)}` }) },
   legacy: { everyMs: 1_600, callers: 1, next: () => ({ path: `/api/v1/scripts?page=${page(30)}` }) },
+  trial: { everyMs: 1_800, callers: 2, next: () => ({ path: `/api/v1/scripts?page=${page(30)}` }) },
   exports: { everyMs: 1_000, callers: 2, next: () => ({ path: `/api/v1/systems?page=${page(50)}` }) },
 });
 

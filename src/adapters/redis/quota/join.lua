@@ -36,6 +36,8 @@ if fresh then
   for name, value in pairs(DEFAULTS) do s[name] = value end
   s.time, s.startedAt, s.closedUntil = now, now, now + request.othersComeMs
   s.spent, s.spentAt, s.rate, s.paidUntil = request.burst * TOKEN, now, request.ceiling, now - WINDOW
+  -- For an account that no upstream counts.
+  if request.coldStart == 'idle' then s.spent, s.primed = 0, 1 end
   local before = members
   members = {}
   for id, member in pairs(before) do

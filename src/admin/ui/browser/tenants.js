@@ -4,7 +4,7 @@ import { count, plural, roughly } from './format.js';
 /** @typedef {import('../../status/document.ts').Frame} Frame */
 /**
  * A line of the table. `share` is relative to the requests of the busiest tenant, 0 to 1.
- * @typedef {{ note: string, requests: number, refused: number, waiting: number | null, saved: number, left: string, share: number }} Line
+ * @typedef {{ note: string, requests: number, refused: number, wouldReject: number, waiting: number | null, saved: number, left: string, share: number }} Line
  */
 
 /** On a phone the rows are grids, which some browsers do not present to a screen reader as rows. */
@@ -32,8 +32,9 @@ export function showTenants({ status, tenants }) {
   const span = roughly(status.recentSeconds * 1000);
   say(byId('tenants-note'), `${plural(all, 'tenant', 'tenants')}; counts of the last ${span}.`);
   updateTenants(
-    busiest.map(({ id, account, disabled, recent, waiting, quota }) => {
-      const notes = [accounts > 1 ? account : '', disabled ? 'disabled' : ''].filter((note) => note !== '');
+    busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota }) => {
+      const observed = enforcement === 'observe' ? 'observed' : '';
+      const notes = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed].filter((note) => note !== '');
       const left = `${count(quota.remaining)}/${count(quota.burst)}`;
       return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
     }),
@@ -57,7 +58,7 @@ export function showTenants({ status, tenants }) {
 function tenantRow(id) {
   const note = element('span', 'small');
   const bar = element('span', 'bar');
-  const cells = Array.from({ length: 5 }, () => element('td', 'number'));
+  const cells = Array.from({ length: 6 }, () => element('td', 'number'));
   const head = element('th', '', element('span', 'name', id), note, bar);
   head.scope = 'row';
   const node = element('tr', '', head, ...cells);
@@ -69,11 +70,15 @@ function tenantRow(id) {
     update: (line) => {
       say(note, line.note);
       bar.style.width = `${Math.round(line.share * 100)}%`;
-      const { requests, refused, waiting, saved, left } = line;
-      const texts = [count(requests), count(refused), waiting === null ? '' : count(waiting), count(saved), left];
+      const { requests, refused, wouldReject, waiting, saved, left } = line;
+      const texts = [
+        ...[count(requests), count(refused), count(wouldReject)],
+        ...[waiting === null ? '' : count(waiting), count(saved), left],
+      ];
       for (const [at, cell] of cells.entries()) say(cell, texts[at] ?? '');
-      const [, refusals, queue] = cells;
+      const [, refusals, predicted, queue] = cells;
       if (refusals !== undefined) look(refusals, refused > 0 ? 'number warn' : 'number');
+      if (predicted !== undefined) look(predicted, wouldReject > 0 ? 'number warn' : 'number');
       if (queue !== undefined) look(queue, (waiting ?? 0) > 0 ? 'number warn' : 'number');
     },
   };
