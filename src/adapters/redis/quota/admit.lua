@@ -36,7 +36,6 @@ if s.externalUntil > now then external, remaining, externalForMs = s.external, s
 local cooldownMs = max(0, s.cooldownUntil - now)
 for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', '(' .. (now - GRACE))) do leave(tenant) end
 redis.call('ZREMRANGEBYSCORE', COMPETING, '-inf', '(' .. now)
-refill(s, now)
 
 -- Admissions of the last minute count against a reservation.
 local admissions = {}
@@ -308,6 +307,8 @@ local function decideOwn()
 end
 
 local function decide(ask)
+  -- A rejection before this one, in the same call, has said that the account is not idle.
+  refill(s, now)
   pace()
   if not ask.tenant then return decideOwn() end
   local competed = redis.call('ZSCORE', COMPETING, ask.tenant) and true or false
