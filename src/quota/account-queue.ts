@@ -1,6 +1,7 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import type { Span } from '../ports.ts';
 import type { Admission, AdmissionRequest, TenantStatus } from './admission.ts';
+import { DEFAULT_URGENCY } from './priority.ts';
 import type { Decision, QuotaStore, RejectedDecision } from './quota-store.ts';
 
 interface Waiter {
@@ -9,7 +10,7 @@ interface Waiter {
   readonly end: (admission: Admission) => void;
   /** Covers the wait. */
   readonly span: Span | null;
-  /** When it could expect a slot, as it came: a request with an appointment comes before those without. */
+  /** Its place among the requests of its tenant, the lowest first: see priority.ts. */
   readonly rank: number;
   /** The store's latest answer, and when the request is to ask again. */
   rejection: RejectedDecision;
@@ -58,7 +59,7 @@ export class AccountQueue {
       let stopListening = (): void => {};
       const waiter: Waiter = {
         ...{ request, since, span, rejection, overdue: false, ended: false },
-        rank: since + rejection.retryAfterMs,
+        rank: since + (rejection.rankMs ?? 0),
         askAt: since + rejection.askAgainMs,
         end: (admission) => {
           span?.end({ decision: admission.kind === 'rejected' ? admission.by : admission.kind });
@@ -141,8 +142,9 @@ export class AccountQueue {
     queue.asking = true;
     for (let waiter = this.#nextToAsk(queue); waiter !== undefined; waiter = this.#nextToAsk(queue)) {
       const { place } = waiter.rejection;
+      const { urgency = DEFAULT_URGENCY } = waiter.request;
       const request = { account: this.#account, tenant, maxWaitMs: this.#leftMs(waiter), trace: waiter.span };
-      const decision = await this.#store.admit({ ...request, books: true, place });
+      const decision = await this.#store.admit({ ...request, urgency, books: true, place });
       if (waiter.ended) this.#passOn(queue, tenant, decision);
       else this.#take(waiter, decision);
       // The next one need not wait for longer than the one before it did.

@@ -1,6 +1,7 @@
 import { inProportion } from './advertised-limit.ts';
 import { Bookings } from './bookings.ts';
 import { FairQueue, Reservations } from './fair-queue.ts';
+import { DEFAULT_URGENCY, rankMsOf } from './priority.ts';
 import {
   type AccountQuota,
   type AccountView,
@@ -107,14 +108,16 @@ export class AccountState {
     const { quota, bucket } = state;
     state.weight = quota.weight;
     const competing = this.#bookings.competing();
-    const waited = this.#bookings.waitingAt(tenant, request.place);
-    const isNewcomer = waited?.isNewcomer ?? !competing.includes(tenant);
-    let rank = waited?.rank;
+    const known = this.#bookings.waitingAt(tenant, request.place);
+    const isNewcomer = known?.isNewcomer ?? !competing.includes(tenant);
     if (request.place !== undefined) this.#bookings.cancel(tenant, request.place);
-    // With an appointment it comes before those that wait without one.
-    if (rank === undefined && this.#bookings.use(tenant, now)) rank = now;
+    const place = known === undefined ? undefined : request.place;
+    const isAppointed = known === undefined && this.#bookings.use(tenant, now);
+    const rank = known?.rank ?? now + rankMsOf(request.urgency ?? DEFAULT_URGENCY, isAppointed);
+    const isExpected = known !== undefined || isAppointed;
     const virtualTime = this.#queue.virtualTimeOf(tenant, quota.weight);
-    const rejection = this.#reject(state, { ...request, tenant }, { slots, virtualTime, rank, isNewcomer, now });
+    const at = { slots, virtualTime, rank, isExpected, isNewcomer, now };
+    const rejection = this.#reject(state, { ...request, tenant, place }, at);
     if (rejection === null) {
       if (competing.length > 0) this.#bookings.admittedBeside(isNewcomer);
       bucket.take(now);
@@ -191,21 +194,22 @@ export class AccountState {
     at: {
       readonly slots: number;
       readonly virtualTime: number;
-      readonly rank: number | undefined;
+      readonly rank: number;
+      /** It has a place or an appointment. */
+      readonly isExpected: boolean;
       readonly isNewcomer: boolean;
       readonly now: number;
     },
   ): AccountRejection | null {
     const { tenant } = request;
-    const { slots, virtualTime, rank, isNewcomer, now } = at;
+    const { slots, virtualTime, rank, isExpected, isNewcomer, now } = at;
     const cooldownMs = this.#supply.cooldownMs(now);
     if (cooldownMs > 0) return rejected('cooldown', Math.max(cooldownMs, bucket.waitMs(1, now)));
-    const waiting = this.#bookings.waiting(tenant, rank);
-    const isHead = rank !== undefined || waiting === 0;
-    if (isHead && bucket.waitMs(1, now) === 0) {
+    const waiting = this.#bookings.waiting(tenant, rank, request.place);
+    if ((isExpected || waiting === 0) && bucket.waitMs(1, now) === 0) {
       if (slots >= 1 && !this.#supply.isCrowded(now) && this.#reservations.entitled(tenant, now)) return null;
       // Without an appointment it waits half a slot interval longer for tenants that have had less, and are about to come.
-      const keptBack = rank !== undefined || this.#competingAhead(tenant, virtualTime) === 0 ? 0 : KEPT_BACK;
+      const keptBack = isExpected || this.#competingAhead(tenant, virtualTime) === 0 ? 0 : KEPT_BACK;
       const available = this.#supply.available(slots, request.background === true, keptBack, now);
       if (available >= 1 && available > this.#queue.claimedAhead(virtualTime, now)) return null;
     }
@@ -220,7 +224,7 @@ export class AccountState {
       bucket.waitMs(waiting + 1, now),
       this.#supply.waitMs(this.#queue.ahead(virtualTime) + waiting + 1, slots, now),
     );
-    const expected = estimate(rank !== undefined ? waiting : this.#nextFree(request, waiting, estimate, now));
+    const expected = estimate(isExpected ? waiting : this.#nextFree(request, waiting, estimate, now));
     const askAgainMs = Math.max(MIN_WAIT_MS, Math.min(firstMs, expected.waitMs));
     return this.#book(request, { ...expected, askAgainMs, virtualTime, rank, isNewcomer, now });
   }
@@ -259,18 +263,18 @@ export class AccountState {
 
   /** A place in the queue, or an appointment. */
   #book(
-    { tenant, maxWaitMs, books = false }: SlotRequest & { readonly tenant: string },
+    { tenant, maxWaitMs, books = false, place }: SlotRequest & { readonly tenant: string },
     at: {
       readonly by: 'tenant' | 'account';
       readonly waitMs: number;
       readonly askAgainMs: number;
       readonly virtualTime: number;
-      readonly rank: number | undefined;
+      readonly rank: number;
       readonly isNewcomer: boolean;
       readonly now: number;
     },
   ): AccountRejection {
-    const { by, waitMs, askAgainMs, virtualTime, isNewcomer, now, rank = now + waitMs } = at;
+    const { by, waitMs, askAgainMs, virtualTime, isNewcomer, now, rank } = at;
     const rejection = { ...rejected(by, waitMs), askAgainMs };
     // It cannot use a slot: it is not in the others' way.
     if (by === 'tenant') this.#queue.leave(tenant);
@@ -279,7 +283,8 @@ export class AccountState {
     if (waitMs <= maxWaitMs) {
       if (competes) this.#queue.join(tenant, virtualTime, now + askAgainMs, now);
       const waiting = { rank, until: now + maxWaitMs, isNewcomer };
-      return { ...rejection, place: this.#bookings.wait(tenant, waiting, competes) };
+      const id = this.#bookings.wait(tenant, waiting, competes, place);
+      return { ...rejection, place: id, rankMs: rank - now };
     }
     const appointmentMs = competes ? this.#bookings.appointmentMs(waitMs, maxWaitMs, this.#supply.intervalMs) : waitMs;
     const retryAfterMs = Math.max(1, Math.ceil(appointmentMs / 1000)) * 1000;

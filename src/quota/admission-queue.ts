@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts';
 import { AccountQueue } from './account-queue.ts';
 import type { Admission, AdmissionRequest, TenantStatus } from './admission.ts';
+import { DEFAULT_URGENCY } from './priority.ts';
 import type { QuotaStore } from './quota-store.ts';
 
 export interface AdmissionQueue {
@@ -23,7 +24,7 @@ export interface AdmissionQueue {
 const MAX_LENGTH = 1_000;
 
 /**
- * Requests wait here for a slot, in order within a tenant. The store decides which tenant is next, here and on other replicas.
+ * Requests wait here for a slot, within a tenant in the order of their urgency, which grows with their age. The store decides which tenant is next, here and on other replicas.
  * Nothing polls: the first waiter of each tenant asks again at the time that the store named, by one timer an account. A
  * caller that disconnects frees its place and has spent nothing.
  */
@@ -49,9 +50,10 @@ export function createAdmissionQueue(options: {
       if (closed) return { kind: 'closed' };
       const status = tenantStatus(request.tenant);
       if (status !== 'active') return { kind: 'dismissed', status };
-      const { account, tenant, maxWaitMs, background = false, trace = null, books = true } = request;
+      const { account, tenant, maxWaitMs, urgency = DEFAULT_URGENCY } = request;
+      const { background = false, trace = null, books = true } = request;
       const queue = queueOf(account);
-      const decision = await quotaStore.admit({ account, tenant, maxWaitMs, background, trace, books });
+      const decision = await quotaStore.admit({ account, tenant, maxWaitMs, urgency, background, trace, books });
       if (decision.kind === 'admitted') {
         if (!closed) return { kind: 'admitted', slot: decision.slot, waitedMs: 0 };
         decision.slot.refund();

@@ -28,6 +28,8 @@ export interface AdmissionRequest {
   readonly account: string;
   readonly tenant: string;
   readonly maxWaitMs: number;
+  /** See {@link SlotRequest}. */
+  readonly urgency?: number;
   /** No caller waits for it: see {@link SlotRequest}. */
   readonly background?: boolean;
   /** See {@link SlotRequest}. Default: true. */

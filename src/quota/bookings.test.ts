@@ -48,9 +48,12 @@ describe('requests that wait', () => {
     bookings.wait('a', { rank: 100, until: 9_000, isNewcomer: false }, true);
     const second = bookings.wait('a', { rank: 200, until: 9_000, isNewcomer: false }, true);
     bookings.wait('b', { rank: 50, until: 9_000, isNewcomer: false }, true);
-    expect([bookings.waiting('a'), bookings.waiting('a', 200), bookings.waiting('b'), bookings.waiting('c')]).toEqual([
-      2, 1, 1, 0,
-    ]);
+    expect([
+      bookings.waiting('a'),
+      bookings.waiting('a', 200, second),
+      bookings.waiting('b'),
+      bookings.waiting('c'),
+    ]).toEqual([2, 1, 1, 0]);
     expect(bookings.waitingAt('a', second)?.rank).toBe(200);
     expect(bookings.waitingAt('b', second)).toBeUndefined();
     expect(bookings.waitingAt('a', undefined)).toBeUndefined();

@@ -17,7 +17,7 @@ const EARLY_SLOTS = 2;
 const MAX_APPOINTMENTS = 1_000;
 
 interface Waiting {
-  /** When it could expect a slot, as it came: its place among the requests of its tenant. */
+  /** Its place among the requests of its tenant: the lowest is first, of equal ones the earlier. */
   readonly rank: number;
   /** It asks again until then. */
   readonly until: number;
@@ -55,13 +55,14 @@ export class Bookings {
     }
   }
 
-  /** @returns its id */
-  wait(tenant: string, waiting: Waiting, competes: boolean): number {
-    this.#lastId += 1;
+  /** @param known the id of a request that has waited before @returns its id */
+  wait(tenant: string, waiting: Waiting, competes: boolean, known?: number): number {
+    if (known === undefined) this.#lastId += 1;
+    const id = known ?? this.#lastId;
     const bookings = this.#of(tenant);
-    bookings.waiting.set(this.#lastId, waiting);
+    bookings.waiting.set(id, waiting);
     bookings.competes = competes;
-    return this.#lastId;
+    return id;
   }
 
   /** @returns false: there are too many */
@@ -95,10 +96,11 @@ export class Bookings {
     return this.#tenants.get(tenant)?.waiting.get(id ?? 0);
   }
 
-  /** Requests of the tenant that wait, and come before this rank. */
-  waiting(tenant: string, rank = Number.POSITIVE_INFINITY): number {
+  /** Requests of the tenant that wait, and come before one of this rank and id. */
+  waiting(tenant: string, rank = Number.POSITIVE_INFINITY, id = Number.POSITIVE_INFINITY): number {
     let count = 0;
-    for (const each of this.#tenants.get(tenant)?.waiting.values() ?? []) if (each.rank < rank) count += 1;
+    for (const [each, { rank: its }] of this.#tenants.get(tenant)?.waiting ?? [])
+      if (its < rank || (its === rank && each < id)) count += 1;
     return count;
   }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
-import { type ClientDisconnect, NEVER_DISCONNECTS } from '../context.ts';
+import { NEVER_DISCONNECTS } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
 import { type AdmissionQueue, createAdmissionQueue } from './admission-queue.ts';
 import { admitObserved, enforcedPlan, observedPlan, observingQuotaStore } from './observe.ts';
@@ -33,9 +33,9 @@ function worldOf(quota: Pick<TenantQuota, 'rate' | 'burst'>, observed: boolean) 
   const [queue, observedQueue] = [queueOf(enforced), queueOf(predicting)];
   /** By request, in their order: the code with which it was, or would have been, rejected. */
   const codes: (string | null)[] = [];
-  const send = async (maxWaitMs: number, end: (slot: Slot) => void, disconnect: ClientDisconnect) => {
+  const send = async (maxWaitMs: number, end: (slot: Slot) => void, urgency = 3) => {
     const index = codes.push(null) - 1;
-    const request = { account: 'main', tenant: 'a', maxWaitMs, disconnect };
+    const request = { account: 'main', tenant: 'a', maxWaitMs, urgency, disconnect: NEVER_DISCONNECTS };
     const admit = () => queue.enter(request);
     const note = (code: string) => {
       codes[index] = code;
@@ -52,12 +52,14 @@ const step = fc.record({
   waitMs: fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 0, max: 20_000 })),
   requests: fc.integer({ min: 1, max: 12 }),
   maxWaitMs: fc.constantFrom(0, 0, 700, 5_000),
+  // Urgent requests make others wait in vain.
+  urgency: fc.constantFrom(3, 3, 0, 7),
   end: fc.constantFrom('complete', 'complete', 'complete', 'refund'),
 });
 
 describe('a tenant that is observed', () => {
   test('is predicted to be rejected exactly when it would be: the same requests, enforced and observed', async () => {
-    let rejections = 0;
+    const seen: string[] = [];
     await fc.assert(
       fc.asyncProperty(
         fc.array(step, { minLength: 5, maxLength: 40, size: 'max' }),
@@ -67,16 +69,16 @@ describe('a tenant that is observed', () => {
           for (const observed of [false, true]) {
             const { clock, codes, send } = worldOf(quota, observed);
             // The first response of new state.
-            await send(0, (slot) => slot.complete(NOTHING_SEEN), NEVER_DISCONNECTS);
+            await send(0, (slot) => slot.complete(NOTHING_SEEN));
             await pass(clock, 61_000);
-            for (const { waitMs, requests, maxWaitMs, end } of steps) {
+            for (const { waitMs, requests, maxWaitMs, urgency, end } of steps) {
               // In small steps, as timers of a waiter that asks again move on.
               for (let left = waitMs; left > 0; left -= 100) await pass(clock, Math.min(100, left));
               // A request that waits would be refunded later where it really waits.
               const refunds = end === 'refund' && maxWaitMs === 0;
               const ended = (slot: Slot) =>
                 void clock.after(50, () => (refunds ? slot.refund() : slot.complete(NOTHING_SEEN)));
-              for (let i = 0; i < requests; i++) void send(maxWaitMs, ended, NEVER_DISCONNECTS);
+              for (let i = 0; i < requests; i++) void send(maxWaitMs, ended, urgency);
               await pass(clock, 0);
             }
             for (let left = 6_000; left > 0; left -= 100) await pass(clock, 100);
@@ -84,20 +86,21 @@ describe('a tenant that is observed', () => {
           }
           const [real, predicted] = results;
           expect(predicted).toEqual(real);
-          rejections += real?.filter((code) => code !== null).length ?? 0;
+          seen.push(...(real ?? []).filter((code) => code !== null));
         },
       ),
       { numRuns: 25 },
     );
-    expect(rejections).toBeGreaterThan(100);
+    expect(seen.length).toBeGreaterThan(100);
+    expect(new Set(seen)).toEqual(new Set(['tenant_quota', 'queue_timeout']));
   }, 120_000);
 
   test('is rejected by nothing, and sees what would be left', async () => {
     const { clock, codes, send, peek } = worldOf({ rate: 6, burst: 3 }, true);
-    await send(0, (slot) => slot.complete(NOTHING_SEEN), NEVER_DISCONNECTS);
+    await send(0, (slot) => slot.complete(NOTHING_SEEN));
     await pass(clock, 61_000);
     const sent: Slot[] = [];
-    for (let i = 0; i < 20; i++) await send(0, (slot) => void sent.push(slot), NEVER_DISCONNECTS);
+    for (let i = 0; i < 20; i++) await send(0, (slot) => void sent.push(slot));
     expect(sent).toHaveLength(20);
     expect(codes.slice(1).map((code) => code === null)).toEqual([true, true, true, ...Array(17).fill(false)]);
     expect(peek()).toMatchObject({ limit: 6, burst: 3, remaining: 0 });

@@ -32,6 +32,8 @@ export interface SlotRequest {
   readonly books?: boolean;
   /** It waits already: its place, see {@link RejectedDecision}. */
   readonly place?: number | undefined;
+  /** Among the requests of its tenant, 0 (most) to 7: see priority.ts. Default: 3. */
+  readonly urgency?: number;
   /** No caller waits for it: it takes none of the last slots, see {@link backgroundReserve}. Default: false. */
   readonly background?: boolean;
   /** Gets a span for a question to the shared state. */
@@ -60,6 +62,8 @@ export interface RejectedDecision {
   readonly askAgainMs: number;
   /** It has a place in the queue. */
   readonly place?: number;
+  /** With a place: its rank among the requests of its tenant, relative to its arrival; the lowest is first. */
+  readonly rankMs?: number;
   /** It has an appointment: `retryAfterMs` is in whole seconds, and goes to the caller as it is. */
   readonly appointment?: boolean;
   readonly tenant: TenantView;

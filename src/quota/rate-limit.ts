@@ -15,6 +15,7 @@ import type { ProblemCode } from '../problem.ts';
 import type { Admission } from './admission.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
 import { admitObserved } from './observe.ts';
+import { urgencyOf } from './priority.ts';
 import type { Decision, QuotaStore, RejectedBy, Slot } from './quota-store.ts';
 
 /** A request that may be sent. */
@@ -65,7 +66,8 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
       meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
 
-    const of = { account: tenant.account, tenant: tenant.id, trace };
+    const urgency = urgencyOf(context.headers['priority']);
+    const of = { account: tenant.account, tenant: tenant.id, urgency, trace };
     // A request that would have been rejected is not there for its tenant's rate, nor are its retries.
     const isObserved = () => tenant.enforcement === 'observe' && record.wouldReject === null;
 

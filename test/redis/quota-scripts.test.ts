@@ -129,6 +129,7 @@ const asked = fc.record({
   tenant: fc.constantFrom('a', 'b', 'c', 'a', 'b', 'c', null),
   maxWaitMs: fc.constantFrom(0, 0, 2_000, 30_000),
   background: fc.boolean(),
+  urgency: fc.constantFrom(3, 3, 0, 1, 7),
 });
 const step = fc.oneof(
   {
@@ -183,9 +184,15 @@ describe('the scripts', () => {
         const flying: { tenant: string | null; expected: Lease; reply: Lease; lease: LocalLease }[] = [];
         /** Requests that wait: when each is to ask again, by its place. */
         const waiters = new Map<number, { readonly tenant: string; readonly askAt: number }>();
-        const decide = async (tenant: string | null, maxWaitMs: number, background = false, place?: number) => {
+        const decide = async (
+          tenant: string | null,
+          maxWaitMs: number,
+          background = false,
+          place?: number,
+          urgency = 3,
+        ) => {
           const books = tenant !== null && !background;
-          const { expected, remaining, reply } = await ask({ tenant, maxWaitMs, background, books, place });
+          const { expected, remaining, reply } = await ask({ tenant, maxWaitMs, urgency, background, books, place });
           waiters.delete(place ?? 0);
           if (expected.kind === 'admitted') {
             expect(reply).toMatchObject({ kind: 'admitted', ...expected.lease });
@@ -226,7 +233,9 @@ describe('the scripts', () => {
             await redis.cancel(tenant, place);
           } else if (each.kind === 'ask') {
             await Promise.all(
-              each.askers.map(({ tenant, maxWaitMs, background }) => decide(tenant, maxWaitMs, background)),
+              each.askers.map(({ tenant, maxWaitMs, background, urgency }) =>
+                decide(tenant, maxWaitMs, background, undefined, urgency),
+              ),
             );
           } else {
             const [slot] = flying.splice(each.which % Math.max(1, flying.length), 1);

@@ -2,17 +2,19 @@
 -- nothing, and booked a slot for later. src/quota/account.ts is the model, with the reasons.
 -- Request  cluster (true: this server is a node of one)   limit, adoptLimit, ceiling, burst   reservations: [[tenant, slots], …]
 --          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; background: no caller waits for it;
+--          urgency, 0 (most) to 7;
 --          first, completions: see completions.lua   books: a rejection books; place: of a request that waits already
 -- Reply    decisions, in the order of the asks: { spent, completedBefore, freedBefore } with a slot, { spent, by, waitMs, askAgainMs }
---          without one, with cooldownMs in a cooldown, with place if it waits, with appointment if it is to come back
+--          without one, with cooldownMs in a cooldown, with place and rankMs if it waits, with appointment if it is to come back
 --          | unknown | late | recovering, with waitMs
 --
 -- A tenant may claim its slot this much after its time, and this much before.
 local GRACE, EARLY = 250, 10
+-- See src/quota/priority.ts.
+local LEVEL, APPOINTED = 1000, -40000
 local MIN_WAIT, FIRST_RESPONSE, ASK_FOR_FIRST, KEPT_BACK, MAX_APPOINTMENTS, CONTENDED = 1, 2000, 100, 0.5, 1000, 1000
 -- Newcomers, and early callers: see src/quota/bookings.ts.
-local NEWCOMERS_OVER, MAX_NEWCOMERS = 64, 0.5
-local SPARE, EARLY_BY = 6 / request.ceiling, max(1500, 2 * WINDOW / request.ceiling)
+local NEWCOMERS_OVER, MAX_NEWCOMERS, SPARE, EARLY_MS, EARLY_SLOTS = 64, 0.5, 6, 1500, 2
 -- Pacing: see src/quota/pacing.ts.
 local RECOMPUTE, SAMPLES, MAX_CARRY, SLOWEST, AFTER_BURST = 100, 240, 4, 0.25, 0.5
 
@@ -192,21 +194,23 @@ local function take()
   s.headroom = s.headroom - 1
 end
 
-local function waitingBefore(bookings, rank)
+-- The earlier one of two equal ranks is first.
+local function waitingBefore(bookings, rank, place)
   local count = 0
   for _, each in ipairs(bookings.waiting) do
-    if not rank or each[2] < rank then count = count + 1 end
+    if each[2] < rank or (each[2] == rank and each[1] < place) then count = count + 1 end
   end
   return count
 end
 
 -- When the caller of a slot that is free for those that compete in `waitMs` is to come back: see src/quota/bookings.ts.
 local function appointmentMs(waitMs, maxWaitMs)
-  return waitMs / (1 - max(0, min(MAX_NEWCOMERS, s.newcomers) - SPARE)) - min(maxWaitMs, EARLY_BY)
+  local newcomers = max(0, min(MAX_NEWCOMERS, s.newcomers) - SPARE / request.ceiling)
+  return waitMs / (1 - newcomers) - min(maxWaitMs, max(EARLY_MS, EARLY_SLOTS * WINDOW / request.ceiling))
 end
 
 -- A place in the queue, or an appointment.
-local function book(ask, bookings, rejection, virtualTime, rank, isNewcomer)
+local function book(ask, bookings, rejection, virtualTime, rank, place, isNewcomer)
   local tenant, competes = ask.tenant, rejection.by == 'account'
   if not competes then leave(tenant) end
   if not ask.books then return nil end
@@ -219,9 +223,12 @@ local function book(ask, bookings, rejection, virtualTime, rank, isNewcomer)
       redis.call('PEXPIRE', QUEUE, KEPT)
       redis.call('PEXPIRE', DUE, KEPT)
     end
-    s.booked = s.booked + 1
-    rejection.place = s.booked
-    bookings.waiting[#bookings.waiting + 1] = { s.booked, rank or now + rejection.waitMs, now + ask.maxWaitMs, isNewcomer }
+    if not place then
+      s.booked = s.booked + 1
+      place = s.booked
+    end
+    rejection.place, rejection.rankMs = place, rank - now
+    bookings.waiting[#bookings.waiting + 1] = { place, rank, now + ask.maxWaitMs, isNewcomer }
   elseif #bookings.appointments < MAX_APPOINTMENTS then
     local waitMs = competes and appointmentMs(rejection.waitMs, ask.maxWaitMs) or rejection.waitMs
     rejection.waitMs, rejection.appointment = max(1, ceil(waitMs / 1000)) * 1000, true
@@ -241,18 +248,20 @@ local function decideFor(ask, bookings, competed)
   local rank, isNewcomer
   if ask.place then rank, isNewcomer = withoutPlace(bookings, ask.place) end
   if isNewcomer == nil then isNewcomer = not competed end
-  if not rank and bookings.appointments[1] and bookings.appointments[1] <= now then
-    table.remove(bookings.appointments, 1)
-    rank = now
+  local place, isExpected = rank and ask.place, rank ~= nil
+  if not rank then
+    isExpected = bookings.appointments[1] ~= nil and bookings.appointments[1] <= now
+    if isExpected then table.remove(bookings.appointments, 1) end
+    rank = now + (isExpected and APPOINTED or ask.urgency * LEVEL)
   end
   local function ownMs(places) return waitFor(spent, places, ask.rate, ask.burst) end
   if cooldownMs > 0 then
     local wait = max(cooldownMs, ownMs(1))
     return { spent = spent, by = 'cooldown', waitMs = wait, askAgainMs = wait, cooldownMs = cooldownMs }
   end
-  local waiting = waitingBefore(bookings, rank)
-  if (rank or waiting == 0) and ownMs(1) == 0 then
-    local keptBack = (rank or competingAhead(tenant, virtualTime) == 0) and 0 or KEPT_BACK
+  local waiting = waitingBefore(bookings, rank, place or FAR)
+  if (isExpected or waiting == 0) and ownMs(1) == 0 then
+    local keptBack = (isExpected or competingAhead(tenant, virtualTime) == 0) and 0 or KEPT_BACK
     local isEntitled = entitled and slots >= 1 and not isCrowded()
     local available = isEntitled and 0 or availableNow(slots, ask.background, keptBack)
     if isEntitled or (available >= 1 and available > claimedAhead(virtualTime)) then
@@ -278,7 +287,7 @@ local function decideFor(ask, bookings, competed)
     return max(own, ofAccount, MIN_WAIT), own > ofAccount and 'tenant' or 'account'
   end
   local before = waiting
-  if not rank then
+  if not isExpected then
     local count = #bookings.appointments
     local firstMs = estimate(waiting)
     local each = (estimate(waiting + count) - firstMs) / max(1, count)
@@ -292,7 +301,7 @@ local function decideFor(ask, bookings, competed)
   local waitMs, by = estimate(before)
   local firstMs = max(ownMs(waiting + 1), accountMs(ahead(virtualTime) + waiting + 1, slots))
   local rejection = { spent = spent, by = by, waitMs = waitMs, askAgainMs = max(MIN_WAIT, min(firstMs, waitMs)) }
-  return rejection, book(ask, bookings, rejection, virtualTime, rank, isNewcomer)
+  return rejection, book(ask, bookings, rejection, virtualTime, rank, place, isNewcomer)
 end
 
 -- The gateway's own calls need a slot, and wait for no bucket and no other tenant.

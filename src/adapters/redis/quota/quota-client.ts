@@ -1,4 +1,5 @@
 import { batch, type Clock, type MonotonicMs } from '../../../clock.ts';
+import { DEFAULT_URGENCY } from '../../../quota/priority.ts';
 import type { AccountQuota, SlotRequest, TenantQuota } from '../../../quota/quota-store.ts';
 import { ServerClock } from '../client/server-clock.ts';
 import { newsOf } from './fallback.ts';
@@ -34,6 +35,7 @@ export type ScriptDecision =
       readonly waitMs: number;
       readonly askAgainMs: number;
       readonly place?: number;
+      readonly rankMs?: number;
       readonly appointment?: boolean;
       /** The account's cooldown; the tenant may have to wait for longer. */
       readonly cooldownMs: number;
@@ -131,7 +133,7 @@ export class QuotaClient {
     }
   }
 
-  #askOf({ tenant, maxWaitMs, background, books = false, place }: SlotRequest) {
+  #askOf({ tenant, maxWaitMs, urgency = DEFAULT_URGENCY, background, books = false, place }: SlotRequest) {
     const { rate, burst, weight } = this.#tenants.get(tenant ?? '') ?? REMOVED;
     return {
       // Left out for the gateway's own calls, which no tenant's bucket paces.
@@ -139,6 +141,7 @@ export class QuotaClient {
       // JSON has no infinity.
       maxWaitMs: Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER)),
       books,
+      urgency,
       ...(place !== undefined && { place }),
       background: background === true,
     };

@@ -21,6 +21,7 @@ interface DecisionReply {
   readonly askAgainMs?: number;
   readonly cooldownMs?: number;
   readonly place?: number;
+  readonly rankMs?: number;
   readonly appointment?: boolean;
 }
 

@@ -245,12 +245,14 @@ export class SharedAccount {
       waitMs,
       askAgainMs = waitMs,
       place,
+      rankMs,
       appointment,
     }: {
       readonly by: RejectedBy;
       readonly waitMs: number;
       readonly askAgainMs?: number;
       readonly place?: number;
+      readonly rankMs?: number;
       readonly appointment?: boolean;
     },
   ): Decision {
@@ -260,6 +262,7 @@ export class SharedAccount {
       retryAfterMs: Math.ceil(waitMs),
       askAgainMs: Math.ceil(askAgainMs),
       ...(place !== undefined && { place }),
+      ...(rankMs !== undefined && { rankMs }),
       ...(appointment !== undefined && { appointment }),
       tenant: tenant === null ? REMOVED_TENANT : this.peek(tenant),
     };
