@@ -14,9 +14,9 @@ const FILLED_IN: Record<string, string> = {
   $job: '.*',
   $instance: '.*',
   $account: '.*',
-  $tenant: 'orders',
+  $tenant: 'orders|trial',
 };
-const TENANTS = ['billing', 'exports', 'legacy', 'orders', 'reports', 'storefront'];
+const TENANTS = ['billing', 'exports', 'legacy', 'orders', 'reports', 'storefront', 'trial'];
 
 let stage: Stage;
 let range: { from: number; to: number; step: number };

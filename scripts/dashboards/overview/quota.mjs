@@ -14,10 +14,10 @@ export const quota = [
     height: 9,
     queries: [
       [ofAccount('quota_limit'), '{{account}} limit'],
-      [ofAccount('quota_limit_advertised'), '{{account}} advertised'],
       [ofAccount('quota_ceiling'), '{{account}} ceiling'],
       [slotsInUse(), '{{account}} in use'],
       [ofAccount('quota_external_usage'), '{{account}} external'],
+      [ofAccount('quota_limit_advertised'), '{{account}} advertised'],
     ],
     lines: ['.* limit', '.* advertised', '.* ceiling'],
     colours: { '.* limit': 'red', '.* advertised': 'yellow', '.* ceiling': 'orange', '.* external': 'purple' },
