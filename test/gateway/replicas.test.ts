@@ -20,7 +20,13 @@ describe('replicas that share a Redis', () => {
     expect(one.simulator.stats().arrived + two.simulator.stats().arrived).toBe(5);
     expect(await one.metric('patchgate_redis_up')).toBe(1);
     const status = (await (await fetch(`${one.adminUrl}/status`)).json()) as { state: unknown };
-    expect(status.state).toEqual({ kind: 'redis', up: true, fallback: false, problem: null });
+    expect(status.state).toEqual({
+      kind: 'redis',
+      up: true,
+      fallback: false,
+      problem: null,
+      eviction: { policy: 'noeviction', removes: false },
+    });
   });
 
   test.each(['local', 'closed'])('know how many count together, with onOutage %s', async (onOutage) => {

@@ -16,7 +16,7 @@ test.each([
 ])('a reply that %s costs its connection, and keyed writes go on', async (_, instead) => {
   await using redis = await redisServer();
   await using proxy = await redisProxy(redis.port);
-  await using running = await startGateway({ redis: { url: proxy.url } });
+  await using running = await startGateway({ redis: { url: proxy.url, timeout: '1s' } });
   let turn = 0;
   const write = async (): Promise<number> => {
     const headers = { 'X-API-Key': BILLING_KEY, 'Idempotency-Key': `key-${++turn}`, Prefer: 'wait=10' };
