@@ -19,6 +19,7 @@ const wall = {
   'server/request-context.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
   'gateway/status.ts': DATE,
+  'quota/budgets.ts': 'a budget begins at a midnight of the calendar',
   'quota/headers.ts': 'X-RateLimit-Reset is a date',
   'reload/reporter.ts': DATE,
   'telemetry/log.ts': 'the time of a line',

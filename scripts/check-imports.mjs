@@ -20,7 +20,7 @@ const allowed = {
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {
     rooms: ['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream'],
-    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js'],
+    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js', 'write-file-atomic'],
   },
   telemetry: {
     rooms: [],

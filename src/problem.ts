@@ -75,6 +75,11 @@ export const problems = {
     title: 'Account quota used up',
     detail: 'The account of all tenants has no request left at the moment. Retry after the time given.',
   },
+  budget_exhausted: {
+    status: 429,
+    title: 'Budget used up',
+    detail: 'Nothing is left of a budget of your tenant or of the account. Retry after the time given.',
+  },
   queue_timeout: {
     status: 429,
     title: 'No slot in time',

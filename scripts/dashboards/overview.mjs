@@ -1,5 +1,6 @@
 // Health, use of the quota by tenant, rejections by code, latency by part, requests avoided by the cache.
 import { dashboard } from './frame.mjs';
+import { budgets } from './overview/budgets.mjs';
 import { health } from './overview/health.mjs';
 import { latency } from './overview/latency.mjs';
 import { others, quota } from './overview/quota.mjs';
@@ -15,6 +16,7 @@ export function overview() {
     rows: [
       { title: 'Health', panels: health },
       { title: 'Quota', panels: quota },
+      { title: 'Budgets', panels: budgets },
       { title: 'Requests and rejections', panels: requests },
       { title: 'Latency', panels: latency },
       { title: 'Cache', panels: savings },

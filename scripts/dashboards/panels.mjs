@@ -59,6 +59,7 @@ export const CODE_COLOURS = {
   account_quota: 'red',
   queue_timeout: 'orange',
   tenant_quota: 'yellow',
+  budget_exhausted: 'dark-orange',
   upstream_cooldown: 'purple',
   '(state_unavailable|internal)': 'dark-red',
 };

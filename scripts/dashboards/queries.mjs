@@ -4,6 +4,7 @@
 // - Counters and histograms belong to one replica: the sum is the whole.
 // - quota_limit, _limit_advertised, _ceiling, _external_usage and, while Redis responds, _slots_in_use are the account's state as
 //   each replica last received it. All are the same, and a sum would count each slot once for each replica. The greatest is the newest.
+// - budget_used and tenant_budget_used grow within a period, and each replica has seen a part: the greatest is the newest.
 // - quota_waiting, http_requests_in_flight, cache_entries and cache_bytes belong to one replica: the sum.
 
 /** Without Kubernetes there is no namespace: `.*` matches that, too. */
@@ -51,6 +52,24 @@ export function sum(expression, by) {
 /** 0 before the first count: a series begins with the first of its kind. @param {string} expression */
 export function orZero(expression) {
   return `(${expression} or vector(0))`;
+}
+
+/** A count that each replica has seen a part of. @param {string} expression @param {string} by labels */
+export function newest(expression, by) {
+  return `max by (${by}) (${expression})`;
+}
+
+/** @param {'budget' | 'tenant_budget'} kind @param {'account' | 'tenant'} owner @param {string} matcher */
+export function budgetShare(kind, owner, matcher) {
+  const of = (/** @type {string} */ name) => newest(metric(`${kind}_${name}`, matcher), `${owner}, budget`);
+  return `${of('used')} / (${of('limit')} > 0)`;
+}
+
+/** 1: the budget would last exactly to its reset. It falls at the reset, which is no use. */
+export function burnRate() {
+  const of = (/** @type {string} */ name) => newest(metric(name, OF_ACCOUNT), 'account, budget');
+  const perSecond = newest(`clamp_min(deriv(${metric('budget_used', OF_ACCOUNT)}[1h]), 0)`, 'account, budget');
+  return `${perSecond} * (${of('budget_reset_timestamp_seconds')} - ${of('budget_start_timestamp_seconds')}) / ${of('budget_limit')}`;
 }
 
 /** Empty without requests: 0 / 0 is not a number, and no alarm. @param {string} part @param {string} whole */

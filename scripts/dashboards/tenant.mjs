@@ -1,7 +1,19 @@
 // The dashboard of one tenant: its requests, rejections, waits, cache use, and the expiry of its keys.
 import { dashboard } from './frame.mjs';
 import { bars, CACHE_COLOURS, CODE_COLOURS, STATUS_COLOURS, stat, table, timeseries } from './panels.mjs';
-import { inRange, metric, OF_TENANT, orZero, perMinute, quantile, rate, share, sum } from './queries.mjs';
+import {
+  budgetShare,
+  inRange,
+  metric,
+  newest,
+  OF_TENANT,
+  orZero,
+  perMinute,
+  quantile,
+  rate,
+  share,
+  sum,
+} from './queries.mjs';
 
 const REQUESTS = sum(rate('http_requests_total', OF_TENANT));
 
@@ -139,6 +151,34 @@ const requests = [
   }),
 ];
 
+const budgets = [
+  bars({
+    title: 'Part of a budget: used',
+    description:
+      'Requests of the present day or month that count, as a part of what tenants.<id>.budgets allows. At 100 % the tenant gets 429 budget_exhausted until the reset.',
+    unit: 'percentunit',
+    max: 1,
+    width: 12,
+    height: 6,
+    queries: [[budgetShare('tenant_budget', 'tenant', OF_TENANT), '{{budget}}']],
+    steps: [
+      [null, 'green'],
+      [0.8, 'orange'],
+      [1, 'red'],
+    ],
+    noValue: 'no part of its own',
+  }),
+  timeseries({
+    title: 'Budget use',
+    description: 'Requests of the present period that count. It falls to 0 at the reset.',
+    unit: 'short',
+    width: 12,
+    height: 6,
+    queries: [[newest(metric('tenant_budget_used', OF_TENANT), 'budget'), '{{budget}}']],
+    noValue: 'no budgets',
+  }),
+];
+
 const quota = [
   timeseries({
     title: 'Would be rejected, by code',
@@ -154,13 +194,20 @@ const quota = [
   timeseries({
     title: 'Decisions of the quota',
     description:
-      'admitted, or the reason of a rejection: tenant (its own bucket), account (others were first), cooldown (after a 429 of Patchworks), state (Redis did not respond).',
+      'admitted, or the reason of a rejection: tenant (its own bucket), account (others were first), cooldown (after a 429 of Patchworks), budget (nothing is left of a budget), state (Redis did not respond).',
     unit: 'reqpm',
     width: 8,
     height: 8,
     stacked: 'sum',
     queries: [[perMinute(rate('quota_decisions_total', OF_TENANT), 'decision'), '{{decision}}']],
-    colours: { admitted: 'green', tenant: 'orange', account: 'red', cooldown: 'purple', state: 'dark-red' },
+    colours: {
+      admitted: 'green',
+      tenant: 'orange',
+      account: 'red',
+      cooldown: 'purple',
+      budget: 'dark-orange',
+      state: 'dark-red',
+    },
   }),
   timeseries({
     title: 'Wait for a slot',
@@ -236,6 +283,7 @@ export function tenant() {
       { title: 'At a glance', panels: glance },
       { title: 'Requests', panels: requests },
       { title: 'Quota and latency', panels: quota },
+      { title: 'Budgets', panels: budgets },
       { title: 'Details', panels: details },
     ],
   });

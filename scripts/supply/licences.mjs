@@ -17,9 +17,21 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 export function licencesInTheImage() {
   return production(readLock()).map(([path]) => {
     const { license } = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8'));
-    const texts = readdirSync(join(root, path)).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file));
+    const files = readdirSync(join(root, path));
+    const own = files.filter((file) => /^(licen[cs]e|copying|notice)/i.test(file));
+    // Some packages have the whole text in their README.
+    const inReadme = files.filter((file) => /^readme/i.test(file) && hasMitText(join(root, path, file)));
+    const texts = own.length > 0 ? own : inReadme;
     return { name: nameAt(path), licence: plain(license), texts };
   });
+}
+
+/** @param {string} file */
+function hasMitText(file) {
+  const text = readFileSync(file, 'utf8').replace(/\s+/g, ' ');
+  return (
+    /Copyright/.test(text) && text.includes('The above copyright notice and this permission notice shall be included')
+  );
 }
 
 /** Without the builds of a package for one system each: they are many, and licensed as it is. @returns {Map<string, string[]>} names by licence */

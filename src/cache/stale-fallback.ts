@@ -35,6 +35,7 @@ const WINDOW_BY_CODE: Readonly<Partial<Record<ProblemCode, FallbackWindow>>> = {
   state_unavailable: 'staleIfErrorMs',
   tenant_quota: 'staleIfThrottledMs',
   account_quota: 'staleIfThrottledMs',
+  budget_exhausted: 'staleIfThrottledMs',
   queue_timeout: 'staleIfThrottledMs',
   upstream_cooldown: 'staleIfThrottledMs',
 };

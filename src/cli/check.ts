@@ -1,6 +1,8 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
-import type { AccountSettings, Settings } from '../config/settings.ts';
+import type { AccountSettings, Settings, TenantSettings } from '../config/settings.ts';
+import type { Budget } from '../quota/budgets.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
+import type { AccountQuota } from '../quota/quota-store.ts';
 import { type Io, readOptions, say } from './command-line.ts';
 
 const HELP = `usage: patchgate check [--config PATH]
@@ -11,6 +13,9 @@ Validates the configuration and prints the most that each account can send in an
 
 Exit code 0: the configuration is valid. 1: it is not; all errors are printed.
 `;
+
+/** The longest: the rate that lasts in every month. */
+const DAYS_OF_A_MONTH = 31;
 
 /** `patchgate check`. */
 export async function check(args: string[], io: Io): Promise<number> {
@@ -58,7 +63,35 @@ function limitsOf({ id, quota }: AccountSettings, { tenants: all, redis }: Setti
     rates > ceiling
       ? `  the tenants' own rates together are ${round(rates)}, more than the ceiling: at times they compete`
       : `  the tenants' own rates together are ${round(rates)}, within the ceiling: they never compete for long`,
+    ...[...(quota.budgets ?? [])].flatMap(([name, budget]) => budgetLines(name, budget, quota, tenants)),
     withoutRedis(ceiling, redis),
+  ];
+}
+
+/** A budget and the tenants' parts of it. At the ceiling all requests would be of its kind. */
+function budgetLines(
+  name: string,
+  { limit, per, timeZone, match }: Budget,
+  { ceiling }: AccountQuota,
+  tenants: readonly TenantSettings[],
+): string[] {
+  const perDay = per === 'day' ? limit : limit / DAYS_OF_A_MONTH;
+  const hours = limit / (ceiling * 60);
+  const parts = tenants.flatMap(({ id, quota, disabled }) => {
+    const part = quota.budgets?.get(name);
+    return part === undefined || disabled ? [] : [{ id, part }];
+  });
+  const sum = parts.reduce((total, { part }) => total + part, 0);
+  return [
+    `  budget ${name}: ${limit} a ${per} (${timeZone}) of ${match.map(({ text }) => text).join(', ')}`,
+    `    that is ${round(perDay)} a day, or ${round(perDay / 1440)} a minute all day; at the ceiling it is used up after ${round(hours)} hours`,
+    ...parts.map(
+      ({ id, part }) =>
+        `    tenant ${id}: ${part} a ${per}, ${round(part / (per === 'day' ? 1 : DAYS_OF_A_MONTH))} a day`,
+    ),
+    parts.length === 0
+      ? '    no tenant has a part of its own'
+      : `    the parts of tenants together are ${sum} of ${limit}${parts.length < tenants.length ? '; the others use what is left' : ''}`,
   ];
 }
 

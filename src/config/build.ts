@@ -1,6 +1,7 @@
 import { type Pattern, parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
+import { budgetsOf, tenantBudgetsOf } from './budget-schema.ts';
 import { MAX_SECRET_BYTES } from './option-types.ts';
 import {
   cacheRuleDefaults,
@@ -64,6 +65,7 @@ export function buildSettings(input: BuildInput): Built {
   const settings: Settings = {
     listen: listenOf(input, secret),
     redis: gateway.redis === undefined ? null : redisOf(gateway.redis, secret),
+    stateDir: gateway.stateDir ?? null,
     accounts,
     upstreams,
     routes: routesOf(gateway),
@@ -126,7 +128,7 @@ function accountOf(id: string, input: AccountInput, secret: (value: string) => S
     const { url, username, password, usernameField } = each.login;
     return { kind: 'login', id: each.id, url, username, password: secret(password), usernameField };
   });
-  return { id, quota: input.quota, credentials };
+  return { id, quota: { ...input.quota, ...budgetsOf(input.budgets) }, credentials };
 }
 
 function upstreamsOf(
@@ -240,6 +242,7 @@ function tenantOf(
       weight,
       reserved: reserved,
       maxWaitMs: maxWait,
+      ...tenantBudgetsOf(input.budgets),
     },
     maxInFlight: maxInFlight ?? null,
     enforcement: input.enforcement,

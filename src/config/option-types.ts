@@ -48,6 +48,12 @@ export const bearerToken = () =>
       error: `must be printable ASCII without spaces, at most ${showSize(MAX_SECRET_BYTES)}: it is sent in a header`,
     });
 
+/** A directory or file, whatever the working directory is. */
+export const absolutePath = () =>
+  z.string({ error: 'must be a path' }).refine((value) => value.startsWith('/'), {
+    error: 'must be an absolute path, such as /var/lib/patchgate',
+  });
+
 export const flag = () => z.boolean({ error: 'must be true or false' });
 
 export const whole = (min: number, max: number) =>

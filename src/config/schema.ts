@@ -1,7 +1,9 @@
 import { z } from 'zod';
+import { accountBudgets } from './budget-schema.ts';
 import { cacheSchema } from './cache-schema.ts';
 import { listenSchema } from './listen-schema.ts';
 import {
+  absolutePath,
   doc,
   duration,
   flag,
@@ -87,6 +89,7 @@ const account = z.strictObject({
       context.addIssue({ code: 'custom', path: ['ceiling'], message });
     })
     .prefault({}),
+  budgets: accountBudgets,
   credentials: doc(
     z
       .array(z.union([apiKeyCredential, loginCredential]), { error: 'must be a list of credentials' })
@@ -226,6 +229,10 @@ export const gatewaySchema = z.strictObject({
   listen: listenSchema,
   redis: doc(redisSchema.optional(), {
     description: 'State shared by several replicas. Without it, state is embedded, for one process only.',
+  }),
+  stateDir: doc(absolutePath().optional(), {
+    description:
+      'Without `redis:`, the directory in which the counts of budgets survive a restart, in `budgets.json`: written a second after a change at the latest, and at the end. It must exist, be writable, and belong to one process. Without it the counts begin at 0 after each restart.',
   }),
   accounts: doc(z.record(id(), account, { error: 'must be a map of accounts' }), {
     description: 'Patchworks accounts, by name.',

@@ -22,6 +22,8 @@ export interface Settings {
   };
   /** Null: embedded state, this process alone. */
   readonly redis: RedisSettings | null;
+  /** Where embedded state keeps the counts of budgets; null: nowhere. */
+  readonly stateDir: string | null;
   readonly accounts: ReadonlyMap<string, AccountSettings>;
   readonly upstreams: ReadonlyMap<string, UpstreamSettings>;
   /** First match wins. */

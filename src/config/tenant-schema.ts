@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { tenantBudgets } from './budget-schema.ts';
 import { doc, duration, flag, id, pattern, whole } from './option-types.ts';
 
 /** The shape of tenants.yaml, and of `tenants` in gateway.yaml. */
@@ -77,9 +78,10 @@ export const tenantSchema = z.strictObject({
   quota: tenantQuota,
   enforcement: doc(z.enum(['enforce', 'observe'], { error: 'must be enforce or observe' }).default('enforce'), {
     description:
-      'observe: `quota.rate`, `quota.burst` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
+      'observe: `quota.rate`, `quota.burst`, `budgets` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
     shown: 'enforce',
   }),
+  budgets: tenantBudgets,
 });
 
 export const tenantMap = z.record(id(), tenantSchema, { error: 'must be a map of tenants' });

@@ -2,6 +2,7 @@ import type { GatewayInput } from './schema.ts';
 import type { CertificateSummary, Settings, TenantSettings } from './settings.ts';
 import type { TenantInput } from './tenant-schema.ts';
 import type { TlsFiles } from './tls.ts';
+import { checkBudgets, weakBudgets } from './validate-budgets.ts';
 import type { Path, Source } from './yaml-source.ts';
 
 /** The options of all files; each part is valid by itself. */
@@ -32,6 +33,8 @@ export function validateSettings(checked: Checked): string[] {
   checkReferences(checked);
   checkTenants(checked);
   checkKeys(checked);
+  const { settings, input, report } = checked;
+  checkBudgets(settings, (path, message) => report(input.tenantsSource, path, message));
   return weakSpots(checked);
 }
 
@@ -133,6 +136,7 @@ function weakSpots({ settings, input }: Checked): string[] {
     }
   }
   warnings.push(...[...settings.tenants.values()].flatMap((tenant) => weakQuota(tenant, settings)));
+  warnings.push(...weakBudgets(settings));
   const { traffic, admin } = settings.listen;
   for (const [port, { tls }] of Object.entries({ traffic, admin })) {
     if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));

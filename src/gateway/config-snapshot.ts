@@ -116,6 +116,7 @@ function createSnapshot(
     keys: keyStoreOf(settings),
     credentials: poolsOf(settings, credentials),
     maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
+    budgets: (account) => settings.accounts.get(account)?.quota.budgets,
     tenantMaxInFlight: (tenant) => settings.tenants.get(tenant)?.maxInFlight ?? null,
   };
   let inUse = 0;

@@ -7,6 +7,7 @@ import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { TenantStatus } from '../quota/admission.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
+import type { Budget } from '../quota/budgets.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -52,6 +53,8 @@ export interface Dependencies extends SharedDependencies {
   readonly credentials: ReadonlyMap<string, CredentialPool>;
   /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;
+  /** The budgets of an account. */
+  readonly budgets: (account: string) => ReadonlyMap<string, Budget> | undefined;
   /** Most permits of a tenant at each upstream; null: half of all. */
   readonly tenantMaxInFlight: (tenant: string) => number | null;
 }

@@ -83,6 +83,8 @@ export function createGateway(options: GatewayOptions): Gateway {
   return {
     log,
     async start() {
+      const read = await state.open();
+      if (!read.ok) return read;
       // Requests that arrive before this replica has joined wait for it as they wait for a slot.
       const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
       await Promise.race([joined, elapsed(clock, JOIN_MS)]);

@@ -1,6 +1,7 @@
 import type { Settings } from '../config/settings.ts';
-import type { MetricSources } from '../telemetry/gauges.ts';
+import type { BudgetReadings, MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
+import type { Dependencies } from './dependencies.ts';
 
 /** Values that the gauges read at each scrape, from the snapshot in force. */
 export function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
@@ -15,6 +16,7 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
         waiting: admissionQueue.waiting(id),
       }));
     },
+    budgets: () => budgetsOf(dependencies()),
     cache: () => dependencies().memory.size(),
     bodyMemory: () => dependencies().bodyMemory,
     upstreams: () => dependencies().upstreams.statuses(),
@@ -30,6 +32,21 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
     certificates: () => certificatesOf(settings()),
     logLinesDropped,
   };
+}
+
+function budgetsOf({ settings, quotaStore }: Pick<Dependencies, 'settings' | 'quotaStore'>): BudgetReadings {
+  const accounts = [...settings.accounts.keys()].flatMap((account) =>
+    (quotaStore.view(account).budgets ?? []).map(({ id, allowed: limit, used, warnAt, startsAt, resetsAt }) => ({
+      ...{ account, budget: id, limit, used, warnAt: warnAt ?? limit },
+      ...{ startsAt: startsAt / 1000, resetsAt: resetsAt / 1000 },
+    })),
+  );
+  const tenants = [...settings.tenants.values()].flatMap(({ id: tenant, account }) =>
+    (quotaStore.peek(account, tenant).budgets ?? []).map(({ id, limit, used, warnAt }) => ({
+      ...{ tenant, budget: id, limit, used, warnAt },
+    })),
+  );
+  return { accounts, tenants };
 }
 
 /** Without disabled tenants: their keys are rejected anyway, and need no warning. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { createBudgetFile, type Opened } from '../adapters/memory/budget-file.ts';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import { openRedis, type RedisConnection } from '../adapters/redis/client/connection.ts';
 import { type Eviction, watchEviction } from '../adapters/redis/client/eviction.ts';
@@ -19,6 +20,8 @@ export interface QuotaBackend {
   readonly observedStore: QuotaStore;
   /** For the abuse limits, which count in the same Redis. */
   readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;
+  /** Reads what was counted before the start. If that fails, nothing may be started. */
+  open(): Promise<Opened>;
   /** Resolves when the first attempt to join the other replicas has ended; further attempts follow by themselves. */
   start(): Promise<void>;
   /** Leaves the other replicas and closes. Bounded by the deadline of a command. */
@@ -26,8 +29,8 @@ export interface QuotaBackend {
   status(): { readonly up: boolean; readonly fallback: boolean };
   /** False: this replica has not joined the others, or Redis refuses its user and `onOutage` is closed: it rejects every request. */
   canAdmit(): boolean;
-  /** Why Redis cannot be used, in its own words. */
-  fault(): RedisFault | null;
+  /** Why Redis cannot be used, or the file of embedded state, in its own words. */
+  fault(): Pick<RedisFault, 'code' | 'reason'> | null;
   /** How Redis goes on when its memory is full; null without Redis, or while that is not known. */
   eviction(): Eviction | null;
 }
@@ -52,18 +55,21 @@ export function openQuotaBackend(options: {
   const { redis } = settings;
   const plan = planOf(settings);
   if (redis === null) {
-    const enforced = createMemoryQuotaStore({ clock, plan: enforcedPlan(plan), meter, log });
+    const file = settings.stateDir === null ? null : createBudgetFile({ directory: settings.stateDir, clock, log });
+    const counts = file && { countsOf: file.countsOf };
+    const enforced = createMemoryQuotaStore({ clock, plan: enforcedPlan(plan), meter, log, ...counts });
     const observedStore = createMemoryQuotaStore({ clock, plan: observedPlan(plan), meter, log: SILENT });
     return {
       kind: 'embedded',
       quotaStore: observingQuotaStore(enforced, observedStore, plan),
       observedStore,
       redis: null,
+      open: async () => (file === null ? { ok: true } : file.open()),
       start: async () => {},
-      stop: async () => {},
+      stop: async () => file?.close(),
       status: () => ({ up: true, fallback: false }),
       canAdmit: () => true,
-      fault: () => null,
+      fault: () => file?.fault() ?? null,
       eviction: () => null,
     };
   }
@@ -90,6 +96,7 @@ export function openQuotaBackend(options: {
     quotaStore: observingQuotaStore(enforced, observedStore, plan),
     observedStore,
     redis: { client: connection.client, prefix: redis.prefix },
+    open: async () => ({ ok: true }),
     async start() {
       await Promise.all([enforced.start(), observedStore.start()]);
     },

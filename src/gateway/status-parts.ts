@@ -1,5 +1,6 @@
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type {
+  BudgetStatus,
   CredentialStatus,
   Frame,
   LoadStatus,
@@ -8,6 +9,8 @@ import type {
   UpstreamStatus,
   Use,
 } from '../admin/status/document.ts';
+import type { EpochMs } from '../clock.ts';
+import { type BudgetView, projectionOf } from '../quota/budgets.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
@@ -24,6 +27,22 @@ export function credentialStatusOf(drawn: readonly AccountCredential[], account:
       found ||= inUse;
       return { id, kind, inUse, failing: credential.failing(), ...status };
     });
+}
+
+export function budgetStatusOf(views: readonly BudgetView[] = [], now: EpochMs): Record<string, BudgetStatus> {
+  return Object.fromEntries(
+    views.map((view) => {
+      const { id, per, timeZone, limit, used, left, warnAt, resetsAt } = view;
+      const projection = projectionOf(view, now);
+      const status = {
+        ...{ per, timeZone, limit, used, left, warnAt, resets: new Date(resetsAt).toISOString() },
+        resetsInMs: Math.max(0, resetsAt - now),
+        endsInMs: projection.endsAt === null ? null : Math.ceil(projection.endsAt - now),
+        projected: projection.used,
+      };
+      return [id, status];
+    }),
+  );
 }
 
 /** Without those that only requests which a reload has overtaken still go to. */
@@ -55,7 +74,10 @@ export function sumOf(usages: readonly Usage[]): Usage {
 }
 
 /** The server's own words, which may repeat what it was sent. */
-export function problemOf(fault: RedisFault | null, redactor: Redactor): StateStatus['problem'] {
+export function problemOf(
+  fault: Pick<RedisFault, 'code' | 'reason'> | null,
+  redactor: Redactor,
+): StateStatus['problem'] {
   return fault && { code: fault.code, reason: redactor.apply(fault.reason).slice(0, LONGEST_PROBLEM) };
 }
 

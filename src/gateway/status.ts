@@ -7,11 +7,12 @@ import type {
   StatusSummary,
   TenantStatus,
 } from '../admin/status/document.ts';
-import type { Clock } from '../clock.ts';
+import type { Clock, EpochMs } from '../clock.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
 import {
+  budgetStatusOf,
   busiestOf,
   credentialStatusOf,
   loadStatusOf,
@@ -90,7 +91,7 @@ export function createStatus(options: StatusOptions): Status {
       upSeconds: Math.round((clock.monotonic() - startedAt) / 1000),
       draining: options.draining(),
       inFlight: options.inFlight(),
-      accounts: accountsOf(generation()),
+      accounts: accountsOf(generation(), clock.now()),
       upstreams: upstreamStatusOf(settings.upstreams, upstreams.statuses()),
       unattributed: useOf(sumOf(unknown)),
       recentSeconds: seconds,
@@ -120,14 +121,14 @@ export function createStatus(options: StatusOptions): Status {
     },
     document() {
       const used = recent.read();
-      const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant));
+      const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant, clock.now()));
       return { ...standing(used), tenants, history: history.since(0) };
     },
     frames() {
       const used = recent.read();
       const present = {
         status: standing(used),
-        tenants: busiestOf(tenantsOf(generation(), used.byTenant).map(withId)),
+        tenants: busiestOf(tenantsOf(generation(), used.byTenant, clock.now()).map(withId)),
       };
       // Written once, however many listen.
       const shared = JSON.stringify(present satisfies Omit<Frame, 'history'>).slice(0, -1);
@@ -139,29 +140,34 @@ export function createStatus(options: StatusOptions): Status {
   };
 }
 
-function accountsOf(generation: ConfigSnapshot): Record<string, AccountStatus> {
+function accountsOf(generation: ConfigSnapshot, now: EpochMs): Record<string, AccountStatus> {
   const { settings, quotaStore, admissionQueue } = generation.dependencies;
   return Object.fromEntries(
-    [...settings.accounts.keys()].map((id) => [
-      id,
-      {
-        ...quotaStore.view(id),
+    [...settings.accounts.keys()].map((id) => {
+      const { budgets, ...view } = quotaStore.view(id);
+      const status = {
+        ...view,
         waiting: admissionQueue.waiting(id),
         credentials: credentialStatusOf(generation.credentials, id),
-      },
-    ]),
+        budgets: budgetStatusOf(budgets, now),
+      };
+      return [id, status];
+    }),
   );
 }
 
 function tenantsOf(
   { dependencies: parts }: ConfigSnapshot,
   used: ReadonlyMap<string, Usage>,
+  now: EpochMs,
 ): [string, TenantStatus][] {
   const { settings, quotaStore, admissionQueue } = parts;
   return [...settings.tenants.values()].map(({ id, account, disabled, enforcement }) => {
     const waiting = admissionQueue.waiting(account, id);
-    const quota = quotaStore.peek(account, id);
-    return [id, { account, disabled, enforcement, quota, waiting, recent: useOf(used.get(id)) }];
+    const { budgets, ...quota } = quotaStore.peek(account, id);
+    const recent = useOf(used.get(id));
+    const use = { quota, budgets: budgetStatusOf(budgets, now), waiting, recent };
+    return [id, { account, disabled, enforcement, ...use }];
   });
 }
 

@@ -172,6 +172,7 @@ function replay(begun: Exclude<BeginResult, { kind: 'first' }>): Result {
 const NOT_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
   'tenant_quota',
   'account_quota',
+  'budget_exhausted',
   'queue_timeout',
   'upstream_cooldown',
   'state_unavailable',

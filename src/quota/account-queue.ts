@@ -20,6 +20,8 @@ interface Waiter {
   ended: boolean;
 }
 
+type Budgets = AdmissionRequest['budgets'];
+
 /** The waiters of one tenant, in the order of their ranks. */
 interface TenantQueue {
   readonly waiters: Waiter[];
@@ -142,14 +144,15 @@ export class AccountQueue {
     queue.asking = true;
     for (let waiter = this.#nextToAsk(queue); waiter !== undefined; waiter = this.#nextToAsk(queue)) {
       const { place } = waiter.rejection;
-      const { urgency = DEFAULT_URGENCY } = waiter.request;
+      const { urgency = DEFAULT_URGENCY, budgets } = waiter.request;
       const request = { account: this.#account, tenant, maxWaitMs: this.#leftMs(waiter), trace: waiter.span };
-      const decision = await this.#store.admit({ ...request, urgency, books: true, place });
-      if (waiter.ended) this.#passOn(queue, tenant, decision);
+      const decision = await this.#store.admit({ ...request, urgency, books: true, place, budgets });
+      if (waiter.ended) this.#passOn(queue, tenant, budgets, decision);
       else this.#take(waiter, decision);
-      // The next one need not wait for longer than the one before it did.
+      // The next one need not wait for longer than the one before it did; nor for a budget that is used up.
       const [next] = queue.waiters;
-      if (decision.kind === 'admitted' && next !== undefined) next.askAt = this.#clock.monotonic();
+      const movesUp = decision.kind === 'admitted' || (decision.by === 'budget' && waiter.ended);
+      if (movesUp && next !== undefined) next.askAt = this.#clock.monotonic();
     }
     queue.asking = false;
     if (queue.waiters.length === 0 && this.#tenants.get(tenant) === queue) this.#tenants.delete(tenant);
@@ -168,21 +171,21 @@ export class AccountQueue {
       this.#remove(waiter, { kind: 'admitted', slot: decision.slot, waitedMs });
       return;
     }
-    const { by, retryAfterMs, appointment } = decision;
+    const { by, retryAfterMs, appointment, budget } = decision;
     if (retryAfterMs <= this.#leftMs(waiter) && !waiter.overdue) {
       waiter.rejection = decision;
       waiter.askAt = this.#clock.monotonic() + decision.askAgainMs;
       return;
     }
     const timedOut = by === 'tenant' || by === 'account';
-    this.#remove(waiter, { kind: 'rejected', by, retryAfterMs, appointment, waitedMs, timedOut });
+    this.#remove(waiter, { kind: 'rejected', by, retryAfterMs, appointment, budget, waitedMs, timedOut });
   }
 
-  /** The waiter left while the store decided: the next one takes its slot. */
-  #passOn({ waiters }: TenantQueue, tenant: string, decision: Decision): void {
+  /** The waiter left while the store decided: the next one takes its slot, if it counts against the same budgets. */
+  #passOn({ waiters }: TenantQueue, tenant: string, budgets: Budgets, decision: Decision): void {
     const [next] = waiters;
     if (decision.kind === 'rejected') this.#cancel(tenant, decision);
-    else if (next === undefined) decision.slot.refund();
+    else if (next === undefined || String(next.request.budgets) !== String(budgets)) decision.slot.refund();
     else {
       this.#cancel(tenant, next.rejection);
       this.#take(next, decision);

@@ -1,5 +1,6 @@
 import { inProportion } from './advertised-limit.ts';
 import { Bookings } from './bookings.ts';
+import { BudgetCounts, type Charge } from './budgets.ts';
 import { FairQueue, Reservations } from './fair-queue.ts';
 import { DEFAULT_URGENCY, rankMsOf } from './priority.ts';
 import {
@@ -17,9 +18,17 @@ import {
 import { type Lease, SlotSupply } from './slot-supply.ts';
 import { TokenBucket } from './token-bucket.ts';
 
+/** A request with all that it counts against. */
+export interface AccountRequest extends SlotRequest {
+  readonly charges?: readonly Charge[];
+}
+
 export type AccountDecision =
   | { readonly kind: 'admitted'; readonly lease: Lease }
-  | ({ readonly kind: 'rejected' } & Omit<RejectedDecision, 'kind' | 'tenant'>);
+  | ({ readonly kind: 'rejected' } & Omit<RejectedDecision, 'kind' | 'tenant' | 'budget'> & {
+        /** For `budget`. The caller knows how long it is until the reset: `retryAfterMs` is 0. */
+        readonly exhausted?: Charge;
+      });
 
 type AccountRejection = Extract<AccountDecision, { kind: 'rejected' }>;
 
@@ -50,16 +59,21 @@ export class AccountState {
   readonly #reservations = new Reservations();
   readonly #bookings = new Bookings();
   readonly #tenants = new Map<string, TenantState>();
+  readonly #counts: BudgetCounts;
 
-  /** @param options.primed the minute before is known: see {@link SlotSupply} */
+  /**
+   * @param options.primed the minute before is known: see {@link SlotSupply}
+   * @param options.counts of its budgets so far
+   */
   constructor(
     quota: AccountQuota,
     tenants: ReadonlyMap<string, TenantQuota>,
     now: number,
-    { primed = false }: { readonly primed?: boolean } = {},
+    options: { readonly primed?: boolean; readonly counts?: BudgetCounts } = {},
   ) {
     this.#quota = quota;
-    this.#supply = new SlotSupply(quota, now, primed);
+    this.#supply = new SlotSupply(quota, now, options.primed ?? false);
+    this.#counts = options.counts ?? new BudgetCounts();
     this.configure(quota, tenants, now);
   }
 
@@ -95,7 +109,7 @@ export class AccountState {
   }
 
   /** @param withheld slots of the ceiling that are not to be given out now */
-  admit(request: SlotRequest, now: number, withheld = 0): AccountDecision {
+  admit(request: AccountRequest, now: number, withheld = 0): AccountDecision {
     this.#queue.expire(now);
     this.#bookings.expire(now);
     this.#supply.settle(now);
@@ -112,6 +126,11 @@ export class AccountState {
     const isNewcomer = known?.isNewcomer ?? !competing.includes(tenant);
     if (request.place !== undefined) this.#bookings.cancel(tenant, request.place);
     const place = known === undefined ? undefined : request.place;
+    const exhausted = this.#counts.exhausted(request.charges ?? []);
+    if (exhausted !== undefined) {
+      this.#leaveUnlessWaiting(tenant);
+      return { ...rejected('budget', 0), exhausted };
+    }
     const isAppointed = known === undefined && this.#bookings.use(tenant, now);
     const rank = known?.rank ?? now + rankMsOf(request.urgency ?? DEFAULT_URGENCY, isAppointed);
     const isExpected = known !== undefined || isAppointed;
@@ -121,6 +140,7 @@ export class AccountState {
     if (rejection === null) {
       if (competing.length > 0) this.#bookings.admittedBeside(isNewcomer);
       bucket.take(now);
+      this.#counts.charge(request.charges ?? []);
       this.#queue.admitted(tenant, virtualTime, quota.weight);
       this.#reservations.admitted(tenant, now);
     }
@@ -137,8 +157,9 @@ export class AccountState {
   }
 
   /** The request provably never left. Virtual time and reservation stay as they are: they even out within a minute. */
-  refund(tenant: string | null, now: number): void {
+  refund(tenant: string | null, now: number, charges: readonly Charge[] = []): void {
     this.#supply.refund(now);
+    this.#counts.refund(charges);
     if (tenant !== null) this.#tenants.get(tenant)?.bucket.giveBack(now);
   }
 

@@ -5,6 +5,7 @@ import type { Log, Meter } from '../ports.ts';
 import { DisconnectSource } from '../server/request-context.ts';
 import type { TenantStatus } from './admission.ts';
 import { createAdmissionQueue } from './admission-queue.ts';
+import type { Budget } from './budgets.ts';
 import type { TenantQuota } from './quota-store.ts';
 import { preferredWaitMs } from './rate-limit.ts';
 
@@ -20,9 +21,12 @@ const decided = async () => {
 const SLOT_MS = 102;
 
 /** An account that gives one slot in {@link SLOT_MS}, and has one now and no more. */
-async function queueOf(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY }) {
+async function queueOf(
+  tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROOMY },
+  budgets: ReadonlyMap<string, Budget> = new Map(),
+) {
   const clock = new ManualClock();
-  const quota = { limit: 1000, ceiling: 600, burst: 1 };
+  const quota = { limit: 1000, ceiling: 600, burst: 1, budgets };
   const all = new Map(Object.entries({ ...tenants, first: ROOMY }));
   const plan = { accounts: new Map([['main', quota]]), tenants: new Map([['main', all]]) };
   const store = createMemoryQuotaStore({ clock, plan, meter: quiet as Meter, log: quiet as Log });
@@ -40,9 +44,9 @@ async function queueOf(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROO
   const tenantStatus = (tenant: string) => statuses.get(tenant) ?? 'active';
   const queue = createAdmissionQueue({ quotaStore: store, clock, tenantStatus });
   const log: string[] = [];
-  const enter = (name: string, tenant = 'a', maxWaitMs = 10_000) => {
+  const enter = (name: string, tenant = 'a', maxWaitMs = 10_000, counted: readonly string[] = []) => {
     const caller = new DisconnectSource();
-    void queue.enter({ account: 'main', tenant, maxWaitMs, disconnect: caller }).then((admission) => {
+    void queue.enter({ account: 'main', tenant, maxWaitMs, disconnect: caller, budgets: counted }).then((admission) => {
       const isTimeout = admission.kind === 'rejected' && admission.timedOut;
       log.push(`${name} ${isTimeout ? 'timed out' : admission.kind === 'rejected' ? admission.by : admission.kind}`);
     });
@@ -57,7 +61,7 @@ async function queueOf(tenants: Record<string, TenantQuota> = { a: ROOMY, b: ROO
   };
   const waiting = () => queue.waiting('main');
   const slotsInUse = () => store.view('main').slotsInUse - before;
-  return { clock, slotsInUse, queue, enter, pass, log, statuses, waiting };
+  return { clock, store, slotsInUse, queue, enter, pass, log, statuses, waiting };
 }
 
 describe('the admission queue', () => {
@@ -66,6 +70,38 @@ describe('the admission queue', () => {
     enter('first');
     await decided();
     expect([log, waiting()]).toEqual([['first admitted'], 0]);
+  });
+
+  test('refuses all that wait for a budget at once when its last request is admitted', async () => {
+    const starts: Budget = { match: [], limit: 2, per: 'month', timeZone: 'UTC', warnAtPercent: 80 };
+    const { enter, pass, log, waiting, slotsInUse } = await queueOf(undefined, new Map([['starts', starts]]));
+    for (const name of ['1', '2', '3', '4', '5']) enter(name, 'a', 10_000, ['starts']);
+    enter('read');
+    await pass(SLOT_MS);
+    // The third asks as the second is admitted, and each behind it in its turn; the read is next.
+    expect(log).toEqual(['1 admitted', '2 admitted', '3 budget', '4 budget', '5 budget']);
+    expect([waiting(), slotsInUse()]).toEqual([1, 2]);
+    await pass(SLOT_MS);
+    expect(log.at(-1)).toBe('read admitted');
+  });
+
+  test('gives the slot of a caller that left on only to a request that counts against the same budgets', async () => {
+    const starts: Budget = { match: [], limit: 2, per: 'month', timeZone: 'UTC', warnAtPercent: 80 };
+    const { enter, pass, log, store } = await queueOf(undefined, new Map([['starts', starts]]));
+    enter('first');
+    await decided();
+    const left = enter('start', 'a', 10_000, ['starts']);
+    enter('read');
+    // It leaves while the store decides.
+    const admit = store.admit;
+    store.admit = async (request) => {
+      const decision = await admit(request);
+      if (request.budgets?.includes('starts') === true && decision.kind === 'admitted') left.leave();
+      return decision;
+    };
+    await pass(3 * SLOT_MS);
+    expect(log).toEqual(['first admitted', 'start disconnected', 'read admitted']);
+    expect(store.view('main').budgets).toMatchObject([{ used: 0 }]);
   });
 
   test('serves a tenant in the order of arrival, each request as soon as there is a slot', async () => {

@@ -1,5 +1,6 @@
 import type { ClientDisconnect } from '../context.ts';
 import type { Span } from '../ports.ts';
+import type { ExhaustedBudget } from './budgets.ts';
 import type { RejectedBy, Slot } from './quota-store.ts';
 
 /** `waitedMs` is 0 for a request that did not have to wait. */
@@ -11,6 +12,8 @@ export type Admission =
       readonly retryAfterMs: number;
       /** It is expected then: see {@link RejectedDecision}. */
       readonly appointment?: boolean | undefined;
+      /** For `budget`. */
+      readonly budget?: ExhaustedBudget | undefined;
       readonly waitedMs: number;
       /** It waited in vain. Otherwise a wait was of no use from the start, or because of a cooldown meanwhile. */
       readonly timedOut: boolean;
@@ -34,6 +37,8 @@ export interface AdmissionRequest {
   readonly background?: boolean;
   /** See {@link SlotRequest}. Default: true. */
   readonly books?: boolean;
+  /** See {@link SlotRequest}. */
+  readonly budgets?: readonly string[] | undefined;
   readonly disconnect: ClientDisconnect;
   /** Called if it is neither admitted nor rejected at once. */
   readonly onWait?: () => void;

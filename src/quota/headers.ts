@@ -24,7 +24,8 @@ export function rateLimitHeaders<E extends WithTenant>(options: {
 }
 
 /**
- * The limits of a tenant's own quota. The account's own numbers never leave the gateway.
+ * The limits of a tenant's own quota, and the budgets that it may use. The numbers of the account's window never leave the
+ * gateway; of a budget that is shared they do, because the tenant has no other limit.
  *
  * - `RateLimit-Policy`, `RateLimit`: draft-ietf-httpapi-ratelimit-headers-10. Structured fields (RFC 9651), formatted by hand
  *   because they are on every response; a test holds them to the library's serialisation
@@ -32,11 +33,17 @@ export function rateLimitHeaders<E extends WithTenant>(options: {
  */
 export function rateLimitHeadersOf(view: TenantView, clock: Clock): HeaderList {
   const resetSeconds = Math.ceil(view.resetMs / 1000);
+  let policy = `"tenant";q=${view.limit};w=60`;
+  let limits = `"tenant";r=${view.remaining};t=${resetSeconds}`;
+  for (const { id, allowed, left, startsAt, resetsAt } of view.budgets ?? []) {
+    policy += `, "${id}";q=${allowed};w=${Math.round((resetsAt - startsAt) / 1000)}`;
+    limits += `, "${id}";r=${left};t=${Math.max(0, Math.ceil((resetsAt - clock.now()) / 1000))}`;
+  }
   return [
     'RateLimit-Policy',
-    `"tenant";q=${view.limit};w=60`,
+    policy,
     'RateLimit',
-    `"tenant";r=${view.remaining};t=${resetSeconds}`,
+    limits,
     'X-RateLimit-Limit',
     String(view.limit),
     'X-RateLimit-Remaining',

@@ -19,33 +19,40 @@ import type {
 
 /** As much as the configuration allows. */
 const UNLIMITED = 10_000_000;
+/** More than can be sent in a month. */
+const UNLIMITED_BUDGET = 1e12;
 
 /**
  * An account with more slots than its observed tenants can use: only their own rates decide. No more than that, because the
  * replicas enter as many slots as its burst into a Redis that has lost its memory.
  */
-function roomyAccount(tenants: ReadonlyMap<string, TenantQuota>): AccountQuota {
+function roomyAccount(tenants: ReadonlyMap<string, TenantQuota>, budgets: AccountQuota['budgets']): AccountQuota {
   const sum = (pick: (quota: TenantQuota) => number): number =>
     [...tenants.values()].reduce((total, each) => total + pick(each), 0);
   const burst = Math.min(10_000, 500 + 2 * Math.ceil(sum((quota) => quota.burst)));
   const ceiling = Math.min(300_000, 10_000 + 10 * Math.ceil(sum((quota) => quota.rate + quota.burst)));
-  return { limit: ceiling + 1, ceiling, burst, adoptLimit: false, coldStart: 'idle' };
+  const roomy = budgets && new Map([...budgets].map(([id, budget]) => [id, { ...budget, limit: UNLIMITED_BUDGET }]));
+  return { limit: ceiling + 1, ceiling, burst, adoptLimit: false, coldStart: 'idle', ...(roomy && { budgets: roomy }) };
 }
 
-/** For the store that admits requests: the rates of observed tenants do not hold. */
+/** For the store that admits requests: the rates of observed tenants, and their parts of budgets, do not hold. */
 export function enforcedPlan({ accounts, tenants }: QuotaPlan): QuotaPlan {
-  const roomy = (quota: TenantQuota): TenantQuota =>
-    quota.observed === true ? { ...quota, rate: UNLIMITED, burst: UNLIMITED } : quota;
+  const roomy = (quota: TenantQuota): TenantQuota => {
+    if (quota.observed !== true) return quota;
+    const { budgets: _, ...rest } = quota;
+    return { ...rest, rate: UNLIMITED, burst: UNLIMITED };
+  };
   return { accounts, tenants: mapTenants(tenants, (all) => [...all].map(([id, quota]) => [id, roomy(quota)])) };
 }
 
 /** For the store that predicts. Without observed tenants it has no account, and costs nothing. */
-export function observedPlan({ tenants }: QuotaPlan): QuotaPlan {
+export function observedPlan({ accounts, tenants }: QuotaPlan): QuotaPlan {
   const observed = mapTenants(tenants, (all) =>
     [...all].flatMap(([id, quota]) => (quota.observed === true ? [[id, { ...quota, weight: 1, reserved: 0 }]] : [])),
   );
   for (const [account, all] of observed) if (all.size === 0) observed.delete(account);
-  return { accounts: new Map([...observed].map(([id, all]) => [id, roomyAccount(all)])), tenants: observed };
+  const roomy = [...observed].map(([id, all]) => [id, roomyAccount(all, accounts.get(id)?.budgets)] as const);
+  return { accounts: new Map(roomy), tenants: observed };
 }
 
 function mapTenants(
@@ -107,7 +114,8 @@ function predict(queue: AdmissionQueue, request: AdmissionRequest, onReject: (co
     if (admission.kind === 'admitted') {
       predicted = admission.slot;
       if (end !== null) end(predicted);
-    } else if (admission.kind === 'rejected' && (admission.by === 'tenant' || admission.by === 'account'))
+    } else if (admission.kind === 'rejected' && admission.by === 'budget') onReject('budget_exhausted');
+    else if (admission.kind === 'rejected' && (admission.by === 'tenant' || admission.by === 'account'))
       // The account has slots enough: an earlier request of the tenant is first.
       onReject(admission.timedOut ? 'queue_timeout' : 'tenant_quota');
   };

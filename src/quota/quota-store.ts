@@ -1,5 +1,6 @@
 import type { MonotonicMs } from '../clock.ts';
 import type { Span } from '../ports.ts';
+import type { Budget, BudgetView, ExhaustedBudget } from './budgets.ts';
 
 /**
  * Counts the slots and tokens of all accounts. The memory store does so for one process, the Redis store for all replicas. A
@@ -36,6 +37,8 @@ export interface SlotRequest {
   readonly urgency?: number;
   /** No caller waits for it: it takes none of the last slots, see {@link backgroundReserve}. Default: false. */
   readonly background?: boolean;
+  /** Ids of the account's budgets that it counts against. */
+  readonly budgets?: readonly string[] | undefined;
   /** Gets a span for a question to the shared state. */
   readonly trace?: Span | null;
 }
@@ -66,14 +69,17 @@ export interface RejectedDecision {
   readonly rankMs?: number;
   /** It has an appointment: `retryAfterMs` is in whole seconds, and goes to the caller as it is. */
   readonly appointment?: boolean;
+  /** For `budget`: the one that has nothing left. `retryAfterMs` is the time to its reset. */
+  readonly budget?: ExhaustedBudget;
   readonly tenant: TenantView;
 }
 
 /**
  * `tenant`: its own bucket is empty. `account`: the window or the account's bucket is, or other tenants are next.
- * `cooldown`: the upstream sent a 429. `state`: the shared state cannot be asked now.
+ * `cooldown`: the upstream sent a 429. `budget`: a budget of the tenant or the account is used up. `state`: the shared state cannot
+ * be asked now.
  */
-export type RejectedBy = 'tenant' | 'account' | 'cooldown' | 'state';
+export type RejectedBy = 'tenant' | 'account' | 'cooldown' | 'budget' | 'state';
 
 /** The slot of an admitted request. The first call ends it; later calls are ignored. */
 export interface Slot {
@@ -81,7 +87,7 @@ export interface Slot {
   complete(advertised: AdvertisedLimit): void;
   /** No response, and the request may still arrive until `latestArrivalMs`. */
   lose(latestArrivalMs: MonotonicMs): void;
-  /** The request provably never left: slot and token go back. */
+  /** The request provably never left: slot, token and what it took of budgets go back. */
   refund(): void;
 }
 
@@ -102,6 +108,8 @@ export interface TenantView {
   readonly resetMs: number;
   /** Size of the burst: the most that `remaining` can be. */
   readonly burst: number;
+  /** Left out where its account has none. */
+  readonly budgets?: readonly BudgetView[];
 }
 
 /** A tenant that a reload has removed while its request was under way. */
@@ -131,6 +139,8 @@ export interface AccountView {
   readonly cooldownMs: number;
   /** Replicas that share the account, this one included; 0 until it has joined. */
   readonly replicas: number;
+  /** Left out where it has none. */
+  readonly budgets?: readonly BudgetView[];
 }
 
 /** Quota of an account, from the configuration. */
@@ -148,6 +158,8 @@ export interface AccountQuota {
   readonly coldStart?: 'trust' | 'wait' | 'idle';
   /** A lower advertised limit lowers the quota in proportion. Default: true. */
   readonly adoptLimit?: boolean;
+  /** By name. */
+  readonly budgets?: ReadonlyMap<string, Budget>;
 }
 
 /** Quota of a tenant, from the configuration. */
@@ -161,6 +173,8 @@ export interface TenantQuota {
   readonly maxWaitMs: number;
   /** Its rate is not enforced: see observe.ts. Default: false. */
   readonly observed?: boolean;
+  /** By the name of a budget of its account: what the tenant may use of it at most. */
+  readonly budgets?: ReadonlyMap<string, number>;
 }
 
 /** All quotas; handed over whole at start and at each reload. */

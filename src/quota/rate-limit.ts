@@ -14,6 +14,7 @@ import type { Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { Admission } from './admission.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
+import { type Budget, budgetsFor, type ExhaustedBudget } from './budgets.ts';
 import { admitObserved } from './observe.ts';
 import { urgencyOf } from './priority.ts';
 import type { Decision, QuotaStore, RejectedBy, Slot } from './quota-store.ts';
@@ -36,6 +37,8 @@ export interface PaidSlot {
 
 interface WithTenant extends RequestContext, WithWaitTerms {
   readonly tenant: { readonly id: string; readonly account: string; readonly enforcement: 'enforce' | 'observe' };
+  /** The segments of the canonical path. */
+  readonly segments: readonly string[];
 }
 
 export interface RateLimitOptions {
@@ -45,6 +48,8 @@ export interface RateLimitOptions {
   readonly observedQueue: AdmissionQueue;
   /** How long requests of a tenant may wait, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;
+  /** The budgets of an account; undefined if it has none. */
+  readonly budgets: (account: string) => ReadonlyMap<string, Budget> | undefined;
   readonly meter: Meter;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
@@ -63,11 +68,13 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
   return (next) => async (context) => {
     const { tenant, waitTerms, record, trace } = context;
     const slots: Slot[] = [];
+    // Each attempt counts: each start that is sent may cost an operation.
+    const budgets = budgetsFor(options.budgets(tenant.account), context.method, context.segments);
     const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
       meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
 
     const urgency = urgencyOf(context.headers['priority']);
-    const of = { account: tenant.account, tenant: tenant.id, urgency, trace };
+    const of = { account: tenant.account, tenant: tenant.id, urgency, trace, budgets };
     // A request that would have been rejected is not there for its tenant's rate, nor are its retries.
     const isObserved = () => tenant.enforcement === 'observe' && record.wouldReject === null;
 
@@ -133,19 +140,33 @@ export function rejectAdmission(admission: Exclude<Admission, { kind: 'admitted'
 }
 
 function rejectDecision(
-  decision: { readonly by: RejectedBy; readonly retryAfterMs: number; readonly appointment?: boolean | undefined },
+  decision: {
+    readonly by: RejectedBy;
+    readonly retryAfterMs: number;
+    readonly appointment?: boolean | undefined;
+    readonly budget?: ExhaustedBudget | undefined;
+  },
   random: () => number,
 ): Rejection {
-  const { by, retryAfterMs, appointment = false } = decision;
+  const { by, retryAfterMs, appointment = false, budget } = decision;
+  if (budget !== undefined) return rejectExhausted(budget, retryAfterMs);
   // Appointments are apart from each other as they are.
   const seconds = appointment ? retryAfterMs / 1000 : retryAfterSeconds(retryAfterMs, random);
   return reject(CODES[by], { retryAfterSeconds: seconds });
+}
+
+function rejectExhausted({ budget, scope, resetsAt }: ExhaustedBudget, retryAfterMs: number): Rejection {
+  const reset = new Date(resetsAt).toISOString().replace('.000', '');
+  const whose = scope === 'tenant' ? "your tenant's part of the" : 'the';
+  const detail = `Nothing is left of ${whose} budget "${budget}" until its reset at ${reset}. Retry after the time given.`;
+  return reject('budget_exhausted', { detail, retryAfterSeconds: Math.max(1, Math.ceil(retryAfterMs / 1000)) });
 }
 
 const CODES: Readonly<Record<RejectedBy, ProblemCode>> = {
   tenant: 'tenant_quota',
   account: 'account_quota',
   cooldown: 'upstream_cooldown',
+  budget: 'budget_exhausted',
   state: 'state_unavailable',
 };
 

@@ -74,12 +74,17 @@ function tenantChanges(was: TenantSettings, is: TenantSettings): string[] {
     ...listChanges('key', was.keys, is.keys),
     ...(deepEqual(was.allow, is.allow) ? [] : ['allow']),
     ...numberChanges(was.quota, is.quota),
+    ...budgetChanges(was.quota, is.quota, String),
     ...(was.maxInFlight === is.maxInFlight ? [] : ['quota.maxInFlight']),
   ];
 }
 
 function accountChanges(was: AccountSettings, is: AccountSettings): string[] {
-  return [...numberChanges(was.quota, is.quota), ...listChanges('credential', was.credentials, is.credentials)];
+  return [
+    ...numberChanges(was.quota, is.quota),
+    ...budgetChanges(was.quota, is.quota, ({ limit, per, timeZone }) => `${limit} per ${per} ${timeZone}`),
+    ...listChanges('credential', was.credentials, is.credentials),
+  ];
 }
 
 function listChanges<T extends { readonly id: string }>(kind: string, was: readonly T[], is: readonly T[]): string[] {
@@ -91,8 +96,18 @@ function listChanges<T extends { readonly id: string }>(kind: string, was: reado
 function numberChanges(was: object, is: object): string[] {
   const old = new Map<string, unknown>(Object.entries(was));
   return Object.entries(is)
-    .filter(([name, value]) => old.get(name) !== value)
+    .filter(([name, value]) => name !== 'budgets' && old.get(name) !== value)
     .map(([name, value]) => `quota.${name.replace(/Ms$/, '')} ${shown(name, old.get(name))} → ${shown(name, value)}`);
+}
+
+interface WithBudgets<T> {
+  readonly budgets?: ReadonlyMap<string, T>;
+}
+
+function budgetChanges<T>(was: WithBudgets<T>, is: WithBudgets<T>, show: (budget: T) => string): string[] {
+  const [old, now] = [was.budgets ?? new Map<string, T>(), is.budgets ?? new Map<string, T>()];
+  const changes = (from: T, to: T) => (show(from) === show(to) ? [] : [`${show(from)} → ${show(to)}`]);
+  return ofEach('budget', old, now, changes);
 }
 
 function shown(name: string, value: unknown): string {

@@ -1,6 +1,7 @@
 import type { Authenticated } from '../auth/authenticate.ts';
 import { denylist } from '../auth/authorise.ts';
 import { type Handler, type RequestContext, respond } from '../context.ts';
+import type { BudgetView } from '../quota/budgets.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';
 
 /** `GET /_gateway/whoami`: the tenant's key, permissions and remaining quota. It takes no slot. */
@@ -25,8 +26,13 @@ export function whoami(options: { readonly quotaStore: QuotaStore }): Handler<Re
         remaining: quota.remaining,
         fullInSeconds: Math.ceil(quota.resetMs / 1000),
       },
+      ...(quota.budgets !== undefined && { budgets: Object.fromEntries(quota.budgets.map(budgetOf)) }),
     };
     const headers = ['Content-Type', 'application/json', 'Cache-Control', 'no-store'];
     return respond(200, headers, Buffer.from(`${JSON.stringify(body)}\n`));
   };
+}
+
+function budgetOf({ id, per, timeZone, allowed: limit, used, left, resetsAt }: BudgetView) {
+  return [id, { per, timeZone, limit, used, left, resets: new Date(resetsAt).toISOString() }];
 }

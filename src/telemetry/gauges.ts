@@ -4,6 +4,7 @@ import { type Collect, PREFIX } from './counters.ts';
 /** Values that are read when Prometheus asks, instead of being kept up to date. */
 export interface MetricSources {
   readonly accounts: () => readonly AccountReading[];
+  readonly budgets: () => BudgetReadings;
   readonly cache: () => { readonly entries: number; readonly bytes: number };
   /** Memory for bodies. */
   readonly bodyMemory: () => { readonly bytes: number; readonly totalBytes: number; readonly waiting: number };
@@ -37,6 +38,31 @@ interface AccountReading {
   readonly replicas: number;
 }
 
+interface BudgetReading {
+  readonly account: string;
+  readonly budget: string;
+  readonly limit: number;
+  readonly used: number;
+  readonly warnAt: number;
+  /** Seconds of the epoch. */
+  readonly startsAt: number;
+  readonly resetsAt: number;
+}
+
+interface TenantBudgetReading {
+  readonly tenant: string;
+  readonly budget: string;
+  /** Null: it has no part of its own. */
+  readonly limit: number | null;
+  readonly used: number;
+  readonly warnAt: number | null;
+}
+
+export interface BudgetReadings {
+  readonly accounts: readonly BudgetReading[];
+  readonly tenants: readonly TenantBudgetReading[];
+}
+
 interface UpstreamReading {
   readonly id: string;
   readonly breaker: keyof typeof BREAKER;
@@ -59,6 +85,7 @@ export function createGauges({ registry, collect, version, sources }: GaugesOpti
   const kept = (name: string, help: string, labelNames: string[] = []) =>
     new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
   registerSources(readGaugeIn(registry, collect), sources);
+  registerBudgets(readGaugeIn(registry, collect), sources.budgets);
   registerDroppedLines(registry, collect, sources.logLinesDropped);
   kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
   return {
@@ -176,6 +203,40 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   gauge('config_info', 'The configuration in use: 1, with its revision.', ['revision'], () => [
     [{ revision: sources.revision() }, 1],
   ]);
+}
+
+function registerBudgets(gauge: ReadGauge, read: MetricSources['budgets']): void {
+  const perBudget = (name: string, help: string, of: (budget: BudgetReading) => number): void =>
+    gauge(name, help, ['account', 'budget'], () =>
+      read().accounts.map((each) => [{ account: each.account, budget: each.budget }, of(each)]),
+    );
+  const perPart = (name: string, help: string, of: (part: TenantBudgetReading) => number | null): void =>
+    gauge(name, help, ['tenant', 'budget'], () =>
+      read().tenants.flatMap((each) => {
+        const value = of(each);
+        return value === null ? [] : [[{ tenant: each.tenant, budget: each.budget }, value] as const];
+      }),
+    );
+  perBudget('budget_limit', 'Requests that a budget allows in its period.', ({ limit }) => limit);
+  perBudget(
+    'budget_used',
+    'Requests of the present period that count, as far as this replica has seen.',
+    ({ used }) => used,
+  );
+  perBudget('budget_warn_at', 'Requests from which an alert is due: warnAt of the limit.', ({ warnAt }) => warnAt);
+  perBudget('budget_start_timestamp_seconds', 'When the present period of a budget began.', ({ startsAt }) => startsAt);
+  perBudget('budget_reset_timestamp_seconds', 'When the next period of a budget begins.', ({ resetsAt }) => resetsAt);
+  perPart('tenant_budget_limit', "Requests that a tenant's part of a budget allows.", ({ limit }) => limit);
+  perPart(
+    'tenant_budget_used',
+    'Requests of a tenant that count, as far as this replica has seen; of a tenant with a part, or that has used some.',
+    ({ limit, used }) => (limit === null && used === 0 ? null : used),
+  );
+  perPart(
+    'tenant_budget_warn_at',
+    "Requests from which an alert is due: warnAt of the tenant's part.",
+    ({ warnAt }) => warnAt,
+  );
 }
 
 /** The log counts what it loses; the value only ever grows. */

@@ -5,6 +5,7 @@ import { createMetrics } from './metrics.ts';
 
 const nothing: MetricSources = {
   accounts: () => [],
+  budgets: () => ({ accounts: [], tenants: [] }),
   cache: () => ({ entries: 0, bytes: 0 }),
   state: () => ({ up: true, fallback: false }),
   certificates: () => [],
@@ -37,6 +38,17 @@ describe('the metrics of the contract', () => {
   it('have their names, types and labels, and a help text each', async () => {
     const { metrics, finish, scrape } = metering({
       accounts: () => [account],
+      budgets: () => ({
+        accounts: [
+          { account: 'main', budget: 'starts', limit: 9, used: 4, warnAt: 8, startsAt: 1.7e9, resetsAt: 1.8e9 },
+        ],
+        tenants: [
+          { tenant: 'billing', budget: 'starts', limit: 5, used: 3, warnAt: 4 },
+          // Without a part it has no limit, and without use it is not there at all.
+          { tenant: 'reader', budget: 'starts', limit: null, used: 1, warnAt: null },
+          { tenant: 'other', budget: 'starts', limit: null, used: 0, warnAt: null },
+        ],
+      }),
       cache: () => ({ entries: 4, bytes: 4096 }),
       upstreams: () => [{ id: 'core', breaker: 'open', inFlight: 3, waiting: 2 }],
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
@@ -92,6 +104,14 @@ describe('the metrics of the contract', () => {
       quota_wait_seconds: 'histogram{tenant}',
       quota_waiting: 'gauge{account}',
       quota_replicas: 'gauge{account}',
+      budget_limit: 'gauge{account,budget}',
+      budget_used: 'gauge{account,budget}',
+      budget_warn_at: 'gauge{account,budget}',
+      budget_start_timestamp_seconds: 'gauge{account,budget}',
+      budget_reset_timestamp_seconds: 'gauge{account,budget}',
+      tenant_budget_limit: 'gauge{tenant,budget}',
+      tenant_budget_used: 'gauge{tenant,budget}',
+      tenant_budget_warn_at: 'gauge{tenant,budget}',
       upstream_breaker_state: 'gauge{upstream}',
       upstream_in_flight: 'gauge{upstream}',
       upstream_waiting: 'gauge{upstream}',
@@ -120,6 +140,10 @@ describe('the metrics of the contract', () => {
       metrics_unreadable_total: 'counter{}',
     });
     for (const { help } of families.values()) expect(help).not.toBe('');
+    const parts = samples.filter(({ family }) => family.startsWith('patchgate_tenant_budget_'));
+    expect(parts.map(({ family, labels }) => `${family.slice(24)} ${labels['tenant']}`)).toEqual([
+      ...['limit billing', 'used billing', 'used reader', 'warn_at billing'],
+    ]);
   });
 
   it("stand beside the process's own, under their usual names", async () => {

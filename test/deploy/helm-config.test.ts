@@ -111,6 +111,7 @@ describe('pods are restarted by what they cannot take over while they run', () =
     ['redis', 'valkey', redis({ timeout: '300ms' })],
     ['redis', 'valkey', redis({ prefix: 'other' })],
     ['redis', 'valkey', { secrets: { values: { 'redis-password': 'fake-next-password' } } }],
+    ['stateDir', 'minimal', config({ stateDir: '/data' })],
     ['cache.memory', 'minimal', config({ cache: { memory: '64MiB' } })],
     ['cache.shared', 'valkey', config({ cache: { shared: false } })],
     ['idempotency.ttl', 'minimal', config({ idempotency: { ttl: '1h' } })],

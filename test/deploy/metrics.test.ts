@@ -22,6 +22,14 @@ quota_external_usage gauge account
 quota_decisions_total counter account,tenant,decision
 quota_wait_seconds histogram tenant
 quota_waiting gauge account
+budget_limit gauge account,budget
+budget_used gauge account,budget
+budget_warn_at gauge account,budget
+budget_start_timestamp_seconds gauge account,budget
+budget_reset_timestamp_seconds gauge account,budget
+tenant_budget_limit gauge tenant,budget
+tenant_budget_used gauge tenant,budget
+tenant_budget_warn_at gauge tenant,budget
 upstream_throttled_total counter account
 credential_refreshes_total counter account,credential,outcome
 credential_expiry_timestamp_seconds gauge account,credential

@@ -2,7 +2,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { StatusDocument } from '../../src/admin/status/document.ts';
 import { consoleErrorsOf, contrastOf, openBrowser } from '../support/browser.ts';
-import { type Config, configuration, type Running, run, sha256, TENANTS } from '../support/gateway.ts';
+import { type Config, configuration, PRIMARY, type Running, run, sha256, TENANTS } from '../support/gateway.ts';
 import { folder, patchgate } from '../support/process.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';
 import { runWorkload } from '../support/workload.ts';
@@ -44,6 +44,38 @@ const rowsOf = (page: Page) =>
 const ofTerm = (page: Page, dl: string, term: string) => textOf(page, `${dl} div:has(dt:text-is("${term}")) dd`);
 
 describe('the page', () => {
+  test('shows each budget as a bar with its projected end', async () => {
+    const match = ['GET /api/v1/flow-runs/**'];
+    const budgets = { reads: { match, limit: 10, per: 'day' }, operations: { match, limit: 1_000_000 } };
+    await using gateway = await run({
+      config: (upstream) =>
+        configuration(upstream, {
+          accounts: { main: { credentials: [PRIMARY], budgets } },
+          tenants: Object.fromEntries([tenant('billing')]),
+        }),
+      cold: true,
+    });
+    await ask(gateway, 'billing', 9);
+    await using shown = await open(gateway.adminUrl);
+    const { page, complaints } = shown;
+    const lines = () => page.locator('.budget').allTextContents();
+    await until(
+      'the use stands there',
+      async () => (await lines())[0]?.startsWith('reads 9 of 10 a day used (90 %)') === true,
+    );
+    expect((await lines())[1]).toMatch(
+      /^operations 9 of 1,000,000 a month used \(< 1 %\)At the rate so far < 1 % used at the end; reset in \d+ (d|h|min|s)$/,
+    );
+    expect(await page.locator('.budget .spent').first().getAttribute('style')).toBe('width: 90%;');
+    await ask(gateway, 'billing', 3);
+    await until('it is used up', async () => (await lines())[0]?.includes('Used up: reset in') === true);
+    expect(await textOf(page, '#alerts')).toContain(
+      'main: the budget reads is used up; its requests are rejected until the reset.',
+    );
+    await until('the tenant has a note', async () => (await textOf(page, '#tenants')).includes('reads used up'));
+    expect(complaints).toEqual([]);
+  });
+
   test('shows what /status says, tenants by use, and goes on by itself', async () => {
     await using gateway = await run({
       config: (upstream) =>

@@ -72,6 +72,39 @@ describe('a tenant with enforcement: observe', () => {
     expect(whoami).toMatchObject({ enforcement: 'observe', quota: { requestsPerMinute: 30, burst: 5, remaining: 0 } });
   });
 
+  test.each(['embedded', 'Redis'])(
+    'is let through above its part of a budget, which is predicted: state %s',
+    async (state) => {
+      const budgets = { reads: { match: ['GET /api/v1/**'], limit: 5, per: 'day' } };
+      await using gateway = await run({
+        // Without requests that count.
+        cold: true,
+        config: (upstream) => {
+          const given = configOf(
+            'observe',
+            state === 'Redis' ? { redis: { url: redis.url, prefix: 'parts' } } : {},
+          )(upstream);
+          const { main } = given['accounts'] as Record<string, Config>;
+          const tenants = given['tenants'] as Record<string, Config>;
+          return {
+            ...given,
+            accounts: { main: { ...main, budgets } },
+            tenants: {
+              ...tenants,
+              reader: { ...tenants['reader'], quota: { rate: 100, burst: 50 }, budgets: { reads: 2 } },
+            },
+          };
+        },
+      });
+      const headers = { ...AS_READER.headers, Prefer: 'wait=10' };
+      const statuses = await statusesOf(6, () => gateway.fetch('/api/v1/flow-runs', { headers }));
+      // The account's budget holds as always.
+      expect(statuses).toEqual([200, 200, 200, 200, 200, 429]);
+      expect(await wouldReject(gateway, 'budget_exhausted')).toBeGreaterThanOrEqual(3);
+      expect(gateway.simulator.arrivals()).toHaveLength(5);
+    },
+  );
+
   test('passes its own allow, which spends nothing of its predicted rate; the denylist and keys hold', async () => {
     await using gateway = await run({ config: configOf('observe') });
     const post = (path: string) => gateway.fetch(path, { method: 'POST', body: '{}', ...AS_READER });

@@ -162,6 +162,35 @@ describe('the limits that check prints', () => {
     ]);
   });
 
+  test('has what budgets allow a day, beside the parts of tenants', async () => {
+    const match = ['POST /api/v1/flows/*/start/**'];
+    const accounts = {
+      main: {
+        credentials: [{ id: 'primary', apiKey: 'fake' }],
+        budgets: {
+          operations: { match, limit: 150_000 },
+          hourly: { match, limit: 2_400, per: 'day', timeZone: 'Europe/London' },
+        },
+      },
+    };
+    const tenants = {
+      billing: { budgets: { operations: 93_000 } },
+      sync: { budgets: { operations: 62_000 } },
+      other: {},
+    };
+    const lines = await limitsWith({ accounts, tenants, redis: { url: 'redis://127.0.0.1:1' } });
+    expect(lines.slice(-9, -1)).toEqual([
+      '  budget operations: 150000 a month (UTC) of POST /api/v1/flows/*/start/**',
+      '    that is 4838.7 a day, or 3.4 a minute all day; at the ceiling it is used up after 10.6 hours',
+      '    tenant billing: 93000 a month, 3000 a day',
+      '    tenant sync: 62000 a month, 2000 a day',
+      '    the parts of tenants together are 155000 of 150000; the others use what is left',
+      '  budget hourly: 2400 a day (Europe/London) of POST /api/v1/flows/*/start/**',
+      '    that is 2400 a day, or 1.7 a minute all day; at the ceiling it is used up after 0.2 hours',
+      '    no tenant has a part of its own',
+    ]);
+  });
+
   test('names the effect of a Redis outage, or the limit of embedded state', async () => {
     const closed = await limitsWith({ redis: { url: 'redis://127.0.0.1:1', onOutage: 'closed' } });
     expect(closed.at(-1)).toBe('  without Redis nothing is sent');

@@ -6,6 +6,7 @@ import { QuotaClient } from '../../src/adapters/redis/quota/quota-client.ts';
 import { completionOf } from '../../src/adapters/redis/quota/shared-slot.ts';
 import type { AccountSnapshot } from '../../src/adapters/redis/quota/snapshot.ts';
 import { AccountState } from '../../src/quota/account.ts';
+import { BudgetCalendar, BudgetCounts, type Charge, termsOf } from '../../src/quota/budgets.ts';
 import type { AccountQuota, AdvertisedLimit, SlotRequest, TenantQuota } from '../../src/quota/quota-store.ts';
 import type { Lease } from '../../src/quota/slot-supply.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -23,7 +24,8 @@ let runs = 0;
 
 /** The scripts with time given from outside, and the model beside them. */
 async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
-  const clock = new ManualClock();
+  // A month ends soon.
+  const clock = new ManualClock(Date.parse('2026-11-30T23:58:00Z'));
   const start = 1_760_000_000_000;
   const now = () => start + clock.monotonic();
   const leases = new LocalLeases();
@@ -42,6 +44,7 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     newTicket: () => `ticket${runs++}`,
   } as const;
   const redis = new QuotaClient(options, quota, tenants);
+  const calendar = new BudgetCalendar(clock);
   let snapshot: AccountSnapshot | null = null;
   let setup = { quota, tenants };
   const beat = async () => {
@@ -49,7 +52,8 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     if (snapshot === null) throw new Error('unknown');
     return snapshot;
   };
-  const model = new AccountState(quota, tenants, now());
+  const counts = new BudgetCounts();
+  const model = new AccountState(quota, tenants, now(), { counts });
   await redis.join(null, { cooldownMs: 0, advertised: null });
   await beat();
   return {
@@ -74,12 +78,20 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
     },
     async ask(request: SlotRequest) {
       const { tenant } = request;
-      const expected = model.admit(request, now());
+      const terms = termsOf(setup.quota, setup.tenants.get(tenant ?? ''));
+      const charges = calendar.charges(terms, tenant, request.budgets);
+      const expected = model.admit({ ...request, charges }, now());
       const remaining = tenant === null ? 0 : model.tenantView(tenant, now()).remaining;
-      const reply = await redis.admit(request);
-      return { expected, remaining, reply };
+      const reply = await redis.admit({ ...request, charges });
+      return { expected, remaining, reply, charges };
     },
     setup: () => setup,
+    /** The budgets of a tenant and of the account: by the model, and as Redis has shown them. */
+    budgets: () =>
+      ['a', null].map((tenant) => [
+        calendar.views(termsOf(setup.quota, setup.tenants.get(tenant ?? '')), tenant, (...of) => counts.used(...of)),
+        redis.budgets.views(tenant),
+      ]),
   };
 }
 
@@ -107,12 +119,23 @@ const seen = (limit: number) =>
     },
   );
 
+/** Small enough to be used up: a budget a month, and one a day of a calendar that changes its date meanwhile. */
+const budgets = fc
+  .tuple(fc.integer({ min: 1, max: 30 }), fc.constantFrom('day' as const, 'month' as const))
+  .map(([limit, per]) => {
+    const common = { match: [], warnAtPercent: 80 };
+    return new Map([
+      ['starts', { ...common, limit, per, timeZone: 'UTC' }],
+      ['reads', { ...common, limit: 40, per: 'day' as const, timeZone: 'Asia/Kathmandu' }],
+    ]);
+  });
 const tenantQuota = fc.record({
   rate: fc.oneof(fc.integer({ min: 1, max: 600 }), fc.constant(60_000)),
   burst: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.constant(1_000)),
   weight: fc.constantFrom(1, 2, 3),
   reserved: fc.constantFrom(0, 0, 2),
   maxWaitMs: fc.constant(0),
+  budgets: fc.constantFrom(new Map(), new Map([['starts', 3]]), new Map([['reads', 0]])),
 });
 const LIMIT = 13;
 const setups = fc.record({
@@ -122,6 +145,7 @@ const setups = fc.record({
     burst: fc.integer({ min: 1, max: 12 }),
     coldStart: fc.constantFrom('trust' as const, 'wait' as const, 'idle' as const),
     adoptLimit: fc.constantFrom(true, true, false),
+    budgets,
   }),
   tenants: fc.tuple(tenantQuota, tenantQuota, tenantQuota).map(([a, b, c]) => new Map(Object.entries({ a, b, c }))),
 });
@@ -130,6 +154,7 @@ const asked = fc.record({
   maxWaitMs: fc.constantFrom(0, 0, 2_000, 30_000),
   background: fc.boolean(),
   urgency: fc.constantFrom(3, 3, 0, 1, 7),
+  budgets: fc.constantFrom(undefined, ['starts'], ['starts', 'reads']),
 });
 const step = fc.oneof(
   {
@@ -180,24 +205,30 @@ describe('the scripts', () => {
           configure,
           beat,
           setup: present,
+          budgets: countsOf,
         } = await pair(setup.quota, setup.tenants);
-        const flying: { tenant: string | null; expected: Lease; reply: Lease; lease: LocalLease }[] = [];
+        const flying: {
+          tenant: string | null;
+          expected: Lease;
+          reply: Lease;
+          lease: LocalLease;
+          charges: readonly Charge[];
+        }[] = [];
         /** Requests that wait: when each is to ask again, by its place. */
         const waiters = new Map<number, { readonly tenant: string; readonly askAt: number }>();
-        const decide = async (
-          tenant: string | null,
-          maxWaitMs: number,
-          background = false,
-          place?: number,
-          urgency = 3,
-        ) => {
+        const decide = async (asks: SlotRequest) => {
+          const { tenant, maxWaitMs, background = false, place, urgency = 3, budgets: counted } = asks;
           const books = tenant !== null && !background;
-          const { expected, remaining, reply } = await ask({ tenant, maxWaitMs, urgency, background, books, place });
+          const request = { tenant, maxWaitMs, urgency, background, books, place, budgets: counted };
+          const { expected, remaining, reply, charges } = await ask(request);
           waiters.delete(place ?? 0);
           if (expected.kind === 'admitted') {
             expect(reply).toMatchObject({ kind: 'admitted', ...expected.lease });
             if (reply.kind === 'admitted')
-              flying.push({ tenant, expected: expected.lease, reply, lease: leases.begin(clock.monotonic()) });
+              flying.push({
+                ...{ tenant, expected: expected.lease, reply, charges },
+                lease: leases.begin(clock.monotonic()),
+              });
           } else {
             const { by, retryAfterMs, ...booked } = expected;
             expect(reply).toMatchObject({ ...booked, kind: 'rejected', by, waitMs: retryAfterMs });
@@ -219,11 +250,11 @@ describe('the scripts', () => {
             if (first === undefined) continue;
             const [place, { tenant, askAt }] = first;
             await pass(Math.max(0, askAt + each.lateMs - now()));
-            await decide(tenant, 30_000, false, place);
+            await decide({ tenant, maxWaitMs: 30_000, place, budgets: ['starts'] });
           } else if (each.kind === 'configure') {
             await configure(each.setup);
             // A tenant's new rate reaches Redis with its next ask.
-            for (const tenant of ['a', 'b', 'c']) await decide(tenant, 0);
+            for (const tenant of ['a', 'b', 'c']) await decide({ tenant, maxWaitMs: 0 });
           } else if (each.kind === 'cancel') {
             const waiting = [...waiters][each.which % Math.max(1, waiters.size)];
             if (waiting === undefined) continue;
@@ -232,19 +263,16 @@ describe('the scripts', () => {
             model.cancel(tenant, place);
             await redis.cancel(tenant, place);
           } else if (each.kind === 'ask') {
-            await Promise.all(
-              each.askers.map(({ tenant, maxWaitMs, background, urgency }) =>
-                decide(tenant, maxWaitMs, background, undefined, urgency),
-              ),
-            );
+            await Promise.all(each.askers.map(decide));
           } else {
             const [slot] = flying.splice(each.which % Math.max(1, flying.length), 1);
             if (slot === undefined) continue;
             if (each.kind === 'refund') {
-              model.refund(slot.tenant, now());
+              model.refund(slot.tenant, now(), slot.charges);
               const burst = present().tenants.get(slot.tenant ?? '')?.burst ?? 0;
+              const charges = slot.charges.map(({ label, field }) => [label, field] as const);
               const ofTenant = slot.tenant !== null && { tenant: slot.tenant };
-              leases.complete(slot.lease, { kind: 'refund', ...ofTenant, burst }, clock.monotonic());
+              leases.complete(slot.lease, { kind: 'refund', ...ofTenant, burst, charges }, clock.monotonic());
             } else if (each.kind === 'lose') {
               model.lose(now());
               leases.complete(slot.lease, { kind: 'lost' }, clock.monotonic());
@@ -263,6 +291,7 @@ describe('the scripts', () => {
             advertised: view.advertisedLimit,
           });
           expect(snapshot.cooldownUntil - clock.monotonic()).toBe(view.cooldownMs);
+          for (const [expected, shown] of countsOf()) expect(shown).toEqual(expected);
         }
       }),
       { numRuns: 150 },

@@ -12,6 +12,7 @@ const MODULES: Readonly<Record<string, string>> = {
   'v1 ConfigMap': 'kubernetes-types/core/v1.d.ts',
   'v1 Secret': 'kubernetes-types/core/v1.d.ts',
   'v1 Service': 'kubernetes-types/core/v1.d.ts',
+  'v1 PersistentVolumeClaim': 'kubernetes-types/core/v1.d.ts',
   'v1 ServiceAccount': 'kubernetes-types/core/v1.d.ts',
   'apps/v1 Deployment': 'kubernetes-types/apps/v1.d.ts',
   'apps/v1 StatefulSet': 'kubernetes-types/apps/v1.d.ts',

@@ -23,12 +23,19 @@ function eventfulConfig(upstream: string, redis: string, { tls }: TlsTunnel): Co
   return configuration(upstream, {
     ...listening(tls),
     redis: { url: redis, prefix: 'eventful' },
-    accounts: { main: { quota: { burst: 200 }, credentials: [PRIMARY, loginAt(upstream)] } },
+    accounts: {
+      main: {
+        quota: { burst: 200 },
+        credentials: [PRIMARY, loginAt(upstream)],
+        budgets: { operations: { match: ['POST /api/v1/flows/*/start/**'], limit: 1000 } },
+      },
+    },
     cache: { rules: [{ match: `GET ${CACHED}/**`, ttl: '5m' }] },
     tenants: {
       ...TENANTS,
       billing: {
         ...TENANTS.billing,
+        budgets: { operations: 500 },
         keys: TENANTS.billing.keys.map((key) => ({ expires: '2100-01-01T00:00:00Z', ...key })),
       },
       reader: { ...TENANTS.reader, quota: { rate: 1, burst: 2, maxWait: '0s' } },

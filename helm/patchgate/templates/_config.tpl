@@ -18,7 +18,27 @@
 {{- $url := printf "redis://%s:6379" (include "patchgate.valkey" .) -}}
 {{- $_ := set $own "redis" (dict "url" $url "password" (printf "${file:%s/redis-password}" .Values.secrets.mountPath)) -}}
 {{- end -}}
+{{- if include "patchgate.stateVolume" . -}}
+{{- $_ := set $own "stateDir" (include "patchgate.statePath" .) -}}
+{{- end -}}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}
+{{- end -}}
+
+{{- define "patchgate.statePath" -}}
+/var/lib/patchgate
+{{- end -}}
+
+{{/* Embedded state with budgets needs a volume for their counts, unless the configuration names a directory of its own. */}}
+{{- define "patchgate.stateVolume" -}}
+{{- if not (or (include "patchgate.hasRedis" .) .Values.config.stateDir) -}}
+{{- range $id, $account := default dict .Values.config.accounts -}}
+{{- if (default dict $account).budgets -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "patchgate.stateClaim" -}}
+{{- default (printf "%s-state" (include "patchgate.fullname" .)) .Values.state.existingClaim -}}
 {{- end -}}
 
 {{/* Files of the Secrets that _pod.tpl mounts, from a dict with `port` and its values. */}}
@@ -61,6 +81,7 @@ than the longest before is one of them where there is Redis.
   "listen" .Values.listen
   "tls" $tls
   "redis" (default dict $config.redis)
+  "stateDir" (default "" $config.stateDir)
   "cache" (pick $cache "memory" "shared")
   "idempotency" (pick $idempotency "ttl" "memory")
   "limits" (pick $limits "headers" "headersTimeout" "idleTimeout" "failedAuth" "requestsPerSecond")

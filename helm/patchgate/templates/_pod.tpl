@@ -62,6 +62,9 @@ containers:
       {{- end }}
       {{- end }}
       {{- end }}
+      {{- if include "patchgate.stateVolume" . }}
+      - { name: state, mountPath: {{ include "patchgate.statePath" . }} }
+      {{- end }}
       {{- with .Values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -96,6 +99,11 @@ volumes:
       items: [{ key: ca.crt, path: ca.crt }]
   {{- end }}
   {{- end }}
+  {{- end }}
+  {{- if include "patchgate.stateVolume" . }}
+  - name: state
+    persistentVolumeClaim:
+      claimName: {{ include "patchgate.stateClaim" . }}
   {{- end }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}

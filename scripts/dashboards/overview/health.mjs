@@ -44,7 +44,7 @@ export const health = [
   stat({
     title: 'Responses with 429',
     description:
-      'Share of requests that got 429. A few are the quota at work. Many: "Rejections by code" shows whether a tenant has used its own share (tenant_quota) or the account is full (account_quota, queue_timeout).',
+      'Share of requests that got 429. A few are the quota at work. Many: "Rejections by code" shows whether a tenant has used its own share (tenant_quota) or the account is full (account_quota, queue_timeout), or a budget is used up (budget_exhausted).',
     unit: 'percentunit',
     decimals: 1,
     width: 3,

@@ -2,6 +2,7 @@ import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../ports.ts';
 import { AccountState } from '../../quota/account.ts';
 import { reportLimitChange } from '../../quota/advertised-limit.ts';
+import { BudgetCalendar, BudgetCounts, type Charge, exhaustedBy, termsOf } from '../../quota/budgets.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../quota/headers.ts';
 import {
   type AccountView,
@@ -16,60 +17,84 @@ import {
 } from '../../quota/quota-store.ts';
 import type { Lease } from '../../quota/slot-supply.ts';
 
-/** The quota of one process alone. It forgets at a restart: see {@link AccountState}. */
+/** The quota of one process alone. It forgets at a restart, but for the counts of budgets: see {@link AccountState}. */
 export function createMemoryQuotaStore(options: {
   readonly clock: Clock;
   readonly plan: QuotaPlan;
   readonly meter: Meter;
   readonly log: Log;
+  /** By account: what was counted of its budgets before. Default: nothing. */
+  readonly countsOf?: (account: string) => BudgetCounts;
 }): QuotaStore {
-  const { clock } = options;
-  const accounts = new Map<string, AccountState>();
+  const { clock, countsOf = () => new BudgetCounts() } = options;
+  const calendar = new BudgetCalendar(clock);
+  const accounts = new Map<string, { readonly state: AccountState; readonly counts: BudgetCounts }>();
   const now = (): number => Math.floor(clock.monotonic());
 
-  let latestPlan = options.plan;
-  const configure = (plan: QuotaPlan): void => {
-    latestPlan = plan;
+  let plan = options.plan;
+  const configure = (next: QuotaPlan): void => {
+    plan = next;
     for (const id of accounts.keys()) if (!plan.accounts.has(id)) accounts.delete(id);
     for (const [id, quota] of plan.accounts) {
       const tenants = plan.tenants.get(id) ?? new Map();
       const known = accounts.get(id);
-      if (known === undefined) accounts.set(id, new AccountState(quota, tenants, now()));
-      else known.configure(quota, tenants, now());
+      if (known !== undefined) known.state.configure(quota, tenants, now());
+      else {
+        const counts = countsOf(id);
+        accounts.set(id, { counts, state: new AccountState(quota, tenants, now(), { counts }) });
+      }
     }
   };
   configure(options.plan);
 
+  const terms = (account: string, tenant: string | null) =>
+    termsOf(plan.accounts.get(account) ?? {}, plan.tenants.get(account)?.get(tenant ?? ''));
+  const budgets = (account: string, tenant: string | null, counts: BudgetCounts) =>
+    calendar.views(terms(account, tenant), tenant, (label, field) => counts.used(label, field));
+  const tenantView = (account: string, tenant: string): TenantView => {
+    const known = accounts.get(account);
+    if (known === undefined) return REMOVED_TENANT;
+    const views = budgets(account, tenant, known.counts);
+    return { ...known.state.tenantView(tenant, now()), ...(views.length > 0 && { budgets: views }) };
+  };
+
   return {
     async admit(request): Promise<Decision> {
-      const account = accounts.get(request.account);
+      const account = accounts.get(request.account)?.state;
       if (account === undefined) return REMOVED_ACCOUNT;
       const at = now();
-      const decision = account.admit(request, at);
-      const tenant = request.tenant === null ? REMOVED_TENANT : account.tenantView(request.tenant, at);
-      if (decision.kind === 'rejected') return { ...decision, tenant };
+      const charges = calendar.charges(terms(request.account, request.tenant), request.tenant, request.budgets);
+      const decision = account.admit({ ...request, charges }, at);
+      const tenant = request.tenant === null ? REMOVED_TENANT : tenantView(request.account, request.tenant);
+      if (decision.kind === 'rejected') {
+        const { exhausted, ...rejection } = decision;
+        return { ...rejection, ...(exhausted && exhaustedBy(exhausted, calendar.now())), tenant };
+      }
       const onAdvertised = (seen: AdvertisedLimit, isOurs: boolean, before: number | null) => {
         reportAdvertisedLimit(request.account, seen, isOurs, options);
-        const quota = latestPlan.accounts.get(request.account);
+        const quota = plan.accounts.get(request.account);
         const after = account.advertised;
         if (quota !== undefined) reportLimitChange(request.account, { before, after }, quota, options.log);
       };
       const onUnknownMinute = () =>
-        reportUnknownMinute(request.account, latestPlan.accounts.get(request.account)?.coldStart, options.log);
+        reportUnknownMinute(request.account, plan.accounts.get(request.account)?.coldStart, options.log);
       const { lease } = decision;
       return {
         kind: 'admitted',
-        slot: new MemorySlot({ account, tenant: request.tenant, lease, clock, onAdvertised, onUnknownMinute }),
+        slot: new MemorySlot({
+          ...{ account, tenant: request.tenant, charges, lease, clock, onAdvertised, onUnknownMinute },
+        }),
         tenant,
       };
     },
-    cancel: (account, tenant, place) => accounts.get(account)?.cancel(tenant, place),
+    cancel: (account, tenant, place) => accounts.get(account)?.state.cancel(tenant, place),
     configure,
-    peek: (account, tenant): TenantView => accounts.get(account)?.tenantView(tenant, now()) ?? REMOVED_TENANT,
+    peek: tenantView,
     view(id): AccountView {
       const account = accounts.get(id);
       if (account === undefined) throw new Error(`the quota store has no account ${id}`);
-      return account.view(now());
+      const views = budgets(id, null, account.counts);
+      return { ...account.state.view(now()), ...(views.length > 0 && { budgets: views }) };
     },
   };
 }
@@ -77,6 +102,7 @@ export function createMemoryQuotaStore(options: {
 interface MemorySlotOptions {
   readonly account: AccountState;
   readonly tenant: string | null;
+  readonly charges: readonly Charge[];
   readonly lease: Lease;
   readonly clock: Clock;
   readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean, before: number | null) => void;
@@ -106,8 +132,8 @@ class MemorySlot implements Slot {
   }
 
   refund(): void {
-    const { account, tenant } = this.#options;
-    if (this.#end()) account.refund(tenant, this.#now());
+    const { account, tenant, charges } = this.#options;
+    if (this.#end()) account.refund(tenant, this.#now(), charges);
   }
 
   /** False if the slot has ended already. */

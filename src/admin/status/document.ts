@@ -45,6 +45,28 @@ export interface AccountStatus {
   readonly replicas: number;
   /** In order of preference. */
   readonly credentials: readonly CredentialStatus[];
+  /** By name. */
+  readonly budgets: Readonly<Record<string, BudgetStatus>>;
+}
+
+/** A budget of an account, or a tenant's part of it. */
+export interface BudgetStatus {
+  readonly per: 'day' | 'month';
+  readonly timeZone: string;
+  /** Null: the tenant has no part of its own. */
+  readonly limit: number | null;
+  readonly used: number;
+  /** Requests that may still be sent; of a tenant, no more than the account has left. */
+  readonly left: number;
+  /** From so many on an alert is due; null without a limit. */
+  readonly warnAt: number | null;
+  /** ISO 8601. */
+  readonly resets: string;
+  readonly resetsInMs: number;
+  /** Time until nothing is left, at the average rate of the period so far; null if that is not before the reset. */
+  readonly endsInMs: number | null;
+  /** Requests used at the reset, at that rate. */
+  readonly projected: number;
 }
 
 export interface CredentialStatus {
@@ -84,6 +106,8 @@ export interface TenantStatus {
     readonly resetMs: number;
     readonly burst: number;
   };
+  /** By name. */
+  readonly budgets: Readonly<Record<string, BudgetStatus>>;
   readonly waiting: number;
   readonly recent: Use;
 }

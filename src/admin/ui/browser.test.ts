@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { AccountStatus, Frame } from '../status/document.ts';
+import type { AccountStatus, BudgetStatus, Frame } from '../status/document.ts';
 import { alertsOf } from './browser/alerts.js';
 import { bytes, duration, percent, roughly } from './browser/format.js';
 import { eventReader } from './browser/frames.js';
@@ -97,7 +97,7 @@ describe('what needs attention', () => {
   const spare = { ...key, id: 'spare', inUse: false };
   const account: AccountStatus = {
     ...{ limit: 240, advertisedLimit: 240, ceiling: 235, slotsInUse: 10, externalUsage: 0, cooldownMs: 0 },
-    ...{ waiting: 0, replicas: 2 },
+    ...{ waiting: 0, replicas: 2, budgets: {} },
     credentials: [key, spare],
   };
   const none = { requests: 0, refused: 0, wouldReject: 0, saved: 0 };
@@ -114,15 +114,30 @@ describe('what needs attention', () => {
   const tell = (more: Partial<Frame['status']>) =>
     alertsOf({ status: { ...status, ...more }, tenants }).map(({ level, text }) => `${level} ${text}`);
   const ofMain = (more: Partial<AccountStatus>) => tell({ accounts: { main: { ...account, ...more } } });
+  const half: BudgetStatus = {
+    ...{ per: 'month', timeZone: 'UTC', limit: 100, used: 50, left: 50, warnAt: 80, projected: 60 },
+    ...{ resets: '', resetsInMs: 9, endsInMs: null },
+  };
+  const ofBudget = (more: Partial<BudgetStatus>) => ofMain({ budgets: { starts: { ...half, ...more } } });
   const open = { breaker: 'open', breakerTenant: null, openForMs: 9, inFlight: 0, waiting: 0 } as const;
   const resting = { ...key, inUse: false, backoffMs: 9, reason: 'rejected' } as const;
 
-  it('is nothing where all is well', () => expect(tell({})).toEqual(['good Nothing. All is well.']));
+  it('is nothing where all is well', () => {
+    expect(tell({})).toEqual(['good Nothing. All is well.']);
+    expect(ofBudget({})).toEqual(['good Nothing. All is well.']);
+  });
 
   it.each([
     ['a cooldown', ofMain({ cooldownMs: 1 }), /^bad main: in cooldown/],
     ['the ceiling', ofMain({ slotsInUse: 224 }), /^warn main: the ceiling is nearly reached/],
     ['a lower limit', ofMain({ advertisedLimit: 120 }), /^warn main: Patchworks advertises a lower limit/],
+    ['a budget that is used up', ofBudget({ left: 0, endsInMs: 0 }), /^bad main: the budget starts is used up; /],
+    [
+      'a budget that ends early',
+      ofBudget({ endsInMs: 9 }),
+      /^warn main: the budget starts is used up before its reset/,
+    ],
+    ['a budget near its end', ofBudget({ used: 80, left: 20 }), /^warn main: the budget starts is nearly used up/],
     ['external usage', ofMain({ externalUsage: 3 }), /^warn main: external usage/],
     [
       'a spare in use',

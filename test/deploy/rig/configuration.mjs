@@ -19,6 +19,7 @@ const TENANTS = {
     keys: [key('orders', 150), { id: '2025-05', sha256: sha256(EXPIRED_KEY), expires: '2026-01-31T00:00:00Z' }],
     allow: ['GET /api/v1/**', 'POST /api/v1/flows/*/start/**', 'POST /api/v1/data-pool/**'],
     quota: { burst: 15, maxWait: '2s' },
+    budgets: { operations: 5_000 },
   },
   storefront: { keys: [key('storefront', 88)], allow: ['GET /api/v1/**'], quota: { burst: 30, maxWait: '3s' } },
   billing: { keys: [key('billing', 10)], quota: { rate: 90, burst: 20, weight: 2, reserved: 20, maxWait: '5s' } },
@@ -55,6 +56,7 @@ export function configuration({ upstream, redis, quota, secondAccount }) {
   };
   const main = {
     quota: QUOTAS[quota].account,
+    budgets: { operations: { match: ['POST /api/v1/flows/*/start/**'], limit: 20_000 } },
     credentials: [
       { id: 'login', login },
       { id: 'spare', apiKey: 'fake-patchworks-key-spare' },

@@ -4,8 +4,10 @@
 --          asks: tenant, absent for the gateway's own; rate, burst, weight; maxWaitMs; background: no caller waits for it;
 --          urgency, 0 (most) to 7;
 --          first, completions: see completions.lua   books: a rejection books; place: of a request that waits already
+--          charges: see budgets.lua; and budgets.number: that of the call
 -- Reply    decisions, in the order of the asks: { spent, completedBefore, freedBefore } with a slot, { spent, by, waitMs, askAgainMs }
---          without one, with cooldownMs in a cooldown, with place and rankMs if it waits, with appointment if it is to come back
+--          without one, with cooldownMs in a cooldown, with place and rankMs if it waits, with appointment if it is to come back,
+--          with exhausted, the number of a charge, if a budget has nothing left; counts: of budgets, as they are now
 --          | unknown | late | recovering, with waitMs
 --
 -- A tenant may claim its slot this much after its time, and this much before.
@@ -32,6 +34,7 @@ local last = takeIn(s, now)
 -- Its own share is not kept from the replica that asks: it does not work alone.
 local silent = silentOf(cjson.decode(found[3]), now, REPLICA, request.ceiling)
 local usable = request.ceiling - heldBySilent(silent, 0)
+local open, charged = settle(s, now), {}
 local completed = redis.call('ZCARD', SLOTS)
 local external, remaining, externalForMs = 0, FAR, 0
 if s.externalUntil > now then external, remaining, externalForMs = s.external, s.remaining, s.externalUntil - now end
@@ -249,6 +252,8 @@ local function decideFor(ask, bookings, competed)
   if ask.place then rank, isNewcomer = withoutPlace(bookings, ask.place) end
   if isNewcomer == nil then isNewcomer = not competed end
   local place, isExpected = rank and ask.place, rank ~= nil
+  local limit = exhausted(ask.charges)
+  if limit then return { spent = spent, by = 'budget', waitMs = 0, askAgainMs = 0, exhausted = limit } end
   if not rank then
     isExpected = bookings.appointments[1] ~= nil and bookings.appointments[1] <= now
     if isExpected then table.remove(bookings.appointments, 1) end
@@ -270,6 +275,8 @@ local function decideFor(ask, bookings, competed)
         s.newcomers = s.newcomers + ((isNewcomer and 1 or 0) - s.newcomers) / NEWCOMERS_OVER
       end
       serve(tenant, virtualTime, ask.weight)
+      chargeAll(s, now, ask.charges)
+      for _, charge in ipairs(ask.charges or {}) do charged[#charged + 1] = { budgets.labels[charge[1]][1], charge[2] } end
       spent = min(spent + TOKEN, ask.burst * TOKEN)
       s['spent:' .. tenant], s['spentAt:' .. tenant], s['rate:' .. tenant] = spent, now, ask.rate
       local recent = admissions[tenant]
@@ -334,5 +341,6 @@ end
 
 local decisions = {}
 for i, ask in ipairs(request.asks) do decisions[i] = decide(ask) end
+remember(open, budgets.number, charged)
 save(s)
-return reply('ok', { now = now, decisions = decisions, last = last })
+return reply('ok', { now = now, decisions = decisions, last = last, counts = readTouched() })

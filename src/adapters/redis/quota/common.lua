@@ -4,6 +4,7 @@
 -- KEYS  1 state: one hash an account   2 slots: those whose request has ended, by the time at which they are free
 --       3 queue: waiting tenants by virtual time   4 due: the same tenants by the time at which they are to ask again
 --       5 competing: tenants whose bookings compete for the account's slots, by the time at which the last one lapses
+--       6 and more: see budgets.lua
 -- ARGV  1 time in ms, empty for that of the server (tests set it)   2 replica   3 its ticket   4 the latest it can be by the
 --       caller's clock, -1: not known   5 the request, as JSON
 -- A reply is JSON too: `status`, the time `now`, and more where the status is `ok`. A status that several scripts have:
@@ -27,6 +28,8 @@ local DEFAULTS = {
   -- The fair queue's (src/quota/fair-queue.ts); the latest number of a booking, and the part of the admissions that go to
   -- newcomers (src/quota/bookings.ts).
   virtualTime = 0, booked = 0, newcomers = 0,
+  -- The number of the latest change of a budget's count (budgets.lua).
+  changes = 0,
   -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/external-usage.ts).
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
@@ -105,13 +108,17 @@ local function wall()
   return tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 end
 
+local function discardState()
+  redis.call('DEL', STATE, SLOTS, QUEUE, DUE, COMPETING, KEYS[6])
+end
+
 -- A server that removes keys when its memory is full may remove one of the two. What is left says too little: the replicas
 -- make the state anew, as after the loss of both.
 local function discardHalf()
   local found = redis.call('HMGET', STATE, 'heldUntil', 'offset')
   local heldUntil = tonumber(found[1]) or -1
   if heldUntil > wall() - (tonumber(found[2]) or 0) and redis.call('EXISTS', SLOTS) == 0 then
-    redis.call('DEL', unpack(KEYS))
+    discardState()
   end
 end
 discardHalf()

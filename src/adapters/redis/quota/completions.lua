@@ -3,7 +3,8 @@
 -- Request  first: number of the first of them   limit, adoptLimit, ceiling, burst, coldStart   completions, each of a `kind`:
 --          response: admittedAt, completedBefore, freedBefore; limit and remaining if the response named them; throttled if it
 --                    was a 429, with retryAfterMs if that told
---          lost: no response, and the request cannot arrive any more   refund: it never left; tenant and its burst
+--          lost: no response, and the request cannot arrive any more   refund: it never left; tenant and its burst,
+--          and charges, [[label, field], …], if it counted against budgets
 -- @return the number of the last that was taken in
 local function takeIn(s, now)
   local mine, number = 'inFlight:' .. REPLICA, 'number:' .. REPLICA
@@ -100,6 +101,7 @@ local function takeIn(s, now)
       s.inFlight, s[mine] = s.inFlight - 1, (s[mine] or 0) - 1
       if completion.kind == 'refund' then
         refund(completion.tenant, completion.burst)
+        for _, charge in ipairs(completion.charges or {}) do refundCount(s, now, charge[1], charge[2]) end
       else
         hold(s, now + LEASE, 1)
       end

@@ -1,5 +1,6 @@
 import { AccountState } from '../../../quota/account.ts';
 import { effectiveQuota } from '../../../quota/advertised-limit.ts';
+import type { BudgetCounts } from '../../../quota/budgets.ts';
 import { LEASE_MS } from '../../../quota/lease-window.ts';
 import { MAX_CARRY } from '../../../quota/pacing.ts';
 import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
@@ -35,6 +36,8 @@ export class Fallback {
     readonly tenants: ReadonlyMap<string, TenantQuota>;
     readonly maxInFlightMs: number;
     readonly leases: LocalLeases;
+    /** The requests sent without Redis, by budget. */
+    readonly counts: BudgetCounts;
     readonly now: number;
   }) {
     const { snapshot } = options;
@@ -49,7 +52,7 @@ export class Fallback {
       { ...quota, ceiling: Math.max(1, snapshot.share), burst: part(quota.burst, parts) },
       new Map([...options.tenants].map(([id, each]) => [id, partOf(each, parts)])),
       options.now,
-      { primed: true },
+      { primed: true, counts: options.counts },
     );
   }
 
@@ -58,6 +61,17 @@ export class Fallback {
     const { ceiling, slotsInUse } = this.state.view(now);
     const may = Math.min(ceiling, allowance(this.#snapshot, this.#quotas, this.#maxInFlightMs, now));
     return ceiling - may + this.#leases.heldSince(this.#snapshot.askedAt, now) - slotsInUse;
+  }
+
+  /**
+   * The part of what is left of a budget that this replica may send, as the snapshot was the latest it knew: an equal one of
+   * what is left for certain. So all replicas without Redis together stay within the budget.
+   */
+  budgetPart(left: number): number {
+    const { replicas, silent } = this.#snapshot;
+    if (replicas <= 1) return left;
+    const given = replicas - silent > 1 ? givenAfter(this.#snapshot, this.#quotas, this.#maxInFlightMs) : 0;
+    return Math.max(0, Math.floor((left - given) / replicas));
   }
 }
 

@@ -3,6 +3,7 @@
 --          knows that it was heard   share: which it believes in   mode: local or closed   limit, adoptLimit, ceiling, burst   maxInFlightMs:
 --          how long a request can be under way   graceMs: see `bury`   adopt: the clock leapt
 --          leavingMs: it leaves, and what it cut off may arrive for so long
+--          budgets: see budgets.lua; and seen: number of the latest change of a count that it knows
 -- Reply    see `snapshot` | unknown | late
 local s = load()
 local found = redis.call('HMGET', STATE, 'ticket:' .. REPLICA, 'members', 'stateId')
@@ -31,6 +32,7 @@ bury(s, members, now, request.graceMs)
 promise(members, now, request.ceiling)
 
 refill(s, now)
+settle(s, now)
 redis.call('HSET', STATE, 'members', cjson.encode(members))
 save(s)
-return snapshot(s, members, now, found[3])
+return snapshot(s, members, now, found[3], budgets.seen and readSince(budgets.seen))

@@ -9,6 +9,9 @@
 --          news: see `newsOf` in fallback.ts; absent if it knows nothing
 --          known: of its slots, those that the state of the news knew too: stateId; slots, [since when, the ms for which it is
 --          held], -1: in flight
+--          budgets: see budgets.lua; and counts: [[index of the label, field, charged, refunded, sent without Redis], …], as the
+--          replica has seen them; entry: names the time without Redis in which the last were sent; refunds: [number, label, field]
+--          of completions that may not have arrived
 -- Reply    see `snapshot` | late | nameTaken: another process of this name is there
 --          | unfamiliar: now and stateId, of a state that the caller does not know
 local ticket, mine, number = request.ticket, 'inFlight:' .. REPLICA, 'number:' .. REPLICA
@@ -30,8 +33,34 @@ local function expect(id, member, share)
   }
 end
 
+-- Counts are never lower than the greatest that a replica has seen. What replicas have sent without Redis is added once, on top of
+-- what all of them had seen before: while a state made anew waits for them, `entered` of each count is what was added.
+local function enterCounts(s, now)
+  if not request.budgets then return end
+  local name, recovering = 'entered:' .. REPLICA, s.closedUntil > now
+  local mine = cjson.decode(redis.call('HGET', STATE, name) or '{}')
+  if mine.entry ~= budgets.entry then mine = { entry = budgets.entry, of = {} } end
+  local all = recovering and cjson.decode(redis.call('HGET', STATE, 'entered') or '{}') or {}
+  for _, each in ipairs(budgets.counts or {}) do
+    local i, field, seen, seenRefunded, alone = each[1], each[2], each[3], each[4], each[5]
+    local count = budgets.labels[i][1] .. ' ' .. field
+    local charged, refunded = countOf(i, field)
+    local before, more = all[count] or 0, max(0, alone - (mine.of[count] or 0))
+    local total = max(charged - before, seen) + before + more
+    mine.of[count], all[count] = max(alone, mine.of[count] or 0), before + more
+    if total ~= charged or seenRefunded > refunded then
+      redis.call('HSET', countsKey(i), field, total, field .. '!', max(refunded, seenRefunded))
+      changed(s, now, i, field)
+    end
+  end
+  if next(mine.of) then redis.call('HSET', STATE, name, cjson.encode(mine)) end
+  if recovering and next(all) then redis.call('HSET', STATE, 'entered', cjson.encode(all)) end
+  if not recovering then redis.call('HDEL', STATE, 'entered') end
+end
+
 if fresh then
-  redis.call('DEL', unpack(KEYS))
+  discardState()
+  counted = nil
   s, stored, now, stateId = {}, {}, wall(), ticket
   for name, value in pairs(DEFAULTS) do s[name] = value end
   s.time, s.startedAt, s.closedUntil = now, now, now + request.othersComeMs
@@ -85,7 +114,13 @@ s.inFlight = s.inFlight + request.inFlight - (s[mine] or 0)
 for i, heldForMs in ipairs(request.heldForMs) do
   if request.first + i - 1 > (s[number] or 0) and heldForMs >= 0 then hold(s, now + heldForMs, 1) end
 end
+for _, refund in ipairs(fresh and {} or budgets.refunds or {}) do
+  -- A refund that a lost state may have known is not repeated: the count is rather too high.
+  if refund[1] > (s[number] or 0) then refundCount(s, now, refund[2], refund[3]) end
+end
 s[mine], s[number] = request.inFlight, request.last
+settle(s, now)
+enterCounts(s, now)
 if request.cooldownMs > 0 then s.cooldownUntil = max(s.cooldownUntil, now + request.cooldownMs) end
 
 local function forgetFeared()
@@ -224,4 +259,4 @@ end
 promise(members, now, request.ceiling)
 redis.call('HSET', STATE, 'members', cjson.encode(members), 'ticket:' .. REPLICA, ticket)
 save(s)
-return snapshot(s, members, now, stateId)
+return snapshot(s, members, now, stateId, readAll())

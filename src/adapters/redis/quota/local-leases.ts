@@ -16,7 +16,13 @@ export type Completion =
   /** No response, and the request cannot arrive any more. */
   | { readonly kind: 'lost' }
   /** It never left. */
-  | { readonly kind: 'refund'; readonly tenant?: string; readonly burst: number };
+  | {
+      readonly kind: 'refund';
+      readonly tenant?: string;
+      readonly burst: number;
+      /** Counts of budgets to which it goes back. */
+      readonly charges?: readonly (readonly [label: string, field: string])[];
+    };
 
 /** A slot in flight. */
 export interface LocalLease {
@@ -94,6 +100,14 @@ export class LocalLeases {
     const from = this.#completed.length - (this.#lastNumber - this.#acknowledged);
     const completions = this.#completed.slice(from, from + most).map(({ completion }) => completion);
     return { first: this.#acknowledged + 1, completions };
+  }
+
+  /** Refunds to budgets in completions that Redis may not know yet. */
+  unreportedRefunds(): (readonly [number: number, label: string, field: string])[] {
+    const { first, completions } = this.unreported(Number.POSITIVE_INFINITY);
+    return completions.flatMap((completion, index) =>
+      completion.kind === 'refund' ? (completion.charges ?? []).map((each) => [first + index, ...each] as const) : [],
+    );
   }
 
   acknowledge(number: number): void {

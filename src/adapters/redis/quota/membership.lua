@@ -66,7 +66,7 @@ end
 local function forget(s, members, id)
   members[id] = nil
   s['inFlight:' .. id], s['number:' .. id] = nil, nil
-  redis.call('HDEL', STATE, 'ticket:' .. id, 'inFlight:' .. id, 'number:' .. id)
+  redis.call('HDEL', STATE, 'ticket:' .. id, 'inFlight:' .. id, 'number:' .. id, 'unanswered:' .. id, 'entered:' .. id)
 end
 
 -- Removes those that are gone for good: nothing is reserved for them, and their slots are held for one window from the moment they
@@ -125,7 +125,7 @@ local function expiriesOf(now, completed)
 end
 
 -- How the account stands, for the member that has just been heard: see src/adapters/redis/standing.ts.
-local function snapshot(s, members, now, stateId)
+local function snapshot(s, members, now, stateId, readings)
   local share, replicas = shareOf(members, REPLICA, request.ceiling)
   local reserved, silent = reservedForSilent(members, now, REPLICA)
   local completed, mates, counts = redis.call('ZCARD', SLOTS), {}, {}
@@ -147,6 +147,6 @@ local function snapshot(s, members, now, stateId)
     tokens = floor(max(0, request.burst * TOKEN - spent) / TOKEN),
     external = externalForMs > 0 and s.external or 0, externalForMs = externalForMs,
     cooldownMs = max(0, s.cooldownUntil - now), orphans = s.orphansUntil > now, closedForMs = max(0, s.closedUntil - now),
-    primed = s.primed == 1,
+    primed = s.primed == 1, counts = readings or nil, changes = s.changes,
   })
 end

@@ -1,10 +1,13 @@
 import { batch, type Clock, type MonotonicMs } from '../../../clock.ts';
+import type { AccountRequest } from '../../../quota/account.ts';
+import type { Charge } from '../../../quota/budgets.ts';
 import { DEFAULT_URGENCY } from '../../../quota/priority.ts';
-import type { AccountQuota, SlotRequest, TenantQuota } from '../../../quota/quota-store.ts';
+import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
 import { ServerClock } from '../client/server-clock.ts';
 import { newsOf } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
 import { createQuotaScripts, type QuotaScriptsOptions, type Reply } from './quota-scripts.ts';
+import { type BudgetsInput, SharedBudgets } from './shared-budgets.ts';
 import { type AccountSnapshot, readSnapshot } from './snapshot.ts';
 
 export interface QuotaClientOptions extends QuotaScriptsOptions {
@@ -31,7 +34,9 @@ export type ScriptDecision =
     }
   | {
       readonly kind: 'rejected';
-      readonly by: 'tenant' | 'account' | 'cooldown';
+      readonly by: 'tenant' | 'account' | 'cooldown' | 'budget';
+      /** For `budget`: the limit that is reached. */
+      readonly exhausted?: Charge | undefined;
       readonly waitMs: number;
       readonly askAgainMs: number;
       readonly place?: number;
@@ -47,7 +52,7 @@ export type ScriptDecision =
   | { readonly kind: 'recovering'; readonly waitMs: number };
 
 interface Question {
-  readonly asked: SlotRequest;
+  readonly asked: AccountRequest;
   readonly resolve: (result: ScriptDecision) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -73,6 +78,7 @@ export class QuotaClient {
   #confirmedAt = 0;
   /** The state whose time is known. */
   #stateId = '';
+  readonly budgets: SharedBudgets;
   readonly #server: ServerClock;
   readonly #run: ReturnType<typeof createQuotaScripts>;
   readonly #ask = batch((questions: readonly Question[]) => void this.#admitAll(questions));
@@ -81,6 +87,7 @@ export class QuotaClient {
     this.#options = options;
     this.#quota = quota;
     this.#tenants = tenants;
+    this.budgets = new SharedBudgets(options.clock, options.process, quota, tenants);
     this.#server = new ServerClock(options.clock);
     this.#run = createQuotaScripts(options, this.#server);
   }
@@ -88,6 +95,7 @@ export class QuotaClient {
   configure(quota: AccountQuota, tenants: ReadonlyMap<string, TenantQuota>): void {
     this.#quota = quota;
     this.#tenants = tenants;
+    this.budgets.configure(quota, tenants);
   }
 
   /** No connection was lost since this replica joined. */
@@ -106,34 +114,48 @@ export class QuotaClient {
   }
 
   /** Questions of one turn of the event loop go in one script call, because the call costs more than the decision. */
-  admit(asked: SlotRequest): Promise<ScriptDecision> {
+  admit(asked: AccountRequest): Promise<ScriptDecision> {
     return new Promise((resolve, reject) => this.#ask({ asked, resolve, reject }));
   }
 
   async #admitAll(questions: readonly Question[]): Promise<void> {
     const ticket = this.#ticket;
     const askedAt = this.#options.clock.monotonic();
+    const charges = questions.map(({ asked }) => asked.charges ?? []);
+    const input = this.budgets.input(charges);
+    const number = charges.some(({ length }) => length > 0) ? this.budgets.begin() : null;
+    let isLost = true;
     try {
-      const reply = await this.#run('admit', ticket, {
+      const request = {
         ...this.#limits(),
+        ...(input.budgets && { budgets: { ...input.budgets, ...(number !== null && { number }) } }),
         cluster: this.#options.connection.isCluster,
         reservations: [...this.#tenants].flatMap(([id, { reserved }]) => (reserved > 0 ? [[id, reserved]] : [])),
         // Completions go along: then they cost no command of their own.
         ...this.#options.leases.unreported(MAX_COMPLETIONS),
-        asks: questions.map(({ asked }) => this.#askOf(asked)),
-      });
-      if (reply.status === 'ok') this.#options.leases.acknowledge(reply.last);
+        asks: questions.map(({ asked }) => this.#askOf(asked, input)),
+      };
+      const reply = await this.#run('admit', ticket, request, input.labels);
+      isLost = false;
+      if (reply.status === 'ok') {
+        this.#options.leases.acknowledge(reply.last);
+        this.budgets.settled(input);
+        this.budgets.learn(input, reply.counts);
+      }
       if (reply.status === 'ok' || reply.status === 'recovering') this.#server.heard(reply.now, askedAt);
       this.#noteFailure(reply, askedAt, ticket);
       questions.forEach(({ resolve }, index) => {
-        resolve(resultOf(reply, index));
+        resolve(resultOf(reply, index, charges[index]));
       });
     } catch (error) {
       for (const { reject } of questions) reject(error);
+    } finally {
+      if (number !== null) this.budgets.end(number, isLost);
     }
   }
 
-  #askOf({ tenant, maxWaitMs, urgency = DEFAULT_URGENCY, background, books = false, place }: SlotRequest) {
+  #askOf(request: AccountRequest, input: BudgetsInput) {
+    const { tenant, maxWaitMs, urgency = DEFAULT_URGENCY, background, books = false, place, charges = [] } = request;
     const { rate, burst, weight } = this.#tenants.get(tenant ?? '') ?? REMOVED;
     return {
       // Left out for the gateway's own calls, which no tenant's bucket paces.
@@ -144,6 +166,7 @@ export class QuotaClient {
       urgency,
       ...(place !== undefined && { place }),
       background: background === true,
+      ...(charges.length > 0 && { charges: this.budgets.toInput(charges, input) }),
     };
   }
 
@@ -154,7 +177,9 @@ export class QuotaClient {
     if (completions.length === 0) return false;
     const ticket = this.#ticket;
     const askedAt = this.#options.clock.monotonic();
-    const reply = await this.#run('complete', ticket, { ...this.#limits(), first, completions });
+    const { labels, budgets } = this.budgets.input();
+    const request = { ...this.#limits(), first, completions, ...(budgets && { budgets }) };
+    const reply = await this.#run('complete', ticket, request, labels);
     this.#noteFailure(reply, askedAt, ticket);
     if (reply.status !== 'ok') return false;
     this.#server.heard(reply.now, askedAt);
@@ -181,8 +206,11 @@ export class QuotaClient {
     const last = leases.lastNumber;
     const inFlight = leases.present;
     const quotas = { quota: this.#quota, tenants: this.#tenants };
-    const reply = await this.#run('join', '', {
+    const input = this.budgets.input();
+    const brought = { ...this.budgets.brought(input), refunds: leases.unreportedRefunds() };
+    const request = {
       ...this.#limits(),
+      ...(input.budgets && { budgets: { ...input.budgets, ...brought } }),
       ...leases.held(askedAt),
       ...{ inFlight, last, ticket, process: this.#options.process, stateId: this.#stateId, mode: onOutage },
       share: snapshot?.share ?? 0,
@@ -196,7 +224,8 @@ export class QuotaClient {
       othersComeMs: OTHERS_COME_MS,
       cluster: connection.isCluster,
       adopt: this.#server.leapt,
-    });
+    };
+    const reply = await this.#run('join', '', request, input.labels);
     switch (reply.status) {
       case 'nameTaken':
         return 'nameTaken';
@@ -212,6 +241,12 @@ export class QuotaClient {
         leases.acknowledge(last);
         this.#ticket = ticket;
         this.#joinedIn = epoch;
+        this.budgets.settled(input);
+        // A state that waits for other replicas lacks what they know: it has not been entered for good.
+        if (reply.closedForMs === 0) {
+          this.budgets.learn(input, reply.counts, reply.changes);
+          this.budgets.entered();
+        }
         return this.#snapshot(reply, askedAt);
     }
   }
@@ -221,13 +256,20 @@ export class QuotaClient {
     const { leases, clock, onOutage, maxInFlightMs, replicaGraceMs } = this.#options;
     const askedAt = clock.monotonic();
     const ticket = this.#ticket;
-    const reply = await this.#run('heartbeat', ticket, {
+    const input = this.budgets.input();
+    const request = {
       ...this.#limits(),
+      ...(input.budgets && { budgets: { ...input.budgets, seen: this.budgets.seenChanges } }),
       ...{ inFlight: leases.counted, confirmedAt: this.#confirmedAt, share: snapshot?.share ?? 0, mode: onOutage },
       ...{ maxInFlightMs, graceMs: replicaGraceMs, adopt: this.#server.leapt },
       ...(leavingMs > 0 && { leavingMs }),
-    });
+    };
+    const reply = await this.#run('heartbeat', ticket, request, input.labels);
     this.#noteFailure(reply, askedAt, ticket);
+    if (reply.status === 'ok') {
+      this.budgets.settled(input);
+      this.budgets.learn(input, reply.counts, reply.changes);
+    }
     return reply.status === 'ok' ? this.#snapshot(reply, askedAt) : null;
   }
 
@@ -250,7 +292,7 @@ export class QuotaClient {
   }
 }
 
-function resultOf(reply: Reply, index: number): ScriptDecision {
+function resultOf(reply: Reply, index: number, charges: readonly Charge[] = []): ScriptDecision {
   if (reply.status === 'late') return { kind: 'late' };
   if (reply.status === 'recovering') return { kind: 'recovering', waitMs: reply.waitMs };
   const decision = reply.decisions?.[index];
@@ -263,8 +305,12 @@ function resultOf(reply: Reply, index: number): ScriptDecision {
     waitMs = 0,
     askAgainMs = waitMs,
     cooldownMs = 0,
+    exhausted,
     ...booked
   } = decision;
+  if (exhausted !== undefined) {
+    return { kind: 'rejected', by, waitMs, askAgainMs, cooldownMs, spent, exhausted: charges[exhausted - 1] };
+  }
   if (completedBefore === undefined) return { kind: 'rejected', by, waitMs, askAgainMs, cooldownMs, spent, ...booked };
   return { kind: 'admitted', admittedAt: reply.now, completedBefore, freedBefore, spent };
 }

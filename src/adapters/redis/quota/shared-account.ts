@@ -1,7 +1,8 @@
 import { traced } from '../../../context.ts';
 import type { Meter } from '../../../ports.ts';
-import type { AccountState } from '../../../quota/account.ts';
+import type { AccountRequest, AccountState } from '../../../quota/account.ts';
 import { believedLimit, effectiveQuota, reportLimitChange } from '../../../quota/advertised-limit.ts';
+import { type Charge, type ExhaustedBudget, exhaustedBy } from '../../../quota/budgets.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../../quota/headers.ts';
 import {
   type AccountQuota,
@@ -106,8 +107,9 @@ export class SharedAccount {
     const { tenant } = request;
     if (tenant !== null && !this.#tenants.has(tenant))
       return this.#reject(tenant, { by: 'tenant', waitMs: REMOVED_RETRY_MS });
-    if (!this.#options.client.joined) return this.#admitAlone(request);
-    return this.#rejectLocally(request) ?? this.#askRedis(request, 2);
+    const asked = { ...request, charges: this.#options.client.budgets.charges(tenant, request.budgets) };
+    if (!this.#options.client.joined) return this.#admitAlone(asked);
+    return this.#rejectLocally(asked) ?? this.#askRedis(asked, 2);
   }
 
   cancel(tenant: string, place: number): void {
@@ -122,9 +124,9 @@ export class SharedAccount {
     const now = this.#now();
     if (this.#fallback !== null) {
       const view = this.#fallback.state.tenantView(tenant, now);
-      return { ...view, limit: quota.rate, burst: quota.burst };
+      return { ...view, limit: quota.rate, burst: quota.burst, ...this.#budgets(tenant) };
     }
-    return tenantViewOf(quota, this.#buckets.get(tenant)?.spent(now) ?? 0);
+    return { ...tenantViewOf(quota, this.#buckets.get(tenant)?.spent(now) ?? 0), ...this.#budgets(tenant) };
   }
 
   view(): AccountView {
@@ -139,7 +141,13 @@ export class SharedAccount {
     // Not `snapshot.replicas`: that leaves out those that answer 503 without Redis instead of working alone.
     const replicas = Object.values(snapshot?.mates ?? {}).filter(({ share }) => share !== undefined).length;
     const cooldownMs = this.#cooldownMs(now);
-    return { limit, advertisedLimit, ceiling, slotsInUse, externalUsage, cooldownMs, replicas };
+    const budgets = this.#budgets(null);
+    return { limit, advertisedLimit, ceiling, slotsInUse, externalUsage, cooldownMs, replicas, ...budgets };
+  }
+
+  #budgets(tenant: string | null) {
+    const budgets = this.#options.client.budgets.views(tenant);
+    return budgets.length > 0 && { budgets };
   }
 
   /** The limit that the upstream advertises; null: none is known. */
@@ -152,8 +160,11 @@ export class SharedAccount {
   }
 
   /** Without a question: in a cooldown, or while the tenant has as many bookings as it may. So a flood stays in this process. */
-  #rejectLocally({ tenant, place, books = false }: SlotRequest): Decision | null {
+  #rejectLocally({ tenant, place, books = false, charges = [] }: AccountRequest): Decision | null {
     const now = this.#now();
+    // A request that waits has a place, which Redis is to free.
+    const exhausted = place === undefined ? this.#options.client.budgets.exhausted(charges) : undefined;
+    if (exhausted !== undefined) return this.#rejectExhausted(tenant, exhausted);
     const tenantMs = this.#buckets.get(tenant ?? '')?.waitMs(1, now) ?? 0;
     const cooldownMs = this.#cooldownMs(now);
     if (cooldownMs > 0) return this.#reject(tenant, { by: 'cooldown', waitMs: Math.max(cooldownMs, tenantMs) });
@@ -169,7 +180,7 @@ export class SharedAccount {
     this.#full.set(tenant, { until: this.#now() + FULL_MS, decision });
   }
 
-  async #askRedis(request: SlotRequest, attempts: number): Promise<Decision> {
+  async #askRedis(request: AccountRequest, attempts: number): Promise<Decision> {
     const { client, leases } = this.#options;
     const { membership } = this;
     const { tenant } = request;
@@ -187,11 +198,12 @@ export class SharedAccount {
     switch (decision.kind) {
       case 'admitted': {
         const view = this.#learnSpent(tenant, decision.spent);
-        return { kind: 'admitted', slot: this.#slot(tenant, decision, null), tenant: view };
+        return { kind: 'admitted', slot: this.#slot(request, decision, null), tenant: view };
       }
       case 'rejected':
         this.#cooldownUntil = Math.max(this.#cooldownUntil, this.#now() + decision.cooldownMs);
         this.#learnSpent(tenant, decision.spent);
+        if (decision.exhausted !== undefined) return this.#rejectExhausted(tenant, decision.exhausted);
         this.#noteFull(request, decision);
         return this.#reject(tenant, decision);
       case 'recovering':
@@ -208,7 +220,7 @@ export class SharedAccount {
     }
   }
 
-  #admitAlone(request: SlotRequest): Decision {
+  #admitAlone(request: AccountRequest): Decision {
     const { tenant } = request;
     if (this.#options.onOutage === 'closed') return this.#reject(tenant, { by: 'state', waitMs: CLOSED_AGAIN_MS });
     const { snapshot, isJoining } = this.membership;
@@ -218,24 +230,38 @@ export class SharedAccount {
     const waitMs = aloneFrom(snapshot) - now;
     if (waitMs > 0) return this.#reject(tenant, { by: 'state', waitMs: waitMs });
     const fallback = this.#goAlone(snapshot, now);
-    const decision = fallback.state.admit(request, now, fallback.withheld(now));
+    const { budgets } = this.#options.client;
+    const charges = budgets.chargesAlone(request.charges ?? [], (left) => fallback.budgetPart(left));
+    const decision = fallback.state.admit({ ...request, charges }, now, fallback.withheld(now));
+    if (decision.kind === 'rejected' && decision.by === 'budget') {
+      const exhausted = budgets.exhausted(request.charges ?? []);
+      // Its part is used up; what the others have left is not known.
+      if (exhausted === undefined) return this.#reject(tenant, { by: 'state', waitMs: CLOSED_AGAIN_MS });
+      return this.#rejectExhausted(tenant, exhausted);
+    }
     if (decision.kind === 'rejected') return this.#reject(tenant, { ...decision, waitMs: decision.retryAfterMs });
     const view = tenant === null ? REMOVED_TENANT : this.peek(tenant);
-    return { kind: 'admitted', slot: this.#slot(tenant, decision.lease, fallback.state), tenant: view };
+    return { kind: 'admitted', slot: this.#slot(request, decision.lease, fallback.state), tenant: view };
   }
 
   #goAlone(snapshot: AccountSnapshot, now: number): Fallback {
     if (this.#fallback !== null) return this.#fallback;
-    const { leases, maxInFlightMs, log, account } = this.#options;
+    const { leases, maxInFlightMs, log, account, client } = this.#options;
     const { share, replicas } = snapshot;
     const quotas = { quota: this.#quota, tenants: this.#tenants };
-    this.#fallback = new Fallback({ snapshot, leases, maxInFlightMs, now, ...quotas });
+    const { alone: counts } = client.budgets;
+    this.#fallback = new Fallback({ snapshot, leases, counts, maxInFlightMs, now, ...quotas });
     const fault = this.#options.fault();
     log.warn(
       { account, share, replicas, ...(fault !== null && { code: fault.code, reason: fault.reason }) },
       'Redis cannot be used: this replica works on its share of the ceiling',
     );
     return this.#fallback;
+  }
+
+  #rejectExhausted(tenant: string | null, exhausted: Charge): Decision {
+    const { budget, retryAfterMs } = exhaustedBy(exhausted, this.#options.client.budgets.now());
+    return this.#reject(tenant, { by: 'budget', waitMs: retryAfterMs, budget });
   }
 
   #reject(
@@ -247,6 +273,7 @@ export class SharedAccount {
       place,
       rankMs,
       appointment,
+      budget,
     }: {
       readonly by: RejectedBy;
       readonly waitMs: number;
@@ -254,6 +281,7 @@ export class SharedAccount {
       readonly place?: number;
       readonly rankMs?: number;
       readonly appointment?: boolean;
+      readonly budget?: ExhaustedBudget;
     },
   ): Decision {
     return {
@@ -264,14 +292,16 @@ export class SharedAccount {
       ...(place !== undefined && { place }),
       ...(rankMs !== undefined && { rankMs }),
       ...(appointment !== undefined && { appointment }),
+      ...(budget !== undefined && { budget }),
       tenant: tenant === null ? REMOVED_TENANT : this.peek(tenant),
     };
   }
 
-  #slot(tenant: string | null, lease: Lease, fallback: AccountState | null): Slot {
+  #slot({ tenant, charges = [] }: AccountRequest, lease: Lease, fallback: AccountState | null): Slot {
     const { leases, clock, account, client } = this.#options;
     return sharedSlot({
-      ...{ leases, clock, tenant, lease, fallback },
+      ...{ leases, clock, tenant, charges, lease, fallback },
+      isAlone: () => this.alone && this.#fallback?.state === fallback,
       burst: this.#tenants.get(tenant ?? '')?.burst ?? 0,
       // Until the state is known to be open here, its time is not that of the snapshot.
       knownSince: fallback === null && this.membership.isOpen ? lease.admittedAt : undefined,
@@ -301,7 +331,7 @@ export class SharedAccount {
     // The gateway's own call, or a tenant that was removed while the question was under way.
     if (tenant === null || quota === undefined) return REMOVED_TENANT;
     this.#buckets.set(tenant, TokenBucket.withSpent(quota, spent, this.#now()));
-    return tenantViewOf(quota, spent);
+    return { ...tenantViewOf(quota, spent), ...this.#budgets(tenant) };
   }
 
   #now(): number {

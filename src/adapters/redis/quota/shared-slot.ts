@@ -1,5 +1,6 @@
 import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { AccountState } from '../../../quota/account.ts';
+import type { Charge } from '../../../quota/budgets.ts';
 import type { AdvertisedLimit, Slot } from '../../../quota/quota-store.ts';
 import type { Lease } from '../../../quota/slot-supply.ts';
 import type { Completion, LocalLeases } from './local-leases.ts';
@@ -9,6 +10,10 @@ export interface SharedSlotOptions {
   readonly clock: Clock;
   readonly tenant: string | null;
   readonly burst: number;
+  /** The counts of budgets that it added to. */
+  readonly charges: readonly Charge[];
+  /** Without Redis it goes back here, and is never reported. */
+  readonly isAlone: () => boolean;
   readonly lease: Lease;
   /** The state that admitted it without Redis; null: Redis did. */
   readonly fallback: AccountState | null;
@@ -57,8 +62,14 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
     },
     refund() {
       if (!once()) return;
-      fallback?.refund(tenant, now());
-      end({ kind: 'refund', ...(tenant !== null && { tenant }), burst: options.burst });
+      const refundedHere = fallback !== null && options.isAlone();
+      fallback?.refund(tenant, now(), refundedHere ? options.charges : []);
+      const charges = refundedHere ? [] : options.charges.map(({ label, field }) => [label, field] as const);
+      end({
+        ...{ kind: 'refund', burst: options.burst },
+        ...(tenant !== null && { tenant }),
+        ...(charges.length > 0 && { charges }),
+      });
       options.onRefund();
     },
   };

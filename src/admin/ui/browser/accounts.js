@@ -1,8 +1,9 @@
 import { chart } from './chart.js';
 import { byId, element, listIn, look, say, termsIn } from './dom.js';
-import { count, duration, percent } from './format.js';
+import { count, duration, percent, roughly } from './format.js';
 
 /** @typedef {import('../../status/document.ts').AccountStatus} AccountStatus */
+/** @typedef {import('../../status/document.ts').BudgetStatus} BudgetStatus */
 /** @typedef {import('../../status/document.ts').CredentialStatus} CredentialStatus */
 /** @typedef {import('./sparkline.js').Sample} Sample */
 /** @typedef {{ now: number, keepMs: number, everyMs: number }} Time */
@@ -24,6 +25,9 @@ function accountCard(id) {
   const picture = chart();
   const terms = element('dl', 'wide');
   const updateTerms = termsIn(terms);
+  const budgetsTitle = element('h4', '', 'Budgets');
+  const budgets = element('ul', 'budgets');
+  const updateBudgets = listIn(budgets, budgetLine);
   const credentials = element('ul', 'credentials');
   const updateCredentials = listIn(credentials, credentialLine);
   const node = element(
@@ -35,6 +39,8 @@ function accountCard(id) {
     picture.node,
     legend(),
     terms,
+    budgetsTitle,
+    budgets,
     element('h4', '', 'Credentials'),
     credentials,
   );
@@ -55,6 +61,8 @@ function accountCard(id) {
         ['Ceiling', `${count(ceiling)} a minute`],
         ['Limit', `${count(limit)} a minute${advertised}`, differs ? 'warn' : ''],
       ]);
+      budgetsTitle.hidden = Object.keys(account.budgets).length === 0;
+      updateBudgets(Object.entries(account.budgets));
       updateCredentials(account.credentials.map((each) => [each.id, each]));
     },
   };
@@ -72,6 +80,48 @@ function legend() {
     entry('limit', 'limit'),
     entry('cooldown', 'cooldown'),
   );
+}
+
+/** @param {string} id @returns {{ node: Element, update: (item: BudgetStatus) => void }} */
+function budgetLine(id) {
+  const use = element('span', 'small');
+  const projected = element('span', 'projected');
+  const used = element('span', 'spent');
+  const end = element('span', 'small');
+  const track = element('span', 'track', projected, used);
+  const node = element('li', 'budget', element('b', '', id), ' ', use, track, end);
+  return {
+    node,
+    update: (budget) => {
+      const limit = budget.limit ?? 0;
+      /** @type {'bad' | 'warn' | ''} */
+      const tone = budget.left === 0 ? 'bad' : budget.endsInMs !== null || isHigh(budget) ? 'warn' : '';
+      say(use, `${count(budget.used)} of ${count(limit)} a ${budget.per} used (${percent(budget.used, limit)})`);
+      used.style.width = widthOf(budget.used, limit);
+      projected.style.width = widthOf(budget.projected, limit);
+      look(used, `spent ${{ bad: 'over', warn: 'high', '': '' }[tone]}`);
+      say(end, endInWords(budget));
+      look(end, `small ${tone}`);
+    },
+  };
+}
+
+/** @param {BudgetStatus} budget */
+function isHigh({ used, warnAt }) {
+  return warnAt !== null && used >= warnAt;
+}
+
+/** @param {number} part @param {number} limit */
+function widthOf(part, limit) {
+  return limit <= 0 ? '100%' : `${Math.min(100, Math.round((part / limit) * 1000) / 10)}%`;
+}
+
+/** @param {BudgetStatus} budget */
+function endInWords({ left, endsInMs, resetsInMs, projected, limit }) {
+  const reset = `reset in ${roughly(resetsInMs)}`;
+  if (left === 0) return `Used up: ${reset}`;
+  if (endsInMs !== null) return `At the rate so far used up in ${roughly(endsInMs)}; ${reset}`;
+  return `At the rate so far ${percent(projected, limit ?? 0)} used at the end; ${reset}`;
 }
 
 /** @param {string} id @returns {{ node: Element, update: (item: CredentialStatus) => void }} */

@@ -70,6 +70,12 @@ function aboutAccount(id, account, bad, warn) {
     warn(`${id}: Patchworks advertises a lower limit than configured.`);
   }
   if (externalUsage > 0) warn(`${id}: external usage: requests are sent with this account outside the gateway.`);
+  for (const [name, { left, used, warnAt, endsInMs }] of Object.entries(account.budgets)) {
+    const isHigh = warnAt !== null && used >= warnAt;
+    if (left === 0) bad(`${id}: the budget ${name} is used up; its requests are rejected until the reset.`);
+    else if (endsInMs !== null) warn(`${id}: the budget ${name} is used up before its reset, at the rate so far.`);
+    else if (isHigh) warn(`${id}: the budget ${name} is nearly used up.`);
+  }
   const used = credentials.findIndex((each) => each.inUse);
   const [first] = credentials;
   if (used === -1) bad(`${id}: no credential works. Every request to Patchworks fails.`);

@@ -32,9 +32,11 @@ export function showTenants({ status, tenants }) {
   const span = roughly(status.recentSeconds * 1000);
   say(byId('tenants-note'), `${plural(all, 'tenant', 'tenants')}; counts of the last ${span}.`);
   updateTenants(
-    busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota }) => {
+    busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota, budgets }) => {
       const observed = enforcement === 'observe' ? 'observed' : '';
-      const notes = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed].filter((note) => note !== '');
+      const usedUp = Object.entries(budgets).flatMap(([name, { left }]) => (left === 0 ? `${name} used up` : []));
+      const states = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed];
+      const notes = [...states, ...usedUp].filter((note) => note !== '');
       const left = `${count(quota.remaining)}/${count(quota.burst)}`;
       return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
     }),
