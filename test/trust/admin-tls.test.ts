@@ -59,7 +59,7 @@ describe('the admin port with TLS', () => {
     };
     const hello = Buffer.from('16030102000100', 'hex');
     for (let i = 0; i < 300; i++) held(connectPlain(gate.admin, '127.0.0.1')).write(hello);
-    // One by one: a hundred handshakes at once may take a busy machine longer than limits.headersTimeout.
+    // A hundred handshakes at once may take a busy machine longer than limits.headersTimeout.
     for (let i = 0; i < 100; i++) held(await open(gate)).write('GET /status HTTP/1.1\r\nHost: x\r\nX-Long: ');
     await expectUnharmed(gate);
     await eventually(() => closed === ends.length, 'all of them have ended');

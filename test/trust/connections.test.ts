@@ -86,7 +86,7 @@ describe('a slow caller', () => {
 
   test('that takes nothing of its response holds back the upstream, not the memory of the gateway', async () => {
     await using gateway = await runChecked();
-    // Of this process, in which other tests ran before.
+    // Other tests ran in this process before.
     const outsideHeap = () => {
       // Without garbage.
       heapBytes();
