@@ -21,10 +21,11 @@ const PLENTY = { limit: 40_000, ceiling: 30_000, burst: 5_000 };
 const CREDENTIALS = { plenty: 'fake-chaos-account-plenty', tight: 'fake-chaos-account-tight' };
 
 /**
- * From the fault on, the upstream allows `tight` more than it can send. Its own count would otherwise replace the slots that a gateway
- * forgot, as external usage, and the ceiling must hold without that. Before the fault, a new account starts with the upstream's count.
+ * From the fault on, the upstream allows `tight` more than it can send, and tells nothing of its count. It would otherwise replace the
+ * slots that a gateway forgot, as external usage, and the ceiling must hold without that. Before the fault, a new account starts with
+ * the upstream's count.
  */
-export const GENEROUS = { limit: PLENTY.limit };
+export const GENEROUS = { limit: PLENTY.limit, limitHeaders: /** @type {const} */ ({ kind: 'none' }) };
 
 /** @type {import('../../src/simulator/options.ts').SimulatorOptions} */
 export const SIMULATOR = {

@@ -14,7 +14,8 @@ test('each value of the chart has an effect', async () => {
     const other = OTHERS[path];
     let effect = false;
     for (const file of other === undefined ? CI : [other.file]) {
-      const base = bases[CI.indexOf(file)] ?? {};
+      const given = bases[CI.indexOf(file)] ?? {};
+      const base = other?.beside === undefined ? given : withValue(given, ...other.beside);
       const changed = withValue(base, path, other === undefined ? at(defaults, path) : other.value);
       if (effect || isDeepStrictEqual(changed, base)) continue;
       const [before, after] = await Promise.all([built.render(null, base), built.render(null, changed)]);
@@ -27,8 +28,23 @@ test('each value of the chart has an effect', async () => {
 
 type Values = { [key: string]: unknown };
 
+interface Other {
+  readonly file: CiFile;
+  readonly value: unknown;
+  /** Has to be there too. */
+  readonly beside?: readonly [path: string, value: unknown];
+}
+
+const BUDGETS = [
+  'config.accounts.main.budgets',
+  { operations: { match: ['POST /api/v1/flows/*/start/**'], limit: 1000 } },
+] as const;
+
 /** Values that the value files leave at their default: one of the files, and another value in it. */
-const OTHERS: Readonly<Record<string, { readonly file: CiFile; readonly value: unknown }>> = {
+const OTHERS: Readonly<Record<string, Other>> = {
+  'state.existingClaim': { file: 'minimal', value: 'counts', beside: BUDGETS },
+  'state.size': { file: 'minimal', value: '1Gi', beside: BUDGETS },
+  'state.storageClass': { file: 'minimal', value: 'fast', beside: BUDGETS },
   'serviceAccount.create': { file: 'minimal', value: false },
   'admin.auth': { file: 'minimal', value: false },
   'podDisruptionBudget.enabled': { file: 'ha', value: false },

@@ -248,14 +248,14 @@ describe('the page', () => {
       const { tenants: _, ...status } = JSON.parse(answer) as StatusDocument;
       const hostile = '"><script>document.title="hit"</script><img src=x onerror=document.title="hit">';
       const row = { account: hostile, disabled: true, waiting: 1, recent: { requests: 1, refused: 0, saved: 0 } };
-      const quota = { limit: 1, remaining: 1, resetMs: 0, burst: 1 };
+      const more = { quota: { limit: 1, remaining: 1, resetMs: 0, burst: 1 }, budgets: { [hostile]: { left: 0 } } };
       const frame = {
         status: {
           ...status,
           revision: hostile,
           accounts: { [hostile]: status.accounts['main'], two: status.accounts['main'] },
         },
-        tenants: { count: 1, busiest: [{ id: hostile, ...row, quota }], rest: { ...row.recent, waiting: 0 } },
+        tenants: { count: 1, busiest: [{ id: hostile, ...row, ...more }], rest: { ...row.recent, waiting: 0 } },
         history: status.history,
       };
       await route.fulfill({ contentType: 'text/event-stream', body: `data: ${JSON.stringify(frame)}\n\n` });

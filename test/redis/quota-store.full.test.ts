@@ -227,7 +227,7 @@ describe('whatever happens', { timeout: 120_000 }, () => {
     const ceiling = pick([20, 60, 235]);
     const account = { limit: ceiling + 5, ceiling, burst: pick([5, 20, ceiling]) };
     const world = await worldOf(pick([1, 2, 3, 4]), account);
-    const upstream = new Upstream(1e9);
+    const upstream = new Upstream(Number.POSITIVE_INFINITY);
     const told: string[] = [];
     const scale = pick([50, 400, 4_000]);
     const latency = () => Math.min(20_000, 5 - Math.log(1 - random()) * scale);

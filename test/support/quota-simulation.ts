@@ -228,6 +228,7 @@ export class Upstream {
   /** Requests counted in any of its windows at most. */
   greatestInWindow = 0;
 
+  /** @param limit infinite: its responses have no limit headers */
   constructor(limit: number) {
     this.limit = limit;
   }
@@ -260,6 +261,7 @@ export class Upstream {
     }
     this.#count += 1;
     this.greatestInWindow = Math.max(this.greatestInWindow, this.#count);
+    if (limit === Number.POSITIVE_INFINITY) return { limit: null, remaining: null, throttled: null };
     return { limit, remaining: limit - this.#count, throttled: null };
   }
 
