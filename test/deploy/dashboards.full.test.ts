@@ -51,10 +51,13 @@ function legendOf(template: string, labels: Record<string, string>): string {
   return template.replace(/\{\{(\w+)\}\}/g, (whole, name) => labels[name] ?? whole);
 }
 
+/** The median: half of the requests are decided at once. */
+const MAY_BE_ZERO: ReadonlySet<string> = new Set(['Wait for a slot (A)']);
+
 describe.each(dashboards())('%s', (_file, dashboard) => {
   it.each(queriesOf(dashboard).map(({ panel, target }) => [`${panel.title} (${target.refId})`, target] as const))(
     '%s shows what has happened',
-    async (_title, target) => {
+    async (title, target) => {
       const query = filledIn(target.expr);
       const [now, overTime] = await Promise.all([
         stage.prometheus.now(query, range.to),
@@ -64,7 +67,7 @@ describe.each(dashboards())('%s', (_file, dashboard) => {
       expect(now.flatMap(({ values }) => values.map(([, value]) => value)).filter(isNotFinite)).toEqual([]);
       const seen = overTime.flatMap(({ values }) => values.map(([, value]) => value));
       expect(seen.filter((value) => Math.abs(value) === Number.POSITIVE_INFINITY)).toEqual([]);
-      expect(await greatest(query, range), 'the greatest').toBeGreaterThan(0);
+      if (!MAY_BE_ZERO.has(title)) expect(await greatest(query, range), 'the greatest').toBeGreaterThan(0);
       // A table shows the labels themselves.
       if (target.format === 'table') return;
       const legends = now.map(({ metric }) => legendOf(target.legendFormat, metric));

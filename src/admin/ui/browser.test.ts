@@ -167,6 +167,11 @@ describe('what needs attention', () => {
       /^bad Redis cannot be used \(NOPERM no\)/,
     ],
     [
+      'a file of counts that cannot be written',
+      tell({ state: { ...status.state, kind: 'embedded', problem: { code: 'ENOSPC', reason: 'no space left' } } }),
+      /^bad The counts of budgets cannot be written \(no space left\)/,
+    ],
+    [
       'a Redis that removes keys',
       tell({ state: { ...status.state, eviction: { policy: 'allkeys-lru', removes: true } } }),
       /^warn Redis removes keys .*allkeys-lru.*noeviction/,

@@ -30,7 +30,9 @@ export function alertsOf({ status, tenants }) {
   }
   const { kind, up, fallback, problem, eviction } = status.state;
   const redis = problem === null ? 'Redis does not answer' : `Redis cannot be used (${problem.reason})`;
-  if (kind === 'redis' && fallback) bad(`${redis}: this replica uses its share of the ceiling.`);
+  if (kind === 'embedded' && problem !== null)
+    bad(`The counts of budgets cannot be written (${problem.reason}): a restart would lose them.`);
+  else if (kind === 'redis' && fallback) bad(`${redis}: this replica uses its share of the ceiling.`);
   else if (!up) bad(`${redis}.`);
   else if (problem !== null) warn(`${redis}.`);
   if (eviction?.removes)
