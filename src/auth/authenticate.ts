@@ -9,7 +9,7 @@ export interface Tenant {
   readonly disabled: boolean;
   /** Null: everything except the denylist. */
   readonly allow: readonly Pattern[] | null;
-  /** `observe`: its rate and `allow` are evaluated and counted, not enforced. */
+  /** `observe`: its rate, budgets and `allow` are evaluated and counted, not enforced. */
   readonly enforcement: 'enforce' | 'observe';
 }
 

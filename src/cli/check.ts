@@ -56,7 +56,7 @@ function limitsOf({ id, quota }: AccountSettings, { tenants: all, redis }: Setti
       if (disabled) return `  tenant ${tenant}: disabled`;
       const guaranteed = own.reserved > 0 ? `, ${own.reserved} a minute reserved` : '';
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;
-      const observed = enforcement === 'observe' ? ' (observed: its rate and allow reject nothing)' : '';
+      const observed = enforcement === 'observe' ? ' (observed: its rate, budgets and allow reject nothing)' : '';
       return `  tenant ${tenant}: ${own.rate} a minute, ${own.burst} at once${guaranteed}; ${share}${observed}`;
     }),
     `  reserved together ${ceiling - unreserved} of ${ceiling}; ${unreserved} are left to share`,

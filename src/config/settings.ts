@@ -195,7 +195,7 @@ export interface TenantSettings {
   readonly quota: TenantQuota;
   /** Requests in flight at each upstream; null: half of what the upstream allows. */
   readonly maxInFlight: number | null;
-  /** `observe`: its rate and `allow` are evaluated and counted, not enforced. */
+  /** `observe`: its rate, budgets and `allow` are evaluated and counted, not enforced. */
   readonly enforcement: 'enforce' | 'observe';
 }
 

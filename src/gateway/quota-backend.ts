@@ -16,7 +16,7 @@ import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/
 export interface QuotaBackend {
   readonly kind: 'embedded' | 'redis';
   readonly quotaStore: QuotaStore;
-  /** Decides as if the rates of observed tenants were enforced: see quota/observe.ts. */
+  /** Decides as if the limits of observed tenants were enforced: see quota/observe.ts. */
   readonly observedStore: QuotaStore;
   /** For the abuse limits, which count in the same Redis. */
   readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;

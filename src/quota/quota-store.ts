@@ -171,7 +171,7 @@ export interface TenantQuota {
   /** Slots a minute that are kept for this tenant. */
   readonly reserved: number;
   readonly maxWaitMs: number;
-  /** Its rate is not enforced: see observe.ts. Default: false. */
+  /** Its rate and its parts of budgets are not enforced: see observe.ts. Default: false. */
   readonly observed?: boolean;
   /** By the name of a budget of its account: what the tenant may use of it at most. */
   readonly budgets?: ReadonlyMap<string, number>;

@@ -44,7 +44,7 @@ interface WithTenant extends RequestContext, WithWaitTerms {
 export interface RateLimitOptions {
   readonly quotaStore: QuotaStore;
   readonly admissionQueue: AdmissionQueue;
-  /** Decides as if the rates of observed tenants were enforced. */
+  /** Decides as if the limits of observed tenants were enforced. */
   readonly observedQueue: AdmissionQueue;
   /** How long requests of a tenant may wait, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;

@@ -42,7 +42,7 @@ interface Connection {
 /**
  * The connections of a port. A drain ends them without cutting off a request that is just arriving.
  *
- * Of the requests of one connection (RFC 9112 section 9.3.2) only safe ones run side by side: a caller that sends two writes in a
+ * Only safe requests of one connection run side by side (RFC 9112 section 9.3.2): a caller that sends two writes in a
  * row means them to happen in a row. The requests of a connection that is gone never start.
  */
 export class Connections {

@@ -98,7 +98,7 @@ export interface UpstreamStatus {
 export interface TenantStatus {
   readonly account: string;
   readonly disabled: boolean;
-  /** `observe`: its rate and `allow` are counted in `recent.wouldReject`, and not enforced. */
+  /** `observe`: its rate, budgets and `allow` are counted in `recent.wouldReject`, and not enforced. */
   readonly enforcement: 'enforce' | 'observe';
   readonly quota: {
     readonly limit: number;
