@@ -1,32 +1,7 @@
-import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import { extend, type Middleware, type RequestContext, type Result, reject } from '../context.ts';
-import type { Pattern } from '../routing/pattern.ts';
-
-export interface Tenant {
-  readonly id: string;
-  readonly account: string;
-  readonly disabled: boolean;
-  /** Null: everything except the denylist. */
-  readonly allow: readonly Pattern[] | null;
-  /** `observe`: its rate, budgets and `allow` are evaluated and counted, not enforced. */
-  readonly enforcement: 'enforce' | 'observe';
-}
-
-/** The key that a tenant used: its id and expiry, never the key itself. */
-export interface TenantKey {
-  readonly id: string;
-  readonly expiresAtMs: number | null;
-}
-
-export interface KeyEntry extends TenantKey {
-  readonly tenant: Tenant;
-}
-
-/** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */
-export interface KeyStore {
-  find(key: string): KeyEntry | undefined;
-}
+import { extractKey } from './extract-key.ts';
+import type { KeyStore, Tenant, TenantKey } from './key-store.ts';
 
 /** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
 export interface FailedAuthLimit {
@@ -68,63 +43,6 @@ export function authenticate<E extends RequestContext>(options: {
     if (entry.expiresAtMs !== null && entry.expiresAtMs <= clock.now()) return fail(context, 'key_expired');
     return next(extend(context, { tenant: entry.tenant, key: entry }));
   };
-}
-
-export type ExtractedKey =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'conflict' }
-  | { readonly kind: 'key'; readonly key: string };
-
-/**
- * Reads `Authorization: Bearer <key>`, `Authorization: <key>` (as Patchworks clients send it) and `X-API-Key: <key>`. A request
- * may repeat the same key. Two different keys are a conflict: a proxy in front of the gateway may have checked the other one.
- * Reads raw headers, because Node's parsed form drops the second of two `Authorization` fields.
- */
-export function extractKey(rawHeaders: readonly string[]): ExtractedKey {
-  let key: string | null = null;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = (rawHeaders[i] as string).toLowerCase();
-    if (name !== 'authorization' && name !== 'x-api-key') continue;
-    const field = (rawHeaders[i + 1] as string).trim();
-    const value = name === 'authorization' ? withoutScheme(field) : field;
-    if (value === '') continue;
-    if (key !== null && key !== value) return { kind: 'conflict' };
-    key = value;
-  }
-  return key === null ? { kind: 'none' } : { kind: 'key', key };
-}
-
-function withoutScheme(credentials: string): string {
-  return /^bearer(?:[ \t]|$)/i.test(credentials) ? credentials.slice('bearer'.length).trim() : credentials;
-}
-
-/** Enough for every key of a large team, in little memory. */
-const MAX_REMEMBERED_KEYS = 10_000;
-
-/**
- * @param entries by the SHA-256 of the key, in lower-case hex
- *
- * Valid keys are remembered in the clear, so a busy tenant's key is hashed once. Unknown keys are hashed each time and not
- * remembered: a guesser must not be able to evict the valid ones.
- */
-export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore {
-  const remembered = new Map<string, KeyEntry>();
-  return {
-    find(key) {
-      const known = remembered.get(key);
-      if (known !== undefined) return known;
-      const entry = entries.get(sha256(key));
-      if (entry === undefined) return undefined;
-      if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
-      remembered.set(key, entry);
-      return entry;
-    },
-  };
-}
-
-/** Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
-function sha256(key: string): string {
-  return createHash('sha256').update(key, 'latin1').digest('hex');
 }
 
 /** Limits how fast a tenant may call the gateway itself, with requests that use no quota: cached and rejected ones. */

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
-import { createKeyStore, extractKey, type Tenant } from './authenticate.ts';
 import { isAllowed } from './authorise.ts';
+import type { Tenant } from './key-store.ts';
 
 const pattern = (text: string): Pattern => {
   const parsed = parsePattern(text);
@@ -15,55 +14,6 @@ const tenant = (allow: string[] | null): Tenant => ({
   disabled: false,
   enforcement: 'enforce' as const,
   allow: allow?.map(pattern) ?? null,
-});
-
-describe('the key of a request', () => {
-  test.each([
-    [['Authorization', 'Bearer abc']],
-    [['authorization', 'bearer   abc ']],
-    [['Authorization', 'abc']],
-    [['X-API-Key', 'abc']],
-    [['Authorization', 'Bearer abc', 'X-API-Key', 'abc']],
-    [['Authorization', 'abc', 'Authorization', 'Bearer abc']],
-    [['Authorization', '', 'X-API-Key', 'abc']],
-    [['Authorization', 'Bearer\tabc']],
-  ])('is found in %j', (headers) => {
-    expect(extractKey(headers)).toEqual({ kind: 'key', key: 'abc' });
-  });
-
-  test('that begins with the word bearer is not cut', () => {
-    expect(extractKey(['Authorization', 'bearerabc'])).toEqual({ kind: 'key', key: 'bearerabc' });
-  });
-
-  test.each([
-    [['Authorization', 'Bearer abc', 'X-API-Key', 'abd']],
-    [['X-API-Key', 'abc', 'X-API-Key', 'abd']],
-    [['Authorization', 'abc', 'Authorization', 'abd']],
-  ])('is a conflict where two differ: %j', (headers) => {
-    expect(extractKey(headers).kind).toBe('conflict');
-  });
-
-  test.each([[[]], [['Authorization', 'Bearer']], [['Authorization', 'Bearer ']], [['Accept', 'abc']]])(
-    'is missing in %j',
-    (headers) => {
-      expect(extractKey(headers).kind).toBe('none');
-    },
-  );
-});
-
-describe('a key store', () => {
-  const entry = { id: 'k1', expiresAtMs: null, tenant: tenant(null) };
-  const keys = createKeyStore(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
-
-  test('finds a key by its digest, the first time and the next', () => {
-    expect(keys.find('right')).toBe(entry);
-    expect(keys.find('right')).toBe(entry);
-  });
-
-  test('does not accept the digest itself as a key', () => {
-    expect(keys.find(createHash('sha256').update('right').digest('hex'))).toBeUndefined();
-    expect(keys.find('wrong')).toBeUndefined();
-  });
 });
 
 describe('permission', () => {

@@ -2,7 +2,8 @@ import { extend, type Middleware, noteWouldReject, reject } from '../context.ts'
 import type { Meter } from '../ports.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
 import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
-import type { Authenticated, Tenant } from './authenticate.ts';
+import type { Authenticated } from './authenticate.ts';
+import type { Tenant } from './key-store.ts';
 
 export interface Authorised {
   /** The route in the tenant's own account. */

@@ -1,10 +1,5 @@
-import {
-  type Authenticated,
-  authenticate,
-  createKeyStore,
-  type KeyEntry,
-  type KeyStore,
-} from '../auth/authenticate.ts';
+import { type Authenticated, authenticate } from '../auth/authenticate.ts';
+import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.ts';
 import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';

@@ -1,5 +1,6 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { FailedAuthLimit, FloodLimit, KeyStore } from '../auth/authenticate.ts';
+import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
+import type { KeyStore } from '../auth/key-store.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createKeyStore, type KeyEntry } from '../../src/auth/authenticate.ts';
+import { createKeyStore, type KeyEntry } from '../../src/auth/key-store.ts';
 import { BILLING_KEY, type Config, configuration, eventually, run, sha256 } from '../support/gateway.ts';
 import { rawRequest, sendRaw } from '../support/raw-http.ts';
 

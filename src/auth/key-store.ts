@@ -1,0 +1,56 @@
+import { createHash } from 'node:crypto';
+import type { Pattern } from '../routing/pattern.ts';
+
+export interface Tenant {
+  readonly id: string;
+  readonly account: string;
+  readonly disabled: boolean;
+  /** Null: everything except the denylist. */
+  readonly allow: readonly Pattern[] | null;
+  /** `observe`: its rate, budgets and `allow` are evaluated and counted, not enforced. */
+  readonly enforcement: 'enforce' | 'observe';
+}
+
+/** The key that a tenant used: its id and expiry, never the key itself. */
+export interface TenantKey {
+  readonly id: string;
+  readonly expiresAtMs: number | null;
+}
+
+export interface KeyEntry extends TenantKey {
+  readonly tenant: Tenant;
+}
+
+/** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */
+export interface KeyStore {
+  find(key: string): KeyEntry | undefined;
+}
+
+/** Enough for every key of a large team, in little memory. */
+const MAX_REMEMBERED_KEYS = 10_000;
+
+/**
+ * @param entries by the SHA-256 of the key, in lower-case hex
+ *
+ * Valid keys are remembered in the clear, so a busy tenant's key is hashed once. Unknown keys are hashed each time and not
+ * remembered: a guesser must not be able to evict the valid ones.
+ */
+export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore {
+  const remembered = new Map<string, KeyEntry>();
+  return {
+    find(key) {
+      const known = remembered.get(key);
+      if (known !== undefined) return known;
+      const entry = entries.get(sha256(key));
+      if (entry === undefined) return undefined;
+      if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
+      remembered.set(key, entry);
+      return entry;
+    },
+  };
+}
+
+/** Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
+function sha256(key: string): string {
+  return createHash('sha256').update(key, 'latin1').digest('hex');
+}
