@@ -2,8 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 const ALL = ['src/**/*.test.ts', 'test/**/*.test.ts'];
 const LONG = ['src/**/*.full.test.ts', 'test/**/*.full.test.ts'];
-/** A test that repeats itself: a little in the quick suite, and once more in the full one, where it does so often. */
-const FUZZ = 'test/trust/fuzz.test.ts';
+/** Tests with a little of what they try in the quick suite, and all of it in the full one. */
+const IN_BOTH = ['test/trust/fuzz.test.ts', 'test/redis/quota-callers.test.ts'];
 
 export default defineConfig({
   test: {
@@ -22,15 +22,15 @@ export default defineConfig({
           name: 'quick',
           include: ALL,
           exclude: LONG,
-          env: { FUZZ_RUNS: '150' },
+          env: { EFFORT: 'quick' },
         },
       },
       {
         extends: true,
         test: {
           name: 'full',
-          include: [...LONG, FUZZ],
-          env: { FUZZ_RUNS: '1000' },
+          include: [...LONG, ...IN_BOTH],
+          env: { EFFORT: 'full' },
         },
       },
     ],

@@ -8,7 +8,7 @@ import { rawRequest, sendRaw } from '../support/raw-http.ts';
 /** A failure names seed and path. */
 const SEEDS = [20261126, 7, 4711];
 /** By suite: vitest.config.ts. */
-const numRuns = Number(process.env['FUZZ_RUNS']);
+const numRuns = process.env['EFFORT'] === 'full' ? 1_000 : 150;
 const TIMEOUT_MS = 30_000 + numRuns * 60;
 const AUTH = `Authorization: Bearer ${BILLING_KEY}`;
 const MAY = ['api', 'v1', 'flows'];
