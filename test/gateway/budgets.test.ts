@@ -213,7 +213,7 @@ test('/status has the budgets of accounts and tenants, with the projected end, a
   });
   expect(tenants['billing']?.budgets['operations']).toMatchObject({ limit: 3, used: 2, left: 1, warnAt: 3 });
   expect(tenants['reader']?.budgets['operations']).toMatchObject({ limit: null, used: 0, left: 3, endsInMs: null });
-  clock.advance(15 * DAY);
+  clock.stepWall(15 * DAY);
   expect((await status()).accounts['main']?.budgets['operations']).toMatchObject({ projected: 2, endsInMs: null });
   const labels = { account: 'main', budget: 'operations' };
   expect(await gateway.metric('patchgate_budget_used', labels)).toBe(2);
@@ -224,6 +224,6 @@ test('/status has the budgets of accounts and tenants, with the projected end, a
   const part = { tenant: 'billing', budget: 'operations' };
   expect(await gateway.metric('patchgate_tenant_budget_used', part)).toBe(2);
   expect(await gateway.metric('patchgate_tenant_budget_limit', part)).toBe(3);
-  clock.advance(6 * DAY);
+  clock.stepWall(6 * DAY);
   expect(await gateway.metric('patchgate_budget_used', labels)).toBe(0);
 });
