@@ -21,8 +21,14 @@ export const problems = {
   tenant_disabled: { status: 401, title: 'Tenant disabled', detail: 'This tenant is disabled. Ask the platform team.' },
   route_forbidden: {
     status: 403,
-    title: 'Not allowed for this tenant',
-    detail: 'Your tenant is not allowed to call this method and path. Ask the platform team for permission.',
+    title: 'Not allowed for this tenant or key',
+    detail:
+      'Your tenant, or the key that you use, is not allowed to call this method and path. Ask the platform team for permission.',
+  },
+  address_forbidden: {
+    status: 403,
+    title: 'Not allowed from this address',
+    detail: 'This gateway key may not be used from your address. Ask the platform team, and quote the request id.',
   },
   route_unknown: {
     status: 404,

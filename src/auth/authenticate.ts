@@ -41,6 +41,8 @@ export function authenticate<E extends RequestContext>(options: {
     context.record.key = entry.id;
     if (entry.tenant.disabled) return fail(context, 'tenant_disabled');
     if (entry.expiresAtMs !== null && entry.expiresAtMs <= clock.now()) return fail(context, 'key_expired');
+    // Not counted as a failure: the key was not guessed, and other callers may share the address.
+    if (entry.cidrs?.includes(context.clientAddress) === false) return reject('address_forbidden');
     return next(extend(context, { tenant: entry.tenant, key: entry }));
   };
 }

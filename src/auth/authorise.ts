@@ -11,8 +11,8 @@ export interface Authorised {
 }
 
 /**
- * Selects the route of the tenant's account, so that no tenant uses another account's credential, and checks `allow`. A tenant that
- * is observed passes its `allow`, never the denylist.
+ * Selects the route of the tenant's account, so that no tenant uses another account's credential, and checks `allow` of the tenant
+ * and of its key. A tenant that is observed passes its own `allow`, never the denylist and the `allow` of a key.
  */
 export function authorise<E extends Routed & Authenticated>(options: {
   readonly meter: Pick<Meter, 'wouldReject'>;
@@ -21,7 +21,9 @@ export function authorise<E extends Routed & Authenticated>(options: {
     const route = context.candidates.find((candidate) => candidate.upstream.account === context.tenant.account);
     if (route === undefined) return reject('route_unknown');
     context.record.route = route.template;
-    const { tenant, method, segments } = context;
+    const { tenant, key, method, segments } = context;
+    // Before the tenant's own list: a request that is rejected anyway is not counted as a prediction.
+    if (key.allow?.some((pattern) => matches(pattern, method, segments)) === false) return reject('route_forbidden');
     if (!isAllowed(tenant, method, segments)) {
       if (tenant.enforcement === 'enforce' || isDenied(segments)) return reject('route_forbidden');
       noteWouldReject(context, 'route_forbidden', options.meter);

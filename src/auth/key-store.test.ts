@@ -6,6 +6,8 @@ describe('a key store', () => {
   const entry = {
     id: 'k1',
     expiresAtMs: null,
+    allow: null,
+    cidrs: null,
     tenant: { id: 'billing', account: 'main', disabled: false, enforcement: 'enforce' as const, allow: null },
   };
   const keys = createKeyStore(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));

@@ -11,10 +11,21 @@ export interface Tenant {
   readonly enforcement: 'enforce' | 'observe';
 }
 
-/** The key that a tenant used: its id and expiry, never the key itself. */
+/** The key that a tenant used: its id and what it may be used for, never the key itself. */
 export interface TenantKey {
   readonly id: string;
   readonly expiresAtMs: number | null;
+  /** Narrows the permissions of its tenant; null: it has all of them. Enforced for an observed tenant too. */
+  readonly allow: readonly Pattern[] | null;
+  /** Addresses of callers that may use it; null: any. */
+  readonly cidrs: AddressRanges | null;
+}
+
+export interface AddressRanges {
+  /** As written. */
+  readonly cidrs: readonly string[];
+  /** False for a text that is no address. */
+  includes(address: string): boolean;
 }
 
 export interface KeyEntry extends TenantKey {

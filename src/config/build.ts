@@ -234,6 +234,8 @@ function tenantOf(
       id: key.id,
       sha256: key.sha256.toLowerCase(),
       expiresAtMs: key.expires === undefined ? null : Date.parse(key.expires),
+      allow: key.allow === undefined ? null : shared(key.allow, lists),
+      cidrs: key.cidrs ?? null,
     })),
     allow: input.allow === undefined ? null : shared(input.allow, lists),
     quota: {

@@ -1,14 +1,8 @@
-import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { bearerToken, doc, text, whole } from './option-types.ts';
+import { bearerToken, cidr, doc, text, whole } from './option-types.ts';
 
 /** The shape of `listen` in gateway.yaml: both ports and the trusted proxies. */
 const port = () => whole(0, 65_535);
-
-const cidr = () =>
-  z.string({ error: 'must be a CIDR such as 10.0.0.0/8' }).superRefine((value, context) => {
-    if (!ipaddr.isValidCIDR(value)) context.addIssue({ code: 'custom', message: 'must be a CIDR such as 10.0.0.0/8' });
-  });
 
 const path = () =>
   text().superRefine((value, context) => {

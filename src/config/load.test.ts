@@ -360,6 +360,18 @@ tenants:
       `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA} }] }, b: { keys: [{ id: k, sha256: ${SHA.toUpperCase()} }] } }`,
       'tenants.b.keys[0].sha256: is the key of "a" as well',
     ],
+    [
+      `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA}, cidrs: [10.0.0.0/8, 10.0.0.1] }] } }`,
+      'tenants.a.keys[0].cidrs[1]: must be a CIDR such as 10.0.0.0/8',
+    ],
+    [
+      `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA}, cidrs: [] }] } }`,
+      'cidrs: must name at least one range, or be left out',
+    ],
+    [
+      `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA}, allow: ["get /x"] }] } }`,
+      'tenants.a.keys[0].allow[0]: "get" is not a method',
+    ],
     [ACCOUNTS, 'tenants.yaml: cannot be read: no such file'],
   ])('%j is rejected: %s', async (text, reason) => {
     expect(await rejectionOf(text)).toContain(reason);

@@ -1,3 +1,4 @@
+import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { parsePathPattern, parsePattern } from '../routing/pattern.ts';
 
@@ -99,6 +100,11 @@ export const pathPattern = () =>
   z.string({ error: 'must be a path such as /api/v1/flows/**' }).superRefine((value, context) => {
     const parsed = parsePathPattern(value);
     if (!parsed.ok) context.addIssue({ code: 'custom', message: parsed.reason });
+  });
+
+export const cidr = () =>
+  z.string({ error: 'must be a CIDR such as 10.0.0.0/8' }).superRefine((value, context) => {
+    if (!ipaddr.isValidCIDR(value)) context.addIssue({ code: 'custom', message: 'must be a CIDR such as 10.0.0.0/8' });
   });
 
 /** `https://host[:port]` without a path: the path of a request is always the one that the caller sent. */

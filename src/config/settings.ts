@@ -204,6 +204,10 @@ export interface TenantKeySettings {
   /** Lower-case hex of the SHA-256 of the key. */
   readonly sha256: string;
   readonly expiresAtMs: number | null;
+  /** Narrows the tenant's permissions; null: all of them. */
+  readonly allow: readonly Pattern[] | null;
+  /** Addresses of callers that may use it; null: any. */
+  readonly cidrs: readonly string[] | null;
 }
 
 /** The settings in force as GET /config shows them, without secrets. */

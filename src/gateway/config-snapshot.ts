@@ -5,6 +5,7 @@ import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
 import type { QuotaPlan } from '../quota/quota-store.ts';
+import { addressRanges } from '../server/address-ranges.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
@@ -159,7 +160,9 @@ function keyStoreOf(settings: Settings): KeyStore {
   const entries = new Map<string, KeyEntry>();
   for (const { id, account, disabled, allow, enforcement, keys } of settings.tenants.values()) {
     const tenant = { id, account, disabled, allow, enforcement };
-    for (const key of keys) entries.set(key.sha256, { id: key.id, expiresAtMs: key.expiresAtMs, tenant });
+    for (const { sha256, ...key } of keys) {
+      entries.set(sha256, { ...key, cidrs: key.cidrs && addressRanges(key.cidrs), tenant });
+    }
   }
   return createKeyStore(entries);
 }

@@ -16,6 +16,7 @@ import {
   reject,
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
+import { addressRanges } from './address-ranges.ts';
 import type { StallWatch } from './stall-watch.ts';
 
 /** The parts of the config snapshot in force that the traffic port uses. */
@@ -238,8 +239,6 @@ export class DisconnectSource implements ClientDisconnect, RequestLifetime {
   }
 }
 
-type Range = ReturnType<typeof ipaddr.parseCIDR>;
-
 /**
  * The caller's address: the peer of the connection, or, if that is a trusted proxy, the nearest address in X-Forwarded-For that is
  * not one. Addresses left of that were written by the caller itself and are ignored.
@@ -247,16 +246,16 @@ type Range = ReturnType<typeof ipaddr.parseCIDR>;
  * @param trustedProxies CIDRs; validated when the configuration was loaded
  */
 export function clientAddressOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => string {
-  const ranges = rangesOf(trustedProxies);
+  const proxies = addressRanges(trustedProxies);
   return (incoming) => {
     const peer = normalise(incoming.socket.remoteAddress ?? '');
-    if (ranges.length === 0 || !isTrusted(peer, ranges)) return peer;
+    if (!proxies.includes(peer)) return peer;
     const forwarded = incoming.headers['x-forwarded-for'];
     if (typeof forwarded !== 'string') return peer;
     const hops = forwarded.split(',').map((hop) => normalise(hop.trim()));
     for (const hop of hops.reverse()) {
       if (!ipaddr.isValid(hop)) return peer;
-      if (!isTrusted(hop, ranges)) return hop;
+      if (!proxies.includes(hop)) return hop;
     }
     return peer;
   };
@@ -268,19 +267,14 @@ export function clientAddressOf(trustedProxies: readonly string[]): (incoming: I
  * other callers do not. No header names the host of links: a cache in front could be made to keep links to another site.
  */
 export function schemeOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => 'http' | 'https' {
-  const ranges = rangesOf(trustedProxies);
+  const proxies = addressRanges(trustedProxies);
   return (incoming) => {
     const own = 'encrypted' in incoming.socket ? 'https' : 'http';
-    if (ranges.length === 0) return own;
     const forwarded = incoming.headers['x-forwarded-proto'];
-    if (typeof forwarded !== 'string' || !isTrusted(normalise(incoming.socket.remoteAddress ?? ''), ranges)) return own;
+    if (typeof forwarded !== 'string' || !proxies.includes(incoming.socket.remoteAddress ?? '')) return own;
     const first = forwarded.split(',', 1)[0]?.trim().toLowerCase();
     return first === 'http' || first === 'https' ? first : own;
   };
-}
-
-function rangesOf(trustedProxies: readonly string[]): Range[] {
-  return trustedProxies.map((cidr) => ipaddr.parseCIDR(cidr));
 }
 
 /** Some proxies append the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
@@ -293,10 +287,4 @@ function normalise(written: string): string {
   const address = v4 ?? v6 ?? written;
   if (!address.includes(':') || !ipaddr.isValid(address)) return address;
   return ipaddr.process(address).toString();
-}
-
-function isTrusted(address: string, ranges: readonly Range[]): boolean {
-  if (!ipaddr.isValid(address)) return false;
-  const parsed = ipaddr.parse(address);
-  return ranges.some((range) => parsed.kind() === range[0].kind() && parsed.match(range));
 }

@@ -14,6 +14,9 @@ export function whoami(options: { readonly quotaStore: QuotaStore }): Handler<Re
       key: {
         id: key.id,
         expires: key.expiresAtMs === null ? null : new Date(key.expiresAtMs).toISOString(),
+        // Narrower than the tenant's permissions below.
+        ...(key.allow !== null && { allow: key.allow.map((pattern) => pattern.text) }),
+        ...(key.cidrs !== null && { cidrs: key.cidrs.cidrs }),
       },
       permissions: {
         allow: tenant.allow === null ? ['* /**'] : tenant.allow.map((pattern) => pattern.text),

@@ -52,7 +52,7 @@ describe('an address that guesses keys', () => {
 
 test('a key is found by the digest of the whole key and by nothing else: no comparison ends early, for a known or an unknown one', () => {
   const asked: string[] = [];
-  const entry = { id: 'k', expiresAtMs: null, tenant: {} } as KeyEntry;
+  const entry = { id: 'k', tenant: {} } as KeyEntry;
   const entries = new Map([[sha256('right-key'), entry]]);
   // Any other use of the entries, such as an iteration, throws here.
   const watchedEntries = new Proxy(entries, {
