@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import type { Io } from './cli/command-line.ts';
+import { didYouMean, type Io } from './cli/command-line.ts';
 import { handleEarlySignals } from './cli/early-signals.ts';
 
 type Command = {
@@ -42,14 +42,14 @@ function usage(): string {
     '',
     ...lines,
     '',
-    'patchgate COMMAND --help shows the options of a command; patchgate --version shows the version.',
+    'patchgate COMMAND --help shows the options of a command; patchgate version shows the version.',
     '',
   ].join('\n');
 }
 
 async function main(args: string[]): Promise<number> {
   const [name, ...rest] = args;
-  if (name === '--version' || name === '-v') {
+  if (name !== undefined && ['version', '--version', '-V', '-v'].includes(name)) {
     const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
     process.stdout.write(`${version}\n`);
     return 0;
@@ -60,11 +60,9 @@ async function main(args: string[]): Promise<number> {
   }
   const command = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name];
   if (command === undefined) {
-    process.stderr.write(
-      name === undefined
-        ? usage()
-        : `patchgate: unknown command "${name}"; commands: ${Object.keys(commands).join(', ')}\n`,
-    );
+    const known = Object.keys(commands);
+    const hint = didYouMean(name ?? '', known) ?? `commands: ${known.join(', ')}`;
+    process.stderr.write(name === undefined ? usage() : `patchgate: unknown command "${name}"; ${hint}\n`);
     return 2;
   }
   if (command.runs) handleEarlySignals();

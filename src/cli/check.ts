@@ -3,13 +3,14 @@ import type { AccountSettings, Settings, TenantSettings } from '../config/settin
 import type { Budget } from '../quota/budgets.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
 import type { AccountQuota } from '../quota/quota-store.ts';
-import { type Io, readOptions, say } from './command-line.ts';
+import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
 
-const HELP = `usage: patchgate check [--config PATH]
+const HELP = `usage: patchgate check [PATH]
 
 Validates the configuration and prints the most that each account can send in any minute. It starts nothing.
 
-  --config PATH   gateway.yaml (default: config/gateway.yaml)
+  PATH                     gateway.yaml (default: ${DEFAULT_CONFIG})
+  -c PATH, --config PATH   the same
 
 Exit code 0: the configuration is valid. 1: it is not; all errors are printed.
 `;
@@ -19,9 +20,13 @@ const DAYS_OF_A_MONTH = 31;
 
 /** `patchgate check`. */
 export async function check(args: string[], io: Io): Promise<number> {
-  const options = readOptions('check', args, { config: { type: 'string' } }, HELP, io);
+  const options = readOptions('check', args, CONFIG_OPTION, HELP, io, true);
   if (!options.ok) return options.code;
-  const path = options.values.config ?? 'config/gateway.yaml';
+  const [path = DEFAULT_CONFIG, ...more] = [options.values.config ?? [], options.positionals].flat();
+  if (more.length > 0) {
+    say(io.stderr, 'patchgate check: give one file; see patchgate check --help');
+    return 2;
+  }
   const loaded = await loadSettings({ path, env: io.env });
   if (!loaded.ok) {
     say(io.stderr, renderProblems(loaded.problems));

@@ -1,5 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { nearest } from '../config/nearest.ts';
 
 /** The parts of the process that a command uses. */
 export interface Io {
@@ -12,6 +13,10 @@ export interface Io {
 export function say(stream: Writable, line: string): void {
   stream.write(`${line}\n`);
 }
+
+/** The option of every command that reads the configuration. */
+export const CONFIG_OPTION = { config: { type: 'string', short: 'c' } } as const;
+export const DEFAULT_CONFIG = 'config/gateway.yaml';
 
 export type Parsed<T> =
   | { readonly ok: true; readonly values: T; readonly positionals: string[] }
@@ -48,7 +53,18 @@ export function readOptions<const S extends Specs>(
     return { ok: true, values: values as Values<S>, positionals };
   } catch (error) {
     const message = error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error);
-    say(io.stderr, `patchgate ${command}: ${message}; see patchgate ${command} --help`);
+    const known = Object.keys(options).map((name) => `--${name}`);
+    const unknown = args
+      .map((each) => each.split('=')[0] ?? '')
+      .find((each) => /^--./.test(each) && !known.includes(each));
+    const hint = didYouMean(unknown ?? '', known) ?? `see patchgate ${command} --help`;
+    say(io.stderr, `patchgate ${command}: ${message}; ${hint}`);
     return { ok: false, code: 2 };
   }
+}
+
+/** Null if no name is near. */
+export function didYouMean(typed: string, known: readonly string[]): string | null {
+  const near = nearest(typed, known);
+  return near === null ? null : `did you mean ${near}?`;
 }

@@ -5,14 +5,14 @@ import type { Gateway } from '../gateway/gateway.ts';
 import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import { logConsole } from '../telemetry/console.ts';
-import { type Io, readOptions, say } from './command-line.ts';
+import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
 import { releaseEarlySignals } from './early-signals.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
 
 Runs the gateway until SIGTERM or SIGINT.
 
-  --config PATH   gateway.yaml (default: config/gateway.yaml)
+  -c PATH, --config PATH   gateway.yaml (default: ${DEFAULT_CONFIG})
 
 SIGTERM drains: the gateway is not ready, accepts requests for drain.delay, finishes requests in flight within
 drain.timeout, and exits with 0. SIGINT (Ctrl-C) does the same without the delay. A second signal ends it at once.
@@ -25,9 +25,9 @@ const EXIT_MS = 500;
 
 /** `patchgate serve`: exit code 0 after a drain, 1 if it could not start, 2 for wrong arguments. */
 export async function serve(args: string[], io: Io): Promise<number> {
-  const options = readOptions('serve', args, { config: { type: 'string' } }, HELP, io);
+  const options = readOptions('serve', args, CONFIG_OPTION, HELP, io);
   if (!options.ok) return options.code;
-  const path = options.values.config ?? 'config/gateway.yaml';
+  const path = options.values.config ?? DEFAULT_CONFIG;
   const fileReader = createFileReaders({ clock: systemClock });
   const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }), fileReader);
   // Before the first load, whose end it waits for.

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { nearest } from './nearest.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
 type Issue = z.core.$ZodIssue;
@@ -17,7 +18,7 @@ export function problemsOf(issues: readonly Issue[], source: Source, schema: z.Z
       case 'invalid_union':
         return problemsOf(closest(issue.errors), source, schema, path);
       case 'invalid_type':
-        return [at([], isMissing(source, path) ? 'is required' : typeMessage(issue))];
+        return [at([], typeMessage(issue, valueAt(source, path)))];
       case 'invalid_key':
         return [at([], issue.issues[0]?.message ?? 'is not a valid name')];
       default:
@@ -33,35 +34,27 @@ function closest(errors: readonly (readonly Issue[])[]): readonly Issue[] {
   return [...errors].sort((a, b) => weight(a) - weight(b))[0] ?? [];
 }
 
-function isMissing(source: Source, path: Path): boolean {
+/** Undefined if there is none. */
+function valueAt(source: Source, path: Path): unknown {
   let value: unknown = source.value;
   for (const step of path) {
-    if (typeof value !== 'object' || value === null) return true;
+    if (typeof value !== 'object' || value === null) return undefined;
     value = (value as Record<PropertyKey, unknown>)[step];
   }
-  return value === undefined;
+  return value;
 }
 
-function typeMessage(issue: z.core.$ZodIssueInvalidType): string {
-  if (issue.expected === 'object') return 'must be a map of options';
-  if (issue.expected === 'array') return 'must be a list';
-  return issue.message;
+function typeMessage({ expected, message }: z.core.$ZodIssueInvalidType, value: unknown): string {
+  if (value === undefined) return 'is required';
+  const wanted = expected === 'object' ? 'must be a map of options' : expected === 'array' ? 'must be a list' : message;
+  // The lines that should be below it are read as its neighbours.
+  const isEmpty = value === null && ['object', 'record', 'array'].includes(expected);
+  return isEmpty ? `${wanted}, and is empty: indent the lines that belong to it further` : wanted;
 }
-
-/** Twice the longest option. */
-const LONGEST_KEY = 64;
 
 function unknownOption(key: string, known: readonly string[]): string {
-  // The comparison takes time for each pair of characters, and a long key is no typing error.
-  const near = (key.length > LONGEST_KEY ? [] : known)
-    .map((option) => ({ option, distance: editDistance(key.toLowerCase(), option.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance)[0];
-  if (
-    near !== undefined &&
-    near.distance <= Math.max(near.option.length < 4 ? 1 : 2, Math.floor(near.option.length / 3))
-  ) {
-    return `unknown option; did you mean "${near.option}"?`;
-  }
+  const near = nearest(key, known);
+  if (near !== null) return `unknown option; did you mean "${near}"?`;
   return known.length === 0 ? 'unknown option' : `unknown option; known here: ${known.join(', ')}`;
 }
 
@@ -103,18 +96,4 @@ export function unwrap(schema: z.ZodType): z.ZodType {
     return unwrap(schema.unwrap() as z.ZodType);
   }
   return schema;
-}
-
-/** Levenshtein, one row at a time. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, swap));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

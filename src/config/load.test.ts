@@ -321,8 +321,21 @@ tenants:
     ['', 'is empty'],
     ['- a', 'must be a map'],
     ['a: [1', 'is not valid YAML'],
-    [`log: { level: info }\nlog: { level: info }\n${MINIMAL}`, 'the same key is in this map twice'],
+    [
+      `log: { level: info }\nlog: { level: info }\n${MINIMAL}`,
+      'the key "log" is in this map twice, and first on line 1',
+    ],
     [TENANTS, 'accounts: is required'],
+    [
+      `${ACCOUNTS}\ntenants:\n  billing:\n  keys: []`,
+      'tenants.billing: must be a map of options, and is empty: indent the lines that belong to it further',
+    ],
+    [`${ACCOUNTS}\ntenants:\nbilling: {}`, 'tenants: must be a map of tenants, and is empty: indent'],
+    [`${ACCOUNTS}\ntenants: { a: { allow: } }`, 'allow: must be a list, and is empty: indent'],
+    [
+      `${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: pgk_a_canary }] } }`,
+      'keys[0].sha256: must be 64 hexadecimal digits: `patchgate key hash` makes them. This looks like the key itself',
+    ],
     [`accounts: {}\n${TENANTS}`, 'must name at least one account'],
     [`accounts: { main: { credentials: [] } }\n${TENANTS}`, 'at least one credential'],
     [`accounts: { main: { credentials: [{ id: a }] } }\n${TENANTS}`, 'credentials[0].apiKey: is required'],

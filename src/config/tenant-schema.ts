@@ -60,7 +60,7 @@ const tenantKey = z.strictObject({
   sha256: doc(
     z
       .string({ error: 'must be 64 hexadecimal digits' })
-      .regex(/^[0-9a-fA-F]{64}$/, { error: 'must be 64 hexadecimal digits: `patchgate key hash` makes them' }),
+      .regex(/^[0-9a-fA-F]{64}$/, { error: ({ input }) => digestRule(input) }),
     { description: 'SHA-256 of the key, in hex. The key itself is nowhere in the configuration.' },
   ),
   expires: doc(
@@ -71,6 +71,12 @@ const tenantKey = z.strictObject({
   ),
   ...narrowing('key'),
 });
+
+function digestRule(input: unknown): string {
+  const rule = 'must be 64 hexadecimal digits: `patchgate key hash` makes them';
+  const isKey = String(input).startsWith('pgk_');
+  return isKey ? `${rule}. This looks like the key itself: revoke it if others can read this file` : rule;
+}
 
 export const tenantSchema = z.strictObject({
   account: doc(id().optional(), { description: 'Account of the tenant. Required only if there are several accounts.' }),

@@ -13,7 +13,7 @@ import {
   type YAMLMap,
 } from 'yaml';
 
-/** A mistake in a text. Its message does not quote the text. */
+/** A mistake in a text. Its message quotes no more of the text than a duplicate key. */
 export interface Flaw {
   readonly offset: number;
   readonly message: string;
@@ -52,6 +52,9 @@ export function readDocument(text: string): ReadDocument {
   }
   const [document, second] = documents;
   if (document === undefined) return { lines, flaws: [{ offset: 0, message: 'is not valid YAML' }] };
+  const unquoted = document.errors.find(({ pos }) => text.startsWith('${', pos[0] - 1));
+  // All that follows an open brace is misread, line after line.
+  if (unquoted !== undefined) return { lines, flaws: [{ offset: unquoted.pos[0], message: UNQUOTED }] };
   const flaws = [
     ...document.errors.map(({ code, message, pos }) => ({ offset: pos[0], message: syntaxMessage(code, message) })),
     ...document.warnings.map(({ pos }) => ({
@@ -61,12 +64,13 @@ export function readDocument(text: string): ReadDocument {
     ...(second === undefined ? [] : [{ offset: second.range[0], message: 'has more than one document' }]),
   ];
   if (flaws.length > 0) return { lines, flaws };
-  const structure = structureOf(document);
+  const structure = structureOf(document, lines);
   return structure.flaws.length > 0
     ? { lines, flaws: structure.flaws }
     : { document, lines, targets: structure.targets };
 }
 
+const UNQUOTED = 'has a placeholder without quotes inside { } or [ ]: write "${NAME}"';
 const TOO_DEEP = `is nested more than ${MAX_DEPTH} levels deep`;
 
 class TooDeep extends Error {
@@ -93,6 +97,9 @@ function* boundedTokens(text: string, lines: LineCounter) {
 
 function syntaxMessage(code: string, message: string): string {
   if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation';
+  if (/^(?:All mapping items must|Sequence item without)/.test(message)) {
+    return 'is not indented like the lines above it: options of one map, or items of one list, begin in the same column';
+  }
   // The first line names what the parser expected; the others quote the file, which may hold a secret.
   return `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/s, '')}`;
 }
@@ -104,7 +111,10 @@ interface Anchored {
 }
 
 /** Finds duplicate keys, keys that are no text, and aliases that lead nowhere, into themselves, or multiply what they name. */
-function structureOf(document: Document.Parsed): { flaws: Flaw[]; targets: ReadonlyMap<Alias, unknown> } {
+function structureOf(
+  document: Document.Parsed,
+  lines: LineCounter,
+): { flaws: Flaw[]; targets: ReadonlyMap<Alias, unknown> } {
   const flaws: Flaw[] = [];
   const targets = new Map<Alias, unknown>();
   /** The latest of each name. */
@@ -132,7 +142,7 @@ function structureOf(document: Document.Parsed): { flaws: Flaw[]; targets: Reado
     if ((isScalar(node) || isCollection(node)) && node.anchor !== undefined) anchors.set(node.anchor, anchored);
     let size = 1;
     if (isMap(node)) {
-      flaws.push(...keyFlaws(node, offset));
+      flaws.push(...keyFlaws(node, offset, lines));
       for (const { key, value } of node.items) size += walk(key) + walk(value);
     } else if (isSeq(node)) {
       for (const item of node.items) size += walk(item);
@@ -144,17 +154,27 @@ function structureOf(document: Document.Parsed): { flaws: Flaw[]; targets: Reado
   return { flaws: flaws.sort((a, b) => a.offset - b.offset), targets };
 }
 
-function keyFlaws({ items }: YAMLMap, at: number): Flaw[] {
-  const known = new Set<string>();
+function keyFlaws({ items }: YAMLMap, at: number, lines: LineCounter): Flaw[] {
+  /** The offset of each. */
+  const known = new Map<string, number>();
   return items.flatMap(({ key }): Flaw[] => {
     const offset = offsetOf(key) ?? at;
     if (!isScalar(key)) return [{ offset, message: 'has a key that is no plain text' }];
     // `1` and `"1"` are the same property of an object.
     const name = String(key.value);
-    if (known.has(name)) return [{ offset, message: 'the same key is in this map twice' }];
-    known.add(name);
+    const first = known.get(name);
+    if (first !== undefined) return [{ offset, message: duplicateKey(name, lines.linePos(first).line) }];
+    known.set(name, offset);
     return [];
   });
+}
+
+/** Characters. Names are shorter; a longer key is text that went wrong. */
+const LONGEST_NAME = 64;
+
+function duplicateKey(name: string, line: number): string {
+  const shown = name.length > LONGEST_NAME ? 'a key' : `the key ${JSON.stringify(name)}`;
+  return `${shown} is in this map twice, and first on line ${line}: put the lines of both under one`;
 }
 
 export function offsetOf(node: unknown): number | null {

@@ -56,6 +56,40 @@ test('a duplicate key is reported with its line, at any depth, also if only the 
   expect('problems' in result && result.problems.map(({ line }) => line)).toEqual([2, 6, 7, 9]);
 });
 
+test('a duplicate key is named with both of its lines, unless it is no name', () => {
+  const lines = 'and first on line 1: put the lines of both under one';
+  expect(problemsOf('tenants:\n  a: 1\ntenants:\n  b: 2')).toEqual([
+    `3: the key "tenants" is in this map twice, ${lines}`,
+  ]);
+  const long = 'x'.repeat(65);
+  expect(problemsOf(`${long}: 1\n${long}: 2`)).toEqual([`2: a key is in this map twice, ${lines}`]);
+});
+
+describe('a mistake of the syntax is one problem, in words of the file', () => {
+  const INDENT =
+    'is not indented like the lines above it: options of one map, or items of one list, begin in the same column';
+  test.each([
+    [
+      'a placeholder in a map',
+      'a: { b: ${NAME} }\nc: { d: 1 }',
+      '1: has a placeholder without quotes inside { } or [ ]: write "${NAME}"',
+    ],
+    [
+      'a placeholder in a list',
+      'a: 1\nb: [${file:/x}]',
+      '2: has a placeholder without quotes inside { } or [ ]: write "${NAME}"',
+    ],
+    ['an option left of its neighbours', 'a:\n  b: 1\n c: 2', `3: ${INDENT}`],
+    ['an option beside the dash of its item', 'a:\n  - b: 1\n  c: 2', `3: ${INDENT}`],
+  ])('%s', (_, text, problem) => {
+    expect(problemsOf(text)).toEqual([problem]);
+  });
+
+  test('and a placeholder without quotes is one of block style', () => {
+    expect(parsed('a: ${NAME}\nb:\n  - ${NAME:-x}').value).toEqual({ a: '${NAME}', b: ['${NAME:-x}'] });
+  });
+});
+
 describe('aliases', () => {
   test('may repeat a list in as many tenants as there are, and a problem in it has the line of the list', () => {
     const tenants = Array.from({ length: 2_000 }, (_, i) => `t${i}: { allow: *reads }`);

@@ -102,7 +102,7 @@ test('the lines of the log that the runbooks quote are those of the code', () =>
   const quoted = [...prose.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
   // Neither a command, a request, nor an option with its value.
   const lines = quoted.filter(
-    (text) => text.includes(' ') && !/[{<]|^(kill|node|POST|INFO|CLUSTER|[\w.]+: \w+$|\w+: wait)/.test(text),
+    (text) => text.includes(' ') && !/[{<]|^(kill|patchgate|POST|INFO|CLUSTER|[\w.]+: \w+$|\w+: wait)/.test(text),
   );
   const sources = readdirSync(at('src'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
   const code = sources.map((name) => read(`src/${name}`)).join('\n');

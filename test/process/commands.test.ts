@@ -1,5 +1,9 @@
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { copyFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { folder, patchgate } from '../support/process.ts';
 
@@ -17,12 +21,16 @@ async function outcome(args: string[], options: Parameters<typeof patchgate>[1] 
 
 describe('a mistake on the command line is one clear line and exit 2', () => {
   test.each([
-    [['sevre'], 'patchgate: unknown command "sevre"; commands: serve, check, key, simulate, demo\n'],
-    [['serve', '--confg', 'x'], "patchgate serve: Unknown option '--confg'; see patchgate serve --help\n"],
+    [['sevre'], 'patchgate: unknown command "sevre"; did you mean serve?\n'],
+    [['install'], 'patchgate: unknown command "install"; commands: serve, check, '],
+    [['serve', '--confg', 'x'], "patchgate serve: Unknown option '--confg'; did you mean --config?\n"],
+    [['serve', '--workers=2'], "patchgate serve: Unknown option '--workers'; see patchgate serve --help\n"],
+    [['check', 'a.yaml', 'b.yaml'], 'patchgate check: give one file; see patchgate check --help\n'],
+    [['check', 'a.yaml', '-c', 'b.yaml'], 'patchgate check: give one file; see patchgate check --help\n'],
     [['serve', 'x.yaml'], "patchgate serve: Unexpected argument 'x.yaml'; see patchgate serve --help\n"],
     [
       ['check', '--config'],
-      "patchgate check: Option '--config <value>' argument missing; see patchgate check --help\n",
+      "patchgate check: Option '-c, --config <value>' argument missing; see patchgate check --help\n",
     ],
     [['simulate', '--port', 'x'], 'patchgate simulate: --port must be a number from 0 to 65535\n'],
     [['simulate', '--limit', '0'], 'patchgate simulate: --limit must be a whole number from 1\n'],
@@ -30,7 +38,7 @@ describe('a mistake on the command line is one clear line and exit 2', () => {
     [['simulate', '--operations', '1.5'], 'patchgate simulate: --operations must be a whole number from 0\n'],
     [['key', 'create', 'No Good'], 'patchgate key: a tenant name must have lower-case letters'],
     [['key', 'create', 'x', '--expires', 'soon'], 'patchgate key: --expires must be a duration such as 24h or 180d\n'],
-    [['demo', '--prot', '1'], "patchgate demo: Unknown option '--prot'; see patchgate demo --help\n"],
+    [['demo', '--prot', '1'], "patchgate demo: Unknown option '--prot'; did you mean --port?\n"],
   ])('%j', async (args, line) => {
     const { code, stdout, stderr } = await outcome(args);
     expect([code, stdout]).toEqual([2, '']);
@@ -47,10 +55,28 @@ test.each([
   ['simulate --help'],
   ['demo --help'],
   ['--version'],
+  ['-V'],
+  ['version'],
 ])('%s answers and exits 0', async (line) => {
   const { code, stdout, stderr } = await outcome(line.split(' '));
   expect([code, stderr]).toEqual([0, '']);
   expect(stdout.length).toBeGreaterThan(3);
+});
+
+test('the command in a clone runs what was built, and without a build says how to build', async () => {
+  await using files = await folder({});
+  const run = (at: string) =>
+    new Promise<[number | undefined, string, string]>((resolve) =>
+      execFile(`${at}/patchgate`, ['version'], { cwd: tmpdir() }, (error, out, err) =>
+        resolve([error === null ? 0 : Number(error.code), out, err]),
+      ),
+    );
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  expect(await run(root)).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/), '']);
+  await copyFile(`${root}/patchgate`, `${files.path}/patchgate`);
+  const [code, out, err] = await run(files.path);
+  expect([code, out, err.trim().split('\n').length]).toEqual([1, '', 1]);
+  expect(err).toContain(`patchgate is not built yet: run "npm ci && npm run build" in ${files.path}`);
 });
 
 describe('serve and check with a wrong configuration', () => {
@@ -123,6 +149,9 @@ describe('check', () => {
     expect(stdout).toContain('account main\n  at most 235 requests in any 60 s');
     expect(stdout).toContain('warning: tenants.billing has no key');
     expect(stdout).toMatch(/\nok: gateway\.yaml\n$/);
+    for (const file of [['gateway.yaml'], ['-c', 'gateway.yaml']]) {
+      expect(await outcome(['check', ...file], { cwd: files.path })).toEqual({ code, stdout, stderr: '' });
+    }
   });
 });
 
