@@ -3,6 +3,7 @@ import type { CertificateSummary, Settings, TenantSettings } from './settings.ts
 import type { TenantInput } from './tenant-schema.ts';
 import type { TlsFiles } from './tls.ts';
 import { checkBudgets, weakBudgets } from './validate-budgets.ts';
+import { likelyMistakes } from './validate-mistakes.ts';
 import type { Path, Source } from './yaml-source.ts';
 
 /** The options of all files; each part is valid by itself. */
@@ -119,8 +120,9 @@ function checkKeys({ settings, input, report }: Checked): void {
 }
 
 function weakSpots({ settings, input }: Checked): string[] {
-  const warnings: string[] = [];
+  const warnings = likelyMistakes(settings, [input.gatewaySource, input.tenantsSource], input.now);
   for (const tenant of settings.tenants.values()) {
+    if (tenant.disabled) continue;
     if (tenant.keys.length === 0) warnings.push(`tenants.${tenant.id} has no key: no caller can use this tenant`);
     for (const key of tenant.keys) {
       if (key.expiresAtMs !== null && key.expiresAtMs <= input.now) {

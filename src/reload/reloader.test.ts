@@ -89,6 +89,22 @@ describe('a reload', () => {
     expect(loads()).toBe(2);
   });
 
+  test('logs a warning when it is new, and not again while it stays', async () => {
+    const { reloader, gateway, write, lines } = await reloading();
+    await reloader.attach(gateway, () => {});
+    const warnings = () =>
+      lines.filter((line) => JSON.parse(line).level === 'warn').map((line) => JSON.parse(line).msg);
+    const withAllow = (allow: string[] | undefined) =>
+      write(JSON.stringify({ ...JSON.parse(config('1s')), tenants: { billing: { allow } } }));
+    const EMPTY = 'tenants.billing.allow is empty: the tenant may call nothing';
+    for (const allow of [undefined, [], [], undefined, []]) {
+      await withAllow(allow);
+      expect(await reloader.reload()).toMatchObject({ ok: true });
+    }
+    // The key that is missing was named at the start.
+    expect(warnings()).toEqual([EMPTY, EMPTY]);
+  });
+
   test('that fails by a fault of our own is refused and logged, and the next one works', async () => {
     const { reloader, gateway, failing, lines } = await reloading();
     let after = 0;

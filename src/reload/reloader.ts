@@ -41,6 +41,8 @@ const MAX_READS = 3;
 export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fileReader: () => ReadFile): Reloader {
   let files: FileContents = new Map();
   let latest: Settings | null = null;
+  /** Warnings of the latest accepted load. They are logged at the start, and later only those that are new. */
+  let known: readonly string[] = [];
   let target: { readonly gateway: Reloadable; readonly after: () => void } | null = null;
   let attached: () => void = () => {};
   /** The load under way. Until a gateway is attached, none is. */
@@ -61,7 +63,10 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fi
       });
       if (reads < MAX_READS && !isDeepStrictEqual(reader.files, await contentsNow(reader.files, readNow))) continue;
       files = reader.files;
-      if (loaded.ok) latest = loaded.settings;
+      if (loaded.ok) {
+        latest = loaded.settings;
+        known = loaded.warnings;
+      }
       return loaded;
     }
   };
@@ -70,7 +75,8 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fi
     if (target === null) throw new Error('no gateway to reload');
     const { gateway, after } = target;
     try {
-      return apply(gateway, await loadConsistent());
+      const before = known;
+      return apply(gateway, await loadConsistent(), before);
     } catch (error) {
       // A fault of the gateway itself must not end a process that serves.
       gateway.log.error({ err: error }, 'reload failed');
@@ -101,10 +107,11 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fi
   };
 }
 
-function apply(gateway: Reloadable, loaded: Loaded): ReloadOutcome {
+function apply(gateway: Reloadable, loaded: Loaded, known: readonly string[]): ReloadOutcome {
   // Without the last line, which counts the problems.
   if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1));
-  for (const warning of loaded.warnings) gateway.log.warn({}, warning);
+  const given = new Set(known);
+  for (const warning of loaded.warnings) if (!given.has(warning)) gateway.log.warn({}, warning);
   return gateway.reload(loaded.settings);
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { matches, parsePattern, splitPath } from './pattern.ts';
+import { matches, overlap, parsePattern, splitPath } from './pattern.ts';
 
 const hit = (text: string, method: string, path: string): boolean => {
   const parsed = parsePattern(text);
@@ -42,5 +42,30 @@ describe('a pattern', () => {
     const parsed = parsePattern(text);
     expect(parsed.ok).toBe(false);
     expect(!parsed.ok && parsed.reason).toContain(reason);
+  });
+});
+
+describe('two patterns overlap if a request can match both', () => {
+  const parse = (text: string) => {
+    const parsed = parsePattern(text);
+    if (!parsed.ok) throw new Error(parsed.reason);
+    return parsed.pattern;
+  };
+  test.each([
+    ['GET /a/**', '* /a', true],
+    ['GET /a/**', 'GET /a/b/c', true],
+    ['GET /a/**', 'GET /a/*/c/**', true],
+    ['* /**', 'POST /a/b', true],
+    ['GET /*/b', 'GET /a/**', true],
+    ['HEAD /a', 'GET /a', true],
+    ['GET /a', 'POST /a', false],
+    ['GET /a', 'HEAD /a/**', true],
+    ['GET /a', 'GET /a/b', false],
+    ['GET /a/*/**', 'GET /a', false],
+    ['GET /a/**', 'GET /b/**', false],
+    ['GET /a/*', 'GET /a/b/c', false],
+    ['GET /a/b', 'GET /a/c', false],
+  ])('%s and %s: %s', (a, b, expected) => {
+    expect([overlap(parse(a), parse(b)), overlap(parse(b), parse(a))]).toEqual([expected, expected]);
   });
 });

@@ -105,3 +105,21 @@ export function matchesPath(pattern: readonly string[], segments: readonly strin
 export function matches(pattern: Pattern, method: string, segments: readonly string[]): boolean {
   return matchesMethod(pattern, method) && matchesPath(pattern.segments, segments);
 }
+
+/** Whether some request matches both. */
+export function overlap(a: Pattern, b: Pattern): boolean {
+  const sameMethod =
+    a.method === null || matchesMethod(b, a.method) || (b.method !== null && matchesMethod(a, b.method));
+  const [shorter, longer] = a.segments.length < b.segments.length ? [a, b] : [b, a];
+  const fixed = shorter.segments.filter((segment) => segment !== '**');
+  const isOpen = fixed.length < shorter.segments.length;
+  const rest = longer.segments.slice(fixed.length);
+  if (!isOpen && rest.some((segment) => segment !== '**')) return false;
+  return (
+    sameMethod &&
+    fixed.every((segment, i) => {
+      const other = longer.segments[i] as string;
+      return segment === '*' || other === '*' || other === '**' || segment === other;
+    })
+  );
+}
