@@ -18,8 +18,7 @@ export function valuesSchema({ values, types, gateway, tenants }) {
   for (const { path, description } of values) {
     const type = known.values[path];
     if (type === undefined) throw new Error(`values.types.yaml says nothing about ${path}`);
-    const made =
-      path === 'config' ? configOf(gateway) : path === 'tenants' ? tenantsOf(tenants) : resolved(type, known.types);
+    const made = OF_THE_GATEWAY[path]?.({ gateway, tenants }) ?? resolved(type, known.types);
     mapAt(root, path.split('.').slice(0, -1)).properties[path.split('.').at(-1) ?? ''] = { description, ...made };
   }
   const left = Object.keys(known.values).filter((path) => !values.some((value) => value.path === path));
@@ -27,6 +26,13 @@ export function valuesSchema({ values, types, gateway, tenants }) {
     throw new Error(`values.types.yaml knows values that values.yaml does not have: ${left.join(', ')}`);
   return { $schema: 'http://json-schema.org/draft-07/schema#', title: 'Values of the patchgate chart', ...root };
 }
+
+/** Values with the gateway's own schemas. @type {Record<string, (schemas: { gateway: Json, tenants: Json }) => Json>} */
+const OF_THE_GATEWAY = {
+  config: ({ gateway }) => configOf(gateway),
+  tenants: ({ tenants }) => tenantsOf(tenants),
+  'admin.tokens': ({ gateway }) => tokensOf(gateway),
+};
 
 /** @returns {Json} */
 const emptyMap = () => ({ type: 'object', additionalProperties: false, properties: {} });
@@ -59,6 +65,11 @@ function configOf(/** @type {Json} */ gateway) {
     additionalProperties: false,
     properties: withPlaceholders({ listen: { ...listen, properties: ours }, ...properties }),
   };
+}
+
+function tokensOf(/** @type {Json} */ gateway) {
+  const { description: _, ...list } = gateway['properties'].listen.properties.admin.properties.tokens;
+  return withPlaceholders(list);
 }
 
 function tenantsOf(/** @type {Json} */ tenants) {

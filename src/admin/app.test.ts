@@ -6,6 +6,7 @@ import { dial } from '../../test/support/raw-socket.ts';
 import { createGuessLimit } from '../adapters/abuse-limits.ts';
 import { Secret } from '../secret.ts';
 import { type AdminOptions, createAdminApp, createAdminListener } from './app.ts';
+import { createAudit } from './audit.ts';
 import { ADMIN_HEADERS } from './problem-response.ts';
 import { composePage } from './ui/page.ts';
 
@@ -32,15 +33,18 @@ const PROTECTED = [
 
 async function admin(options: Partial<AdminOptions> = {}) {
   const logged: { fields: Record<string, unknown>; message: string }[] = [];
+  const audited: Record<string, unknown>[] = [];
+  const audit = (level: string, fields: Record<string, unknown>, message: string) =>
+    void audited.push({ level, ...fields, message });
   const note = (fields: Record<string, unknown>, message: string) => void logged.push({ fields, message });
   const app = createAdminApp({
-    token: null,
+    tokens: [],
     guessLimit: createGuessLimit({ clock: new ManualClock(), limit: 20 }),
     readiness: () => ({ ready: true, reasons: [] }),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP up Up.\n' }),
     status: () => ({ accounts: { main: { slotsInUse: 3 } } }),
     config: () => ({ listen: { admin: { token: '[secret]' } } }),
-    purge: async () => ({ ok: true, purged: { accounts: ['main'] } }),
+    purge: async () => ({ ok: true, purged: { accounts: ['main'], entries: 3 } }),
     reload: null,
     page: composePage(),
     events: {
@@ -49,6 +53,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
         return true;
       },
     },
+    audit: createAudit({ log: { audit }, clock: new ManualClock() }),
     log: { debug: note, info: note, warn: note, error: note },
     ...options,
   });
@@ -60,7 +65,13 @@ async function admin(options: Partial<AdminOptions> = {}) {
   });
   const { port } = server.address() as AddressInfo;
   const send = (line: string, headers: readonly string[] = []) => sendRaw(port, rawRequest(line, headers));
-  return { port, send, logged, get: (path: string, headers: readonly string[] = []) => send(`GET ${path}`, headers) };
+  return {
+    port,
+    send,
+    logged,
+    audited,
+    get: (path: string, headers: readonly string[] = []) => send(`GET ${path}`, headers),
+  };
 }
 
 describe('the admin port', () => {
@@ -148,10 +159,10 @@ describe('the admin port', () => {
 });
 
 describe('with a token', () => {
-  const token = new Secret(TOKEN);
+  const tokens = [{ id: 'admin', token: new Secret(TOKEN), role: 'operate' }] as const;
 
   it('all but the probes need it, unknown paths too', async () => {
-    const { get } = await admin({ token });
+    const { get } = await admin({ tokens });
     expect((await get('/livez')).status).toBe(200);
     expect((await get('/readyz')).status).toBe(200);
     for (const path of PROTECTED) {
@@ -163,7 +174,7 @@ describe('with a token', () => {
   });
 
   it('it opens them, however the scheme is written', async () => {
-    const { get } = await admin({ token });
+    const { get } = await admin({ tokens });
     for (const scheme of ['Bearer', 'bearer', 'BEARER'])
       expect((await get('/metrics', [`Authorization: ${scheme} ${TOKEN}`])).status).toBe(200);
     expect((await get('/unknown', [`Authorization: Bearer ${TOKEN}`])).status).toBe(404);
@@ -172,7 +183,7 @@ describe('with a token', () => {
   it('guesses of it are limited by address, and then the right one is rejected too; the same wrong one is no guess', async () => {
     const clock = new ManualClock();
     const guessLimit = createGuessLimit({ clock, limit: 3 });
-    const { get } = await admin({ token, guessLimit });
+    const { get } = await admin({ tokens, guessLimit });
     const statusOf = async (path: string, given?: string) =>
       (await get(path, given === undefined ? [] : [`Authorization: Bearer ${given}`])).status;
     for (let i = 0; i < 10; i++) expect(await statusOf('/metrics', 'of-yesterday')).toBe(401);
@@ -189,7 +200,7 @@ describe('with a token', () => {
   });
 
   it('a wrong one opens nothing, and is not echoed', async () => {
-    const { get } = await admin({ token });
+    const { get } = await admin({ tokens });
     const wrong = ['Bearer', 'Bearer ', `Bearer ${TOKEN}x`, `Bearer ${TOKEN.slice(0, -1)}`, `Bearer x ${TOKEN}`, TOKEN];
     for (const value of [...wrong, `Basic ${TOKEN}`, `Bearer ${TOKEN.toUpperCase()}`]) {
       const answer = await get('/config', [`Authorization: ${value}`]);
@@ -200,7 +211,7 @@ describe('with a token', () => {
   });
 
   it('no spelling of an open path leads around it', async () => {
-    const { get, send } = await admin({ token });
+    const { get, send } = await admin({ tokens });
     for (const path of ['/livez/../metrics', '/livez/%2e%2e/metrics', '/livez;/metrics', '/livez%2f..%2fmetrics'])
       expect([path, (await get(path)).status]).toEqual([path, 401]);
     expect((await get('/metrics?x=/livez')).status).toBe(401);
@@ -209,7 +220,7 @@ describe('with a token', () => {
   });
 
   it('a browser at / is asked for it by a page that is 401 like all else, and says nothing more', async () => {
-    const { get, send } = await admin({ token });
+    const { get, send } = await admin({ tokens });
     const accept = 'Accept: text/html,application/xhtml+xml,*/*;q=0.8';
     for (const wrong of [[], ['Authorization: Bearer wrong']]) {
       const answer = await get('/', [accept, ...wrong]);
@@ -225,7 +236,134 @@ describe('with a token', () => {
   });
 
   it('an empty one is a mistake found at the start, for it would open everything', async () => {
-    await expect(admin({ token: new Secret('') })).rejects.toThrow('empty');
+    await expect(admin({ tokens: [{ id: 'a', token: new Secret(''), role: 'read' }] })).rejects.toThrow('empty');
+  });
+});
+
+describe('a role', () => {
+  const tokens = (['metrics', 'read', 'operate'] as const).map((role) => ({
+    ...{ id: `of-${role}`, token: new Secret(`fake-token-of-${role}`), role },
+  }));
+  const bearer = (role: string) => `Authorization: Bearer fake-token-of-${role}`;
+  const REQUESTS: readonly (readonly [request: string, needed: string | null])[] = [
+    ['GET /livez', null],
+    ['GET /readyz', null],
+    ['GET /metrics', 'metrics'],
+    ['GET /status', 'read'],
+    ['GET /config', 'read'],
+    ['GET /', 'read'],
+    ['GET /events', 'read'],
+    ['POST /cache/purge', 'operate'],
+    ['POST /reload', 'operate'],
+  ];
+  const body = ['Content-Type: application/json', 'Content-Length: 18', '', '{"account":"main"}'];
+  const reloaded = { ok: true, revision: 'r', changed: [], needsRestart: [] } as const;
+
+  it('may do what it needs and what smaller roles may, and nothing more; no token is 401', async () => {
+    const { send } = await admin({ tokens, reload: async () => reloaded });
+    const order = ['metrics', 'read', 'operate'];
+    for (const [request, needed] of REQUESTS) {
+      for (const role of order) {
+        const answer = await send(request, [bearer(role), ...(request.startsWith('POST /cache') ? body : [])]);
+        const may = needed === null || order.indexOf(role) >= order.indexOf(needed);
+        expect([request, role, answer.status]).toEqual([request, role, may ? 200 : 403]);
+        if (may) continue;
+        expect(answer.headers['content-type']).toBe('application/problem+json');
+        expect(JSON.parse(answer.body)).toMatchObject({ status: 403, code: 'forbidden' });
+      }
+      expect([request, (await send(request)).status]).toEqual([request, needed === null ? 200 : 401]);
+    }
+    // By another method, and with the mark of a browser, a path is as closed as ever.
+    for (const line of ['GET /cache/purge', 'PUT /status', 'HEAD /config'])
+      expect([line, (await send(line, [bearer('metrics'), 'Accept: text/html'])).status]).toEqual([line, 403]);
+    expect((await send('GET /unknown', [bearer('metrics')])).status).toBe(404);
+  });
+
+  it('too small is no guess: it blocks no address', async () => {
+    const guessLimit = createGuessLimit({ clock: new ManualClock(), limit: 3 });
+    const { send } = await admin({ tokens, guessLimit });
+    for (let i = 0; i < 10; i++) expect((await send('GET /status', [bearer('metrics')])).status).toBe(403);
+    expect((await send('GET /metrics', [bearer('metrics')])).status).toBe(200);
+  });
+
+  it('is handed to the page with the first event', async () => {
+    const seen: unknown[] = [];
+    const events: AdminOptions['events'] = {
+      attach: (outgoing, holder) => {
+        seen.push(holder);
+        outgoing.writeHead(200).end();
+        return true;
+      },
+    };
+    const { get } = await admin({ tokens, events });
+    await get('/events', [bearer('read')]);
+    const { get: getOpen } = await admin({ events });
+    await getOpen('/events');
+    expect(seen).toEqual([
+      { id: 'of-read', role: 'read' },
+      { id: 'anonymous', role: 'operate' },
+    ]);
+  });
+
+  it('every purge, reload and refused call is audited: who, what, where from and how it ended', async () => {
+    const asked: unknown[] = [];
+    let fails = false;
+    const { send, audited } = await admin({
+      tokens,
+      purge: async ({ account }) => {
+        if (fails) throw new Error('Redis is gone');
+        if (account === 'main') return { ok: true, purged: { accounts: ['main'], entries: 7 } };
+        return { ok: false, detail: 'no such account' };
+      },
+      reload: async (by) => {
+        asked.push(by);
+        return reloaded;
+      },
+    });
+    const address = '127.0.0.1';
+    const post = (path: string, role: string, text: string, more: string[] = []) =>
+      send(`POST ${path}`, [
+        ...[bearer(role), ...more, 'Content-Type: application/json'],
+        ...[`Content-Length: ${text.length}`, '', text],
+      ]);
+    await post('/cache/purge', 'operate', '{"account":"main","path":"/api/v1/flows/**"}');
+    await post('/cache/purge', 'operate', `{"account":"x","tag":"${'t'.repeat(999)}"}`);
+    await post('/cache/purge', 'operate', '{}');
+    fails = true;
+    await post('/cache/purge', 'operate', '{"tag":"a"}');
+    await post('/reload', 'operate', '');
+    await post('/reload', 'read', '');
+    await post('/reload', 'operate', '', ['Origin: https://evil.test']);
+    await send('GET /status', ['Authorization: Bearer fake-guess']);
+    expect(asked).toEqual([{ actor: 'of-operate', address }]);
+    const operator = { actor: 'of-operate', address };
+    expect(audited).toMatchObject([
+      { ...operator, action: 'purge', target: '/api/v1/flows/** of main', outcome: 'ok', entries: 7, level: 'info' },
+      { ...operator, action: 'purge', outcome: 'refused', code: 'bad_request', level: 'warn' },
+      { ...operator, action: 'purge', target: 'POST /cache/purge', outcome: 'refused', code: 'bad_request' },
+      { ...operator, action: 'purge', target: 'tag a of all accounts', outcome: 'failed' },
+      { actor: 'of-read', action: 'reload', target: 'POST /reload', outcome: 'refused', code: 'forbidden', address },
+      { ...operator, action: 'reload', outcome: 'refused', code: 'cross_site' },
+      { actor: 'unknown', action: 'read', target: 'GET /status', outcome: 'refused', code: 'unauthorized', address },
+    ]);
+    expect(String(audited[1]?.['target'])).toHaveLength(200);
+    expect(JSON.stringify(audited)).not.toMatch(/fake-guess|fake-token/);
+  });
+
+  it('a flood of refused calls leaves a few lines, and hides no purge', async () => {
+    const clock = new ManualClock();
+    const audited: Record<string, unknown>[] = [];
+    const log = {
+      audit: (_: string, fields: Record<string, unknown>, message: string) => void audited.push({ ...fields, message }),
+    };
+    const { send } = await admin({ tokens, audit: createAudit({ clock, log }) });
+    for (let i = 0; i < 40; i++) await send('GET /status');
+    for (let i = 0; i < 12; i++) await send('POST /cache/purge', [bearer('operate'), ...body]);
+    for (let i = 0; i < 40; i++) await send('POST /cache/purge');
+    const of = (message: string) => audited.filter((each) => each['message'] === message);
+    expect([of('admin call refused').length, of('cache purged').length]).toEqual([10, 12]);
+    clock.advance(60_000);
+    expect(of('more admin calls refused')).toMatchObject([{ outcome: 'refused', calls: 70 }]);
   });
 });
 
@@ -255,7 +393,7 @@ describe('a purge', () => {
     const reply = await send('POST /cache/purge', [...headers, `Content-Length: ${body.length}`, '', body]);
     return { ...reply, said: JSON.parse(reply.body) as { detail?: string; code?: string }, asked };
   };
-  const OK = { ok: true, purged: { accounts: ['main'] } } as const;
+  const OK = { ok: true, purged: { accounts: ['main'], entries: 3 } } as const;
 
   it.each([
     [
@@ -266,7 +404,7 @@ describe('a purge', () => {
     ['{"account":"main"}', { path: null, account: 'main', tag: null }],
   ])('%s', async (body, expected) => {
     const { status, said, asked } = await purging(body);
-    expect([status, said, asked]).toEqual([200, { accounts: ['main'] }, [expected]]);
+    expect([status, said, asked]).toEqual([200, { accounts: ['main'], entries: 3 }, [expected]]);
   });
 
   it.each([

@@ -1,20 +1,20 @@
-import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import type { Log } from '../ports.ts';
-import type { Secret } from '../secret.ts';
 import { createListener, type Listener, type ListenerTls } from '../server/listener.ts';
+import { type AdminToken, createAccess, mayDo } from './access.ts';
+import type { Actor, Audit } from './audit.ts';
 import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
-import { type Purge, readPurge } from './purge.ts';
+import { type Purge, type Purged, purgeTarget, readPurge } from './purge.ts';
 import { type ReloadOutcome, reloadResponse } from './reload.ts';
+import type { Holder, Role } from './status/document.ts';
 import type { Page } from './ui/page.ts';
 
 export interface AdminOptions {
-  /**
-   * Null: no token is needed; the port listens on loopback by default. Never empty, because a request without a token would match.
-   */
-  readonly token: Secret | null;
+  /** Empty: no token is needed; the port listens on loopback by default. */
+  readonly tokens: readonly AdminToken[];
   readonly guessLimit: GuessLimit;
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
@@ -22,14 +22,13 @@ export interface AdminOptions {
   readonly status: () => unknown;
   /** Redacted already. */
   readonly config: () => unknown;
-  readonly purge: (
-    purge: Purge,
-  ) => Promise<{ readonly ok: true; readonly purged: unknown } | { readonly ok: false; readonly detail: string }>;
+  readonly purge: (purge: Purge) => Promise<Purged>;
   /** Null: there are no files to load, and the path does not exist. */
-  readonly reload: (() => Promise<ReloadOutcome>) | null;
+  readonly reload: ((by: Actor) => Promise<ReloadOutcome>) | null;
   /** The page at `/`, and the events that keep it up to date. */
   readonly page: Page;
-  readonly events: { attach(outgoing: HttpBindings['outgoing']): boolean };
+  readonly events: { attach(outgoing: HttpBindings['outgoing'], holder: Holder): boolean };
+  readonly audit: Audit;
   readonly log: Log;
 }
 
@@ -46,79 +45,98 @@ interface Endpoint {
   /** `GET` covers HEAD. */
   readonly method: 'GET' | 'POST';
   readonly path: string;
-  /** Needs no token: a kubelet has none, and the response holds nothing secret. */
-  readonly open?: boolean;
-  readonly respond: (request: Request, node: HttpBindings) => Response | Promise<Response>;
+  /** Null needs no token: a kubelet has none, and the response holds nothing secret. */
+  readonly role: Role | null;
+  readonly respond: (request: Request, node: HttpBindings, holder: Holder) => Response | Promise<Response>;
 }
 
 function endpointsOf(options: AdminOptions): readonly Endpoint[] {
   const { reload } = options;
   return [
     // Only whether the process serves: a restart would help with nothing else.
-    { method: 'GET', path: '/livez', open: true, respond: () => text('ok\n', 'text/plain; charset=utf-8') },
+    { method: 'GET', path: '/livez', role: null, respond: () => text('ok\n', 'text/plain; charset=utf-8') },
     {
-      method: 'GET',
-      path: '/readyz',
-      open: true,
+      ...{ method: 'GET', path: '/readyz', role: null },
       respond: () => {
         const { ready, reasons } = options.readiness();
         return json({ ready, reasons }, ready ? 200 : 503);
       },
     },
     {
-      method: 'GET',
-      path: '/metrics',
+      ...{ method: 'GET', path: '/metrics', role: 'metrics' },
       respond: async () => {
         const exposition = await options.metrics();
         return text(exposition.text, exposition.contentType);
       },
     },
-    { method: 'GET', path: '/', respond: () => options.page.respond(200) },
-    { method: 'GET', path: '/events', respond: (request, { outgoing }) => attachTo(options.events, request, outgoing) },
-    { method: 'GET', path: '/status', respond: () => json(options.status()) },
-    { method: 'GET', path: '/config', respond: () => json(options.config()) },
+    { method: 'GET', path: '/', role: 'read', respond: () => options.page.respond(200) },
     {
-      method: 'POST',
-      path: '/cache/purge',
-      respond: async (request) => {
-        const read = await readPurge(request);
-        if (!read.ok) return adminProblem(read.code, {}, undefined, read.detail);
-        const purged = await options.purge(read.purge);
-        return purged.ok ? json(purged.purged) : adminProblem('bad_request', {}, undefined, purged.detail);
-      },
+      ...{ method: 'GET', path: '/events', role: 'read' },
+      respond: (request, { outgoing }, holder) => attachTo(options.events, request, outgoing, holder),
+    },
+    { method: 'GET', path: '/status', role: 'read', respond: () => json(options.status()) },
+    { method: 'GET', path: '/config', role: 'read', respond: () => json(options.config()) },
+    {
+      ...{ method: 'POST', path: '/cache/purge', role: 'operate' },
+      respond: (request, node, holder) => purge(options, request, { actor: holder.id, address: addressOf(node) }),
     },
     ...(reload === null
       ? []
-      : [{ method: 'POST', path: '/reload', respond: async () => reloadResponse(await reload()) } as const]),
+      : [
+          {
+            ...({ method: 'POST', path: '/reload', role: 'operate' } as const),
+            respond: async (_: Request, node: HttpBindings, holder: Holder) =>
+              reloadResponse(await reload({ actor: holder.id, address: addressOf(node) })),
+          },
+        ]),
   ];
 }
 
-/** The application of the admin port: for probes, Prometheus and operators, never for tenants. */
-export function createAdminApp(options: AdminOptions): Hono {
-  const endpoints = endpointsOf(options);
-  const open = new Set(endpoints.filter((endpoint) => endpoint.open).map((endpoint) => endpoint.path));
-  const allowed = tokenCheck(options.token);
-  const app = new Hono();
+interface AdminEnv {
+  readonly Bindings: HttpBindings;
+  readonly Variables: { readonly holder: Holder };
+}
 
-  // Before the routes, so that a caller without the token cannot tell an unknown path from a known one.
+/** The application of the admin port: for probes, Prometheus and operators, never for tenants. */
+export function createAdminApp(options: AdminOptions): Hono<AdminEnv> {
+  const endpoints = endpointsOf(options);
+  const roles = new Map(endpoints.map(({ path, role }) => [path, role]));
+  const holderOf = createAccess(options.tokens);
+  const app = new Hono<AdminEnv>();
+
+  const refuse = (c: Context<AdminEnv>, actor: string, code: Refusal, headers: Record<string, string> = {}) => {
+    options.audit.refused({ actor, address: addressOf(c.env) }, c.req, code);
+    return adminProblem(code, headers);
+  };
+  // Before the routes, so that a caller without a token cannot tell an unknown path from a known one.
   app.use(async (c, next) => {
+    const role = roles.get(c.req.path);
+    if (role === null) return next();
     const authorization = c.req.header('authorization');
-    if (open.has(c.req.path)) return next();
-    const address = (c.env as HttpBindings).incoming.socket.remoteAddress ?? '';
-    const blockedMs = options.token === null ? 0 : options.guessLimit.blockedForMs(address);
+    const address = addressOf(c.env);
+    const holder = holderOf(authorization);
+    const blockedMs = options.tokens.length === 0 ? 0 : options.guessLimit.blockedForMs(address);
     // The right token is rejected too: otherwise a guesser would learn that it is right.
     if (blockedMs > 0 && authorization !== undefined)
-      return adminProblem('address_blocked', { 'Retry-After': String(Math.ceil(blockedMs / 1000)) });
-    if (allowed(authorization)) return next();
-    if (authorization !== undefined) options.guessLimit.guessed(address, authorization);
-    const challenge = challengeOf(authorization !== undefined);
-    // A browser cannot send a token before a page has asked for it. The page holds no data.
-    return isBrowserAtThePage(c) ? options.page.respond(401, challenge) : adminProblem('unauthorized', challenge);
+      return refuse(c, 'unknown', 'address_blocked', { 'Retry-After': String(Math.ceil(blockedMs / 1000)) });
+    if (holder === null) {
+      if (authorization !== undefined) options.guessLimit.guessed(address, authorization);
+      const challenge = challengeOf(authorization !== undefined);
+      const rejection = refuse(c, authorization === undefined ? 'anonymous' : 'unknown', 'unauthorized', challenge);
+      // A browser cannot send a token before a page has asked for it. The page holds no data.
+      return isBrowserAtThePage(c) ? options.page.respond(401, challenge) : rejection;
+    }
+    if (role !== undefined && !mayDo(holder, role)) return refuse(c, holder.id, 'forbidden');
+    c.set('holder', holder);
+    return next();
   });
   for (const { method, path, respond } of endpoints) {
     app.on(method, path, (c) => {
       const { raw } = c.req;
-      return method === 'POST' && isCrossSite(raw) ? adminProblem('cross_site') : respond(raw, c.env as HttpBindings);
+      const isForeign = method === 'POST' && isCrossSite(raw);
+      // An endpoint that needs no token has no holder, and asks for none.
+      const holder = c.get('holder');
+      return isForeign ? refuse(c, holder.id, 'cross_site') : respond(raw, c.env, holder);
     });
   }
   for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
@@ -135,6 +153,30 @@ export function createAdminApp(options: AdminOptions): Hono {
   return app;
 }
 
+type Refusal = 'unauthorized' | 'forbidden' | 'address_blocked' | 'cross_site';
+
+function addressOf({ incoming }: HttpBindings): string {
+  return incoming.socket.remoteAddress ?? '';
+}
+
+async function purge(options: AdminOptions, request: Request, by: Actor): Promise<Response> {
+  const read = await readPurge(request);
+  if (!read.ok) {
+    options.audit.refused(by, { method: 'POST', path: '/cache/purge' }, read.code);
+    return adminProblem(read.code, {}, undefined, read.detail);
+  }
+  const note = (outcome: 'ok' | 'refused' | 'failed', more: Record<string, unknown> = {}) =>
+    options.audit.purged({ ...by, action: 'purge', target: purgeTarget(read.purge), outcome }, more);
+  try {
+    const purged = await options.purge(read.purge);
+    note(purged.ok ? 'ok' : 'refused', purged.ok ? { entries: purged.purged.entries } : { code: 'bad_request' });
+    return purged.ok ? json(purged.purged) : adminProblem('bad_request', {}, undefined, purged.detail);
+  } catch (error) {
+    note('failed');
+    throw error;
+  }
+}
+
 /**
  * Pages of any site can make a browser send requests, also to a port on loopback that needs no token. The browser names the site.
  */
@@ -149,8 +191,8 @@ function isCrossSite({ headers }: Request): boolean {
 const WHOLE_REQUEST_MS = 30_000;
 
 /** The server of the admin port, not listening yet. */
-export function createAdminListener(app: Pick<Hono, 'fetch'>, tls: ListenerTls): Listener {
-  const listener = getRequestListener((request, env) => app.fetch(request, env), {
+export function createAdminListener(app: Pick<Hono<AdminEnv>, 'fetch'>, tls: ListenerTls): Listener {
+  const listener = getRequestListener((request, env) => app.fetch(request, env as HttpBindings), {
     overrideGlobalObjects: false,
     hostname: 'localhost',
     // A Host or target of which the adapter makes no `Request`.
@@ -168,34 +210,28 @@ export function createAdminListener(app: Pick<Hono, 'fetch'>, tls: ListenerTls):
   return port;
 }
 
-/** Compares digests, so that the duration depends on neither length nor content of the token. */
-function tokenCheck(token: Secret | null): (authorization: string | undefined) => boolean {
-  if (token === null) return () => true;
-  if (token.reveal() === '') throw new Error('the admin token is empty');
-  const digest = (value: string) => createHash('sha256').update(value).digest();
-  const expected = digest(token.reveal());
-  return (authorization) => {
-    const given = /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
-    return given !== undefined && timingSafeEqual(digest(given), expected);
-  };
-}
-
 /** RFC 6750 section 3: no error code where no token was given. */
 function challengeOf(given: boolean): Record<string, string> {
   const challenge = 'Bearer realm="patchgate"';
   return { 'WWW-Authenticate': given ? `${challenge}, error="invalid_token"` : challenge };
 }
 
-function isBrowserAtThePage({ req }: Context): boolean {
+function isBrowserAtThePage({ req }: Context<AdminEnv>): boolean {
   const reads = req.method === 'GET' || req.method === 'HEAD';
   return reads && req.path === '/' && req.header('accept')?.includes('text/html') === true;
 }
 
-function attachTo(events: AdminOptions['events'], request: Request, outgoing: HttpBindings['outgoing']): Response {
+function attachTo(
+  events: AdminOptions['events'],
+  request: Request,
+  outgoing: HttpBindings['outgoing'],
+  holder: Holder,
+): Response {
   // The browser keeps other sites from reading the events, but not from taking all connections.
   if (isCrossSite(request)) return adminProblem('cross_site');
   if (request.method === 'HEAD') return text('', 'text/event-stream');
-  return events.attach(outgoing) ? RESPONSE_ALREADY_SENT : adminProblem('too_many_listeners', { 'Retry-After': '10' });
+  if (events.attach(outgoing, holder)) return RESPONSE_ALREADY_SENT;
+  return adminProblem('too_many_listeners', { 'Retry-After': '10' });
 }
 
 function json(body: unknown, status = 200): Response {

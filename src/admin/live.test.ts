@@ -26,7 +26,7 @@ async function setUp(size = 0) {
   const responses: ServerResponse[] = [];
   const server = createServer((_incoming, outgoing) => {
     responses.push(outgoing);
-    if (!events.attach(outgoing)) outgoing.writeHead(503).end();
+    if (!events.attach(outgoing, { id: 'prometheus', role: 'read' })) outgoing.writeHead(503).end();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -46,7 +46,7 @@ async function setUp(size = 0) {
     });
     incoming.on('error', () => {});
     const told = () =>
-      [...text.matchAll(/^data: (\{.*\})$/gm)].map(
+      [...text.matchAll(/(?<!^event: holder\n)^data: (\{.*\})$/gm)].map(
         ([, json]) => JSON.parse(String(json)) as { from: number; to: number },
       );
     return { incoming, told, text: () => text, ended: () => ended };
@@ -62,6 +62,13 @@ async function setUp(size = 0) {
   };
   return { clock, events, world, logged, responses, listen, listenRaw };
 }
+
+it('tells first who reads, and what the reader may do', async () => {
+  const { listen } = await setUp();
+  const reader = await listen();
+  await eventually(() => reader.told().length === 1, 'the first frame');
+  expect(reader.text()).toMatch(/^event: holder\ndata: \{"id":"prometheus","role":"read"\}\n\ndata: /);
+});
 
 it('tells at once, and again every two seconds; that is the heartbeat too', async () => {
   const { clock, listen, world } = await setUp();

@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { type Clock, every, type MonotonicMs } from '../clock.ts';
 import type { Log } from '../ports.ts';
 import { ADMIN_HEADERS } from './problem-response.ts';
+import type { Holder } from './status/document.ts';
 
 /** The next frame for a subscriber that has seen the samples up to `seen`. */
 export type Frames = (seen: number) => { readonly text: string; readonly seen: number };
@@ -16,7 +17,7 @@ export interface LiveUpdatesOptions {
 /** Server-sent events for open pages. */
 export interface LiveUpdates {
   /** Takes over the response until its reader disconnects; false if there are too many subscribers. */
-  attach(outgoing: ServerResponse): boolean;
+  attach(outgoing: ServerResponse, holder: Holder): boolean;
   /** Sends a frame to all now. */
   push(): void;
   /** Ends all; the pages connect again, with the token that is in force then. */
@@ -93,12 +94,14 @@ export function createLiveUpdates({ frames, clock, log }: LiveUpdatesOptions): L
   };
 
   return {
-    attach(outgoing) {
+    attach(outgoing, holder) {
       if (closed || subscribers.size >= MAX_SUBSCRIBERS) return false;
       const subscriber: Subscriber = { outgoing, seen: 0, fullSince: null };
       subscribers.add(subscriber);
       outgoing.once('close', () => leave(subscriber));
       outgoing.writeHead(200, HEADERS);
+      // The page shows what this token may do.
+      outgoing.write(`event: holder\ndata: ${JSON.stringify(holder)}\n\n`);
       sendTo([subscriber]);
       stopTimer ??= every(clock, EVERY_MS, () => sendTo(subscribers));
       return true;

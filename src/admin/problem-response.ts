@@ -15,7 +15,12 @@ const problems = {
   unauthorized: {
     status: 401,
     title: 'Unauthorized',
-    detail: 'Send the admin token as `Authorization: Bearer <token>`.',
+    detail: 'Send an admin token as `Authorization: Bearer <token>`.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'Forbidden',
+    detail: 'The role of this admin token does not allow this. See `role` under listen.admin.tokens.',
   },
   address_blocked: {
     status: 429,

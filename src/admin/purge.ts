@@ -9,6 +9,23 @@ export interface Purge {
   readonly tag: string | null;
 }
 
+export type Purged =
+  | {
+      readonly ok: true;
+      readonly purged: {
+        readonly accounts: readonly string[];
+        /** Responses in the memory of this replica. Copies in Redis and on other replicas are invalid too, and not counted. */
+        readonly entries: number;
+      };
+    }
+  | { readonly ok: false; readonly detail: string };
+
+/** A purge in one line: `/api/v1/flows/** of main`. */
+export function purgeTarget({ account, path, tag }: Purge): string {
+  const parts = [...(path === null ? [] : [`/${path.join('/')}`]), ...(tag === null ? [] : [`tag ${tag}`])];
+  return `${parts.join(' and ') || 'everything'} of ${account ?? 'all accounts'}`;
+}
+
 export type PurgeRead =
   | { readonly ok: true; readonly purge: Purge }
   | { readonly ok: false; readonly code: 'bad_request' | 'unsupported_media_type'; readonly detail?: string };

@@ -115,7 +115,7 @@ function trim(log: AccountLog, maxWrites: number): void {
   log.writes = log.writes.slice(-kept);
 }
 
-function invalidates({ patterns, tags }: Invalidation, target: InvalidationTarget): boolean {
+export function invalidates({ patterns, tags }: Invalidation, target: InvalidationTarget): boolean {
   return (
     patterns.some((pattern) => matchesPath(pattern, target.segments)) ||
     (tags?.some((tag) => target.tags.includes(tag)) ?? false)

@@ -40,6 +40,11 @@ export function accountOf(key: string): string {
   return key.slice(0, key.indexOf(SEPARATOR));
 }
 
+/** The canonical path in a key. */
+export function pathOf(key: string): string {
+  return key.split(SEPARATOR, 4)[3] ?? '';
+}
+
 /** In {@link CacheOptions.notShareable}. Contains the tenant: no tenant ends coalescing for others. */
 export function unshareableName({ record }: CacheableContext, fetchKey: string): string {
   return `${record.tenant}${SEPARATOR}${fetchKey}`;

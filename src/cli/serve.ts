@@ -31,7 +31,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
   const fileReader = createFileReaders({ clock: systemClock });
   const reloader = createReloader((readFile) => loadSettings({ path, env: io.env, readFile }), fileReader);
   // Before the first load, whose end it waits for.
-  process.on('SIGHUP', () => void reloader.reload());
+  process.on('SIGHUP', () => void reloader.reload({ actor: 'signal', address: null }));
   const loaded = await reloader.first();
   if (!loaded.ok) {
     say(io.stderr, renderProblems(loaded.problems));
@@ -66,7 +66,7 @@ function watchLoaded(reloader: Reloader, fileReader: () => ReadFile, { log }: Pi
       const settings = reloader.latest();
       return settings?.reload.watch ? settings.reload.pollMs : null;
     },
-    reload: reloader.reload,
+    reload: () => reloader.reload({ actor: 'file', address: null }),
     fileReader,
     clock: systemClock,
     log,

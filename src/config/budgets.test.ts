@@ -96,8 +96,11 @@ describe('a budget', () => {
       tenants: { a: { budgets: { operations: 7 } } },
     });
     expect(settingsDiff(before, after)).toEqual([
-      'account main: budget operations: 100 per month UTC → 200 per day Europe/London, budget reads added',
-      'tenant a: budget operations: 5 → 7',
+      'accounts.main.budgets.operations.limit 100 → 200',
+      'accounts.main.budgets.operations.per month → day',
+      'accounts.main.budgets.operations.timeZone UTC → Europe/London',
+      'accounts.main.budgets.reads added',
+      'tenants.a.budgets.operations 5 → 7',
     ]);
   });
 

@@ -115,6 +115,7 @@ function listenOf({ gateway, tls }: BuildInput, secret: (value: string) => Secre
     admin: {
       ...{ host: admin.host, port: admin.port, tls: tlsOf('admin') },
       token: admin.token === '' ? null : secret(admin.token),
+      tokens: admin.tokens.map((each) => ({ ...each, token: secret(each.token) })),
     },
     trustedProxies,
   };

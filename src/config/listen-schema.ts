@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bearerToken, cidr, doc, text, whole } from './option-types.ts';
+import { bearerToken, cidr, doc, id, text, whole } from './option-types.ts';
 
 /** The shape of `listen` in gateway.yaml: both ports and the trusted proxies. */
 const port = () => whole(0, 65_535);
@@ -53,6 +53,27 @@ const tls = (whose: string) =>
     description: `TLS on the port ${whose}, HTTP/1.1 only. Without it, plain HTTP. Turning it on or off needs a restart.`,
   });
 
+const ROLES = ['metrics', 'read', 'operate'] as const;
+/** Actors of audit lines that are no token. */
+const RESERVED_IDS = ['anonymous', 'unknown', 'file', 'signal'];
+
+const adminToken = z.strictObject({
+  id: doc(
+    id().refine((value) => !RESERVED_IDS.includes(value), {
+      error: `must not be one of ${RESERVED_IDS.join(', ')}: audit lines use these names`,
+    }),
+    { description: 'Name of the holder, in audit lines: a person, a team or a program. Unique.' },
+  ),
+  token: doc(
+    bearerToken().refine((value) => value !== '', { error: 'must not be empty: remove the entry instead' }),
+    { description: 'The token, sent as `Authorization: Bearer <token>`. Unique.' },
+  ),
+  role: doc(z.enum(ROLES, { error: `must be one of ${ROLES.join(', ')}` }), {
+    description:
+      '`metrics`: /metrics only, for Prometheus. `read`: also /status, /config and the page. `operate`: also purge and reload.',
+  }),
+});
+
 export const listenSchema = z
   .strictObject({
     traffic: z
@@ -74,8 +95,12 @@ export const listenSchema = z
         }),
         token: doc(bearerToken().default(''), {
           description:
-            'If set, `Authorization: Bearer <token>` is required for all endpoints but /livez and /readyz. If empty, every client that reaches the port may read, purge and reload.',
+            'A token of the role `operate`, named `admin`. With it, or with `tokens`, `Authorization: Bearer <token>` is required for all endpoints but /livez and /readyz. Without both, every client that reaches the port may read, purge and reload.',
           shown: '""',
+        }),
+        tokens: doc(z.array(adminToken).default([]), {
+          description: 'More tokens, each with a role: one for Prometheus, one for each operator.',
+          shown: '[]',
         }),
         tls: tls('for probes, Prometheus and people'),
       })

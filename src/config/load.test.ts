@@ -74,7 +74,7 @@ describe('a minimal configuration', () => {
       headersTimeoutMs: 10_000,
       idleTimeoutMs: 75_000,
     });
-    expect(settings.listen.admin).toEqual({ host: '127.0.0.1', port: 9090, token: null, tls: null });
+    expect(settings.listen.admin).toEqual({ host: '127.0.0.1', port: 9090, token: null, tokens: [], tls: null });
   });
 
   test('may be JSON', async () => {
@@ -101,6 +101,14 @@ describe('every option has an effect on the settings', () => {
       'listen: { traffic: { host: 127.0.0.1, port: 1 } }',
       (s) => s.listen.traffic,
       { host: '127.0.0.1', port: 1, tls: null },
+    ],
+    [
+      'listen: { admin: { tokens: [{ id: prometheus, token: fake-token, role: metrics }] } }',
+      (s) => [
+        s.listen.admin.tokens.map(({ id, token, role }) => [id, token.reveal(), role]),
+        s.secrets.map((each) => each.reveal()).includes('fake-token'),
+      ],
+      [[['prometheus', 'fake-token', 'metrics']], true],
     ],
     ['listen: { trustedProxies: [10.0.0.0/8] }', (s) => s.listen.trustedProxies, ['10.0.0.0/8']],
     ['cache: { memory: 1MiB, maxEntry: 4KiB }', (s) => [s.cache.memoryBytes, s.cache.maxEntryBytes], [1048576, 4096]],
@@ -439,6 +447,8 @@ tenants:
     `accounts: { main: { credentials: [{ id: p, apiKey: ${JSON.stringify(apiKey)} }] } }\ntenants: { a: {} }`;
   const login = (password: string) =>
     `accounts: { main: { credentials: [{ id: p, login: { url: "http://h", username: u, password: ${password} } }] } }\ntenants: { a: {} }`;
+  const tokens = (list: string, token = '') =>
+    `${MINIMAL}\nlisten: { admin: { token: "${token}", tokens: [${list}] } }`;
   const HEADER = 'must be printable ASCII in one line, without spaces around it';
   test.each([
     [keyed(LONG), 'apiKey: must be at most 8KiB: is it the right file?'],
@@ -454,6 +464,16 @@ tenants:
       'token: must be printable ASCII without spaces, at most 8KiB',
     ],
     [`${MINIMAL}\nlisten: { admin: { token: "two words" } }`, 'token: must be printable ASCII without spaces'],
+    [tokens('{ id: a, token: "two words", role: read }'), 'token: must be printable ASCII without spaces'],
+    [tokens('{ id: a, token: "", role: read }'), 'tokens[0].token: must not be empty: remove the entry instead'],
+    [tokens('{ id: a, token: t, role: admin }'), 'tokens[0].role: must be one of metrics, read, operate'],
+    [tokens('{ id: file, token: t, role: read }'), 'tokens[0].id: must not be one of anonymous, unknown, file, signal'],
+    [tokens('{ id: admin, token: t, role: read }', 'main-token'), 'tokens[0].id: this id is there twice'],
+    [
+      tokens('{ id: a, token: t, role: read }, { id: a, token: u, role: read }'),
+      'tokens[1].id: this id is there twice',
+    ],
+    [tokens('{ id: a, token: main-token, role: read }', 'main-token'), 'tokens[0].token: this token is there twice'],
     [`${MINIMAL}\nredis: { url: "redis://h", password: ${LONG} }`, 'redis.password: must be at most 8KiB'],
     [`${MINIMAL}\nredis: { url: "redis://u:${LONG}@h" }`, 'redis.url: must be redis://'],
     [

@@ -13,8 +13,10 @@ export interface Settings {
     readonly admin: {
       readonly host: string;
       readonly port: number;
-      /** Bearer on all but /livez and /readyz. */
+      /** An `operate` token named `admin`. */
       readonly token: Secret | null;
+      /** Without any token, and without `token`, none is needed. */
+      readonly tokens: readonly AdminTokenSettings[];
       readonly tls: TlsSettings | null;
     };
     /** CIDRs whose X-Forwarded-For and X-Forwarded-Proto count. */
@@ -56,6 +58,12 @@ export interface Settings {
   readonly secrets: readonly Secret[];
   /** Short digest of the files' content; changes when they do. No secret can be derived from it. */
   readonly revision: string;
+}
+
+export interface AdminTokenSettings {
+  readonly id: string;
+  readonly token: Secret;
+  readonly role: 'metrics' | 'read' | 'operate';
 }
 
 /** TLS of a port. The files were read, and certificate and key belong together. */

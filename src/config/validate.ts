@@ -34,6 +34,7 @@ export function validateSettings(checked: Checked): string[] {
   checkReferences(checked);
   checkTenants(checked);
   checkKeys(checked);
+  checkAdminTokens(checked);
   const { settings, input, report } = checked;
   checkBudgets(settings, (path, message) => report(input.tenantsSource, path, message));
   return weakSpots(checked);
@@ -119,6 +120,21 @@ function checkKeys({ settings, input, report }: Checked): void {
   }
 }
 
+function checkAdminTokens({ settings, input, report }: Checked): void {
+  const { token, tokens } = settings.listen.admin;
+  const ids = new Set(token === null ? [] : ['admin']);
+  const values = new Set(token === null ? [] : [token.reveal()]);
+  for (const [index, each] of tokens.entries()) {
+    const path = ['listen', 'admin', 'tokens', index];
+    if (ids.has(each.id)) report(input.gatewaySource, [...path, 'id'], 'this id is there twice');
+    if (values.has(each.token.reveal())) {
+      report(input.gatewaySource, [...path, 'token'], 'this token is there twice: its holder would be unknown');
+    }
+    ids.add(each.id);
+    values.add(each.token.reveal());
+  }
+}
+
 function weakSpots({ settings, input }: Checked): string[] {
   const warnings = likelyMistakes(settings, [input.gatewaySource, input.tenantsSource], input.now);
   for (const tenant of settings.tenants.values()) {
@@ -143,7 +159,8 @@ function weakSpots({ settings, input }: Checked): string[] {
   for (const [port, { tls }] of Object.entries({ traffic, admin })) {
     if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));
   }
-  if (admin.token === null && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
+  const isGuarded = admin.token !== null || admin.tokens.length > 0;
+  if (!isGuarded && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
     warnings.push('listen.admin is reachable from other hosts and has no token');
   }
   return warnings;

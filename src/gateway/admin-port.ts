@@ -1,11 +1,13 @@
 import type { Server } from 'node:http';
 import { createGuessLimit } from '../adapters/abuse-limits.ts';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
+import type { AdminToken } from '../admin/access.ts';
 import { createAdminApp, createAdminListener } from '../admin/app.ts';
+import { type Actor, createAudit } from '../admin/audit.ts';
 import { createLiveUpdates } from '../admin/live.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { composePage } from '../admin/ui/page.ts';
-import { redactedSettings } from '../config/settings.ts';
+import { redactedSettings, type Settings } from '../config/settings.ts';
 import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
 import type { ListenerTls, PortTls } from '../server/listener.ts';
 import { closeServer } from '../server/listener.ts';
@@ -25,7 +27,7 @@ export interface AdminPortOptions {
   /** Requests whose response has not ended. */
   readonly inFlight: () => number;
   /** Null: no `POST /reload`. */
-  readonly reload: (() => Promise<ReloadOutcome>) | null;
+  readonly reload: ((by: Actor) => Promise<ReloadOutcome>) | null;
 }
 
 export interface AdminPort {
@@ -37,8 +39,8 @@ export interface AdminPort {
   push(): void;
   /** New connections are shown this certificate. Throws if it cannot be used; then nothing has changed. */
   renew(tls: PortTls | null): void;
-  /** Asks for the token that is in force now. */
-  renewToken(): void;
+  /** Asks for the tokens that are in force now. */
+  renewTokens(): void;
   /** Ends all connections at once. */
   close(): Promise<void>;
 }
@@ -69,17 +71,18 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
     return { ready: reasons.length === 0, reasons };
   };
   const guessLimit = createGuessLimit({ clock, limit: settings().limits.failedAuth });
+  const audit = createAudit({ log, clock });
   const createApp = () =>
     createAdminApp({
       guessLimit,
-      token: settings().listen.admin.token,
+      tokens: adminTokensOf(settings()),
       readiness,
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),
       status: status.document,
       config: () => redactedSettings(settings()),
       purge: (purge) => purgeCache(current().dependencies, purge),
       reload: options.reload,
-      ...{ page, events, log },
+      ...{ page, events, audit, log },
     });
   let app = createApp();
   const port = createAdminListener({ fetch: (request, env) => app.fetch(request, env) }, options.tls);
@@ -89,7 +92,7 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
     start: status.start,
     push: events.push,
     renew: port.renew,
-    renewToken() {
+    renewTokens() {
       app = createApp();
     },
     async close() {
@@ -99,4 +102,9 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
       await closeServer(port.server);
     },
   };
+}
+
+function adminTokensOf({ listen: { admin } }: Settings): readonly AdminToken[] {
+  const { token, tokens } = admin;
+  return token === null ? tokens : [{ id: 'admin', token, role: 'operate' }, ...tokens];
 }

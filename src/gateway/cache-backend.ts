@@ -9,7 +9,7 @@ import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import { openPubSub } from '../adapters/redis/client/pubsub.ts';
 import { openSubscriber } from '../adapters/redis/client/subscriber.ts';
 import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
-import type { Purge } from '../admin/purge.ts';
+import type { Purge, Purged } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
 import { createInvalidationLog, EVERYTHING } from '../cache/invalidation-log.ts';
 import type { CacheState } from '../cache/options.ts';
@@ -87,12 +87,8 @@ export function cacheNamespace({ cache, upstreams }: Settings): string {
   return createHash('sha256').update(relevant).digest('base64url').slice(0, 8);
 }
 
-export type Purged =
-  | { readonly ok: true; readonly purged: { readonly accounts: readonly string[] } }
-  | { readonly ok: false; readonly detail: string };
-
 /** Purges the cache of one account or all. Resolves when no replica serves a purged response any more. */
-export async function purgeCache({ settings, cache, log }: Dependencies, purge: Purge): Promise<Purged> {
+export async function purgeCache({ settings, cache, memory }: Dependencies, purge: Purge): Promise<Purged> {
   const known = [...settings.accounts.keys()];
   const { account, path, tag } = purge;
   if (account !== null && !known.includes(account)) {
@@ -104,6 +100,6 @@ export async function purgeCache({ settings, cache, log }: Dependencies, purge: 
     ? EVERYTHING
     : { patterns: path === null ? [] : [path], tags: tag === null ? [] : [tag] };
   await Promise.all(accounts.map((each) => cache.invalidations.invalidate(each, invalidation)));
-  log.info({ accounts, path: path === null ? null : `/${path.join('/')}`, tag }, 'cache purged');
-  return { ok: true, purged: { accounts } };
+  const entries = accounts.reduce((sum, each) => sum + memory.purge(each, invalidation).responses, 0);
+  return { ok: true, purged: { accounts, entries } };
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import type { Actor } from '../admin/audit.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Clock, elapsed, systemClock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -19,7 +20,7 @@ export interface GatewayOptions {
   readonly clock?: Clock;
   readonly random?: () => number;
   /** Loads the configuration again, for `POST /reload`; left out where there are no files to load. */
-  readonly reload?: () => Promise<ReloadOutcome>;
+  readonly reload?: (by: Actor) => Promise<ReloadOutcome>;
   /** Where log lines go; default: standard output. */
   readonly logTo?: { write(line: string): void };
 }
@@ -35,10 +36,12 @@ export interface Gateway {
   /**
    * Puts settings in force for all requests from now on; those in flight end with what they began with. Restart-only options
    * stay as they are, and are named in the log and in the outcome.
+   *
+   * @param by all who asked for it, for the audit trail
    */
-  reload(settings: Settings): ReloadOutcome;
+  reload(settings: Settings, by: readonly Actor[]): ReloadOutcome;
   /** Reports and counts a configuration that could not be loaded; the old settings stay. */
-  refuseReload(problems: readonly string[]): ReloadOutcome;
+  refuseReload(problems: readonly string[], by: readonly Actor[]): ReloadOutcome;
   /** Reports not ready at once, accepts for the delay, finishes requests in flight within `drain.timeout`, then closes. */
   drain(how: { readonly signal: string; readonly withDelay: boolean }): Promise<void>;
   /** Ends at once, whatever is in flight. */
@@ -98,15 +101,15 @@ export function createGateway(options: GatewayOptions): Gateway {
       admin.reloads.listening(opened, addresses);
       return { ok: true, ...addresses };
     },
-    reload(next) {
+    reload(next, by) {
       const applied = applicable(opened, next);
       const before = settings();
       traffic.renew(applied.settings.listen.traffic.tls);
       admin.renew(applied.settings.listen.admin.tls);
       snapshots.replace(applied.settings);
       void cache.follow([...applied.settings.accounts.keys()]);
-      admin.renewToken();
-      return admin.reloads.accepted(next, applied, before);
+      admin.renewTokens();
+      return admin.reloads.accepted(next, applied, before, by);
     },
     refuseReload: admin.reloads.refused,
     async drain({ signal, withDelay }) {

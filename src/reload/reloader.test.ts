@@ -8,6 +8,7 @@ import { createFileReaders, type ReadFile } from '../config/read-file.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { createReloader } from './reloader.ts';
 
+const TEST = { actor: 'test', address: null };
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
@@ -62,29 +63,34 @@ async function reloading() {
 
 describe('a reload', () => {
   test('is one at a time, and all calls meanwhile get the outcome of one that began after them', async () => {
-    const { reloader, gateway, write, open, gate, loads } = await reloading();
+    const { reloader, gateway, write, open, gate, loads, lines } = await reloading();
     await reloader.attach(gateway, () => {});
     gate();
     await write(config('2s'));
-    const early = reloader.reload();
+    const early = reloader.reload(TEST);
     while (loads() < 2) await new Promise((resolve) => setImmediate(resolve));
-    const late = Array.from({ length: 50 }, () => reloader.reload());
+    const late = Array.from({ length: 50 }, (_, i) => reloader.reload({ actor: `caller-${i}`, address: null }));
     await open();
-    expect(await early).toMatchObject({ ok: true, changed: ['drain.delay changed'] });
+    expect(await early).toMatchObject({ ok: true, changed: ['drain.delay 1s → 2s'] });
     await write('cut: [');
     await open();
     expect((await Promise.all(late)).map(({ ok }) => ok)).toEqual(late.map(() => false));
     expect(loads()).toBe(3);
+    // Each of them has an audit line of its own.
+    const refused = lines
+      .map((line) => JSON.parse(line))
+      .filter(({ audit, outcome }) => audit && outcome === 'refused');
+    expect(refused.map(({ actor }) => actor)).toEqual(late.map((_, i) => `caller-${i}`));
   });
 
   test('asked for before there is a gateway happens when there is one, once', async () => {
     const { reloader, gateway, write, loads } = await reloading();
-    const asked = [reloader.reload(), reloader.reload()];
+    const asked = [reloader.reload(TEST), reloader.reload(TEST)];
     await write(config('2s'));
     await reloader.attach(gateway, () => {});
     expect((await Promise.all(asked)).map((outcome) => outcome.ok && outcome.changed)).toEqual([
-      ['drain.delay changed'],
-      ['drain.delay changed'],
+      ['drain.delay 1s → 2s'],
+      ['drain.delay 1s → 2s'],
     ]);
     expect(loads()).toBe(2);
   });
@@ -99,7 +105,7 @@ describe('a reload', () => {
     const EMPTY = 'tenants.billing.allow is empty: the tenant may call nothing';
     for (const allow of [undefined, [], [], undefined, []]) {
       await withAllow(allow);
-      expect(await reloader.reload()).toMatchObject({ ok: true });
+      expect(await reloader.reload(TEST)).toMatchObject({ ok: true });
     }
     // The key that is missing was named at the start.
     expect(warnings()).toEqual([EMPTY, EMPTY]);
@@ -112,10 +118,10 @@ describe('a reload', () => {
       after += 1;
     });
     failing(true);
-    expect((await reloader.reload()).ok).toBe(false);
+    expect((await reloader.reload(TEST)).ok).toBe(false);
     expect(lines.join('')).toContain('a fault of our own');
     failing(false);
-    expect((await reloader.reload()).ok).toBe(true);
+    expect((await reloader.reload(TEST)).ok).toBe(true);
     expect(after).toBe(2);
   });
 });

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import type { Actor } from '../admin/audit.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Loaded, renderProblems } from '../config/load.ts';
 import { type ReadFile, reasonOf } from '../config/read-file.ts';
@@ -9,8 +10,9 @@ import type { Log } from '../ports.ts';
 /** The part of a gateway that takes the settings of a load. */
 export interface Reloadable {
   readonly log: Log;
-  reload(settings: Settings): ReloadOutcome;
-  refuseReload(problems: readonly string[]): ReloadOutcome;
+  /** @param by all who asked for this load */
+  reload(settings: Settings, by: readonly Actor[]): ReloadOutcome;
+  refuseReload(problems: readonly string[], by: readonly Actor[]): ReloadOutcome;
 }
 
 export interface Reloader {
@@ -19,7 +21,7 @@ export interface Reloader {
   /** Reloads go to this gateway from now on; one that was asked for earlier happens now. `after` is called after each. */
   attach(gateway: Reloadable, after: () => void): Promise<void>;
   /** Loads again. The outcome is that of a load which began after the call. Never throws. */
-  reload(): Promise<ReloadOutcome>;
+  reload(by: Actor): Promise<ReloadOutcome>;
   /** The files that the latest load has read, whether it was accepted or not. */
   files(): FileContents;
   /** The result of the latest accepted load. */
@@ -49,7 +51,7 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fi
   let running: Promise<unknown> = new Promise<void>((resolve) => {
     attached = resolve;
   });
-  let next: Promise<ReloadOutcome> | null = null;
+  let next: { readonly outcome: Promise<ReloadOutcome>; readonly by: Actor[] } | null = null;
 
   /** All files as they were at one moment, as far as that can be had. */
   const loadConsistent = async (): Promise<Loaded> => {
@@ -71,16 +73,16 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fi
     }
   };
 
-  const once = async (): Promise<ReloadOutcome> => {
+  const once = async (by: readonly Actor[]): Promise<ReloadOutcome> => {
     if (target === null) throw new Error('no gateway to reload');
     const { gateway, after } = target;
     try {
       const before = known;
-      return apply(gateway, await loadConsistent(), before);
+      return apply(gateway, await loadConsistent(), before, by);
     } catch (error) {
       // A fault of the gateway itself must not end a process that serves.
       gateway.log.error({ err: error }, 'reload failed');
-      return gateway.refuseReload(['the gateway itself failed at it: see its log']);
+      return gateway.refuseReload(['the gateway itself failed at it: see its log'], by);
     } finally {
       after();
     }
@@ -88,31 +90,37 @@ export function createReloader(load: (readFile: ReadFile) => Promise<Loaded>, fi
 
   return {
     first: loadConsistent,
-    reload() {
-      next ??= running.then(() => {
+    reload(actor) {
+      if (next !== null) {
+        next.by.push(actor);
+        return next.outcome;
+      }
+      const by = [actor];
+      const outcome = running.then(() => {
         next = null;
-        const outcome = once();
-        running = outcome;
-        return outcome;
+        const loading = once(by);
+        running = loading;
+        return loading;
       });
-      return next;
+      next = { outcome, by };
+      return outcome;
     },
     async attach(gateway, after) {
       target = { gateway, after };
       attached();
-      await next;
+      await next?.outcome;
     },
     files: () => files,
     latest: () => latest,
   };
 }
 
-function apply(gateway: Reloadable, loaded: Loaded, known: readonly string[]): ReloadOutcome {
+function apply(gateway: Reloadable, loaded: Loaded, known: readonly string[], by: readonly Actor[]): ReloadOutcome {
   // Without the last line, which counts the problems.
-  if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1));
+  if (!loaded.ok) return gateway.refuseReload(renderProblems(loaded.problems).split('\n').slice(0, -1), by);
   const given = new Set(known);
   for (const warning of loaded.warnings) if (!given.has(warning)) gateway.log.warn({}, warning);
-  return gateway.reload(loaded.settings);
+  return gateway.reload(loaded.settings, by);
 }
 
 /** Reads each file once, so that one load sees it in one state, and records its content. */

@@ -1,4 +1,5 @@
 import type { AddressInfo } from 'node:net';
+import type { Actor, AuditEntry, AuditLog } from '../admin/audit.ts';
 import type { ReloadOutcome } from '../admin/reload.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -9,7 +10,7 @@ import { bounded, settingsDiff } from './settings-diff.ts';
 
 export interface ReloadReporterOptions {
   readonly clock: Clock;
-  readonly log: Log;
+  readonly log: Log & AuditLog;
   readonly redactor: { apply(text: string): string };
   readonly meter: { configLoaded(outcome: 'ok' | 'refused', atSeconds: number): void };
   /** @param problems undefined: the load was accepted */
@@ -18,14 +19,17 @@ export interface ReloadReporterOptions {
   readonly events: { push(): void; restart(): void };
 }
 
-/** Reports each load of the configuration: in the log, the metrics, the status and the page, and to the caller. */
+/**
+ * Reports each load of the configuration: in the log, the metrics, the status and the page, and to the caller. All who asked for a
+ * load have an audit line of their own.
+ */
 export interface ReloadReporter {
   /** The first load, once both ports are bound. */
   listening(settings: Settings, at: { readonly traffic: AddressInfo; readonly admin: AddressInfo }): void;
   /** `applied.settings` are in force: all of `next` but the restart-only options. */
-  accepted(next: Settings, applied: Applicable, before: Settings): ReloadOutcome;
+  accepted(next: Settings, applied: Applicable, before: Settings, by: readonly Actor[]): ReloadOutcome;
   /** The settings before it stay in force. */
-  refused(problems: readonly string[]): ReloadOutcome;
+  refused(problems: readonly string[], by: readonly Actor[]): ReloadOutcome;
   /** Options that keep their old value until a restart. */
   needsRestart(): readonly string[];
 }
@@ -42,27 +46,33 @@ export function createReloadReporter(options: ReloadReporterOptions): ReloadRepo
       log.info({ traffic, admin, ...sizeOf(settings) }, 'listening');
       logCertificates(log, null, settings);
     },
-    accepted(next, applied, before) {
+    accepted(next, applied, before, by) {
       needsRestart = applied.needsRestart;
       count('ok');
       status.loaded();
       events.restart();
       const changed = bounded(settingsDiff(before, applied.settings));
-      log.info({ ...sizeOf(next), changed }, 'configuration reloaded');
+      const facts = { ...sizeOf(next), changed, needsRestart };
+      for (const actor of by) log.audit('info', { ...auditOf(actor, 'ok'), ...facts }, 'configuration reloaded');
       for (const option of needsRestart) log.warn({ option }, 'changed, but takes effect only after a restart');
       logCertificates(log, before, applied.settings);
       return { ok: true, revision: next.revision, changed, needsRestart };
     },
-    refused(all) {
+    refused(all, by) {
       count('refused');
       status.loaded(all);
       events.push();
       const problems = bounded(all).map((each) => redactor.apply(each));
-      log.error({ problems }, 'the new configuration is refused; the old one stays');
+      const message = 'the new configuration is refused; the old one stays';
+      for (const actor of by) log.audit('error', { ...auditOf(actor, 'refused'), problems }, message);
       return { ok: false, problems };
     },
     needsRestart: () => needsRestart,
   };
+}
+
+function auditOf(by: Actor, outcome: AuditEntry['outcome']): AuditEntry {
+  return { ...by, action: 'reload', target: 'configuration', outcome };
 }
 
 function sizeOf({ revision, tenants, accounts }: Settings) {

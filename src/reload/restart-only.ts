@@ -50,6 +50,7 @@ export function applicable(opened: Settings, next: Settings): Applicable {
       admin: {
         ...opened.listen.admin,
         token: next.listen.admin.token,
+        tokens: next.listen.admin.tokens,
         tls: tlsOf(opened.listen.admin.tls, next.listen.admin.tls),
       },
     },

@@ -65,6 +65,7 @@ describe('the report of a reload', () => {
       },
       tracing: BASE.tracing,
       limits: { body: '1MiB' },
+      listen: { admin: { tokens: [{ id: 'prometheus', token: 'fake-canary-four', role: 'metrics' }] } },
       cache: { rules: [] },
       tenants: {
         billing: {
@@ -74,22 +75,49 @@ describe('the report of a reload', () => {
           ],
           allow: ['GET /api/v1/**'],
           quota: { rate: 120, maxWait: '10s' },
+          enforcement: 'observe',
         },
         newcomer: { disabled: true },
       },
     });
     const changed = settingsDiff(before, after);
     expect(changed).toEqual([
-      'account main: quota.ceiling 200 → 190, credential first changed, credential spare added',
-      'tenant reader removed',
-      'tenant billing: key b added, key a changed, allow, quota.rate 60 → 120, quota.maxWait 5s → 10s',
-      'tenant newcomer added',
+      'accounts.main.quota.ceiling 200 → 190',
+      'accounts.main.credentials.first changed',
+      'accounts.main.credentials.spare added',
+      'tenants.reader removed',
+      'tenants.billing.keys.b added',
+      'tenants.billing.keys.a changed',
+      'tenants.billing.allow changed',
+      'tenants.billing.quota.rate 60 → 120',
+      'tenants.billing.quota.maxWait 5s → 10s',
+      'tenants.billing.enforcement enforce → observe',
+      'tenants.newcomer added',
+      'listen.admin.tokens.prometheus added',
       'redis changed',
       'cache.rules changed',
-      'limits.body changed',
+      'limits.body 10MiB → 1MiB',
     ]);
     expect(changed.join()).not.toMatch(/canary|aaaa|dddd/);
     expect(settingsDiff(before, await settingsOf(BASE))).toEqual([]);
+    const budgets = (limit: number, part: number) =>
+      settingsOf({
+        accounts: {
+          main: { ...BASE.accounts.main, budgets: { starts: { match: ['POST /api/v1/**'], limit, per: 'day' } } },
+        },
+        tenants: { billing: { budgets: { starts: part } } },
+      });
+    expect(settingsDiff(await budgets(9, 5), await budgets(8, 6))).toEqual([
+      'accounts.main.budgets.starts.limit 9 → 8',
+      'tenants.billing.budgets.starts 5 → 6',
+    ]);
+    const spare = { id: 'spare', apiKey: 'fake-canary-three' };
+    const first = { id: 'first', apiKey: 'fake-canary-one' };
+    const withCredentials = (credentials: unknown[]) =>
+      settingsOf({ accounts: { main: { credentials } }, tenants: { a: {} } });
+    expect(settingsDiff(await withCredentials([first, spare]), await withCredentials([spare, first]))).toEqual([
+      'accounts.main.credentials in another order',
+    ]);
   });
 
   test('names every value that is another one, as changed or as waiting for a restart', async () => {

@@ -1,115 +1,92 @@
-import { showDuration } from '../config/option-types.ts';
-import type { AccountSettings, Settings, TenantSettings } from '../config/settings.ts';
+import { showDuration, showSize } from '../config/option-types.ts';
+import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 
 /** As much as a person reads; further lines are counted. */
 const MAX_LINES = 30;
 const MAX_LINE_LENGTH = 300;
-/** As in `listen.traffic.tls`. */
-const DEEPEST = 3;
+/** Texts from a small set. Any other text may be a secret or very long, and is not shown. */
+const SHOWN_TEXTS: ReadonlySet<string> = new Set([
+  'account',
+  'enforcement',
+  'per',
+  'timeZone',
+  'role',
+  'level',
+  'access',
+]);
 
 /**
- * The differences between two settings, a line for each tenant, account, upstream and option. Lines have names and the numbers
- * of quotas. They have no other value, because any other may be a secret or very long.
+ * The differences between two settings, a line for each option that is another one, with its path as in the files:
+ * `tenants.billing.quota.rate 60 → 120`. Lines have numbers, switches and texts from small sets, and no other value.
  */
 export function settingsDiff(before: Settings, after: Settings): string[] {
-  return [
-    ...ofEach('account', before.accounts, after.accounts, accountChanges),
-    ...ofEach('upstream', before.upstreams, after.upstreams, () => []),
-    ...ofEach('tenant', before.tenants, after.tenants, tenantChanges),
-    ...optionChanges(optionsIn(before), optionsIn(after), []),
-  ];
+  return changesOf(optionsIn(before), optionsIn(after), []);
 }
 
-/** Settings outside the maps. Each has the name of its option, and its unit behind it. */
 function optionsIn({ accounts, upstreams, tenants, secrets, revision, ...options }: Settings): object {
-  return options;
+  return { accounts, upstreams, tenants, ...options };
 }
 
-function optionChanges(was: unknown, is: unknown, path: readonly string[]): string[] {
+function changesOf(was: unknown, is: unknown, path: readonly string[]): string[] {
   if (deepEqual(was, is)) return [];
-  if (isSection(was) && isSection(is) && path.length < DEEPEST) {
-    return Object.keys(is).flatMap((name) => optionChanges(was[name], is[name], [...path, name]));
+  const [old, now] = [entriesOf(was, path), entriesOf(is, path)];
+  if (old === null || now === null) return [`${written(path)} ${changeOf(was, is, path.at(-1) ?? '')}`];
+  const lines: string[] = [];
+  for (const name of old.keys()) if (!now.has(name)) lines.push(`${written([...path, name])} removed`);
+  for (const [name, value] of now) {
+    const at = [...path, name];
+    if (old.has(name)) lines.push(...changesOf(old.get(name), value, at));
+    else lines.push(`${written(at)} added`);
   }
-  return [`${path.join('.').replace(/(?:Ms|Bytes)$/, '')} changed`];
+  return lines.length > 0 ? lines : [`${written(path)} in another order`];
+}
+
+/** The options within a section, by name; null for a value. Lists of what has an id are by id, and each is one value. */
+function entriesOf(value: unknown, path: readonly string[]): ReadonlyMap<string, unknown> | null {
+  if (value instanceof Map) return value;
+  if (Array.isArray(value)) {
+    return value.every(hasId) ? new Map(value.map((each) => [each.id, Object.entries(each)])) : null;
+  }
+  // The parts of a certificate change together.
+  if (!isSection(value) || path.at(-1) === 'tls') return null;
+  return new Map(Object.entries(value));
+}
+
+function hasId(value: unknown): value is { readonly id: string } {
+  return isSection(value) && typeof value['id'] === 'string';
 }
 
 function isSection(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 }
 
+/** The path as in the files: settings have the unit in the name, and budgets beside the quota that they are part of. */
+function written(path: readonly string[]): string {
+  return path
+    .join('.')
+    .replace('.quota.budgets', '.budgets')
+    .replace(/(?:Ms|Bytes)$/, '');
+}
+
+function changeOf(was: unknown, is: unknown, name: string): string {
+  const [old, now] = [shown(was, name), shown(is, name)];
+  return old === null || now === null ? 'changed' : `${old} → ${now}`;
+}
+
+function shown(value: unknown, name: string): string | null {
+  if (typeof value === 'boolean') return String(value);
+  if (typeof value === 'string') return SHOWN_TEXTS.has(name) ? value : null;
+  if (typeof value !== 'number') return null;
+  if (name.endsWith('Ms')) return showDuration(value);
+  return name.endsWith('Bytes') ? showSize(value) : String(value);
+}
+
 /** At most 30 lines of 300 characters, and a last one that counts the others. */
 export function bounded(lines: readonly string[]): string[] {
-  const shown = lines
+  const shownLines = lines
     .slice(0, MAX_LINES)
     .map((line) => (line.length > MAX_LINE_LENGTH ? `${line.slice(0, MAX_LINE_LENGTH - 1)}…` : line));
-  const left = lines.length - shown.length;
-  return left === 0 ? shown : [...shown, `and ${left} more`];
-}
-
-function ofEach<T>(
-  kind: string,
-  before: ReadonlyMap<string, T>,
-  after: ReadonlyMap<string, T>,
-  changes: (was: T, is: T) => string[],
-): string[] {
-  const lines: string[] = [];
-  for (const id of before.keys()) if (!after.has(id)) lines.push(`${kind} ${id} removed`);
-  for (const [id, is] of after) {
-    const was = before.get(id);
-    if (was === undefined) lines.push(`${kind} ${id} added`);
-    else if (!deepEqual(was, is)) {
-      const what = changes(was, is);
-      lines.push(what.length > 0 ? `${kind} ${id}: ${what.join(', ')}` : `${kind} ${id} changed`);
-    }
-  }
-  return lines;
-}
-
-function tenantChanges(was: TenantSettings, is: TenantSettings): string[] {
-  return [
-    ...(was.account === is.account ? [] : [`account ${was.account} → ${is.account}`]),
-    ...(was.enforcement === is.enforcement ? [] : [`enforcement ${was.enforcement} → ${is.enforcement}`]),
-    ...(was.disabled === is.disabled ? [] : [is.disabled ? 'disabled' : 'enabled']),
-    ...listChanges('key', was.keys, is.keys),
-    ...(deepEqual(was.allow, is.allow) ? [] : ['allow']),
-    ...numberChanges(was.quota, is.quota),
-    ...budgetChanges(was.quota, is.quota, String),
-    ...(was.maxInFlight === is.maxInFlight ? [] : ['quota.maxInFlight']),
-  ];
-}
-
-function accountChanges(was: AccountSettings, is: AccountSettings): string[] {
-  return [
-    ...numberChanges(was.quota, is.quota),
-    ...budgetChanges(was.quota, is.quota, ({ limit, per, timeZone }) => `${limit} per ${per} ${timeZone}`),
-    ...listChanges('credential', was.credentials, is.credentials),
-  ];
-}
-
-function listChanges<T extends { readonly id: string }>(kind: string, was: readonly T[], is: readonly T[]): string[] {
-  const byId = (list: readonly T[]) => new Map(list.map((each) => [each.id, each]));
-  const lines = ofEach(kind, byId(was), byId(is), () => []);
-  return lines.length === 0 && !deepEqual(was, is) ? [`order of ${kind}s`] : lines;
-}
-
-function numberChanges(was: object, is: object): string[] {
-  const old = new Map<string, unknown>(Object.entries(was));
-  return Object.entries(is)
-    .filter(([name, value]) => name !== 'budgets' && old.get(name) !== value)
-    .map(([name, value]) => `quota.${name.replace(/Ms$/, '')} ${shown(name, old.get(name))} → ${shown(name, value)}`);
-}
-
-interface WithBudgets<T> {
-  readonly budgets?: ReadonlyMap<string, T>;
-}
-
-function budgetChanges<T>(was: WithBudgets<T>, is: WithBudgets<T>, show: (budget: T) => string): string[] {
-  const [old, now] = [was.budgets ?? new Map<string, T>(), is.budgets ?? new Map<string, T>()];
-  const changes = (from: T, to: T) => (show(from) === show(to) ? [] : [`${show(from)} → ${show(to)}`]);
-  return ofEach('budget', old, now, changes);
-}
-
-function shown(name: string, value: unknown): string {
-  return name.endsWith('Ms') ? showDuration(Number(value)) : String(value);
+  const left = lines.length - shownLines.length;
+  return left === 0 ? shownLines : [...shownLines, `and ${left} more`];
 }

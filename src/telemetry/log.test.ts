@@ -36,6 +36,17 @@ describe('a line', () => {
     expect(parsed().map((line) => line['msg'])).toEqual(['two']);
   });
 
+  it('of the audit trail is marked, and written at every level but silent', () => {
+    const { log, parsed } = logging('info');
+    log.setLevel('error');
+    log.audit('info', { actor: 'admin', password: CANARY }, `purged ${CANARY}`);
+    log.setLevel('silent');
+    log.audit('error', {}, 'never');
+    expect(parsed()).toMatchObject([
+      { level: 'info', audit: true, actor: 'admin', password: '[secret]', msg: 'purged [secret]' },
+    ]);
+  });
+
   it('is written whatever the fields are: cycles, depth, getters that throw', () => {
     const { log, parsed } = logging();
     const cycle: Record<string, unknown> = { n: 10n, when: new Date(0), f: () => 1 };

@@ -9,6 +9,8 @@ import { accessFields } from './request-telemetry.ts';
 export interface Logger extends Log {
   /** Writes a line for each request, at `info`. */
   access(request: FinishedRequest): void;
+  /** Writes a line of the audit trail, marked `"audit":true`, at every level but `silent`. */
+  audit(level: 'info' | 'warn' | 'error', fields: Record<string, unknown>, message: string): void;
   /** Replaces secrets that are known by value, in a text that is cut before it is logged. */
   mask(text: string): string;
   /** Takes effect with the next line. */
@@ -36,9 +38,10 @@ export interface LoggerOptions {
  */
 export function createLogger({ level, version, redactor, destination }: LoggerOptions): Logger {
   const writer: Pick<LogWriter, 'write'> & Partial<LogWriter> = destination ?? openLogWriter();
-  const log = pino(
+  // Never used itself, and its level never changes: pino's children of the same level follow a change of their parent's.
+  const base = pino(
     {
-      level,
+      level: 'trace',
       base: { service: 'patchgate', version },
       // ISO 8601: people can read it and every collector knows it.
       timestamp: pino.stdTimeFunctions.isoTime,
@@ -49,12 +52,18 @@ export function createLogger({ level, version, redactor, destination }: LoggerOp
     },
     writer,
   );
+  const log = base.child({}, { level });
+  // Has a level of its own, so that `log.level: error` hides no purge.
+  const audit = base.child({ audit: true }, { level: 'info' });
   const mask = (text: string): string => redactor.apply(text);
   return {
     ...leveled(log),
     access: (request) => {
       // No search by name: all its fields are ours.
       if (log.isLevelEnabled('info')) log.info(accessFields(request, mask), 'request');
+    },
+    audit: (at, fields, message) => {
+      if (log.level !== 'silent') audit[at](withoutSecretFields(fields), withoutCredentials(message));
     },
     mask,
     setLevel: (next) => {

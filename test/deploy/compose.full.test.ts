@@ -97,6 +97,9 @@ describe('the configuration of its gateways', () => {
     expect(settings.listen.trustedProxies).toEqual([services['gateway-1']?.environment?.['FRONT_SUBNET']]);
     expect(networks['front']).toEqual({ ipam: { config: [{ subnet: settings.listen.trustedProxies[0] }] } });
     expect(settings.listen.admin.token?.reveal()).toBe('fake-admin-token');
+    const tokens = settings.listen.admin.tokens.map(({ id, token, role }) => [id, token.reveal(), role]);
+    expect(tokens).toEqual([['prometheus', 'fake-metrics-token', 'metrics']]);
+    expect(services['prometheus']?.secrets).toEqual(['metrics-token']);
   });
 
   test('knows Patchworks only if that is configured: as committed, its keys open the simulator and nothing else', async () => {
@@ -109,7 +112,7 @@ describe('the configuration of its gateways', () => {
       sha256(DEMO_KEY),
     ]);
     expect(await readFile(join(DEPLOY, 'compose.yaml'), 'utf8')).toContain(`Bearer ${DEMO_KEY}`);
-    const secrets = ['patchworks-api-key', 'redis-password', 'admin-token', 'grafana-password'];
+    const secrets = ['patchworks-api-key', 'redis-password', 'admin-token', 'metrics-token', 'grafana-password'];
     for (const name of secrets) expect(await committed(`secrets/${name}`)).toMatch(/^fake-/);
   });
 

@@ -19,12 +19,27 @@ async function settingsOf(manifests: readonly Manifest[], file: CiFile): Promise
 }
 
 describe('what the chart makes of values', () => {
+  test('Prometheus has a token of its own, also where the values name none', async () => {
+    const manifests = await built.manifests('minimal', { metrics: { serviceMonitor: { enabled: true } } });
+    const { token, tokens } = (await settingsOf(manifests, 'minimal')).listen.admin;
+    expect(tokens.map(({ id, role }) => [id, role])).toEqual([['prometheus', 'metrics']]);
+    expect(tokens[0]?.token.reveal()).toMatch(/^[0-9a-f]{64}$/);
+    expect(token?.reveal()).toBe('fake-admin-token');
+  });
+
   test.each(CI)('%s: is accepted by the gateway, without an open admin port', async (file) => {
     const manifests = await built.manifests(file);
     const loaded = await loadedFrom(manifests, OTHERS[file]);
     if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
     expect(loaded.warnings.filter((warning) => !/has no key: no caller can use/.test(warning))).toEqual([]);
     expect(loaded.settings.listen.admin.token?.reveal()).toBe('fake-admin-token');
+    // Prometheus has a token of its own where it scrapes, and no other role.
+    const tokens = loaded.settings.listen.admin.tokens.map(({ id, token, role }) => [id, token.reveal(), role]);
+    const scraped = manifests.some(({ kind }) => kind === 'ServiceMonitor');
+    expect(tokens).toEqual([
+      ...(file === 'everything' ? [['team-gate', 'fake-team-token', 'read']] : []),
+      ...(scraped ? [['prometheus', 'fake-metrics-token', 'metrics']] : []),
+    ]);
     const { container } = gatewayPod(manifests);
     const ports = Object.fromEntries((container.ports ?? []).map(({ name, containerPort }) => [name, containerPort]));
     const { traffic, admin } = loaded.settings.listen;

@@ -128,7 +128,7 @@ describe.each(CI)('%s', (file) => {
         relabelings: [{ targetLabel: 'job', replacement: 'patchgate' }],
       });
       const secret = gatewayPod(of(file)).spec.volumes?.find(({ name }) => name === 'secrets')?.secret?.secretName;
-      expect(endpoint?.authorization).toEqual({ type: 'Bearer', credentials: { name: secret, key: 'admin-token' } });
+      expect(endpoint?.authorization).toEqual({ type: 'Bearer', credentials: { name: secret, key: 'metrics-token' } });
     }
   });
 });

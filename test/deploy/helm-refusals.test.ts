@@ -168,6 +168,12 @@ describe('what lies between values is refused in words', () => {
       /secrets\.values\.admin-token: the admin port listens on the pod's network and needs a token/,
     ],
     [
+      'a token from a file that is not there',
+      'minimal',
+      { admin: { tokens: [{ id: 'team', token: '${file:/run/secrets/patchgate/team}', role: 'read' }] } },
+      /secrets\.values: has no key "team"/,
+    ],
+    [
       'Valkey without a password',
       'minimal',
       { valkey: { enabled: true } },

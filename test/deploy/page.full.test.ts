@@ -377,7 +377,7 @@ describe('with a token', () => {
     await using shown = await open(gateway.adminUrl);
     const { page } = shown;
     await page.locator('#gate').waitFor();
-    expect(await textOf(page, '#gate-why')).toContain('needs its admin token');
+    expect(await textOf(page, '#gate-why')).toContain('needs an admin token');
     await enter(page, 'fake-wrong-token');
     await until('the page shows why', async () =>
       (await textOf(page, '#gate-why')).includes('not the token of this gateway'),
@@ -397,6 +397,63 @@ describe('with a token', () => {
     // The browser logs each 401 by itself; the page adds nothing.
     expect(shown.complaints.filter((each) => !each.includes('401 (Unauthorized)'))).toEqual([]);
     expect(gateway.logText()).not.toContain(TOKEN);
+  });
+
+  test('shows what a token may do: metrics alone not even the page, read no action, operate purges and reloads', async () => {
+    const role = (id: string) => ({ id, token: `fake-token-of-${id}`, role: id });
+    await using gateway = await run({
+      config: (upstream) =>
+        configuration(upstream, {
+          listen: {
+            traffic: { host: '127.0.0.1', port: 0 },
+            admin: { host: '127.0.0.1', port: 0, tokens: ['metrics', 'read', 'operate'].map(role) },
+          },
+          cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '60s' }] },
+          tenants: Object.fromEntries([tenant('billing')]),
+        }),
+    });
+    await ask(gateway, 'billing', 1, '/api/v1/flows/1');
+    await ask(gateway, 'billing', 1, '/api/v1/flows/2');
+    await using shown = await open(gateway.adminUrl);
+    const { page } = shown;
+    await enter(page, 'fake-token-of-metrics');
+    await until('why not', async () => (await textOf(page, '#gate-why')).includes('has the role metrics'));
+    await enter(page, 'fake-token-of-read');
+    await page.locator('.account').waitFor();
+    expect(await textOf(page, '#holder')).toBe('Token read may read.');
+    expect([await page.locator('#reload').isDisabled(), await page.locator('#controls-note').isVisible()]).toEqual([
+      true,
+      true,
+    ]);
+    if (process.env['PICTURES']) await page.screenshot({ path: `${process.env['PICTURES']}/read.png`, fullPage: true });
+    await page.evaluate('sessionStorage.clear()');
+    await page.reload();
+    await page.locator('#gate').waitFor();
+    await enter(page, 'fake-token-of-operate');
+    await page.locator('.account').waitFor();
+    expect(await textOf(page, '#holder')).toBe('Token operate may read, purge, reload.');
+    await page.locator('#purge-path').fill('/api/v1/flows/1');
+    await page.locator('#purge button').click();
+    await until('it says how many', async () =>
+      (await textOf(page, '#action-result')).startsWith('1 response is gone from the memory of this replica (main).'),
+    );
+    await page.locator('#purge-path').fill('flows');
+    await page.locator('#purge button').click();
+    await until('it says what is wrong', async () =>
+      (await textOf(page, '#action-result')).includes('must begin with /'),
+    );
+    if (process.env['PICTURES']) {
+      await page.screenshot({ path: `${process.env['PICTURES']}/operate.png`, fullPage: true });
+      await page.setViewportSize({ width: 390, height: 844 });
+      await page.emulateMedia({ colorScheme: 'dark' });
+      await page.screenshot({ path: `${process.env['PICTURES']}/operate-dark.png`, fullPage: true });
+    }
+    const purges = gateway.logs().filter(({ audit, action }) => audit && action === 'purge');
+    expect(purges).toMatchObject([
+      { actor: 'operate', target: '/api/v1/flows/1 of all accounts', outcome: 'ok', entries: 1 },
+      { actor: 'operate', outcome: 'refused', code: 'bad_request' },
+    ]);
+    expect(shown.complaints.filter((each) => !/40[013] \(/.test(each))).toEqual([]);
   });
 
   test('asks again when another token is in force', async () => {

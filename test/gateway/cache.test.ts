@@ -441,13 +441,13 @@ describe('a purge', () => {
     };
     await cached();
     expect(await cached()).toEqual([true, true, true]);
-    for (const [body, after] of [
-      [{ path: '/api/v1/scripts/**' }, [true, true, false]],
-      [{ tag: 'people' }, [true, false, true]],
-      [{ tag: 'definitions', account: 'main' }, [false, false, true]],
-      [{ account: 'main' }, [false, false, false]],
+    for (const [body, after, entries] of [
+      [{ path: '/api/v1/scripts/**' }, [true, true, false], 1],
+      [{ tag: 'people' }, [true, false, true], 1],
+      [{ tag: 'definitions', account: 'main' }, [false, false, true], 2],
+      [{ account: 'main' }, [false, false, false], 3],
     ] as const) {
-      expect(await (await purge(gateway, body)).json()).toEqual({ accounts: ['main'] });
+      expect(await (await purge(gateway, body)).json()).toEqual({ accounts: ['main'], entries });
       expect(await cached()).toEqual(after);
     }
     const wrong = await purge(gateway, { account: 'mian' });

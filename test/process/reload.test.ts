@@ -133,7 +133,7 @@ describe('a change of the files is taken over by itself', () => {
     const whoami = await fetch(`${running.url}/_gateway/whoami`, { headers: { 'X-API-Key': READER_KEY } });
     expect(whoami.headers.get('x-ratelimit-remaining')).toBe('2');
     expect((await logged(running, 'configuration reloaded')).map(({ changed }) => changed)).toEqual(
-      Array.from({ length: 10 }, () => ['drain.delay changed']),
+      Array.from({ length: 10 }, (_, i) => [`drain.delay ${i === 0 ? '5s' : `${i}ms`} → ${i + 1}ms`]),
     );
   });
 
@@ -148,8 +148,8 @@ describe('a change of the files is taken over by itself', () => {
     await counts(running, { ok: 3, refused: 0 });
     expect(await both()).toEqual([401, 200]);
     expect((await logged(running, 'configuration reloaded')).map(({ changed }) => changed)).toEqual([
-      ['tenant billing: key w-key added'],
-      ['tenant billing: key tests removed'],
+      ['tenants.billing.keys.w-key added'],
+      ['tenants.billing.keys.tests removed'],
     ]);
     expect(running.process.stdout()).not.toMatch(/pgk_billing|[0-9a-f]{64}/);
   });
@@ -173,7 +173,7 @@ describe('a change of the files is taken over by itself', () => {
     await counts(running, { ok: 2, refused: 0 });
     expect(await running.status(BILLING_KEY)).toBe(200);
     expect((await logged(running, 'configuration reloaded')).map(({ changed }) => changed)).toEqual([
-      ['account main: credential primary changed'],
+      ['accounts.main.credentials.primary changed'],
     ]);
     expect(running.process.stdout()).not.toContain('fake-patchworks-key');
   });
@@ -308,11 +308,53 @@ describe('POST /reload', () => {
       200,
       {
         revision: status['revision'],
-        changed: ['tenant reader removed', 'tenant disabled removed', 'limits.body changed'],
+        changed: ['tenants.reader removed', 'tenants.disabled removed', 'limits.body 10MiB → 2MiB'],
         needsRestart: ['cache.memory'],
       },
     ]);
     expect(await (await post(running)).json()).toMatchObject({ changed: [], revision: status['revision'] });
+  });
+
+  test('by an operator, by a file and by a signal each leave one audit line: who, and what changed, without secrets', async () => {
+    const tokens = [{ id: 'anna', token: 'fake-token-of-anna', role: 'operate' }];
+    const guarded = { listen: { traffic: more.listen.traffic, admin: { ...more.listen.admin, tokens } }, ...WATCHED };
+    await using running = await startGateway(guarded);
+    const load = async (settings: Config, ask: () => unknown, expected: { ok: number; refused: number }) => {
+      await change(running, { ...guarded, log: { level: 'error' }, ...settings });
+      await ask();
+      await until(`reloads: ${JSON.stringify(expected)}`, async () => {
+        const text = await (await fetch(`${running.adminUrl}/metrics`, { headers: bearer })).text();
+        const count = (outcome: string) =>
+          Number(new RegExp(`^patchgate_config_reloads_total{outcome="${outcome}"} (\\d+)$`, 'm').exec(text)?.[1]);
+        return count('ok') === expected.ok && count('refused') === expected.refused;
+      });
+    };
+    await load({ limits: { failedAuth: 9 } }, () => {}, { ok: 2, refused: 0 });
+    await load({ reload: { watch: false } }, () => {}, { ok: 3, refused: 0 });
+    const quiet = { reload: { watch: false } };
+    const asAnna = { Authorization: 'Bearer fake-token-of-anna' };
+    await load({ ...quiet, limits: { body: '2MiB' } }, () => post(running, asAnna), { ok: 4, refused: 0 });
+    await load({ ...quiet, limits: { bdy: '2MiB' } }, () => disconnect(running), { ok: 4, refused: 1 });
+    expect((await post(running, { Authorization: 'Bearer fake-guess' })).status).toBe(401);
+    running.process.child.kill('SIGINT');
+    await running.process.exited;
+    const lines = running.process.stdout().trimEnd().split('\n');
+    const audited = lines.map((line) => JSON.parse(line) as Config).filter(({ audit }) => audit === true);
+    const reload = { action: 'reload', target: 'configuration', outcome: 'ok' };
+    expect(audited).toMatchObject([
+      {
+        ...reload,
+        actor: 'file',
+        address: null,
+        changed: ['log.level info → error'],
+        needsRestart: ['limits.failedAuth'],
+      },
+      { ...reload, actor: 'file', changed: ['reload.watch true → false', 'reload.poll 1h → 5s'] },
+      { ...reload, actor: 'anna', address: '127.0.0.1', changed: ['limits.body 10MiB → 2MiB'] },
+      { ...reload, actor: 'signal', outcome: 'refused', level: 'error', problems: [expect.stringContaining('bdy')] },
+      { actor: 'unknown', action: 'reload', target: 'POST /reload', outcome: 'refused', code: 'unauthorized' },
+    ]);
+    expect(running.process.stdout()).not.toMatch(/fake-token-of-anna|fake-guess/);
   });
 
   test('of a bad configuration is 422 with all problems, and the old one stays', async () => {

@@ -15,6 +15,7 @@ const run = promisify(execFile);
 export const DEPLOY = join(REPOSITORY, 'deploy');
 
 export interface Service {
+  readonly secrets?: readonly string[];
   readonly image: string;
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];

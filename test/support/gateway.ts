@@ -20,6 +20,9 @@ export const READER_KEY = 'pgk_reader_fake-key-for-tests';
 export const EXPIRED_KEY = 'pgk_billing_fake-expired-key';
 export const DISABLED_KEY = 'pgk_disabled_fake-key';
 
+/** Asks for reloads in tests. */
+export const TEST = { actor: 'test', address: null };
+
 export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 /** Parts of gateway.yaml, as data; what is not given is as in {@link configuration}. */
@@ -153,8 +156,8 @@ export async function run(options: RunOptions = {}): Promise<Running> {
       const changed = JSON.stringify(config(simulator.url));
       const readFile = async (path: string) => options.tlsTunnel?.file(path) ?? changed;
       const next = await loadSettings({ path: 'test.yaml', env: {}, readFile });
-      if (next.ok) gateway.reload(next.settings);
-      else gateway.refuseReload(renderProblems(next.problems).split('\n'));
+      if (next.ok) gateway.reload(next.settings, [TEST]);
+      else gateway.refuseReload(renderProblems(next.problems).split('\n'), [TEST]);
     },
     drain: async () => {
       closed = true;

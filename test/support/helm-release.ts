@@ -5,6 +5,7 @@ import { mountsOf, type Others, variablesOf } from './kubelet.ts';
 
 const SECRETS = {
   'admin-token': 'fake-admin-token',
+  'metrics-token': 'fake-metrics-token',
   'redis-password': 'fake-redis-password',
   'patchworks-api-key': 'fake-patchworks-key-primary',
   'patchworks-password': 'fake-patchworks-password',

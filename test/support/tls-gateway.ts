@@ -8,7 +8,7 @@ import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Simulator } from '../../src/simulator/control.ts';
 import { createSimulator } from '../../src/simulator/simulator.ts';
 import { type Authority, authority } from './certificate-authority.ts';
-import { BILLING_KEY, type Config, configuration } from './gateway.ts';
+import { BILLING_KEY, type Config, configuration, TEST } from './gateway.ts';
 import { folder } from './process.ts';
 
 export interface TlsResponse {
@@ -131,8 +131,8 @@ export async function runTlsGateway(config: (upstream: string) => Config): Promi
       latest = next;
       const again = await load();
       const outcome = again.ok
-        ? gateway.reload(again.settings)
-        : gateway.refuseReload(renderProblems(again.problems).split('\n').slice(0, -1));
+        ? gateway.reload(again.settings, [TEST])
+        : gateway.refuseReload(renderProblems(again.problems).split('\n').slice(0, -1), [TEST]);
       return outcome.ok ? [] : outcome.problems.map((each) => each.replaceAll(`${home.path}/`, ''));
     },
     logs: () => lines.map((line) => JSON.parse(line)),

@@ -58,7 +58,7 @@
 {{- if and .Values.valkey.enabled (not (hasKey $values "redis-password")) -}}
 {{- fail "secrets.values.redis-password: Valkey needs a password; give one here or in secrets.existingSecret" -}}
 {{- end -}}
-{{- $texts := printf "%s\n%s" (toYaml .Values.config) (toYaml .Values.tenants) -}}
+{{- $texts := printf "%s\n%s\n%s" (toYaml .Values.config) (toYaml .Values.tenants) (toYaml .Values.admin.tokens) -}}
 {{- range include "patchgate.filesIn" (dict "text" $texts "path" .Values.secrets.mountPath) | fromJsonArray -}}
 {{- if not (hasKey $values .) -}}
 {{- fail (printf "secrets.values: has no key %q, but the configuration reads %s/%s" . $.Values.secrets.mountPath .) -}}
@@ -74,7 +74,7 @@
 {{- $known = append $known .name -}}
 {{- end -}}
 {{- if not .Values.extraEnvFrom -}}
-{{- $texts := printf "%s\n%s" (toYaml .Values.config) (toYaml .Values.tenants) -}}
+{{- $texts := printf "%s\n%s\n%s" (toYaml .Values.config) (toYaml .Values.tenants) (toYaml .Values.admin.tokens) -}}
 {{- range regexFindAll "(^|[^$])\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" $texts -1 -}}
 {{- $name := regexFind "[A-Za-z_][A-Za-z0-9_]*\\}$" . | trimSuffix "}" -}}
 {{- if not (has $name $known) -}}

@@ -7,6 +7,13 @@
 {{- if .Values.admin.auth -}}
 {{- $_ := set $admin "token" (printf "${file:%s/admin-token}" .Values.secrets.mountPath) -}}
 {{- end -}}
+{{- $tokens := .Values.admin.tokens -}}
+{{- if and .Values.admin.auth .Values.metrics.serviceMonitor.enabled -}}
+{{- $tokens = append $tokens (dict "id" "prometheus" "token" (printf "${file:%s/metrics-token}" .Values.secrets.mountPath) "role" "metrics") -}}
+{{- end -}}
+{{- if $tokens -}}
+{{- $_ := set $admin "tokens" $tokens -}}
+{{- end -}}
 {{- $_ := set $listen "admin" $admin -}}
 {{- range $port, $tls := .Values.tls -}}
 {{- if $tls.secretName -}}

@@ -41,6 +41,28 @@ describe('the memory cache', () => {
     expect(store.size()).toEqual({ entries: 0, bytes: 0 });
   });
 
+  test('frees what a purge names, in one account, and says how many responses were still served', () => {
+    const { clock, store, entry } = memory();
+    const key = (account: string, path: string) =>
+      [account, 'ns', 'core', path, 'page=1', 'application/json'].join('\n');
+    store.set(key('main', '/api/v1/flows'), { kind: 'vary', fields: ['accept-language'] }, 1000);
+    store.set(key('main', '/api/v1/flows/1'), entry(1), 1000);
+    store.set(key('main', '/api/v1/flows/a%20b'), entry(1), 100);
+    store.set(key('main', '/api/v1/agents'), { ...entry(1), tags: ['a'] }, 1000);
+    store.set(key('other', '/api/v1/flows/1'), entry(1), 1000);
+    clock.advance(500);
+    expect(store.purge('main', { patterns: [['api', 'v1', 'flows', '**']] })).toEqual({ responses: 1 });
+    expect(store.size().entries).toBe(3);
+    expect(store.purge('main', { patterns: [], tags: ['a'] })).toEqual({ responses: 1 });
+    expect(store.purge('main', { patterns: [['**']] })).toEqual({ responses: 0 });
+    expect(store.purge('other', { patterns: [['**']] })).toEqual({ responses: 1 });
+    expect(createMemoryCache({ maxBytes: 0, clock, meter: {} as Meter }).purge('main', { patterns: [['**']] })).toEqual(
+      {
+        responses: 0,
+      },
+    );
+  });
+
   test('does not keep an entry longer when the wall clock steps back', () => {
     const { clock, store, entry } = memory();
     store.set('key', entry(1), 1000);

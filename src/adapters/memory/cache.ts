@@ -1,7 +1,10 @@
 import { LRUCache } from 'lru-cache';
+import { type Invalidation, invalidates } from '../../cache/invalidation-log.ts';
+import { accountOf, pathOf } from '../../cache/key.ts';
 import type { CacheEntry, CacheStore } from '../../cache/store.ts';
 import type { Clock } from '../../clock.ts';
 import type { Meter } from '../../ports.ts';
+import { canonicalise } from '../../routing/canonical-path.ts';
 
 /** Objects, list nodes and map slots around an entry, measured roughly: many small entries are not free. */
 const OVERHEAD_BYTES = 512;
@@ -11,6 +14,8 @@ export interface MemoryCache extends CacheStore {
   get(key: string): CacheEntry | undefined;
   getShared(key: string): null;
   size(): { readonly entries: number; readonly bytes: number };
+  /** Frees the memory of invalidated responses of an account. They are not served anyway: see invalidation-log.ts. */
+  purge(account: string, invalidation: Invalidation): { readonly responses: number };
 }
 
 /** A store in this process, bounded by bytes; the least recently used entries are evicted first. */
@@ -23,7 +28,8 @@ export function createMemoryCache(options: {
   if (!(options.maxBytes >= 1)) {
     // lru-cache reads a size of 0 as unbounded.
     const size = () => ({ entries: 0, bytes: 0 });
-    return { get: () => undefined, getShared: () => null, set: () => {}, delete: () => {}, size };
+    const nothing = { get: () => undefined, getShared: () => null, set: () => {}, delete: () => {} };
+    return { ...nothing, size, purge: () => ({ responses: 0 }) };
   }
   const entries = new LRUCache<string, Item>({
     maxSize: options.maxBytes,
@@ -63,7 +69,21 @@ export function createMemoryCache(options: {
     },
     delete: (key) => void entries.delete(key),
     size: () => ({ entries: entries.size, bytes: entries.calculatedSize }),
+    purge(account, invalidation) {
+      const gone = [...entries].filter(
+        ([key, { entry }]) => accountOf(key) === account && isInvalidated(key, entry, invalidation),
+      );
+      for (const [key] of gone) entries.delete(key);
+      return { responses: gone.filter(([, { expiry }]) => expiry > clock.monotonic()).length };
+    },
   };
+}
+
+/** A Vary record is no response: it stays. */
+function isInvalidated(key: string, entry: CacheEntry, invalidation: Invalidation): boolean {
+  if (entry.kind !== 'response') return false;
+  const canonical = canonicalise(pathOf(key));
+  return canonical.ok && invalidates(invalidation, { segments: canonical.target.segments, tags: entry.tags });
 }
 
 interface Item {

@@ -181,3 +181,12 @@ export interface Frame {
   };
   readonly history: HistoryStatus;
 }
+
+/** Each role may do what the ones before it may. */
+export type Role = 'metrics' | 'read' | 'operate';
+
+/** The holder of an admin token, never the token itself: the first message of `GET /events`. */
+export interface Holder {
+  readonly id: string;
+  readonly role: Role;
+}

@@ -19,6 +19,7 @@ const MODULES = [
   'accounts',
   'tenants',
   'summary',
+  'actions',
   'stream',
   'main',
 ];

@@ -1,4 +1,5 @@
 import { showAccounts } from './accounts.js';
+import { showActionAccounts, showHolder } from './actions.js';
 import { byId, say } from './dom.js';
 import { duration } from './format.js';
 import { subscribe } from './stream.js';
@@ -58,6 +59,7 @@ function show(data, isFirst) {
     }),
   );
   showTenants(frame);
+  showActionAccounts(Object.keys(status.accounts));
   showSummary(status, now);
   showConnection('live', status.draining ? 'Live, draining' : 'Live');
   showAge();
@@ -85,6 +87,7 @@ function askForToken(why) {
 function connect(token) {
   subscribe(token, {
     onFrame: show,
+    onHolder: (holder) => showHolder(holder, token),
     onLost: (why) => {
       isLive = false;
       showConnection(
@@ -93,8 +96,11 @@ function connect(token) {
       );
       showAge();
     },
-    onRefused: () =>
-      askForToken(token === null ? 'This page needs its admin token.' : 'This is not the token of this gateway.'),
+    onRefused: (why) => {
+      const wrong = 'This is not the token of this gateway.';
+      const small = 'This token may not read the status: it has the role metrics.';
+      askForToken(token === null ? 'This page needs an admin token.' : why === 'forbidden' ? small : wrong);
+    },
   });
 }
 

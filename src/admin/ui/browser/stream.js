@@ -1,10 +1,13 @@
 import { eventReader } from './frames.js';
 
+/** @typedef {import('../../status/document.ts').Holder} Holder */
 /**
  * @typedef {object} Subscriber
  * @property {(data: string, isFirst: boolean) => void} onFrame
  * @property {(why: 'lost' | 'full') => void} onLost until the next frame
- * @property {() => void} onRefused the token is missing or wrong: nothing more is tried
+ * @property {(holder: Holder) => void} onHolder once for each connection
+ * @property {(why: 'unauthorized' | 'forbidden') => void} onRefused the token is missing, wrong or of a too small role: nothing more is
+ *   tried
  */
 
 /** A gateway sends a frame every two seconds. */
@@ -34,13 +37,15 @@ export function subscribe(token, subscriber) {
         credentials: 'omit',
         signal: abort.signal,
       });
-      if (response.status === 401) return 'refused';
+      if (response.status === 401) return 'unauthorized';
+      if (response.status === 403) return 'forbidden';
       if (response.status === 503) return 'full';
       if (!response.ok || response.body === null) return 'lost';
       let isFirst = true;
       let restart = false;
       const read = eventReader((event, data) => {
         if (event === 'restart') restart = true;
+        if (event === 'holder') subscriber.onHolder(JSON.parse(data));
         if (event !== 'message') return;
         subscriber.onFrame(data, isFirst);
         isFirst = false;
@@ -63,8 +68,8 @@ export function subscribe(token, subscriber) {
     while (!ended) {
       const how = await readFrames();
       if (ended) return;
-      if (how === 'refused') {
-        subscriber.onRefused();
+      if (how === 'unauthorized' || how === 'forbidden') {
+        subscriber.onRefused(how);
         return;
       }
       if (how === 'restart') continue;
