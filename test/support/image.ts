@@ -40,12 +40,18 @@ export async function buildContext(): Promise<string[]> {
   const rules = dockerignore
     .default({ ignorecase: false })
     .add(await readFile(join(REPOSITORY, '.dockerignore'), 'utf8'));
-  const all = await readdir(REPOSITORY, { recursive: true, withFileTypes: true });
-  return all
-    .filter((entry) => !entry.isDirectory())
-    .map((entry) => join(entry.parentPath, entry.name).slice(REPOSITORY.length))
-    .filter((path) => !rules.ignores(path))
-    .sort();
+  const paths: string[] = [];
+  for (const top of await readdir(REPOSITORY, { withFileTypes: true })) {
+    // Other tests write there at the same time.
+    if (['node_modules', 'dist'].includes(top.name) && rules.ignores(`${top.name}/any`)) continue;
+    if (!top.isDirectory()) paths.push(top.name);
+    else {
+      const below = await readdir(join(REPOSITORY, top.name), { recursive: true, withFileTypes: true });
+      const files = below.filter((entry) => !entry.isDirectory());
+      paths.push(...files.map((entry) => join(entry.parentPath, entry.name).slice(REPOSITORY.length)));
+    }
+  }
+  return paths.filter((path) => !rules.ignores(path)).sort();
 }
 
 /**
