@@ -56,7 +56,7 @@ async function watching(options: Options) {
   });
   closers.push(() => watch.close());
   const loaded = async (text: string) => {
-    const deadline = performance.now() + 5_000;
+    const deadline = performance.now() + 20_000;
     while (loads.at(-1) !== text) {
       if (performance.now() > deadline) throw new Error(`not loaded: ${text}; loads: ${JSON.stringify(loads)}`);
       await new Promise((resolve) => setTimeout(resolve, 5));

@@ -178,11 +178,11 @@ function sumOf(text: string, name: string, labels: Record<string, string>): numb
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
 }
 
-/** Resolves when the condition holds; fails after ten seconds. Polls with real time: sockets have no other. */
+/** Resolves when the condition holds; fails after twenty seconds. Polls with real time: sockets have no other. */
 export async function eventually(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 20_000;
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`did not happen within 10 s: ${what}`);
+    if (performance.now() > deadline) throw new Error(`did not happen within 20 s: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
