@@ -12,10 +12,14 @@ const DATE = 'a date that leaves the process, or comes from outside';
  */
 const wall = {
   'auth/authenticate.ts': 'when a key expires is a date of the configuration',
+  'auth/key-set.ts': DATE,
+  'auth/verify-token.ts': 'when a token expires is a date of its issuer',
   'cache/fill.ts': 'RFC 9111 computes ages with dates of upstream',
   'cache/http-date.ts': 'the century of a date of two digits',
   'cli/key.ts': DATE,
   'config/load.ts': 'keys and certificates that have expired',
+  'gateway/issuers.ts': DATE,
+  'server/certificate-uris.ts': 'when a certificate expires is a date',
   'server/request-context.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
   'gateway/status.ts': DATE,

@@ -13,7 +13,7 @@ const src = fileURLToPath(new URL('../src', import.meta.url));
 const allowed = {
   ground: { rooms: [], libraries: [] },
   routing: { rooms: [], libraries: [] },
-  auth: { rooms: ['routing'], libraries: [] },
+  auth: { rooms: ['routing'], libraries: ['jose', 'lru-cache'] },
   idempotency: { rooms: ['auth', 'routing'], libraries: [] },
   cache: { rooms: ['auth', 'routing', 'upstream'], libraries: ['http-cache-semantics', 'structured-headers'] },
   quota: { rooms: ['auth', 'routing'], libraries: ['structured-headers'] },
@@ -36,7 +36,7 @@ const allowed = {
   server: { rooms: ['auth', 'quota'], libraries: ['hono', '@hono/node-server', 'ipaddr.js', 'lru-cache'] },
   // Both ports have the same listener.
   admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
-  config: { rooms: ['routing', 'quota', 'upstream', 'telemetry'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
+  config: { rooms: ['routing', 'auth', 'quota', 'upstream', 'telemetry'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
   reload: { rooms: ['config', 'admin'], libraries: [] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {

@@ -25,6 +25,8 @@ export interface RequestContext {
   readonly body: RequestBody | null;
   /** Address of the caller, after trusted proxies. */
   readonly clientAddress: string;
+  /** URIs of the client certificate of the connection, which an authority of the port has signed. */
+  readonly certificateUris: readonly string[];
   /** Scheme and host that the caller used, `http://host`, for links that lead through the gateway. */
   readonly baseUrl: string;
   readonly receivedAt: EpochMs;
@@ -132,7 +134,7 @@ export interface AccessRecord {
   route: string;
   /** A configured tenant, or '' before authentication. */
   tenant: string;
-  /** Id of the tenant's key, not the key. */
+  /** Id of the tenant's key or identity, not the key. */
   key: string;
   cache: CacheResult;
   /** Milliseconds spent waiting for slots and permits. */

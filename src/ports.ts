@@ -28,6 +28,8 @@ export interface Meter {
   credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
   /** Expiry of a login token, in seconds of the epoch. */
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
+  /** A token was rejected. `issuer`: its name in the configuration; '' where none is known. */
+  tokenRejected(issuer: string, fault: string): void;
   /** An abuse limit counted in this process, because Redis did not respond. */
   guardFallback(guard: 'guess' | 'flood'): void;
   /** A write with an Idempotency-Key was handled. */

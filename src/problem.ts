@@ -18,6 +18,21 @@ export const problems = {
     title: 'Expired gateway key',
     detail: 'This gateway key has expired. Ask the platform team for a new one.',
   },
+  token_invalid: {
+    status: 401,
+    title: 'Invalid token',
+    detail: 'The gateway does not accept this token. Its log has the reason: ask the platform team.',
+  },
+  token_expired: {
+    status: 401,
+    title: 'Expired token',
+    detail: 'This token has expired. Get a new one from its issuer.',
+  },
+  identity_unknown: {
+    status: 401,
+    title: 'Unknown identity',
+    detail: 'No tenant of the gateway has the identity in this token or certificate. Ask the platform team.',
+  },
   tenant_disabled: { status: 401, title: 'Tenant disabled', detail: 'This tenant is disabled. Ask the platform team.' },
   route_forbidden: {
     status: 403,

@@ -1,13 +1,15 @@
 import type { Clock } from '../clock.ts';
-import { extend, type Middleware, type RequestContext, type Result, reject } from '../context.ts';
-import { extractKey } from './extract-key.ts';
-import type { KeyStore, Tenant, TenantKey } from './key-store.ts';
+import { extend, type Middleware, type Rejection, type RequestContext, reject } from '../context.ts';
+import type { ProblemCode } from '../problem.ts';
+import { type ExtractedKey, extractKey } from './extract-key.ts';
+import type { IdentityStore } from './identity-store.ts';
+import type { KeyEntry, KeyStore, Tenant, TenantKey } from './key-store.ts';
 
 /** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
 export interface FailedAuthLimit {
   /** 0: not blocked. */
   blockedForMs(address: string): number;
-  /** Counts a key that is unknown, expired or of a disabled tenant, before it returns: the next request sees the count. */
+  /** Counts a token that is not accepted, or a key that is unknown, expired or of a disabled tenant, before it returns: the next request sees the count. */
   failed(address: string): void;
 }
 
@@ -16,31 +18,51 @@ export interface Authenticated {
   readonly key: TenantKey;
 }
 
-/** Finds the tenant of the caller's key. No later middleware reads the key. */
+/** Keys of an issuer that could not be read are read again every few seconds. */
+const NO_KEYS_YET_SECONDS = 5;
+
+/** Finds the tenant of the caller's key, token or client certificate. No later middleware reads them. */
 export function authenticate<E extends RequestContext>(options: {
   readonly keys: KeyStore;
+  readonly identities: IdentityStore;
   readonly failedAuthLimit: FailedAuthLimit;
   readonly clock: Clock;
 }): Middleware<E, E & Authenticated> {
-  const { keys, failedAuthLimit, clock } = options;
+  const { keys, identities, failedAuthLimit, clock } = options;
   // A missing key is not counted: the probes of a load balancer have none, and share an address with its callers.
-  const fail = (context: E, code: 'key_unknown' | 'tenant_disabled' | 'key_expired'): Result => {
+  const fail = (context: E, code: ProblemCode, internal?: string): Rejection => {
     failedAuthLimit.failed(context.clientAddress);
-    return reject(code);
+    return reject(code, internal === undefined ? {} : { internal });
+  };
+  /** A caller without a known key. A key has priority over a certificate, which may belong to a proxy. */
+  const identify = async (context: E, extracted: ExtractedKey): Promise<KeyEntry | Rejection> => {
+    const mayBeToken = extracted.kind === 'key' && extracted.bearer && identities.isToken(extracted.key);
+    if (extracted.kind === 'key' && !mayBeToken) return fail(context, 'key_unknown');
+    const verified =
+      extracted.kind === 'key'
+        ? await identities.verify(extracted.key)
+        : identities.ofCertificate(context.certificateUris);
+    if (verified === null) return reject('key_missing');
+    if (verified.kind === 'accepted') return verified.entry;
+    const { code, internal } = verified;
+    if (code !== 'state_unavailable') return fail(context, code, internal);
+    const detail = 'The gateway cannot verify tokens at the moment. Retry after the time given.';
+    return reject(code, { detail, internal, retryAfterSeconds: NO_KEYS_YET_SECONDS });
   };
   return (next) => async (context) => {
     const blockedMs = failedAuthLimit.blockedForMs(context.clientAddress);
     // A valid key is rejected too: otherwise a guesser would learn that it is valid.
     if (blockedMs > 0) return reject('address_blocked', { retryAfterSeconds: Math.ceil(blockedMs / 1000) });
     const extracted = extractKey(context.rawHeaders);
-    if (extracted.kind === 'none') return reject('key_missing');
     if (extracted.kind === 'conflict') return reject('key_conflict');
-    const entry = keys.find(extracted.key);
-    if (entry === undefined) return fail(context, 'key_unknown');
+    const known = extracted.kind === 'key' ? keys.find(extracted.key) : undefined;
+    const entry = known ?? (await identify(context, extracted));
+    if (entry.kind === 'rejection') return entry;
     context.record.tenant = entry.tenant.id;
     context.record.key = entry.id;
     if (entry.tenant.disabled) return fail(context, 'tenant_disabled');
-    if (entry.expiresAtMs !== null && entry.expiresAtMs <= clock.now()) return fail(context, 'key_expired');
+    if (entry.kind === 'key' && entry.expiresAtMs !== null && entry.expiresAtMs <= clock.now())
+      return fail(context, 'key_expired');
     // Not counted as a failure: the key was not guessed, and other callers may share the address.
     if (entry.cidrs?.includes(context.clientAddress) === false) return reject('address_forbidden');
     return next(extend(context, { tenant: entry.tenant, key: entry }));

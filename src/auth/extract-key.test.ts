@@ -12,11 +12,20 @@ describe('the key of a request', () => {
     [['Authorization', '', 'X-API-Key', 'abc']],
     [['Authorization', 'Bearer\tabc']],
   ])('is found in %j', (headers) => {
-    expect(extractKey(headers)).toEqual({ kind: 'key', key: 'abc' });
+    expect(extractKey(headers)).toMatchObject({ kind: 'key', key: 'abc' });
   });
 
   test('that begins with the word bearer is not cut', () => {
-    expect(extractKey(['Authorization', 'bearerabc'])).toEqual({ kind: 'key', key: 'bearerabc' });
+    expect(extractKey(['Authorization', 'bearerabc'])).toMatchObject({ kind: 'key', key: 'bearerabc' });
+  });
+
+  test.each([
+    [['Authorization', 'Bearer abc'], true],
+    [['Authorization', 'bearer abc', 'X-API-Key', 'abc'], true],
+    [['Authorization', 'abc'], false],
+    [['X-API-Key', 'abc'], false],
+  ])('of %j is known to be sent as Bearer or not', (headers, bearer) => {
+    expect(extractKey(headers)).toEqual({ kind: 'key', key: 'abc', bearer });
   });
 
   test.each([

@@ -1,7 +1,8 @@
 export type ExtractedKey =
   | { readonly kind: 'none' }
   | { readonly kind: 'conflict' }
-  | { readonly kind: 'key'; readonly key: string };
+  /** `bearer`: sent as `Authorization: Bearer`, as a token is. */
+  | { readonly kind: 'key'; readonly key: string; readonly bearer: boolean };
 
 /**
  * Reads `Authorization: Bearer <key>`, `Authorization: <key>` (as Patchworks clients send it) and `X-API-Key: <key>`. A request
@@ -10,6 +11,7 @@ export type ExtractedKey =
  */
 export function extractKey(rawHeaders: readonly string[]): ExtractedKey {
   let key: string | null = null;
+  let bearer = false;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] as string).toLowerCase();
     if (name !== 'authorization' && name !== 'x-api-key') continue;
@@ -18,8 +20,9 @@ export function extractKey(rawHeaders: readonly string[]): ExtractedKey {
     if (value === '') continue;
     if (key !== null && key !== value) return { kind: 'conflict' };
     key = value;
+    bearer ||= name === 'authorization' && value !== field;
   }
-  return key === null ? { kind: 'none' } : { kind: 'key', key };
+  return key === null ? { kind: 'none' } : { kind: 'key', key, bearer };
 }
 
 function withoutScheme(credentials: string): string {

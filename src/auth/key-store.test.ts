@@ -5,6 +5,7 @@ import { createKeyStore } from './key-store.ts';
 describe('a key store', () => {
   const entry = {
     id: 'k1',
+    kind: 'key' as const,
     expiresAtMs: null,
     allow: null,
     cidrs: null,

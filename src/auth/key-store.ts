@@ -11,9 +11,11 @@ export interface Tenant {
   readonly enforcement: 'enforce' | 'observe';
 }
 
-/** The key that a tenant used: its id and what it may be used for, never the key itself. */
+/** The key or identity that a tenant used: its id and what it may be used for, never the key or token itself. */
 export interface TenantKey {
   readonly id: string;
+  /** `identity`: a token or a client certificate. */
+  readonly kind: 'key' | 'identity';
   readonly expiresAtMs: number | null;
   /** Narrows the permissions of its tenant; null: it has all of them. Enforced for an observed tenant too. */
   readonly allow: readonly Pattern[] | null;
@@ -27,6 +29,9 @@ export interface AddressRanges {
   /** False for a text that is no address. */
   includes(address: string): boolean;
 }
+
+/** An identity is not narrowed, but by its tenant. */
+export const NOT_NARROWED = { allow: null, cidrs: null } as const;
 
 export interface KeyEntry extends TenantKey {
   readonly tenant: Tenant;

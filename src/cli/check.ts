@@ -3,11 +3,13 @@ import type { AccountSettings, Settings, TenantSettings } from '../config/settin
 import type { Budget } from '../quota/budgets.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
 import type { AccountQuota } from '../quota/quota-store.ts';
+import { checkIssuers } from './check-issuers.ts';
 import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
 
 const HELP = `usage: patchgate check [PATH]
 
-Validates the configuration and prints the most that each account can send in any minute. It starts nothing.
+Validates the configuration and prints the most that each account can send in any minute, and whether
+the keys of issuers of tokens can be read. It starts nothing.
 
   PATH                     gateway.yaml (default: ${DEFAULT_CONFIG})
   -c PATH, --config PATH   the same
@@ -34,6 +36,7 @@ export async function check(args: string[], io: Io): Promise<number> {
   }
   for (const line of accountLimits(loaded.settings)) say(io.stdout, line);
   for (const line of certificates(loaded.settings)) say(io.stdout, line);
+  for (const line of await checkIssuers(loaded.settings)) say(io.stdout, line);
   for (const warning of loaded.warnings) say(io.stdout, `warning: ${warning}`);
   say(io.stdout, `ok: ${loaded.files.join(', ')}`);
   return 0;

@@ -2,6 +2,7 @@ import { type Pattern, parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
 import { budgetsOf, tenantBudgetsOf } from './budget-schema.ts';
+import { identityOf } from './identity-settings.ts';
 import { MAX_SECRET_BYTES } from './option-types.ts';
 import {
   cacheRuleDefaults,
@@ -95,6 +96,7 @@ export function buildSettings(input: BuildInput): Built {
     reload: { watch: gateway.reload.watch, pollMs: gateway.reload.poll },
     tracing: tracingOf(gateway.tracing, secret),
     log: { level: (input.logLevel || gateway.log.level) as LogLevel },
+    identity: { issuers: input.issuers },
     tenants,
     secrets,
     revision: input.revision,
@@ -238,6 +240,7 @@ function tenantOf(
       allow: key.allow === undefined ? null : shared(key.allow, lists),
       cidrs: key.cidrs ?? null,
     })),
+    identities: input.identities.map(identityOf),
     allow: input.allow === undefined ? null : shared(input.allow, lists),
     quota: {
       rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1,

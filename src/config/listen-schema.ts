@@ -31,7 +31,7 @@ const tlsSchema = z
     }),
     clientAuth: doc(z.enum(CLIENT_AUTH, { error: `must be one of ${CLIENT_AUTH.join(', ')}` }).optional(), {
       description:
-        '`required`: without a certificate of `clientCaFile` a connection ends in its handshake, also that of a probe. `optional`: a certificate must be valid if there is one. `none`: none is asked for. The certificate opens the connection and identifies no tenant: key and token are required as well. Default: `required` with `clientCaFile`, else `none`. A change needs a restart.',
+        '`required`: without a certificate of `clientCaFile` a connection ends in its handshake, also that of a probe. `optional`: a certificate must be valid if there is one. `none`: none is asked for. The certificate opens the connection. On the traffic port it also identifies a tenant that has its URI in `identities`; all others need their key or token as well. Default: `required` with `clientCaFile`, else `none`. A change needs a restart.',
     }),
     minVersion: doc(z.enum(VERSIONS, { error: `must be one of ${VERSIONS.join(', ')}` }).default('TLSv1.2'), {
       description: 'Oldest accepted version. TLS 1.2 is accepted with ECDHE and AEAD only.',

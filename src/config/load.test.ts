@@ -563,7 +563,7 @@ test('keys that cannot work are named in a warning', async () => {
 tenants: { a: { quota: { weight: 2 } }, b: { keys: [{ id: old, sha256: ${SHA}, expires: 2001-01-01T00:00:00Z }] } }
 listen: { admin: { host: 0.0.0.0 } }`);
   expect(loaded.ok && loaded.warnings).toEqual([
-    'tenants.a has no key: no caller can use this tenant',
+    'tenants.a has neither key nor identity: no caller can use this tenant',
     'tenants.b: the key old has expired',
     'listen.admin is reachable from other hosts and has no token',
   ]);

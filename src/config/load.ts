@@ -3,6 +3,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { z } from 'zod';
 import { systemClock } from '../clock.ts';
 import { buildSettings } from './build.ts';
+import { readIssuers } from './identity-settings.ts';
 import { interpolate, withoutInserted } from './interpolate.ts';
 import { problemsOf } from './issues.ts';
 import { createFileReaders, type ReadFile, reasonOf } from './read-file.ts';
@@ -67,7 +68,13 @@ async function load(options: LoadOptions, inserted: string[]): Promise<Loaded> {
   const gateway = await read(options.path, gatewaySchema);
   if (!('source' in gateway)) return { ok: false, problems: gateway.problems };
   const tls = await readTls(gateway.value, gateway.source, readFile);
-  const problems: Problem[] = [...gateway.problems, ...tls.problems, ...levelProblems(options.env)];
+  const issuers = await readIssuers(gateway.value, gateway.source, readFile);
+  const problems: Problem[] = [
+    ...gateway.problems,
+    ...tls.problems,
+    ...issuers.problems,
+    ...levelProblems(options.env),
+  ];
   const tenants = await readTenants(gateway, options.path, (path) => read(path, tenantsFileSchema));
   if (!('source' in tenants)) return { ok: false, problems: [...problems, ...tenants.problems] };
   problems.push(...tenants.problems);
@@ -81,6 +88,7 @@ async function load(options: LoadOptions, inserted: string[]): Promise<Loaded> {
     tenantsSource: tenants.source,
     fromFiles: [...gateway.fromFiles, ...tenants.fromFiles],
     tls,
+    issuers: issuers.issuers,
     logLevel: options.env['LOG_LEVEL'],
     revision: createHash('sha256').update(texts.join('\0')).digest('hex').slice(0, 12),
     now: Date.now(),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { accountBudgets } from './budget-schema.ts';
 import { cacheSchema } from './cache-schema.ts';
+import { identitySchema } from './identity-schema.ts';
 import { listenSchema } from './listen-schema.ts';
 import {
   absolutePath,
@@ -245,6 +246,7 @@ export const gatewaySchema = z.strictObject({
       'Routes; the first match wins, and a request without a match gets 404. Default: see "Defaults for Patchworks".',
   }),
   cache: cacheSchema,
+  identity: identitySchema,
   idempotency,
   limits,
   drain,

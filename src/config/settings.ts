@@ -53,6 +53,7 @@ export interface Settings {
   readonly reload: { readonly watch: boolean; readonly pollMs: number };
   readonly tracing: TracingSettings;
   readonly log: { readonly level: LogLevel };
+  readonly identity: { readonly issuers: ReadonlyMap<string, IssuerSettings> };
   readonly tenants: ReadonlyMap<string, TenantSettings>;
   /** All secrets of the configuration, for redaction by value. */
   readonly secrets: readonly Secret[];
@@ -198,6 +199,7 @@ export interface TenantSettings {
   readonly account: string;
   readonly disabled: boolean;
   readonly keys: readonly TenantKeySettings[];
+  readonly identities: readonly IdentitySettings[];
   /** Null: all but the denied set. */
   readonly allow: readonly Pattern[] | null;
   readonly quota: TenantQuota;
@@ -218,6 +220,41 @@ export interface TenantKeySettings {
   readonly cidrs: readonly string[] | null;
 }
 
+/** A service that issues tokens to callers. */
+export interface IssuerSettings {
+  readonly id: string;
+  /** `iss` of its tokens. */
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  readonly algorithms: readonly string[];
+  readonly clockToleranceMs: number;
+  readonly jwks: JwksSettings;
+}
+
+export type JwksSettings =
+  | {
+      readonly kind: 'url';
+      readonly url: string;
+      /** PEM; null: the authorities of the system. */
+      readonly ca: string | null;
+      /** Path of a file with a bearer token. */
+      readonly tokenFile: string | null;
+    }
+  /** The file was read: its content is a valid JSON Web Key Set. */
+  | { readonly kind: 'file'; readonly path: string; readonly jwks: string };
+
+/** A caller without a key. */
+export type IdentitySettings =
+  | {
+      readonly kind: 'token';
+      readonly id: string;
+      /** Name of the issuer. */
+      readonly issuer: string;
+      /** A token must have all of them; the subject is `sub`. */
+      readonly claims: ReadonlyMap<string, string | number | boolean>;
+    }
+  | { readonly kind: 'certificate'; readonly id: string; readonly uri: string };
+
 /** The settings in force as GET /config shows them, without secrets. */
 export function redactedSettings(settings: Settings): unknown {
   const { secrets: _, ...shown } = settings;
@@ -233,7 +270,11 @@ export function redactedSettings(settings: Settings): unknown {
     return Object.fromEntries(
       Object.entries(value).map(([key, each]) => [
         key,
-        key === 'sha256' ? `${String(each).slice(0, 8)}…` : plain(each),
+        key === 'sha256'
+          ? `${String(each).slice(0, 8)}…`
+          : key === 'jwks' && typeof each === 'string'
+            ? '[JWKS]'
+            : plain(each),
       ]),
     );
   };

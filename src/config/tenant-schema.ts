@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { tenantBudgets } from './budget-schema.ts';
+import { tenantIdentity } from './identity-schema.ts';
 import { cidr, doc, duration, flag, id, pattern, whole } from './option-types.ts';
 
 /** The shape of tenants.yaml, and of `tenants` in gateway.yaml. */
@@ -81,11 +82,15 @@ function digestRule(input: unknown): string {
 export const tenantSchema = z.strictObject({
   account: doc(id().optional(), { description: 'Account of the tenant. Required only if there are several accounts.' }),
   disabled: doc(flag().default(false), {
-    description: 'true: all its keys are rejected with `tenant_disabled`.',
+    description: 'true: all its keys and identities are rejected with `tenant_disabled`.',
     shown: 'false',
   }),
   keys: doc(z.array(tenantKey).default([]), {
     description: 'Valid keys. To rotate, add the new key, hand it over, then remove the old one.',
+    shown: '[]',
+  }),
+  identities: doc(z.array(tenantIdentity).default([]), {
+    description: 'Callers without a key: by a token of an issuer, or by a client certificate. See identities.md.',
     shown: '[]',
   }),
   allow: doc(z.array(pattern()).optional(), {

@@ -1,8 +1,9 @@
 import type { GatewayInput } from './schema.ts';
-import type { CertificateSummary, Settings, TenantSettings } from './settings.ts';
+import type { CertificateSummary, IssuerSettings, Settings, TenantSettings } from './settings.ts';
 import type { TenantInput } from './tenant-schema.ts';
 import type { TlsFiles } from './tls.ts';
 import { checkBudgets, weakBudgets } from './validate-budgets.ts';
+import { checkIdentities } from './validate-identities.ts';
 import { likelyMistakes } from './validate-mistakes.ts';
 import type { Path, Source } from './yaml-source.ts';
 
@@ -14,6 +15,7 @@ export interface BuildInput {
   readonly tenantsSource: Source;
   readonly fromFiles: readonly string[];
   readonly tls: Pick<TlsFiles, 'traffic' | 'admin'>;
+  readonly issuers: ReadonlyMap<string, IssuerSettings>;
   readonly logLevel: string | undefined;
   readonly revision: string;
   readonly now: number;
@@ -36,7 +38,9 @@ export function validateSettings(checked: Checked): string[] {
   checkKeys(checked);
   checkAdminTokens(checked);
   const { settings, input, report } = checked;
-  checkBudgets(settings, (path, message) => report(input.tenantsSource, path, message));
+  const ofTenants = (path: Path, message: string): void => report(input.tenantsSource, path, message);
+  checkIdentities(settings, (path, message) => report(input.gatewaySource, path, message), ofTenants);
+  checkBudgets(settings, ofTenants);
   return weakSpots(checked);
 }
 
@@ -139,7 +143,9 @@ function weakSpots({ settings, input }: Checked): string[] {
   const warnings = likelyMistakes(settings, [input.gatewaySource, input.tenantsSource], input.now);
   for (const tenant of settings.tenants.values()) {
     if (tenant.disabled) continue;
-    if (tenant.keys.length === 0) warnings.push(`tenants.${tenant.id} has no key: no caller can use this tenant`);
+    if (tenant.keys.length === 0 && tenant.identities.length === 0) {
+      warnings.push(`tenants.${tenant.id} has neither key nor identity: no caller can use this tenant`);
+    }
     for (const key of tenant.keys) {
       if (key.expiresAtMs !== null && key.expiresAtMs <= input.now) {
         warnings.push(`tenants.${tenant.id}: the key ${key.id} has expired`);

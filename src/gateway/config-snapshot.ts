@@ -1,5 +1,5 @@
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
-import { createKeyStore, type KeyEntry, type KeyStore } from '../auth/key-store.ts';
+import { createKeyStore, type KeyEntry, type KeyStore, type Tenant } from '../auth/key-store.ts';
 import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';
@@ -10,6 +10,7 @@ import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/reque
 import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
 import type { Dependencies, SharedDependencies, TenantsInForce } from './dependencies.ts';
+import { createIssuerKeys, type IssuerKeys, identityStoreOf } from './issuers.ts';
 import { createPipeline } from './pipeline.ts';
 import { planOf } from './quota-backend.ts';
 
@@ -17,6 +18,7 @@ import { planOf } from './quota-backend.ts';
 export interface ConfigSnapshot extends TrafficSnapshot {
   readonly dependencies: Dependencies;
   readonly credentials: readonly AccountCredential[];
+  readonly issuerKeys: readonly IssuerKeys[];
   /** Requests without a result, and background work. A response that is still being streamed needs no snapshot. */
   inUse(): number;
 }
@@ -40,12 +42,12 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
   const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue, tenantsInForce, upstreams } = shared;
   let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
-  const create = (settings: Settings, before: readonly AccountCredential[]): ConfigSnapshot =>
+  const create = (settings: Settings, before: ConfigSnapshot | null): ConfigSnapshot =>
     createSnapshot(shared, settings, before, () => {
       releaseUnused();
       if (!inUse()) for (const resolve of whenIdle.splice(0)) resolve();
     });
-  let current = create(first, []);
+  let current = create(first, null);
   let older: readonly ConfigSnapshot[] = [];
   const inUse = (): boolean => [current, ...older].some((each) => each.inUse() > 0);
 
@@ -75,13 +77,15 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
     replace(settings) {
       // First, because building the snapshot may already write to the log.
       for (const secret of settings.secrets) redactor.add(secret.reveal());
-      const next = create(settings, current.credentials);
+      const next = create(settings, current);
       const stillUsed = [...older, current];
       // The quota comes before the snapshot: no request may ask for a tenant that the quota does not know.
       configureQuota(planOf(settings, settingsOf(stillUsed)));
       upstreams.configure(settings.upstreams);
       shared.bodyMemory.resize(settings.limits.bufferedTotalBytes);
       older = stillUsed;
+      for (const each of current.issuerKeys) if (!next.issuerKeys.includes(each)) each.keys.close();
+      for (const { keys } of next.issuerKeys) keys.start();
       current = next;
       tenantsInForce.replace(settings);
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
@@ -94,6 +98,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
     idle: () => (inUse() ? new Promise((resolve) => whenIdle.push(resolve)) : Promise.resolve()),
     close() {
       for (const { credentials } of [current, ...older]) for (const { credential } of credentials) credential.close();
+      for (const { keys } of current.issuerKeys) keys.close();
     },
   };
 }
@@ -102,14 +107,17 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
 function createSnapshot(
   shared: SharedDependencies,
   settings: Settings,
-  before: readonly AccountCredential[],
+  before: ConfigSnapshot | null,
   onIdle: () => void,
 ): ConfigSnapshot {
-  const credentials = createCredentials(shared, settings, before);
+  const credentials = createCredentials(shared, settings, before?.credentials ?? []);
+  const issuerKeys = createIssuerKeys(shared, settings, before?.issuerKeys ?? []);
+  const tenants = tenantsOf(settings);
   const dependencies: Dependencies = {
     ...shared,
     settings,
-    keys: keyStoreOf(settings),
+    keys: keyStoreOf(settings, tenants),
+    identities: identityStoreOf(settings, issuerKeys, tenants, shared),
     credentials: poolsOf(settings, credentials),
     maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
     budgets: (account) => settings.accounts.get(account)?.quota.budgets,
@@ -138,6 +146,7 @@ function createSnapshot(
     clientAddress: clientAddressOf(settings.listen.trustedProxies),
     scheme: schemeOf(settings.listen.trustedProxies),
     credentials,
+    issuerKeys,
     inUse: () => inUse,
   };
 }
@@ -156,12 +165,20 @@ export function createTenantsInForce({ tenants: first }: Settings): TenantsInFor
   };
 }
 
-function keyStoreOf(settings: Settings): KeyStore {
+function tenantsOf({ tenants }: Settings): ReadonlyMap<string, Tenant> {
+  return new Map(
+    [...tenants.values()].map(({ id, account, disabled, allow, enforcement }) => [
+      id,
+      { id, account, disabled, allow, enforcement },
+    ]),
+  );
+}
+
+function keyStoreOf(settings: Settings, tenants: ReadonlyMap<string, Tenant>): KeyStore {
   const entries = new Map<string, KeyEntry>();
-  for (const { id, account, disabled, allow, enforcement, keys } of settings.tenants.values()) {
-    const tenant = { id, account, disabled, allow, enforcement };
-    for (const { sha256, ...key } of keys) {
-      entries.set(sha256, { ...key, cidrs: key.cidrs && addressRanges(key.cidrs), tenant });
+  for (const [id, tenant] of tenants) {
+    for (const { sha256, ...key } of settings.tenants.get(id)?.keys ?? []) {
+      entries.set(sha256, { ...key, kind: 'key', cidrs: key.cidrs && addressRanges(key.cidrs), tenant });
     }
   }
   return createKeyStore(entries);

@@ -1,5 +1,6 @@
 import type { MemoryCache } from '../adapters/memory/cache.ts';
 import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
+import type { IdentityStore } from '../auth/identity-store.ts';
 import type { KeyStore } from '../auth/key-store.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';
@@ -51,6 +52,7 @@ export interface TenantsInForce {
 export interface Dependencies extends SharedDependencies {
   readonly settings: Settings;
   readonly keys: KeyStore;
+  readonly identities: IdentityStore;
   readonly credentials: ReadonlyMap<string, CredentialPool>;
   /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;

@@ -92,6 +92,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
       await Promise.race([joined, elapsed(clock, JOIN_MS)]);
       await tracing.start();
+      // Nothing waits for them: keys are served without.
+      for (const { keys } of current().issuerKeys) keys.start();
       admin.start();
       const onTraffic = await listen(traffic.server, opened.listen.traffic, 'traffic');
       if (!onTraffic.ok) return onTraffic;

@@ -27,6 +27,7 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
         id,
         failing: credential.failing(),
       })),
+    issuers: () => current().issuerKeys.map(({ issuer, keys }) => ({ issuer, ...keys.status() })),
     revision: () => settings().revision,
     state: () => dependencies().state.status(),
     certificates: () => certificatesOf(settings()),

@@ -3,6 +3,7 @@ import type {
   BudgetStatus,
   CredentialStatus,
   Frame,
+  IssuerStatus,
   LoadStatus,
   StateStatus,
   TenantStatus,
@@ -15,6 +16,7 @@ import type { Usage } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import type { AccountCredential } from './credentials.ts';
+import type { IssuerKeys } from './issuers.ts';
 
 /** The credentials of an account, in order of preference. The next request uses the first one that is not in backoff. */
 export function credentialStatusOf(drawn: readonly AccountCredential[], account: string): CredentialStatus[] {
@@ -27,6 +29,15 @@ export function credentialStatusOf(drawn: readonly AccountCredential[], account:
       found ||= inUse;
       return { id, kind, inUse, failing: credential.failing(), ...status };
     });
+}
+
+export function issuerStatusOf(issuers: readonly IssuerKeys[]): Record<string, IssuerStatus> {
+  return Object.fromEntries(
+    issuers.map(({ issuer, keys }) => {
+      const { readAt, ...status } = keys.status();
+      return [issuer, { ...status, readAt: readAt === null ? null : new Date(readAt).toISOString() }];
+    }),
+  );
 }
 
 export function budgetStatusOf(views: readonly BudgetView[] = [], now: EpochMs): Record<string, BudgetStatus> {

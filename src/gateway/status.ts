@@ -15,6 +15,7 @@ import {
   budgetStatusOf,
   busiestOf,
   credentialStatusOf,
+  issuerStatusOf,
   loadStatusOf,
   problemOf,
   sumOf,
@@ -93,6 +94,7 @@ export function createStatus(options: StatusOptions): Status {
       inFlight: options.inFlight(),
       accounts: accountsOf(generation(), clock.now()),
       upstreams: upstreamStatusOf(settings.upstreams, upstreams.statuses()),
+      issuers: issuerStatusOf(generation().issuerKeys),
       unattributed: useOf(sumOf(unknown)),
       recentSeconds: seconds,
       cache: {

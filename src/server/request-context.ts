@@ -17,6 +17,7 @@ import {
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
 import { addressRanges } from './address-ranges.ts';
+import { certificateUrisOf } from './certificate-uris.ts';
 import type { StallWatch } from './stall-watch.ts';
 
 /** The parts of the config snapshot in force that the traffic port uses. */
@@ -76,6 +77,7 @@ export function receiveRequest(
     rawHeaders: incoming.rawHeaders,
     body: body.kind === 'body' ? body.body : null,
     clientAddress: clientAddress(incoming),
+    certificateUris: certificateUrisOf(incoming.socket, options.clock),
     baseUrl: `${scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),

@@ -4,14 +4,15 @@ import { type Handler, type RequestContext, respond } from '../context.ts';
 import type { BudgetView } from '../quota/budgets.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';
 
-/** `GET /_gateway/whoami`: the tenant's key, permissions and remaining quota. It takes no slot. */
+/** `GET /_gateway/whoami`: the tenant's key or identity, permissions and remaining quota. It takes no slot. */
 export function whoami(options: { readonly quotaStore: QuotaStore }): Handler<RequestContext & Authenticated> {
   return async ({ tenant, key }) => {
     const quota = options.quotaStore.peek(tenant.account, tenant.id);
     const body = {
       tenant: tenant.id,
       account: tenant.account,
-      key: {
+      // `key` or `identity`.
+      [key.kind]: {
         id: key.id,
         expires: key.expiresAtMs === null ? null : new Date(key.expiresAtMs).toISOString(),
         // Narrower than the tenant's permissions below.

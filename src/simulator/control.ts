@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Credentials } from './credentials.ts';
 import type { Dataset } from './dataset.ts';
 import type { FaultRule } from './faults.ts';
+import type { TokenIssuer } from './issuer.ts';
 import type { OperationsUsed } from './operations.ts';
 import type { Arrival, Stats } from './record.ts';
 import type { Switches } from './switches.ts';
@@ -22,6 +23,8 @@ export interface Simulator {
   /** They may be changed while it runs; {@link Simulator.set} validates the values. */
   readonly switches: Switches;
   readonly credentials: Credentials;
+  /** Issues tokens to callers of the gateway. */
+  readonly issuer: TokenIssuer;
   /** The data of the first account. */
   readonly data: Dataset;
   /** Throws a TypeError for an unknown account. */
@@ -71,6 +74,9 @@ const MAX_BODY_BYTES = 1024 * 1024;
  *     POST   /_simulator/revoke        {"key": "primary"}, its id, or {"token": "…"}: 401 from now on
  *     POST   /_simulator/expire        {}: all login tokens expire; {"user": "…"}: those of one user
  *     POST   /_simulator/logins        {"rejected": true}
+ *     GET    /_simulator/jwks          public keys of an issuer of tokens for callers of the gateway
+ *     POST   /_simulator/tokens        {"subject": "…", "audience": "patchgate"}: a token of it; with "lifetime" in seconds, "claims", "issuer"
+ *     POST   /_simulator/rotate        the issuer uses another key
  *
  * Actions on accounts, keys and counters take an `"account"`. Default: the first account; for revoke: all accounts.
  */
@@ -118,6 +124,17 @@ const actions: Readonly<Record<string, (simulator: Simulator, body: Body, query:
     if (typeof rejected !== 'boolean') throw new TypeError('rejected must be true or false');
     simulator.credentials.rejectLogins(rejected);
   },
+  'GET jwks': ({ issuer }) => issuer.jwks(),
+  'POST tokens': ({ issuer, url }, body) => ({
+    token: issuer.mint({
+      issuer: textOf(body['issuer'], 'issuer') ?? url,
+      subject: textOf(body['subject'], 'subject'),
+      audience: textOf(body['audience'], 'audience') ?? 'patchgate',
+      lifetimeSeconds: body['lifetime'] === undefined ? undefined : Number(body['lifetime']),
+      claims: body['claims'] as Body | undefined,
+    }),
+  }),
+  'POST rotate': ({ issuer }) => issuer.rotate(),
 };
 
 export function handleControl(incoming: IncomingMessage, outgoing: ServerResponse, simulator: Simulator): void {

@@ -8,6 +8,7 @@ import { Credentials } from './credentials.ts';
 import { Dataset } from './dataset.ts';
 import { Faults } from './faults.ts';
 import { addFlowRoutes } from './flow-routes.ts';
+import { TokenIssuer } from './issuer.ts';
 import { seededRandom } from './latency.ts';
 import { addLoginRoutes } from './login-routes.ts';
 import { addNestedRoutes } from './nested-routes.ts';
@@ -84,7 +85,7 @@ function simulatorOf(
   state: SimulatorState,
   { host, port, close }: { host: string; port: () => number; close: () => Promise<void> },
 ): Simulator {
-  const { credentials, throttle, contracts, operations, faults, recorder, switches, accounts } = state;
+  const { credentials, throttle, contracts, operations, faults, recorder, switches, accounts, clock } = state;
   const [first = ''] = accounts.keys();
   const dataOf = (account: string): Dataset => {
     const own = accounts.get(account);
@@ -105,6 +106,7 @@ function simulatorOf(
     dataOf,
     switches,
     credentials,
+    issuer: new TokenIssuer(clock),
     set: (changed) => void Object.assign(switches, checkedSwitches(changed)),
     arrivals: () => recorder.arrivals(),
     stats: () => recorder.stats(),

@@ -85,6 +85,10 @@ export function createCounters(registry: Registry, collect: Collect, accounts: (
       'tenant',
       'by',
     ]),
+    tokenRejections: counter('token_rejections_total', 'Tokens of callers that were rejected, by issuer and reason.', [
+      'issuer',
+      'reason',
+    ]),
     guardFallbacks: counter('guard_fallbacks_total', 'Times a guard counted in this process alone, without Redis.', [
       'guard',
     ]),
@@ -116,11 +120,9 @@ export function createCounters(registry: Registry, collect: Collect, accounts: (
     idempotency: counter('idempotency_total', 'Writes with an Idempotency-Key, by outcome.', ['outcome']),
     cacheOperations: counter('cache_operations_total', 'Lookups and stores of the cache.', ['tier', 'outcome']),
     handshakes: counter('tls_handshakes_total', 'TLS handshakes of callers, by port and outcome.', ['port', 'outcome']),
-    spans: counter(
-      'trace_spans_total',
-      'Spans by outcome: exported, failed without a collector, dropped because there were too many.',
-      ['outcome'],
-    ),
+    spans: counter('trace_spans_total', 'Spans: exported, failed without a collector, or dropped as too many.', [
+      'outcome',
+    ]),
     reloads: counter('config_reloads_total', 'Loads of the configuration, the first one included, by outcome.', [
       'outcome',
     ]),

@@ -17,6 +17,12 @@ export interface MetricSources {
   }[];
   /** `failing`: from a rejection or a login that failed until it works again. */
   readonly credentials: () => readonly { readonly account: string; readonly id: string; readonly failing: boolean }[];
+  /** `problem`: why its keys could not be read at the last attempt. */
+  readonly issuers: () => readonly {
+    readonly issuer: string;
+    readonly keys: number;
+    readonly problem: string | null;
+  }[];
   /** Revision of the configuration in use. */
   readonly revision: () => string;
   readonly state: () => { readonly up: boolean; readonly fallback: boolean };
@@ -85,6 +91,7 @@ export function createGauges({ registry, collect, version, sources }: GaugesOpti
   const kept = (name: string, help: string, labelNames: string[] = []) =>
     new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
   registerSources(readGaugeIn(registry, collect), sources);
+  registerIssuers(readGaugeIn(registry, collect), sources.issuers);
   registerBudgets(readGaugeIn(registry, collect), sources.budgets);
   registerDroppedLines(registry, collect, sources.logLinesDropped);
   kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
@@ -203,6 +210,15 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   gauge('config_info', 'The configuration in use: 1, with its revision.', ['revision'], () => [
     [{ revision: sources.revision() }, 1],
   ]);
+}
+
+function registerIssuers(gauge: ReadGauge, read: MetricSources['issuers']): void {
+  gauge('issuer_keys', 'Public keys of an issuer of tokens in use; 0: its tokens are refused.', ['issuer'], () =>
+    read().map(({ issuer, keys }) => [{ issuer }, keys]),
+  );
+  gauge('issuer_up', 'Whether the keys of an issuer could be read at the last attempt.', ['issuer'], () =>
+    read().map(({ issuer, problem }) => [{ issuer }, problem === null ? 1 : 0]),
+  );
 }
 
 function registerBudgets(gauge: ReadGauge, read: MetricSources['budgets']): void {

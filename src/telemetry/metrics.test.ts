@@ -5,6 +5,7 @@ import { createMetrics } from './metrics.ts';
 
 const nothing: MetricSources = {
   accounts: () => [],
+  issuers: () => [],
   budgets: () => ({ accounts: [], tenants: [] }),
   cache: () => ({ entries: 0, bytes: 0 }),
   state: () => ({ up: true, fallback: false }),
@@ -53,6 +54,7 @@ describe('the metrics of the contract', () => {
       upstreams: () => [{ id: 'core', breaker: 'open', inFlight: 3, waiting: 2 }],
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
       credentials: () => [{ account: 'main', id: 'spare', failing: false }],
+      issuers: () => [{ issuer: 'cluster', keys: 2, problem: null }],
       certificates: () => [{ port: 'traffic', epochSeconds: 1.8e9 }],
     });
     metrics.tlsHandshake('traffic', 'ok');
@@ -65,6 +67,7 @@ describe('the metrics of the contract', () => {
     metrics.quotaWait('billing', 0);
     metrics.upstreamThrottled('main');
     metrics.invalidUpstreamHeader('main', 'x-ratelimit-limit');
+    metrics.tokenRejected('cluster', 'signature');
     metrics.guardFallback('guess');
     metrics.idempotency('first');
     metrics.spans('exported', 2);
@@ -87,6 +90,9 @@ describe('the metrics of the contract', () => {
       http_request_duration_seconds: 'histogram{tenant,route,cache}',
       http_requests_in_flight: 'gauge{}',
       rejections_total: 'counter{tenant,code}',
+      token_rejections_total: 'counter{issuer,reason}',
+      issuer_keys: 'gauge{issuer}',
+      issuer_up: 'gauge{issuer}',
       would_reject_total: 'counter{tenant,code}',
       upstream_requests_total: 'counter{account,upstream,method,status}',
       upstream_request_duration_seconds: 'histogram{upstream}',

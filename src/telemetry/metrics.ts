@@ -118,6 +118,7 @@ function meterOf(
     upstreamThrottled: (account) => counters.throttled.inc({ account }),
     invalidUpstreamHeader: (account, field) => counters.invalidHeaders.inc({ account, field }),
     credentialRefresh: (account, credential, outcome) => counters.refreshes.inc({ account, credential, outcome }),
+    tokenRejected: (issuer, reason) => counters.tokenRejections.inc({ issuer: issuer || NONE, reason }),
     guardFallback: (guard) => counters.guardFallbacks.inc({ guard }),
     idempotency: (outcome) => counters.idempotency.inc({ outcome }),
     spans: (outcome, count) => counters.spans.inc({ outcome }, count),

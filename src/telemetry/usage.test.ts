@@ -7,6 +7,7 @@ const metrics = () =>
     version: '0',
     sources: {
       accounts: () => [],
+      issuers: () => [],
       budgets: () => ({ accounts: [], tenants: [] }),
       cache: () => ({ entries: 0, bytes: 0 }),
       state: () => ({ up: true, fallback: false }),

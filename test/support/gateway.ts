@@ -53,6 +53,8 @@ export interface RunOptions {
   readonly clock?: Clock;
   readonly random?: () => number;
   readonly env?: Record<string, string>;
+  /** Contents of files that the configuration names. */
+  readonly files?: (path: string) => string | undefined;
   /** Callers go through it, to a traffic port that speaks TLS. */
   readonly tlsTunnel?: TlsTunnel;
   /**
@@ -113,7 +115,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
   const loaded = await loadSettings({
     path: 'test.yaml',
     env: options.env ?? {},
-    readFile: async (path) => options.tlsTunnel?.file(path) ?? text,
+    readFile: async (path) => options.tlsTunnel?.file(path) ?? options.files?.(path) ?? text,
   });
   if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
   const lines: string[] = [];
@@ -154,7 +156,7 @@ export async function run(options: RunOptions = {}): Promise<Running> {
     metric: async (name, labels = {}) => sumOf(await (await fetch(`${adminUrl}/metrics`)).text(), name, labels),
     reload: async (config) => {
       const changed = JSON.stringify(config(simulator.url));
-      const readFile = async (path: string) => options.tlsTunnel?.file(path) ?? changed;
+      const readFile = async (path: string) => options.tlsTunnel?.file(path) ?? options.files?.(path) ?? changed;
       const next = await loadSettings({ path: 'test.yaml', env: {}, readFile });
       if (next.ok) gateway.reload(next.settings, [TEST]);
       else gateway.refuseReload(renderProblems(next.problems).split('\n'), [TEST]);

@@ -18,6 +18,8 @@ export interface StatusSummary {
   readonly inFlight: number;
   readonly accounts: Readonly<Record<string, AccountStatus>>;
   readonly upstreams: Readonly<Record<string, UpstreamStatus>>;
+  /** Issuers of tokens, by name. */
+  readonly issuers: Readonly<Record<string, IssuerStatus>>;
   /** Requests without a configured tenant: unknown keys, unknown paths. */
   readonly unattributed: Use;
   /** The period of every `recent`: five minutes, or less after the start. */
@@ -93,6 +95,15 @@ export interface UpstreamStatus {
   readonly inFlight: number;
   /** Requests that wait for a permit (`maxInFlight`). */
   readonly waiting: number;
+}
+
+export interface IssuerStatus {
+  /** Public keys in use; 0: none could be read yet, and its tokens get 503. */
+  readonly keys: number;
+  /** ISO 8601: when they were read; null: never. */
+  readonly readAt: string | null;
+  /** Why they could not be read at the last attempt; null: they could. */
+  readonly problem: string | null;
 }
 
 export interface TenantStatus {

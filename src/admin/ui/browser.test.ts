@@ -103,7 +103,7 @@ describe('what needs attention', () => {
   const none = { requests: 0, refused: 0, wouldReject: 0, saved: 0 };
   const status: Frame['status'] = {
     ...{ version: '1', now: '', upSeconds: 1, draining: false, inFlight: 0, revision: 'r', needsRestart: [] },
-    ...{ unattributed: none, recentSeconds: 1 },
+    ...{ unattributed: none, recentSeconds: 1, issuers: {} },
     accounts: { main: account },
     upstreams: { core: { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
