@@ -19,7 +19,7 @@ async function linesOf(issuer: IssuerSettings, tenants: Settings['tenants']): Pr
   const read = await readKeys(jwks);
   return [
     `issuer ${id}: ${issuer.issuer} for ${audiences.join(', ')}, ${algorithms.join(', ')}`,
-    `  ${known.length} identities of tenants`,
+    `  identities of tenants: ${known.length}`,
     read.ok
       ? `  keys from ${placeOf(jwks)}: ${read.count}`
       : `warning: identity.issuers.${id}.jwks: ${placeOf(jwks)}: ${read.reason}; its tokens get 503 until the gateway can read the keys`,

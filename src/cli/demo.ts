@@ -7,9 +7,11 @@ import { untilStopped } from './serve.ts';
 
 const HELP = `usage: patchgate demo [--port 8080] [--admin-port 9090]
 
-Runs a simulated Patchworks and a gateway with embedded state and two tenants, until Ctrl-C.
+Runs a simulated Patchworks and a gateway with embedded state and three tenants, until Ctrl-C.
 `;
 
+/** As the API server of a Kubernetes cluster names a caller. */
+const WORKER = 'system:serviceaccount:demo:worker';
 const TENANTS = { billing: 'demo-key-billing', reporting: 'demo-key-reporting' };
 
 /** `patchgate demo`: everything on loopback; it needs no configuration and keeps nothing. */
@@ -69,6 +71,11 @@ function configuration(upstream: string, ports: { port: string; adminPort: strin
     ],
     // Access lines would hide the text that tells the user what to try.
     log: { level: 'warn' },
+    identity: {
+      issuers: {
+        simulator: { issuer: upstream, audience: 'patchgate', jwks: { url: `${upstream}/_simulator/jwks` } },
+      },
+    },
     tenants: {
       billing: { keys: [{ id: 'demo', sha256: keyOf(TENANTS.billing) }] },
       reporting: {
@@ -77,13 +84,14 @@ function configuration(upstream: string, ports: { port: string; adminPort: strin
         // Rejects at once, to show a 429; by default a request waits up to 5 s for a slot.
         quota: { rate: 30, burst: 5, maxWait: '0s' },
       },
+      worker: { identities: [{ issuer: 'simulator', subject: WORKER }] },
     },
   });
 }
 
 function whatToTry(traffic: string, admin: string, upstream: string): string {
   return `
-patchgate demo: a gateway with two tenants, in front of a simulated Patchworks
+patchgate demo: a gateway with three tenants, in front of a simulated Patchworks
 
   gateway   ${traffic}
   admin     ${admin}   a page for browsers; /metrics /status /config /livez /readyz
@@ -91,8 +99,9 @@ patchgate demo: a gateway with two tenants, in front of a simulated Patchworks
 
   tenant billing    key ${TENANTS.billing}      may call everything but logins, keys and users
   tenant reporting  key ${TENANTS.reporting}    may only read, 30 a minute
+  tenant worker     no key: tokens of an issuer, as pods in Kubernetes have them
 
-Five things to try:
+Six things to try:
 
   1. A list of flows; then again: the second response comes from the cache (Cache-Status, Age)
      curl -si '${traffic}/api/v1/flows?per_page=2' -H 'Authorization: Bearer ${TENANTS.billing}'
@@ -108,6 +117,9 @@ Five things to try:
 
   5. Show the tenant of a key, its permissions and what is left of its quota
      curl -s ${traffic}/_gateway/whoami -H 'X-API-Key: ${TENANTS.reporting}'
+
+  6. The same by a token, which the simulator issues for five minutes; Kubernetes writes it to a file of the pod
+     curl -s ${traffic}/_gateway/whoami -H "Authorization: Bearer $(curl -s ${upstream}/_simulator/tokens -d '{"subject":"${WORKER}","lifetime":300}' | grep -o 'eyJ[^"]*')"
 
 Ctrl-C stops the demo.
 `;

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { ecKey, ISSUER, jwksServer } from '../support/issuer.ts';
 import { folder, patchgate } from '../support/process.ts';
 
 const GOOD = JSON.stringify({
@@ -147,11 +148,37 @@ describe('check', () => {
     const { code, stdout } = await outcome(['check', '--config', 'gateway.yaml'], { cwd: files.path });
     expect(code).toBe(0);
     expect(stdout).toContain('account main\n  at most 235 requests in any 60 s');
-    expect(stdout).toContain('warning: tenants.billing has no key');
+    expect(stdout).toContain('warning: tenants.billing has neither key nor identity');
     expect(stdout).toMatch(/\nok: gateway\.yaml\n$/);
     for (const file of [['gateway.yaml'], ['-c', 'gateway.yaml']]) {
       expect(await outcome(['check', ...file], { cwd: files.path })).toEqual({ code, stdout, stderr: '' });
     }
+  });
+});
+
+describe('the issuers that check prints', () => {
+  const checked = async (url: string) => {
+    const issuers = { cluster: { issuer: ISSUER, audience: 'patchgate', jwks: { url } } };
+    const tenants = { billing: { identities: [{ issuer: 'cluster', subject: 'a' }] } };
+    const text = JSON.stringify({ ...JSON.parse(GOOD), identity: { issuers }, tenants });
+    await using files = await folder({ 'gateway.yaml': text });
+    return await outcome(['check', 'gateway.yaml'], { cwd: files.path });
+  };
+
+  test('have the number of their keys, or the reason why they cannot be read, which is a warning', async () => {
+    await using server = await jwksServer();
+    server.publish(ecKey('a'), ecKey('b'));
+    const { code, stdout } = await checked(server.url);
+    expect(code).toBe(0);
+    expect(stdout).toContain(
+      `\nissuer cluster: ${ISSUER} for patchgate, RS256, ES256\n  identities of tenants: 1\n  keys from ${server.url}: 2\n`,
+    );
+    server.answer((_, outgoing) => outgoing.writeHead(403).end());
+    const refused = await checked(server.url);
+    expect(refused.code).toBe(0);
+    expect(refused.stdout).toContain(
+      `warning: identity.issuers.cluster.jwks: ${server.url}: the server answers with status 403;`,
+    );
   });
 });
 

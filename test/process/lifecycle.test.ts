@@ -127,7 +127,7 @@ test('every command that the demo prints works, and Ctrl-C ends it', async () =>
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => /^(?:curl|for) /.test(line));
-  expect(lines).toHaveLength(5);
+  expect(lines).toHaveLength(6);
   const shell = promisify(execFile);
   const outputs: string[] = [];
   for (const line of lines) outputs.push((await shell('bash', ['-c', line], { timeout: 10_000 })).stdout);
@@ -136,6 +136,8 @@ test('every command that the demo prints works, and Ctrl-C ends it', async () =>
   expect(outputs[2]).toMatch(/^HTTP\/1\.1 403/);
   expect(outputs[3]?.trim().split('\n')).toEqual(['200', '200', '200', '200', '200', '429', '429']);
   expect(JSON.parse(outputs[4]!)).toMatchObject({ tenant: 'reporting', quota: { requestsPerMinute: 30 } });
+  const identity = { id: 'simulator:system:serviceaccount:demo:worker' };
+  expect(JSON.parse(outputs[5]!)).toMatchObject({ tenant: 'worker', identity });
   process.child.kill('SIGINT');
   expect((await process.exited).code).toBe(0);
 });
