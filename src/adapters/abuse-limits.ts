@@ -7,8 +7,19 @@ import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
 import type { Clock } from '../clock.ts';
 import type { Meter } from '../ports.ts';
 
+/** An address that is blocked now. */
+export interface BlockedAddress {
+  /** An IPv6 network is shown as a range. */
+  readonly address: string;
+  readonly forMs: number;
+}
+
+export interface BlockingLimit extends FailedAuthLimit {
+  blocked(): readonly BlockedAddress[];
+}
+
 export interface AbuseLimits {
-  readonly failedAuthLimit: FailedAuthLimit;
+  readonly failedAuthLimit: BlockingLimit;
   readonly floodLimit: FloodLimit;
 }
 
@@ -18,11 +29,14 @@ export function createAbuseLimits({
   clock,
   meter,
   redis,
+  onBlocked,
 }: {
   readonly limits: { readonly failedAuth: number; readonly requestsPerSecond: number };
   readonly clock: Clock;
   readonly meter: Meter;
   readonly redis: CounterOptions['redis'] | null;
+  /** An address is blocked from now on. */
+  readonly onBlocked: (address: string, forMs: number) => void;
 }): AbuseLimits {
   const counter = (name: 'guess' | 'flood', limit: number, windowSeconds: number): Counter | null =>
     redis && createCounter({ name, limit, windowSeconds, redis, onFallback: () => meter.guardFallback(name) });
@@ -30,7 +44,7 @@ export function createAbuseLimits({
   return {
     failedAuthLimit: createFailedAuthLimit({
       counter: counter('guess', failedAuth, FAILED_AUTH_WINDOW_SECONDS),
-      ...{ clock, limit: failedAuth },
+      ...{ clock, limit: failedAuth, onBlocked },
     }),
     floodLimit: createFloodLimit({ counter: counter('flood', limit, FLOOD_WINDOW_SECONDS), clock, limit }),
   };
@@ -96,9 +110,16 @@ export function createFailedAuthLimit(options: {
   readonly clock: Clock;
   /** Failures in a window. */
   readonly limit: number;
-}): FailedAuthLimit {
-  const { counter, clock, limit } = options;
+  readonly onBlocked?: (address: string, forMs: number) => void;
+}): BlockingLimit {
+  const { counter, clock, limit, onBlocked } = options;
   const known = new LRUCache<string, Failures>({ max: MAX_NETWORKS });
+  const block = (network: string, failures: Failures, until: number): void => {
+    const now = clock.monotonic();
+    const isNew = failures.blockedUntil <= now && until > now;
+    failures.blockedUntil = Math.max(failures.blockedUntil, until);
+    if (isNew) onBlocked?.(shownAs(network), until - now);
+  };
   return {
     blockedForMs(address) {
       if (known.size === 0) return 0;
@@ -113,11 +134,17 @@ export function createFailedAuthLimit(options: {
         known.set(network, failures);
       }
       failures.count += 1;
-      if (failures.count >= limit) failures.blockedUntil = failures.windowEnd;
+      if (failures.count >= limit) block(network, failures, failures.windowEnd);
       const counted = failures;
       void counter?.add(network, 1).then((blockedMs) => {
-        if (blockedMs > 0) counted.blockedUntil = Math.max(counted.blockedUntil, clock.monotonic() + blockedMs);
+        if (blockedMs > 0) block(network, counted, clock.monotonic() + blockedMs);
       });
+    },
+    blocked() {
+      const now = clock.monotonic();
+      return [...known].flatMap(([network, { blockedUntil }]) =>
+        blockedUntil > now ? [{ address: shownAs(network), forMs: blockedUntil - now }] : [],
+      );
     },
   };
 }
@@ -126,11 +153,16 @@ export function createFailedAuthLimit(options: {
  * Blocks an address after too many wrong tokens of the admin port. The same one again is no guess: a Prometheus that has missed a
  * rotation must not lock out those who share its address.
  */
-export function createGuessLimit(options: { readonly clock: Clock; readonly limit: number }) {
+export function createGuessLimit(options: {
+  readonly clock: Clock;
+  readonly limit: number;
+  readonly onBlocked?: (address: string, forMs: number) => void;
+}) {
   const failures = createFailedAuthLimit({ ...options, counter: null });
   const latest = new LRUCache<string, string>({ max: MAX_NETWORKS });
   return {
     blockedForMs: failures.blockedForMs,
+    blocked: failures.blocked,
     guessed(address: string, authorization: string): void {
       const digest = createHash('sha256').update(authorization).digest('base64');
       if (latest.get(address) === digest) return;
@@ -150,6 +182,11 @@ function networkOf(address: string): string {
     .slice(0, 4)
     .map((part) => part.toString(16))
     .join('-');
+}
+
+/** A network of {@link networkOf} as people write it. */
+function shownAs(network: string): string {
+  return network.includes('-') ? `${network.replaceAll('-', ':')}::/64` : network;
 }
 
 const FLOOD_WINDOW_SECONDS = 1;

@@ -40,6 +40,7 @@ async function admin(options: Partial<AdminOptions> = {}) {
   const app = createAdminApp({
     tokens: [],
     guessLimit: createGuessLimit({ clock: new ManualClock(), limit: 20 }),
+    isTrustedProxy: () => false,
     readiness: () => ({ ready: true, reasons: [] }),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP up Up.\n' }),
     status: () => ({ accounts: { main: { slotsInUse: 3 } } }),
@@ -197,6 +198,14 @@ describe('with a token', () => {
     expect(await statusOf('/readyz')).toBe(200);
     clock.advance(60_001);
     expect(await statusOf('/config', TOKEN)).toBe(200);
+  });
+
+  it('the right one is let in where the blocked address is a trusted proxy, and a wrong one is not', async () => {
+    const guessLimit = createGuessLimit({ clock: new ManualClock(), limit: 2 });
+    const { get } = await admin({ tokens, guessLimit, isTrustedProxy: (address) => address === '127.0.0.1' });
+    const statusOf = async (given: string) => (await get('/metrics', [`Authorization: Bearer ${given}`])).status;
+    expect([await statusOf('guess-1'), await statusOf('guess-2')]).toEqual([401, 401]);
+    expect([await statusOf('guess-3'), await statusOf(TOKEN)]).toEqual([429, 200]);
   });
 
   it('a wrong one opens nothing, and is not echoed', async () => {

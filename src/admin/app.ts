@@ -16,6 +16,7 @@ export interface AdminOptions {
   /** Empty: no token is needed; the port listens on loopback by default. */
   readonly tokens: readonly AdminToken[];
   readonly guessLimit: GuessLimit;
+  readonly isTrustedProxy: (address: string) => boolean;
   readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Written as JSON. */
@@ -116,8 +117,10 @@ export function createAdminApp(options: AdminOptions): Hono<AdminEnv> {
     const address = addressOf(c.env);
     const holder = holderOf(authorization);
     const blockedMs = options.tokens.length === 0 ? 0 : options.guessLimit.blockedForMs(address);
-    // The right token is rejected too: otherwise a guesser would learn that it is right.
-    if (blockedMs > 0 && authorization !== undefined)
+    // The right token is rejected too: otherwise a guesser would learn that it is right. Not so at the address of a trusted proxy:
+    // one guesser behind it would lock out everybody.
+    const isBlocked = blockedMs > 0 && (holder === null || !options.isTrustedProxy(address));
+    if (isBlocked && authorization !== undefined)
       return refuse(c, 'unknown', 'address_blocked', { 'Retry-After': String(Math.ceil(blockedMs / 1000)) });
     if (holder === null) {
       if (authorization !== undefined) options.guessLimit.guessed(address, authorization);

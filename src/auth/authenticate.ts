@@ -3,7 +3,7 @@ import { extend, type Middleware, type Rejection, type RequestContext, reject } 
 import type { ProblemCode } from '../problem.ts';
 import { type ExtractedKey, extractKey } from './extract-key.ts';
 import type { IdentityStore } from './identity-store.ts';
-import type { KeyEntry, KeyStore, Tenant, TenantKey } from './key-store.ts';
+import type { AddressRanges, KeyEntry, KeyStore, Tenant, TenantKey } from './key-store.ts';
 
 /** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
 export interface FailedAuthLimit {
@@ -26,13 +26,16 @@ export function authenticate<E extends RequestContext>(options: {
   readonly keys: KeyStore;
   readonly identities: IdentityStore;
   readonly failedAuthLimit: FailedAuthLimit;
+  readonly trustedProxies: AddressRanges;
   readonly clock: Clock;
 }): Middleware<E, E & Authenticated> {
-  const { keys, identities, failedAuthLimit, clock } = options;
+  const { keys, identities, failedAuthLimit, trustedProxies, clock } = options;
+  const blocked = (ms: number): Rejection => reject('address_blocked', { retryAfterSeconds: Math.ceil(ms / 1000) });
   // A missing key is not counted: the probes of a load balancer have none, and share an address with its callers.
   const fail = (context: E, code: ProblemCode, internal?: string): Rejection => {
+    const blockedMs = failedAuthLimit.blockedForMs(context.clientAddress);
     failedAuthLimit.failed(context.clientAddress);
-    return reject(code, internal === undefined ? {} : { internal });
+    return blockedMs > 0 ? blocked(blockedMs) : reject(code, internal === undefined ? {} : { internal });
   };
   /** A caller without a known key. A key has priority over a certificate, which may belong to a proxy. */
   const identify = async (context: E, extracted: ExtractedKey): Promise<KeyEntry | Rejection> => {
@@ -51,8 +54,9 @@ export function authenticate<E extends RequestContext>(options: {
   };
   return (next) => async (context) => {
     const blockedMs = failedAuthLimit.blockedForMs(context.clientAddress);
-    // A valid key is rejected too: otherwise a guesser would learn that it is valid.
-    if (blockedMs > 0) return reject('address_blocked', { retryAfterSeconds: Math.ceil(blockedMs / 1000) });
+    // A valid key is rejected too: otherwise a guesser would learn that it is valid. Not so at the address of a trusted proxy that names
+    // no caller: one bad caller would lock out all of them.
+    if (blockedMs > 0 && !trustedProxies.includes(context.clientAddress)) return blocked(blockedMs);
     const extracted = extractKey(context.rawHeaders);
     if (extracted.kind === 'conflict') return reject('key_conflict');
     const known = extracted.kind === 'key' ? keys.find(extracted.key) : undefined;

@@ -107,7 +107,7 @@ export const listenSchema = z
       .prefault({}),
     trustedProxies: doc(z.array(cidr()).default([]), {
       description:
-        "CIDRs of proxies in front. Their `X-Forwarded-For` is trusted for the caller's address, and their `X-Forwarded-Proto` for the scheme of links. If the range is too wide, callers can choose their address.",
+        "CIDRs of proxies in front. Their `X-Forwarded-For` is trusted for the caller's address, and their `X-Forwarded-Proto` for the scheme of links. If the range is too wide, callers can choose their address. Without its proxies here, a gateway takes all callers of one for one address, which a bad caller can block (`limits.failedAuth`).",
       shown: '[]',
     }),
   })

@@ -15,10 +15,14 @@ import { purgeCache } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { createStatus } from './status.ts';
+import { blockedStatusOf } from './status-parts.ts';
 
 export interface AdminPortOptions {
   readonly version: string;
-  readonly shared: Pick<SharedDependencies, 'clock' | 'log' | 'metrics' | 'redactor' | 'cache' | 'state'>;
+  readonly shared: Pick<
+    SharedDependencies,
+    'clock' | 'log' | 'metrics' | 'redactor' | 'cache' | 'state' | 'failedAuthLimit' | 'addressWarnings'
+  >;
   readonly current: () => ConfigSnapshot;
   readonly tls: ListenerTls;
   readonly draining: () => boolean;
@@ -50,6 +54,12 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
   const { current, draining, version } = options;
   const { clock, log, metrics, redactor, cache } = options.shared;
   const settings = () => current().dependencies.settings;
+  const { addressWarnings, failedAuthLimit } = options.shared;
+  const guessLimit = createGuessLimit({
+    ...{ clock, limit: settings().limits.failedAuth },
+    onBlocked: (address, forMs) => addressWarnings.blocked('admin', address, forMs),
+  });
+  const isTrustedProxy = (address: string) => current().dependencies.trustedProxies.includes(address);
   const status = createStatus({
     ...{ clock, version, draining, usage: metrics.usage, generation: current, inFlight: options.inFlight },
     inTouch: () =>
@@ -57,6 +67,7 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
         [...settings().accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
       ),
     cacheFault: options.cacheFault,
+    blocked: () => blockedStatusOf({ traffic: failedAuthLimit, admin: guessLimit }, isTrustedProxy, addressWarnings),
     needsRestart: () => reloads.needsRestart(),
   });
   const events = createLiveUpdates({ frames: status.frames, clock, log });
@@ -70,11 +81,10 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
     ];
     return { ready: reasons.length === 0, reasons };
   };
-  const guessLimit = createGuessLimit({ clock, limit: settings().limits.failedAuth });
   const audit = createAudit({ log, clock });
   const createApp = () =>
     createAdminApp({
-      guessLimit,
+      ...{ guessLimit, isTrustedProxy },
       tokens: adminTokensOf(settings()),
       readiness,
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.render() }),

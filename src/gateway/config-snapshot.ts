@@ -113,9 +113,11 @@ function createSnapshot(
   const credentials = createCredentials(shared, settings, before?.credentials ?? []);
   const issuerKeys = createIssuerKeys(shared, settings, before?.issuerKeys ?? []);
   const tenants = tenantsOf(settings);
+  const trustedProxies = addressRanges(settings.listen.trustedProxies);
   const dependencies: Dependencies = {
     ...shared,
     settings,
+    trustedProxies,
     keys: keyStoreOf(settings, tenants),
     identities: identityStoreOf(settings, issuerKeys, tenants, shared),
     credentials: poolsOf(settings, credentials),
@@ -143,8 +145,8 @@ function createSnapshot(
     ),
     bodyBytes: settings.limits.bodyBytes,
     stallTimeoutMs: settings.limits.stallTimeoutMs,
-    clientAddress: clientAddressOf(settings.listen.trustedProxies),
-    scheme: schemeOf(settings.listen.trustedProxies),
+    clientAddress: clientAddressOf(trustedProxies, shared.addressWarnings.untrustedForwarder),
+    scheme: schemeOf(trustedProxies),
     credentials,
     issuerKeys,
     inUse: () => inUse,

@@ -1,7 +1,8 @@
+import type { BlockingLimit } from '../adapters/abuse-limits.ts';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
+import type { FloodLimit } from '../auth/authenticate.ts';
 import type { IdentityStore } from '../auth/identity-store.ts';
-import type { KeyStore } from '../auth/key-store.ts';
+import type { AddressRanges, KeyStore } from '../auth/key-store.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
@@ -17,6 +18,7 @@ import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPool } from '../upstream/credentials/pool.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import type { AddressWarnings } from './address-warnings.ts';
 import type { QuotaBackend } from './quota-backend.ts';
 
 /** The parts that hold state, connections or counts. The composition root opens them once; reloads keep them. */
@@ -34,7 +36,8 @@ export interface SharedDependencies {
   readonly tenantsInForce: TenantsInForce;
   readonly transport: Transport;
   readonly upstreams: Upstreams;
-  readonly failedAuthLimit: FailedAuthLimit;
+  readonly failedAuthLimit: BlockingLimit;
+  readonly addressWarnings: AddressWarnings;
   readonly floodLimit: FloodLimit;
   readonly memory: MemoryCache;
   readonly bodyMemory: BodyMemory;
@@ -51,6 +54,7 @@ export interface TenantsInForce {
 /** Everything a pipeline is built from: the shared dependencies, and the parts that the settings in force define. */
 export interface Dependencies extends SharedDependencies {
   readonly settings: Settings;
+  readonly trustedProxies: AddressRanges;
   readonly keys: KeyStore;
   readonly identities: IdentityStore;
   readonly credentials: ReadonlyMap<string, CredentialPool>;

@@ -5,10 +5,12 @@ import { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
+import { createLineLimit } from '../server/line-limit.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
 import { createUpstreams } from '../upstream/upstreams.ts';
+import { createAddressWarnings } from './address-warnings.ts';
 import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
 import { type ConfigSnapshot, createTenantsInForce } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
@@ -64,6 +66,14 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     clock,
     tenantStatus: tenantsInForce.statusOf,
   });
+  const addressWarnings = createAddressWarnings({
+    log,
+    limit: createLineLimit({
+      ...{ clock, perKey: 1, total: BLOCKED_LINES },
+      onLeftOut: (addresses) => log.warn({ addresses }, 'more addresses blocked'),
+    }),
+    isTrustedProxy: (address) => current().dependencies.trustedProxies.includes(address.replace('/64', '')),
+  });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
@@ -73,7 +83,14 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
-    ...createAbuseLimits({ ...common, limits: opened.limits, redis: state.redis }),
+    addressWarnings,
+    ...createAbuseLimits({
+      ...{ ...common, limits: opened.limits, redis: state.redis },
+      onBlocked: (address, forMs) => addressWarnings.blocked('traffic', address, forMs),
+    }),
   };
   return { shared, cache, tracing: openTracing({ ...common, version }) };
 }
+
+/** Lines a minute about blocked addresses: a guesser may have many. */
+const BLOCKED_LINES = 20;

@@ -1,5 +1,8 @@
+import type { BlockingLimit } from '../adapters/abuse-limits.ts';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type {
+  BlockedAddressStatus,
+  BlockedStatus,
   BudgetStatus,
   CredentialStatus,
   Frame,
@@ -15,6 +18,7 @@ import { type BudgetView, projectionOf } from '../quota/budgets.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
+import type { AddressWarnings } from './address-warnings.ts';
 import type { AccountCredential } from './credentials.ts';
 import type { IssuerKeys } from './issuers.ts';
 
@@ -130,4 +134,22 @@ export function loadStatusOf(problems: readonly string[] | undefined, at: string
     at,
     problems: (problems ?? []).slice(0, MOST_PROBLEMS).map((each) => redactor.apply(each).slice(0, LONGEST_PROBLEM)),
   };
+}
+
+const MOST_ADDRESSES = 10;
+
+export function blockedStatusOf(
+  limits: Readonly<Record<BlockedAddressStatus['port'], Pick<BlockingLimit, 'blocked'>>>,
+  isTrustedProxy: (address: string) => boolean,
+  { mayBeProxy }: Pick<AddressWarnings, 'mayBeProxy'>,
+): BlockedStatus {
+  const all = (['traffic', 'admin'] as const).flatMap((port) =>
+    limits[port].blocked().map(({ address, forMs }) => ({ port, address, forMs: Math.ceil(forMs) })),
+  );
+  const addresses = all.slice(0, MOST_ADDRESSES).map((each) => ({
+    ...each,
+    isTrustedProxy: isTrustedProxy(each.address),
+    sendsForwardedFor: mayBeProxy(each.address),
+  }));
+  return { count: all.length, addresses };
 }

@@ -1,6 +1,7 @@
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type {
   AccountStatus,
+  BlockedStatus,
   Frame,
   LoadStatus,
   StatusDocument,
@@ -34,6 +35,7 @@ export interface StatusOptions {
   readonly inTouch: () => Readonly<Record<string, boolean>>;
   /** Why the connection of the cache to Redis cannot be used. */
   readonly cacheFault: () => RedisFault | null;
+  readonly blocked: () => BlockedStatus;
   readonly draining: () => boolean;
   readonly inFlight: () => number;
   /** Options that take effect only after a restart. */
@@ -96,6 +98,7 @@ export function createStatus(options: StatusOptions): Status {
       upstreams: upstreamStatusOf(settings.upstreams, upstreams.statuses()),
       issuers: issuerStatusOf(generation().issuerKeys),
       unattributed: useOf(sumOf(unknown)),
+      blocked: options.blocked(),
       recentSeconds: seconds,
       cache: {
         ...memory.size(),

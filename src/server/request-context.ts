@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Readable, Transform } from 'node:stream';
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
+import type { AddressRanges } from '../auth/key-store.ts';
 import type { Clock } from '../clock.ts';
 import {
   BodyTooLarge,
@@ -16,7 +17,6 @@ import {
   reject,
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
-import { addressRanges } from './address-ranges.ts';
 import { certificateUrisOf } from './certificate-uris.ts';
 import type { StallWatch } from './stall-watch.ts';
 
@@ -245,15 +245,20 @@ export class DisconnectSource implements ClientDisconnect, RequestLifetime {
  * The caller's address: the peer of the connection, or, if that is a trusted proxy, the nearest address in X-Forwarded-For that is
  * not one. Addresses left of that were written by the caller itself and are ignored.
  *
- * @param trustedProxies CIDRs; validated when the configuration was loaded
+ * @param onIgnored called for each X-Forwarded-For of a peer that is no trusted proxy
  */
-export function clientAddressOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => string {
-  const proxies = addressRanges(trustedProxies);
+export function clientAddressOf(
+  proxies: AddressRanges,
+  onIgnored: (peer: string) => void = () => {},
+): (incoming: IncomingMessage) => string {
   return (incoming) => {
     const peer = normalise(incoming.socket.remoteAddress ?? '');
-    if (!proxies.includes(peer)) return peer;
     const forwarded = incoming.headers['x-forwarded-for'];
     if (typeof forwarded !== 'string') return peer;
+    if (!proxies.includes(peer)) {
+      onIgnored(peer);
+      return peer;
+    }
     const hops = forwarded.split(',').map((hop) => normalise(hop.trim()));
     for (const hop of hops.reverse()) {
       if (!ipaddr.isValid(hop)) return peer;
@@ -268,8 +273,7 @@ export function clientAddressOf(trustedProxies: readonly string[]): (incoming: I
  * which the proxy nearest to the caller wrote. A caller whose proxy passes on a value of its own gets the links it asked for, and
  * other callers do not. No header names the host of links: a cache in front could be made to keep links to another site.
  */
-export function schemeOf(trustedProxies: readonly string[]): (incoming: IncomingMessage) => 'http' | 'https' {
-  const proxies = addressRanges(trustedProxies);
+export function schemeOf(proxies: AddressRanges): (incoming: IncomingMessage) => 'http' | 'https' {
   return (incoming) => {
     const own = 'encrypted' in incoming.socket ? 'https' : 'http';
     const forwarded = incoming.headers['x-forwarded-proto'];

@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { createCounter, createFailedAuthLimit, createFloodLimit } from '../../src/adapters/abuse-limits.ts';
+import type { StatusDocument } from '../../src/admin/status/document.ts';
+import { createAddressWarnings } from '../../src/gateway/address-warnings.ts';
+import { createLineLimit } from '../../src/server/line-limit.ts';
 import { BILLING_KEY, codeOf, configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { dial } from '../support/raw-socket.ts';
@@ -33,6 +36,70 @@ describe('guessing keys', () => {
     expect((await from('192.0.2.2', BILLING_KEY)).status).toBe(200);
     expect(await gateway.metric('patchgate_rejections_total', { code: 'address_blocked' })).toBe(1);
     expect(gateway.logText()).not.toContain('fake-guess');
+  });
+
+  test('is logged once with the address and the setting for proxies, and shown in /status, until the minute is over', async () => {
+    const clock = new ManualClock();
+    await using gateway = await run({ clock, config: limits({ failedAuth: 3 }) });
+    const forwarded = { headers: { 'X-Forwarded-For': '192.0.2.9' } };
+    for (let i = 0; i < 3; i++) await gateway.fetch('/_gateway/whoami', forwarded);
+    for (let i = 0; i < 9; i++) await gateway.fetch('/_gateway/whoami', guess(i));
+    const logs = () => gateway.logs().filter(({ level, msg }) => level === 'warn' && msg !== 'request');
+    expect(logs()).toMatchObject([
+      { peer: '127.0.0.1', msg: 'X-Forwarded-For of a peer that is no trusted proxy is ignored' },
+      {
+        ...{ port: 'traffic', address: '127.0.0.1', seconds: 60, sendsForwardedFor: true },
+        msg: 'address blocked after too many failed authentications',
+      },
+    ]);
+    expect(logs()[1]?.hint).toContain('list it in listen.trustedProxies');
+    const blocked = async () => ((await (await fetch(`${gateway.adminUrl}/status`)).json()) as StatusDocument).blocked;
+    const address = {
+      port: 'traffic',
+      address: '127.0.0.1',
+      forMs: 60_000,
+      isTrustedProxy: false,
+      sendsForwardedFor: true,
+    };
+    expect(await blocked()).toEqual({ count: 1, addresses: [address] });
+    clock.advance(60_001);
+    expect(await blocked()).toEqual({ count: 0, addresses: [] });
+    for (let i = 0; i < 9; i++) await gateway.fetch('/_gateway/whoami', guess(i));
+    expect(logs()).toHaveLength(3);
+  });
+
+  test('at the address of a trusted proxy that names no caller locks out no valid key, and wrong ones get 429', async () => {
+    const listen = {
+      ...{ traffic: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
+      trustedProxies: ['127.0.0.1/32'],
+    };
+    await using gateway = await run({
+      config: (upstream) => configuration(upstream, { limits: { failedAuth: 3 }, listen }),
+    });
+    const statusOf = async (init?: RequestInit) => (await gateway.fetch('/_gateway/whoami', init)).status;
+    expect([await statusOf(guess(1)), await statusOf(guess(2)), await statusOf(guess(3))]).toEqual([401, 401, 401]);
+    expect([await statusOf(guess(4)), await statusOf(), await statusOf(guess(5))]).toEqual([429, 200, 429]);
+    expect(gateway.logText()).toContain('it is a trusted proxy that sends no X-Forwarded-For');
+    // A caller that the proxy names is blocked as ever.
+    const named = (key: string) => statusOf({ headers: { Authorization: key, 'X-Forwarded-For': '192.0.2.1' } });
+    for (let i = 0; i < 3; i++) await named(`fake-guess-${i}`);
+    expect(await named(BILLING_KEY)).toBe(429);
+  });
+
+  test('a flood from many addresses leaves a bounded number of lines', () => {
+    const clock = new ManualClock();
+    const lines: unknown[] = [];
+    const note = (fields: unknown, message: string) => void lines.push([fields, message]);
+    const warnings = createAddressWarnings({
+      log: { debug: note, info: note, warn: note, error: note },
+      limit: createLineLimit({ clock, perKey: 1, total: 20, onLeftOut: () => {} }),
+      isTrustedProxy: () => false,
+    });
+    for (let i = 0; i < 5_000; i++) {
+      warnings.untrustedForwarder(`peer-${i}`);
+      warnings.blocked('traffic', `address-${i}`, 60_000);
+    }
+    expect(lines).toHaveLength(120);
   });
 
   test.each(['alone', 'with Redis'])(

@@ -14,11 +14,25 @@ export const TENANT = canary('tenant');
 export const OTHER = canary('othertenant');
 export const GUESS = canary('guess');
 export const ADMIN = canary('admin');
+export const METRICS = canary('metrics');
 export const WRONG_ADMIN = canary('wrongadmin');
 export const REDIS = canary('redispassword');
 export const TRACING = canary('tracing', '"\\&%?');
 export const NEW = canary('newinfile', '"\\&%?');
-export const CANARIES = [APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, ADMIN, WRONG_ADMIN, REDIS, TRACING, NEW];
+export const CANARIES = [
+  APIKEY,
+  SPARE,
+  PASSWORD,
+  TENANT,
+  OTHER,
+  GUESS,
+  ADMIN,
+  METRICS,
+  WRONG_ADMIN,
+  REDIS,
+  TRACING,
+  NEW,
+];
 export const USER = 'integrations@example.test';
 
 /** The built program with a canary in the place of every secret, and with everything it talks to. */
@@ -46,7 +60,15 @@ export async function canaryGateway() {
   const loginAlone = (id: string): Config => ({ accounts: { main: { quota, credentials: [login(id)] } } });
   const settings = (more: Config = {}): Config =>
     configuration(simulator.url, {
-      listen: { traffic: local, admin: { ...local, token: '${ADMIN_TOKEN}' }, trustedProxies: [] },
+      listen: {
+        traffic: local,
+        admin: {
+          ...local,
+          token: '${ADMIN_TOKEN}',
+          tokens: [{ id: 'prometheus', token: '${file:metrics-token}', role: 'metrics' }],
+        },
+        trustedProxies: [],
+      },
       redis: { url: `redis://127.0.0.1:${redis.port}`, password: '${file:redis-password}', timeout: '200ms' },
       accounts: {
         main: {
@@ -86,6 +108,7 @@ export async function canaryGateway() {
   const files = await folder({
     'gateway.yaml': JSON.stringify(settings()),
     'redis-password': REDIS.value,
+    'metrics-token': METRICS.value,
     'spare-key': `${SPARE.value}\n`,
     password: PASSWORD.value,
     tracing: TRACING.value,

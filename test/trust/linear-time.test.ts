@@ -19,6 +19,7 @@ import { readIdempotencyKey } from '../../src/idempotency/idempotency.ts';
 import { preferredWaitMs } from '../../src/quota/rate-limit.ts';
 import { canonicalise } from '../../src/routing/canonical-path.ts';
 import { canonicalQuery } from '../../src/routing/canonical-query.ts';
+import { addressRanges } from '../../src/server/address-ranges.ts';
 import { clientAddressOf, faultOf, schemeOf } from '../../src/server/request-context.ts';
 import { withoutCredentials } from '../../src/telemetry/redact-fields.ts';
 import { accessFields } from '../../src/telemetry/request-telemetry.ts';
@@ -161,8 +162,8 @@ const readers: readonly (readonly [string, (text: string) => unknown])[] = [
   ['the key', (text) => extractKey(['Authorization', text])],
   ['Host', (text) => faultOf(incoming('host', text))],
   ['Transfer-Encoding', (text) => faultOf(incoming('transfer-encoding', text))],
-  ['X-Forwarded-For', (text) => clientAddressOf(trusted)(incoming('x-forwarded-for', text))],
-  ['X-Forwarded-Proto', (text) => schemeOf(trusted)(incoming('x-forwarded-proto', text))],
+  ['X-Forwarded-For', (text) => clientAddressOf(addressRanges(trusted))(incoming('x-forwarded-for', text))],
+  ['X-Forwarded-Proto', (text) => schemeOf(addressRanges(trusted))(incoming('x-forwarded-proto', text))],
   ['Cache-Control of a request', (text) => readRequestDirectives({ 'cache-control': text })],
   ['Pragma', (text) => readRequestDirectives({ pragma: text })],
   ['If-None-Match', (text) => isNotModified({ 'if-none-match': text }, stored)],

@@ -11,6 +11,7 @@ import {
   type CanaryGateway,
   canaryGateway,
   GUESS,
+  METRICS,
   NEW,
   OTHER,
   PASSWORD,
@@ -84,7 +85,7 @@ async function everyRoute({ traffic }: CanaryGateway): Promise<void> {
   await post({}, 'x'.repeat(10_000));
   await traffic('/api/v1/data-pool?_method=DELETE', { method: 'POST' });
   // Paths are logged; what the gateway knows to be a secret is masked in them too.
-  for (const { value } of [APIKEY, SPARE, PASSWORD, ADMIN, REDIS, TRACING])
+  for (const { value } of [APIKEY, SPARE, PASSWORD, ADMIN, METRICS, REDIS, TRACING])
     for (const form of [
       encodeURIComponent(value),
       Buffer.from(value).toString('base64url'),
@@ -136,7 +137,7 @@ async function everyAdminPath({ admin, process }: CanaryGateway): Promise<void> 
   for (const path of paths) {
     await admin(path);
     await admin(path, { method: 'POST' });
-    for (const Authorization of ['', `Bearer ${WRONG_ADMIN.value}`, WRONG_ADMIN.value])
+    for (const Authorization of ['', `Bearer ${WRONG_ADMIN.value}`, WRONG_ADMIN.value, `Bearer ${METRICS.value}`])
       await admin(path, { headers: { Authorization, Accept: 'text/html' } });
   }
   await admin('/events', { signal: AbortSignal.timeout(1_000) });

@@ -22,6 +22,8 @@ export interface StatusSummary {
   readonly issuers: Readonly<Record<string, IssuerStatus>>;
   /** Requests without a configured tenant: unknown keys, unknown paths. */
   readonly unattributed: Use;
+  /** Addresses that are blocked now, after too many failed authentications at this replica. */
+  readonly blocked: BlockedStatus;
   /** The period of every `recent`: five minutes, or less after the start. */
   readonly recentSeconds: number;
   readonly cache: CacheStatus;
@@ -30,6 +32,23 @@ export interface StatusSummary {
   /** Changed options that take effect only after a restart. */
   readonly needsRestart: readonly string[];
   readonly lastLoad: LoadStatus;
+}
+
+export interface BlockedStatus {
+  readonly count: number;
+  /** The first ten. */
+  readonly addresses: readonly BlockedAddressStatus[];
+}
+
+export interface BlockedAddressStatus {
+  readonly port: 'traffic' | 'admin';
+  /** An IPv6 network is shown as a range. */
+  readonly address: string;
+  readonly forMs: number;
+  /** In `listen.trustedProxies`: valid keys and tokens are still accepted from it. */
+  readonly isTrustedProxy: boolean;
+  /** It has sent X-Forwarded-For without being trusted: it may be a proxy. */
+  readonly sendsForwardedFor: boolean;
 }
 
 export interface AccountStatus {

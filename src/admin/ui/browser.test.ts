@@ -103,7 +103,7 @@ describe('what needs attention', () => {
   const none = { requests: 0, refused: 0, wouldReject: 0, saved: 0 };
   const status: Frame['status'] = {
     ...{ version: '1', now: '', upSeconds: 1, draining: false, inFlight: 0, revision: 'r', needsRestart: [] },
-    ...{ unattributed: none, recentSeconds: 1, issuers: {} },
+    ...{ unattributed: none, recentSeconds: 1, issuers: {}, blocked: { count: 0, addresses: [] } },
     accounts: { main: account },
     upstreams: { core: { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
@@ -119,6 +119,16 @@ describe('what needs attention', () => {
     ...{ resets: '', resetsInMs: 9, endsInMs: null },
   };
   const ofBudget = (more: Partial<BudgetStatus>) => ofMain({ budgets: { starts: { ...half, ...more } } });
+  const ofBlocked = (more: object) => {
+    const address = {
+      port: 'traffic',
+      address: '192.0.2.1',
+      forMs: 9,
+      isTrustedProxy: false,
+      sendsForwardedFor: false,
+    } as const;
+    return tell({ blocked: { count: 1, addresses: [{ ...address, ...more }] } });
+  };
   const open = { breaker: 'open', breakerTenant: null, openForMs: 9, inFlight: 0, waiting: 0 } as const;
   const resting = { ...key, inUse: false, backoffMs: 9, reason: 'rejected' } as const;
 
@@ -182,6 +192,9 @@ describe('what needs attention', () => {
       tell({ upstreams: { core: { ...open, breakerTenant: 'billing' } } }),
       /^bad core: the circuit breaker is open for billing,/,
     ],
+    ['a blocked address', ofBlocked({}), /^warn 192\.0\.2\.1 is blocked at the traffic port.*listen\.trustedProxies/],
+    ['a blocked address that forwards', ofBlocked({ sendsForwardedFor: true }), /^bad .*seems to be a proxy/],
+    ['a blocked proxy', ofBlocked({ isTrustedProxy: true }), /^warn .*valid ones still pass/],
     ['a reload refused', tell({ lastLoad: { outcome: 'refused', at: '', problems: [] } }), /^bad The last reload/],
     ['a restart needed', tell({ needsRestart: ['redis'] }), /^warn .*restart.*redis/],
     ['draining', tell({ draining: true }), /^warn This replica is draining/],

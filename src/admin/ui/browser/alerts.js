@@ -41,6 +41,14 @@ export function alertsOf({ status, tenants }) {
     if (!connected)
       warn(`${id}: invalidations by other replicas do not arrive; cached responses are kept only briefly.`);
   }
+  for (const { port, address, isTrustedProxy, sendsForwardedFor } of status.blocked.addresses) {
+    const what = `${address} is blocked at the ${port} port, after too many wrong keys or tokens`;
+    if (isTrustedProxy) warn(`${what}. It is a trusted proxy that names no caller: valid ones still pass.`);
+    else if (sendsForwardedFor) bad(`${what}. It seems to be a proxy: list it in listen.trustedProxies.`);
+    else warn(`${what}. If it is a proxy, list it in listen.trustedProxies.`);
+  }
+  const unlisted = status.blocked.count - status.blocked.addresses.length;
+  if (unlisted > 0) warn('More addresses are blocked: see the log.');
   if (status.lastLoad.outcome === 'refused') {
     bad('The last reload was refused; the old configuration stays in force. See the problems below.');
   }
