@@ -26,6 +26,7 @@ const allowed = {
     rooms: [],
     libraries: [
       'pino',
+      'pino-pretty',
       'sonic-boom',
       'prom-client',
       ...['api', 'core', 'resources', 'sdk-trace-base', 'exporter-trace-otlp-http'].map(

@@ -130,7 +130,7 @@ export const DEFAULT_WAIT_TERMS: WaitTerms = { maxWaitMs: Number.POSITIVE_INFINI
 
 /** The fields of a request in the access log and the metrics. Each middleware writes its own; only the server reads them. */
 export interface AccessRecord {
-  /** A route's template, never a path: as a label, paths would have unbounded values. */
+  /** A resource or the path of a route, never that of a request: as a label, paths would have unbounded values. */
   route: string;
   /** A configured tenant, or '' before authentication. */
   tenant: string;

@@ -2,6 +2,7 @@ import { extend, type Middleware, noteWouldReject, reject } from '../context.ts'
 import type { Meter } from '../ports.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
 import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
+import { routeLabel } from '../routing/route-label.ts';
 import type { Authenticated } from './authenticate.ts';
 import type { Tenant } from './key-store.ts';
 
@@ -20,7 +21,7 @@ export function authorise<E extends Routed & Authenticated>(options: {
   return (next) => async (context) => {
     const route = context.candidates.find((candidate) => candidate.upstream.account === context.tenant.account);
     if (route === undefined) return reject('route_unknown');
-    context.record.route = route.template;
+    context.record.route = routeLabel(route, context.segments);
     const { tenant, key, method, segments } = context;
     // Before the tenant's own list: a request that is rejected anyway is not counted as a prediction.
     if (key.allow?.some((pattern) => matches(pattern, method, segments)) === false) return reject('route_forbidden');

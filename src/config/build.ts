@@ -95,7 +95,7 @@ export function buildSettings(input: BuildInput): Built {
     drain: { delayMs: gateway.drain.delay, timeoutMs: gateway.drain.timeout },
     reload: { watch: gateway.reload.watch, pollMs: gateway.reload.poll },
     tracing: tracingOf(gateway.tracing, secret),
-    log: { level: (input.logLevel || gateway.log.level) as LogLevel },
+    log: { level: (input.logLevel || gateway.log.level) as LogLevel, access: gateway.log.access ?? null },
     identity: { issuers: input.issuers },
     tenants,
     secrets,
@@ -117,6 +117,8 @@ function listenOf({ gateway, tls }: BuildInput, secret: (value: string) => Secre
     admin: {
       ...{ host: admin.host, port: admin.port, tls: tlsOf('admin') },
       token: admin.token === '' ? null : secret(admin.token),
+      name: admin.name,
+      runbookBaseUrl: admin.runbookBaseUrl?.replace(/\/+$/, '') ?? null,
       tokens: admin.tokens.map((each) => ({ ...each, token: secret(each.token) })),
     },
     trustedProxies,

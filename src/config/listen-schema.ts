@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bearerToken, cidr, doc, id, text, whole } from './option-types.ts';
+import { bearerToken, cidr, doc, httpUrl, id, text, whole } from './option-types.ts';
 
 /** The shape of `listen` in gateway.yaml: both ports and the trusted proxies. */
 const port = () => whole(0, 65_535);
@@ -101,6 +101,17 @@ export const listenSchema = z
         tokens: doc(z.array(adminToken).default([]), {
           description: 'More tokens, each with a role: one for Prometheus, one for each operator.',
           shown: '[]',
+        }),
+        name: doc(
+          z.string({ error: 'must be a text' }).max(100, { error: 'must have at most 100 characters' }).default(''),
+          {
+            description: 'Name of this deployment, such as `production`, on the page and in /status.',
+            shown: '""',
+          },
+        ),
+        runbookBaseUrl: doc(httpUrl().optional(), {
+          description:
+            'Address of your copy of the repository, such as `https://git.example.com/platform/patchgate/blob/main`: the page links to the runbooks in it.',
         }),
         tls: tls('for probes, Prometheus and people'),
       })

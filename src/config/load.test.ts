@@ -74,7 +74,15 @@ describe('a minimal configuration', () => {
       headersTimeoutMs: 10_000,
       idleTimeoutMs: 75_000,
     });
-    expect(settings.listen.admin).toEqual({ host: '127.0.0.1', port: 9090, token: null, tokens: [], tls: null });
+    expect(settings.listen.admin).toEqual({
+      host: '127.0.0.1',
+      port: 9090,
+      token: null,
+      tokens: [],
+      name: '',
+      runbookBaseUrl: null,
+      tls: null,
+    });
   });
 
   test('may be JSON', async () => {
@@ -110,6 +118,11 @@ describe('every option has an effect on the settings', () => {
       ],
       [[['prometheus', 'fake-token', 'metrics']], true],
     ],
+    [
+      'listen: { admin: { name: production, runbookBaseUrl: "https://git.test/a/" } }',
+      (s) => [s.listen.admin.name, s.listen.admin.runbookBaseUrl],
+      ['production', 'https://git.test/a'],
+    ],
     ['listen: { trustedProxies: [10.0.0.0/8] }', (s) => s.listen.trustedProxies, ['10.0.0.0/8']],
     ['cache: { memory: 1MiB, maxEntry: 4KiB }', (s) => [s.cache.memoryBytes, s.cache.maxEntryBytes], [1048576, 4096]],
     [
@@ -129,7 +142,8 @@ describe('every option has an effect on the settings', () => {
     ],
     ['drain: { delay: 250ms, timeout: 2m }', (s) => s.drain, { delayMs: 250, timeoutMs: 120_000 }],
     ['reload: { watch: false, poll: 2m }', (s) => s.reload, { watch: false, pollMs: 120_000 }],
-    ['log: { level: debug }', (s) => s.log.level, 'debug'],
+    ['log: { level: debug }', (s) => s.log, { level: 'debug', access: null }],
+    ['log: { access: errors }', (s) => s.log.access, 'errors'],
     ['drain: {}', (s) => s.tracing, { exporter: null, propagate: true }],
     ['tracing: {}', (s) => s.tracing, { exporter: null, propagate: false }],
     ['tracing: { propagate: true }', (s) => s.tracing.propagate, true],

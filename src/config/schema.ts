@@ -224,6 +224,7 @@ const reload = z
   })
   .prefault({});
 
+const ACCESS = ['all', 'errors', 'off'] as const;
 export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 export const gatewaySchema = z.strictObject({
@@ -258,8 +259,12 @@ export const gatewaySchema = z.strictObject({
     .strictObject({
       level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {
         description:
-          'Lowest level that is logged; access lines are `info`. The environment variable LOG_LEVEL overrides it.',
+          'Lowest level that is logged. Access lines are `info`, and `warn` where the status is 5xx. The environment variable LOG_LEVEL overrides it.',
         shown: 'info',
+      }),
+      access: doc(z.enum(ACCESS, { error: `must be one of ${ACCESS.join(', ')}` }).optional(), {
+        description:
+          'Requests that have an access line, whatever `log.level` is: `all`, `errors` (status 400 and above), or `off`. Default: those that `log.level` admits.',
       }),
     })
     .prefault({}),

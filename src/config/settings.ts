@@ -17,6 +17,10 @@ export interface Settings {
       readonly token: Secret | null;
       /** Without any token, and without `token`, none is needed. */
       readonly tokens: readonly AdminTokenSettings[];
+      /** The name of this deployment, for people; '' without one. */
+      readonly name: string;
+      /** Without a slash at its end; null: the page links to no runbook. */
+      readonly runbookBaseUrl: string | null;
       readonly tls: TlsSettings | null;
     };
     /** CIDRs whose X-Forwarded-For and X-Forwarded-Proto count. */
@@ -52,7 +56,8 @@ export interface Settings {
   readonly drain: { readonly delayMs: number; readonly timeoutMs: number };
   readonly reload: { readonly watch: boolean; readonly pollMs: number };
   readonly tracing: TracingSettings;
-  readonly log: { readonly level: LogLevel };
+  /** `access` null: the lines that the level admits. */
+  readonly log: { readonly level: LogLevel; readonly access: AccessLog | null };
   readonly identity: { readonly issuers: ReadonlyMap<string, IssuerSettings> };
   readonly tenants: ReadonlyMap<string, TenantSettings>;
   /** All secrets of the configuration, for redaction by value. */
@@ -132,6 +137,8 @@ export interface HostAndPort {
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+
+export type AccessLog = 'all' | 'errors' | 'off';
 
 export interface AccountSettings {
   readonly id: string;

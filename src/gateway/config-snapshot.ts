@@ -91,7 +91,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
       admissionQueue.dismiss();
       observedQueue.dismiss();
-      log.setLevel(settings.log.level);
+      log.configure(settings.log);
       metrics.keepTenants(new Set(settings.tenants.keys()));
       releaseUnused();
     },

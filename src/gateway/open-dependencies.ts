@@ -42,7 +42,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   const redactor = createRedactor();
   for (const secret of opened.secrets) redactor.add(secret.reveal());
   const destination = options.logTo;
-  const log = createLogger({ level: opened.log.level, version, redactor, ...(destination && { destination }) });
+  const log = createLogger({ ...opened.log, version, redactor, ...(destination && { destination }) });
   const metrics: Metrics = createMetrics({
     version,
     sources: metricSources(current, () => log.dropped()),

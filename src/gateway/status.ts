@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type {
   AccountStatus,
@@ -90,6 +91,9 @@ export function createStatus(options: StatusOptions): Status {
     const { reads, hits } = sumOf([...byTenant.values()]);
     return {
       version: options.version,
+      deployment: settings.listen.admin.name,
+      replica: hostname(),
+      runbookBaseUrl: settings.listen.admin.runbookBaseUrl,
       now: isoNow(clock),
       upSeconds: Math.round((clock.monotonic() - startedAt) / 1000),
       draining: options.draining(),

@@ -48,9 +48,9 @@ export function applicable(opened: Settings, next: Settings): Applicable {
       ...next.listen,
       traffic: { ...opened.listen.traffic, tls: tlsOf(opened.listen.traffic.tls, next.listen.traffic.tls) },
       admin: {
-        ...opened.listen.admin,
-        token: next.listen.admin.token,
-        tokens: next.listen.admin.tokens,
+        ...next.listen.admin,
+        host: opened.listen.admin.host,
+        port: opened.listen.admin.port,
         tls: tlsOf(opened.listen.admin.tls, next.listen.admin.tls),
       },
     },

@@ -2,10 +2,11 @@ import { extend, type Middleware, type Rejection, type RequestContext, reject } 
 import { type CanonicalTarget, canonicalise } from './canonical-path.ts';
 import { canonicalQuery } from './canonical-query.ts';
 import { matches, type Pattern } from './pattern.ts';
+import { routeLabel } from './route-label.ts';
 
 export interface Route {
   readonly match: Pattern;
-  /** The label in metrics and logs: the path of the pattern, never that of a request. */
+  /** The path of the pattern. */
   readonly template: string;
   readonly upstream: Upstream;
   readonly rewriteLinks: boolean;
@@ -53,7 +54,8 @@ export function matchRoute(routes: readonly Route[]): Middleware<RequestContext,
       resolved = result;
       remember(name, resolved);
     }
-    context.record.route = resolved.candidates[0]?.template ?? '';
+    const [first] = resolved.candidates;
+    context.record.route = first === undefined ? '' : routeLabel(first, resolved.segments);
     return next(extend(context, resolved));
   };
 }

@@ -12,7 +12,7 @@ function logged() {
   const redactor = createRedactor();
   redactor.add('fake-secret');
   const destination = { write: (line: string) => void lines.push(line) };
-  restore = logConsole(createLogger({ level: 'debug', version: '1', redactor, destination }));
+  restore = logConsole(createLogger({ level: 'debug', access: null, version: '1', redactor, destination }));
   return () => lines.map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 

@@ -1,19 +1,21 @@
+import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { finishedRequest } from '../../test/support/finished-request.ts';
 import type { Span } from '../ports.ts';
 import { Secret } from '../secret.ts';
-import { createLogger } from './log.ts';
+import { createLogger, type LoggerOptions } from './log.ts';
 import { createRedactor } from './redact.ts';
 
 const CANARY = 'cnry-4f9A/x+7"q';
 const UNKNOWN = 'pg_key-the-gateway-does-not-know';
 const span: Span = { traceId: 'a'.repeat(32), headers: () => [], start: () => span, end: () => {} };
 
-function logging(level = 'debug') {
+function logging(level = 'debug', more: Partial<LoggerOptions> = {}) {
   const lines: string[] = [];
   const redactor = createRedactor();
   redactor.add(CANARY);
-  const log = createLogger({ level, version: '1.2.3', redactor, destination: { write: (line) => lines.push(line) } });
+  const destination = { write: (line: string) => void lines.push(line) };
+  const log = createLogger({ level, access: null, version: '1.2.3', redactor, destination, ...more });
   return { log, redactor, lines, parsed: () => lines.map((line) => JSON.parse(line) as Record<string, unknown>) };
 }
 
@@ -31,20 +33,45 @@ describe('a line', () => {
     const { log, parsed } = logging('warn');
     log.info({}, 'one');
     log.access(finishedRequest());
-    log.setLevel('info');
+    log.configure({ level: 'info', access: null });
     log.info({}, 'two');
     expect(parsed().map((line) => line['msg'])).toEqual(['two']);
   });
 
   it('of the audit trail is marked, and written at every level but silent', () => {
     const { log, parsed } = logging('info');
-    log.setLevel('error');
+    log.configure({ level: 'error', access: null });
     log.audit('info', { actor: 'admin', password: CANARY }, `purged ${CANARY}`);
-    log.setLevel('silent');
+    log.configure({ level: 'silent', access: null });
     log.audit('error', {}, 'never');
     expect(parsed()).toMatchObject([
       { level: 'info', audit: true, actor: 'admin', password: '[secret]', msg: 'purged [secret]' },
     ]);
+  });
+
+  it('of a request is a warning for a 5xx, and there or not by log.access, whatever the level is', () => {
+    const statuses = [200, 404, 503];
+    const written = (level: string, access: LoggerOptions['access']) => {
+      const { log, parsed } = logging(level, { access });
+      for (const status of statuses) log.access(finishedRequest({ status }));
+      return parsed().map(({ level: at, status }) => `${String(at)} ${String(status)}`);
+    };
+    const all = ['info 200', 'info 404', 'warn 503'];
+    expect(written('info', null)).toEqual(all);
+    expect(written('warn', null)).toEqual(['warn 503']);
+    expect(written('error', null)).toEqual([]);
+    expect(written('error', 'all')).toEqual(all);
+    expect(written('error', 'errors')).toEqual(['info 404', 'warn 503']);
+    expect(written('debug', 'off')).toEqual([]);
+  });
+
+  it('is text where standard output is a terminal, masked as ever', () => {
+    const { log, lines } = logging('info', { isTerminal: true });
+    log.warn({ account: 'main', text: CANARY }, 'held');
+    expect(lines).toHaveLength(1);
+    expect(stripVTControlCharacters(String(lines[0]))).toMatch(
+      /^\[[\d:.]+\] WARN: held \{"account":"main","text":"\[secret\]"\}\n$/,
+    );
   });
 
   it('is written whatever the fields are: cycles, depth, getters that throw', () => {

@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { type Logger as Pino, pino } from 'pino';
 import sonicBoom, { type SonicBoom } from 'sonic-boom';
 import type { FinishedRequest } from '../context.ts';
@@ -7,27 +8,34 @@ import { withoutCredentials, withoutSecretFields } from './redact-fields.ts';
 import { accessFields } from './request-telemetry.ts';
 
 export interface Logger extends Log {
-  /** Writes a line for each request, at `info`. */
+  /** Writes a line for a request, at `info`; at `warn` for a status of 5xx. */
   access(request: FinishedRequest): void;
   /** Writes a line of the audit trail, marked `"audit":true`, at every level but `silent`. */
   audit(level: 'info' | 'warn' | 'error', fields: Record<string, unknown>, message: string): void;
   /** Replaces secrets that are known by value, in a text that is cut before it is logged. */
   mask(text: string): string;
   /** Takes effect with the next line. */
-  setLevel(level: string): void;
+  configure(options: LogOptions): void;
   /** Writes what is buffered, but waits no longer than a second for a slow reader. Later lines are lost. */
   close(): Promise<void>;
   /** Lines that could not be written so far. */
   dropped(): number;
 }
 
-export interface LoggerOptions {
+export interface LogOptions {
   /** A level of pino's, or `silent`. */
   readonly level: string;
+  /** Requests with an access line, whatever the level is; null: those that the level admits. */
+  readonly access: 'all' | 'errors' | 'off' | null;
+}
+
+export interface LoggerOptions extends LogOptions {
   readonly version: string;
   readonly redactor: Redactor;
   /** Default: standard output, in batches. */
   readonly destination?: { write(line: string): void };
+  /** A person reads: lines are text with colours. Default: whether standard output is a terminal. */
+  readonly isTerminal?: boolean;
 }
 
 /**
@@ -36,7 +44,10 @@ export interface LoggerOptions {
  *
  * Not by pino's own `redact`: it knows fixed depths only, and its wildcards made an access line cost 34 µs instead of 2.
  */
-export function createLogger({ level, version, redactor, destination }: LoggerOptions): Logger {
+export function createLogger(options: LoggerOptions): Logger {
+  const { version, redactor, destination } = options;
+  const { isTerminal = destination === undefined && process.stdout.isTTY === true } = options;
+  const shown = isTerminal ? createTextFormat() : (line: string) => line;
   const writer: Pick<LogWriter, 'write'> & Partial<LogWriter> = destination ?? openLogWriter();
   // Never used itself, and its level never changes: pino's children of the same level follow a change of their parent's.
   const base = pino(
@@ -48,30 +59,45 @@ export function createLogger({ level, version, redactor, destination }: LoggerOp
       formatters: { level: (label) => ({ level: label }) },
       // Errors are plain records by then; pino's serialiser would take them for errors again.
       serializers: { err: (value: unknown) => value },
-      hooks: { streamWrite: (line) => masked(line, redactor) },
+      hooks: { streamWrite: (line) => shown(masked(line, redactor)) },
     },
     writer,
   );
-  const log = base.child({}, { level });
+  let { access } = options;
+  const log = base.child({}, { level: options.level });
+  const always = base.child({}, { level: 'info' });
   // Has a level of its own, so that `log.level: error` hides no purge.
   const audit = base.child({ audit: true }, { level: 'info' });
   const mask = (text: string): string => redactor.apply(text);
   return {
     ...leveled(log),
     access: (request) => {
+      if (access === 'off' || (access === 'errors' && request.status < 400)) return;
+      const line = access === null ? log : always;
+      const level = request.status >= 500 ? 'warn' : 'info';
       // No search by name: all its fields are ours.
-      if (log.isLevelEnabled('info')) log.info(accessFields(request, mask), 'request');
+      if (line.isLevelEnabled(level)) line[level](accessFields(request, mask), 'request');
     },
     audit: (at, fields, message) => {
       if (log.level !== 'silent') audit[at](withoutSecretFields(fields), withoutCredentials(message));
     },
     mask,
-    setLevel: (next) => {
-      log.level = next;
+    configure(next) {
+      log.level = next.level;
+      access = next.access;
     },
     close: async () => writer.close?.(),
     dropped: () => writer.lost?.() ?? 0,
   };
+}
+
+/** Lines for a terminal. Loaded only there: no other start pays for it. */
+function createTextFormat(): (line: string) => string {
+  const { prettyFactory } = createRequire(import.meta.url)('pino-pretty') as typeof import('pino-pretty');
+  const format = prettyFactory({
+    ...{ colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'service,version' },
+  });
+  return (line) => format(line) ?? line;
 }
 
 function leveled(log: Pino): Log {

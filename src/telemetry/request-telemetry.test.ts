@@ -40,12 +40,15 @@ const tenths = (ms: number) => Math.round(ms * 10) / 10;
 test('whatever a request was, its line is JSON that says just that, in the order people read it', () => {
   const written: string[] = [];
   const destination = { write: (line: string) => void written.push(line) };
-  const log = createLogger({ level: 'info', version: '1.2.3', redactor: createRedactor(), destination });
+  const log = createLogger({ level: 'info', access: null, version: '1.2.3', redactor: createRedactor(), destination });
   fc.assert(
     fc.property(requests, (request) => {
       log.access(finishedRequest(request));
       const { level, time, service, version, msg, ...said } = JSON.parse(written.pop()!) as Record<string, unknown>;
-      expect([level, service, version, msg]).toEqual(['info', 'patchgate', '1.2.3', 'request']);
+      expect([level, service, version, msg]).toEqual([
+        request.status >= 500 ? 'warn' : 'info',
+        ...['patchgate', '1.2.3', 'request'],
+      ]);
       expect(new Date(String(time)).toISOString()).toBe(time);
       const { requestId, method, route, status, tenant, key, cache, bytes, clientAddress: client } = request;
       expect(said).toEqual({

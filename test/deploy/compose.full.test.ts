@@ -99,7 +99,7 @@ describe('the configuration of its gateways', () => {
     expect(settings.listen.admin.token?.reveal()).toBe('fake-admin-token');
     const tokens = settings.listen.admin.tokens.map(({ id, token, role }) => [id, token.reveal(), role]);
     expect(tokens).toEqual([['prometheus', 'fake-metrics-token', 'metrics']]);
-    expect(services['prometheus']?.secrets).toEqual(['metrics-token']);
+    expect(services['prometheus']?.secrets).toEqual([{ source: 'metrics-token' }]);
   });
 
   test('knows Patchworks only if that is configured: as committed, its keys open the simulator and nothing else', async () => {

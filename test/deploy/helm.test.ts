@@ -10,6 +10,7 @@ import {
   type CiFile,
   chart,
   type Manifest,
+  ofKind,
   only,
   podsOf,
   readChart,
@@ -67,6 +68,25 @@ test('rules and dashboards arrive as they are, templates of their own included',
   expect(dashboard).toMatchObject({
     metadata: { labels: { grafana_dashboard: '1' }, annotations: { grafana_folder: 'patchgate' } },
     data: { 'sample.json': '{ "title": "{{sample}}", "uid": "sample" }\n' },
+  });
+});
+
+test('alerts lead to the runbooks of your copy, and so does the page, where the values say where it is', async () => {
+  const manifests = await built.manifests('ha', {
+    metrics: { rules: { runbookBaseUrl: 'https://git.example.com/gate/blob/main/' } },
+  });
+  const rules = JSON.stringify(only<{ spec: object }>(manifests, 'PrometheusRule').spec);
+  const links = [...rules.matchAll(/"runbook_url":"([^"]*)"/g)].map(([, link]) => link);
+  expect(links.length).toBeGreaterThan(30);
+  for (const link of links)
+    expect(link).toMatch(/^https:\/\/git\.example\.com\/gate\/blob\/main\/docs\/operations\.md#patchgate[a-z]+$/);
+  const config = ofKind<{ metadata: { name: string }; data: Record<string, string> }>(manifests, 'ConfigMap').find(
+    ({ metadata }) => metadata.name === 'pg-patchgate',
+  );
+  const gatewayYaml = parse(config?.data['gateway.yaml'] ?? '');
+  expect(gatewayYaml.listen.admin).toMatchObject({
+    name: 'gateways/pg-patchgate',
+    runbookBaseUrl: 'https://git.example.com/gate/blob/main/',
   });
 });
 

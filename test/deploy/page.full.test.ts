@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { StatusDocument } from '../../src/admin/status/document.ts';
@@ -141,7 +142,7 @@ describe('the page', () => {
       ['billing', '4', '0', '0'],
     ]);
     expect(await ofTerm(page, '.account dl', 'Ceiling')).toBe('117 a minute');
-    expect(await textOf(page, '#tenants tr .small')).toBe('observed');
+    expect(await textOf(page, '#tenants tr .small')).toBe('observed, 1 a minute, 2 at once');
     expect(await textOf(page, 'body')).toContain('Patchworks advertises a lower limit than configured');
     if (process.env['PICTURES'] !== undefined) {
       await page.screenshot({ path: `${process.env['PICTURES']}/wide.png`, fullPage: true });
@@ -264,7 +265,10 @@ describe('the page', () => {
     await page.locator('.account h3').first().waitFor();
     expect(await textOf(page, '.account h3')).toContain('<script>');
     expect(await textOf(page, '#tenants .name')).toContain('onerror=');
-    expect([await page.locator('main img, main script').count(), await page.title()]).toEqual([0, 'patchgate']);
+    expect([await page.locator('main img, main script').count(), await page.title()]).toEqual([
+      0,
+      `patchgate · ${hostname()}`,
+    ]);
     expect(shown.complaints).toEqual([]);
   });
 });
@@ -406,7 +410,10 @@ describe('with a token', () => {
         configuration(upstream, {
           listen: {
             traffic: { host: '127.0.0.1', port: 0 },
-            admin: { host: '127.0.0.1', port: 0, tokens: ['metrics', 'read', 'operate'].map(role) },
+            admin: {
+              ...{ host: '127.0.0.1', port: 0, tokens: ['metrics', 'read', 'operate'].map(role) },
+              ...{ name: 'production', runbookBaseUrl: 'https://git.example.test/patchgate' },
+            },
           },
           cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '60s' }] },
           tenants: Object.fromEntries([tenant('billing')]),
@@ -421,6 +428,35 @@ describe('with a token', () => {
     await enter(page, 'fake-token-of-read');
     await page.locator('.account').waitFor();
     expect(await textOf(page, '#holder')).toBe('Token read may read.');
+    expect(await textOf(page, '#name')).toBe(`production · ${hostname()}`);
+    expect(await page.title()).toBe(`patchgate · production · ${hostname()}`);
+    // Numbers are beside the text, which leads to its runbook.
+    for (let i = 0; i < 12; i++) await ask(gateway, 'unknown');
+    await until('the alert is there', async () => (await textOf(page, '#alerts')).includes('Requests of no tenant'));
+    expect(await textOf(page, '#alerts li')).toMatch(
+      /unknown keys or paths\. The log has addresses and codes\. \d+ in \d+ s\. Runbook$/,
+    );
+    expect(await page.locator('#alerts a').getAttribute('href')).toBe(
+      'https://git.example.test/patchgate/docs/operations.md#patchgateaddressblocked',
+    );
+    // A phone that is turned has its chart in the new width at once: no frame comes meanwhile.
+    await page.route('**/events', (route) => route.abort());
+    for (const width of [844, 390]) {
+      await page.setViewportSize({ width, height: 500 });
+      await until('the chart is drawn in its width', () =>
+        page.evaluate(
+          "(() => { const c = document.querySelector('svg.chart'); return Math.abs(c.viewBox.baseVal.width - c.clientWidth) < 1; })()",
+        ),
+      );
+    }
+    await page.unroute('**/events');
+    await page.setViewportSize({ width: 1280, height: 900 });
+    const [popup] = await Promise.all([page.waitForEvent('popup'), page.locator('a.raw').first().click()]);
+    await until(
+      'the status is shown as text',
+      async () => (await popup.locator('body').textContent())?.includes('"replica"') === true,
+    );
+    await popup.close();
     expect([await page.locator('#reload').isDisabled(), await page.locator('#controls-note').isVisible()]).toEqual([
       true,
       true,

@@ -15,7 +15,7 @@ const run = promisify(execFile);
 export const DEPLOY = join(REPOSITORY, 'deploy');
 
 export interface Service {
-  readonly secrets?: readonly string[];
+  readonly secrets?: readonly { readonly source: string }[];
   readonly image: string;
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];
@@ -140,7 +140,7 @@ async function member(
   const text = (await committed('config/gateway.yaml'))
     .replaceAll('/run/secrets/', join(DEPLOY, 'compose/secrets/'))
     .replace('redis://valkey:6379', redis.url)
-    .replace('admin: { host: 0.0.0.0', 'traffic: { host: 127.0.0.1, port: 0 }\n  admin: { port: 0');
+    .replace('admin:\n    host: 0.0.0.0', 'traffic: { host: 127.0.0.1, port: 0 }\n  admin:\n    port: 0');
   await writeFile(join(files.path, `gateway-${number}.yaml`), `${text}\ndrain: { delay: ${drain} }\n`);
   const env = { CORE_ORIGIN: simulator.url, START_ORIGIN: simulator.url, FRONT_SUBNET: '127.0.0.1/32' };
   const process = patchgate(['serve', '--config', `gateway-${number}.yaml`], { cwd: files.path, env });

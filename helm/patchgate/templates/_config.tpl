@@ -14,6 +14,10 @@
 {{- if $tokens -}}
 {{- $_ := set $admin "tokens" $tokens -}}
 {{- end -}}
+{{- $_ := set $admin "name" (printf "%s/%s" .Release.Namespace (include "patchgate.fullname" .)) -}}
+{{- with .Values.metrics.rules.runbookBaseUrl -}}
+{{- $_ := set $admin "runbookBaseUrl" . -}}
+{{- end -}}
 {{- $_ := set $listen "admin" $admin -}}
 {{- range $port, $tls := .Values.tls -}}
 {{- if $tls.secretName -}}

@@ -51,6 +51,25 @@ export const quota = [
     calculations: ['mean', 'lastNotNull'],
     link: TENANT_LINK,
   }),
+  timeseries({
+    title: 'Requests past the cache, by resource',
+    description:
+      'Requests that were not served from the cache, by resource of Patchworks: what uses the quota. Rejected ones (429) are left out. A resource that is read often and changes seldom should get a ttl in cache.rules.',
+    unit: 'reqpm',
+    width: 24,
+    height: 8,
+    stacked: 'sum',
+    queries: [
+      [
+        perMinute(
+          rate('http_requests_total', 'tenant!="none"', 'cache!~"hit|stale|collapsed"', 'status!="429"'),
+          'route',
+        ),
+        '{{route}}',
+      ],
+    ],
+    calculations: ['mean', 'lastNotNull'],
+  }),
 ];
 
 export const others = [

@@ -10,6 +10,12 @@ export interface StatusDocument extends StatusSummary {
 /** The parts that grow neither with tenants nor with time. */
 export interface StatusSummary {
   readonly version: string;
+  /** `listen.admin.name`; '' without one. */
+  readonly deployment: string;
+  /** Host name of this replica. */
+  readonly replica: string;
+  /** `listen.admin.runbookBaseUrl`. */
+  readonly runbookBaseUrl: string | null;
   /** ISO 8601, to compare with `history` and `lastLoad`. */
   readonly now: string;
   readonly upSeconds: number;

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { AccountStatus, BudgetStatus, Frame } from '../status/document.ts';
 import { alertsOf } from './browser/alerts.js';
@@ -102,7 +103,8 @@ describe('what needs attention', () => {
   };
   const none = { requests: 0, refused: 0, wouldReject: 0, saved: 0 };
   const status: Frame['status'] = {
-    ...{ version: '1', now: '', upSeconds: 1, draining: false, inFlight: 0, revision: 'r', needsRestart: [] },
+    ...{ version: '1', deployment: '', replica: 'a', runbookBaseUrl: null, now: '', upSeconds: 1, draining: false },
+    ...{ inFlight: 0, revision: 'r', needsRestart: [] },
     ...{ unattributed: none, recentSeconds: 1, issuers: {}, blocked: { count: 0, addresses: [] } },
     accounts: { main: account },
     upstreams: { core: { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 } },
@@ -206,6 +208,23 @@ describe('what needs attention', () => {
   ])('%s', (_what, told, expected) => {
     expect(told).toHaveLength(1);
     expect(told[0]).toMatch(expected);
+  });
+
+  it('has numbers beside the text, and leads to a runbook that exists', () => {
+    const [near] = alertsOf({
+      status: { ...status, accounts: { main: { ...account, slotsInUse: 230, waiting: 7 } } },
+      tenants,
+    });
+    expect(near).toMatchObject({ detail: '230 of 235 a minute are used, 7 wait.', runbook: 'patchgateceilingnear' });
+    const unattributed = { ...none, requests: 40, refused: 37 };
+    const [unknown] = alertsOf({ status: { ...status, unattributed, recentSeconds: 300 }, tenants });
+    expect(unknown).toMatchObject({ level: 'warn', detail: '37 in 5 min.' });
+    const headings = readFileSync('docs/operations.md', 'utf8')
+      .match(/^### Patchgate\w+$/gm)
+      ?.map((each) => each.slice(4).toLowerCase());
+    const named = [...readFileSync('src/admin/ui/browser/alerts.js', 'utf8').matchAll(/'(patchgate[a-z]+)'/g)];
+    expect(named.length).toBeGreaterThan(10);
+    for (const [, name] of named) expect(headings).toContain(name);
   });
 
   it('the worst comes first', () => {

@@ -19,7 +19,7 @@ let actionToken = null;
 export function showHolder({ id, role }, token) {
   actionToken = token;
   const may = `may ${MAY[role]}`;
-  say(byId('holder'), token === null ? `No token is needed: everybody ${may}.` : `Token ${id} ${may}.`);
+  say(byId('holder'), token === null ? `No token is needed: every reader ${may}.` : `Token ${id} ${may}.`);
   controls.disabled = role !== 'operate';
   byId('controls-note').hidden = role === 'operate';
 }
@@ -67,3 +67,19 @@ reloadButton.addEventListener('click', () => {
     return needsRestart.length === 0 ? changes : `${changes} Needs a restart: ${needsRestart.join(', ')}.`;
   });
 });
+// A link alone would carry no token.
+for (const link of document.querySelectorAll('a.raw')) {
+  link.addEventListener('click', (event) => {
+    if (actionToken === null) return;
+    event.preventDefault();
+    void openText(link.getAttribute('href') ?? '');
+  });
+}
+
+/** @param {string} path */
+async function openText(path) {
+  const shown = window.open('', '_blank');
+  const response = await fetch(path, { headers: { Authorization: `Bearer ${actionToken}` }, credentials: 'omit' });
+  const text = await response.text();
+  if (shown !== null) shown.location.href = URL.createObjectURL(new Blob([text], { type: 'text/plain' }));
+}

@@ -28,9 +28,15 @@ function shape(tag, attributes, ...children) {
  */
 export function chart() {
   const node = /** @type {SVGElement} */ (shape('svg', { class: 'chart', role: 'img', height: HEIGHT + BOTTOM + 6 }));
+  let again = () => {};
+  // A phone that is turned has another width at once, and the next frame comes in two seconds.
+  new ResizeObserver(() => again()).observe(node);
   return {
     node,
-    draw(samples, { limit, ceiling }, { now, keepMs, everyMs }) {
+    draw(samples, account, time) {
+      again = () => this.draw(samples, account, time);
+      const { limit, ceiling } = account;
+      const { now, keepMs, everyMs } = time;
       // Drawn in the real width, because stretched text is hard to read.
       const full = node.clientWidth || 320;
       const width = full - LEFT - 6;

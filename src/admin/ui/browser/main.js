@@ -3,7 +3,7 @@ import { showActionAccounts, showHolder } from './actions.js';
 import { byId, say } from './dom.js';
 import { duration } from './format.js';
 import { subscribe } from './stream.js';
-import { showAlerts, showConnection, showSummary } from './summary.js';
+import { showAlerts, showConnection, showName, showSummary } from './summary.js';
 import { showTenants } from './tenants.js';
 
 /** @typedef {import('../../status/document.ts').Frame} Frame */
@@ -49,6 +49,7 @@ function show(data, isFirst) {
   // Before the charts, which are drawn in the width of their element.
   byId('board').hidden = false;
   const time = { now, keepMs: history.keepMs, everyMs: history.everyMs };
+  showName(status);
   showAlerts(frame);
   // The current state is the last point: a sample may be some seconds old.
   showAccounts(

@@ -9,8 +9,7 @@ const updateCache = termsIn(byId('cache'));
 const updateState = termsIn(byId('state'));
 const updateConfig = termsIn(byId('config'));
 const updateGateway = termsIn(byId('gateway'));
-/** @type {(items: readonly (readonly [string, string])[]) => void} */
-const updateAlerts = listIn(byId('alerts'), lineOf);
+const updateAlerts = listIn(byId('alerts'), alertLine);
 /** @type {(items: readonly (readonly [string, string])[]) => void} */
 const updateProblems = listIn(byId('problems'), lineOf);
 
@@ -20,9 +19,31 @@ function lineOf(text) {
   return { node, update: (/** @type {string} */ tone) => look(node, tone) };
 }
 
+/** @param {string} text @returns {{ node: Element, update: (item: import('./alerts.js').Alert & { base: string | null }) => void }} */
+function alertLine(text) {
+  const detail = element('span', 'detail');
+  // A screen reader says the text once, and not the numbers every two seconds.
+  detail.setAttribute('aria-live', 'off');
+  const link = element('a', 'runbook', 'Runbook');
+  link.target = '_blank';
+  link.rel = 'noreferrer';
+  const node = element('li', '', text, detail);
+  return {
+    node,
+    update: ({ level, detail: numbers, runbook, base }) => {
+      look(node, level);
+      say(detail, numbers === '' ? '' : ` ${numbers}`);
+      if (base === null || runbook === '') return;
+      link.href = `${base}/docs/operations.md#${runbook}`;
+      if (link.parentNode === null) node.append(' ', link);
+    },
+  };
+}
+
 /** @param {Frame} frame */
 export function showAlerts(frame) {
-  updateAlerts(alertsOf(frame).map(({ level, text }) => [text, level]));
+  const base = frame.status.runbookBaseUrl;
+  updateAlerts(alertsOf(frame).map((alert) => [alert.text, { ...alert, base }]));
 }
 
 /** @param {StatusSummary} status @param {number} now */
@@ -52,11 +73,20 @@ export function showSummary(status, now) {
   ]);
   updateProblems(lastLoad.problems.map((problem) => [problem, '']));
   updateGateway([
+    ['Deployment', status.deployment === '' ? 'not named' : status.deployment],
+    ['Replica', status.replica],
     ['Version', status.version],
     ['Up for', duration(status.upSeconds * 1000)],
     ['In flight', count(status.inFlight)],
     ['Draining', status.draining ? 'yes' : 'no', status.draining ? 'warn' : ''],
   ]);
+}
+
+/** Several replicas, each in a tab: the title tells them apart. @param {StatusSummary} status */
+export function showName({ deployment, replica }) {
+  const name = deployment === '' ? replica : `${deployment} · ${replica}`;
+  say(byId('name'), name);
+  document.title = `patchgate · ${name}`;
 }
 
 /** @param {'live' | 'lost' | 'connecting' | 'refused'} state @param {string} text */

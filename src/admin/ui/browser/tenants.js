@@ -35,7 +35,8 @@ export function showTenants({ status, tenants }) {
     busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota, budgets }) => {
       const observed = enforcement === 'observe' ? 'observed' : '';
       const usedUp = Object.entries(budgets).flatMap(([name, { left }]) => (left === 0 ? `${name} used up` : []));
-      const states = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed];
+      const rate = `${count(quota.limit)} a minute, ${count(quota.burst)} at once`;
+      const states = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed, rate];
       const notes = [...states, ...usedUp].filter((note) => note !== '');
       const left = `${count(quota.remaining)}/${count(quota.burst)}`;
       return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
