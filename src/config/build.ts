@@ -118,7 +118,7 @@ function listenOf({ gateway, tls }: BuildInput, secret: (value: string) => Secre
       ...{ host: admin.host, port: admin.port, tls: tlsOf('admin') },
       token: admin.token === '' ? null : secret(admin.token),
       name: admin.name,
-      runbookBaseUrl: admin.runbookBaseUrl?.replace(/\/+$/, '') ?? null,
+      runbookBaseUrl: admin.runbookBaseUrl?.replace(/\/$/, '') ?? null,
       tokens: admin.tokens.map((each) => ({ ...each, token: secret(each.token) })),
     },
     trustedProxies,
