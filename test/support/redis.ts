@@ -31,16 +31,23 @@ export interface RedisServerOptions {
   readonly ca?: string;
 }
 
-/** A node of a Cluster uses the port that is 10,000 higher too. */
-const HIGHEST_PORT = 55_535;
+/**
+ * Below the ports that a system gives to clients and to `listen(0)`: another test would get the port before its server has it. The port
+ * of a Cluster's node that is 10,000 higher is below them too.
+ */
+const [LOWEST_PORT, HIGHEST_PORT] = [11_000, 21_000];
 
 /** A port that was free a moment ago. */
 export async function freePort(): Promise<number> {
+  const port = LOWEST_PORT + Math.floor(Math.random() * (HIGHEST_PORT - LOWEST_PORT));
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
+  const isFree = await new Promise<boolean>((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => resolve(true));
+  });
+  if (!isFree) return freePort();
   await new Promise((resolve) => server.close(resolve));
-  return port <= HIGHEST_PORT ? port : freePort();
+  return port;
 }
 
 /** A real redis-server as a child, in a folder of its own; keeps nothing on disk unless asked. Dispose of it: `await using`. */
