@@ -8,8 +8,8 @@ import type { PublicKeys } from './jwks.ts';
 import type { KeySet } from './key-set.ts';
 import { type KeyEntry, NOT_NARROWED, type Tenant } from './key-store.ts';
 
-/** A service that issues tokens, and the tenants' identities among its callers. */
-export interface Issuer {
+/** A service that issues tokens, and what its tokens must have. */
+export interface IssuerTerms {
   /** Its name in the configuration. */
   readonly id: string;
   /** `iss` of its tokens. */
@@ -17,6 +17,10 @@ export interface Issuer {
   readonly audiences: readonly string[];
   readonly algorithms: readonly string[];
   readonly clockToleranceMs: number;
+}
+
+/** With its keys, and the tenants' identities among its callers. */
+export interface Issuer extends IssuerTerms {
   readonly keys: KeySet;
   readonly identities: readonly TokenIdentity[];
 }

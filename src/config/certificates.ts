@@ -1,8 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
+import type { FileContent } from './read-file.ts';
 import type { CertificateSummary } from './settings.ts';
-
-/** The content of a PEM file, or a message that quotes nothing of it: a key may stand where a certificate belongs. */
-type ReadResult<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string };
 
 export type Chain = { readonly pem: string; readonly certificates: readonly [X509Certificate, ...X509Certificate[]] };
 export type Key = { readonly pem: string; readonly key: KeyObject };
@@ -17,7 +15,7 @@ const MOST_NAMES = 20;
 const FOR_SERVERS = ['1.3.6.1.5.5.7.3.1', '2.5.29.37.0'];
 
 /** Reads the certificate of a port and its issuers, in the order in which they are sent. */
-export function readChain(text: string): ReadResult<Chain> {
+export function readChain(text: string): FileContent<Chain> {
   const read = readCertificates(text);
   if (!read.ok) return read;
   const { certificates } = read;
@@ -38,14 +36,14 @@ export function readChain(text: string): ReadResult<Chain> {
 }
 
 /** Reads the certificates of authorities, in any order. */
-export function readAuthorities(text: string): ReadResult<Chain> {
+export function readAuthorities(text: string): FileContent<Chain> {
   const read = readCertificates(text);
   if (!read.ok) return read;
   const other = read.certificates.findIndex((each) => !each.ca && !isIssuedBy(each, each));
   return other === -1 ? read : wrong(`certificate ${other + 1} does not belong to a certificate authority`);
 }
 
-export function readKey(text: string): ReadResult<Key> {
+export function readKey(text: string): FileContent<Key> {
   const blocks = blocksOf(text).filter(({ kind }) => kind.endsWith('PRIVATE KEY'));
   const [first, second] = blocks;
   if (first === undefined) {
@@ -87,7 +85,7 @@ export function summaryOf({ certificates }: Chain): CertificateSummary {
   };
 }
 
-function readCertificates(text: string): ReadResult<Chain> {
+function readCertificates(text: string): FileContent<Chain> {
   const blocks = blocksOf(text);
   const found = blocks.filter(({ kind }) => kind === 'CERTIFICATE');
   const certificates: X509Certificate[] = [];

@@ -1,8 +1,8 @@
 import { dirname, resolve } from 'node:path';
-import { MAX_JWKS_BYTES, parseJwks } from '../auth/jwks.ts';
+import { parseJwks } from '../auth/jwks.ts';
 import { readAuthorities } from './certificates.ts';
 import { type IssuerInput, identitySchema, type TenantIdentityInput } from './identity-schema.ts';
-import { type ReadFile, reasonOf } from './read-file.ts';
+import { type FileContent, type ReadFile, readOptionFile } from './read-file.ts';
 import type { IdentitySettings, IssuerSettings, JwksSettings } from './settings.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
@@ -41,43 +41,20 @@ interface Reading {
 /** Returns null and reports a problem if a file is wrong. */
 async function jwksOf(input: IssuerInput['jwks'], reading: Reading): Promise<JwksSettings | null> {
   const at = (name: string) => resolve(dirname(reading.source.file), name);
-  const { url, file, caFile, tokenFile } = input;
+  const { url, file = '', caFile, tokenFile } = input;
   if (url === undefined) {
-    const jwks = await read('file', at(file ?? ''), reading, (text) => {
-      if (Buffer.byteLength(text) > MAX_JWKS_BYTES) return `is larger than ${MAX_JWKS_BYTES / 1024 ** 2} MiB`;
-      const parsed = parseJwks(text);
-      return parsed.ok ? null : parsed.reason;
-    });
-    return jwks === null ? null : { kind: 'file', path: at(file ?? ''), jwks };
+    const read = await readOptionFile('file', at(file), jwksIn, reading);
+    return read === null ? null : { kind: 'file', path: at(file), jwks: read.text };
   }
-  let ca: string | null = null;
-  if (caFile !== undefined) {
-    ca = await read('caFile', at(caFile), reading, (text) => {
-      const authorities = readAuthorities(text);
-      return authorities.ok ? null : authorities.message;
-    });
-    if (ca === null) return null;
-  }
-  return { kind: 'url', url, ca, tokenFile: tokenFile === undefined ? null : at(tokenFile) };
+  const authorities =
+    caFile === undefined ? null : await readOptionFile('caFile', at(caFile), readAuthorities, reading);
+  if (authorities === null && caFile !== undefined) return null;
+  return { kind: 'url', url, ca: authorities?.pem ?? null, tokenFile: tokenFile === undefined ? null : at(tokenFile) };
 }
 
-async function read(
-  option: string,
-  path: string,
-  { readFile, report }: Reading,
-  faultOf: (text: string) => string | null,
-): Promise<string | null> {
-  let text: string;
-  try {
-    text = await readFile(path);
-  } catch (error) {
-    report(option, `cannot read the file ${path} (${reasonOf(error)})`);
-    return null;
-  }
-  const fault = faultOf(text);
-  if (fault === null) return text;
-  report(option, `the file ${path}: ${fault}`);
-  return null;
+function jwksIn(text: string): FileContent<{ readonly text: string }> {
+  const parsed = parseJwks(text);
+  return parsed.ok ? { ok: true, text } : { ok: false, message: parsed.reason };
 }
 
 function issuerOf(id: string, input: IssuerInput, jwks: JwksSettings): IssuerSettings {

@@ -1,3 +1,4 @@
+import type { ClaimValue, IssuerTerms } from '../auth/verify-token.ts';
 import type { AccountQuota, TenantQuota } from '../quota/quota-store.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
@@ -227,14 +228,7 @@ export interface TenantKeySettings {
   readonly cidrs: readonly string[] | null;
 }
 
-/** A service that issues tokens to callers. */
-export interface IssuerSettings {
-  readonly id: string;
-  /** `iss` of its tokens. */
-  readonly issuer: string;
-  readonly audiences: readonly string[];
-  readonly algorithms: readonly string[];
-  readonly clockToleranceMs: number;
+export interface IssuerSettings extends IssuerTerms {
   readonly jwks: JwksSettings;
 }
 
@@ -258,7 +252,7 @@ export type IdentitySettings =
       /** Name of the issuer. */
       readonly issuer: string;
       /** A token must have all of them; the subject is `sub`. */
-      readonly claims: ReadonlyMap<string, string | number | boolean>;
+      readonly claims: ReadonlyMap<string, ClaimValue>;
     }
   | { readonly kind: 'certificate'; readonly id: string; readonly uri: string };
 

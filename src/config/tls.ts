@@ -2,7 +2,7 @@ import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { type Chain, mismatchOf, readAuthorities, readChain, readKey, summaryOf } from './certificates.ts';
 import { listenSchema, type TlsInput } from './listen-schema.ts';
-import { type ReadFile, reasonOf } from './read-file.ts';
+import { type FileContent, type ReadFile, readOptionFile, reasonOf } from './read-file.ts';
 import type { TlsSettings } from './settings.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
@@ -68,27 +68,17 @@ async function read(tls: TlsInput, reading: TlsReader): Promise<TlsMaterial | nu
   return material;
 }
 
-/** Returns null without the option. Returns null and reports a problem if the file is wrong. */
+/** Returns null without the option, and if the file is wrong. */
 async function part<T>(
   tls: TlsInput,
   option: 'certFile' | 'keyFile' | 'clientCaFile',
-  readPart: (text: string) => ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string },
-  { source, readFile, report }: TlsReader,
+  parse: (text: string) => FileContent<T>,
+  reading: TlsReader,
 ): Promise<T | null> {
   const name = tls[option];
-  if (name === undefined) return null;
-  const path = resolve(dirname(source.file), name);
-  let text: string;
-  try {
-    text = await readFile(path);
-  } catch (error) {
-    report(option, `cannot read the file ${path} (${reasonOf(error)})`);
-    return null;
-  }
-  const made = readPart(text);
-  if (made.ok) return made;
-  report(option, `the file ${path}: ${made.message}`);
-  return null;
+  return name === undefined
+    ? null
+    : readOptionFile(option, resolve(dirname(reading.source.file), name), parse, reading);
 }
 
 /** The code of OpenSSL's objection, such as a short key or a weak digest. Its message may quote the file. */

@@ -32,7 +32,10 @@ export function showActionAccounts(accounts) {
   accountField.replaceChildren(new Option('all accounts', ''), ...accounts.map((name) => new Option(name, name)));
 }
 
-/** @param {string} path @param {Record<string, string>} body @param {(response: any) => string} inWords */
+/**
+ * @template T of the response
+ * @param {string} path @param {Record<string, string>} body @param {(response: T) => string} inWords
+ */
 async function act(path, body, inWords) {
   look(result, '');
   say(result, 'Working…');
@@ -56,13 +59,13 @@ purgeForm.addEventListener('submit', (event) => {
   const account = accountField.value;
   // The gateway wants to know what to remove; everything is the path of everything.
   const body = { path: path === '' ? '/**' : path, ...(account === '' ? {} : { account }) };
-  void act('cache/purge', body, ({ accounts, entries }) => {
+  void act('cache/purge', body, (/** @type {{ accounts: string[], entries: number }} */ { accounts, entries }) => {
     const gone = plural(entries, 'response is', 'responses are');
     return `${gone} gone from the memory of this replica (${accounts.join(', ')}). No replica serves what was purged.`;
   });
 });
 reloadButton.addEventListener('click', () => {
-  void act('reload', {}, ({ changed, needsRestart }) => {
+  void act('reload', {}, (/** @type {{ changed: string[], needsRestart: string[] }} */ { changed, needsRestart }) => {
     const changes = changed.length === 0 ? 'Loaded: nothing has changed.' : `Loaded: ${changed.join('; ')}.`;
     return needsRestart.length === 0 ? changes : `${changes} Needs a restart: ${needsRestart.join(', ')}.`;
   });
