@@ -1,9 +1,10 @@
+import type { NetworkPolicy } from 'kubernetes-types/networking/v1.d.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { renderProblems } from '../../src/config/load.ts';
 import type { Settings } from '../../src/config/settings.ts';
 import { applicable, RESTART_ONLY } from '../../src/reload/restart-only.ts';
-import { type Chart, CI, type CiFile, chart, type Manifest, readChart } from '../support/helm.ts';
+import { type Chart, CI, type CiFile, chart, type Manifest, only, readChart } from '../support/helm.ts';
 import { gatewayPod, loadedFrom, OTHERS } from '../support/helm-release.ts';
 
 let built: Chart;
@@ -86,6 +87,39 @@ describe('what the chart makes of values', () => {
       configMap: { name: 'patchgate-tenants', items: [{ key: 'tenants.yaml', path: 'tenants.yaml' }] },
     });
   });
+});
+
+test('with the issuer of its cluster, a release reads the keys from the API server, by a token of its own', async () => {
+  const without = gatewayPod(await built.manifests('minimal')).spec;
+  expect(JSON.stringify(without)).not.toContain('serviceAccountToken');
+  const manifests = await built.manifests('minimal', {
+    identity: { kubernetes: { issuer: 'https://issuer.example.test' } },
+  });
+  const settings = await settingsOf(manifests, 'minimal');
+  expect(settings.identity.issuers.get('kubernetes')).toMatchObject({
+    ...{ issuer: 'https://issuer.example.test', audiences: ['patchgate'] },
+    jwks: {
+      ...{
+        kind: 'url',
+        url: 'https://kubernetes.default.svc/openid/v1/jwks',
+        tokenFile: '/etc/patchgate-cluster/token',
+      },
+      ca: expect.stringContaining('BEGIN CERTIFICATE'),
+    },
+  });
+  const { spec } = gatewayPod(manifests);
+  expect(spec.automountServiceAccountToken).toBe(false);
+  expect(spec.volumes?.find(({ name }) => name === 'cluster')?.projected?.sources?.[0]).toEqual({
+    serviceAccountToken: { path: 'token', expirationSeconds: 3600 },
+  });
+  const others = { networkPolicy: { enabled: true } };
+  const policy = only<NetworkPolicy>(
+    await built.manifests('minimal', { ...others, identity: { kubernetes: { issuer: 'x' } } }),
+    'NetworkPolicy',
+  );
+  expect(JSON.stringify(policy.spec?.egress)).toContain('6443');
+  const closed = only<NetworkPolicy>(await built.manifests('minimal', others), 'NetworkPolicy');
+  expect(JSON.stringify(closed.spec?.egress)).not.toContain('6443');
 });
 
 test('a pod is given the time its drain may take, and the margin', async () => {

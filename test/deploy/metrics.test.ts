@@ -9,6 +9,9 @@ http_requests_total counter tenant,route,method,status,cache
 http_request_duration_seconds histogram tenant,route,cache
 http_requests_in_flight gauge
 rejections_total counter tenant,code
+token_rejections_total counter issuer,reason
+issuer_keys gauge issuer
+issuer_up gauge issuer
 would_reject_total counter tenant,code
 upstream_requests_total counter account,upstream,method,status
 upstream_request_duration_seconds histogram upstream

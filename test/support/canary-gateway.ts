@@ -19,19 +19,10 @@ export const WRONG_ADMIN = canary('wrongadmin');
 export const REDIS = canary('redispassword');
 export const TRACING = canary('tracing', '"\\&%?');
 export const NEW = canary('newinfile', '"\\&%?');
+export const FOR_ISSUER: Canary = { name: 'issuertoken', value: 'Canary-issuertoken-9Zk7/q+x=' };
 export const CANARIES = [
-  APIKEY,
-  SPARE,
-  PASSWORD,
-  TENANT,
-  OTHER,
-  GUESS,
-  ADMIN,
-  METRICS,
-  WRONG_ADMIN,
-  REDIS,
-  TRACING,
-  NEW,
+  ...[APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, ADMIN, METRICS, WRONG_ADMIN, REDIS, TRACING, NEW],
+  FOR_ISSUER,
 ];
 export const USER = 'integrations@example.test';
 
@@ -91,6 +82,14 @@ export async function canaryGateway() {
         { match: '* /api/v1/**', upstream: 'core' },
       ],
       cache: { rules: [{ match: 'GET /api/v1/flows/**', ttl: '10m' }] },
+      identity: {
+        issuers: {
+          sim: {
+            ...{ issuer: simulator.url, audience: 'patchgate' },
+            jwks: { url: `${simulator.url}/_simulator/jwks`, tokenFile: 'issuer-token' },
+          },
+        },
+      },
       limits: { failedAuth: 1_000, body: '4KiB' },
       tracing: {
         endpoint: `http://127.0.0.1:${collectorPort}/v1/traces`,
@@ -102,6 +101,7 @@ export async function canaryGateway() {
       tenants: {
         billing: { keys: [{ id: 'now', sha256: sha256(TENANT.value) }], quota: room },
         other: { keys: [{ id: 'now', sha256: sha256(OTHER.value) }], allow: ['GET /api/v1/flows'], quota: room },
+        worker: { identities: [{ issuer: 'sim', subject: 'canary-worker' }], quota: room },
       },
       ...more,
     });
@@ -113,6 +113,7 @@ export async function canaryGateway() {
     password: PASSWORD.value,
     tracing: TRACING.value,
     new: NEW.value,
+    'issuer-token': FOR_ISSUER.value,
   });
   const env = { LOG_LEVEL: 'trace', API_KEY: APIKEY.value, ADMIN_TOKEN: ADMIN.value };
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });

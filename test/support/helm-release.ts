@@ -15,9 +15,12 @@ const SECRETS = {
 /** The content of a Secret of cert-manager, self-signed. */
 const PAIR = selfSigned();
 
+/** Kubernetes writes it into every namespace. */
+const CLUSTER = { 'ca.crt': PAIR['tls.crt'] };
+
 /** The objects that the value files of helm/patchgate/ci refer to. */
 export const OTHERS: Readonly<Record<CiFile, Others>> = {
-  minimal: { 'Secret pair': { ...PAIR, 'ca.crt': PAIR['tls.crt'] } },
+  minimal: { 'Secret pair': { ...PAIR, 'ca.crt': PAIR['tls.crt'] }, 'ConfigMap kube-root-ca.crt': CLUSTER },
   ha: { 'Secret patchgate-secrets': SECRETS },
   ingress: {
     'Secret patchgate-secrets': SECRETS,
@@ -30,6 +33,7 @@ export const OTHERS: Readonly<Record<CiFile, Others>> = {
     'Secret gate-tls': PAIR,
     'Secret gate-admin-tls': PAIR,
     'Secret callers': { 'ca.crt': PAIR['tls.crt'] },
+    'ConfigMap kube-root-ca.crt': CLUSTER,
   },
 };
 

@@ -1,4 +1,4 @@
-import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { constants, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -20,7 +20,7 @@ export interface TestKey {
 
 export function rsaKey(kid: string, alg = 'RS256', modulusLength = 2048): TestKey {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength });
-  return { kid, alg, privateKey, publicKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid, use: 'sig', alg } };
+  return { kid, alg, privateKey, publicKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid, use: 'sig' } };
 }
 
 export function ecKey(kid: string): TestKey {
@@ -59,10 +59,10 @@ export function kubernetesClaims(now = Date.now(), namespace = 'billing', name =
 /** A token of such claims, signed by the key. */
 export function mint(key: TestKey, { header, claims, now, text }: Minting = {}): string {
   const signed = `${part({ alg: key.alg, kid: key.kid, ...header })}.${part(text ?? { ...kubernetesClaims(now), ...claims })}`;
-  const ec = key.alg.startsWith('ES');
-  const signature = sign('sha256', Buffer.from(signed), {
+  const signature = sign(`sha${key.alg.slice(-3)}`, Buffer.from(signed), {
     key: key.privateKey,
-    ...(ec && { dsaEncoding: 'ieee-p1363' as const }),
+    ...(key.alg.startsWith('ES') && { dsaEncoding: 'ieee-p1363' as const }),
+    ...(key.alg.startsWith('PS') && { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }),
   });
   return `${signed}.${signature.toString('base64url')}`;
 }

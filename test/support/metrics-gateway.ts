@@ -30,6 +30,11 @@ function eventfulConfig(upstream: string, redis: string, { tls }: TlsTunnel): Co
         budgets: { operations: { match: ['POST /api/v1/flows/*/start/**'], limit: 1000 } },
       },
     },
+    identity: {
+      issuers: {
+        sim: { issuer: upstream, audience: 'patchgate', jwks: { url: `${upstream}/_simulator/jwks` } },
+      },
+    },
     cache: { rules: [{ match: `GET ${CACHED}/**`, ttl: '5m' }] },
     tenants: {
       ...TENANTS,
@@ -60,6 +65,8 @@ export async function runWithAllMetrics(): Promise<Running> {
   await ask(CACHED);
   for (let i = 0; i < 3; i++) await ask(LIST, { headers: { Authorization: READER_KEY } });
   await ask(LIST, { headers: { Authorization: 'pgk_fake-key-of-nobody' } });
+  const { issuer, url } = gateway.simulator;
+  await ask(LIST, { headers: { Authorization: `Bearer ${issuer.mint({ issuer: url, audience: 'another' })}` } });
   await ask('/nowhere');
   await ask(LIST, { headers: { Authorization: TRIAL_KEY } });
   gateway.simulator.credentials.revokeKey('primary');

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { loadSettings, renderProblems } from '../../src/config/load.ts';
+import type { Simulator } from '../../src/simulator/control.ts';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { type Canary, sightings, writtenForms } from '../support/canaries.ts';
 import {
@@ -62,7 +64,7 @@ test('a search that would find nothing is worth nothing: each form of each canar
   expect(sightings('Canary-', CANARIES)).toEqual([]);
 });
 
-async function everyRoute({ traffic }: CanaryGateway): Promise<void> {
+async function everyRoute({ traffic }: CanaryGateway, tokens: readonly Canary[]): Promise<void> {
   for (const path of [
     '/api/v1/flows',
     '/api/v1/flows/1',
@@ -102,9 +104,41 @@ async function everyRoute({ traffic }: CanaryGateway): Promise<void> {
     { Authorization: OTHER.value },
     { Authorization: APIKEY.value },
     { Authorization: `Bearer ${ADMIN.value}` },
+    ...tokens.map(({ value }) => ({ Authorization: `Bearer ${value}` })),
+    ...tokens.map(({ value }) => ({ 'X-API-Key': value, Authorization: '' })),
     { Cookie: `session=${GUESS.value}`, traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' },
   ])
     await traffic('/api/v1/flow-runs', { headers: headers as Record<string, string> });
+}
+
+/** Tokens of callers: accepted, and rejected for each reason that looks into them. */
+function tokensOf({ issuer, url }: Simulator): Canary[] {
+  const mint = (more: object) => issuer.mint({ issuer: url, audience: 'patchgate', subject: 'canary-worker', ...more });
+  const accepted = mint({});
+  const forged = `${accepted.slice(0, -20)}${'A'.repeat(20)}`;
+  const others = [
+    { lifetimeSeconds: -3_600 },
+    { subject: 'unknown' },
+    { audience: 'other' },
+    { issuer: 'http://other' },
+  ];
+  return [accepted, forged, ...others.map(mint)].map((value, i) => ({ name: `token ${i}`, value }));
+}
+
+/** Longer than the eight digits by which a log may name a key. */
+const DIGITS = 9;
+
+function found(text: string, canaries: readonly Canary[]): string[] {
+  return canaries.filter(({ value }) => text.includes(value)).map(({ name }) => name);
+}
+
+function digestsOf(canaries: readonly Canary[]): Canary[] {
+  return canaries.flatMap(({ name, value }) =>
+    (['hex', 'base64url', 'base64'] as const).map((form) => ({
+      name: `digest of ${name} in ${form}`,
+      value: createHash('sha256').update(value).digest(form).slice(0, DIGITS),
+    })),
+  );
 }
 
 /** A 429 holds the account for a while. */
@@ -178,6 +212,21 @@ const MISPLACED: readonly Config[] = [
   { tracing: { endpoint: '${file:new}', headers: { '${file:new}': '${file:tracing}' } } },
   { tenantsFile: '${file:new}', tenants: undefined },
   { listen: { [APIKEY.value]: 1 } },
+  { identity: { issuers: { '${file:new}': {} } } },
+  {
+    identity: {
+      issuers: {
+        a: {
+          issuer: '${file:new}',
+          audience: ['${file:new}'],
+          algorithms: ['${file:new}'],
+          jwks: { url: '${file:new}' },
+        },
+      },
+    },
+  },
+  { identity: { issuers: { a: { issuer: 'a', audience: 'b', jwks: { file: '${file:new}' } } } } },
+  { tenants: { a: { identities: [{ issuer: '${file:new}', subject: '${file:new}' }] } } },
 ];
 
 async function everyRefusedLoad({ files, settings, admin, env, shown }: CanaryGateway): Promise<void> {
@@ -208,6 +257,9 @@ async function everyRefusedLoad({ files, settings, admin, env, shown }: CanaryGa
 const EXPECTED_CODES = [
   ...[
     'key_missing',
+    'token_invalid',
+    'token_expired',
+    'identity_unknown',
     'key_unknown',
     'key_conflict',
     'route_forbidden',
@@ -236,7 +288,8 @@ describe('no secret leaves the gateway', () => {
     using monitor = await monitorRedis(redis.port, REDIS.value);
     // The first responses fill the buckets.
     for (let i = 0; i < 2; i++) await traffic('/api/v1/notifications', PATIENT);
-    await everyRoute(everything);
+    const issued = tokensOf(simulator);
+    await everyRoute(everything, issued);
     const before = await contentsOf(client);
     await everyFault(everything);
     await everyAdminPath(everything);
@@ -262,11 +315,19 @@ describe('no secret leaves the gateway', () => {
 
     expect(process.stdout()).toContain('"level":"debug"');
     for (const code of EXPECTED_CODES) expect(shown.join('')).toContain(`"code":"${code}"`);
-    const tokens = simulator
+    const logins = simulator
       .arrivals()
       .flatMap(({ headers }) => headers.filter((value) => value.startsWith('Bearer ')))
       .map((value): Canary => ({ name: 'token', value: value.slice('Bearer '.length) }));
-    expect(tokens.length).toBeGreaterThan(0);
+    expect(logins.length).toBeGreaterThan(0);
+    // A part of a token is as good as the whole to a search for it.
+    const parts = issued.flatMap(({ name, value }) =>
+      value
+        .split('.')
+        .slice(1)
+        .map((part) => ({ name, value: part })),
+    );
+    const digests = digestsOf([TENANT, OTHER, GUESS, ...issued]);
     // A page of upstream that repeats what it was sent is its own; only the faults above did.
     for (const [where, text] of Object.entries({
       'standard output': process.stdout(),
@@ -275,7 +336,10 @@ describe('no secret leaves the gateway', () => {
       'what Redis holds': contents,
       'what Redis received': monitor.text(),
     })) {
-      expect([where, sightings(text, [...CANARIES, ...tokens])]).toEqual([where, []]);
+      expect([
+        where,
+        [...sightings(text, [...CANARIES, ...logins, ...issued, ...parts]), ...found(text, digests)],
+      ]).toEqual([where, []]);
     }
   });
 });

@@ -110,6 +110,8 @@ const FORGERIES: readonly (readonly [name: string, token: string, code: string])
   ],
   ['padding', `${head}==.${body}.${signature}`, 'token_invalid'],
   ['base64 of the other alphabet', `${head}.${body}.+/${signature.slice(2)}`, 'token_invalid'],
+  ['padding after the signature', `${good}==`, 'token_invalid'],
+  ['a space in the signature', `${head}.${body}.${signature.slice(0, 9)} ${signature.slice(9)}`, 'token_invalid'],
   ['a space within', `${head}.${body.slice(0, 9)} ${body.slice(9)}.${signature}`, 'token_invalid'],
   ['a length that base64 cannot have', `${head}.${body}x.${signature}`, 'token_invalid'],
   ['two parts', `${head}.${body}`, 'key_unknown'],

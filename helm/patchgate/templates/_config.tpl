@@ -29,10 +29,22 @@
 {{- $url := printf "redis://%s:6379" (include "patchgate.valkey" .) -}}
 {{- $_ := set $own "redis" (dict "url" $url "password" (printf "${file:%s/redis-password}" .Values.secrets.mountPath)) -}}
 {{- end -}}
+{{- with .Values.identity.kubernetes -}}
+{{- if .issuer -}}
+{{- $path := include "patchgate.clusterPath" . -}}
+{{- $jwks := dict "url" "https://kubernetes.default.svc/openid/v1/jwks" "caFile" (printf "%s/ca.crt" $path) "tokenFile" (printf "%s/token" $path) -}}
+{{- $_ := set $own "identity" (dict "issuers" (dict "kubernetes" (dict "issuer" .issuer "audience" .audience "jwks" $jwks))) -}}
+{{- end -}}
+{{- end -}}
 {{- if include "patchgate.stateVolume" . -}}
 {{- $_ := set $own "stateDir" (include "patchgate.statePath" .) -}}
 {{- end -}}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}
+{{- end -}}
+
+{{/* The token for the API server, and its authority. */}}
+{{- define "patchgate.clusterPath" -}}
+/etc/patchgate-cluster
 {{- end -}}
 
 {{- define "patchgate.statePath" -}}

@@ -62,6 +62,9 @@ containers:
       {{- end }}
       {{- end }}
       {{- end }}
+      {{- if .Values.identity.kubernetes.issuer }}
+      - { name: cluster, mountPath: {{ include "patchgate.clusterPath" . }}, readOnly: true }
+      {{- end }}
       {{- if include "patchgate.stateVolume" . }}
       - { name: state, mountPath: {{ include "patchgate.statePath" . }} }
       {{- end }}
@@ -99,6 +102,17 @@ volumes:
       items: [{ key: ca.crt, path: ca.crt }]
   {{- end }}
   {{- end }}
+  {{- end }}
+  {{- if .Values.identity.kubernetes.issuer }}
+  # Instead of automountServiceAccountToken: an hour's token, which the kubelet renews.
+  - name: cluster
+    projected:
+      defaultMode: 288
+      sources:
+        - serviceAccountToken: { path: token, expirationSeconds: 3600 }
+        - configMap:
+            name: kube-root-ca.crt
+            items: [{ key: ca.crt, path: ca.crt }]
   {{- end }}
   {{- if include "patchgate.stateVolume" . }}
   - name: state
