@@ -107,7 +107,7 @@ export const secrets = [
     description:
       'By result. distrusted: callers do not know the authority of the certificate, or it has expired. certificate_missing, certificate_rejected: callers without a valid certificate of their own. plain: http:// in place of https://. timeout, client_closed: checks of a balancer, scans.',
     unit: 'short',
-    width: 16,
+    width: 8,
     height: 7,
     columns: true,
     stacked: 'sum',
@@ -119,5 +119,21 @@ export const secrets = [
       '.* (timeout|client_closed)': 'orange',
       '.* (distrusted|certificate_.*)': 'red',
     },
+  }),
+  timeseries({
+    title: 'Rejected tokens of callers',
+    description:
+      'By issuer and reason (docs/identities.md). issuer none: it is not configured, or cannot be read from the token. keys_missing: 503, the keys of the issuer could not be read since the start. signature: a forgery, as a rule.',
+    unit: 'short',
+    width: 8,
+    height: 7,
+    columns: true,
+    stacked: 'sum',
+    queries: [
+      [
+        sum(`increase(${metric('token_rejections_total')}[$__rate_interval])`, 'issuer, reason'),
+        '{{issuer}} {{reason}}',
+      ],
+    ],
   }),
 ];

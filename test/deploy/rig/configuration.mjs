@@ -85,6 +85,9 @@ export function configuration({ upstream, redis, quota, secondAccount }) {
       start: core,
       ...(secondAccount && { exports: { account: 'exports', origin: upstream, timeout: '5s' } }),
     },
+    identity: {
+      issuers: { cluster: { issuer: upstream, audience: 'patchgate', jwks: { url: `${upstream}/_simulator/jwks` } } },
+    },
     routes: secondAccount ? [{ match: 'GET /api/v1/systems/**', upstream: 'exports' }, ...routes] : routes,
     cache: {
       rules: [

@@ -102,6 +102,7 @@ export async function askWrongly(stage) {
     call(stage, null, { path: '/api/v1/flows' }),
     call(stage, 'fake-key-of-nobody', { path: '/api/v1/flows' }),
     call(stage, EXPIRED_KEY, { path: '/api/v1/flows' }),
+    call(stage, null, { path: '/api/v1/flows', headers: { Authorization: 'Bearer e30.e30.AA' } }),
     call(stage, orders, { method: 'DELETE', path: '/api/v1/flows/1' }),
     call(stage, orders, { path: '/nowhere' }),
     call(stage, orders, { path: '/api/v1/flows', headers: { 'Cache-Control': 'only-if-cached, no-cache' } }),
