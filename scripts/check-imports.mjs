@@ -37,7 +37,10 @@ const allowed = {
   server: { rooms: ['auth', 'quota'], libraries: ['hono', '@hono/node-server', 'ipaddr.js', 'lru-cache'] },
   // Both ports have the same listener.
   admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
-  config: { rooms: ['routing', 'auth', 'quota', 'upstream', 'telemetry'], libraries: ['zod', 'yaml', 'ipaddr.js'] },
+  config: {
+    rooms: ['routing', 'auth', 'quota', 'upstream', 'telemetry'],
+    libraries: ['zod', 'yaml', 'ipaddr.js', 'write-file-atomic'],
+  },
   reload: { rooms: ['config', 'admin'], libraries: [] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },
   gateway: {

@@ -18,6 +18,7 @@ import {
 const REQUESTS = sum(rate('http_requests_total', OF_TENANT));
 
 const EXPIRY = metric('tenant_key_expiry_timestamp_seconds', OF_TENANT);
+const LAST_USED = metric('tenant_key_last_used_timestamp_seconds', OF_TENANT);
 
 const glance = [
   stat({
@@ -241,7 +242,7 @@ const details = [
       'Requests in the time shown by route, method and cache. A route that misses often and changes seldom should get a ttl in cache.rules.',
     unit: 'short',
     decimals: 0,
-    width: 12,
+    width: 8,
     height: 9,
     queries: [[sum(inRange('http_requests_total', OF_TENANT), 'route, method, cache'), 'requests']],
   }),
@@ -261,7 +262,7 @@ const details = [
     description:
       'By the id of the key, without those that never expire. Red: create a new one now; both work at the same time.',
     unit: 'dtdurations',
-    width: 6,
+    width: 5,
     height: 9,
     queries: [[`min by (key) (${EXPIRY}) - time()`, '{{key}}']],
     steps: [
@@ -270,6 +271,20 @@ const details = [
       [14 * 86_400, 'green'],
     ],
     noValue: 'none expires',
+  }),
+  bars({
+    title: 'Keys since their last use',
+    description:
+      'By the id of the key, over all replicas where there is Redis, else since the start of each. A key that is not here was not used: after a rotation the old one can be removed.',
+    unit: 'dtdurations',
+    width: 5,
+    height: 9,
+    queries: [[`time() - max by (key) (${LAST_USED})`, '{{key}}']],
+    steps: [
+      [null, 'green'],
+      [30 * 86_400, 'orange'],
+    ],
+    noValue: 'none was used',
   }),
 ];
 

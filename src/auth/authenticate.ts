@@ -69,6 +69,7 @@ export function authenticate<E extends RequestContext>(options: {
       return fail(context, 'key_expired');
     // Not counted as a failure: the key was not guessed, and other callers may share the address.
     if (entry.cidrs?.includes(context.clientAddress) === false) return reject('address_forbidden');
+    entry.use.lastUsedAt = context.receivedAt;
     return next(extend(context, { tenant: entry.tenant, key: entry }));
   };
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Pattern } from '../routing/pattern.ts';
+import type { KeyUse } from './key-use.ts';
 
 export interface Tenant {
   readonly id: string;
@@ -35,6 +36,7 @@ export const NOT_NARROWED = { allow: null, cidrs: null } as const;
 
 export interface KeyEntry extends TenantKey {
   readonly tenant: Tenant;
+  readonly use: KeyUse;
 }
 
 /** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */

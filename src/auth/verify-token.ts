@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts';
 import type { Meter } from '../ports.ts';
 import type { PublicKeys } from './jwks.ts';
 import type { KeySet } from './key-set.ts';
-import { type KeyEntry, NOT_NARROWED, type Tenant } from './key-store.ts';
+import type { KeyEntry } from './key-store.ts';
 
 /** A service that issues tokens, and what its tokens must have. */
 export interface IssuerTerms {
@@ -27,9 +27,7 @@ export interface Issuer extends IssuerTerms {
 
 export type ClaimValue = string | number | boolean;
 
-export interface TokenIdentity {
-  readonly id: string;
-  readonly tenant: Tenant;
+export interface TokenIdentity extends Omit<KeyEntry, 'kind' | 'expiresAtMs'> {
   /** All of them must be in the token; the subject is `sub`. */
   readonly claims: ReadonlyMap<string, ClaimValue>;
 }
@@ -146,8 +144,8 @@ export function createTokenVerifier(options: {
       return rejected(issuer, 'identity_ambiguous', `${subject} ${matching.map(({ tenant }) => tenant.id).join(', ')}`);
     }
     const expiresAtMs = Math.min(Number(claims['exp']) * 1000, MAX_EPOCH_MS);
-    const { id, tenant } = identity;
-    const entry: KeyEntry = { ...NOT_NARROWED, id, kind: 'identity', tenant, expiresAtMs };
+    const { claims: _, ...caller } = identity;
+    const entry: KeyEntry = { ...caller, kind: 'identity', expiresAtMs };
     remembered.set(digest, { entry, issuer, keys, untilMs: expiresAtMs + issuer.clockToleranceMs });
     return { kind: 'accepted', entry };
   };

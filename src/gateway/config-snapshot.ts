@@ -1,5 +1,6 @@
 import { type Authenticated, authenticate } from '../auth/authenticate.ts';
 import { createKeyStore, type KeyEntry, type KeyStore, type Tenant } from '../auth/key-store.ts';
+import type { KeyUses } from '../auth/key-use.ts';
 import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';
@@ -93,6 +94,7 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       observedQueue.dismiss();
       log.configure(settings.log);
       metrics.keepTenants(new Set(settings.tenants.keys()));
+      shared.keyUses.keep(settings.tenants.values());
       releaseUnused();
     },
     idle: () => (inUse() ? new Promise((resolve) => whenIdle.push(resolve)) : Promise.resolve()),
@@ -118,7 +120,7 @@ function createSnapshot(
     ...shared,
     settings,
     trustedProxies,
-    keys: keyStoreOf(settings, tenants),
+    keys: keyStoreOf(settings, tenants, shared.keyUses),
     identities: identityStoreOf(settings, issuerKeys, tenants, shared),
     credentials: poolsOf(settings, credentials),
     maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
@@ -176,11 +178,12 @@ function tenantsOf({ tenants }: Settings): ReadonlyMap<string, Tenant> {
   );
 }
 
-function keyStoreOf(settings: Settings, tenants: ReadonlyMap<string, Tenant>): KeyStore {
+function keyStoreOf(settings: Settings, tenants: ReadonlyMap<string, Tenant>, uses: KeyUses): KeyStore {
   const entries = new Map<string, KeyEntry>();
   for (const [id, tenant] of tenants) {
     for (const { sha256, ...key } of settings.tenants.get(id)?.keys ?? []) {
-      entries.set(sha256, { ...key, kind: 'key', cidrs: key.cidrs && addressRanges(key.cidrs), tenant });
+      const cidrs = key.cidrs && addressRanges(key.cidrs);
+      entries.set(sha256, { ...key, kind: 'key', cidrs, tenant, use: uses.of(id, key.id) });
     }
   }
   return createKeyStore(entries);

@@ -3,6 +3,7 @@ import type { MemoryCache } from '../adapters/memory/cache.ts';
 import type { FloodLimit } from '../auth/authenticate.ts';
 import type { IdentityStore } from '../auth/identity-store.ts';
 import type { AddressRanges, KeyStore } from '../auth/key-store.ts';
+import type { KeyUses } from '../auth/key-use.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
@@ -39,6 +40,7 @@ export interface SharedDependencies {
   readonly failedAuthLimit: BlockingLimit;
   readonly addressWarnings: AddressWarnings;
   readonly floodLimit: FloodLimit;
+  readonly keyUses: KeyUses;
   readonly memory: MemoryCache;
   readonly bodyMemory: BodyMemory;
   readonly cache: CacheState;

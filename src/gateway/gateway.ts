@@ -79,6 +79,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     await Promise.all([admin.close(), closeServer(traffic.server)]);
     snapshots.close();
     await shared.transport.close();
+    await shared.keyUses.stop();
     await Promise.all([state.stop(), cache.stop(), tracing.stop()]);
     await log.close();
   };
@@ -91,6 +92,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       // Requests that arrive before this replica has joined wait for it as they wait for a slot.
       const joined = Promise.all([state.start(), cache.follow([...opened.accounts.keys()])]);
       await Promise.race([joined, elapsed(clock, JOIN_MS)]);
+      shared.keyUses.start();
       await tracing.start();
       // Nothing waits for them: keys are served without.
       for (const { keys } of current().issuerKeys) keys.start();

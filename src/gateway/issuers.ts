@@ -72,7 +72,7 @@ export function identityStoreOf(
   { identity, tenants: configured }: Settings,
   issuerKeys: readonly IssuerKeys[],
   tenants: ReadonlyMap<string, Tenant>,
-  { clock, metrics }: Shared,
+  { clock, metrics, keyUses }: Shared & Pick<SharedDependencies, 'keyUses'>,
 ): IdentityStore {
   const certificates = new Map<string, KeyEntry>();
   const byIssuer = new Map<string, TokenIdentity[]>([...identity.issuers.keys()].map((id) => [id, []]));
@@ -80,8 +80,9 @@ export function identityStoreOf(
     const tenant = tenants.get(name);
     if (tenant === undefined) continue;
     for (const each of identities) {
-      if (each.kind === 'token') byIssuer.get(each.issuer)?.push({ id: each.id, tenant, claims: each.claims });
-      else certificates.set(each.uri, { ...NOT_NARROWED, id: each.id, kind: 'identity', expiresAtMs: null, tenant });
+      const caller = { ...NOT_NARROWED, id: each.id, tenant, use: keyUses.of(name, each.id) };
+      if (each.kind === 'token') byIssuer.get(each.issuer)?.push({ ...caller, claims: each.claims });
+      else certificates.set(each.uri, { ...caller, kind: 'identity', expiresAtMs: null });
     }
   }
   const issuers = issuerKeys.flatMap(({ issuer: id, keys }) => {

@@ -1,7 +1,9 @@
+import { lastMinuteOf } from '../auth/key-use.ts';
 import type { Settings } from '../config/settings.ts';
 import type { BudgetReadings, MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { Dependencies } from './dependencies.ts';
+import { callersOf } from './status-keys.ts';
 
 /** Values that the gauges read at each scrape, from the snapshot in force. */
 export function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
@@ -21,6 +23,7 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
     bodyMemory: () => dependencies().bodyMemory,
     upstreams: () => dependencies().upstreams.statuses(),
     keyExpiries: () => keyExpiriesOf(settings()),
+    keyUses: () => keyUsesOf(dependencies()),
     credentials: () =>
       current().credentials.map(({ account, settings: { id }, credential }) => ({
         account,
@@ -57,6 +60,15 @@ export function keyExpiriesOf(settings: Settings) {
     tenant.keys.flatMap(({ id, expiresAtMs }) =>
       expiresAtMs === null ? [] : [{ tenant: tenant.id, key: id, epochSeconds: expiresAtMs / 1000 }],
     ),
+  );
+}
+
+function keyUsesOf({ settings, keyUses }: Pick<Dependencies, 'settings' | 'keyUses'>) {
+  return [...settings.tenants.values()].flatMap((tenant) =>
+    callersOf(tenant).flatMap(({ id: key }) => {
+      const lastUsed = lastMinuteOf(keyUses.of(tenant.id, key));
+      return lastUsed === null ? [] : [{ tenant: tenant.id, key, epochSeconds: lastUsed / 1000 }];
+    }),
   );
 }
 

@@ -1,6 +1,8 @@
 import { createAbuseLimits } from '../adapters/abuse-limits.ts';
 import { createMemoryCache } from '../adapters/memory/cache.ts';
+import { createKeyUseStore } from '../adapters/redis/key-use/key-use-store.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
+import { KeyUses } from '../auth/key-use.ts';
 import { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -83,6 +85,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
+    keyUses: new KeyUses({ clock, log, store: state.redis && createKeyUseStore(state.redis) }),
     addressWarnings,
     ...createAbuseLimits({
       ...{ ...common, limits: opened.limits, redis: state.redis },

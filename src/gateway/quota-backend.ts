@@ -18,8 +18,8 @@ export interface QuotaBackend {
   readonly quotaStore: QuotaStore;
   /** Decides as if the limits of observed tenants were enforced: see quota/observe.ts. */
   readonly observedStore: QuotaStore;
-  /** For the abuse limits, which count in the same Redis. */
-  readonly redis: { readonly client: RedisConnection['client']; readonly prefix: string } | null;
+  /** For the abuse limits and the uses of keys, which are in the same Redis. */
+  readonly redis: (Pick<RedisConnection, 'client' | 'onReady'> & { readonly prefix: string }) | null;
   /** Reads what was counted before the start. If that fails, nothing may be started. */
   open(): Promise<Opened>;
   /** Resolves when the first attempt to join the other replicas has ended; further attempts follow by themselves. */
@@ -95,7 +95,7 @@ export function openQuotaBackend(options: {
     kind: 'redis',
     quotaStore: observingQuotaStore(enforced, observedStore, plan),
     observedStore,
-    redis: { client: connection.client, prefix: redis.prefix },
+    redis: { client: connection.client, onReady: connection.onReady, prefix: redis.prefix },
     open: async () => ({ ok: true }),
     async start() {
       await Promise.all([enforced.start(), observedStore.start()]);

@@ -13,6 +13,7 @@ import type { Clock, EpochMs } from '../clock.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
+import { callersOf, keyFindingsOf, keyStatusOf } from './status-keys.ts';
 import {
   budgetStatusOf,
   busiestOf,
@@ -86,7 +87,7 @@ export function createStatus(options: StatusOptions): Status {
   });
 
   const standing = ({ seconds, byTenant }: ReturnType<typeof recent.read>): StatusSummary => {
-    const { settings, state, memory, upstreams, redactor } = generation().dependencies;
+    const { settings, state, memory, upstreams, redactor, keyUses } = generation().dependencies;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);
     return {
@@ -101,6 +102,7 @@ export function createStatus(options: StatusOptions): Status {
       accounts: accountsOf(generation(), clock.now()),
       upstreams: upstreamStatusOf(settings.upstreams, upstreams.statuses()),
       issuers: issuerStatusOf(generation().issuerKeys),
+      keys: keyFindingsOf(settings.tenants.values(), keyUses, clock.now()),
       unattributed: useOf(sumOf(unknown)),
       blocked: options.blocked(),
       recentSeconds: seconds,
@@ -170,13 +172,15 @@ function tenantsOf(
   used: ReadonlyMap<string, Usage>,
   now: EpochMs,
 ): [string, TenantStatus][] {
-  const { settings, quotaStore, admissionQueue } = parts;
-  return [...settings.tenants.values()].map(({ id, account, disabled, enforcement }) => {
+  const { settings, quotaStore, admissionQueue, keyUses } = parts;
+  return [...settings.tenants.values()].map((tenant) => {
+    const { id, account, disabled, enforcement } = tenant;
     const waiting = admissionQueue.waiting(account, id);
     const { budgets, ...quota } = quotaStore.peek(account, id);
     const recent = useOf(used.get(id));
     const use = { quota, budgets: budgetStatusOf(budgets, now), waiting, recent };
-    return [id, { account, disabled, enforcement, ...use }];
+    const keyStatus = callersOf(tenant).map((key) => keyStatusOf(key, keyUses.of(id, key.id), now));
+    return [id, { account, disabled, enforcement, ...use, keys: keyStatus }];
   });
 }
 

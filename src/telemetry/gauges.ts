@@ -15,6 +15,8 @@ export interface MetricSources {
     readonly key: string;
     readonly epochSeconds: number;
   }[];
+  /** Keys without a known use are left out. */
+  readonly keyUses: () => readonly { readonly tenant: string; readonly key: string; readonly epochSeconds: number }[];
   /** `failing`: from a rejection or a login that failed until it works again. */
   readonly credentials: () => readonly { readonly account: string; readonly id: string; readonly failing: boolean }[];
   /** `problem`: why its keys could not be read at the last attempt. */
@@ -92,6 +94,7 @@ export function createGauges({ registry, collect, version, sources }: GaugesOpti
     new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
   registerSources(readGaugeIn(registry, collect), sources);
   registerIssuers(readGaugeIn(registry, collect), sources.issuers);
+  registerKeys(readGaugeIn(registry, collect), sources);
   registerBudgets(readGaugeIn(registry, collect), sources.budgets);
   registerDroppedLines(registry, collect, sources.logLinesDropped);
   kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
@@ -195,9 +198,6 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
     'Whether this replica works on its own share of the ceiling.',
     () => +sources.state().fallback,
   );
-  gauge('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
-    sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
-  );
   gauge(
     'tls_certificate_expiry_timestamp_seconds',
     'When the certificate of a port expires, or one of its chain, whichever is first.',
@@ -218,6 +218,18 @@ function registerIssuers(gauge: ReadGauge, read: MetricSources['issuers']): void
   );
   gauge('issuer_up', 'Whether the keys of an issuer could be read at the last attempt.', ['issuer'], () =>
     read().map(({ issuer, problem }) => [{ issuer }, problem === null ? 1 : 0]),
+  );
+}
+
+function registerKeys(gauge: ReadGauge, sources: Pick<MetricSources, 'keyExpiries' | 'keyUses'>): void {
+  gauge('tenant_key_expiry_timestamp_seconds', 'When a tenant key expires.', ['tenant', 'key'], () =>
+    sources.keyExpiries().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
+  );
+  gauge(
+    'tenant_key_last_used_timestamp_seconds',
+    'When a tenant key was last used, to the minute; through any replica with Redis, else through this process.',
+    ['tenant', 'key'],
+    () => sources.keyUses().map(({ tenant, key, epochSeconds }) => [{ tenant, key }, epochSeconds]),
   );
 }
 

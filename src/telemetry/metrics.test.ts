@@ -14,6 +14,7 @@ const nothing: MetricSources = {
   logLinesDropped: () => 0,
   upstreams: () => [],
   keyExpiries: () => [],
+  keyUses: () => [],
   credentials: () => [],
   revision: () => 'abc',
 };
@@ -53,6 +54,7 @@ describe('the metrics of the contract', () => {
       cache: () => ({ entries: 4, bytes: 4096 }),
       upstreams: () => [{ id: 'core', breaker: 'open', inFlight: 3, waiting: 2 }],
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
+      keyUses: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],
       credentials: () => [{ account: 'main', id: 'spare', failing: false }],
       issuers: () => [{ issuer: 'cluster', keys: 2, problem: null }],
       certificates: () => [{ port: 'traffic', epochSeconds: 1.8e9 }],
@@ -127,6 +129,7 @@ describe('the metrics of the contract', () => {
       credential_expiry_timestamp_seconds: 'gauge{account,credential}',
       credential_up: 'gauge{account,credential}',
       tenant_key_expiry_timestamp_seconds: 'gauge{tenant,key}',
+      tenant_key_last_used_timestamp_seconds: 'gauge{tenant,key}',
       tls_certificate_expiry_timestamp_seconds: 'gauge{port}',
       tls_handshakes_total: 'counter{port,outcome}',
       cache_entries: 'gauge{}',

@@ -16,6 +16,7 @@ const metrics = () =>
       logLinesDropped: () => 0,
       upstreams: () => [],
       keyExpiries: () => [],
+      keyUses: () => [],
       credentials: () => [],
       revision: () => 'r',
     },

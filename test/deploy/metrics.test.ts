@@ -37,6 +37,7 @@ upstream_throttled_total counter account
 credential_refreshes_total counter account,credential,outcome
 credential_expiry_timestamp_seconds gauge account,credential
 tenant_key_expiry_timestamp_seconds gauge tenant,key
+tenant_key_last_used_timestamp_seconds gauge tenant,key
 tls_certificate_expiry_timestamp_seconds gauge port
 tls_handshakes_total counter port,outcome
 cache_entries gauge

@@ -194,8 +194,9 @@ describe('/events', () => {
     expect(frame.tenants.busiest).toHaveLength(25);
     expect(frame.tenants.busiest.slice(0, 3).map(({ id }) => id)).toEqual(['tenant-150', 'tenant-7', 'billing']);
     for (const { id, ...tenant } of frame.tenants.busiest) {
-      const { quota, ...rest } = status.tenants[id]!;
+      const { quota, keys, ...rest } = status.tenants[id]!;
       expect(tenant).toMatchObject(rest);
+      expect(tenant.keys.map((key) => key.lastUsed)).toEqual(keys.map((key) => key.lastUsed));
       expect(tenant.quota.limit).toBe(quota.limit);
     }
     expect(frame.tenants.rest).toEqual({ requests: 0, refused: 0, wouldReject: 0, saved: 0, waiting: 0 });

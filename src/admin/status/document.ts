@@ -26,6 +26,7 @@ export interface StatusSummary {
   readonly upstreams: Readonly<Record<string, UpstreamStatus>>;
   /** Issuers of tokens, by name. */
   readonly issuers: Readonly<Record<string, IssuerStatus>>;
+  readonly keys: KeyFindings;
   /** Requests without a configured tenant: unknown keys, unknown paths. */
   readonly unattributed: Use;
   /** Addresses that are blocked now, after too many failed authentications at this replica. */
@@ -146,6 +147,37 @@ export interface TenantStatus {
   readonly budgets: Readonly<Record<string, BudgetStatus>>;
   readonly waiting: number;
   readonly recent: Use;
+  readonly keys: readonly KeyStatus[];
+}
+
+/** A key or an identity of a tenant. */
+export interface KeyStatus {
+  readonly id: string;
+  /** `identity`: callers with a token or a client certificate. */
+  readonly kind: 'key' | 'identity';
+  /** ISO 8601; null: it never expires. */
+  readonly expires: string | null;
+  /** Time left; 0: it has expired. Null: it never expires. */
+  readonly expiresInMs: number | null;
+  /** ISO 8601, to the minute. Null: no use is known; without Redis, none since the start of this process. */
+  readonly lastUsed: string | null;
+  /** Time since the last use, or since a gateway first had this key in its configuration. */
+  readonly unusedForMs: number;
+}
+
+/** Keys of enabled tenants that an operator should look at. Each is in one list at most. */
+export interface KeyFindings {
+  readonly expired: KeyNames;
+  /** They expire within 14 days. */
+  readonly ending: KeyNames;
+  /** Not used for 30 days. */
+  readonly unused: KeyNames;
+}
+
+export interface KeyNames {
+  readonly count: number;
+  /** `tenant/key` of the first ones. */
+  readonly first: readonly string[];
 }
 
 /** Requests of the last `recentSeconds`. */

@@ -102,10 +102,12 @@ describe('what needs attention', () => {
     credentials: [key, spare],
   };
   const none = { requests: 0, refused: 0, wouldReject: 0, saved: 0 };
+  const noKeys = { count: 0, first: [] };
   const status: Frame['status'] = {
     ...{ version: '1', deployment: '', replica: 'a', runbookBaseUrl: null, now: '', upSeconds: 1, draining: false },
     ...{ inFlight: 0, revision: 'r', needsRestart: [] },
     ...{ unattributed: none, recentSeconds: 1, issuers: {}, blocked: { count: 0, addresses: [] } },
+    keys: { expired: noKeys, ending: noKeys, unused: noKeys },
     accounts: { main: account },
     upstreams: { core: { breaker: 'closed', breakerTenant: null, openForMs: 0, inFlight: 0, waiting: 0 } },
     cache: { entries: 0, bytes: 0, maxBytes: 1, inTouch: { main: true }, recent: { reads: 0, hits: 0 } },
@@ -199,6 +201,21 @@ describe('what needs attention', () => {
     ['a blocked proxy', ofBlocked({ isTrustedProxy: true }), /^warn .*valid ones still pass/],
     ['a reload refused', tell({ lastLoad: { outcome: 'refused', at: '', problems: [] } }), /^bad The last reload/],
     ['a restart needed', tell({ needsRestart: ['redis'] }), /^warn .*restart.*redis/],
+    [
+      'keys that have expired',
+      tell({ keys: { ...status.keys, expired: { count: 7, first: ['billing/a', 'billing/b'] } } }),
+      /^warn Keys that have expired, and are still configured: billing\/a, billing\/b and 5 more, see \/status\.$/,
+    ],
+    [
+      'keys that expire soon',
+      tell({ keys: { ...status.keys, ending: { count: 1, first: ['billing/a'] } } }),
+      /^warn Keys that expire within 14 days: billing\/a\.$/,
+    ],
+    [
+      'keys that are not used',
+      tell({ keys: { ...status.keys, unused: { count: 1, first: ['billing/a'] } } }),
+      /^warn Keys that were not used for 30 days: billing\/a\.$/,
+    ],
     ['draining', tell({ draining: true }), /^warn This replica is draining/],
     [
       'missing invalidations',

@@ -73,6 +73,11 @@ export function alertsOf({ status, tenants }) {
     );
   }
   if (status.needsRestart.length > 0) warn(`Changed, but needs a restart: ${status.needsRestart.join(', ')}.`);
+  const { expired, ending, unused } = status.keys;
+  const [rotate, expiring, ended] = ['rotate-a-tenants-key', 'patchgatetenantkeyexpiring', 'patchgatetenantkeyexpired'];
+  if (expired.count > 0) warn(`Keys that have expired, and are still configured: ${namesIn(expired)}.`, '', ended);
+  if (ending.count > 0) warn(`Keys that expire within 14 days: ${namesIn(ending)}.`, '', expiring);
+  if (unused.count > 0) warn(`Keys that were not used for 30 days: ${namesIn(unused)}.`, '', rotate);
   const span = roughly(status.recentSeconds * 1000);
   const refused = tenants.busiest.filter(({ recent }) => hasManyRefused(recent));
   if (refused.length > 0) {
@@ -94,6 +99,12 @@ export function alertsOf({ status, tenants }) {
   }
   const worst = [...found.filter(({ level }) => level === 'bad'), ...found.filter(({ level }) => level === 'warn')];
   return worst.length > 0 ? worst : [{ level: 'good', text: 'Nothing. All is well.', detail: '', runbook: '' }];
+}
+
+/** @param {import('../../status/document.ts').KeyNames} names */
+function namesIn({ count, first }) {
+  const more = count - first.length;
+  return more === 0 ? first.join(', ') : `${first.join(', ')} and ${more} more, see /status`;
 }
 
 /** @param {{ requests: number, refused: number }} recent */

@@ -7,6 +7,9 @@ import { count, plural, roughly } from './format.js';
  * @typedef {{ note: string, requests: number, refused: number, wouldReject: number, waiting: number | null, saved: number, left: string, share: number }} Line
  */
 
+/** A row is read on a phone; GET /status has all keys. */
+const MAX_KEYS = 3;
+
 /** On a phone the rows are grids, which some browsers do not present to a screen reader as rows. */
 const ROLES = {
   table: 'table',
@@ -32,12 +35,12 @@ export function showTenants({ status, tenants }) {
   const span = roughly(status.recentSeconds * 1000);
   say(byId('tenants-note'), `${plural(all, 'tenant', 'tenants')}; counts of the last ${span}.`);
   updateTenants(
-    busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota, budgets }) => {
+    busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota, budgets, keys }) => {
       const observed = enforcement === 'observe' ? 'observed' : '';
       const usedUp = Object.entries(budgets).flatMap(([name, { left }]) => (left === 0 ? `${name} used up` : []));
       const rate = `${count(quota.limit)} a minute, ${count(quota.burst)} at once`;
       const states = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed, rate];
-      const notes = [...states, ...usedUp].filter((note) => note !== '');
+      const notes = [...states, ...usedUp, usesOf(keys)].filter((note) => note !== '');
       const left = `${count(quota.remaining)}/${count(quota.burst)}`;
       return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
     }),
@@ -55,6 +58,21 @@ export function showTenants({ status, tenants }) {
     others.push(['No tenant', { note: 'unknown keys or paths', ...unattributed, waiting: null, left: '', share: 0 }]);
   }
   updateOthers(others);
+}
+
+/** Its busiest key first. @param {Frame['tenants']['busiest'][number]['keys']} keys */
+function usesOf(keys) {
+  const used = [...keys].sort((a, b) => a.unusedForMs - b.unusedForMs);
+  const texts = used
+    .slice(0, MAX_KEYS)
+    .map(({ id, lastUsed, unusedForMs }) => `${id} ${lastUsed === null ? 'not used' : `used ${ago(unusedForMs)}`}`);
+  const more = used.length - texts.length;
+  return texts.length === 0 ? 'no key' : `key ${texts.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+/** Uses are known to the minute, and other replicas report theirs once a minute. @param {number} ms */
+function ago(ms) {
+  return ms < 2 * 60_000 ? 'now' : `${roughly(ms)} ago`;
 }
 
 /** @param {string} id @returns {{ node: Element, update: (line: Line) => void }} */
