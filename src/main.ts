@@ -20,7 +20,11 @@ const commands: Record<string, Command> = {
     does: 'validate the configuration and show what each account can send',
     load: async () => (await import('./cli/check.ts')).check,
   },
-  key: { does: 'create or hash a tenant key', load: async () => (await import('./cli/key.ts')).key },
+  tenant: { does: 'add a tenant', load: async () => (await import('./cli/tenant.ts')).tenant },
+  key: {
+    does: 'create, revoke, list or hash tenant keys',
+    load: async () => (await import('./cli/key.ts')).key,
+  },
   simulate: {
     does: 'run a stand-in for the Patchworks API',
     load: async () => (await import('./cli/simulate.ts')).simulate,

@@ -1,15 +1,51 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { rm, writeFile } from 'node:fs/promises';
+import { editTenants, readTenants, type Written } from '../config/edit-tenants.ts';
 import { ID, ID_RULE, parseDuration } from '../config/option-types.ts';
-import { type Io, readOptions, say } from './command-line.ts';
+import {
+  addKey,
+  type Edited,
+  idsOf,
+  keySnippet,
+  type NewKey,
+  removeKey,
+  tenantSnippet,
+} from '../config/tenants-document.ts';
+import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
+import { listKeys } from './key-list.ts';
 
-const HELP = `usage: patchgate key create TENANT [--expires 180d]
+const HELP = `usage: patchgate key create TENANT [--expires 180d] [--id ID] [--key-file PATH] [--write] [--json]
+       patchgate key revoke TENANT ID [--write]
+       patchgate key list [--unused 30d] [--admin URL] [--token-file PATH] [--json]
        patchgate key hash
 
-create   prints a new key once, and the YAML that adds it to a tenant
+create   makes a new key: YAML with its SHA-256 on standard output, the key once on standard error
+revoke   removes a key from its tenant, and prints the tenant that is left
+list     shows the keys of all tenants, when they end and when they were last used
 hash     reads a key from standard input and prints its SHA-256
 
+  -c, --config PATH    gateway.yaml (default: config/gateway.yaml)
+  --write              edit the file of the tenants in place, once the whole configuration is valid with the change
   --expires DURATION   the gateway rejects the key after this time, such as 180d (default: never)
+  --id ID              name of the key (default: the month, such as 2026-11; then 2026-11-b, 2026-11-c, …)
+  --key-file PATH      write the key to a new file that only its owner can read, in place of standard error
+  --json               output for scripts
+  --admin URL          read the last use from a running gateway; its token is in the environment variable ADMIN_TOKEN
+  --token-file PATH    or in this file
+  --unused DURATION    only keys that were not used for so long, such as 30d; needs --admin
 `;
+
+const OPTIONS = {
+  ...CONFIG_OPTION,
+  write: { type: 'boolean' },
+  expires: { type: 'string' },
+  id: { type: 'string' },
+  'key-file': { type: 'string' },
+  json: { type: 'boolean' },
+  admin: { type: 'string' },
+  'token-file': { type: 'string' },
+  unused: { type: 'string' },
+} as const;
 
 /** A key of 32 random bytes cannot be guessed. */
 const KEY_BYTES = 32;
@@ -19,36 +55,140 @@ const MAX_INPUT_BYTES = 64 * 1024;
 
 /** `patchgate key`. */
 export async function key(args: string[], io: Io): Promise<number> {
-  const options = readOptions('key', args, { expires: { type: 'string' } }, HELP, io, true);
+  const options = readOptions('key', args, OPTIONS, HELP, io, true);
   if (!options.ok) return options.code;
-  const [action, tenant, ...more] = options.positionals;
-  if (action === 'create' && tenant !== undefined && more.length === 0)
-    return create(tenant, options.values.expires, io);
-  if (action === 'hash' && tenant === undefined) return hash(io);
+  const { values } = options;
+  const path = values.config ?? DEFAULT_CONFIG;
+  const [action, tenant, id, ...more] = options.positionals;
+  if (more.length === 0) {
+    if (action === 'create' && tenant !== undefined && id === undefined) {
+      return create(tenant, { ...values, path, keyFile: values['key-file'] }, io);
+    }
+    if (action === 'revoke' && tenant !== undefined && id !== undefined) {
+      return revoke(tenant, id, { path, write: values.write }, io);
+    }
+    if (action === 'list' && tenant === undefined) {
+      return listKeys({ ...values, path, tokenFile: values['token-file'] }, io);
+    }
+    if (action === 'hash' && tenant === undefined) return hash(io);
+  }
   io.stderr.write(HELP);
   return 2;
 }
 
-function create(tenant: string, expires: string | undefined, io: Io): number {
-  if (!ID.test(tenant)) {
-    say(io.stderr, `patchgate key: a tenant name must have ${ID_RULE}`);
-    return 2;
-  }
-  const lifeMs = expires === undefined ? null : parseDuration(expires);
-  if (expires !== undefined && (lifeMs === null || lifeMs <= 0)) {
-    say(io.stderr, 'patchgate key: --expires must be a duration such as 24h or 180d');
-    return 2;
-  }
+interface CreateOptions {
+  readonly path: string;
+  readonly expires: string | undefined;
+  readonly id: string | undefined;
+  readonly keyFile: string | undefined;
+  readonly write: boolean | undefined;
+  readonly json: boolean | undefined;
+}
+
+async function create(tenant: string, options: CreateOptions, io: Io): Promise<number> {
+  const wrong = wrongArgument(tenant, options);
+  if (wrong !== null) return failed(io, wrong, 2);
+  const { path, keyFile, write = false } = options;
   const now = new Date();
-  const made = `${KEY_PREFIX}_${tenant}_${randomBytes(KEY_BYTES).toString('base64url')}`;
-  const end =
-    lifeMs === null ? '' : `, expires: ${new Date(now.getTime() + lifeMs).toISOString().replace(/\.\d+Z$/, 'Z')}`;
-  say(io.stdout, `key of ${tenant}, shown only once: ${made}`);
-  say(io.stdout, '');
-  say(io.stdout, 'tenants:');
-  say(io.stdout, `  ${tenant}:`);
-  say(io.stdout, '    keys:');
-  say(io.stdout, `      - { id: ${now.toISOString().slice(0, 7)}, sha256: ${sha256(made)}${end} }`);
+  const lifeMs = options.expires === undefined ? null : parseDuration(options.expires);
+  const secret = `${KEY_PREFIX}_${tenant}_${randomBytes(KEY_BYTES).toString('base64url')}`;
+  const made = (text: string): NewKey | null => {
+    const id = options.id ?? unusedId(now.toISOString().slice(0, 7), idsOf(text, tenant));
+    if (id === null) return null;
+    const expires = lifeMs === null ? null : new Date(now.getTime() + lifeMs).toISOString().replace(/\.\d+Z$/, 'Z');
+    return { id, sha256: sha256(secret), ...(expires !== null && { expires }) };
+  };
+  if (keyFile !== undefined) {
+    try {
+      await writeFile(keyFile, `${secret}\n`, { flag: 'wx', mode: 0o600 });
+    } catch (error) {
+      return failed(io, `${keyFile} cannot be written (${codeOf(error)}): name a file that does not exist yet`);
+    }
+  }
+  const added = await addedKey({ path, env: io.env }, write, tenant, made);
+  if (!added.ok) {
+    if (keyFile !== undefined) await rm(keyFile, { force: true });
+    return failed(io, added.reason);
+  }
+  const { newKey, file } = added;
+  if (options.json) {
+    const known = { tenant, ...newKey, expires: newKey.expires ?? null, file };
+    say(io.stdout, JSON.stringify({ ...known, ...(keyFile === undefined ? { key: secret } : { keyFile }) }));
+    return 0;
+  }
+  const until = newKey.expires === undefined ? 'without an end' : `until ${newKey.expires}`;
+  say(
+    io.stderr,
+    keyFile === undefined ? `key of ${tenant}, shown only once: ${secret}` : `key of ${tenant}: ${keyFile}`,
+  );
+  if (file === null) io.stdout.write(keySnippet(tenant, newKey));
+  else say(io.stdout, `${file}: key ${newKey.id} of ${tenant} added, ${until}`);
+  return 0;
+}
+
+type Added =
+  | { readonly ok: true; readonly newKey: NewKey; readonly file: string | null }
+  | { readonly ok: false; readonly reason: string };
+
+const NO_ID_LEFT = 'the tenant has keys with all ids of this month: choose one with --id';
+
+/** `file` is null where nothing is written: then the configuration is asked for the ids in use only, and need not be there. */
+async function addedKey(
+  config: { readonly path: string; readonly env: Io['env'] },
+  write: boolean,
+  tenant: string,
+  made: (text: string) => NewKey | null,
+): Promise<Added> {
+  if (!write) {
+    const found = await readTenants(config);
+    const newKey = made('text' in found ? found.text : '');
+    return newKey === null ? { ok: false, reason: NO_ID_LEFT } : { ok: true, newKey, file: null };
+  }
+  let newKey: NewKey | null = null;
+  const written = await editTenants(config, (text): Edited => {
+    newKey = made(text);
+    return newKey === null ? { ok: false, reason: NO_ID_LEFT } : addKey(text, tenant, newKey);
+  });
+  if (!written.ok || newKey === null) return { ok: false, reason: written.ok ? NO_ID_LEFT : written.reason };
+  return { ok: true, newKey, file: written.file };
+}
+
+/** The month itself, then `-b` to `-z`; null if all are in use. */
+function unusedId(month: string, used: readonly string[]): string | null {
+  const letters = [...'bcdefghijklmnopqrstuvwxyz'];
+  return [month, ...letters.map((letter) => `${month}-${letter}`)].find((id) => !used.includes(id)) ?? null;
+}
+
+function wrongArgument(tenant: string, { expires, id }: Pick<CreateOptions, 'expires' | 'id'>): string | null {
+  if (!ID.test(tenant)) return `a tenant name must have ${ID_RULE}`;
+  if (id !== undefined && !ID.test(id)) return `--id must have ${ID_RULE}`;
+  if (expires !== undefined && !((parseDuration(expires) ?? 0) > 0)) {
+    return '--expires must be a duration such as 24h or 180d';
+  }
+  return null;
+}
+
+interface RevokeOptions {
+  readonly path: string;
+  readonly write: boolean | undefined;
+}
+
+async function revoke(tenant: string, id: string, { path, write }: RevokeOptions, io: Io): Promise<number> {
+  const config = { path, env: io.env };
+  if (write) {
+    const written: Written = await editTenants(config, (text) => removeKey(text, tenant, id));
+    if (!written.ok) return failed(io, written.reason);
+    say(
+      io.stdout,
+      `${written.file}: key ${id} of ${tenant} removed; running gateways reject it once they have reloaded`,
+    );
+    return 0;
+  }
+  const found = await readTenants(config);
+  if ('reason' in found) return failed(io, found.reason);
+  const edited = removeKey(found.text, tenant, id);
+  if (!edited.ok) return failed(io, `${found.file}: ${edited.reason}`);
+  io.stdout.write(tenantSnippet(edited.text, tenant));
   return 0;
 }
 
@@ -58,18 +198,23 @@ async function hash(io: Io): Promise<number> {
   for await (const chunk of io.stdin) {
     chunks.push(Buffer.from(chunk));
     bytes += chunk.length;
-    if (bytes > MAX_INPUT_BYTES) {
-      say(io.stderr, 'patchgate key: the input is too long for a key');
-      return 2;
-    }
+    if (bytes > MAX_INPUT_BYTES) return failed(io, 'the input is too long for a key', 2);
   }
   const given = Buffer.concat(chunks).toString('utf8').trim();
   if (given === '' || /\s/.test(given)) {
-    say(io.stderr, 'patchgate key: give one key on standard input, such as: patchgate key hash < key.txt');
-    return 2;
+    return failed(io, 'give one key on standard input, such as: patchgate key hash < key.txt', 2);
   }
   say(io.stdout, sha256(given));
   return 0;
+}
+
+function failed(io: Io, reason: string, code = 1): number {
+  say(io.stderr, `patchgate key: ${reason}`);
+  return code;
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'failed';
 }
 
 function sha256(text: string): string {

@@ -159,8 +159,35 @@ async function readTenants(
     const tenants = gateway.input?.tenants;
     return { ...gateway, input: tenants === undefined ? null : { tenants }, problems: [] };
   }
-  const file = gateway.input?.tenantsFile ?? String(raw['tenantsFile'] ?? 'tenants.yaml');
-  return read(isAbsolute(file) ? file : join(dirname(path), file));
+  return read(tenantsPath(gateway.value, path));
+}
+
+/** @param value of the gateway's file, interpolated; it may be invalid */
+function tenantsPath(value: unknown, path: string): string {
+  const file = String((value as Record<string, unknown>)['tenantsFile'] ?? 'tenants.yaml');
+  return isAbsolute(file) ? file : join(dirname(path), file);
+}
+
+/** Finds the file that has the tenants, for those who edit it: that of the gateway, or the one that it names. It need not exist. */
+export async function locateTenants(
+  options: LoadOptions & { readonly readFile: ReadFile },
+): Promise<
+  { readonly ok: true; readonly file: string } | { readonly ok: false; readonly problems: readonly Problem[] }
+> {
+  const { path, env, readFile } = options;
+  let text: string;
+  try {
+    text = await readFile(path);
+  } catch (error) {
+    return {
+      ok: false,
+      problems: [{ file: path, line: null, path: '', message: `cannot be read: ${reasonOf(error)}` }],
+    };
+  }
+  const parsed = await parse(path, text, gatewaySchema, env, readFile);
+  if (!('source' in parsed)) return { ok: false, problems: parsed.problems };
+  const hasTenants = (parsed.source.value as Record<string, unknown>)['tenants'] !== undefined;
+  return { ok: true, file: hasTenants ? path : tenantsPath(parsed.value, path) };
 }
 
 function levelProblems(env: LoadOptions['env']): Problem[] {
