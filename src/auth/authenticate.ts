@@ -4,6 +4,7 @@ import type { ProblemCode } from '../problem.ts';
 import { type ExtractedKey, extractKey } from './extract-key.ts';
 import type { IdentityStore } from './identity-store.ts';
 import type { AddressRanges, KeyEntry, KeyStore, Tenant, TenantKey } from './key-store.ts';
+import type { UnknownKeyLog } from './unknown-keys.ts';
 
 /** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
 export interface FailedAuthLimit {
@@ -25,11 +26,12 @@ const NO_KEYS_YET_SECONDS = 5;
 export function authenticate<E extends RequestContext>(options: {
   readonly keys: KeyStore;
   readonly identities: IdentityStore;
+  readonly unknownKeys: UnknownKeyLog;
   readonly failedAuthLimit: FailedAuthLimit;
   readonly trustedProxies: AddressRanges;
   readonly clock: Clock;
 }): Middleware<E, E & Authenticated> {
-  const { keys, identities, failedAuthLimit, trustedProxies, clock } = options;
+  const { keys, identities, unknownKeys, failedAuthLimit, trustedProxies, clock } = options;
   const blocked = (ms: number): Rejection => reject('address_blocked', { retryAfterSeconds: Math.ceil(ms / 1000) });
   // A missing key is not counted: the probes of a load balancer have none, and share an address with its callers.
   const fail = (context: E, code: ProblemCode, internal?: string): Rejection => {
@@ -40,7 +42,10 @@ export function authenticate<E extends RequestContext>(options: {
   /** A caller without a known key. A key has priority over a certificate, which may belong to a proxy. */
   const identify = async (context: E, extracted: ExtractedKey): Promise<KeyEntry | Rejection> => {
     const mayBeToken = extracted.kind === 'key' && extracted.bearer && identities.isToken(extracted.key);
-    if (extracted.kind === 'key' && !mayBeToken) return fail(context, 'key_unknown');
+    if (extracted.kind === 'key' && !mayBeToken) {
+      unknownKeys.rejected(extracted.key, context.clientAddress);
+      return fail(context, 'key_unknown');
+    }
     const verified =
       extracted.kind === 'key'
         ? await identities.verify(extracted.key)

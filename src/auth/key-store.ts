@@ -31,9 +31,6 @@ export interface AddressRanges {
   includes(address: string): boolean;
 }
 
-/** An identity is not narrowed, but by its tenant. */
-export const NOT_NARROWED = { allow: null, cidrs: null } as const;
-
 export interface KeyEntry extends TenantKey {
   readonly tenant: Tenant;
   readonly use: KeyUse;
@@ -59,7 +56,7 @@ export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore
     find(key) {
       const known = remembered.get(key);
       if (known !== undefined) return known;
-      const entry = entries.get(sha256(key));
+      const entry = entries.get(digestOf(key));
       if (entry === undefined) return undefined;
       if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
       remembered.set(key, entry);
@@ -68,7 +65,7 @@ export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore
   };
 }
 
-/** Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
-function sha256(key: string): string {
+/** SHA-256 in lower-case hex. Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
+export function digestOf(key: string): string {
   return createHash('sha256').update(key, 'latin1').digest('hex');
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, duration, id, text } from './option-types.ts';
+import { doc, duration, id, narrowing, text } from './option-types.ts';
 
 /** The shape of `identity` in gateway.yaml, and of `identities` of a tenant. */
 
@@ -92,6 +92,7 @@ const claimName = () =>
 
 export const tenantIdentity = z
   .strictObject({
+    ...narrowing('identity'),
     id: doc(id().optional(), {
       description:
         'Name of the identity in logs and metrics. Default: `ISSUER:SUBJECT`, `ISSUER:claim=value,…`, or the URI of the certificate.',

@@ -63,10 +63,12 @@ function issuerOf(id: string, input: IssuerInput, jwks: JwksSettings): IssuerSet
 }
 
 /** An identity with its name: `ISSUER:SUBJECT`, `ISSUER:claim=value,…`, or the URI, if it has none of its own. */
-export function identityOf({ id, issuer = '', subject, claims, certificate }: TenantIdentityInput): IdentitySettings {
-  if (certificate !== undefined) return { kind: 'certificate', id: id ?? certificate, uri: certificate };
+export function identityOf(input: TenantIdentityInput): IdentitySettings {
+  const { id, issuer = '', subject, claims, certificate } = input;
+  const narrowed = { allow: input.allow ?? null, cidrs: input.cidrs ?? null };
+  if (certificate !== undefined) return { ...narrowed, kind: 'certificate', id: id ?? certificate, uri: certificate };
   const all = new Map([...(subject === undefined ? [] : [['sub', subject] as const]), ...Object.entries(claims ?? {})]);
   const named = Object.entries(claims ?? {}).map(([claim, value]) => `${claim}=${value}`);
   const name = [...(subject === undefined ? [] : [subject]), ...named].join(',');
-  return { kind: 'token', id: id ?? `${issuer}:${name}`, issuer, claims: all };
+  return { ...narrowed, kind: 'token', id: id ?? `${issuer}:${name}`, issuer, claims: all };
 }

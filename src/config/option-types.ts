@@ -125,6 +125,16 @@ export const httpUrl = () =>
     if (!plain) context.addIssue({ code: 'custom', message: 'must be an http or https URL without credentials in it' });
   });
 
+/** Options that narrow what one key or identity may do. Both are enforced for an observed tenant too. */
+export const narrowing = (what: string) => ({
+  allow: doc(z.array(pattern()).optional(), {
+    description: `Permissions of this ${what}, which narrow those of the tenant and never add to them: a request must match both. Enforced also where the tenant is observed; another request gets \`route_forbidden\`. Default: all permissions of the tenant.`,
+  }),
+  cidrs: doc(z.array(cidr()).min(1, { error: 'must name at least one range, or be left out' }).optional(), {
+    description: `Addresses from which this ${what} may be used, after \`listen.trustedProxies\`; from another one it gets \`address_forbidden\`, also where the tenant is observed. Behind a proxy that is not trusted, the address is the one of the proxy. Default: any.`,
+  }),
+});
+
 export function showDuration(ms: number): string {
   for (const [unit, size] of [
     ['d', 86_400_000],

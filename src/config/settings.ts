@@ -245,16 +245,16 @@ export type JwksSettings =
   | { readonly kind: 'file'; readonly path: string; readonly jwks: string };
 
 /** A caller without a key. */
-export type IdentitySettings =
-  | {
-      readonly kind: 'token';
-      readonly id: string;
-      /** Name of the issuer. */
-      readonly issuer: string;
-      /** A token must have all of them; the subject is `sub`. */
-      readonly claims: ReadonlyMap<string, ClaimValue>;
-    }
-  | { readonly kind: 'certificate'; readonly id: string; readonly uri: string };
+export type IdentitySettings = Pick<TenantKeySettings, 'id' | 'allow' | 'cidrs'> &
+  (TokenIdentitySettings | { readonly kind: 'certificate'; readonly uri: string });
+
+interface TokenIdentitySettings {
+  readonly kind: 'token';
+  /** Name of the issuer. */
+  readonly issuer: string;
+  /** A token must have all of them; the subject is `sub`. */
+  readonly claims: ReadonlyMap<string, ClaimValue>;
+}
 
 /** The settings in force as GET /config shows them, without secrets. */
 export function redactedSettings(settings: Settings): unknown {

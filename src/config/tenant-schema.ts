@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { tenantBudgets } from './budget-schema.ts';
 import { tenantIdentity } from './identity-schema.ts';
-import { cidr, doc, duration, flag, id, pattern, whole } from './option-types.ts';
+import { doc, duration, flag, id, narrowing, pattern, whole } from './option-types.ts';
 
 /** The shape of tenants.yaml, and of `tenants` in gateway.yaml. */
 const tenantQuota = z
@@ -45,16 +45,6 @@ const tenantQuota = z
     }),
   })
   .prefault({});
-
-/** Options that narrow what one key may do. Both are enforced for an observed tenant too. */
-export const narrowing = (what: string) => ({
-  allow: doc(z.array(pattern()).optional(), {
-    description: `Permissions of this ${what}, which narrow those of the tenant and never add to them: a request must match both. Enforced also where the tenant is observed; another request gets \`route_forbidden\`. Default: all permissions of the tenant.`,
-  }),
-  cidrs: doc(z.array(cidr()).min(1, { error: 'must name at least one range, or be left out' }).optional(), {
-    description: `Addresses from which this ${what} may be used, after \`listen.trustedProxies\`; from another one it gets \`address_forbidden\`, also where the tenant is observed. Behind a proxy that is not trusted, the address is the one of the proxy. Default: any.`,
-  }),
-});
 
 const tenantKey = z.strictObject({
   id: doc(id(), { description: 'Name of the key in logs and metrics, such as the month of its creation.' }),
@@ -100,7 +90,7 @@ export const tenantSchema = z.strictObject({
   quota: tenantQuota,
   enforcement: doc(z.enum(['enforce', 'observe'], { error: 'must be enforce or observe' }).default('enforce'), {
     description:
-      'observe: `quota.rate`, `quota.burst`, `budgets` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys with their `allow` and `cidrs`, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
+      'observe: `quota.rate`, `quota.burst`, `budgets` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys and identities with their `allow` and `cidrs`, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
     shown: 'enforce',
   }),
   budgets: tenantBudgets,

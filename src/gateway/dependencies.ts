@@ -4,6 +4,7 @@ import type { FloodLimit } from '../auth/authenticate.ts';
 import type { IdentityStore } from '../auth/identity-store.ts';
 import type { AddressRanges, KeyStore } from '../auth/key-store.ts';
 import type { KeyUses } from '../auth/key-use.ts';
+import type { UnknownKeyLog } from '../auth/unknown-keys.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
@@ -41,6 +42,7 @@ export interface SharedDependencies {
   readonly addressWarnings: AddressWarnings;
   readonly floodLimit: FloodLimit;
   readonly keyUses: KeyUses;
+  readonly unknownKeys: UnknownKeyLog;
   readonly memory: MemoryCache;
   readonly bodyMemory: BodyMemory;
   readonly cache: CacheState;

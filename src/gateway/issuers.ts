@@ -2,13 +2,14 @@ import { createJwksReader } from '../adapters/undici/fetch-jwks.ts';
 import { createIdentityStore, type IdentityStore } from '../auth/identity-store.ts';
 import { parseJwks } from '../auth/jwks.ts';
 import { createKeySet, fixedKeySet, type KeySet, type ReadJwks, type ReadText } from '../auth/key-set.ts';
-import { type KeyEntry, NOT_NARROWED, type Tenant } from '../auth/key-store.ts';
+import type { KeyEntry, Tenant } from '../auth/key-store.ts';
 import { createTokenVerifier, type TokenIdentity } from '../auth/verify-token.ts';
 import type { Clock } from '../clock.ts';
 import { bearerToken } from '../config/option-types.ts';
 import { createFileReaders, reasonOf } from '../config/read-file.ts';
 import type { JwksSettings, Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
+import { addressRanges } from '../server/address-ranges.ts';
 import type { SharedDependencies } from './dependencies.ts';
 
 /** The keys of an issuer, with the settings they were made from. */
@@ -80,7 +81,9 @@ export function identityStoreOf(
     const tenant = tenants.get(name);
     if (tenant === undefined) continue;
     for (const each of identities) {
-      const caller = { ...NOT_NARROWED, id: each.id, tenant, use: keyUses.of(name, each.id) };
+      const { id, allow } = each;
+      const cidrs = each.cidrs && addressRanges(each.cidrs);
+      const caller = { id, allow, cidrs, tenant, use: keyUses.of(name, id) };
       if (each.kind === 'token') byIssuer.get(each.issuer)?.push({ ...caller, claims: each.claims });
       else certificates.set(each.uri, { ...caller, kind: 'identity', expiresAtMs: null });
     }

@@ -3,6 +3,7 @@ import { createMemoryCache } from '../adapters/memory/cache.ts';
 import { createKeyUseStore } from '../adapters/redis/key-use/key-use-store.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import { KeyUses } from '../auth/key-use.ts';
+import { createUnknownKeyLog } from '../auth/unknown-keys.ts';
 import { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -85,6 +86,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
+    unknownKeys: createUnknownKeyLog({ clock, log }),
     keyUses: new KeyUses({ clock, log, store: state.redis && createKeyUseStore(state.redis) }),
     addressWarnings,
     ...createAbuseLimits({

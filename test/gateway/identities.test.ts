@@ -99,6 +99,47 @@ describe('a token of an issuer', () => {
     expect(me).not.toHaveProperty('key');
   });
 
+  test('may be narrowed like a key, and its last use is known like that of a key', async () => {
+    const narrowed = {
+      identities: [
+        { id: 'ci', issuer: 'cluster', subject: 'narrow', allow: ['GET /api/v1/flow-runs'], cidrs: ['127.0.0.0/8'] },
+      ],
+    };
+    const elsewhere = { identities: [{ issuer: 'cluster', subject: 'elsewhere', cidrs: ['192.0.2.0/24'] }] };
+    const server = await jwksServer();
+    server.publish(rsa);
+    try {
+      const config = (upstream: string) => ({
+        ...byUrl(server)(upstream),
+        tenants: { ...tenants, narrowed, elsewhere },
+      });
+      await using gateway = await run({ config });
+      await eventually(async () => (await gateway.metric('patchgate_issuer_keys')) > 0, 'keys are read');
+      const as = (sub: string) => bearer(mint(rsa, { claims: { sub } }));
+      const used = () =>
+        gateway.metric('patchgate_tenant_key_last_used_timestamp_seconds', { tenant: 'narrowed', key: 'ci' });
+      expect(await used()).toBe(0);
+      const answers = [
+        await gateway.fetch('/api/v1/flows', as('narrow')),
+        await gateway.fetch(FLOWS, as('elsewhere')),
+        await gateway.fetch('/_gateway/whoami', as('elsewhere')),
+      ];
+      expect(await Promise.all(answers.map(codeOf))).toEqual([
+        'route_forbidden',
+        'address_forbidden',
+        'address_forbidden',
+      ]);
+      expect(gateway.simulator.arrivals()).toEqual([]);
+      expect((await gateway.fetch(FLOWS, as('narrow'))).status).toBe(200);
+      expect(await used()).toBeGreaterThan(0);
+      const status = (await (await fetch(`${gateway.adminUrl}/status`)).json()) as StatusDocument;
+      expect(status.tenants['narrowed']?.keys).toMatchObject([{ id: 'ci', kind: 'identity', expires: null }]);
+      expect(status.tenants['elsewhere']?.keys).toMatchObject([{ id: 'cluster:elsewhere', lastUsed: null }]);
+    } finally {
+      await server[Symbol.asyncDispose]();
+    }
+  });
+
   test('by a file with the keys is the same, and a reload of the file replaces them', async () => {
     const file = { jwks: JSON.stringify({ keys: [rsa.jwk] }) };
     const config = (upstream: string) => configuration(upstream, { ...issuer({ file: 'jwks.json' }), tenants });

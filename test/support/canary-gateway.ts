@@ -20,9 +20,19 @@ export const REDIS = canary('redispassword');
 export const TRACING = canary('tracing', '"\\&%?');
 export const NEW = canary('newinfile', '"\\&%?');
 export const FOR_ISSUER: Canary = { name: 'issuertoken', value: 'Canary-issuertoken-9Zk7/q+x=' };
+/** As `key create` made it, and since removed: its tenant and eight digits of its digest are logged. */
+export const REMOVED: Canary = {
+  name: 'removed',
+  value: `pgk_billing_${'Canary-removed-9Zk7_'.repeat(3).slice(0, 43)}`,
+};
+/** No more of a digest than eight digits. */
+const digests = [TENANT, OTHER, GUESS, REMOVED].map(
+  ({ name, value }): Canary => ({ name: `digest of ${name}`, value: sha256(value).slice(0, 9) }),
+);
 export const CANARIES = [
-  ...[APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, ADMIN, METRICS, WRONG_ADMIN, REDIS, TRACING, NEW],
+  ...[APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, REMOVED, ADMIN, METRICS, WRONG_ADMIN, REDIS, TRACING, NEW],
   FOR_ISSUER,
+  ...digests,
 ];
 export const USER = 'integrations@example.test';
 

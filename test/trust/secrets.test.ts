@@ -18,6 +18,7 @@ import {
   OTHER,
   PASSWORD,
   REDIS,
+  REMOVED,
   SPARE,
   TENANT,
   TRACING,
@@ -102,6 +103,8 @@ async function everyRoute({ traffic }: CanaryGateway, tokens: readonly Canary[])
     { 'X-API-Key': GUESS.value },
     { Authorization: `Basic ${Buffer.from(`user:${GUESS.value}`).toString('base64')}` },
     { Authorization: OTHER.value },
+    { Authorization: `Bearer ${REMOVED.value}` },
+    { 'X-API-Key': REMOVED.value },
     { Authorization: APIKEY.value },
     { Authorization: `Bearer ${ADMIN.value}` },
     ...tokens.map(({ value }) => ({ Authorization: `Bearer ${value}` })),
@@ -314,6 +317,8 @@ describe('no secret leaves the gateway', () => {
     expect((await process.exited).code).toBe(0);
 
     expect(process.stdout()).toContain('"level":"debug"');
+    expect(process.stdout().match(/"claimedTenant":"billing","keyDigest":"[0-9a-f]{8}"/g)).toHaveLength(1);
+    expect(contents).toMatch(/key-uses/);
     for (const code of EXPECTED_CODES) expect(shown.join('')).toContain(`"code":"${code}"`);
     const logins = simulator
       .arrivals()
