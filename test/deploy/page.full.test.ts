@@ -142,7 +142,7 @@ describe('the page', () => {
       ['billing', '4', '0', '0'],
     ]);
     expect(await ofTerm(page, '.account dl', 'Ceiling')).toBe('117 a minute');
-    expect(await textOf(page, '#tenants tr .small')).toBe('observed, 1 a minute, 2 at once');
+    expect(await textOf(page, '#tenants tr .small')).toMatch(/^observed, 1 a minute, 2 at once, key \S+ in use$/);
     expect(await textOf(page, 'body')).toContain('Patchworks advertises a lower limit than configured');
     if (process.env['PICTURES'] !== undefined) {
       await page.screenshot({ path: `${process.env['PICTURES']}/wide.png`, fullPage: true });
@@ -189,7 +189,13 @@ describe('the page', () => {
   });
 
   test('has words where there is nothing yet', async () => {
-    await using gateway = await run({ cold: true });
+    await using gateway = await run({
+      cold: true,
+      config: (upstream) =>
+        configuration(upstream, {
+          tenants: Object.fromEntries([tenant('billing'), tenant('orders'), tenant('reader')]),
+        }),
+    });
     await using shown = await open(gateway.adminUrl);
     await shown.page.locator('#alerts .good').waitFor();
     expect(await textOf(shown.page, '#tenants-note')).toMatch(/^3 tenants; counts of the last \d+ s\.$/);
@@ -250,13 +256,14 @@ describe('the page', () => {
       const hostile = '"><script>document.title="hit"</script><img src=x onerror=document.title="hit">';
       const row = { account: hostile, disabled: true, waiting: 1, recent: { requests: 1, refused: 0, saved: 0 } };
       const more = { quota: { limit: 1, remaining: 1, resetMs: 0, burst: 1 }, budgets: { [hostile]: { left: 0 } } };
+      const keys = [{ id: hostile, kind: 'key', expires: null, expiresInMs: null, lastUsed: null, unusedForMs: 0 }];
       const frame = {
         status: {
           ...status,
           revision: hostile,
           accounts: { [hostile]: status.accounts['main'], two: status.accounts['main'] },
         },
-        tenants: { count: 1, busiest: [{ id: hostile, ...row, ...more }], rest: { ...row.recent, waiting: 0 } },
+        tenants: { count: 1, busiest: [{ id: hostile, ...row, ...more, keys }], rest: { ...row.recent, waiting: 0 } },
         history: status.history,
       };
       await route.fulfill({ contentType: 'text/event-stream', body: `data: ${JSON.stringify(frame)}\n\n` });

@@ -60,19 +60,19 @@ export function showTenants({ status, tenants }) {
   updateOthers(others);
 }
 
-/** Its busiest key first. @param {Frame['tenants']['busiest'][number]['keys']} keys */
+/** The key that was used last is first. @param {Frame['tenants']['busiest'][number]['keys']} keys */
 function usesOf(keys) {
-  const used = [...keys].sort((a, b) => a.unusedForMs - b.unusedForMs);
+  const used = [...keys].sort((a, b) => (b.lastUsed ?? '').localeCompare(a.lastUsed ?? ''));
   const texts = used
     .slice(0, MAX_KEYS)
-    .map(({ id, lastUsed, unusedForMs }) => `${id} ${lastUsed === null ? 'not used' : `used ${ago(unusedForMs)}`}`);
+    .map(({ id, lastUsed, unusedForMs }) => `${id} ${lastUsed === null ? 'not used' : ago(unusedForMs)}`);
   const more = used.length - texts.length;
   return texts.length === 0 ? 'no key' : `key ${texts.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 /** Uses are known to the minute, and other replicas report theirs once a minute. @param {number} ms */
 function ago(ms) {
-  return ms < 2 * 60_000 ? 'now' : `${roughly(ms)} ago`;
+  return ms < 3 * 60_000 ? 'in use' : `used ${roughly(ms)} ago`;
 }
 
 /** @param {string} id @returns {{ node: Element, update: (line: Line) => void }} */
