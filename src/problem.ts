@@ -1,6 +1,17 @@
+/** Settings of all rejections of the traffic port: `problems` of the configuration. */
+export interface ProblemOptions {
+  /** `type` of RFC 9457, without the code. */
+  readonly typePrefix: string;
+  /** Whom callers ask; null: rejections do not name it. */
+  readonly contact: string | null;
+}
+
+export const defaultProblemOptions: ProblemOptions = { typePrefix: 'urn:patchgate:problem:', contact: null };
+
 /**
  * Every rejection of the gateway: code, status and public text.
- * Codes and statuses are a contract with callers; docs/failure-modes.md has a section for each code.
+ * Codes and statuses are a contract with callers; docs/calling.md says what a caller does about each, and
+ * docs/failure-modes.md what an operator does.
  */
 export const problems = {
   key_missing: {

@@ -19,6 +19,9 @@ export interface Authenticated {
   readonly key: TenantKey;
 }
 
+const OTHER_SCHEME =
+  '`Authorization` has another scheme than Bearer. Send your gateway key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.';
+
 /** Keys of an issuer that could not be read are read again every few seconds. */
 const NO_KEYS_YET_SECONDS = 5;
 
@@ -44,7 +47,11 @@ export function authenticate<E extends RequestContext>(options: {
     const mayBeToken = extracted.kind === 'key' && extracted.bearer && identities.isToken(extracted.key);
     if (extracted.kind === 'key' && !mayBeToken) {
       unknownKeys.rejected(extracted.key, context.clientAddress);
-      return fail(context, 'key_unknown');
+      const rejection = fail(context, 'key_unknown');
+      // A key has no spaces: a scheme stands before this one.
+      return rejection.code === 'key_unknown' && /[ \t]/.test(extracted.key)
+        ? { ...rejection, detail: OTHER_SCHEME }
+        : rejection;
     }
     const verified =
       extracted.kind === 'key'

@@ -1,6 +1,6 @@
-import { extend, type Middleware, noteWouldReject, reject } from '../context.ts';
+import { extend, type Middleware, noteWouldReject, type Rejection, reject } from '../context.ts';
 import type { Meter } from '../ports.ts';
-import type { Route, Routed } from '../routing/match-route.ts';
+import { type Route, type Routed, showRequest } from '../routing/match-route.ts';
 import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
 import { routeLabel } from '../routing/route-label.ts';
 import type { Authenticated } from './authenticate.ts';
@@ -20,17 +20,29 @@ export function authorise<E extends Routed & Authenticated>(options: {
 }): Middleware<E, E & Authorised> {
   return (next) => async (context) => {
     const route = context.candidates.find((candidate) => candidate.upstream.account === context.tenant.account);
-    if (route === undefined) return reject('route_unknown');
+    if (route === undefined) {
+      const detail = `No route for ${showRequest(context.method, context.path)} leads to the account of tenant "${context.tenant.id}".`;
+      return reject('route_unknown', { detail });
+    }
     context.record.route = routeLabel(route, context.segments);
     const { tenant, key, method, segments } = context;
     // Before the tenant's own list: a request that is rejected anyway is not counted as a prediction.
-    if (key.allow?.some((pattern) => matches(pattern, method, segments)) === false) return reject('route_forbidden');
+    if (key.allow?.some((pattern) => matches(pattern, method, segments)) === false)
+      return forbidden(context, `Key "${key.id}" of tenant`);
     if (!isAllowed(tenant, method, segments)) {
-      if (tenant.enforcement === 'enforce' || isDenied(segments)) return reject('route_forbidden');
+      if (tenant.enforcement === 'enforce' || isDenied(segments)) return forbidden(context, 'Tenant');
       noteWouldReject(context, 'route_forbidden', options.meter);
     }
     return next(extend(context, { route }));
   };
+}
+
+function forbidden({ tenant, method, path, segments }: Routed & Authenticated, subject: string): Rejection {
+  const reason = isDenied(segments)
+    ? 'logins, keys and users of the account are closed unless a permission names them'
+    : 'its permissions, which `GET /_gateway/whoami` lists, do not include it';
+  const detail = `${subject} "${tenant.id}" may not call ${showRequest(method, path)}: ${reason}. Ask the platform team for permission.`;
+  return reject('route_forbidden', { detail });
 }
 
 /** A path on the denylist needs an `allow` pattern that names it literally: a wildcard that covers it is not enough. */

@@ -1,3 +1,4 @@
+import { defaultProblemOptions, type ProblemOptions } from '../problem.ts';
 import { type Pattern, parsePattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
@@ -96,6 +97,7 @@ export function buildSettings(input: BuildInput): Built {
     reload: { watch: gateway.reload.watch, pollMs: gateway.reload.poll },
     tracing: tracingOf(gateway.tracing, secret),
     log: { level: (input.logLevel || gateway.log.level) as LogLevel, access: gateway.log.access ?? null },
+    problems: problemsOf(gateway.problems),
     identity: { issuers: input.issuers },
     tenants,
     secrets,
@@ -123,6 +125,11 @@ function listenOf({ gateway, tls }: BuildInput, secret: (value: string) => Secre
     },
     trustedProxies,
   };
+}
+
+function problemsOf({ baseUrl, contact }: GatewayInput['problems']): ProblemOptions {
+  const prefix = baseUrl === undefined || /[/#]$/.test(baseUrl) ? baseUrl : `${baseUrl}/`;
+  return { typePrefix: prefix ?? defaultProblemOptions.typePrefix, contact: contact ?? null };
 }
 
 type AccountInput = GatewayInput['accounts'][string];

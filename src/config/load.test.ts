@@ -144,6 +144,13 @@ describe('every option has an effect on the settings', () => {
     ['reload: { watch: false, poll: 2m }', (s) => s.reload, { watch: false, pollMs: 120_000 }],
     ['log: { level: debug }', (s) => s.log, { level: 'debug', access: null }],
     ['log: { access: errors }', (s) => s.log.access, 'errors'],
+    ['problems: {}', (s) => s.problems, { typePrefix: 'urn:patchgate:problem:', contact: null }],
+    [
+      'problems: { baseUrl: "https://docs.test/p", contact: team }',
+      (s) => s.problems,
+      { typePrefix: 'https://docs.test/p/', contact: 'team' },
+    ],
+    ['problems: { baseUrl: "https://docs.test/p#" }', (s) => s.problems.typePrefix, 'https://docs.test/p#'],
     ['drain: {}', (s) => s.tracing, { exporter: null, propagate: true }],
     ['tracing: {}', (s) => s.tracing, { exporter: null, propagate: false }],
     ['tracing: { propagate: true }', (s) => s.tracing.propagate, true],

@@ -268,6 +268,18 @@ export const gatewaySchema = z.strictObject({
       }),
     })
     .prefault({}),
+  problems: z
+    .strictObject({
+      baseUrl: doc(httpUrl().optional(), {
+        description:
+          'Where callers read about the code of a rejection: its `type` is this URL and the code, after a slash unless it ends in `/` or `#`. Default: `type` is `urn:patchgate:problem:CODE`.',
+      }),
+      contact: doc(text().max(200, { error: 'must have at most 200 characters' }).optional(), {
+        description:
+          'Whom callers ask, such as an address or a channel: the member `contact` of a rejection, and in its text after "the platform team".',
+      }),
+    })
+    .prefault({}),
   tenantsFile: doc(text().optional(), {
     description: 'File with `tenants:`, relative to this one. Default: tenants.yaml, unless `tenants` is set here.',
     shown: 'tenants.yaml',

@@ -1,4 +1,5 @@
 import type { ClaimValue, IssuerTerms } from '../auth/verify-token.ts';
+import type { ProblemOptions } from '../problem.ts';
 import type { AccountQuota, TenantQuota } from '../quota/quota-store.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
@@ -59,6 +60,7 @@ export interface Settings {
   readonly tracing: TracingSettings;
   /** `access` null: the lines that the level admits. */
   readonly log: { readonly level: LogLevel; readonly access: AccessLog | null };
+  readonly problems: ProblemOptions;
   readonly identity: { readonly issuers: ReadonlyMap<string, IssuerSettings> };
   readonly tenants: ReadonlyMap<string, TenantSettings>;
   /** All secrets of the configuration, for redaction by value. */

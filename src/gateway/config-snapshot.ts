@@ -149,6 +149,7 @@ function createSnapshot(
     stallTimeoutMs: settings.limits.stallTimeoutMs,
     clientAddress: clientAddressOf(trustedProxies, shared.addressWarnings.untrustedForwarder),
     scheme: schemeOf(trustedProxies),
+    problems: settings.problems,
     credentials,
     issuerKeys,
     inUse: () => inUse,

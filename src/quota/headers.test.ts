@@ -31,10 +31,10 @@ describe('the rate limit headers of a tenant', () => {
     ]);
   });
 
-  test('are there in the form Patchworks clients know, with the reset in seconds of the epoch', () => {
+  test('are there in the form Patchworks clients know: the limit is the most that can remain, the reset in seconds of the epoch', () => {
     expect(
       ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'].map((name) => headerOf(headers, name)),
-    ).toEqual(['60', '7', '1000000013']);
+    ).toEqual(['20', '7', '1000000013']);
   });
 });
 

@@ -29,7 +29,8 @@ export function rateLimitHeaders<E extends WithTenant>(options: {
  *
  * - `RateLimit-Policy`, `RateLimit`: draft-ietf-httpapi-ratelimit-headers-10. Structured fields (RFC 9651), formatted by hand
  *   because they are on every response; a test holds them to the library's serialisation
- * - `X-RateLimit-*` as clients of Patchworks know them; `-Reset` in seconds of the epoch, as Patchworks has it on a 429
+ * - `X-RateLimit-*` as clients of Patchworks know them; `-Reset` in seconds of the epoch, as Patchworks has it on a 429. `-Limit` is the
+ *   burst, the most that `-Remaining` can be: clients subtract the two. The rate is in the policy
  */
 export function rateLimitHeadersOf(view: TenantView, clock: Clock): HeaderList {
   const resetSeconds = Math.ceil(view.resetMs / 1000);
@@ -45,7 +46,7 @@ export function rateLimitHeadersOf(view: TenantView, clock: Clock): HeaderList {
     'RateLimit',
     limits,
     'X-RateLimit-Limit',
-    String(view.limit),
+    String(view.burst),
     'X-RateLimit-Remaining',
     String(view.remaining),
     'X-RateLimit-Reset',

@@ -17,7 +17,7 @@ import type { AdmissionQueue } from './admission-queue.ts';
 import { type Budget, budgetsFor, type ExhaustedBudget } from './budgets.ts';
 import { admitObserved } from './observe.ts';
 import { urgencyOf } from './priority.ts';
-import type { Decision, QuotaStore, RejectedBy, Slot } from './quota-store.ts';
+import type { Decision, QuotaStore, RejectedBy, Slot, TenantView } from './quota-store.ts';
 
 /** A request that may be sent. */
 export interface WithSlot {
@@ -114,13 +114,38 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     const waitUntil = (clock.monotonic() + maxWaitMs) as MonotonicMs;
     try {
       const admission = await enter(maxWaitMs, context.disconnect, true);
-      if (admission.kind !== 'admitted') return rejectAdmission(admission, options.random);
+      if (admission.kind !== 'admitted') {
+        const view = quotaStore.peek(tenant.account, tenant.id);
+        return withQuota(rejectAdmission(admission, options.random), tenant.id, view, record.waitMs);
+      }
       return await next(extend(context, { quota: { slot: admission.slot, admitAgain, requeue, waitUntil } }));
     } finally {
       const latestArrivalMs = (clock.monotonic() + options.lateArrivalMs) as MonotonicMs;
       for (const slot of slots) slot.lose(latestArrivalMs);
     }
   };
+}
+
+/** Names the limit that a caller has reached, and how long it waited for. */
+export function withQuota(
+  rejection: Rejection,
+  tenant: string,
+  { limit, burst }: TenantView,
+  waitedMs: number,
+): Rejection {
+  const quota = `Tenant "${tenant}" may send ${limit} requests a minute, and ${burst} at once.`;
+  const RETRY = 'Retry after the time given.';
+  switch (rejection.code) {
+    case 'tenant_quota':
+      return { ...rejection, detail: `${quota} Nothing of that is left. ${RETRY}` };
+    case 'queue_timeout':
+      return {
+        ...rejection,
+        detail: `No slot became free within ${Math.round(waitedMs / 100) / 10} s. ${quota} ${RETRY}`,
+      };
+    default:
+      return rejection;
+  }
 }
 
 /** For an admission that ended without a slot. */

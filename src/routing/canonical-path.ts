@@ -69,6 +69,7 @@ function faultOf(segments: readonly string[]): string | null {
   for (const segment of segments) {
     const [name = ''] = segment.split(';', 1);
     const trimmed = name.trim();
+    if (segment === '') return 'the path has an empty segment (`//`): join base URL and path with one slash';
     if (trimmed === '') return 'the path has an empty segment';
     if (trimmed === '.' || trimmed === '..') return 'the path has a dot segment';
   }

@@ -30,6 +30,14 @@ export interface ResolvedTarget extends CanonicalTarget {
   readonly candidates: readonly Route[];
 }
 
+/** Characters of a caller's path that an error repeats. */
+const SHOWN_PATH = 200;
+
+/** `GET /path`, for an error: a canonical path has no query, and only characters that a URL has. */
+export function showRequest(method: string, path: string): string {
+  return `${method} ${path.length > SHOWN_PATH ? `${path.slice(0, SHOWN_PATH)}...` : path}`;
+}
+
 /** Both bound the memory for resolved targets to some megabytes. */
 const MAX_REMEMBERED = 2_048;
 const MAX_REMEMBERED_LENGTH = 512;
@@ -65,7 +73,11 @@ function resolveTarget(
   { method, target }: Pick<RequestContext, 'method' | 'target'>,
 ): ResolvedTarget | Rejection {
   const canonical = canonicalise(target);
-  if (!canonical.ok) return reject('path_not_canonical', { internal: canonical.reason });
+  if (!canonical.ok) {
+    const { reason } = canonical;
+    const detail = `${reason.charAt(0).toUpperCase()}${reason.slice(1)}. Send it in canonical form.`;
+    return reject('path_not_canonical', { detail, internal: reason });
+  }
   const { path, segments, query } = canonical.target;
   if (carriesMethodOverride(method, query)) {
     return reject('bad_request', {
@@ -73,10 +85,19 @@ function resolveTarget(
     });
   }
   // The gateway's own endpoints are below this path: a catch-all route must not send them upstream.
-  if (segments[0] === '_gateway') return reject('route_unknown');
+  if (segments[0] === '_gateway') return unknownRoute(routes, method, path);
   const candidates = firstOfEachAccount(routes, method, segments);
-  if (candidates.length === 0) return reject('route_unknown');
+  if (candidates.length === 0) return unknownRoute(routes, method, path);
   return { path, segments, query, canonicalQuery: canonicalQuery(query), candidates };
+}
+
+const API = '/api/v1';
+
+/** The usual cause is a base URL without the path that all of Patchworks' API has. */
+function unknownRoute(routes: readonly Route[], method: string, path: string): Rejection {
+  const servesApi = routes.some(({ match: { segments } }) => `/${segments.slice(0, 2).join('/')}` === API);
+  const hint = servesApi && !`${path}/`.startsWith(`${API}/`) ? `Paths begin with \`${API}\`.` : 'Check both.';
+  return reject('route_unknown', { detail: `The gateway has no route for ${showRequest(method, path)}. ${hint}` });
 }
 
 function firstOfEachAccount(routes: readonly Route[], method: string, segments: readonly string[]): Route[] {

@@ -103,7 +103,8 @@ export function trackRequests(
     };
     const send = (next: Result): void => {
       result = next;
-      const response = next.kind === 'response' ? next : renderProblem(next, context.requestId);
+      const response =
+        next.kind === 'response' ? next : renderProblem(next, context.requestId, options.current().problems);
       bodyBytes = countBytes(response.body, socket);
       writeResponse({ incoming, outgoing, context }, response, closing || malformed);
     };

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { headerOf, type Rejection, reject } from '../context.ts';
-import { type ProblemCode, problems } from '../problem.ts';
+import { defaultProblemOptions, type ProblemCode, problems } from '../problem.ts';
 import { renderProblem } from './problem-response.ts';
 
 const codes = Object.keys(problems) as ProblemCode[];
 
-function rendered(refusal: Rejection, requestId = 'r-1') {
-  const answer = renderProblem(refusal, requestId);
+function rendered(refusal: Rejection, requestId = 'r-1', options = defaultProblemOptions) {
+  const answer = renderProblem(refusal, requestId, options);
   return {
     status: answer.status,
     header: (name: string) => headerOf(answer.headers, name),
@@ -68,6 +68,18 @@ describe('a rejection', () => {
     expect(header('retry-after')).toBe('7');
     expect(header('ratelimit')).toBe('"tenant";r=0;t=7');
     expect(rendered(reject('tenant_quota')).header('retry-after')).toBeUndefined();
+  });
+
+  it('leads to its entry, and names whom to ask, where the configuration says both', () => {
+    const options = { typePrefix: 'https://docs.test/calling.md#', contact: '#integrations $& on chat' };
+    const { body } = rendered(reject('key_expired'), 'r-1', options);
+    expect(body).toMatchObject({
+      type: 'https://docs.test/calling.md#key_expired',
+      detail: 'This gateway key has expired. Ask the platform team (#integrations $& on chat) for a new one.',
+      contact: '#integrations $& on chat',
+    });
+    expect(body['message']).toBe(body['detail']);
+    expect(rendered(reject('flood'), 'r-1', options).body['detail']).toBe(problems.flood.detail);
   });
 
   it('is JSON whatever the request id is', () => {

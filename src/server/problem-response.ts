@@ -1,15 +1,23 @@
 import type { HeaderList, ProxyResponse, Rejection } from '../context.ts';
-import { type ProblemCode, problems } from '../problem.ts';
+import { defaultProblemOptions, type ProblemCode, type ProblemOptions, problems } from '../problem.ts';
 
-/** `type` of RFC 9457: a name, not an address. docs/failure-modes.md has a section for each code. */
-const TYPE_PREFIX = 'urn:patchgate:problem:';
+/** In the texts of problem.ts and of the middleware. */
+const TO_ASK = 'the platform team';
 
 /** Renders every rejection as a problem document, with `message` for clients of Patchworks, which read that field. */
-export function renderProblem(rejection: Rejection, requestId: string): ProxyResponse {
+export function renderProblem(
+  rejection: Rejection,
+  requestId: string,
+  { typePrefix, contact }: ProblemOptions,
+): ProxyResponse {
   const { code, retryAfterSeconds } = rejection;
   const { status, title } = problems[code];
-  const detail = rejection.detail ?? problems[code].detail;
-  const document = { type: TYPE_PREFIX + code, title, status, detail, code, requestId, message: detail };
+  const text = rejection.detail ?? problems[code].detail;
+  const detail = contact === null ? text : text.replace(TO_ASK, () => `${TO_ASK} (${contact})`);
+  const document = {
+    ...{ type: typePrefix + code, title, status, detail, code, requestId, message: detail },
+    ...(contact !== null && { contact }),
+  };
   const headers: HeaderList = ['Content-Type', 'application/problem+json', 'Cache-Control', 'no-store'];
   if (status === 401) headers.push('WWW-Authenticate', challengeOf(code));
   if (retryAfterSeconds !== undefined) headers.push('Retry-After', String(retryAfterSeconds));
@@ -24,8 +32,8 @@ function challengeOf(code: ProblemCode): string {
 }
 
 /** A rejection as the bytes of a response, for sockets without a request. The connection ends with it. */
-export function renderRawProblem(rejection: Rejection): Buffer {
-  const problem = renderProblem(rejection, '');
+export function renderRawProblem(rejection: Rejection, options = defaultProblemOptions): Buffer {
+  const problem = renderProblem(rejection, '', options);
   const lines = [`HTTP/1.1 ${problem.status} Bad Request`];
   for (let i = 0; i < problem.headers.length; i += 2) lines.push(`${problem.headers[i]}: ${problem.headers[i + 1]}`);
   const body = problem.body as Buffer;

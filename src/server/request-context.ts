@@ -17,6 +17,7 @@ import {
   reject,
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
+import type { ProblemOptions } from '../problem.ts';
 import { certificateUrisOf } from './certificate-uris.ts';
 import type { StallWatch } from './stall-watch.ts';
 
@@ -27,6 +28,7 @@ export interface TrafficSnapshot {
   /** A transfer that makes no progress for this long is cut. */
   readonly stallTimeoutMs: number;
   readonly clientAddress: (incoming: IncomingMessage) => string;
+  readonly problems: ProblemOptions;
   /** Scheme of the caller's URL, for links. */
   readonly scheme: (incoming: IncomingMessage) => 'http' | 'https';
   readonly pipeline: Handler<RequestContext>;

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { rawRequest, sendRaw } from '../../test/support/raw-http.ts';
 import { systemClock } from '../clock.ts';
 import { type FinishedRequest, type Handler, type RequestContext, respond } from '../context.ts';
+import { defaultProblemOptions } from '../problem.ts';
 import { createTrafficServer } from './traffic.ts';
 
 const echo =
@@ -21,6 +22,7 @@ async function listening(pipeline: Handler<RequestContext> = echo('pipeline')) {
     limits: { headersBytes: 32_768, headersTimeoutMs: 300, idleTimeoutMs: 1_000 },
     ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
     current: () => ({
+      problems: defaultProblemOptions,
       ...{ stallTimeoutMs: 30_000, bodyBytes: 1_000, clientAddress: () => '192.0.2.1', scheme: () => 'http' as const },
       ...{ pipeline, whoami: echo('whoami') },
     }),

@@ -5,7 +5,6 @@ import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import { type Rejection, reject } from '../context.ts';
-import type { Log } from '../ports.ts';
 import { type ActiveRequest, type ActiveRequestsOptions, trackRequests } from './active-requests.ts';
 import { Connections } from './connections.ts';
 import { createListener, type Listener, type ListenerTls } from './listener.ts';
@@ -77,7 +76,7 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
     if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
     // In the middle of a response there is no room for a second one.
     else if (connections.isActive(socket as Socket)) (socket as Socket).destroySoon();
-    else rejectMalformed(error, socket as Socket, options.log);
+    else rejectMalformed(error, socket as Socket, options);
   });
   return {
     server,
@@ -96,13 +95,17 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
  * Responds to bytes that are no HTTP request. There is no request context, so the rejection is written to the socket. The
  * connection ends, because the beginning of the next request is unknown.
  */
-function rejectMalformed(error: NodeJS.ErrnoException, socket: Socket, log: Log): void {
+function rejectMalformed(
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+  { log, current }: Pick<TrafficServerOptions, 'log' | 'current'>,
+): void {
   log.debug({ code: error.code, address: socket.remoteAddress }, 'malformed request');
   const rejection: Rejection =
     error.code === 'HPE_HEADER_OVERFLOW'
       ? reject('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
       : reject('bad_request');
-  socket.end(renderRawProblem(rejection));
+  socket.end(renderRawProblem(rejection, current().problems));
   socket.setTimeout(LINGER_MS, () => socket.destroy());
 }
 

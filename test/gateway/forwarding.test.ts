@@ -128,7 +128,7 @@ describe('a request with a valid key', () => {
     const response = await gateway.fetch('/api/v1/flow-runs');
     expect(response.headers.get('x-kept')).toBe('yes');
     for (const name of ['set-cookie', 'alt-svc', 'x-inner']) expect(response.headers.get(name), name).toBeNull();
-    expect(response.headers.get('x-ratelimit-limit')).toBe('235');
+    expect(response.headers.get('x-ratelimit-limit')).toBe('200');
     expect(response.headers.get('x-request-id')).not.toBe('theirs');
   });
 

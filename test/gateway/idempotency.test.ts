@@ -116,7 +116,7 @@ describe('replicas that share a Redis', () => {
     const repeat = await second.fetch('/api/v1/data-pool', startWith('links'));
     expect([repeat.status, await linkOf(repeat)]).toEqual([201, next.replace(two.simulator.url, second.url)]);
     expect(repeat.headers.get('set-cookie')).toBeNull();
-    expect(repeat.headers.get('x-ratelimit-limit')).toBe('235');
+    expect(repeat.headers.get('x-ratelimit-limit')).toBe('200');
     expect(repeat.headers.get('x-ratelimit-remaining')).not.toBe('3');
     expect(repeat.headers.get('x-request-id')).not.toBe(first.headers.get('x-request-id'));
   });

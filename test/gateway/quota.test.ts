@@ -49,7 +49,7 @@ describe('a tenant', () => {
     expect(answers.map((each) => each.status)).toEqual([200, 200, 404, 403, 200]);
     for (const each of answers) {
       for (const field of FIELDS) expect(each.headers.get(field), field).not.toBeNull();
-      expect(each.headers.get('x-ratelimit-limit')).toBe('30');
+      expect(each.headers.get('x-ratelimit-limit')).toBe('5');
     }
     expect(answers.map((each) => each.headers.get('x-ratelimit-remaining'))).toEqual(['4', '4', '3', '3', '3']);
   });
@@ -104,7 +104,7 @@ describe('the account', () => {
     const first = await gateway.fetch('/api/v1/flow-runs');
     expect([first.status, await codeOf(first)]).toEqual([429, 'upstream_cooldown']);
     expect(Number(first.headers.get('retry-after'))).toBeGreaterThanOrEqual(30);
-    expect(first.headers.get('x-ratelimit-limit')).toBe('235');
+    expect(first.headers.get('x-ratelimit-limit')).toBe('200');
     const other = await gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: READER_KEY } });
     expect(await codeOf(other)).toBe('upstream_cooldown');
     expect(gateway.simulator.arrivals()).toHaveLength(1);

@@ -64,6 +64,54 @@ describe('a rejected request gets a problem document, and does not reach the ups
   });
 });
 
+describe('a rejection says what is wrong with this request', () => {
+  test.each([
+    [
+      ['POST', '/api/v1/flows/1/start?flow_variables=x', READER_KEY],
+      'Tenant "reader" may not call POST /api/v1/flows/1/start: its permissions, which `GET /_gateway/whoami` lists, do not include it. Ask the platform team for permission.',
+    ],
+    [
+      ['GET', '/api/v1/users', BILLING_KEY],
+      'Tenant "billing" may not call GET /api/v1/users: logins, keys and users of the account are closed unless a permission names them. Ask the platform team for permission.',
+    ],
+    [['GET', '/', ''], 'The gateway has no route for GET /. Paths begin with `/api/v1`.'],
+    [['GET', '/flows?x=1', ''], 'The gateway has no route for GET /flows. Paths begin with `/api/v1`.'],
+    [['GET', '/api/v1x', ''], 'The gateway has no route for GET /api/v1x. Paths begin with `/api/v1`.'],
+    [
+      ['GET', `/${'x'.repeat(500)}`, ''],
+      `The gateway has no route for GET /${'x'.repeat(199)}.... Paths begin with \`/api/v1\`.`,
+    ],
+    [
+      ['GET', '/api/v1//flows', ''],
+      'The path has an empty segment (`//`): join base URL and path with one slash. Send it in canonical form.',
+    ],
+    [['GET', '/api/v1/../flows', ''], 'The path has a dot segment. Send it in canonical form.'],
+    [
+      ['GET', '/api/v1/flows', 'Basic dXNlcjpwYXNzd29yZA=='],
+      '`Authorization` has another scheme than Bearer. Send your gateway key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.',
+    ],
+    [['GET', '/api/v1/flows', 'Bearer nonsense'], problems.key_unknown.detail],
+  ] as const)('%j', async ([method, path, key], detail) => {
+    await using gateway = await run();
+    const headers = key === '' ? [] : [`Authorization: ${key}`];
+    const { body } = await sendRaw(gateway.port, rawRequest(`${method} ${path}`, headers));
+    expect(JSON.parse(body)).toMatchObject({ detail, message: detail });
+  });
+
+  test('and a 429 the rate and the burst of the tenant', async () => {
+    const keys = [{ id: 'k', sha256: sha256(BILLING_KEY) }];
+    const tenants = { billing: { keys, quota: { rate: 30, burst: 1, maxWait: '0s' } } };
+    await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants }), cold: true });
+    const ask = () => gateway.fetch('/api/v1/flow-runs', { headers: { Authorization: BILLING_KEY } });
+    expect((await ask()).status).toBe(200);
+    expect(await (await ask()).json()).toMatchObject({
+      code: 'tenant_quota',
+      detail:
+        'Tenant "billing" may send 30 requests a minute, and 1 at once. Nothing of that is left. Retry after the time given.',
+    });
+  });
+});
+
 describe('a target with two readings', () => {
   test.each([
     '/api/v1/../users',

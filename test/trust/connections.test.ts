@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { respond } from '../../src/context.ts';
+import { defaultProblemOptions } from '../../src/problem.ts';
 import { createTrafficServer } from '../../src/server/traffic.ts';
 import { BILLING_KEY, configuration, eventually, runChecked } from '../support/gateway.ts';
 import { heapBytes } from '../support/heap.ts';
@@ -56,6 +57,7 @@ describe('a slow caller', () => {
       ...{ tls: null, handshakeTimeoutMs: 300, onHandshake() {} },
       current: () => ({
         ...{
+          problems: defaultProblemOptions,
           bodyBytes: 1_000,
           stallTimeoutMs: 30_000,
           clientAddress: () => '192.0.2.1',
