@@ -6,15 +6,17 @@ import type { AccountQuota } from '../quota/quota-store.ts';
 import { checkIssuers } from './check-issuers.ts';
 import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
 
-const HELP = `usage: patchgate check [PATH]
+const HELP = `usage: patchgate check [PATH] [--online]
 
 Validates the configuration and prints the most that each account can send in any minute, and whether
 the keys of issuers of tokens can be read. It starts nothing.
 
   PATH                     gateway.yaml (default: ${DEFAULT_CONFIG})
   -c PATH, --config PATH   the same
+  --online                 send one request with each credential, and show what Patchworks answers and which limit it
+                           advertises. They count in the account's limit
 
-Exit code 0: the configuration is valid. 1: it is not; all errors are printed.
+Exit code 0: the configuration is valid. 1: it is not, and all errors are printed; or Patchworks rejects a credential.
 `;
 
 /** The longest: the rate that lasts in every month. */
@@ -22,7 +24,7 @@ const DAYS_OF_A_MONTH = 31;
 
 /** `patchgate check`. */
 export async function check(args: string[], io: Io): Promise<number> {
-  const options = readOptions('check', args, CONFIG_OPTION, HELP, io, true);
+  const options = readOptions('check', args, { ...CONFIG_OPTION, online: { type: 'boolean' } }, HELP, io, true);
   if (!options.ok) return options.code;
   const [path = DEFAULT_CONFIG, ...more] = [options.values.config ?? [], options.positionals].flat();
   if (more.length > 0) {
@@ -39,7 +41,12 @@ export async function check(args: string[], io: Io): Promise<number> {
   for (const line of await checkIssuers(loaded.settings)) say(io.stdout, line);
   for (const warning of loaded.warnings) say(io.stdout, `warning: ${warning}`);
   say(io.stdout, `ok: ${loaded.files.join(', ')}`);
-  return 0;
+  if (options.values.online !== true) return 0;
+  // Loaded here: without it the command needs no HTTP client.
+  const { checkOnline } = await import('../gateway/check-online.ts');
+  const online = await checkOnline(loaded.settings);
+  for (const line of online.lines) say(io.stdout, line);
+  return online.ok ? 0 : 1;
 }
 
 function accountLimits(settings: Settings): string[] {
