@@ -49,6 +49,7 @@ describe('check --online', () => {
       expect.stringMatching(/^online: account main, credential c1: the login at HOST failed: rejected, status 4\d\d$/),
     ]);
     expect(code).toBe(1);
+    expect((await online([{ apiKey: CANARY }])).code).toBe(1);
   });
 
   test('names a limit that is not the configured one', async () => {
