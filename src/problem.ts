@@ -22,7 +22,8 @@ export const problems = {
   key_unknown: {
     status: 401,
     title: 'Unknown gateway key',
-    detail: 'The gateway does not know this key. Check the key and the base URL.',
+    detail:
+      'The gateway does not know this key. Send the key of your tenant, not one of Patchworks, and check the base URL.',
   },
   key_expired: {
     status: 401,

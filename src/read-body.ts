@@ -170,7 +170,7 @@ class UploadTimeout extends Error {
 
 function rejectBroken(error: Error, disconnected: boolean): Rejection {
   if (disconnected) return reject('client_closed', { internal: error.message });
-  if (error instanceof BodyTooLarge) return reject('body_too_large');
+  if (error instanceof BodyTooLarge) return reject('body_too_large', { detail: error.message });
   if (error instanceof UploadTimeout) return reject('upload_timeout');
   return reject('bad_request', { detail: 'The request body broke off.', internal: error.message });
 }

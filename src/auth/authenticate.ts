@@ -22,6 +22,11 @@ export interface Authenticated {
 const OTHER_SCHEME =
   '`Authorization` has another scheme than Bearer. Send your gateway key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.';
 
+/** `Key "2026-11" of tenant "billing"`, for an error: only who has the key or token gets to read it. */
+export function nameOf({ kind, id, tenant }: Pick<KeyEntry, 'kind' | 'id' | 'tenant'>): string {
+  return `${kind === 'key' ? 'Key' : 'Identity'} "${id}" of tenant "${tenant.id}"`;
+}
+
 /** Keys of an issuer that could not be read are read again every few seconds. */
 const NO_KEYS_YET_SECONDS = 5;
 
@@ -35,23 +40,23 @@ export function authenticate<E extends RequestContext>(options: {
   readonly clock: Clock;
 }): Middleware<E, E & Authenticated> {
   const { keys, identities, unknownKeys, failedAuthLimit, trustedProxies, clock } = options;
-  const blocked = (ms: number): Rejection => reject('address_blocked', { retryAfterSeconds: Math.ceil(ms / 1000) });
+  const blocked = ({ clientAddress }: E, ms: number): Rejection => {
+    const detail = `Too many failed authentications came from ${clientAddress}. Retry after the time given.`;
+    return reject('address_blocked', { detail, retryAfterSeconds: Math.ceil(ms / 1000) });
+  };
   // A missing key is not counted: the probes of a load balancer have none, and share an address with its callers.
-  const fail = (context: E, code: ProblemCode, internal?: string): Rejection => {
+  const fail = (context: E, code: ProblemCode, texts: Pick<Rejection, 'detail' | 'internal'> = {}): Rejection => {
     const blockedMs = failedAuthLimit.blockedForMs(context.clientAddress);
     failedAuthLimit.failed(context.clientAddress);
-    return blockedMs > 0 ? blocked(blockedMs) : reject(code, internal === undefined ? {} : { internal });
+    return blockedMs > 0 ? blocked(context, blockedMs) : reject(code, texts);
   };
   /** A caller without a known key. A key has priority over a certificate, which may belong to a proxy. */
   const identify = async (context: E, extracted: ExtractedKey): Promise<KeyEntry | Rejection> => {
     const mayBeToken = extracted.kind === 'key' && extracted.bearer && identities.isToken(extracted.key);
     if (extracted.kind === 'key' && !mayBeToken) {
       unknownKeys.rejected(extracted.key, context.clientAddress);
-      const rejection = fail(context, 'key_unknown');
       // A key has no spaces: a scheme stands before this one.
-      return rejection.code === 'key_unknown' && /[ \t]/.test(extracted.key)
-        ? { ...rejection, detail: OTHER_SCHEME }
-        : rejection;
+      return fail(context, 'key_unknown', /[ \t]/.test(extracted.key) ? { detail: OTHER_SCHEME } : {});
     }
     const verified =
       extracted.kind === 'key'
@@ -60,7 +65,7 @@ export function authenticate<E extends RequestContext>(options: {
     if (verified === null) return reject('key_missing');
     if (verified.kind === 'accepted') return verified.entry;
     const { code, internal } = verified;
-    if (code !== 'state_unavailable') return fail(context, code, internal);
+    if (code !== 'state_unavailable') return fail(context, code, internal === undefined ? {} : { internal });
     const detail = 'The gateway cannot verify tokens at the moment. Retry after the time given.';
     return reject(code, { detail, internal, retryAfterSeconds: NO_KEYS_YET_SECONDS });
   };
@@ -68,7 +73,7 @@ export function authenticate<E extends RequestContext>(options: {
     const blockedMs = failedAuthLimit.blockedForMs(context.clientAddress);
     // A valid key is rejected too: otherwise a guesser would learn that it is valid. Not so at the address of a trusted proxy that names
     // no caller: one bad caller would lock out all of them.
-    if (blockedMs > 0 && !trustedProxies.includes(context.clientAddress)) return blocked(blockedMs);
+    if (blockedMs > 0 && !trustedProxies.includes(context.clientAddress)) return blocked(context, blockedMs);
     const extracted = extractKey(context.rawHeaders);
     if (extracted.kind === 'conflict') return reject('key_conflict');
     const known = extracted.kind === 'key' ? keys.find(extracted.key) : undefined;
@@ -76,11 +81,21 @@ export function authenticate<E extends RequestContext>(options: {
     if (entry.kind === 'rejection') return entry;
     context.record.tenant = entry.tenant.id;
     context.record.key = entry.id;
-    if (entry.tenant.disabled) return fail(context, 'tenant_disabled');
-    if (entry.kind === 'key' && entry.expiresAtMs !== null && entry.expiresAtMs <= clock.now())
-      return fail(context, 'key_expired');
+    if (entry.tenant.disabled) {
+      return fail(context, 'tenant_disabled', {
+        detail: `Tenant "${entry.tenant.id}" is disabled. Ask the platform team.`,
+      });
+    }
+    const { expiresAtMs } = entry;
+    if (entry.kind === 'key' && expiresAtMs !== null && expiresAtMs <= clock.now()) {
+      const detail = `${nameOf(entry)} expired on ${new Date(expiresAtMs).toISOString()}. Ask the platform team for a new one.`;
+      return fail(context, 'key_expired', { detail });
+    }
     // Not counted as a failure: the key was not guessed, and other callers may share the address.
-    if (entry.cidrs?.includes(context.clientAddress) === false) return reject('address_forbidden');
+    if (entry.cidrs?.includes(context.clientAddress) === false) {
+      const detail = `${nameOf(entry)} may not be used from ${context.clientAddress}. Ask the platform team, and quote the request id.`;
+      return reject('address_forbidden', { detail });
+    }
     entry.use.lastUsedAt = context.receivedAt;
     return next(extend(context, { tenant: entry.tenant, key: entry }));
   };

@@ -3,7 +3,7 @@ import type { Meter } from '../ports.ts';
 import { type Route, type Routed, showRequest } from '../routing/match-route.ts';
 import { matches, matchesPath, type Pattern } from '../routing/pattern.ts';
 import { routeLabel } from '../routing/route-label.ts';
-import type { Authenticated } from './authenticate.ts';
+import { type Authenticated, nameOf } from './authenticate.ts';
 import type { Tenant } from './key-store.ts';
 
 export interface Authorised {
@@ -28,20 +28,20 @@ export function authorise<E extends Routed & Authenticated>(options: {
     const { tenant, key, method, segments } = context;
     // Before the tenant's own list: a request that is rejected anyway is not counted as a prediction.
     if (key.allow?.some((pattern) => matches(pattern, method, segments)) === false)
-      return forbidden(context, `Key "${key.id}" of tenant`);
+      return forbidden(context, nameOf({ ...key, tenant }));
     if (!isAllowed(tenant, method, segments)) {
-      if (tenant.enforcement === 'enforce' || isDenied(segments)) return forbidden(context, 'Tenant');
+      if (tenant.enforcement === 'enforce' || isDenied(segments)) return forbidden(context, `Tenant "${tenant.id}"`);
       noteWouldReject(context, 'route_forbidden', options.meter);
     }
     return next(extend(context, { route }));
   };
 }
 
-function forbidden({ tenant, method, path, segments }: Routed & Authenticated, subject: string): Rejection {
+function forbidden({ method, path, segments }: Routed, subject: string): Rejection {
   const reason = isDenied(segments)
     ? 'logins, keys and users of the account are closed unless a permission names them'
     : 'its permissions, which `GET /_gateway/whoami` lists, do not include it';
-  const detail = `${subject} "${tenant.id}" may not call ${showRequest(method, path)}: ${reason}. Ask the platform team for permission.`;
+  const detail = `${subject} may not call ${showRequest(method, path)}: ${reason}. Ask the platform team for permission.`;
   return reject('route_forbidden', { detail });
 }
 

@@ -85,19 +85,21 @@ function resolveTarget(
     });
   }
   // The gateway's own endpoints are below this path: a catch-all route must not send them upstream.
-  if (segments[0] === '_gateway') return unknownRoute(routes, method, path);
+  if (segments[0] === '_gateway') return unknownRoute(routes, path);
   const candidates = firstOfEachAccount(routes, method, segments);
-  if (candidates.length === 0) return unknownRoute(routes, method, path);
+  if (candidates.length === 0) return unknownRoute(routes, path);
   return { path, segments, query, canonicalQuery: canonicalQuery(query), candidates };
 }
 
 const API = '/api/v1';
 
-/** The usual cause is a base URL without the path that all of Patchworks' API has. */
-function unknownRoute(routes: readonly Route[], method: string, path: string): Rejection {
+/** The usual cause is a base URL without the path that all of Patchworks' API has. The path is not repeated: it may be a secret. */
+function unknownRoute(routes: readonly Route[], path: string): Rejection {
   const servesApi = routes.some(({ match: { segments } }) => `/${segments.slice(0, 2).join('/')}` === API);
-  const hint = servesApi && !`${path}/`.startsWith(`${API}/`) ? `Paths begin with \`${API}\`.` : 'Check both.';
-  return reject('route_unknown', { detail: `The gateway has no route for ${showRequest(method, path)}. ${hint}` });
+  if (!servesApi || `${path}/`.startsWith(`${API}/`)) return reject('route_unknown');
+  return reject('route_unknown', {
+    detail: `The gateway has no route for this method and path. Paths begin with \`${API}\`.`,
+  });
 }
 
 function firstOfEachAccount(routes: readonly Route[], method: string, segments: readonly string[]): Route[] {

@@ -94,8 +94,12 @@ export function receiveRequest(
   if (fault !== null) {
     return { context, disconnect, rejection: reject('bad_request', { internal: fault }), malformed: true };
   }
-  const rejection = body.kind === 'too_large' ? reject('body_too_large') : null;
+  const rejection = body.kind === 'too_large' ? reject('body_too_large', { detail: tooLarge(bodyBytes) }) : null;
   return { context, disconnect, rejection, malformed: false };
+}
+
+function tooLarge(limitBytes: number): string {
+  return `The gateway accepts request bodies of ${limitBytes} bytes at most. Send a smaller body.`;
 }
 
 /**
@@ -183,7 +187,7 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
   const counter = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
-      if (bytes > limitBytes) done(new BodyTooLarge(`more than ${limitBytes} bytes`));
+      if (bytes > limitBytes) done(new BodyTooLarge(tooLarge(limitBytes)));
       else done(null, chunk);
     },
   });

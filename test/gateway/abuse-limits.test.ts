@@ -30,7 +30,10 @@ describe('guessing keys', () => {
     for (let i = 0; i < 5; i++) statuses.push((await from('192.0.2.1', `fake-guess-${i}`)).status);
     expect(statuses).toEqual([401, 401, 401, 401, 401]);
     const blocked = await from('192.0.2.1', BILLING_KEY);
-    expect([blocked.status, await codeOf(blocked)]).toEqual([429, 'address_blocked']);
+    expect([blocked.status, await blocked.json()]).toEqual([
+      429,
+      expect.objectContaining({ code: 'address_blocked', detail: expect.stringContaining(' came from 192.0.2.1. ') }),
+    ]);
     expect(Number(blocked.headers.get('retry-after'))).toBeGreaterThanOrEqual(55);
     expect(Number(blocked.headers.get('retry-after'))).toBeLessThanOrEqual(60);
     expect((await from('192.0.2.2', BILLING_KEY)).status).toBe(200);

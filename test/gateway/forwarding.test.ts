@@ -224,7 +224,8 @@ describe('request bodies', () => {
     const head = ['Content-Length: 104857600', AUTH];
     const declared = await sendRaw(gateway.port, rawRequest('POST /api/v1/data-pool', head, 'x'.repeat(200_000)));
     expect(declared.status).toBe(413);
-    expect(JSON.parse(declared.body).code).toBe('body_too_large');
+    const detail = 'The gateway accepts request bodies of 65536 bytes at most. Send a smaller body.';
+    expect(JSON.parse(declared.body)).toMatchObject({ code: 'body_too_large', detail });
     const chunk = `8000\r\n${'x'.repeat(0x8000)}\r\n`;
     const chunked = await sendRaw(
       gateway.port,

@@ -45,7 +45,14 @@ describe('a key with cidrs', () => {
   test('learns nothing about its tenant elsewhere', async () => {
     await using gateway = await run({ config: configOf({ cidrs }) });
     const response = await gateway.fetch('/_gateway/whoami', from('11.0.0.1'));
-    expect([response.status, await codeOf(response)]).toEqual([403, 'address_forbidden']);
+    expect([response.status, await response.json()]).toEqual([
+      403,
+      expect.objectContaining({
+        code: 'address_forbidden',
+        detail:
+          'Key "narrow" of tenant "billing" may not be used from 11.0.0.1. Ask the platform team, and quote the request id.',
+      }),
+    ]);
     const inside = await (await gateway.fetch('/_gateway/whoami', from('10.0.0.1'))).json();
     expect(inside).toMatchObject({ key: { id: 'narrow', cidrs } });
   });

@@ -22,11 +22,21 @@ describe('a rejected request gets a problem document, and does not reach the ups
     ['an empty key', ['Authorization: Bearer '], 'key_missing'],
     ['an unknown key', ['Authorization: Bearer nonsense'], 'key_unknown'],
     ['the digest of a key', [`Authorization: ${sha256(BILLING_KEY)}`], 'key_unknown'],
-    ['an expired key', [`X-API-Key: ${EXPIRED_KEY}`], 'key_expired'],
-    ['a disabled tenant', [`X-API-Key: ${DISABLED_KEY}`], 'tenant_disabled'],
+    [
+      'an expired key',
+      [`X-API-Key: ${EXPIRED_KEY}`],
+      'key_expired',
+      'Key "old" of tenant "billing" expired on 2020-01-01T00:00:00.000Z. Ask the platform team for a new one.',
+    ],
+    [
+      'a disabled tenant',
+      [`X-API-Key: ${DISABLED_KEY}`],
+      'tenant_disabled',
+      'Tenant "disabled" is disabled. Ask the platform team.',
+    ],
     ['two keys that disagree', [AUTH, `X-API-Key: ${READER_KEY}`], 'key_conflict'],
     ['two Authorization headers that disagree', [AUTH, `Authorization: ${READER_KEY}`], 'key_conflict'],
-  ] as const)('%s', async (_name, headers, code) => {
+  ] as const)('%s', async (_name, headers, code, text: string = problems[code].detail) => {
     await using gateway = await run();
     const answer = await sendRaw(gateway.port, rawRequest('GET /api/v1/flow-runs', [...headers]));
     const body = JSON.parse(answer.body);
@@ -36,10 +46,10 @@ describe('a rejected request gets a problem document, and does not reach the ups
       type: `urn:patchgate:problem:${code}`,
       title: problems[code].title,
       status: problems[code].status,
-      detail: problems[code].detail,
+      detail: text,
       code,
       requestId: answer.headers['x-request-id'],
-      message: problems[code].detail,
+      message: text,
     });
     if (answer.status === 401) expect(answer.headers['www-authenticate']).toMatch(/^Bearer realm="patchgate"/);
     expect(gateway.simulator.arrivals()).toEqual([]);
@@ -64,6 +74,8 @@ describe('a rejected request gets a problem document, and does not reach the ups
   });
 });
 
+const NO_ROUTE = 'The gateway has no route for this method and path. Paths begin with `/api/v1`.';
+
 describe('a rejection says what is wrong with this request', () => {
   test.each([
     [
@@ -74,12 +86,12 @@ describe('a rejection says what is wrong with this request', () => {
       ['GET', '/api/v1/users', BILLING_KEY],
       'Tenant "billing" may not call GET /api/v1/users: logins, keys and users of the account are closed unless a permission names them. Ask the platform team for permission.',
     ],
-    [['GET', '/', ''], 'The gateway has no route for GET /. Paths begin with `/api/v1`.'],
-    [['GET', '/flows?x=1', ''], 'The gateway has no route for GET /flows. Paths begin with `/api/v1`.'],
-    [['GET', '/api/v1x', ''], 'The gateway has no route for GET /api/v1x. Paths begin with `/api/v1`.'],
+    [['GET', '/', ''], NO_ROUTE],
+    [['GET', '/flows?x=1', ''], NO_ROUTE],
+    [['GET', '/api/v1x', ''], NO_ROUTE],
     [
-      ['GET', `/${'x'.repeat(500)}`, ''],
-      `The gateway has no route for GET /${'x'.repeat(199)}.... Paths begin with \`/api/v1\`.`,
+      ['POST', `/api/v1/flows/${'x'.repeat(500)}/start`, READER_KEY],
+      `Tenant "reader" may not call POST /api/v1/flows/${'x'.repeat(186)}...: its permissions, which \`GET /_gateway/whoami\` lists, do not include it. Ask the platform team for permission.`,
     ],
     [
       ['GET', '/api/v1//flows', ''],
