@@ -121,13 +121,13 @@ async function create(tenant: string, options: CreateOptions, io: Io): Promise<n
     io.stderr,
     keyFile === undefined ? `key of ${tenant}, shown only once: ${secret}` : `key of ${tenant}: ${keyFile}`,
   );
-  if (file === null) io.stdout.write(keySnippet(tenant, newKey));
+  if (file === null) io.stdout.write(added.hint + keySnippet(tenant, newKey));
   else say(io.stdout, `${file}: key ${newKey.id} of ${tenant} added, ${until}`);
   return 0;
 }
 
 type Added =
-  | { readonly ok: true; readonly newKey: NewKey; readonly file: string | null }
+  | { readonly ok: true; readonly newKey: NewKey; readonly file: string | null; readonly hint: string }
   | { readonly ok: false; readonly reason: string };
 
 const NO_ID_LEFT = 'the tenant has keys with all ids of this month: choose one with --id';
@@ -142,7 +142,11 @@ async function addedKey(
   if (!write) {
     const found = await readTenants(config);
     const newKey = made('text' in found ? found.text : '');
-    return newKey === null ? { ok: false, reason: NO_ID_LEFT } : { ok: true, newKey, file: null };
+    if (newKey === null) return { ok: false, reason: NO_ID_LEFT };
+    // At the end of a file that has `tenants:` already, the printed lines would be a second one.
+    const isThere = 'text' in found && found.text !== '';
+    const hint = isThere ? `# ${found.file}: put the last line below "keys:" of ${tenant}, or let --write do it\n` : '';
+    return { ok: true, newKey, file: null, hint };
   }
   let newKey: NewKey | null = null;
   const written = await editTenants(config, (text): Edited => {
@@ -150,7 +154,7 @@ async function addedKey(
     return newKey === null ? { ok: false, reason: NO_ID_LEFT } : addKey(text, tenant, newKey);
   });
   if (!written.ok || newKey === null) return { ok: false, reason: written.ok ? NO_ID_LEFT : written.reason };
-  return { ok: true, newKey, file: written.file };
+  return { ok: true, newKey, file: written.file, hint: '' };
 }
 
 /** The month itself, then `-b` to `-z`; null if all are in use. */

@@ -64,7 +64,13 @@ describe('a permission that permits nothing', () => {
   });
 
   test('of an empty list', async () => {
-    expect(await tenant({ allow: [] })).toEqual(['tenants.a.allow is empty: the tenant may call nothing']);
+    expect(await tenant({ allow: [] })).toEqual(['tenants.a.allow is empty: it permits nothing']);
+  });
+
+  test('of a key', async () => {
+    expect(await tenant({ keys: [key({ allow: ['GET /flows', 'GET /api/v1/flows'] })] })).toEqual([
+      'tenants.a.keys[0].allow[0] ("GET /flows") matches no route of its account: it permits nothing',
+    ]);
   });
 
   test('counts the routes of its own account only', async () => {

@@ -48,17 +48,24 @@ function samePorts({ listen: { traffic, admin } }: Settings): string[] {
   return [`listen.traffic.port and listen.admin.port are both ${traffic.port}: only one of them can listen`];
 }
 
-function permissions({ id, account, allow }: TenantSettings, { routes, upstreams }: Settings): string[] {
-  const option = `tenants.${id}.allow`;
-  if (allow === null) return [];
-  if (allow.length === 0) return [`${option} is empty: the tenant may call nothing`];
-  const own = routes.filter(({ upstream }) => upstreams.get(upstream)?.account === account);
-  return allow.flatMap((pattern, index) => {
-    const reason = unusable(
-      pattern,
-      own.map(({ match }) => match),
-    );
-    return reason === null ? [] : [`${option}[${index}] ("${pattern.text}") ${reason}`];
+/** Permissions of the tenant, and of its keys and identities. */
+function permissions(tenant: TenantSettings, { routes, upstreams }: Settings): string[] {
+  const option = `tenants.${tenant.id}`;
+  const own = routes.filter(({ upstream }) => upstreams.get(upstream)?.account === tenant.account);
+  const lists: [string, readonly Pattern[] | null][] = [
+    [`${option}.allow`, tenant.allow],
+    ...tenant.keys.map(({ allow }, index): [string, typeof allow] => [`${option}.keys[${index}].allow`, allow]),
+    ...tenant.identities.map(({ allow }, i): [string, typeof allow] => [`${option}.identities[${i}].allow`, allow]),
+  ];
+  return lists.flatMap(([name, allow]) => {
+    if (allow?.length === 0) return [`${name} is empty: it permits nothing`];
+    return (allow ?? []).flatMap((pattern, index) => {
+      const reason = unusable(
+        pattern,
+        own.map(({ match }) => match),
+      );
+      return reason === null ? [] : [`${name}[${index}] ("${pattern.text}") ${reason}`];
+    });
   });
 }
 

@@ -55,6 +55,8 @@ export function readDocument(text: string): ReadDocument {
   const unquoted = document.errors.find(({ pos }) => text.startsWith('${', pos[0] - 1));
   // All that follows an open brace is misread, line after line.
   if (unquoted !== undefined) return { lines, flaws: [{ offset: unquoted.pos[0], message: UNQUOTED }] };
+  const misplaced = indentationFlaw(document);
+  if (misplaced !== null) return { lines, flaws: [misplaced] };
   const flaws = [
     ...document.errors.map(({ code, message, pos }) => ({ offset: pos[0], message: syntaxMessage(code, message) })),
     ...document.warnings.map(({ pos }) => ({
@@ -71,6 +73,9 @@ export function readDocument(text: string): ReadDocument {
 }
 
 const UNQUOTED = 'has a placeholder without quotes inside { } or [ ]: write "${NAME}"';
+const INDENT =
+  'is not indented like the lines above it: options of one map, or items of one list, begin in the same column';
+const TOO_FAR = 'has a value, and the line below is indented further: indent both alike';
 const TOO_DEEP = `is nested more than ${MAX_DEPTH} levels deep`;
 
 class TooDeep extends Error {
@@ -95,10 +100,18 @@ function* boundedTokens(text: string, lines: LineCounter) {
   yield* parser.end();
 }
 
+/** Lines that are indented too little or too far are several errors for the library, which takes them for a key. */
+function indentationFlaw({ errors }: Document.Parsed): Flaw | null {
+  const block = errors.find(({ code }) => code === 'BLOCK_AS_IMPLICIT_KEY');
+  const line = errors.find(({ code }) => code === 'MULTILINE_IMPLICIT_KEY');
+  if (block === undefined || line === undefined) return null;
+  return { offset: line.pos[0], message: block.message.startsWith('A block sequence') ? INDENT : TOO_FAR };
+}
+
 function syntaxMessage(code: string, message: string): string {
   if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation';
   if (/^(?:All mapping items must|Sequence item without)/.test(message)) {
-    return 'is not indented like the lines above it: options of one map, or items of one list, begin in the same column';
+    return INDENT;
   }
   // The first line names what the parser expected; the others quote the file, which may hold a secret.
   return `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/s, '')}`;

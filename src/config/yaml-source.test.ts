@@ -80,6 +80,12 @@ describe('a mistake of the syntax is one problem, in words of the file', () => {
       '2: has a placeholder without quotes inside { } or [ ]: write "${NAME}"',
     ],
     ['an option left of its neighbours', 'a:\n  b: 1\n c: 2', `3: ${INDENT}`],
+    ['a list left of its option', 'a:\n  b:\n    c:\n  - d: 1\n    e: 2', `4: ${INDENT}`],
+    [
+      'an option right of its neighbours',
+      'a:\n  b: 1\n    c: 2',
+      '2: has a value, and the line below is indented further: indent both alike',
+    ],
     ['an option beside the dash of its item', 'a:\n  - b: 1\n  c: 2', `3: ${INDENT}`],
   ])('%s', (_, text, problem) => {
     expect(problemsOf(text)).toEqual([problem]);

@@ -30,7 +30,9 @@ describe('key create', () => {
     const { code, stdout, stderr } = await outcome('key create billing --expires 180d');
     const [made = ''] = KEY.exec(stderr) ?? [];
     expect([code, stderr]).toEqual([0, `key of billing, shown only once: ${made}\n`]);
-    expect(stdout).toMatch(
+    const [hint, ...yaml] = stdout.split(/(?<=\n)/);
+    expect(hint).toBe('# config/tenants.yaml: put the last line below "keys:" of billing, or let --write do it\n');
+    expect(yaml.join('')).toMatch(
       new RegExp(
         `^tenants:\n  billing:\n    keys:\n      - { id: ${MONTH}, sha256: ${sha256(made)}, expires: \\S+Z }\n$`,
       ),
@@ -42,7 +44,10 @@ describe('key create', () => {
 
   test('needs no configuration, and knows the ids in use where there is one, valid or not', async () => {
     const elsewhere = await outcome('key create billing', { cwd: '/' });
-    expect([elsewhere.code, elsewhere.stdout]).toEqual([0, expect.stringContaining(`- { id: ${MONTH}, sha256:`)]);
+    expect([elsewhere.code, elsewhere.stdout]).toEqual([
+      0,
+      expect.stringMatching(`^tenants:[^]*- { id: ${MONTH}, sha256:`),
+    ]);
     await writeFile(join(files.path, 'config/gateway.yaml'), 'accounts: {}\n');
     await writeFile(join(files.path, 'config/tenants.yaml'), `tenants: { billing: { keys: [{ id: ${MONTH} }] } }\n`);
     expect((await outcome('key create billing')).stdout).toContain(`- { id: ${MONTH}-b, sha256:`);
