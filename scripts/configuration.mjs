@@ -46,6 +46,7 @@ export function configurationPage(options) {
     '| `LOG_LEVEL` | Overrides `log.level`. |',
     '\n## Defaults for Patchworks\n',
     'These values are in force where `upstreams`, `routes`, `cache.rules` or `cache.invalidate` are not\nset. A list that is set replaces its default.\n',
+    'The default cache rules name what is stored: definitions without secrets and customer data. Rules\nof your own need the same care. One for `GET /api/v1/**` would store the passwords of connectors.\n',
     '```yaml',
     ...defaultsAsYaml(options),
     '```\n',
@@ -133,9 +134,9 @@ function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, in
     ...routeDefaults.map(({ match, upstream }) => `  - { match: "${match}", upstream: ${upstream} }`),
     'cache:',
     '  rules:',
-    ...cacheRuleDefaults.map((rule) =>
+    ...cacheRuleDefaults.map((rule, index) =>
       rule.store
-        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule, showDuration)} }`
+        ? `    - { match: "${rule.match.text}", ttl: ${showDuration(rule.ttlMs)}${stalesOf(rule, showDuration)}, unless: ${index === 0 ? unlessOf(rule) : '*secrets'} }`
         : `    - { match: "${rule.match.text}", store: false }`,
     ),
     '  invalidate:',
@@ -143,6 +144,12 @@ function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, in
       ({ after, drop }) => `    - { after: "${after.text}", drop: [${drop.map((path) => `"${path}"`).join(', ')}] }`,
     ),
   ];
+}
+
+/** Written once: all default rules have the same. @param {Extract<import('../src/config/settings.ts').CacheRule, { store: true }>} rule */
+function unlessOf({ unless }) {
+  const all = Object.entries(unless).map(([name, values]) => `${name}: [${values.join(', ')}]`);
+  return `&secrets { ${all.join(', ')} }`;
 }
 
 /** @param {Extract<import('../src/config/settings.ts').CacheRule, { store: true }>} rule @param {Options['showDuration']} showDuration */

@@ -7,7 +7,6 @@ import {
   reject,
   type WithWaitTerms,
 } from '../context.ts';
-import { matchesMethod, matchesPath } from '../routing/pattern.ts';
 import { isSentAsRead } from '../upstream/headers.ts';
 import {
   acceptsStale,
@@ -30,6 +29,7 @@ import {
   NOT_FETCHED,
   type WithFetchPlan,
 } from './options.ts';
+import { createRuleFinder } from './rules.ts';
 
 type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 
@@ -45,6 +45,7 @@ type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 export function cacheLookup<E extends CacheableContext>(options: CacheOptions): Middleware<E, Fetchable<E>> {
   if (!(options.maxEntryBytes >= 0)) throw new RangeError('maxEntryBytes must not be negative');
   const responses = createCachedResponses(options);
+  const ruleOf = createRuleFinder(options.rules);
 
   return (next) => {
     const misses = new MissHandler<E>(options, responses, next);
@@ -52,27 +53,28 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
       const fetch = { storeAs: null, shared: false, existing: null, ...NOT_FETCHED };
       return next(extend(context, { fetch, waitTerms: DEFAULT_WAIT_TERMS }));
     };
-    const forwardMarked = async (context: E, reason: ForwardReason): Promise<Result> => {
+    const forwardMarked = async (context: E, reason: ForwardReason, detail = ''): Promise<Result> => {
       const result = await forward(context);
-      if (result.kind === 'response') result.headers.push('Cache-Status', `patchgate; fwd=${reason}`);
+      if (result.kind === 'response') result.headers.push('Cache-Status', `patchgate; fwd=${reason}${detail}`);
       return result;
     };
     const write = invalidateAfterWrite<E>(options, forward);
 
-    const bypass = async (context: E, directives: RequestDirectives): Promise<Result> => {
+    const bypass = async (context: E, directives: RequestDirectives, detail?: string): Promise<Result> => {
       context.record.cache = 'bypass';
-      return directives.onlyIfCached ? reject('only_if_cached') : forwardMarked(context, 'bypass');
+      return directives.onlyIfCached ? reject('only_if_cached') : forwardMarked(context, 'bypass', detail);
     };
 
     const lookup = { options, responses, misses, bypass };
 
     // Not async: a hit is the hot path, and every branch returns a promise.
     return (context) => {
-      const { method, headers, segments } = context;
+      const { method, headers, segments, canonicalQuery } = context;
       if (method === 'OPTIONS') return forwardMarked(context, 'method');
       if (method !== 'GET' && method !== 'HEAD') return write(context);
       const directives = readRequestDirectives(headers);
-      const rule = ruleFor(options.rules, segments);
+      const rule = ruleOf(segments, canonicalQuery);
+      if (rule === 'unless') return bypass(context, directives, '; detail=unless');
       if (rule?.store === false || bypassesCache(context) || !isSentAsRead(context)) return bypass(context, directives);
       return serveOrFetch(lookup, context, rule, directives);
     };
@@ -113,12 +115,4 @@ async function serveOrFetch<E extends CacheableContext>(
   }
   context.record.cache = reason === 'request' || directives.noStore ? 'bypass' : 'miss';
   return directives.onlyIfCached ? reject('only_if_cached') : misses.fetch(context, miss);
-}
-
-/** The rule for GET also covers HEAD, which is served from the stored response to a GET. */
-function ruleFor(rules: readonly CacheRule[], segments: readonly string[]): CacheRule | null {
-  for (const rule of rules) {
-    if (matchesMethod(rule.match, 'GET') && matchesPath(rule.match.segments, segments)) return rule;
-  }
-  return null;
 }

@@ -61,12 +61,16 @@ export interface CacheOptions extends CacheState {
   readonly background: (work: Promise<unknown>) => void;
 }
 
+/** Query values whose responses are not stored: `{ include: ['variables'] }`, as the operator wrote them. */
+export type Unless = Readonly<Record<string, readonly string[]>>;
+
 export type CacheRule =
   | { readonly match: Pattern; readonly store: false }
   | ({
       readonly match: Pattern;
       readonly store: true;
       readonly ttlMs: number;
+      readonly unless: Unless;
       /** Request fields that select the response, besides those in its Vary. Lower case. */
       readonly vary: readonly string[];
       /** An operator can purge by these. */

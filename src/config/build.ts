@@ -203,6 +203,7 @@ function cacheOf({ cache }: GatewayInput): Settings['cache'] {
       staleWhileRevalidateMs: rule.staleWhileRevalidate,
       staleIfErrorMs: rule.staleIfError,
       staleIfThrottledMs: rule.staleIfThrottled,
+      unless: rule.unless,
       vary: rule.vary,
       tags: rule.tags,
     };

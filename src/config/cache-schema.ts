@@ -16,6 +16,14 @@ const fieldName = () =>
     .transform((name) => name.toLowerCase())
     .refine((name) => !NOT_FOR_VARY.includes(name), { error: 'must not be a field that carries a key' });
 
+/** A value is compared with each part of `include=labels,latestVersion.variables`, so it has neither commas nor dots. */
+const queryValue = () =>
+  z.string({ error: 'must be a text' }).regex(/^[A-Za-z0-9][\w-]*$/, {
+    error: 'must be one name, such as variables: it also matches in lists and below other names (a.variables)',
+  });
+const parameter = () =>
+  z.string().regex(/^[A-Za-z][\w-]*$/, { error: 'must be the name of a query parameter without brackets' });
+
 const cacheRule = z
   .strictObject({
     match: doc(pattern(), { description: 'Method and path.' }),
@@ -36,6 +44,11 @@ const cacheRule = z
     staleIfThrottled: stale(
       'How long after its ttl a response is served when there is no slot: after a wait of 1 s at most, instead of a 429.',
     ),
+    unless: doc(z.record(parameter(), z.array(queryValue()).min(1, { error: 'must name a value' })).default({}), {
+      description:
+        'Query values that are neither stored nor shared with requests in flight, by parameter: `{ include: [variables] }`. Each value is a name, which is found in lists (`include=labels,variables`), repeated and bracketed parameters, and as part of a path (`latestVersion.variables`). Case, `_`, `-` and a plural s do not matter; `variables_count` is another name.',
+      shown: '{}',
+    }),
     vary: doc(z.array(fieldName()).default([]), {
       description:
         'Request headers whose values are part of the cache key, besides Accept and those that Patchworks names in Vary. Each value is fetched and stored separately.',
@@ -49,6 +62,13 @@ const cacheRule = z
   .superRefine((rule, context) => {
     if ((rule.ttl === undefined) === (rule.store === undefined)) {
       context.addIssue({ code: 'custom', message: 'needs either ttl or store: false' });
+    }
+    if (rule.store === false && Object.keys(rule.unless).length > 0) {
+      context.addIssue({
+        code: 'custom',
+        path: ['unless'],
+        message: 'belongs to a rule with a ttl: this one stores nothing',
+      });
     }
   });
 

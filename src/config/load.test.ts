@@ -261,6 +261,11 @@ describe('every option has an effect on the settings', () => {
       [5000, false],
     ],
     [
+      'cache: { rules: [{ match: "GET /x", ttl: 5s, unless: { include: [variables, flow_runs] } }, { match: "GET /y", ttl: 5s }] }',
+      (s) => s.cache.rules.map((r) => r.store && r.unless),
+      [{ include: ['variables', 'flow_runs'] }, {}],
+    ],
+    [
       'cache: { invalidate: [{ after: "POST /x", drop: [/y/**] }] }',
       (s) => s.cache.invalidate.map((i) => [i.after.text, i.drop]),
       [['POST /x', ['/y/**']]],
@@ -450,6 +455,21 @@ tenants:
     ['cache: { rules: [{ match: "GET /x" }] }', 'cache.rules[0]: needs either ttl or store: false'],
     ['cache: { rules: [{ match: "GET /x", ttl: 1s, store: false }] }', 'needs either ttl or store: false'],
     ['cache: { rules: [{ match: "GET /x", tll: 5s }] }', 'did you mean "ttl"?'],
+    [
+      'cache: { rules: [{ match: "GET /x", store: false, unless: { include: [a] } }] }',
+      'cache.rules[0].unless: belongs to a rule with a ttl',
+    ],
+    [
+      'cache: { rules: [{ match: "GET /x", ttl: 1s, unless: { include: [a.variables] } }] }',
+      'cache.rules[0].unless.include[0]: must be one name, such as variables',
+    ],
+    ['cache: { rules: [{ match: "GET /x", ttl: 1s, unless: { include: ["a,b"] } }] }', 'must be one name'],
+    [
+      'cache: { rules: [{ match: "GET /x", ttl: 1s, unless: { include: [] } }] }',
+      'cache.rules[0].unless.include: must name a value',
+    ],
+    ['cache: { rules: [{ match: "GET /x", ttl: 1s, unless: { include: variables } }] }', 'unless.include: must be'],
+    ['cache: { rules: [{ match: "GET /x", ttl: 1s, unless: { "include[]": [a] } }] }', 'without brackets'],
     ['tracing: { endpoint: "otel:4318" }', 'tracing.endpoint: must be an http or https URL'],
     ['tracing: { endpoint: "http://u:fake@c" }', 'tracing.endpoint: must be an http or https URL without'],
     ['tracing: { sample: 10 }', 'tracing.sample: must be at most 1'],

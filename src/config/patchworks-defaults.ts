@@ -20,56 +20,76 @@ export const routeDefaults: readonly { match: string; upstream: string }[] = [
   { match: '* /api/v1/**', upstream: 'core' },
 ];
 
-/** Live state, data of single users, and large volatile data. */
-const never = [
-  'GET /api/v1/flow-runs/**',
-  'GET /api/v1/flow-run-logs/**',
-  'GET /api/v1/payload-metadata/**',
-  'GET /api/v1/scheduled-flows/**',
-  'GET /api/v1/notifications/**',
-  'GET /api/v1/agents/**',
-  'GET /api/v1/mcp-servers/**',
-  'GET /api/v1/data-pool/**',
-  'GET /api/v1/cache-step/**',
+const [MINUTE_MS, HOUR_MS] = [60_000, 60 * 60_000];
+
+/**
+ * Everything that is stored, and for how long: definitions, by how often people change them. Paths are exact, so that what may be
+ * below them, such as the variables of a flow, is not.
+ */
+const stored: readonly (readonly [path: string, ttlMs: number])[] = [
+  ['/api/v1/patchworks/marketplace-apps', HOUR_MS],
+  ['/api/v1/patchworks/marketplace-apps/*', HOUR_MS],
+  ['/api/v1/patchworks/system-templates', HOUR_MS],
+  ['/api/v1/patchworks/system-templates/*', HOUR_MS],
+  ['/api/v1/script-versions/*', 10 * MINUTE_MS],
+  ['/api/v1/scripts', MINUTE_MS],
+  ['/api/v1/scripts/*', MINUTE_MS],
+  ['/api/v1/cross-reference-lookups', MINUTE_MS],
+  ['/api/v1/cross-reference-lookups/*', MINUTE_MS],
+  ['/api/v1/flow-version-deployments', MINUTE_MS],
+  ['/api/v1/flow-version-deployments/packages', MINUTE_MS],
+  ['/api/v1/flows', MINUTE_MS / 2],
+  ['/api/v1/flows/*', MINUTE_MS / 2],
 ];
 
-/** Definitions; the ttl follows how often people change them. */
-const slow: readonly (readonly [string, number])[] = [
-  ['GET /api/v1/patchworks/**', 60 * 60_000],
-  ['GET /api/v1/systems/**', 10 * 60_000],
-  ['GET /api/v1/connectors/**', 5 * 60_000],
-  ['GET /api/v1/flow-version-deployments/**', 60_000],
-  ['GET /api/v1/cross-reference-lookups/**', 60_000],
-  ['GET /api/v1/caches/**', 60_000],
-  ['GET /api/v1/script-versions/**', 10 * 60_000],
-  ['GET /api/v1/scripts/**', 60_000],
-  ['GET /api/v1/flow-versions/**', 30_000],
-  ['GET /api/v1/flows/**', 30_000],
-];
+/**
+ * Values of `include` that add secrets, customer data or data of a user to a definition: variables, certificates and signed URLs, and
+ * all that has them.
+ */
+const unless = {
+  include: [
+    ...['variables', 'certificate', 'webhooks', 'callbacks', 'steps', 'connectors', 'systems', 'instances'],
+    ...['virtualEnvironments', 'flowRuns', 'runs', 'logs', 'payloads', 'rows', 'users'],
+  ],
+};
+
+/**
+ * Not stored, whatever Patchworks may say: secrets (connectors, systems, steps, variables, keys, all of the identity service), customer
+ * data (payloads, logs, data pools, caches, rows, conversations), data of a user, and live state.
+ */
+const never = [
+  ...['flows', 'flow-versions', 'flow-version-deployments', 'virtual-environments', 'cross-reference-lookups'],
+  ...['connectors', 'systems', 'connection-pools', 'instances', 'api-keys', 'users', 'companies'],
+  ...['flow-runs', 'flow-run-logs', 'payload-metadata', 'scheduled-flows', 'data-pool', 'tracked-data'],
+  ...['caches', 'cache-step', 'model-notes', 'notifications', 'agents', 'ai', 'mcp-servers'],
+].map((resource) => `/api/v1/${resource}/**`);
 
 export const cacheRuleDefaults: readonly CacheRule[] = [
-  ...never.map((match): CacheRule => ({ match: known(match), store: false })),
-  ...slow.map(
-    ([match, ttlMs]): CacheRule => ({
-      match: known(match),
+  ...stored.map(
+    ([path, ttlMs]): CacheRule => ({
+      match: known(`GET ${path}`),
       store: true,
       ttlMs,
       // The ttl is exact, but an old definition is better than an error or a rejection.
       staleWhileRevalidateMs: 0,
-      staleIfErrorMs: 60 * 60_000,
-      staleIfThrottledMs: 10 * 60_000,
+      staleIfErrorMs: HOUR_MS,
+      staleIfThrottledMs: 10 * MINUTE_MS,
+      unless,
       vary: [],
       tags: [],
     }),
   ),
+  ...[...never, '/api/v2/**', '/fabric/**'].map((path): CacheRule => ({ match: known(`GET ${path}`), store: false })),
 ];
 
+/** A write to one of these may change the others: a deployment `deployedVersion` of a flow, a variable its `variables_count`. */
+const flowDefinitions = ['/api/v1/flows/**', '/api/v1/flow-versions/**', '/api/v1/flow-version-deployments/**'];
+
 export const invalidateDefaults: readonly { after: Pattern; drop: readonly string[] }[] = [
-  {
-    after: known('* /api/v1/flows/**'),
-    drop: ['/api/v1/flows/**', '/api/v1/flow-versions/**', '/api/v1/flow-version-deployments/**'],
-  },
+  ...flowDefinitions.map((path) => ({ after: known(`* ${path}`), drop: flowDefinitions })),
   { after: known('* /api/v1/scripts/**'), drop: ['/api/v1/scripts/**', '/api/v1/script-versions/**'] },
+  // Rows are counted in their lookup.
+  { after: known('* /api/v1/cross-reference-lookups/**'), drop: ['/api/v1/cross-reference-lookups/**'] },
 ];
 
 /** Parses a pattern of this file; a wrong one fails every test, as the module does not load. */

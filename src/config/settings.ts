@@ -199,6 +199,8 @@ export type CacheRule =
       readonly staleWhileRevalidateMs: number;
       readonly staleIfErrorMs: number;
       readonly staleIfThrottledMs: number;
+      /** By parameter of the query: values that are not stored. */
+      readonly unless: Readonly<Record<string, readonly string[]>>;
       /** Lower case. */
       readonly vary: readonly string[];
       readonly tags: readonly string[];

@@ -332,6 +332,24 @@ describe('many callers of one response', () => {
   });
 });
 
+describe('a query value that the rule excludes', () => {
+  test('is fetched by each request, also while another is under way, and never stored', async () => {
+    await using gateway = await run({ simulator: { switches: { responseLatency: { kind: 'fixed', ms: 200 } } } });
+    const ask = (tenant: string, path = '/api/v1/flows?include=labels%2Cvariables', init: RequestInit = {}) =>
+      gateway.fetch(path, { ...init, headers: { Authorization: tenant, ...(init.headers as object) } });
+    const together = await Promise.all([BILLING_KEY, BILLING_KEY, READER_KEY].map((tenant) => ask(tenant)));
+    const later = await ask(READER_KEY);
+    expect([...together, later].map(statusOf)).toEqual(Array(4).fill('patchgate; fwd=bypass; detail=unless'));
+    expect(gateway.simulator.arrivals()).toHaveLength(4);
+    expect(await gateway.metric('patchgate_cache_entries')).toBe(0);
+    expect((await ask(BILLING_KEY, undefined, { headers: { 'Cache-Control': 'only-if-cached' } })).status).toBe(504);
+    expect(statusOf(await ask(BILLING_KEY, undefined, { method: 'HEAD' }))).toMatch(/unless/);
+    // The same without it is stored.
+    await ask(BILLING_KEY, '/api/v1/flows?include=labels');
+    expect(statusOf(await ask(READER_KEY, '/api/v1/flows?include=labels'))).toMatch(/hit/);
+  });
+});
+
 describe('accounts', () => {
   test('never share a response, though path and host are the same', async () => {
     const accounts = { one: { apiKeys: { k: 'fake-key-of-one' } }, two: { apiKeys: { k: 'fake-key-of-two' } } };

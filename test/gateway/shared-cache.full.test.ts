@@ -92,9 +92,9 @@ describe('replicas that share a cache', () => {
     await using world = await runReplicas(redis, 2, {
       simulator: { switches: { responseLatency: { kind: 'fixed', ms: 300 } } },
     });
-    const disconnect = startGet(world.at(0), '/api/v1/systems');
+    const disconnect = startGet(world.at(0), '/api/v1/patchworks/system-templates');
     await eventually(() => world.simulator.arrivals().length === 1, 'the GET upstream');
-    const staying = world.at(1).fetch('/api/v1/systems');
+    const staying = world.at(1).fetch('/api/v1/patchworks/system-templates');
     disconnect();
     const response = await staying;
     expect([response.status, ((await response.json()) as { data: unknown[] }).data.length > 0]).toEqual([200, true]);

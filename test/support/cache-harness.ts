@@ -4,7 +4,7 @@ import { Coalescing, ExpiringSet } from '../../src/cache/coalescing.ts';
 import { cacheFill, type FillContext } from '../../src/cache/fill.ts';
 import { createInvalidationLog } from '../../src/cache/invalidation-log.ts';
 import { cacheLookup } from '../../src/cache/lookup.ts';
-import type { CacheableContext, CacheOptions, CacheRule } from '../../src/cache/options.ts';
+import type { CacheableContext, CacheOptions, CacheRule, Unless } from '../../src/cache/options.ts';
 import { NEVER_STALE, type StaleWindows } from '../../src/cache/store.ts';
 import {
   type ClientDisconnect,
@@ -31,12 +31,12 @@ export const HIT = /^patchgate; hit; ttl=\d+$/;
 export function rule(
   text: string,
   ttlMs: number | false,
-  more: Partial<StaleWindows & { vary: string[]; tags: string[] }> = {},
+  more: Partial<StaleWindows & { unless: Unless; vary: string[]; tags: string[] }> = {},
 ): CacheRule {
   const parsed = parsePattern(text);
   if (!parsed.ok) throw new Error(parsed.reason);
   if (ttlMs === false) return { match: parsed.pattern, store: false };
-  return { match: parsed.pattern, store: true, ttlMs, ...NEVER_STALE, vary: [], tags: [], ...more };
+  return { match: parsed.pattern, store: true, ttlMs, ...NEVER_STALE, unless: {}, vary: [], tags: [], ...more };
 }
 
 export interface TestRequest {
