@@ -16,7 +16,7 @@ const wall = {
   'auth/key-use.ts': DATE,
   'auth/verify-token.ts': 'when a token expires is a date of its issuer',
   'cache/fill.ts': 'RFC 9111 computes ages with dates of upstream',
-  'cache/http-date.ts': 'the century of a date of two digits',
+  'cache/cache-control.ts': 'the century of a date of two digits',
   'cli/key.ts': DATE,
   'config/load.ts': 'keys and certificates that have expired',
   'gateway/issuers.ts': DATE,

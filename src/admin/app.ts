@@ -8,7 +8,6 @@ import { type AdminToken, createAccess, mayDo } from './access.ts';
 import type { Actor, Audit } from './audit.ts';
 import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
 import { type Purge, type Purged, purgeTarget, readPurge } from './purge.ts';
-import { type ReloadOutcome, reloadResponse } from './reload.ts';
 import type { Holder, Role } from './status/document.ts';
 import type { Page } from './ui/page.ts';
 
@@ -243,4 +242,29 @@ function json(body: unknown, status = 200): Response {
 
 function text(body: string, contentType: string, status = 200): Response {
   return new Response(body, { status, headers: { ...ADMIN_HEADERS, 'Content-Type': contentType } });
+}
+
+/** How a reload of the configuration ended. */
+export type ReloadOutcome =
+  | {
+      readonly ok: true;
+      readonly revision: string;
+      /** Settings that changed, in words without secrets. */
+      readonly changed: readonly string[];
+      /** Changed options that keep their old value until a restart. */
+      readonly needsRestart: readonly string[];
+    }
+  | {
+      readonly ok: false;
+      /** With file and line, without values; the first ones only. */
+      readonly problems: readonly string[];
+    };
+
+/** The response to `POST /reload`. */
+function reloadResponse(outcome: ReloadOutcome): Response {
+  if (!outcome.ok) return adminProblem('config_refused', {}, undefined, undefined, { problems: outcome.problems });
+  const { revision, changed, needsRestart } = outcome;
+  return new Response(`${JSON.stringify({ revision, changed, needsRestart })}\n`, {
+    headers: { ...ADMIN_HEADERS, 'Content-Type': 'application/json' },
+  });
 }

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { cdnDirectives, invalidFreshnessHeaders, parseDirectives, secondsOf } from './cache-control.ts';
-import { parseHttpDate } from './http-date.ts';
-import { fieldsOf } from './stored-headers.ts';
+import {
+  cdnDirectives,
+  fieldsOf,
+  invalidFreshnessHeaders,
+  parseDirectives,
+  parseHttpDate,
+  secondsOf,
+} from './cache-control.ts';
 
 describe('Cache-Control', () => {
   test.each<[string, [string, string | null][]]>([

@@ -7,8 +7,7 @@ import {
   type RequestContext,
   respond,
 } from '../context.ts';
-import { deltaSeconds, parseDirectives, secondsOf } from './cache-control.ts';
-import { parseHttpDate } from './http-date.ts';
+import { deltaSeconds, parseDirectives, parseHttpDate, secondsOf } from './cache-control.ts';
 import { ageOf } from './key.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
 import type { StoredResponse } from './store.ts';

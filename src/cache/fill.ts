@@ -1,15 +1,14 @@
 import { Readable } from 'node:stream';
 import type { MonotonicMs } from '../clock.ts';
 import { type Handler, type Middleware, type ProxyResponse, type Result, reject, respond, traced } from '../context.ts';
-import { invalidFreshnessHeaders } from './cache-control.ts';
+import { fieldsOf, invalidFreshnessHeaders } from './cache-control.ts';
 import type { FetchResultKind, InFlightFetch } from './coalescing.ts';
 import { freshnessOf } from './freshness.ts';
 import { ageOf, isStillValid, storeResponse, unshareableName } from './key.ts';
 import type { Announced, CacheableContext, CacheOptions, WithFetchPlan } from './options.ts';
 import type { StoredResponse } from './store.ts';
-import { fieldsOf, storedHeaders } from './stored-headers.ts';
+import { etagOf, mergeHeaders, storedHeaders } from './stored-headers.ts';
 import { exactCopy, teeBody } from './tee-body.ts';
-import { etagOf, mergeHeaders } from './validators.ts';
 
 /** A request that holds a slot. */
 export interface FillContext extends CacheableContext, WithFetchPlan {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { rule } from '../../test/support/cache-harness.ts';
 import type { EpochMs } from '../clock.ts';
+import { fieldsOf } from './cache-control.ts';
 import { freshnessOf } from './freshness.ts';
 import { NEVER_STALE } from './store.ts';
-import { fieldsOf } from './stored-headers.ts';
 
 const NOW = Date.parse('2026-11-02T09:00:00.900Z') as EpochMs;
 const utc = (offsetSeconds: number) => new Date(NOW + offsetSeconds * 1000).toUTCString();

@@ -1,10 +1,16 @@
 import CachePolicy from 'http-cache-semantics';
 import type { EpochMs } from '../clock.ts';
-import { cdnDirectives, type Directives, deltaSeconds, parseDirectives, secondsOf } from './cache-control.ts';
-import { parseHttpDate } from './http-date.ts';
+import type { Fields } from './cache-control.ts';
+import {
+  cdnDirectives,
+  type Directives,
+  deltaSeconds,
+  parseDirectives,
+  parseHttpDate,
+  secondsOf,
+} from './cache-control.ts';
 import type { CacheRule } from './options.ts';
 import { NEVER_STALE, type StaleWindows } from './store.ts';
-import type { Fields } from './stored-headers.ts';
 
 export interface Freshness {
   readonly initialAgeMs: number;

@@ -3,8 +3,8 @@ import { ManualClock } from '../../test/support/manual-clock.ts';
 import { headerOf, type Result, reject, respond } from '../context.ts';
 import type { ProblemCode } from '../problem.ts';
 import { parsePattern, splitPath } from '../routing/pattern.ts';
-import { invalidateAfterWrite } from './invalidation.ts';
 import { createInvalidationLog } from './invalidation-log.ts';
+import { invalidateAfterWrite } from './lookup.ts';
 import type { CacheableContext, CacheOptions, InvalidationRule } from './options.ts';
 
 function writing(invalidate: InvalidationRule[] = []) {

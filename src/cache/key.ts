@@ -1,9 +1,10 @@
 import type { MonotonicMs } from '../clock.ts';
 import { traced } from '../context.ts';
 import { type SentRequest, sentValue } from '../upstream/headers.ts';
+import type { Fields } from './cache-control.ts';
 import type { CacheableContext, CacheOptions, Keyed } from './options.ts';
 import type { StoredResponse } from './store.ts';
-import { type Fields, selectingFields } from './stored-headers.ts';
+import { selectingFields } from './stored-headers.ts';
 
 /** Neither header values nor request targets can contain a line feed. */
 const SEPARATOR = '\n';

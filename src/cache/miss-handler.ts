@@ -36,7 +36,7 @@ import {
 } from './options.ts';
 import { FAILING_TTL_MS, fallbackWindowFor, staleFallback } from './stale-fallback.ts';
 import type { StoredResponse } from './store.ts';
-import { withValidators } from './validators.ts';
+import { withValidators } from './stored-headers.ts';
 
 /** A request that no stored response can serve. */
 export interface Miss {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { fieldsOf, selectingFields, storedHeaders } from './stored-headers.ts';
+import { fieldsOf } from './cache-control.ts';
+import { selectingFields, storedHeaders } from './stored-headers.ts';
 
 describe('the headers of a stored response', () => {
   test.each([

@@ -1,19 +1,8 @@
-import { filterHeaders, type HeaderList } from '../context.ts';
+import { createHash } from 'node:crypto';
+import { filterHeaders, type HeaderList, headerOf } from '../context.ts';
 import { isSent } from '../upstream/headers.ts';
-
-/** Header fields by lower-case name, lines of the same name joined with a comma (RFC 9110 section 5.3). */
-export type Fields = ReadonlyMap<string, string>;
-
-export function fieldsOf(list: readonly string[]): Fields {
-  const fields = new Map<string, string>();
-  for (let i = 0; i < list.length; i += 2) {
-    const name = (list[i] as string).toLowerCase();
-    const known = fields.get(name);
-    const value = list[i + 1] as string;
-    fields.set(name, known === undefined ? value : `${known}, ${value}`);
-  }
-  return fields;
-}
+import { type Fields, parseHttpDate } from './cache-control.ts';
+import type { StoredResponse } from './store.ts';
 
 /**
  * Fields that belong to one response and must not reach another caller: those of the connection (RFC 9111 section 3.1), cookies and
@@ -66,4 +55,41 @@ export function selectingFields(fields: Fields): string[] {
   // Some servers compress without a Vary: a caller that cannot decode the body must not get it.
   if (fields.has('content-encoding')) names.push('accept-encoding');
   return [...new Set(names)].filter((name) => name !== '' && name !== 'accept' && isSent(name)).sort();
+}
+
+/** A strong entity tag of a body, for upstreams that send none (RFC 9110 section 8.8.3). */
+export function etagOf(body: Buffer): string {
+  return `"pg-${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+}
+
+const CONDITIONS: ReadonlySet<string> = new Set(['if-none-match', 'if-modified-since']);
+
+/**
+ * The headers of a fetch whose response is shared: without the caller's conditions, because no other caller could use their 304,
+ * and with those of the existing response.
+ */
+export function withValidators(rawHeaders: readonly string[], existing: StoredResponse | null): string[] {
+  const sent = filterHeaders(rawHeaders, (name) => !CONDITIONS.has(name));
+  if (existing === null) return sent;
+  const tag = headerOf(existing.headers, 'etag');
+  const modified = headerOf(existing.headers, 'last-modified');
+  if (tag !== undefined) sent.push('If-None-Match', tag);
+  if (modified !== undefined && parseHttpDate(modified) !== null) sent.push('If-Modified-Since', modified);
+  return sent;
+}
+
+/** Fields of a 304 that do not describe the stored body (RFC 9111 section 3.2). */
+const OF_THE_BODY: ReadonlySet<string> = new Set([
+  'content-encoding',
+  'content-length',
+  'content-md5',
+  'content-range',
+  'etag',
+]);
+
+/** The stored headers after a 304: its fields replace stored ones of the same name. */
+export function mergeHeaders(stored: readonly string[], update: readonly string[]): string[] {
+  const added = filterHeaders(update, (name) => !OF_THE_BODY.has(name));
+  const replaced = new Set(added.filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase()));
+  return [...filterHeaders(stored, (name) => !replaced.has(name)), ...added];
 }

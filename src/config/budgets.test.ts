@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { settingsDiff } from '../reload/settings-diff.ts';
+import { settingsDiff } from '../reload/reporter.ts';
 import { loadSettings, renderProblems } from './load.ts';
 import type { Settings } from './settings.ts';
 

@@ -6,8 +6,7 @@ import { createSharedInvalidationLog } from '../adapters/redis/cache/invalidatio
 import { createSharedResponses } from '../adapters/redis/cache/response-store.ts';
 import { openRedis } from '../adapters/redis/client/connection.ts';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
-import { openPubSub } from '../adapters/redis/client/pubsub.ts';
-import { openSubscriber } from '../adapters/redis/client/subscriber.ts';
+import { openPubSub, openSubscriber } from '../adapters/redis/client/pubsub.ts';
 import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
 import type { Purge, Purged } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';

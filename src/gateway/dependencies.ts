@@ -10,17 +10,16 @@ import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
-import type { TenantStatus } from '../quota/admission.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
 import type { Budget } from '../quota/budgets.ts';
-import type { QuotaStore } from '../quota/quota-store.ts';
+import type { QuotaStore, TenantStatus } from '../quota/quota-store.ts';
+import type { AddressWarnings } from '../server/line-limit.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPool } from '../upstream/credentials/pool.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import type { AddressWarnings } from './address-warnings.ts';
 import type { QuotaBackend } from './quota-backend.ts';
 
 /** The parts that hold state, connections or counts. The composition root opens them once; reloads keep them. */

@@ -1,18 +1,19 @@
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import type { ReloadOutcome } from '../admin/app.ts';
 import type { Actor } from '../admin/audit.ts';
-import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Clock, elapsed, systemClock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
+import type { Log } from '../ports.ts';
 import { applicable } from '../reload/restart-only.ts';
-import { closeServer, listen } from '../server/listener.ts';
+import { closeServer, type ListenerTls, listen } from '../server/listener.ts';
 import { createTrafficServer } from '../server/traffic.ts';
 import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { requestTelemetry } from '../telemetry/request-telemetry.ts';
 import { openAdminPort } from './admin-port.ts';
 import { createConfigSnapshots } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
-import { listenerOptions } from './listener-options.ts';
 import { openDependencies } from './open-dependencies.ts';
 
 export interface GatewayOptions {
@@ -159,4 +160,28 @@ const JOIN_MS = 300;
 function packageVersion(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return String((JSON.parse(text) as { version: unknown }).version);
+}
+
+const PORTS = ['traffic', 'admin'] as const;
+
+/** TLS settings of each port, and the counters and logs of its handshakes. */
+export function listenerOptions(parts: {
+  readonly settings: Settings;
+  readonly metrics: Pick<Metrics, 'tlsHandshake'>;
+  readonly log: Log;
+}): Readonly<Record<(typeof PORTS)[number], ListenerTls>> {
+  const { settings, metrics, log } = parts;
+  const of = (port: (typeof PORTS)[number]): ListenerTls => ({
+    tls: settings.listen[port].tls,
+    // A caller has as long for its handshake as for its headers.
+    handshakeTimeoutMs: settings.limits.headersTimeoutMs,
+    onHandshake: (outcome, { address, code }) => {
+      metrics.tlsHandshake(port, outcome);
+      // At debug: any client that reaches the port can cause these without limit.
+      if (code !== null || outcome === 'certificate_rejected') {
+        log.debug({ port, outcome, code, address }, 'TLS handshake failed');
+      }
+    },
+  });
+  return { traffic: of('traffic'), admin: of('admin') };
 }

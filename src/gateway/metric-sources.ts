@@ -3,7 +3,7 @@ import type { Settings } from '../config/settings.ts';
 import type { BudgetReadings, MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { Dependencies } from './dependencies.ts';
-import { callersOf } from './status-keys.ts';
+import { callersOf } from './status-parts.ts';
 
 /** Values that the gauges read at each scrape, from the snapshot in force. */
 export function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {

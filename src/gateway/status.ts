@@ -12,13 +12,15 @@ import type {
 import type { Clock, EpochMs } from '../clock.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
-import { createHistory } from './history.ts';
-import { callersOf, keyFindingsOf, keyStatusOf } from './status-keys.ts';
+import { createHistory, createUsageWindow } from './history.ts';
 import {
   budgetStatusOf,
   busiestOf,
+  callersOf,
   credentialStatusOf,
   issuerStatusOf,
+  keyFindingsOf,
+  keyStatusOf,
   loadStatusOf,
   problemOf,
   sumOf,
@@ -26,7 +28,6 @@ import {
   useOf,
   withId,
 } from './status-parts.ts';
-import { createUsageWindow } from './usage-window.ts';
 
 export interface StatusOptions {
   readonly generation: () => ConfigSnapshot;

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { Usage } from '../telemetry/metrics.ts';
-import { createUsageWindow } from './usage-window.ts';
+import { createUsageWindow } from './history.ts';
 
 function setUp() {
   const clock = new ManualClock();

@@ -1,8 +1,14 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import type { Span } from '../ports.ts';
-import type { Admission, AdmissionRequest, TenantStatus } from './admission.ts';
 import { DEFAULT_URGENCY } from './priority.ts';
-import type { Decision, QuotaStore, RejectedDecision } from './quota-store.ts';
+import type {
+  Admission,
+  AdmissionRequest,
+  Decision,
+  QuotaStore,
+  RejectedDecision,
+  TenantStatus,
+} from './quota-store.ts';
 
 interface Waiter {
   readonly request: AdmissionRequest;

@@ -3,10 +3,9 @@ import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import type { Log, Meter } from '../ports.ts';
 import { DisconnectSource } from '../server/request-context.ts';
-import type { TenantStatus } from './admission.ts';
 import { createAdmissionQueue } from './admission-queue.ts';
 import type { Budget } from './budgets.ts';
-import type { TenantQuota } from './quota-store.ts';
+import type { TenantQuota, TenantStatus } from './quota-store.ts';
 import { preferredWaitMs } from './rate-limit.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });

@@ -1,8 +1,7 @@
 import type { Clock } from '../clock.ts';
 import { AccountQueue } from './account-queue.ts';
-import type { Admission, AdmissionRequest, TenantStatus } from './admission.ts';
 import { DEFAULT_URGENCY } from './priority.ts';
-import type { QuotaStore } from './quota-store.ts';
+import type { Admission, AdmissionRequest, QuotaStore, TenantStatus } from './quota-store.ts';
 
 export interface AdmissionQueue {
   /** Admits at once if there is a slot and no request of the same tenant waits for one. */

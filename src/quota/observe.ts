@@ -1,8 +1,9 @@
 import type { ProblemCode } from '../problem.ts';
-import type { Admission, AdmissionRequest } from './admission.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
 import type {
   AccountQuota,
+  Admission,
+  AdmissionRequest,
   AdvertisedLimit,
   Decision,
   QuotaPlan,

@@ -12,12 +12,11 @@ import {
 } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
-import type { Admission } from './admission.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
 import { type Budget, budgetsFor, type ExhaustedBudget } from './budgets.ts';
 import { admitObserved } from './observe.ts';
 import { urgencyOf } from './priority.ts';
-import type { Decision, QuotaStore, RejectedBy, Slot, TenantView } from './quota-store.ts';
+import type { Admission, Decision, QuotaStore, RejectedBy, Slot, TenantView } from './quota-store.ts';
 
 /** A request that may be sent. */
 export interface WithSlot {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import type { ReloadOutcome } from '../admin/app.ts';
 import type { Actor } from '../admin/audit.ts';
-import type { ReloadOutcome } from '../admin/reload.ts';
 import { type Loaded, renderProblems } from '../config/load.ts';
 import { type ReadFile, reasonOf } from '../config/read-file.ts';
 import type { Settings } from '../config/settings.ts';

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { Secret } from '../secret.ts';
+import { bounded, settingsDiff } from './reporter.ts';
 import { applicable } from './restart-only.ts';
-import { bounded, settingsDiff } from './settings-diff.ts';
 
 const hash = (digit: string) => digit.repeat(64);
 const BASE = {

@@ -1,9 +1,10 @@
 import type { Clock } from '../clock.ts';
+import type { Log } from '../ports.ts';
 
 const WINDOW_MS = 60_000;
 
 /** Bounds log lines that callers can cause without limit. Lines beyond the bounds are counted, and their number is logged. */
-export interface LineLimit {
+interface LineLimit {
   /** @param key what the line is about, such as an address */
   write(key: string, line: () => void): void;
 }
@@ -39,5 +40,49 @@ export function createLineLimit(options: {
       lines += 1;
       line();
     },
+  };
+}
+
+/** Lines about addresses, which callers can cause: the log has a bounded number of them. */
+export interface AddressWarnings {
+  /** An address is blocked from now on, after too many failed authentications. */
+  blocked(port: 'traffic' | 'admin', address: string, forMs: number): void;
+  /** A peer that is no trusted proxy has sent X-Forwarded-For; logged once for each. */
+  untrustedForwarder(peer: string): void;
+  /** Whether this address has sent X-Forwarded-For without being trusted. */
+  mayBeProxy(address: string): boolean;
+}
+
+/** Beyond them no other peer is logged or remembered: behind a proxy of this kind there are few, and a flood is no hint. */
+const MAX_PEERS = 100;
+
+export function createAddressWarnings(options: {
+  readonly log: Log;
+  readonly limit: LineLimit;
+  /** By the settings in force. */
+  readonly isTrustedProxy: (address: string) => boolean;
+}): AddressWarnings {
+  const { log, limit, isTrustedProxy } = options;
+  const forwarders = new Set<string>();
+  const hintFor = (address: string): string => {
+    if (isTrustedProxy(address)) {
+      return 'it is a trusted proxy that sends no X-Forwarded-For: valid keys and tokens are still accepted from it';
+    }
+    return 'if it is a proxy, all its callers are rejected: list it in listen.trustedProxies';
+  };
+  return {
+    blocked(port, address, forMs) {
+      const fields = { port, address, seconds: Math.ceil(forMs / 1000), sendsForwardedFor: forwarders.has(address) };
+      limit.write(address, () =>
+        log.warn({ ...fields, hint: hintFor(address) }, 'address blocked after too many failed authentications'),
+      );
+    },
+    untrustedForwarder(peer) {
+      if (forwarders.size >= MAX_PEERS || forwarders.has(peer)) return;
+      forwarders.add(peer);
+      const hint = 'if it is a proxy, list it in listen.trustedProxies; else all its callers count as one address';
+      log.warn({ peer, hint }, 'X-Forwarded-For of a peer that is no trusted proxy is ignored');
+    },
+    mayBeProxy: (address) => forwarders.has(address),
   };
 }

@@ -1,8 +1,7 @@
 import { Readable } from 'node:stream';
 import type { Clock, MonotonicMs } from '../clock.ts';
 import { type ClientDisconnect, extend, type Middleware, type Rejection, reject } from '../context.ts';
-import type { Admission } from '../quota/admission.ts';
-import type { Slot } from '../quota/quota-store.ts';
+import type { Admission, Slot } from '../quota/quota-store.ts';
 import { rejectAdmission, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { createCounter, createFailedAuthLimit, createFloodLimit } from '../../src/adapters/abuse-limits.ts';
 import type { StatusDocument } from '../../src/admin/status/document.ts';
-import { createAddressWarnings } from '../../src/gateway/address-warnings.ts';
-import { createLineLimit } from '../../src/server/line-limit.ts';
+import { createAddressWarnings, createLineLimit } from '../../src/server/line-limit.ts';
 import { BILLING_KEY, codeOf, configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { dial } from '../support/raw-socket.ts';

@@ -5,8 +5,7 @@ import { createRedisCoalescing } from '../../src/adapters/redis/cache/coalescing
 import { createSharedInvalidationLog } from '../../src/adapters/redis/cache/invalidation-log.ts';
 import { createSharedResponses, nameOf } from '../../src/adapters/redis/cache/response-store.ts';
 import { openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openPubSub } from '../../src/adapters/redis/client/pubsub.ts';
-import { openSubscriber } from '../../src/adapters/redis/client/subscriber.ts';
+import { openPubSub, openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
 import type { FetchResultKind } from '../../src/cache/coalescing.ts';
 import type { Invalidation } from '../../src/cache/invalidation-log.ts';
 import type { Announced } from '../../src/cache/options.ts';

@@ -1,10 +1,9 @@
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type LocalLease, LocalLeases } from '../../src/adapters/redis/quota/local-leases.ts';
+import { completionOf, type LocalLease, LocalLeases } from '../../src/adapters/redis/quota/local-leases.ts';
 import { QuotaClient } from '../../src/adapters/redis/quota/quota-client.ts';
-import { completionOf } from '../../src/adapters/redis/quota/shared-slot.ts';
-import type { AccountSnapshot } from '../../src/adapters/redis/quota/snapshot.ts';
+import type { AccountSnapshot } from '../../src/adapters/redis/quota/quota-scripts.ts';
 import { AccountState } from '../../src/quota/account.ts';
 import { BudgetCalendar, BudgetCounts, type Charge, termsOf } from '../../src/quota/budgets.ts';
 import type { AccountQuota, AdvertisedLimit, SlotRequest, TenantQuota } from '../../src/quota/quota-store.ts';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openSubscriber } from '../../src/adapters/redis/client/subscriber.ts';
+import { openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
 import { systemClock } from '../../src/clock.ts';
 import { freePort, redisSentinel, redisServer, until } from '../support/redis.ts';
 import { wayTo } from '../support/redis-way.ts';

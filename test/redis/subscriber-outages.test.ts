@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openSubscriber } from '../../src/adapters/redis/client/subscriber.ts';
+import { openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
 import { systemClock } from '../../src/clock.ts';
 import { redisSentinel, redisServer, until } from '../support/redis.ts';
 

@@ -1,6 +1,6 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { openSubscriber } from '../../src/adapters/redis/client/subscriber.ts';
+import { openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
 import { systemClock } from '../../src/clock.ts';
 import type { Log } from '../../src/ports.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';

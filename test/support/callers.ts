@@ -1,6 +1,5 @@
-import type { Admission } from '../../src/quota/admission.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../../src/quota/admission-queue.ts';
-import type { AdvertisedLimit, QuotaStore } from '../../src/quota/quota-store.ts';
+import type { Admission, AdvertisedLimit, QuotaStore } from '../../src/quota/quota-store.ts';
 import { rejectAdmission } from '../../src/quota/rate-limit.ts';
 import type { ManualClock } from './manual-clock.ts';
 import { seededRandom, Upstream } from './quota-simulation.ts';

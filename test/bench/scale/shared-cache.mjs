@@ -1,5 +1,4 @@
 // The tier of the cache that replicas share: the memory that so many responses take in Redis, and the time to find one.
-import { pathToFileURL } from 'node:url';
 import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
@@ -7,16 +6,11 @@ import { inRoot, quantile } from '../page.mjs';
 const { encode } = /** @type {typeof import('../../../src/adapters/redis/cache/response-codec.ts')} */ (
   await import(inRoot('dist/adapters/redis/cache/response-codec.js'))
 );
-const { nameOf } = /** @type {typeof import('../../../src/adapters/redis/cache/response-store.ts')} */ (
+const { getResponse, nameOf } = /** @type {typeof import('../../../src/adapters/redis/cache/response-store.ts')} */ (
   await import(inRoot('dist/adapters/redis/cache/response-store.js'))
 );
-const { loadScript, runForBytes } = /** @type {typeof import('../../../src/adapters/redis/client/scripts.ts')} */ (
+const { runForBytes } = /** @type {typeof import('../../../src/adapters/redis/client/scripts.ts')} */ (
   await import(inRoot('dist/adapters/redis/client/scripts.js'))
-);
-
-const getResponse = loadScript(
-  pathToFileURL(inRoot('dist/adapters/redis/cache/response-store.js')).href,
-  'get-response',
 );
 
 const PIPELINE = 2_000;

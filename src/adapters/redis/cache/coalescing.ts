@@ -4,13 +4,25 @@ import { accountOf } from '../../../cache/key.ts';
 import type { Announced, ReplicaCoalescing } from '../../../cache/options.ts';
 import type { Clock } from '../../../clock.ts';
 import type { PubSub } from '../client/pubsub.ts';
-import { type Client, loadScript, runScript } from '../client/scripts.ts';
+import { type Client, createScript, runScript } from '../client/scripts.ts';
 import type { SharedInvalidationLog } from './invalidation-log.ts';
 import { nameOf, type SharedResponses } from './response-store.ts';
 
-const announceFetch = loadScript(import.meta.url, 'announce-fetch');
-const extendFetch = loadScript(import.meta.url, 'extend-fetch');
-const finishFetch = loadScript(import.meta.url, 'finish-fetch');
+/*
+ * KEYS 1 an in-flight fetch   ARGV 1 its token
+ * announce: KEYS 2 where its response will be stored   ARGV 2 how long it is known without an extension, as in `extend`. Returns 0:
+ * another replica fetches; 1: this one does; 2: this one does, and a response is stored
+ * finish: ARGV 2 channel   3 message to those who wait
+ */
+const announceFetch = createScript(`
+if not redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return 0 end
+return 1 + redis.call('EXISTS', KEYS[2])`);
+const extendFetch = createScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0`);
+const finishFetch = createScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return redis.call('PUBLISH', ARGV[2], ARGV[3])`);
 
 /** A fetch that is not extended for this long is over: its replica is gone. */
 const TTL_MS = 3_000;

@@ -3,12 +3,12 @@ import { accountOf } from '../../../cache/key.ts';
 import { type CacheEntry, NEVER_STALE, type StoredResponse } from '../../../cache/store.ts';
 import type { Clock, EpochMs, MonotonicMs } from '../../../clock.ts';
 import type { Meter } from '../../../ports.ts';
-import { type Client, loadScript, runForBytes } from '../client/scripts.ts';
+import { type Client, createScript, runForBytes } from '../client/scripts.ts';
 import type { SharedInvalidationLog } from './invalidation-log.ts';
-import { MemoryPressure } from './memory-pressure.ts';
 import { decode, encode, type Head } from './response-codec.ts';
 
-const getResponse = loadScript(import.meta.url, 'get-response');
+/** Returns a stored response, and how long it is still kept: its age by the one clock that all replicas share. */
+export const getResponse = createScript("return { redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]) }");
 
 /** The stored responses of all replicas. An entry that is unreadable, or a Redis that does not respond, counts as a miss. */
 export interface SharedResponses {
@@ -138,4 +138,44 @@ function varyEntryOf({ fields }: Head): CacheEntry | null {
 export function nameOf(prefix: string, key: string, what: 'response' | 'fetch' = 'response'): string {
   const digest = createHash('sha256').update(key).digest('base64url').slice(0, 27);
   return `${prefix}:{${accountOf(key)}}:cache:${what}:${digest}`;
+}
+
+/** Above this part of `maxmemory` no response is stored: the quota needs the rest. */
+const MAX_USED = 0.8;
+const READ_EVERY_MS = 5_000;
+
+/** Whether Redis is short of memory. It is read in the background, while responses are stored. */
+export class MemoryPressure {
+  readonly #client: Client;
+  readonly #clock: Clock;
+  #isHigh = false;
+  #readAt = Number.NEGATIVE_INFINITY;
+
+  constructor(client: Client, clock: Clock) {
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  get isHigh(): boolean {
+    if (this.#clock.monotonic() - this.#readAt >= READ_EVERY_MS) {
+      this.#readAt = this.#clock.monotonic();
+      void this.#read();
+    }
+    return this.#isHigh;
+  }
+
+  async #read(): Promise<void> {
+    try {
+      const text = await this.#client.info('memory');
+      const maxBytes = numberIn(text, 'maxmemory');
+      this.#isHigh = maxBytes > 0 && numberIn(text, 'used_memory') > maxBytes * MAX_USED;
+    } catch {
+      // A server may forbid INFO: then nothing is known.
+      this.#isHigh = false;
+    }
+  }
+}
+
+function numberIn(info: string, name: string): number {
+  return Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
 }

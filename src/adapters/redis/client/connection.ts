@@ -3,8 +3,7 @@ import { Cluster, Redis } from 'ioredis';
 import type { Clock } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
 import type { Secret } from '../../../secret.ts';
-import { type Backoff, createBackoff, LONGEST_PAUSE_MS } from './backoff.ts';
-import { connectorBy, type HostAndPort } from './connector.ts';
+import { type Backoff, connectorBy, createBackoff, type HostAndPort, LONGEST_PAUSE_MS } from './connector.ts';
 import { Faults, type RedisFault, reasonOf } from './faults.ts';
 import { openSentinels, type Sentinels } from './sentinels.ts';
 
@@ -107,7 +106,7 @@ export function openRedis(options: RedisOptions): RedisConnection {
 
 /**
  * A connection on which nothing is sent, as of a subscriber or a node without an account, would never be found silent. And one
- * that has lost a reply is found by it (reply-guard.ts).
+ * that has lost a reply is found by it (guarded-stream.ts).
  */
 function pingIdle(client: Redis | Cluster): void {
   for (const node of client instanceof Redis ? [client] : client.nodes()) {

@@ -84,7 +84,7 @@ function callOf<A>(keys: readonly string[], args: readonly A[]) {
   return { call, rest };
 }
 
-/** @throws Error if it is the reply to another call: the next PING ends the connection then (reply-guard.ts) */
+/** @throws Error if it is the reply to another call: the next PING ends the connection then (guarded-stream.ts) */
 function replyTo(call: string, reply: unknown): unknown {
   if (!Array.isArray(reply) || String(reply[0]) !== call) throw new Error('Redis sent the reply to another call');
   return reply[1] ?? null;

@@ -1,8 +1,7 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import type { Clock } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
-import { createBackoff } from './backoff.ts';
-import { connectorBy, type HostAndPort } from './connector.ts';
+import { connectorBy, createBackoff, type HostAndPort } from './connector.ts';
 import { reasonOf } from './faults.ts';
 
 /** Where the Sentinels see the master. */

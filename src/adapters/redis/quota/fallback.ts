@@ -5,7 +5,7 @@ import { LEASE_MS } from '../../../quota/lease-window.ts';
 import { MAX_CARRY } from '../../../quota/pacing.ts';
 import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
 import type { LocalLeases } from './local-leases.ts';
-import type { AccountSnapshot } from './snapshot.ts';
+import type { AccountSnapshot } from './quota-scripts.ts';
 
 /** A replica that is silent this long has its share reserved by Redis (membership.lua), at the latest. */
 const SILENT_MS = 2_000;

@@ -3,7 +3,7 @@ import type { Log } from '../../../ports.ts';
 import type { RedisFault } from '../client/faults.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { QuotaClient } from './quota-client.ts';
-import type { AccountSnapshot } from './snapshot.ts';
+import type { AccountSnapshot } from './quota-scripts.ts';
 
 export interface MembershipOptions {
   readonly account: string;

@@ -3,12 +3,17 @@ import type { AccountRequest } from '../../../quota/account.ts';
 import type { Charge } from '../../../quota/budgets.ts';
 import { DEFAULT_URGENCY } from '../../../quota/priority.ts';
 import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
-import { ServerClock } from '../client/server-clock.ts';
 import { newsOf } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
-import { createQuotaScripts, type QuotaScriptsOptions, type Reply } from './quota-scripts.ts';
+import {
+  type AccountSnapshot,
+  createQuotaScripts,
+  type QuotaScriptsOptions,
+  type Reply,
+  readSnapshot,
+  ServerClock,
+} from './quota-scripts.ts';
 import { type BudgetsInput, SharedBudgets } from './shared-budgets.ts';
-import { type AccountSnapshot, readSnapshot } from './snapshot.ts';
 
 export interface QuotaClientOptions extends QuotaScriptsOptions {
   readonly clock: Clock;

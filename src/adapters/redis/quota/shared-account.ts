@@ -20,10 +20,10 @@ import type { Lease } from '../../../quota/slot-supply.ts';
 import { cooldownAfter } from '../../../quota/slot-supply.ts';
 import { TOKEN, TokenBucket, waitFor } from '../../../quota/token-bucket.ts';
 import { aloneFrom, Fallback } from './fallback.ts';
+import { sharedSlot } from './local-leases.ts';
 import { Membership, type MembershipOptions } from './membership.ts';
 import type { ScriptDecision } from './quota-client.ts';
-import { sharedSlot } from './shared-slot.ts';
-import type { AccountSnapshot } from './snapshot.ts';
+import type { AccountSnapshot } from './quota-scripts.ts';
 
 export interface SharedAccountOptions extends MembershipOptions {
   readonly meter: Meter;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { ManualClock } from '../../../../test/support/manual-clock.ts';
-import { createBackoff } from './backoff.ts';
+import { createBackoff } from './connector.ts';
 
 test('a server that accepts each connection, and refuses every command, is tried twice a second at most', () => {
   const clock = new ManualClock();

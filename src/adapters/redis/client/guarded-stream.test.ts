@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ReplyGuard } from './reply-guard.ts';
+import { ReplyGuard } from './guarded-stream.ts';
 
 const command = (...words: string[]): string =>
   `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`;

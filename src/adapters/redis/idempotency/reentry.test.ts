@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { KeyedWrite, WriteOutcome } from '../../../idempotency/store.ts';
-import { RecentWrites } from './recent-writes.ts';
+import { RecentWrites } from './reentry.ts';
 
 let owners = 0;
 const write = (leaseMs = 120_000): KeyedWrite => {
