@@ -231,6 +231,9 @@ function tracingOf(input: GatewayInput['tracing'], secret: (value: string) => Se
   return { exporter: { endpoint, headers, sample, serviceName }, propagate };
 }
 
+/** A tenant without a rate has no rate limit of its own: its account's burst is its own. */
+const BURST_WITH_RATE = 20;
+
 function tenantOf(
   id: string,
   input: TenantInput,
@@ -239,6 +242,7 @@ function tenantOf(
   lists: Map<string, readonly Pattern[]>,
 ): TenantSettings {
   const { rate, burst, weight, reserved, maxWait, maxInFlight } = input.quota;
+  const whole = accounts.get(account)?.quota;
   return {
     id,
     account,
@@ -253,8 +257,8 @@ function tenantOf(
     identities: input.identities.map(identityOf),
     allow: input.allow === undefined ? null : shared(input.allow, lists),
     quota: {
-      rate: rate ?? accounts.get(account)?.quota.ceiling ?? 1,
-      burst,
+      rate: rate ?? whole?.ceiling ?? 1,
+      burst: burst ?? (rate === undefined && whole ? Math.min(whole.burst, whole.ceiling) : BURST_WITH_RATE),
       weight,
       reserved: reserved,
       maxWaitMs: maxWait,

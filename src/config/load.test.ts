@@ -61,7 +61,7 @@ describe('a minimal configuration', () => {
     expect(settings.tenants.get('billing')).toMatchObject({
       account: 'main',
       allow: null,
-      quota: { rate: 235, burst: 20 },
+      quota: { rate: 235, burst: 60 },
     });
     expect(settings.limits).toEqual({
       bodyBytes: 10485760,
@@ -596,6 +596,20 @@ ${TENANTS}`;
     const other = await settingsOf(text, { files: { ...files, token: 'another' } });
     expect(one.revision).toBe(other.revision);
     expect((await settingsOf(`${text}\n# changed`, { files })).revision).not.toBe(one.revision);
+  });
+});
+
+describe('a tenant bursts', () => {
+  test.each([
+    ['like its account, without a rate of its own', '{}', '{}', 60],
+    ['like its account, as far as the ceiling allows', '{ burst: 300 }', '{}', 235],
+    ['20 requests with a rate of its own', '{}', '{ rate: 30 }', 20],
+    ['as it says', '{ burst: 300 }', '{ rate: 30, burst: 7 }', 7],
+  ])('%s', async (_, account, tenant, burst) => {
+    const loaded = await load(
+      `${ACCOUNTS.replace('main: {', `main: { quota: ${account},`)}\ntenants: { a: { quota: ${tenant} } }`,
+    );
+    expect(loaded.ok && loaded.settings.tenants.get('a')?.quota.burst).toBe(burst);
   });
 });
 

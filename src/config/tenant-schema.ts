@@ -13,10 +13,10 @@ const tenantQuota = z
         unit: 'requests per minute',
       },
     ),
-    burst: doc(whole(1, 10_000_000).default(20), {
-      description: 'Requests that it may send at once after a pause.',
+    burst: doc(whole(1, 10_000_000).optional(), {
+      description:
+        'Requests that it may send at once after a pause. Default: 20; without a `rate`, the `burst` of its account, so that a tenant alone waits only where the account makes it wait.',
       unit: 'requests',
-      shown: '20',
     }),
     weight: doc(
       z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(1000).default(1),
