@@ -68,7 +68,7 @@ const glance = [
     noValue: 'no requests',
   }),
   stat({
-    title: 'Served without Patchworks',
+    title: 'Share avoided',
     description:
       'Share of its requests that cost no quota: cached, joined, replayed. Low for a tenant that reads the same again and again: look at "Routes" for misses.',
     unit: 'percentunit',
@@ -260,11 +260,11 @@ const details = [
   bars({
     title: 'Keys until they expire',
     description:
-      'By the id of the key, without those that never expire. Red: create a new one now; both work at the same time.',
+      'By the id of the key, without those that never expire. 0: it has expired. Red: create a new one now; both work at the same time.',
     unit: 'dtdurations',
     width: 5,
     height: 9,
-    queries: [[`min by (key) (${EXPIRY}) - time()`, '{{key}}']],
+    queries: [[`clamp_min(min by (key) (${EXPIRY}) - time(), 0)`, '{{key}}']],
     steps: [
       [null, 'red'],
       [7 * 86_400, 'orange'],

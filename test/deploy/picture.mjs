@@ -1,4 +1,4 @@
-// npm run picture:overview [-- --minutes 6 --save data.json | --load data.json]
+// npm run picture:overview [-- --minutes 6 --save data.json | --load data.json] [--dashboard tenant --out tenant.png]
 // Draws docs/overview.png: the Overview, with what a real Prometheus has scraped from two gateways on a real Redis while
 // five tenants called them for some minutes and things went wrong. Where no Grafana runs, this shows what the dashboard
 // says. Loopback only; ends by itself; kills only what it started.
@@ -18,6 +18,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '6' },
     save: { type: 'string' },
     load: { type: 'string' },
+    dashboard: { type: 'string', default: 'overview' },
     out: { type: 'string', default: fileURLToPath(new URL('../../docs/overview.png', import.meta.url)) },
   },
 });
@@ -28,13 +29,15 @@ const ABOUT = 'two replicas, a real Redis and Prometheus; five tenants call the 
 
 const inRoot = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const env = withTools(['redis-server', 'openssl', 'prometheus', 'chromium']);
-const dashboard = JSON.parse(readFileSync(inRoot('deploy/grafana/dashboards/overview.json'), 'utf8'));
+const DASHBOARDS = ['overview', 'tenant', 'infrastructure'];
+const dashboardOf = (/** @type {string} */ name) =>
+  JSON.parse(readFileSync(inRoot(`deploy/grafana/dashboards/${name}.json`), 'utf8'));
 
 const data = values.load === undefined ? await collect() : JSON.parse(readFileSync(values.load, 'utf8'));
 if (values.save !== undefined) writeFileSync(values.save, JSON.stringify(data));
 await draw(data);
 
-/** @returns {Promise<{ filled: import('./picture/page.mjs').Filled[], range: import('./picture/data.mjs').Range, marks: { at: number, colour: string }[] }>} */
+/** @returns {Promise<{ filled: Record<string, import('./picture/page.mjs').Filled[]>, range: import('./picture/data.mjs').Range, marks: { at: number, colour: string }[] }>} */
 async function collect() {
   const latency = { kind: /** @type {const} */ ('lognormal'), medianMs: 140, sigma: 0.6, maxMs: 4_000 };
   const stage = await openStage({ env, quota: 'narrow', secondAccount: false, scrapeMs: SCRAPE_MS, latency });
@@ -43,9 +46,14 @@ async function collect() {
     const from = Math.ceil(Date.now() / 1000 / step) * step;
     await someMinutes(stage, seconds, (line) => console.log(line));
     const range = { from, to: Math.floor(Date.now() / 1000 / step) * step, step };
-    const filled = [];
-    for (const panel of dashboard.panels.filter((/** @type {any} */ { type }) => type !== 'row')) {
-      filled.push({ panel, series: await seriesOf(stage.prometheus, panel, range) });
+    /** @type {Record<string, import('./picture/page.mjs').Filled[]>} */
+    const filled = {};
+    for (const name of DASHBOARDS) {
+      const panels = dashboardOf(name).panels.filter((/** @type {any} */ { type }) => type !== 'row');
+      filled[name] = [];
+      for (const panel of panels) {
+        filled[name].push({ panel, series: await seriesOf(stage.prometheus, panel, range) });
+      }
     }
     return { filled, range, marks: await marksOf(stage, range) };
   } finally {
@@ -56,7 +64,7 @@ async function collect() {
 /** Where a value is itself the time, in milliseconds. @param {import('./rig/stage.mjs').Stage} stage @param {import('./picture/data.mjs').Range} range */
 async function marksOf({ prometheus }, range) {
   const marks = [];
-  for (const { expr, iconColor, useValueForTime } of dashboard.annotations.list) {
+  for (const { expr, iconColor, useValueForTime } of dashboardOf('overview').annotations.list) {
     if (!useValueForTime) continue;
     const series = await prometheus.overTime(filledIn(expr, range), range);
     const times = new Set(series.flatMap(({ values: found }) => found.map(([, value]) => Math.round(value / 1000))));
@@ -66,8 +74,9 @@ async function marksOf({ prometheus }, range) {
 }
 
 /** @param {Awaited<ReturnType<typeof collect>>} collected */
-async function draw(collected) {
-  const { html, height } = page({ dashboard, ...collected, about: ABOUT });
+async function draw({ filled, ...collected }) {
+  const dashboard = dashboardOf(values.dashboard);
+  const { html, height } = page({ dashboard, filled: filled[values.dashboard] ?? [], ...collected, about: ABOUT });
   const executablePath = (env['PATH'] ?? '')
     .split(':')
     .map((folder) => `${folder}/chromium`)

@@ -10,7 +10,7 @@ export const cache = [
     description:
       'Lookups and stores. redis failed: responses cannot be shared, look at "Shared state". skip: not stored, because of its size or for lack of memory. evict: memory is too small, raise cache.memory.',
     unit: 'ops',
-    width: 8,
+    width: 7,
     height: 8,
     queries: [[sum(rate('cache_operations_total'), 'tier, outcome'), '{{tier}} {{outcome}}']],
     colours: { '.* failed': 'red', '.* broken': 'dark-red' },
@@ -55,7 +55,7 @@ export const cache = [
     description:
       'By result. replayed: sent twice, done once. mismatch: a client uses one key for different writes. unknown: the result of the first is not known, a person has to look. unavailable: Redis.',
     unit: 'reqpm',
-    width: 3,
+    width: 4,
     height: 8,
     columns: true,
     stacked: 'sum',

@@ -76,7 +76,7 @@ export const secrets = [
     noValue: 'none expires',
   }),
   timeseries({
-    title: 'Reloads of the configuration',
+    title: 'Configuration reloads',
     description:
       'The first load counts too. refused: the files have a mistake, and the old configuration stays in force; the log names file, line and mistake.',
     unit: 'short',

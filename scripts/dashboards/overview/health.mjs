@@ -42,7 +42,7 @@ export const health = [
     noValue: 'no requests',
   }),
   stat({
-    title: 'Responses with 429',
+    title: '429 responses',
     description:
       'Share of requests that got 429. A few are the quota at work. Many: "Rejections by code" shows whether a tenant has used its own share (tenant_quota) or the account is full (account_quota, queue_timeout), or a budget is used up (budget_exhausted).',
     unit: 'percentunit',

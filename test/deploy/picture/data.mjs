@@ -24,6 +24,7 @@ export function filledIn(expression, { from, to }) {
   return expression
     .replaceAll('$__rate_interval', RATE_INTERVAL)
     .replaceAll('$__range', `${Math.round(to - from)}s`)
+    .replaceAll('$tenant', 'orders|trial')
     .replace(/\$(namespace|job|instance|account)\b/g, '.*');
 }
 

@@ -1,4 +1,4 @@
-// Values as Grafana writes them, for the units of the Overview; and colours by Grafana's names.
+// Values as Grafana writes them, for the units of the dashboards; and colours by Grafana's names.
 
 /** @type {Record<string, (value: number, decimals: number | undefined) => string>} */
 const UNITS = {
@@ -6,6 +6,10 @@ const UNITS = {
   reqpm: (value, decimals) => `${trimmed(value, decimals ?? (value < 10 ? 1 : 0))} rpm`,
   percentunit: (value, decimals) => `${trimmed(value * 100, decimals ?? 0)}%`,
   s: (value) => (value >= 1 ? `${trimmed(value, 2)} s` : `${trimmed(value * 1000, value < 0.01 ? 1 : 0)} ms`),
+  ops: (value) => `${trimmed(value, 1)} ops/s`,
+  bytes: (value) => `${trimmed(value / 2 ** 20, 1)} MiB`,
+  dtdurations: (value) =>
+    value >= 86_400 ? `${trimmed(value / 86_400, 0)} days` : `${trimmed(value / 60, 0)} minutes`,
 };
 
 /** @param {number} value @param {number} decimals */

@@ -72,7 +72,7 @@ function panelOf({ panel, series }, range, marks) {
         return `${chart({ panel, series, range, marks, ...room })}${below.html}`;
       }
       default:
-        throw new Error(`the picture does not know panels of type ${panel.type}`);
+        return listed(panel, series);
     }
   };
   return `<section class="panel" style="${style}"><h2>${escaped(panel.title)}</h2>${body()}</section>`;
@@ -93,6 +93,12 @@ function stat(panel, series, width, height) {
   const [only] = series;
   const spark = panel.options.graphMode === 'area' && only !== undefined ? sparkline(only, defaults, width - 2) : '';
   return `<div class="stat">${numbers.join('')}</div>${spark}`;
+}
+
+/** Tables and timelines in short: the last value of each series. @param {any} panel @param {Drawn[]} series */
+function listed({ fieldConfig: { defaults } }, series) {
+  const cells = (/** @type {Drawn} */ each) => [each.name, formatted(lastOf(each) ?? 0, defaults)].map(escaped);
+  return `<table>${series.map((each) => `<tr><td>${cells(each).join('</td><td>')}</td></tr>`).join('')}</table>`;
 }
 
 /** @param {Drawn} series @param {any} defaults @param {number} width */
