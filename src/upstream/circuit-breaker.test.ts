@@ -79,6 +79,15 @@ describe('a circuit breaker', () => {
     expect(it.kind()).toBe('closed');
   });
 
+  test('judges by the latest thousand attempts of a window that has more', () => {
+    const it = createBreaker({ minRequests: 5_000 });
+    it.succeed(5_000);
+    it.fail(499);
+    expect(it.kind()).toBe('closed');
+    it.fail(1);
+    expect(it.kind()).toBe('open');
+  });
+
   test('counts neither ignored attempts nor attempts that were sent before it opened', () => {
     const it = createBreaker();
     for (let i = 0; i < 20; i += 1) it.send('ignored');

@@ -6,7 +6,7 @@ import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { resourceOf } from '../routing/pattern.ts';
 import { type CredentialPool, rejectUnavailable } from './credentials/pool.ts';
-import { type Attempts, FailureWindow, FURTHER, type Source, type Tally } from './failure-window.ts';
+import { type Attempts, FailureWindow, MAX_ATTEMPTS, type Source, type Tally } from './failure-window.ts';
 
 export interface BreakerRules {
   readonly enabled: boolean;
@@ -206,17 +206,19 @@ export class CircuitBreaker {
     // A breaker that opens again within a window continues with the doubled open period.
     if (this.#state.kind === 'closed' && now - this.#closedAt > this.#rules.windowMs) this.#openings = 0;
     const causes = [...seen.byTenant].filter(([, { failures }]) => failures > 0).map(([tenant]) => tenant);
-    const [first = FURTHER, ...more] = causes;
-    this.#open(more.length > 0 || first === FURTHER ? null : first, new Set(causes), now);
+    const [first = null, ...more] = causes;
+    this.#open(more.length > 0 ? null : first, new Set(causes), now);
   }
 
   /** The attempts in the window, if they are a reason to open; else null. */
   #reasonToOpen(now: MonotonicMs): Attempts | null {
     const { minRequests, failurePercent } = this.#rules;
-    const total = this.#window.total(now);
-    if (total.attempts < minRequests || !hasFailed(total, failurePercent)) return null;
     const seen = this.#window.read(now);
-    return isUpstreamFailing(seen, failurePercent) ? seen : null;
+    const isReason =
+      seen.attempts >= Math.min(minRequests, MAX_ATTEMPTS) &&
+      hasFailed(seen, failurePercent) &&
+      isUpstreamFailing(seen, failurePercent);
+    return isReason ? seen : null;
   }
 
   #open(tenant: string | null, causes: ReadonlySet<string>, now: MonotonicMs): void {

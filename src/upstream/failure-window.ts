@@ -17,116 +17,60 @@ export interface Source {
   readonly resource: string;
 }
 
-/** Buckets of a window. An attempt leaves the count up to a tenth of the window early. */
-const BUCKETS = 10;
-/** Tenants and resources that a bucket tells apart; callers can invent resources. Further ones count as one. */
-const MAX_SOURCES = 50;
-/** Their name: no tenant and no resource has it. */
-export const FURTHER = '';
+/** Only the latest count: they say enough about an upstream. Callers can invent resources, so memory has a bound. */
+export const MAX_ATTEMPTS = 1_000;
 
-type Tallies = Map<string, { attempts: number; failures: number }>;
-
-interface Bucket {
-  attempts: number;
-  failures: number;
-  readonly byTenant: Tallies;
-  readonly byResource: Tallies;
+interface Attempt extends Source {
+  readonly at: MonotonicMs;
+  readonly failed: boolean;
 }
 
-/** Counts attempts and failures in a sliding window, in bounded memory. */
+/** The attempts of a sliding window, in bounded memory. */
 export class FailureWindow {
-  readonly #bucketMs: number;
-  readonly #buckets: readonly Bucket[] = Array.from({ length: BUCKETS }, () => ({
-    ...{ attempts: 0, failures: 0, byTenant: new Map(), byResource: new Map() },
-  }));
-  /** Number of the current bucket, counted from zero of the clock. */
-  #current = Number.NEGATIVE_INFINITY;
+  readonly #windowMs: number;
+  #attempts: Attempt[] = [];
 
   constructor(windowMs: number) {
-    this.#bucketMs = windowMs / BUCKETS;
+    this.#windowMs = windowMs;
   }
 
   add({ tenant, resource }: Source, failed: boolean, now: MonotonicMs): void {
-    const bucket = this.#buckets[this.#moveTo(now) % BUCKETS] as Bucket;
-    bucket.attempts += 1;
-    bucket.failures += failed ? 1 : 0;
-    count(bucket.byTenant, tenant, failed);
-    count(bucket.byResource, resource, failed);
-  }
-
-  /** All attempts, without their sources: costs little. */
-  total(now: MonotonicMs): Tally {
-    this.#moveTo(now);
-    let [attempts, failures] = [0, 0];
-    for (const bucket of this.#buckets) {
-      attempts += bucket.attempts;
-      failures += bucket.failures;
-    }
-    return { attempts, failures };
+    this.#expire(now);
+    if (this.#attempts.length === MAX_ATTEMPTS) this.#attempts.shift();
+    this.#attempts.push({ tenant, resource, failed, at: now });
   }
 
   read(now: MonotonicMs): Attempts {
-    const byTenant: Tallies = new Map();
-    const byResource: Tallies = new Map();
-    const total = this.total(now);
-    for (const bucket of this.#buckets) {
-      merge(byTenant, bucket.byTenant);
-      merge(byResource, bucket.byResource);
+    this.#expire(now);
+    const all = { attempts: 0, failures: 0 };
+    const byTenant = new Map<string, typeof all>();
+    const byResource = new Map<string, typeof all>();
+    for (const { tenant, resource, failed } of this.#attempts) {
+      for (const tally of [all, tallyIn(byTenant, tenant), tallyIn(byResource, resource)]) {
+        tally.attempts += 1;
+        tally.failures += failed ? 1 : 0;
+      }
     }
-    return { ...total, byTenant, byResource };
+    return { ...all, byTenant, byResource };
   }
 
   /** Leaves only the successes. */
   forgetFailures(): void {
-    for (const bucket of this.#buckets) {
-      bucket.attempts -= bucket.failures;
-      bucket.failures = 0;
-      for (const tallies of [bucket.byTenant, bucket.byResource]) {
-        for (const [name, tally] of tallies) {
-          tally.attempts -= tally.failures;
-          tally.failures = 0;
-          if (tally.attempts === 0) tallies.delete(name);
-        }
-      }
-    }
+    this.#attempts = this.#attempts.filter(({ failed }) => !failed);
   }
 
   clear(): void {
-    for (const bucket of this.#buckets) empty(bucket);
+    this.#attempts = [];
   }
 
-  /** Empties the buckets that have left the window. */
-  #moveTo(now: MonotonicMs): number {
-    const bucket = Math.floor(now / this.#bucketMs);
-    if (bucket <= this.#current) return this.#current;
-    if (bucket - this.#current >= BUCKETS) this.clear();
-    else for (let each = this.#current + 1; each <= bucket; each += 1) empty(this.#buckets[each % BUCKETS] as Bucket);
-    this.#current = bucket;
-    return bucket;
+  #expire(now: MonotonicMs): void {
+    const kept = this.#attempts.findIndex(({ at }) => at > now - this.#windowMs);
+    if (kept !== 0) this.#attempts.splice(0, kept === -1 ? this.#attempts.length : kept);
   }
 }
 
-function count(tallies: Tallies, name: string, failed: boolean): void {
-  const known = tallies.has(name) || tallies.size < MAX_SOURCES ? name : FURTHER;
-  add(tallies, known, 1, failed ? 1 : 0);
-}
-
-function merge(into: Tallies, from: Tallies): void {
-  for (const [name, { attempts, failures }] of from) add(into, name, attempts, failures);
-}
-
-function add(tallies: Tallies, name: string, attempts: number, failures: number): void {
-  const tally = tallies.get(name);
-  if (tally === undefined) tallies.set(name, { attempts, failures });
-  else {
-    tally.attempts += attempts;
-    tally.failures += failures;
-  }
-}
-
-function empty(bucket: Bucket): void {
-  bucket.attempts = 0;
-  bucket.failures = 0;
-  bucket.byTenant.clear();
-  bucket.byResource.clear();
+function tallyIn(tallies: Map<string, { attempts: number; failures: number }>, name: string) {
+  const tally = tallies.get(name) ?? { attempts: 0, failures: 0 };
+  tallies.set(name, tally);
+  return tally;
 }
