@@ -15,7 +15,7 @@ const allowed = {
   routing: { rooms: [], libraries: [] },
   auth: { rooms: ['routing'], libraries: ['jose', 'lru-cache'] },
   idempotency: { rooms: ['auth', 'routing'], libraries: [] },
-  cache: { rooms: ['auth', 'routing', 'upstream'], libraries: ['http-cache-semantics', 'structured-headers'] },
+  cache: { rooms: ['auth', 'routing', 'upstream'], libraries: ['lru-cache', 'structured-headers'] },
   quota: { rooms: ['auth', 'routing'], libraries: ['structured-headers'] },
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {

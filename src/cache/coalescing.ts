@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { ClientDisconnect } from '../context.ts';
 import type { Span } from '../ports.ts';
@@ -152,47 +153,32 @@ class OpenLeader implements TenantLeader {
 const MAX_KEY_LENGTH = 64;
 
 /**
- * Keys with an expiry. Above `maxSize`, the oldest are dropped first. Callers choose the keys, as long as their headers may be, so that a
+ * Keys with an expiry. Above `max`, the oldest are dropped first. Callers choose the keys, as long as their headers may be, so that a
  * digest stands for a long one.
  */
 export class ExpiringSet {
-  readonly #expiry = new Map<string, number>();
-  readonly #clock: Clock;
-  readonly #maxSize: number;
+  readonly #keys: LRUCache<string, true>;
 
-  constructor(clock: Clock, maxSize = 10_000) {
-    this.#clock = clock;
-    this.#maxSize = maxSize;
+  constructor(clock: Clock, max = 10_000) {
+    // The library takes 0 for no time.
+    this.#keys = new LRUCache({ max, ttlResolution: 0, perf: { now: () => clock.monotonic() + 1 } });
   }
 
   get size(): number {
-    return this.#expiry.size;
+    return this.#keys.size;
   }
 
   has(key: string): boolean {
     // Hashing costs more than the question, and nearly always the set is empty.
-    if (this.#expiry.size === 0) return false;
-    const name = nameOf(key);
-    const expiry = this.#expiry.get(name);
-    if (expiry === undefined) return false;
-    if (expiry > this.#clock.monotonic()) return true;
-    this.#expiry.delete(name);
-    return false;
+    return this.#keys.size > 0 && this.#keys.has(nameOf(key));
   }
 
   add(key: string, ttlMs: number): void {
-    const name = nameOf(key);
-    const now = this.#clock.monotonic();
-    this.#expiry.delete(name);
-    this.#expiry.set(name, now + ttlMs);
-    for (const [oldest, expiry] of this.#expiry) {
-      if (expiry > now && this.#expiry.size <= this.#maxSize) return;
-      this.#expiry.delete(oldest);
-    }
+    this.#keys.set(nameOf(key), true, { ttl: ttlMs });
   }
 
   delete(key: string): void {
-    if (this.#expiry.size > 0) this.#expiry.delete(nameOf(key));
+    if (this.#keys.size > 0) this.#keys.delete(nameOf(key));
   }
 }
 

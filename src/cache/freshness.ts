@@ -1,4 +1,3 @@
-import CachePolicy from 'http-cache-semantics';
 import type { EpochMs } from '../clock.ts';
 import type { Fields } from './cache-control.ts';
 import {
@@ -81,9 +80,14 @@ function canBeValidated(fields: Fields): boolean {
   return fields.has('etag') || parseHttpDate(fields.get('last-modified') ?? '') !== null;
 }
 
+/** May be stored without explicit freshness (RFC 9110 section 15.1), and are those that `must-understand` allows. */
+const KNOWN_STATUSES: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]);
+/** The usual heuristic, as a part of the time since Last-Modified (RFC 9111 section 4.2.2). */
+const HEURISTIC_PART = 0.1;
+
 /**
- * Freshness in a shared cache by RFC 9111; null if the response may not be stored. Patchworks sends `no-cache, private` with every
- * response, so without a rule none of them is stored.
+ * Freshness in a shared cache by RFC 9111; null if the response may not be stored (section 3). Patchworks sends `no-cache, private`
+ * with every response, so without a rule none of them is stored.
  */
 function sharedLifetime({
   status,
@@ -93,59 +97,31 @@ function sharedLifetime({
 }: ReceivedResponse): { freshForMs: number; stale: StaleWindows } | null {
   const targeted = cdnDirectives(fields.get('cdn-cache-control'));
   const directives: Directives = targeted ?? parseDirectives(fields.get('cache-control') ?? '');
-  const headers: Record<string, string> = { 'cache-control': strictDirectives(fields, directives) };
-  const date = parseHttpDate(fields.get('date') ?? '') ?? now;
-  headers['date'] = new Date(date).toUTCString();
-  // '0' is in the past, like any malformed date (section 5.3).
-  if (targeted === null && fields.has('expires')) headers['expires'] = normaliseDate(fields.get('expires')) ?? '0';
-  const modified = normaliseDate(fields.get('last-modified'));
-  if (modified !== null) headers['last-modified'] = modified;
-  const request = { method: 'GET', headers: authorised ? { authorization: 'present' } : {} };
-  const policy = new CachePolicy(
-    request,
-    { status: understoodStatus(status, directives, fields), headers },
-    { shared: true, immutableMinTimeToLive: 0 },
-  );
-  if (!policy.storable()) return null;
-  const validatedFirst = ['must-revalidate', 'proxy-revalidate', 's-maxage', 'no-cache'];
-  const strict = validatedFirst.some((name) => directives.has(name));
-  const seconds = (name: string) => (strict ? 0 : (secondsOf(directives, name) ?? 0) * 1000);
+  const has = (...names: string[]): boolean => names.some((name) => directives.has(name));
+  const seconds = (name: string): number | null => secondsOf(directives, name);
+  const expires = targeted === null ? fields.get('expires') : undefined;
+  const explicit = has('max-age', 's-maxage', 'public') || expires !== undefined;
+  const mayStore = explicit && !has('must-understand') ? status >= 200 : KNOWN_STATUSES.has(status);
+  if (!mayStore || has('no-store', 'private')) return null;
+  if (authorised && !has('must-revalidate', 'public', 's-maxage')) return null;
+  const validated = has('must-revalidate', 'proxy-revalidate', 's-maxage', 'no-cache');
   const stale = {
     ...NEVER_STALE,
-    staleWhileRevalidateMs: seconds('stale-while-revalidate'),
-    staleIfErrorMs: seconds('stale-if-error'),
+    ...(!validated && {
+      staleWhileRevalidateMs: (seconds('stale-while-revalidate') ?? 0) * 1000,
+      staleIfErrorMs: (seconds('stale-if-error') ?? 0) * 1000,
+    }),
   };
-  return { freshForMs: policy.maxAge() * 1000, stale };
-}
-
-/**
- * http-cache-semantics stores only statuses that it knows. RFC 9111 section 3 allows every final status with explicit freshness or
- * `public`, except with `must-understand`.
- */
-function understoodStatus(status: number, directives: Directives, fields: Fields): number {
-  const explicit = ['max-age', 's-maxage', 'public'].some((name) => directives.has(name)) || fields.has('expires');
-  return explicit && status >= 200 && !directives.has('must-understand') ? 200 : status;
-}
-
-/** A date in the preferred format (IMF-fixdate). */
-function normaliseDate(field: string | undefined): string | null {
-  const parsed = parseHttpDate(field ?? '');
-  return parsed === null ? null : new Date(parsed).toUTCString();
-}
-
-/** Directives for a shared cache; a form with field names counts as the plain one. */
-const FLAGS = ['no-store', 'no-cache', 'private', 'public', 'must-revalidate'] as const;
-
-/** Cache-Control for http-cache-semantics, which does not read capitals, quotes and repetitions. */
-function strictDirectives(fields: Fields, directives: Directives): string {
-  const strict: string[] = FLAGS.filter((flag) => directives.has(flag));
-  const present = fields.has('cache-control') || fields.has('cdn-cache-control');
-  if (!present && /\bno-cache\b/i.test(fields.get('pragma') ?? '')) strict.push('no-cache');
-  for (const name of ['s-maxage', 'max-age']) {
-    const seconds = secondsOf(directives, name);
-    if (seconds !== null) strict.push(`${name}=${seconds}`);
-  }
-  return strict.join(', ');
+  const hasControl = fields.has('cache-control') || fields.has('cdn-cache-control');
+  if (has('no-cache') || (!hasControl && /\bno-cache\b/i.test(fields.get('pragma') ?? '')))
+    return { freshForMs: 0, stale };
+  const maxAge = seconds('s-maxage') ?? seconds('max-age');
+  if (maxAge !== null) return { freshForMs: maxAge * 1000, stale };
+  const date = parseHttpDate(fields.get('date') ?? '') ?? Math.floor(now / 1000) * 1000;
+  // A malformed Expires is in the past (section 5.3).
+  const untilMs = expires === undefined ? null : (parseHttpDate(expires) ?? 0) - date;
+  const modified = parseHttpDate(fields.get('last-modified') ?? '') ?? date;
+  return { freshForMs: Math.max(0, untilMs ?? (date - modified) * HEURISTIC_PART), stale };
 }
 
 /** RFC 9111 section 4.2.3: the delay of the network counts as age. Date has whole seconds, so a smaller difference is none. */
