@@ -1,6 +1,6 @@
 import type { AccountHistory, HistoryStatus } from '../admin/status/document.ts';
 import { type Clock, every, type MonotonicMs } from '../clock.ts';
-import type { Usage } from '../telemetry/metrics.ts';
+import { addUsage, type Usage } from '../telemetry/metrics.ts';
 
 /** The state of an account at one moment. */
 export interface AccountSample {
@@ -101,6 +101,8 @@ export function createUsageWindow(options: {
   return {
     advance() {
       const last = marks.at(-1)?.usages;
+      // An idle tenant needs no memory: the mark keeps the object of the mark before.
+      const kept = (before: Usage | undefined, usage: Usage) => (before?.requests === usage.requests ? before : usage);
       const usages = new Map([...read()].map(([tenant, usage]) => [tenant, kept(last?.get(tenant), usage)]));
       marks = [...marks, { at: clock.monotonic(), usages }].slice(-options.marks);
     },
@@ -114,26 +116,7 @@ export function createUsageWindow(options: {
   };
 }
 
-/** An idle tenant needs no memory: the mark keeps the object of the mark before. */
-function kept(last: Usage | undefined, now: Usage): Usage {
-  const same =
-    last?.requests === now.requests &&
-    last.refused === now.refused &&
-    last.wouldReject === now.wouldReject &&
-    last.saved === now.saved &&
-    last.hits === now.hits;
-  return same ? last : now;
-}
-
 /** A tenant that was removed and came back counts from zero. */
 function increase(from: Usage | undefined, to: Usage): Usage {
-  if (from === undefined || to.requests < from.requests) return to;
-  return {
-    requests: to.requests - from.requests,
-    refused: to.refused - from.refused,
-    wouldReject: to.wouldReject - from.wouldReject,
-    saved: to.saved - from.saved,
-    reads: to.reads - from.reads,
-    hits: to.hits - from.hits,
-  };
+  return from === undefined || to.requests < from.requests ? to : addUsage(to, from, -1);
 }

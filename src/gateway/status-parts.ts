@@ -21,7 +21,7 @@ import type { EpochMs } from '../clock.ts';
 import type { TenantSettings } from '../config/settings.ts';
 import { type BudgetView, projectionOf } from '../quota/budgets.ts';
 import type { AddressWarnings } from '../server/line-limit.ts';
-import type { Usage } from '../telemetry/metrics.ts';
+import { addUsage, NO_USAGE, type Usage } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import type { AccountCredential } from './credentials.ts';
@@ -74,23 +74,12 @@ export function upstreamStatusOf(
   return Object.fromEntries(known.map(({ id, ...reading }) => [id, reading]));
 }
 
-const NOTHING: Usage = { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
-
-export function useOf({ requests, refused, wouldReject, saved }: Usage = NOTHING): Use {
+export function useOf({ requests, refused, wouldReject, saved }: Usage = NO_USAGE): Use {
   return { requests, refused, wouldReject, saved };
 }
 
 export function sumOf(usages: readonly Usage[]): Usage {
-  const sum = { ...NOTHING };
-  for (const usage of usages) {
-    sum.requests += usage.requests;
-    sum.refused += usage.refused;
-    sum.wouldReject += usage.wouldReject;
-    sum.saved += usage.saved;
-    sum.reads += usage.reads;
-    sum.hits += usage.hits;
-  }
-  return sum;
+  return usages.reduce((sum, each) => addUsage(sum, each), NO_USAGE);
 }
 
 /** The server's own words, which may repeat what it was sent. */

@@ -161,6 +161,19 @@ export interface Usage {
   hits: number;
 }
 
+export const NO_USAGE: Readonly<Usage> = { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
+
+export function addUsage(a: Usage, b: Usage, sign: 1 | -1 = 1): Usage {
+  return {
+    requests: a.requests + sign * b.requests,
+    refused: a.refused + sign * b.refused,
+    wouldReject: a.wouldReject + sign * b.wouldReject,
+    saved: a.saved + sign * b.saved,
+    reads: a.reads + sign * b.reads,
+    hits: a.hits + sign * b.hits,
+  };
+}
+
 /** Counts what each tenant uses, for the admin page. */
 interface UsageCount {
   finished(tenant: string, cache: string, rejected: boolean): void;
@@ -177,7 +190,7 @@ const HITS: ReadonlySet<string> = new Set(['hit', 'stale', 'collapsed']);
 export function createUsageCount(): UsageCount {
   const usages = new Map<string, Usage>();
   const of = (tenant: string): Usage => {
-    const found = usages.get(tenant) ?? { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
+    const found = usages.get(tenant) ?? { ...NO_USAGE };
     usages.set(tenant, found);
     return found;
   };

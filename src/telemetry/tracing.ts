@@ -11,12 +11,19 @@ import {
   TraceFlags,
   trace,
 } from '@opentelemetry/api';
-import { W3CTraceContextPropagator } from '@opentelemetry/core';
+import { type ExportResult, ExportResultCode, W3CTraceContextPropagator } from '@opentelemetry/core';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
-import { BasicTracerProvider, ParentBasedSampler, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-base';
+import {
+  BasicTracerProvider,
+  BatchSpanProcessor,
+  ParentBasedSampler,
+  type SpanExporter,
+  type SpanProcessor,
+  TraceIdRatioBasedSampler,
+} from '@opentelemetry/sdk-trace-base';
 import type { Log, Meter, Span, SpanAttributes, SpanName, Tracer } from '../ports.ts';
 import { methodLabel, OTHER } from './counters.ts';
-import { openExport } from './span-export.ts';
 
 export interface TracingOptions {
   readonly endpoint: string;
@@ -176,4 +183,62 @@ class OpenSpan implements Span {
 function addressOf(origin: string): Attributes {
   const { hostname: host, port, protocol } = new URL(origin);
   return { 'server.address': host, 'server.port': Number(port) || (protocol === 'https:' ? 443 : 80) };
+}
+
+export interface SpanExportOptions {
+  readonly endpoint: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly meter: Pick<Meter, 'spans'>;
+  readonly log: Pick<Log, 'info' | 'warn'>;
+}
+
+/** Spans that have ended and are not delivered yet: some megabytes at most. Further spans are dropped and counted. */
+export const MAX_PENDING = 2_048;
+const BATCH = 512;
+const BATCH_MS = 1_000;
+/** The time of one export, its retries included. The end of the process waits for no more than one. */
+export const EXPORT_TIMEOUT_MS = 3_000;
+
+/** Keeps spans in a bounded queue, sends them in batches, and gives up when the collector does not take them in time. */
+export function openExport({ endpoint: url, headers, meter, log }: SpanExportOptions): SpanProcessor {
+  const otlp = new OTLPTraceExporter({ url, headers: { ...headers }, timeoutMillis: EXPORT_TIMEOUT_MS });
+  // From zero on, or an alert on the first would not see it.
+  for (const outcome of ['exported', 'failed', 'dropped'] as const) meter.spans(outcome, 0);
+  let pending = 0;
+  let failing = false;
+  const settled = (spans: number, { code, error }: ExportResult): void => {
+    pending -= spans;
+    const delivered = code === ExportResultCode.SUCCESS;
+    meter.spans(delivered ? 'exported' : 'failed', spans);
+    // The change only: a line for each batch would be noise.
+    if (delivered && failing) log.info({}, 'traces are delivered again');
+    if (!delivered && !failing)
+      log.warn({ reason: error?.message }, 'traces cannot be delivered: spans are lost until they can');
+    failing = !delivered;
+  };
+  const exporter: SpanExporter = {
+    export: (spans, done) =>
+      otlp.export(spans, (result) => {
+        settled(spans.length, result);
+        done(result);
+      }),
+    shutdown: () => otlp.shutdown(),
+  };
+  const batches = new BatchSpanProcessor(exporter, {
+    maxQueueSize: MAX_PENDING,
+    maxExportBatchSize: BATCH,
+    scheduledDelayMillis: BATCH_MS,
+    exportTimeoutMillis: EXPORT_TIMEOUT_MS + 1_000,
+  });
+  return {
+    onStart() {},
+    onEnd(span) {
+      // The SDK's batches would drop it uncounted.
+      if (pending >= MAX_PENDING) return meter.spans('dropped', 1);
+      pending += 1;
+      batches.onEnd(span);
+    },
+    forceFlush: () => batches.forceFlush(),
+    shutdown: () => batches.shutdown(),
+  };
 }

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { collector } from '../../test/support/otlp-collector.ts';
-import { MAX_PENDING } from './span-export.ts';
-import { createTracer } from './tracing.ts';
+import { createTracer, MAX_PENDING } from './tracing.ts';
 
 test('more spans than are kept are dropped and counted, and those that are kept are sent', async () => {
   await using receiver = await collector();
