@@ -136,14 +136,26 @@ export interface AccessRecord {
   tenant: string;
   /** Id of the tenant's key or identity, not the key. */
   key: string;
+  /** The account of the route, or '' before it is known. */
+  account: string;
+  /** Equal for queries that mean the same; nothing of the query can be read from it. '' without a query. */
+  queryDigest: string;
+  /** From `Priority`; null where the caller sent none. */
+  urgency: number | null;
+  /** From `Prefer: wait`; null where the caller sent none. */
+  preferredWaitMs: number | null;
   cache: CacheResult;
+  /** It is `bypass` because of the request, not because of a rule. */
+  bypassedByRequest: boolean;
+  /** A stale response was served, and a request in the background began to renew it. */
+  refreshed: boolean;
   /** Milliseconds spent waiting for slots and permits. */
   waitMs: number;
   /** Milliseconds from sending to the headers of the response, summed over all attempts; null if nothing was sent. */
   upstreamMs: number | null;
   /** Status of the latest response from the upstream; null without one. */
   upstreamStatus: number | null;
-  /** Attempts sent to the upstream. */
+  /** Attempts sent to the upstream, the one that is under way included. */
   attempts: number;
   /** Problem code of a limit that is observed and would have rejected the request; null without one. */
   wouldReject: ProblemCode | null;
@@ -175,7 +187,13 @@ export function newAccessRecord(): AccessRecord {
     route: '',
     tenant: '',
     key: '',
+    account: '',
+    queryDigest: '',
+    urgency: null,
+    preferredWaitMs: null,
     cache: 'none',
+    bypassedByRequest: false,
+    refreshed: false,
     waitMs: 0,
     upstreamMs: null,
     upstreamStatus: null,

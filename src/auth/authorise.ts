@@ -25,6 +25,7 @@ export function authorise<E extends Routed & Authenticated>(options: {
       return reject('route_unknown', { detail });
     }
     context.record.route = routeLabel(route, context.segments);
+    context.record.account = route.upstream.account;
     const { tenant, key, method, segments } = context;
     // Before the tenant's own list: a request that is rejected anyway is not counted as a prediction.
     if (key.allow?.some((pattern) => matches(pattern, method, segments)) === false)

@@ -79,6 +79,7 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
       if (method !== 'GET' && method !== 'HEAD') return write(context);
       const directives = readRequestDirectives(headers);
       const rule = ruleOf(segments, canonicalQuery);
+      context.record.bypassedByRequest = rule === 'unless' || rule?.store !== false;
       if (rule === 'unless') return bypass(context, directives, '; detail=unless');
       if (rule?.store === false || bypassesCache(context) || !isSentAsRead(context)) return bypass(context, directives);
       return serveOrFetch(lookup, context, rule, directives);

@@ -103,6 +103,7 @@ export class MissHandler<E extends CacheableContext> {
     const { fetchKey, rule, primaryKey } = miss;
     const { failing } = this.#options;
     if (this.#coalescing.isBusy(fetchKey) || failing.has(fetchKey)) return;
+    context.record.refreshed = true;
     const { route, tenant } = context.record;
     const trace = context.trace?.start('refresh') ?? null;
     const record = { ...newAccessRecord(), route, tenant };

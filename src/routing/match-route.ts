@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { extend, type Middleware, type Rejection, type RequestContext, reject } from '../context.ts';
 import { type CanonicalTarget, canonicalise } from './canonical-path.ts';
 import { canonicalQuery } from './canonical-query.ts';
@@ -26,6 +27,8 @@ export interface Routed extends RequestContext, ResolvedTarget {}
 export interface ResolvedTarget extends CanonicalTarget {
   /** The query in its canonical spelling: see {@link canonicalQuery}. */
   readonly canonicalQuery: string;
+  /** Digest of the canonical query, for the access log, which never has the query itself; '' without a query. */
+  readonly queryDigest: string;
   /** The first matching route of each account: authorisation selects the one of the tenant's account. */
   readonly candidates: readonly Route[];
 }
@@ -63,6 +66,7 @@ export function matchRoute(routes: readonly Route[]): Middleware<RequestContext,
       remember(name, resolved);
     }
     const [first] = resolved.candidates;
+    context.record.queryDigest = resolved.queryDigest;
     context.record.route = first === undefined ? '' : routeLabel(first, resolved.segments);
     return next(extend(context, resolved));
   };
@@ -88,7 +92,16 @@ function resolveTarget(
   if (segments[0] === '_gateway') return unknownRoute(routes, path);
   const candidates = firstOfEachAccount(routes, method, segments);
   if (candidates.length === 0) return unknownRoute(routes, path);
-  return { path, segments, query, canonicalQuery: canonicalQuery(query), candidates };
+  const canonicalised = canonicalQuery(query);
+  const queryDigest = digestOf(canonicalised);
+  return { path, segments, query, canonicalQuery: canonicalised, queryDigest, candidates };
+}
+
+/** Tells queries apart, and is too short to find out what was in one. */
+const DIGEST_DIGITS = 8;
+
+function digestOf(query: string): string {
+  return query === '' ? '' : createHash('sha256').update(query).digest('hex').slice(0, DIGEST_DIGITS);
 }
 
 const API = '/api/v1';

@@ -18,6 +18,8 @@ import {
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
 import type { ProblemOptions } from '../problem.ts';
+import { urgencyOf } from '../quota/priority.ts';
+import { preferredWaitMs } from '../quota/rate-limit.ts';
 import { certificateUrisOf } from './certificate-uris.ts';
 import type { StallWatch } from './stall-watch.ts';
 
@@ -88,6 +90,9 @@ export function receiveRequest(
     record: newAccessRecord(),
     trace: options.tracer === null ? null : options.tracer.request(incoming.headers),
   };
+  const { priority, prefer } = incoming.headers;
+  if (priority !== undefined) context.record.urgency = urgencyOf(priority);
+  if (prefer !== undefined) context.record.preferredWaitMs = preferredWaitMs(prefer);
   // An error without a listener would end the process.
   if (context.body !== null) incoming.on('error', () => {});
   const fault = faultOf(incoming);

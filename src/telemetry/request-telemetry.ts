@@ -58,10 +58,18 @@ export function accessFields(
     durationMs: tenths(durationMs),
     bytes,
     client: clientAddress,
+    account: record.account || undefined,
+    // The fields that `patchgate plan` needs besides, to replay the request.
+    queryDigest: record.queryDigest || undefined,
+    urgency: record.urgency ?? undefined,
+    preferWaitMs: record.preferredWaitMs ?? undefined,
+    bypassedByRequest: (record.cache === 'bypass' && record.bypassedByRequest) || undefined,
+    refreshed: record.refreshed || undefined,
     // The name by which collectors join lines and traces (OpenTelemetry, "Trace Context in non-OTLP Log Formats").
     trace_id: trace?.traceId,
     upstreamStatus: record.upstreamStatus ?? undefined,
-    attempts: record.attempts > 1 ? record.attempts : undefined,
+    // A request that was sent once has a time at Patchworks, unless its caller did not wait for it.
+    attempts: record.attempts > (record.upstreamMs === null ? 0 : 1) ? record.attempts : undefined,
     code: code ?? undefined,
     wouldReject: record.wouldReject ?? undefined,
     aborted: aborted || undefined,

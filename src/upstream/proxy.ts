@@ -121,6 +121,8 @@ async function sendAttempt(
   const startedAt = options.clock.monotonic();
   const connection = context.headers['connection'];
   const span = context.trace === null ? null : startSpan(context, credential, context.trace);
+  // Now: the caller may disconnect, and its line be written, before the attempt ends.
+  context.record.attempts += 1;
   const sent = await options.transport.send({
     origin: context.route.upstream.origin,
     method: context.method,
@@ -160,7 +162,6 @@ function recordAttempt(
 ): void {
   const now = clock.monotonic();
   const tookMs = (sent.kind === 'response' ? sent.headersAt : now) - startedAt;
-  record.attempts += 1;
   record.upstreamMs = (record.upstreamMs ?? 0) + tookMs;
   if (sent.kind === 'response') {
     record.upstreamStatus = sent.status;
