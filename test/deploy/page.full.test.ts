@@ -123,8 +123,9 @@ describe('the page', () => {
 
   test('shows an observed tenant with what would be rejected, and a limit that Patchworks has lowered', async () => {
     const [trial, settings] = tenant('trial', { rate: 1, burst: 2 });
+    const expired = { id: 'old', sha256: sha256('fake-old-key'), expires: '2020-01-01T00:00:00Z' };
     const tenants = Object.fromEntries([
-      tenant('billing'),
+      ['billing', { keys: [{ id: 'only', sha256: sha256(keyOf('billing')) }, expired], quota: { burst: 200 } }],
       [trial, { ...(settings as Config), enforcement: 'observe' }],
     ]);
     await using gateway = await run({ config: (upstream) => configuration(upstream, { tenants }) });
@@ -143,6 +144,7 @@ describe('the page', () => {
     ]);
     expect(await ofTerm(page, '.account dl', 'Ceiling')).toBe('117 a minute');
     expect(await textOf(page, '#tenants tr .small')).toMatch(/^observed, 1 a minute, 2 at once, key \S+ in use$/);
+    expect(await textOf(page, '#tenants tr:nth-child(2) .small')).toMatch(/, key only in use, key old expired$/);
     expect(await textOf(page, 'body')).toContain('Patchworks advertises a lower limit than configured');
     if (process.env['PICTURES'] !== undefined) {
       await page.screenshot({ path: `${process.env['PICTURES']}/wide.png`, fullPage: true });

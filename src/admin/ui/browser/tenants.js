@@ -63,11 +63,12 @@ export function showTenants({ status, tenants }) {
 /** The key that was used last is first. @param {Frame['tenants']['busiest'][number]['keys']} keys */
 function usesOf(keys) {
   const used = [...keys].sort((a, b) => (b.lastUsed ?? '').localeCompare(a.lastUsed ?? ''));
-  const texts = used
-    .slice(0, MAX_KEYS)
-    .map(({ id, lastUsed, unusedForMs }) => `${id} ${lastUsed === null ? 'not used' : ago(unusedForMs)}`);
+  const texts = used.slice(0, MAX_KEYS).map(({ kind, id, expiresInMs, lastUsed, unusedForMs }) => {
+    const state = expiresInMs === 0 ? 'expired' : lastUsed === null ? 'not used' : ago(unusedForMs);
+    return `${kind} ${id} ${state}`;
+  });
   const more = used.length - texts.length;
-  return texts.length === 0 ? 'no key' : `key ${texts.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  return texts.length === 0 ? 'no key' : `${texts.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 /** Uses are known to the minute, and other replicas report theirs once a minute. @param {number} ms */
