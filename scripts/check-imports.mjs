@@ -20,7 +20,7 @@ const allowed = {
   upstream: { rooms: ['auth', 'routing', 'quota'], libraries: [] },
   adapters: {
     rooms: ['routing', 'auth', 'idempotency', 'cache', 'quota', 'upstream'],
-    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js', 'write-file-atomic'],
+    libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js', 'write-file-atomic', 'zod'],
   },
   telemetry: {
     rooms: [],
@@ -39,7 +39,7 @@ const allowed = {
   admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
   config: {
     rooms: ['routing', 'auth', 'quota', 'upstream', 'telemetry'],
-    libraries: ['zod', 'yaml', 'ipaddr.js', 'write-file-atomic'],
+    libraries: ['zod', 'yaml', 'ipaddr.js', 'write-file-atomic', 'zod'],
   },
   reload: { rooms: ['config', 'admin'], libraries: [] },
   simulator: { rooms: ['routing'], libraries: ['hono', '@hono/node-server'] },

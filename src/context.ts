@@ -65,6 +65,34 @@ export interface ClientDisconnect {
   onDisconnect(run: () => void): () => void;
 }
 
+export class DisconnectSignal implements ClientDisconnect {
+  #happened = false;
+  #listeners: Set<() => void> | null = null;
+
+  get happened(): boolean {
+    return this.#happened;
+  }
+
+  onDisconnect(run: () => void): () => void {
+    if (this.#happened) {
+      run();
+      return () => {};
+    }
+    this.#listeners ??= new Set();
+    this.#listeners.add(run);
+    return () => this.#listeners?.delete(run);
+  }
+
+  /** The client has disconnected. */
+  leave(): void {
+    if (this.#happened) return;
+    this.#happened = true;
+    const listeners = this.#listeners;
+    this.#listeners = null;
+    if (listeners !== null) for (const run of listeners) run();
+  }
+}
+
 /** For work that goes on without its caller. */
 export const NEVER_DISCONNECTS: ClientDisconnect = { happened: false, onDisconnect: () => () => {} };
 

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
-import type { ClientDisconnect } from '../context.ts';
+import { type ClientDisconnect, DisconnectSignal } from '../context.ts';
 import type { Span } from '../ports.ts';
-import { CallerGroup } from './caller-group.ts';
 import type { StoredResponse } from './store.ts';
 
 /** The result of an in-flight fetch, for those who wait for it. */
@@ -184,4 +183,51 @@ export class ExpiringSet {
 
 function nameOf(key: string): string {
   return key.length <= MAX_KEY_LENGTH ? key : createHash('sha256').update(key).digest('base64url');
+}
+
+/** The callers that wait for one in-flight fetch. It counts as disconnected when the last of them has disconnected. */
+class CallerGroup extends DisconnectSignal {
+  readonly #onEmpty: () => void;
+  #size = 0;
+
+  constructor(onEmpty: () => void) {
+    super();
+    this.#onEmpty = onEmpty;
+  }
+
+  /** Returns a function that removes the caller; a second call has no effect. */
+  join(caller: ClientDisconnect): () => void {
+    this.#size += 1;
+    let joined = true;
+    let stop = (): void => {};
+    const leave = (): void => {
+      if (!joined) return;
+      joined = false;
+      stop();
+      this.#size -= 1;
+      if (this.#size > 0) return;
+      this.#onEmpty();
+      this.leave();
+    };
+    stop = caller.onDisconnect(leave);
+    return leave;
+  }
+}
+
+/** Waits for a promise until it settles, the caller disconnects, or `timeoutMs` is over. */
+export function waitFor<T>(
+  promise: Promise<T>,
+  { clock, disconnect, timeoutMs }: { clock: Clock; disconnect: ClientDisconnect; timeoutMs: number },
+): Promise<T | 'disconnected' | 'timeout'> {
+  return new Promise((resolve, reject) => {
+    let stop = (): void => {};
+    const end = (result: T | 'disconnected' | 'timeout'): void => {
+      cancel();
+      stop();
+      resolve(result);
+    };
+    const cancel = clock.after(timeoutMs, () => end('timeout'));
+    stop = disconnect.onDisconnect(() => end('disconnected'));
+    promise.then(end, reject);
+  });
 }

@@ -22,8 +22,8 @@ import {
   type RequestDirectives,
   withCacheStatus,
 } from './cached-response.ts';
-import { waitFor } from './caller-group.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
+import { waitFor } from './coalescing.ts';
 import { ageOf, findFresher, findStored, isStillValid, unshareableName, variantKey } from './key.ts';
 import {
   type CacheableContext,

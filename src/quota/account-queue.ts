@@ -1,6 +1,6 @@
 import type { Clock, MonotonicMs } from '../clock.ts';
 import type { Span } from '../ports.ts';
-import { DEFAULT_URGENCY } from './priority.ts';
+import { DEFAULT_URGENCY } from './bookings.ts';
 import type {
   Admission,
   AdmissionRequest,
@@ -16,7 +16,7 @@ interface Waiter {
   readonly end: (admission: Admission) => void;
   /** Covers the wait. */
   readonly span: Span | null;
-  /** Its place among the requests of its tenant, the lowest first: see priority.ts. */
+  /** Its place among the requests of its tenant, the lowest first: see bookings.ts. */
   readonly rank: number;
   /** The store's latest answer, and when the request is to ask again. */
   rejection: RejectedDecision;

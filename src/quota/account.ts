@@ -1,8 +1,7 @@
 import { inProportion } from './advertised-limit.ts';
-import { Bookings } from './bookings.ts';
+import { Bookings, DEFAULT_URGENCY, rankMsOf } from './bookings.ts';
 import { BudgetCounts, type Charge } from './budgets.ts';
 import { FairQueue, Reservations } from './fair-queue.ts';
-import { DEFAULT_URGENCY, rankMsOf } from './priority.ts';
 import {
   type AccountQuota,
   type AccountView,

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts';
 import { AccountQueue } from './account-queue.ts';
-import { DEFAULT_URGENCY } from './priority.ts';
+import { DEFAULT_URGENCY } from './bookings.ts';
 import type { Admission, AdmissionRequest, QuotaStore, TenantStatus } from './quota-store.ts';
 
 export interface AdmissionQueue {

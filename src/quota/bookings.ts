@@ -16,6 +16,21 @@ const EARLY_SLOTS = 2;
 /** Appointments of one tenant; requests beyond them are refused without one. */
 const MAX_APPOINTMENTS = 1_000;
 
+/** RFC 9218 section 4.1: 0 is the most urgent, 7 the least. */
+export const DEFAULT_URGENCY = 3;
+/** A waiting request gains a level of urgency in this time. */
+const LEVEL_MS = 1_000;
+/** A request with an appointment comes before those without, which wait for 30 s at most. */
+const APPOINTED_MS = -40_000;
+
+/**
+ * Place of a request among the waiting ones of its tenant, relative to its arrival: the lowest is first. As all gain levels alike,
+ * the order of two requests never changes: a request is overtaken only by what arrives less than seven seconds after it.
+ */
+export function rankMsOf(urgency: number, isAppointed: boolean): number {
+  return isAppointed ? APPOINTED_MS : urgency * LEVEL_MS;
+}
+
 interface Waiting {
   /** Its place among the requests of its tenant: the lowest is first, of equal ones the earlier. */
   readonly rank: number;

@@ -4,8 +4,8 @@ import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
 import { NEVER_DISCONNECTS } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
 import { createAdmissionQueue } from './admission-queue.ts';
-import { urgencyOf } from './priority.ts';
 import type { TenantQuota } from './quota-store.ts';
+import { urgencyOf } from './rate-limit.ts';
 
 const quiet = new Proxy({}, { get: () => () => {} });
 

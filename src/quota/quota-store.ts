@@ -34,7 +34,7 @@ export interface SlotRequest {
   readonly books?: boolean;
   /** It waits already: its place, see {@link RejectedDecision}. */
   readonly place?: number | undefined;
-  /** Among the requests of its tenant, 0 (most) to 7: see priority.ts. Default: 3. */
+  /** Among the requests of its tenant, 0 (most) to 7: see bookings.ts. Default: 3. */
   readonly urgency?: number;
   /** No caller waits for it: it takes none of the last slots, see {@link backgroundReserve}. Default: false. */
   readonly background?: boolean;

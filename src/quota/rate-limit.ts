@@ -1,3 +1,4 @@
+import { parseDictionary } from 'structured-headers';
 import type { Clock, MonotonicMs } from '../clock.ts';
 import {
   type ClientDisconnect,
@@ -13,9 +14,9 @@ import {
 import type { Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { AdmissionQueue } from './admission-queue.ts';
+import { DEFAULT_URGENCY } from './bookings.ts';
 import { type Budget, budgetsFor, type ExhaustedBudget } from './budgets.ts';
 import { admitObserved } from './observe.ts';
-import { urgencyOf } from './priority.ts';
 import type { Admission, Decision, QuotaStore, RejectedBy, Slot, TenantView } from './quota-store.ts';
 
 /** A request that may be sent. */
@@ -220,4 +221,22 @@ export function preferredWaitMs(header: string | string[] | undefined): number |
     if (match !== null) return Math.min(Number(match[1]) * 1000, MAX_PREFERRED_WAIT_MS);
   }
   return null;
+}
+
+const LEAST_URGENCY = 7;
+
+/**
+ * Urgency of a request, from its `Priority` (RFC 9218). A header that cannot be read, and a value out of range, count as absent:
+ * a client must not be rejected for a hint.
+ */
+export function urgencyOf(header: string | string[] | undefined): number {
+  if (header === undefined) return DEFAULT_URGENCY;
+  let value: unknown;
+  try {
+    value = parseDictionary(String(header)).get('u')?.[0];
+  } catch {
+    return DEFAULT_URGENCY;
+  }
+  if (typeof value !== 'number' || !Number.isInteger(value)) return DEFAULT_URGENCY;
+  return value >= 0 && value <= LEAST_URGENCY ? value : DEFAULT_URGENCY;
 }

@@ -1,5 +1,4 @@
-import { AdvertisedLimitTracker, believedLimit, effectiveQuota } from './advertised-limit.ts';
-import { ExternalUsage } from './external-usage.ts';
+import { AdvertisedLimitTracker, believedLimit, ExternalUsage, effectiveQuota } from './advertised-limit.ts';
 import { LEASE_MS, LeaseWindow, WINDOW_MS } from './lease-window.ts';
 import { Pacing } from './pacing.ts';
 import { type AccountQuota, type AccountView, type AdvertisedLimit, backgroundReserve } from './quota-store.ts';

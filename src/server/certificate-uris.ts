@@ -1,5 +1,4 @@
-import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.ts';
 
 interface KnownCertificate {
@@ -15,8 +14,7 @@ const known = new WeakMap<TLSSocket, KnownCertificate>();
  * The URIs in the certificate of a caller, such as its SPIFFE id, until it expires. Connections whose certificate no authority of the
  * port has signed carry no request; see Handshakes.
  */
-export function certificateUrisOf(socket: Socket, clock: Clock): readonly string[] {
-  if (!(socket instanceof TLSSocket)) return NONE;
+export function certificateUrisOf(socket: TLSSocket, clock: Clock): readonly string[] {
   let certificate = known.get(socket);
   if (certificate === undefined) {
     certificate = readCertificate(socket);

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Readable, Transform } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
 import type { AddressRanges } from '../auth/key-store.ts';
 import type { Clock } from '../clock.ts';
 import {
   BodyTooLarge,
-  type ClientDisconnect,
+  DisconnectSignal,
   type Handler,
   newAccessRecord,
   type Rejection,
@@ -18,8 +19,7 @@ import {
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
 import type { ProblemOptions } from '../problem.ts';
-import { urgencyOf } from '../quota/priority.ts';
-import { preferredWaitMs } from '../quota/rate-limit.ts';
+import { preferredWaitMs, urgencyOf } from '../quota/rate-limit.ts';
 import { certificateUrisOf } from './certificate-uris.ts';
 import type { StallWatch } from './stall-watch.ts';
 
@@ -81,7 +81,7 @@ export function receiveRequest(
     rawHeaders: incoming.rawHeaders,
     body: body.kind === 'body' ? body.body : null,
     clientAddress: clientAddress(incoming),
-    certificateUris: certificateUrisOf(incoming.socket, options.clock),
+    certificateUris: incoming.socket instanceof TLSSocket ? certificateUrisOf(incoming.socket, options.clock) : [],
     baseUrl: `${scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
     receivedAt: options.clock.now(),
     startedAt: options.clock.monotonic(),
@@ -207,26 +207,10 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
   return counter;
 }
 
-/** The client disconnect of one request, as middleware see it. Cheaper than an AbortSignal for requests that never see one. */
-export class DisconnectSource implements ClientDisconnect, RequestLifetime {
-  #left = false;
-  #listeners: Set<() => void> | null = null;
+/** The client disconnect of one request, as middleware see it, and the end of its response. */
+export class DisconnectSource extends DisconnectSignal implements RequestLifetime {
   #ended = false;
   #atEnd: (() => void)[] | null = null;
-
-  get happened(): boolean {
-    return this.#left;
-  }
-
-  onDisconnect(run: () => void): () => void {
-    if (this.#left) {
-      run();
-      return () => {};
-    }
-    this.#listeners ??= new Set();
-    this.#listeners.add(run);
-    return () => this.#listeners?.delete(run);
-  }
 
   onEnd(run: () => void): void {
     if (this.#ended) run();
@@ -240,15 +224,6 @@ export class DisconnectSource implements ClientDisconnect, RequestLifetime {
     const atEnd = this.#atEnd;
     this.#atEnd = null;
     if (atEnd !== null) for (const run of atEnd) run();
-  }
-
-  /** Called when the connection closed before the response was complete. */
-  leave(): void {
-    if (this.#left) return;
-    this.#left = true;
-    const listeners = this.#listeners;
-    this.#listeners = null;
-    if (listeners) for (const run of listeners) run();
   }
 }
 

@@ -1,8 +1,9 @@
+import { z } from 'zod';
 import { EVERYTHING, type Invalidation, type LocalInvalidationLog } from '../../../cache/invalidation-log.ts';
 import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
 import type { Message, PubSub } from '../client/pubsub.ts';
-import { type Client, loadScript, runScript } from '../client/scripts.ts';
+import { type Client, loadScript, parseJson, runScript } from '../client/scripts.ts';
 
 /** A position in the log of an account, as all replicas understand it. */
 export interface LogPosition {
@@ -200,9 +201,10 @@ export class AccountInvalidation {
     for (let at = Math.max(from, this.#at) + 1; at <= latest; at++) this.#apply(at, invalidations[at - from - 1] ?? '');
   }
 
-  #apply(at: number, invalidation: string): void {
+  #apply(at: number, text: string): void {
     this.#at = at;
-    this.#local.invalidate(this.#account, parseInvalidation(invalidation));
+    // An unreadable entry may have meant anything.
+    this.#local.invalidate(this.#account, parseJson(invalidation, text) ?? EVERYTHING);
     this.#marks.push({ at, local: this.#local.latestWrite(this.#account) });
     if (this.#marks.length > MAX_MARKS) this.#marks = this.#marks.slice(-MAX_MARKS / 2);
   }
@@ -245,20 +247,8 @@ export class AccountInvalidation {
   }
 }
 
-/** An unreadable entry may have meant anything. */
-function parseInvalidation(text: string): Invalidation {
-  try {
-    const { patterns, tags } = JSON.parse(text) as { patterns: unknown; tags: unknown };
-    const isValid = Array.isArray(patterns) && patterns.every((each) => areTexts(each)) && areTexts(tags);
-    return isValid ? { patterns: patterns as string[][], tags: tags as string[] } : EVERYTHING;
-  } catch {
-    return EVERYTHING;
-  }
-}
-
-function areTexts(value: unknown): boolean {
-  return Array.isArray(value) && value.every((each) => typeof each === 'string');
-}
+const texts = z.array(z.string());
+const invalidation = z.object({ patterns: z.array(texts), tags: texts });
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -1,7 +1,8 @@
+import { z } from 'zod';
 import type { Clock } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
 import { type ConnectionSettings, openRedis, type RedisConnection } from './connection.ts';
-import type { Client } from './scripts.ts';
+import { type Client, parseJson } from './scripts.ts';
 
 /** A connection that only receives published messages, and reconnects for ever. */
 interface Subscriber {
@@ -76,13 +77,18 @@ export function openSubscriber(options: {
 const SILENT: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** Messages between replicas. They only save time: a replica that misses one finds the same out by asking Redis. */
-export type Message =
+const message = z.discriminatedUnion('kind', [
   /** An entry of an account's invalidation log; `at` is its number in the log of this name. */
-  | { kind: 'invalidation'; account: string; log: string; at: number; invalidation: string; by: string }
+  z.object({
+    ...{ kind: z.literal('invalidation'), account: z.string(), log: z.string(), at: z.number() },
+    ...{ invalidation: z.string(), by: z.string() },
+  }),
   /** The replica serves nothing any more that the log has invalidated up to this number. */
-  | { kind: 'invalidated'; account: string; log: string; at: number; by: string }
+  z.object({ kind: z.literal('invalidated'), account: z.string(), log: z.string(), at: z.number(), by: z.string() }),
   /** The in-flight fetch of this name has ended. */
-  | { kind: 'fetched'; fetch: string; result: string; by: string };
+  z.object({ kind: z.literal('fetched'), fetch: z.string(), result: z.string(), by: z.string() }),
+]);
+export type Message = z.infer<typeof message>;
 
 export interface PubSub {
   readonly channel: string;
@@ -108,9 +114,9 @@ export function openPubSub(options: {
 
   options.subscriber.subscribe(channel, {
     message: (text) => {
-      const message = parse(text);
-      if (message === null) log.debug({ channel }, 'unknown message ignored');
-      else for (const run of onMessage) run(message);
+      const received = parseJson(message, text);
+      if (received === null) log.debug({ channel }, 'unknown message ignored');
+      else for (const run of onMessage) run(received);
     },
     subscribed: () => {
       for (const run of onSubscribed) run();
@@ -128,23 +134,4 @@ export function openPubSub(options: {
     },
     close: () => options.subscriber.close(),
   };
-}
-
-const FIELDS: Readonly<Record<Message['kind'], Readonly<Record<string, 'string' | 'number'>>>> = {
-  invalidation: { account: 'string', log: 'string', at: 'number', invalidation: 'string', by: 'string' },
-  invalidated: { account: 'string', log: 'string', at: 'number', by: 'string' },
-  fetched: { fetch: 'string', result: 'string', by: 'string' },
-};
-
-/** Null for a message of another program. */
-function parse(text: string): Message | null {
-  try {
-    const message = JSON.parse(text) as Record<string, unknown> | null;
-    const fields = FIELDS[message?.['kind'] as Message['kind']];
-    if (message === null || fields === undefined) return null;
-    const isComplete = Object.entries(fields).every(([name, type]) => typeof message[name] === type);
-    return isComplete ? (message as unknown as Message) : null;
-  } catch {
-    return null;
-  }
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
 import { type Clock, elapsed } from '../../../clock.ts';
 import type {
   BeginResult,
@@ -7,7 +8,7 @@ import type {
   RecordedResponse,
   WriteOutcome,
 } from '../../../idempotency/store.ts';
-import { type Client, loadScript, runForBytes } from '../client/scripts.ts';
+import { type Client, loadScript, parseJson, runForBytes } from '../client/scripts.ts';
 import { Reentry } from './reentry.ts';
 
 const lookScript = loadScript(import.meta.url, 'state', 'look');
@@ -175,15 +176,12 @@ function beginResultOf(
   }
 }
 
+const headerList = z.array(z.string()).refine((list) => list.length % 2 === 0);
+
 /** Null for a record that is not a response of ours. */
 function responseOf(status: number, headers: string, bytes: number, body: Buffer | null): RecordedResponse | null {
   if (!Number.isInteger(status) || status < 200 || status > 599) return null;
   if (body !== null && body.length !== bytes) return null;
-  try {
-    const list: unknown = JSON.parse(headers);
-    const valid = Array.isArray(list) && list.length % 2 === 0 && list.every((item) => typeof item === 'string');
-    return valid ? { status, headers: list, body } : null;
-  } catch {
-    return null;
-  }
+  const list = parseJson(headerList, headers);
+  return list === null ? null : { status, headers: list, body };
 }

@@ -12,7 +12,7 @@
 --
 -- A tenant may claim its slot this much after its time, and this much before.
 local GRACE, EARLY = 250, 10
--- See src/quota/priority.ts.
+-- See src/quota/bookings.ts.
 local LEVEL, APPOINTED = 1000, -40000
 local MIN_WAIT, FIRST_RESPONSE, ASK_FOR_FIRST, KEPT_BACK, MAX_APPOINTMENTS, CONTENDED = 1, 2000, 100, 0.5, 1000, 1000
 -- Newcomers, and early callers: see src/quota/bookings.ts.

@@ -30,7 +30,7 @@ local DEFAULTS = {
   virtualTime = 0, booked = 0, newcomers = 0,
   -- The number of the latest change of a budget's count (budgets.lua).
   changes = 0,
-  -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/external-usage.ts).
+  -- External usage: slots, what was left for all, until when; and what it was concluded from (src/quota/advertised-limit.ts).
   external = 0, remaining = FAR, externalUntil = -1,
   peakUsed = 0, peakAdmittedAt = -FAR, peakCompletedBefore = 0, peakSeenAt = FAR,
   openedAfterCompleted = 0, openedBefore = -FAR,

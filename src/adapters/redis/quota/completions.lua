@@ -26,7 +26,7 @@ local function takeIn(s, now)
     refill(s, now)
   end
 
-  -- See src/quota/external-usage.ts. The request's own slot is still in flight here.
+  -- See src/quota/advertised-limit.ts. The request's own slot is still in flight here.
   local function observe(seen)
     if seen.admittedAt > s.peakSeenAt and seen.used <= s.peakUsed then
       s.openedAfterCompleted, s.openedBefore, s.peakUsed = s.peakCompletedBefore, now, 0

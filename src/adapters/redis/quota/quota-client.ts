@@ -1,8 +1,8 @@
 import { batch, type Clock, type MonotonicMs } from '../../../clock.ts';
 import type { AccountRequest } from '../../../quota/account.ts';
+import { DEFAULT_URGENCY } from '../../../quota/bookings.ts';
 import type { Charge } from '../../../quota/budgets.ts';
-import { DEFAULT_URGENCY } from '../../../quota/priority.ts';
-import type { AccountQuota, TenantQuota } from '../../../quota/quota-store.ts';
+import type { AccountQuota, RejectedDecision, TenantQuota } from '../../../quota/quota-store.ts';
 import { newsOf } from './fallback.ts';
 import type { LocalLeases } from './local-leases.ts';
 import {
@@ -37,20 +37,14 @@ export type ScriptDecision =
       readonly freedBefore: number;
       readonly spent: number;
     }
-  | {
-      readonly kind: 'rejected';
-      readonly by: 'tenant' | 'account' | 'cooldown' | 'budget';
+  | (Pick<RejectedDecision, 'kind' | 'by' | 'askAgainMs' | 'place' | 'rankMs' | 'appointment'> & {
       /** For `budget`: the limit that is reached. */
       readonly exhausted?: Charge | undefined;
       readonly waitMs: number;
-      readonly askAgainMs: number;
-      readonly place?: number;
-      readonly rankMs?: number;
-      readonly appointment?: boolean;
       /** The account's cooldown; the tenant may have to wait for longer. */
       readonly cooldownMs: number;
       readonly spent: number;
-    }
+    })
   /** Redis does not know this replica any more, or the state was made anew. */
   | { readonly kind: 'unknown' }
   | { readonly kind: 'late' }

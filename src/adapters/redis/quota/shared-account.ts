@@ -2,7 +2,7 @@ import { traced } from '../../../context.ts';
 import type { Meter } from '../../../ports.ts';
 import type { AccountRequest, AccountState } from '../../../quota/account.ts';
 import { believedLimit, effectiveQuota, reportLimitChange } from '../../../quota/advertised-limit.ts';
-import { type Charge, type ExhaustedBudget, exhaustedBy } from '../../../quota/budgets.ts';
+import { type Charge, exhaustedBy } from '../../../quota/budgets.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../../quota/headers.ts';
 import {
   type AccountQuota,
@@ -11,6 +11,7 @@ import {
   REMOVED_RETRY_MS,
   REMOVED_TENANT,
   type RejectedBy,
+  type RejectedDecision,
   type Slot,
   type SlotRequest,
   type TenantQuota,
@@ -264,31 +265,10 @@ export class SharedAccount {
     return this.#reject(tenant, { by: 'budget', waitMs: retryAfterMs, budget });
   }
 
-  #reject(
-    tenant: string | null,
-    {
-      by,
-      waitMs,
-      askAgainMs = waitMs,
-      place,
-      rankMs,
-      appointment,
-      budget,
-    }: {
-      readonly by: RejectedBy;
-      readonly waitMs: number;
-      readonly askAgainMs?: number;
-      readonly place?: number;
-      readonly rankMs?: number;
-      readonly appointment?: boolean;
-      readonly budget?: ExhaustedBudget;
-    },
-  ): Decision {
+  #reject(tenant: string | null, rejection: Partial<RejectedDecision> & { by: RejectedBy; waitMs: number }): Decision {
+    const { by, waitMs, askAgainMs = waitMs, place, rankMs, appointment, budget } = rejection;
     return {
-      kind: 'rejected',
-      by,
-      retryAfterMs: Math.ceil(waitMs),
-      askAgainMs: Math.ceil(askAgainMs),
+      ...{ kind: 'rejected', by, retryAfterMs: Math.ceil(waitMs), askAgainMs: Math.ceil(askAgainMs) },
       ...(place !== undefined && { place }),
       ...(rankMs !== undefined && { rankMs }),
       ...(appointment !== undefined && { appointment }),
