@@ -2,9 +2,9 @@ import type { Pattern } from './pattern.ts';
 
 /** The resources of Patchworks directly below `/api/v1`: the values that the label may have, or callers could make as many as they like. */
 const RESOURCES = [
-  'agents api-keys cache-step caches companies connectors cross-reference-lookups data-pool flow-run-logs flow-runs',
-  'flow-version-deployments flow-versions flows mcp-servers notifications patchworks payload-metadata scheduled-flows',
-  'script-versions scripts systems users',
+  'agents ai api-keys cache-step caches companies connection-pools connectors cross-reference-lookups data-pool',
+  'flow-run-logs flow-runs flow-version-deployments flow-versions flows mcp-servers model-notes notifications patchworks',
+  'payload-metadata scheduled-flows script-versions scripts systems tracked-data users',
 ].flatMap((names) => names.split(' '));
 const LABELS: ReadonlyMap<string, string> = new Map(RESOURCES.map((name) => [name, `/api/v1/${name}`]));
 const OTHER = 'other';

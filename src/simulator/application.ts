@@ -133,7 +133,20 @@ function perform(
   if (state.switches.strictContentType && body.length > 0 && !contentType?.includes('json')) {
     return message(415, 'The content type is not supported.');
   }
-  own.runs.finishDue();
-  const call: Call = { segments, rawQuery, body, base, account, identity, ...own };
+  own.runs.advance();
+  const { switches, clock, operations, credentials } = state;
+  const call: Call = {
+    segments,
+    rawQuery,
+    body,
+    base,
+    account,
+    identity,
+    switches,
+    clock,
+    operations,
+    credentials,
+    ...own,
+  };
   return route.handle(call);
 }

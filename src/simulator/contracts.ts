@@ -1,5 +1,5 @@
 import type { Switches } from './switches.ts';
-import { checkedTerms, type Terms, TIERS, type Tier } from './terms.ts';
+import { CONCURRENT_RUNS, checkedTerms, type Terms, TIERS, type Tier } from './terms.ts';
 
 /** The terms in force. */
 export interface TermsInForce {
@@ -27,6 +27,10 @@ export class Contracts {
     const { tier, operations } = this.#switches;
     const allowed = own.operations ?? (own.tier ? TIERS[own.tier] : (operations ?? TIERS[tier]));
     return { tier: own.tier ?? tier, limit: this.limitOf(account), operations: allowed };
+  }
+
+  concurrentRunsOf(account: string): number {
+    return this.#switches.concurrentRuns ?? CONCURRENT_RUNS[this.of(account).tier];
   }
 
   /** Throws a TypeError that names the wrong term, and then changes nothing. */

@@ -1,21 +1,35 @@
+import type { Clock } from '../clock.ts';
 import { type Item, makeItem, SIZES } from './items.ts';
 import { seededRandom } from './latency.ts';
+import type { Result } from './result.ts';
 
 /** Bounds the memory of a long benchmark. The oldest created items are removed first; the initial items stay. */
 const MAX_ITEMS = 10_000;
 const FIRST_CREATED = 100_001;
+
+const MAX_RENDERED = 500;
 
 interface Collection {
   readonly items: Map<number, Item>;
   version: number;
 }
 
+/** How long items of some collections exist after their creation. */
+export interface Retention {
+  readonly clock: Clock;
+  /** In milliseconds. */
+  readonly of: Readonly<Record<string, () => number>>;
+}
+
 /** The data of the routes: generated from a seed, changed by writes. */
 export class Dataset {
   readonly #collections = new Map<string, Collection>();
+  readonly #rendered = new Map<string, { readonly version: number; readonly result: Result }>();
+  readonly #retention: Retention | null;
   #nextId = FIRST_CREATED - 1;
 
-  constructor(seed: number) {
+  constructor(seed: number, retention: Retention | null = null) {
+    this.#retention = retention;
     const random = seededRandom(seed);
     for (const [name, size] of Object.entries(SIZES)) {
       const items = new Map<number, Item>();
@@ -28,17 +42,38 @@ export class Dataset {
     return this.#collections.has(collection);
   }
 
-  /** Grows with each write to the collection: a rendered list is valid for one version. */
-  versionOf(collection: string): number {
-    return this.#collections.get(collection)?.version ?? 0;
+  /** A page as it was rendered, until a write to the collection. @param key all that it depends on; null for one that is always made */
+  rendered(key: string | null, collection: string, render: () => Result): Result {
+    const version = this.#collections.get(collection)?.version ?? 0;
+    const known = key === null ? undefined : this.#rendered.get(key);
+    if (known?.version === version) return known.result;
+    const fresh = render();
+    const result = fresh.kind === 'json' ? { ...fresh, json: Buffer.from(fresh.json) } : fresh;
+    if (this.#rendered.size >= MAX_RENDERED) this.#rendered.clear();
+    if (key !== null) this.#rendered.set(key, { version, result });
+    return result;
   }
 
   all(collection: string): Item[] {
-    return [...(this.#collections.get(collection)?.items.values() ?? [])];
+    const items = [...(this.#collections.get(collection)?.items.values() ?? [])];
+    return this.expires(collection) ? items.filter((item) => !this.#isOver(collection, item)) : items;
   }
 
   get(collection: string, id: string | number): Item | undefined {
-    return this.#collections.get(collection)?.items.get(Number(id));
+    const item = this.#collections.get(collection)?.items.get(Number(id));
+    return item === undefined || this.#isOver(collection, item) ? undefined : item;
+  }
+
+  /** Whether items of the collection disappear with time. */
+  expires(collection: string): boolean {
+    return this.#retention?.of[collection] !== undefined;
+  }
+
+  /** The initial items stay: tests would lose them as the year goes on. */
+  #isOver(collection: string, { id, created_at }: Item): boolean {
+    const keptMs = this.#retention?.of[collection]?.();
+    if (keptMs === undefined || id < FIRST_CREATED) return false;
+    return (this.#retention?.clock.now() ?? 0) - Date.parse(String(created_at)) > keptMs;
   }
 
   create(collection: string, fields: Record<string, unknown>): Item {

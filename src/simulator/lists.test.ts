@@ -76,6 +76,43 @@ describe('a list', () => {
     simulator.set({ largePages: 'clamp' });
   });
 
+  test('has as many items as wanted above 100 where that is accepted', async () => {
+    simulator.set({ largePages: 'accept' });
+    expect((await pageOf('/flow-runs?per_page=110')).data).toHaveLength(110);
+    simulator.set({ largePages: 'clamp' });
+  });
+
+  test('filters by the fields of the documentation', async () => {
+    const { data: all } = await pageOf('/flow-runs?per_page=100');
+    const at = String(all[40]?.['created_at']);
+    for (const [filter, wanted] of [
+      ['trigger', (run) => run['trigger'] === 'Webhook'],
+      ['started_after', (run) => String(run['created_at']) >= at],
+      ['started_before', (run) => String(run['created_at']) <= at],
+      ['search', (run) => String(run['name']).includes('orders')],
+    ] as [string, (run: Record<string, unknown>) => boolean][]) {
+      const value = { trigger: 'Webhook', search: 'orders' }[filter] ?? Date.parse(at);
+      const { data } = await pageOf(`/flow-runs?per_page=100&filter[${filter}]=${value}`);
+      expect(data.length, filter).toBeGreaterThan(0);
+      expect(data.every(wanted), filter).toBe(true);
+    }
+  });
+
+  test('includes relations however they are asked for, below others and as a count too', async () => {
+    const spellings = [
+      'include=labels,latestVersion.variables',
+      'includes=latestVersion.variables',
+      'include%5B%5D=labels&include[]=latestVersion.variables',
+      'include=latestVersion.variables&include=labels',
+    ];
+    for (const query of spellings) {
+      const { data } = await pageOf(`/flows?per_page=1&${query}`);
+      expect(data[0], query).toMatchObject({ latestVersion: { id: 1, variables: [{ id: 1 }] } });
+    }
+    const { data } = await pageOf('/flows?per_page=1&include=variables_count,webhooksExists,labels,callbacks');
+    expect(data[0]).toMatchObject({ variables_count: 2, webhooksExists: true, labels: [], callbacks: [{ id: 1 }] });
+  });
+
   test('has items flat, or with attributes: a switch', async () => {
     simulator.set({ shape: 'attributes' });
     const { data } = await pageOf('/patchworks/marketplace-apps?per_page=1');

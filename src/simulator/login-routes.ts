@@ -1,20 +1,19 @@
-import type { Credentials } from './credentials.ts';
 import { invalid, json, message, missing, objectOf } from './result.ts';
-import type { Add, Call } from './router.ts';
-import type { Switches } from './switches.ts';
+import type { Call, RouteHandler, Routes } from './router.ts';
 
-/** Both forms of login, and routes that are dangerous with a shared credential. */
-export function addLoginRoutes(add: Add, switches: Switches, credentials: Credentials): void {
-  const login = (field: string) => (call: Call) => {
-    const fields = objectOf(call.body) ?? {};
+const login =
+  (field: string): RouteHandler =>
+  ({ body, switches, credentials }) => {
+    const fields = objectOf(body) ?? {};
     const absent = [field, 'password'].filter((name) => typeof fields[name] !== 'string');
     if (absent.length > 0) {
-      return invalid(Object.fromEntries(absent.map((name) => [name, [`The ${name} field is required.`]])));
+      const errors = absent.map((name) => [name, { required: `The ${name} field is required.` }]);
+      return invalid(Object.fromEntries(errors), switches);
     }
     const issued = credentials.login(fields[field], fields['password']);
     if (issued === null) {
       const text = 'These credentials do not match our records.';
-      return switches.loginFailure === 401 ? message(401, text) : invalid({ [field]: [text] });
+      return switches.loginFailure === 401 ? message(401, text) : invalid({ [field]: { exists: text } }, switches);
     }
     return json(200, {
       message: 'You have successfully logged in.',
@@ -22,14 +21,21 @@ export function addLoginRoutes(add: Add, switches: Switches, credentials: Creden
       expires_in: issued.expiresIn,
     });
   };
-  add('POST /fabric/api/login', login('username'), 'login');
-  add('POST /api/v1/login', login('email'), 'login');
-  add('GET /health', () => json(200, { status: 'ok' }), 'open');
-  add('GET /api/v2/my/user', ({ identity }) =>
+
+/** All forms of login: the documented one, the one of the API's own host, and an older one. */
+export const loginRoutes: Routes = {
+  'POST /fabric/api/login': login('username'),
+  'POST /fabric/api/v1/login': login('email'),
+  'POST /api/v1/login': login('email'),
+};
+
+/** Routes of the identity service that are dangerous with a shared credential. */
+export const identityRoutes: Routes = {
+  'GET /api/v2/my/user': ({ identity }) =>
     json(200, { data: { id: 1, name: identity?.credential, company_id: identity?.company } }),
-  );
-  for (const version of ['v1', 'v2']) add(`PUT /api/${version}/companies/*/manage`, manage);
-}
+  'PUT /api/v1/companies/*/manage': manage,
+  'PUT /api/v2/companies/*/manage': manage,
+};
 
 /** Changes the company of a credential on the server, for every caller that shares the credential. */
 function manage({ segments, identity }: Call) {

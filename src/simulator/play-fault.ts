@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../clock.ts';
 import { type Fault, withHeaders } from './faults.ts';
-import { laravelJson } from './query.ts';
 import type { Arrival } from './record.ts';
+import { laravelJson } from './result.ts';
 
 /** The request that a fault hits. */
 export interface FaultTarget {

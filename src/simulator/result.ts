@@ -1,5 +1,3 @@
-import { laravelJson } from './query.ts';
-
 /** The response of a route, before it is written. */
 export type Result =
   | { readonly kind: 'json'; readonly status: number; readonly json: string | Buffer }
@@ -12,6 +10,14 @@ export type Result =
     }
   | { readonly kind: 'redirect'; readonly location: string };
 
+/** The faults of a request: by field, the reason of each rule. */
+export type Errors = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+/** PHP's json_encode: compact, with slashes escaped. */
+export function laravelJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll('/', '\\/');
+}
+
 export const json = (status: number, value: unknown): Result => ({ kind: 'json', status, json: laravelJson(value) });
 
 export const message = (status: number, text: string): Result => json(status, { message: text });
@@ -23,10 +29,22 @@ export const missing = (model: string, id: string | undefined): Result =>
 export const forbidden = (): Result => message(403, 'This action is unauthorized.');
 
 /** 422; the message is the first error, with a count of the others. */
-export function invalid(errors: Readonly<Record<string, readonly string[]>>): Result {
-  const all = Object.values(errors).flat();
+export function invalid(
+  errors: Errors,
+  { validationErrors }: { readonly validationErrors: 'texts' | 'rules' },
+): Result {
+  const all = Object.values(errors).flatMap((rules) => Object.values(rules));
   const more = all.length > 1 ? ` (and ${all.length - 1} more error${all.length > 2 ? 's' : ''})` : '';
-  return json(422, { message: `${all[0] ?? 'The given data was invalid.'}${more}`, errors });
+  const shown = Object.entries(errors).map(([field, rules]) => [
+    field,
+    validationErrors === 'texts'
+      ? Object.values(rules)
+      : Object.entries(rules).map(([rule, text]) => ({ [rule]: text })),
+  ]);
+  return json(422, {
+    message: `${all[0] ?? 'The given data was invalid.'}${more}`,
+    errors: Object.fromEntries(shown),
+  });
 }
 
 /** The body as an object: {} for an empty body, null if it is not a JSON object. */

@@ -1,8 +1,11 @@
+import type { Clock } from '../clock.ts';
 import { type Pattern, parsePattern } from '../routing/pattern.ts';
-import type { Identity } from './credentials.ts';
+import type { Credentials, Identity } from './credentials.ts';
 import type { Dataset } from './dataset.ts';
+import type { Operations } from './operations.ts';
 import type { Result } from './result.ts';
 import type { Runs } from './runs.ts';
+import type { Switches } from './switches.ts';
 
 /** A request after authentication and throttle, as a handler receives it. */
 export interface Call {
@@ -17,17 +20,22 @@ export interface Call {
   readonly identity: Identity | null;
   readonly data: Dataset;
   readonly runs: Runs;
+  readonly switches: Switches;
+  readonly clock: Clock;
+  readonly operations: Operations;
+  readonly credentials: Credentials;
 }
 
 export type RouteHandler = (call: Call) => Result;
+
+/** Handlers by method and path: `GET /api/v1/flows/*`. */
+export type Routes = Readonly<Record<string, RouteHandler>>;
 
 export interface SimulatedRoute {
   /** open: neither authenticated nor counted. login: counted with a switch. */
   readonly access: 'credential' | 'login' | 'open';
   readonly handle: RouteHandler;
 }
-
-export type Add = (match: string, handle: RouteHandler, access?: SimulatedRoute['access']) => void;
 
 export type Found =
   | { readonly kind: 'found'; readonly route: SimulatedRoute }
@@ -41,22 +49,24 @@ interface Node {
 
 const newNode = (): Node => ({ children: new Map(), routes: new Map() });
 
-/** A tree of path segments: benchmarks use the simulator as upstream, and it has some eighty routes. */
+/** A tree of path segments: benchmarks use the simulator as upstream, and it has some ninety routes. */
 export class Router {
   readonly #root = newNode();
 
-  readonly add: Add = (match, handle, access = 'credential') => {
-    const parsed = parsePattern(match);
-    if (!parsed.ok) throw new TypeError(parsed.reason);
-    const { method, segments }: Pattern = parsed.pattern;
-    let node = this.#root;
-    for (const segment of segments) {
-      const child = node.children.get(segment) ?? newNode();
-      node.children.set(segment, child);
-      node = child;
+  add(routes: Routes, access: SimulatedRoute['access']): void {
+    for (const [match, handle] of Object.entries(routes)) {
+      const parsed = parsePattern(match);
+      if (!parsed.ok) throw new TypeError(parsed.reason);
+      const { method, segments }: Pattern = parsed.pattern;
+      let node = this.#root;
+      for (const segment of segments) {
+        const child = node.children.get(segment) ?? newNode();
+        node.children.set(segment, child);
+        node = child;
+      }
+      node.routes.set(method ?? '*', { access, handle });
     }
-    node.routes.set(method ?? '*', { access, handle });
-  };
+  }
 
   find(method: string, segments: readonly string[]): Found {
     const ends: Node[] = [];

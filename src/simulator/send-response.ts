@@ -1,10 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
+import { FAKE_PAYLOAD } from './items.ts';
 import type { Arrival } from './record.ts';
 import type { Result } from './result.ts';
 import type { Switches } from './switches.ts';
 
-const CHUNK = Buffer.alloc(65_536, 'patchworks payload ');
+const CHUNK = Buffer.alloc(65_536, FAKE_PAYLOAD);
 
 /** Writes a response. `headers` has all headers but those that describe the body. */
 export function sendResponse(

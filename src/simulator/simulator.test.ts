@@ -218,16 +218,22 @@ describe('the order of the checks', () => {
 });
 
 describe('flows that are started', () => {
-  test.each(['start', 'start/1', 'start/raw', 'start/raw/1', 'manual', 'manual/1'])(
-    'by %s give a run that ends when its time has come',
-    async (way) => {
+  const ways = ['start', 'start/1', 'start/raw', 'start/raw/1', 'manual', 'manual/1', 'manual/raw', 'manual/raw/1'];
+  test.each(ways.flatMap((way) => ['', '{}'].map((body) => [way, body] as const)))(
+    'by %s with the body "%s" give a run that is queued, picked, and ends when its time has come',
+    async (way, body) => {
       const clock = new ManualClock();
       await using api = await simulate({ clock, switches: { runMs: 3_000 } });
-      const started = await api.ask(`/api/v1/flows/1/${way}`, { method: 'POST' });
+      clock.advance(1_000);
+      const started = await api.ask(`/api/v1/flows/1/${way}`, { method: 'POST', ...(body !== '' && { body }) });
       const { data } = (await started.json()) as { data: { id: number; status: number } };
-      expect([started.status, data.status]).toEqual([200, 1]);
+      expect([started.status, data.status]).toEqual([200, 0]);
       const statusOf = async () =>
         ((await (await api.ask(`/api/v1/flow-runs/${data.id}`)).json()) as { data: { status: number } }).data.status;
+      clock.advance(3_999);
+      expect(await statusOf()).toBe(0);
+      clock.advance(1);
+      expect(await statusOf()).toBe(1);
       clock.advance(2_999);
       expect(await statusOf()).toBe(1);
       clock.advance(1);

@@ -1,25 +1,29 @@
 import type { AddressInfo } from 'node:net';
 import type { SimulatorState } from './application.ts';
-import { addCollectionRoutes } from './collection-routes.ts';
+import { collectionRoutes } from './collection-routes.ts';
 import { Contracts } from './contracts.ts';
 import type { Simulator } from './control.ts';
 import { handleControl } from './control.ts';
 import { Credentials } from './credentials.ts';
 import { Dataset } from './dataset.ts';
 import { Faults } from './faults.ts';
-import { addFlowRoutes } from './flow-routes.ts';
+import { flowRoutes } from './flow-routes.ts';
 import { TokenIssuer } from './issuer.ts';
 import { seededRandom } from './latency.ts';
-import { addLoginRoutes } from './login-routes.ts';
-import { addNestedRoutes } from './nested-routes.ts';
+import { identityRoutes, loginRoutes } from './login-routes.ts';
+import { nestedRoutes } from './nested-routes.ts';
 import { Operations } from './operations.ts';
 import { type CompleteOptions, type SimulatorOptions, withDefaults } from './options.ts';
 import { Recorder } from './record.ts';
-import { Router } from './router.ts';
+import { json } from './result.ts';
+import { Router, type Routes } from './router.ts';
 import { Runs } from './runs.ts';
 import { createApiServer } from './server.ts';
 import { checkedSwitches } from './switches.ts';
 import { Throttle } from './throttle.ts';
+
+/** Every route that needs a credential. */
+export const API: Routes = { ...flowRoutes, ...nestedRoutes, ...collectionRoutes, ...identityRoutes };
 
 /**
  * A stand-in for the Patchworks API: the hosts core, start and fabric behind one port, distinguished by path. It is exact
@@ -58,14 +62,14 @@ function createState({ clock, switches, seed, accounts, recordSize }: CompleteOp
   const credentials = new Credentials({ clock, switches, accounts });
   const contracts = new Contracts(switches, accounts);
   const operations = new Operations(clock, switches, contracts);
-  addLoginRoutes(router.add, switches, credentials);
-  addFlowRoutes(router.add, { switches, clock, operations });
-  addNestedRoutes(router.add, switches, clock);
-  addCollectionRoutes(router.add, switches);
+  router.add(API, 'credential');
+  router.add(loginRoutes, 'login');
+  router.add({ 'GET /health': () => json(200, { status: 'ok' }) }, 'open');
   // Each account has different data, so that a test notices a response that reached the wrong caller.
   const own = [...accounts.keys()].map((id, index) => {
-    const data = new Dataset(seed + index * 1000);
-    return [id, { data, runs: new Runs(clock, data) }] as const;
+    const of = { 'flow-run-logs': () => switches.runLogsMs, 'payload-metadata': () => switches.payloadsMs };
+    const data = new Dataset(seed + index * 1000, { clock, of });
+    return [id, { data, runs: new Runs(clock, data, switches, () => contracts.concurrentRunsOf(id)) }] as const;
   });
   return {
     router,
@@ -90,7 +94,7 @@ function simulatorOf(
   const dataOf = (account: string): Dataset => {
     const own = accounts.get(account);
     if (own === undefined) throw new TypeError(`there is no account "${account}"`);
-    own.runs.finishDue();
+    own.runs.advance();
     return own.data;
   };
   return {

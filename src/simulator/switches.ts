@@ -48,8 +48,12 @@ export interface Switches {
   loginFailure: 401 | 422;
   /** Items are flat, or `{id, type, attributes}`. Default flat. */
   shape: 'flat' | 'attributes';
-  /** `per_page` above 100 counts as 100, or gets 422. Default clamp. */
-  largePages: 'clamp' | 'refuse';
+  /** `per_page` above 100 counts as 100, is accepted as it is, or gets 422. Default clamp. */
+  largePages: 'clamp' | 'accept' | 'refuse';
+  /** Status of a create: 201 as clients expect, or 200 as documented. Default 201. */
+  createStatus: 200 | 201;
+  /** A 422 has texts for each field, or objects `{"rule": "text"}`: the documentation has both. Default texts. */
+  validationErrors: 'texts' | 'rules';
   /** Errors are HTML pages without `Accept: application/json`. Default true. */
   htmlErrors: boolean;
   /** All other responses are HTML pages too without it. Default false. */
@@ -71,8 +75,19 @@ export interface Switches {
   tokenLifeSeconds: number;
   /** Duration of runs that start from now on. Default 5,000. */
   runMs: number;
+  /** Interval at which queued runs are picked. 0: each run starts at once. Default 5,000. */
+  pickMs: number;
+  /** Runs at the same time, for all accounts. Default null: those of the tier. */
+  concurrentRuns: number | null;
+  /** A start by `manual` is queued like one by `start`; the documentation does not say. Default true. */
+  queueManual: boolean;
+  /** How long a run log exists; afterwards 404. Logs that were there at the start stay. Default 7 days. */
+  runLogsMs: number;
+  /** The same of a payload. Default 72 h. */
+  payloadsMs: number;
 }
 
+const HOUR_MS = 3_600_000;
 const NONE: Latency = { kind: 'fixed', ms: 0 };
 
 export const DEFAULT_SWITCHES: Readonly<Switches> = {
@@ -92,6 +107,8 @@ export const DEFAULT_SWITCHES: Readonly<Switches> = {
   loginFailure: 401,
   shape: 'flat',
   largePages: 'clamp',
+  createStatus: 201,
+  validationErrors: 'texts',
   htmlErrors: true,
   htmlResponses: false,
   strictContentType: false,
@@ -101,6 +118,11 @@ export const DEFAULT_SWITCHES: Readonly<Switches> = {
   responseLatency: NONE,
   tokenLifeSeconds: 86_400,
   runMs: 5_000,
+  pickMs: 5_000,
+  concurrentRuns: null,
+  queueManual: true,
+  runLogsMs: 7 * 24 * HOUR_MS,
+  payloadsMs: 72 * HOUR_MS,
 };
 
 /** Describes the error in a value; null if it is valid. */
@@ -132,7 +154,9 @@ const CHECKS: Readonly<Record<keyof Switches, Check>> = {
   bearerApiKey: yesOrNo,
   loginFailure: oneOf(401, 422),
   shape: oneOf('flat', 'attributes'),
-  largePages: oneOf('clamp', 'refuse'),
+  largePages: oneOf('clamp', 'accept', 'refuse'),
+  createStatus: oneOf(200, 201),
+  validationErrors: oneOf('texts', 'rules'),
   htmlErrors: yesOrNo,
   htmlResponses: yesOrNo,
   strictContentType: yesOrNo,
@@ -145,6 +169,11 @@ const CHECKS: Readonly<Record<keyof Switches, Check>> = {
   responseLatency: latencyProblem,
   tokenLifeSeconds: atLeast(0),
   runMs: atLeast(0),
+  pickMs: atLeast(0),
+  concurrentRuns: (value) => (value === null ? null : limitProblem(value)),
+  queueManual: yesOrNo,
+  runLogsMs: atLeast(0),
+  payloadsMs: atLeast(0),
 };
 
 /** Throws a TypeError that names the wrong switch. */

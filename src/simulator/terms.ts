@@ -1,6 +1,9 @@
 /** Operations in a calendar month. All tiers have the same 240 API requests a minute (subscription tier limits). */
 export const TIERS = { growth: 150_000, professional: 400_000, enterprise: 1_000_000 } as const;
 
+/** Runs at the same time. */
+export const CONCURRENT_RUNS: Readonly<Record<Tier, number>> = { growth: 10, professional: 20, enterprise: 30 };
+
 export type Tier = keyof typeof TIERS;
 
 /** The terms of one account. Default, also for null: those of the switches. */
