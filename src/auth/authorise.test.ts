@@ -10,7 +10,7 @@ const pattern = (text: string): Pattern => {
 };
 const tenant = (allow: string[] | null): Tenant => ({
   id: 'billing',
-  account: 'main',
+  accounts: ['main'],
   disabled: false,
   enforcement: 'enforce' as const,
   allow: allow?.map(pattern) ?? null,

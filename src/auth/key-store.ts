@@ -4,7 +4,8 @@ import type { KeyUse } from './key-use.ts';
 
 export interface Tenant {
   readonly id: string;
-  readonly account: string;
+  /** Never empty. */
+  readonly accounts: readonly string[];
   readonly disabled: boolean;
   /** Null: everything except the denylist. */
   readonly allow: readonly Pattern[] | null;

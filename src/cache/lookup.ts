@@ -11,6 +11,7 @@ import {
   type WithWaitTerms,
 } from '../context.ts';
 import { literally, matches, parsePathPattern, splitPath } from '../routing/pattern.ts';
+import { originalPath, rewriteTarget } from '../routing/rewrite.ts';
 import { isSentAsRead } from '../upstream/headers.ts';
 import {
   acceptsStale,
@@ -74,14 +75,17 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
 
     // Not async: a hit is the hot path, and every branch returns a promise.
     return (context) => {
-      const { method, headers, segments, canonicalQuery } = context;
+      const { method, headers, segments, canonicalQuery, route } = context;
       if (method === 'OPTIONS') return forwardMarked(context, 'method');
       if (method !== 'GET' && method !== 'HEAD') return write(context);
       const directives = readRequestDirectives(headers);
+      // Each request starts a run: a caller that is given the response to another one's has started none.
+      if (route.starts === true) return bypass(context, directives);
       const rule = ruleOf(segments, canonicalQuery);
       context.record.bypassedByRequest = rule === 'unless' || rule?.store !== false;
       if (rule === 'unless') return bypass(context, directives, '; detail=unless');
-      if (rule?.store === false || bypassesCache(context) || !isSentAsRead(context)) return bypass(context, directives);
+      if (rule?.store === false || bypassesCache(context)) return bypass(context, directives);
+      if (!isSentAsRead(context, route.secretHeaders)) return bypass(context, directives);
       return serveOrFetch(lookup, context, rule, directives);
     };
   };
@@ -135,7 +139,7 @@ export function invalidateAfterWrite<E extends CacheableContext>(options: CacheO
     const { method, segments, route, target } = context;
     const matching = rules.filter((rule) => matches(rule.after, method, segments));
     const patterns = [writtenCollection(segments), ...matching.flatMap((rule) => rule.drop)];
-    if (response !== null) patterns.push(...linkedPaths(route.upstream.origin, target, response));
+    if (response !== null) patterns.push(...linkedPaths(route, target, response));
     return options.invalidations.invalidate(route.upstream.account, { patterns });
   };
 
@@ -174,15 +178,20 @@ function mayHaveChanged(result: Result): boolean {
 }
 
 /** Location and Content-Location on the same upstream: these resources have changed too (section 4.4). */
-function linkedPaths(origin: string, target: string, { headers }: ProxyResponse): (readonly string[])[] {
-  const base = `${origin}${target}`;
+function linkedPaths(
+  { upstream: { origin }, rewrite = null }: CacheableContext['route'],
+  target: string,
+  { headers }: ProxyResponse,
+): (readonly string[])[] {
+  const base = `${origin}${rewrite === null ? target : rewriteTarget(rewrite, target)}`;
   return ['location', 'content-location'].flatMap((name) => {
     const value = headerOf(headers, name);
     if (value === undefined || !URL.canParse(value, base)) return [];
     const url = new URL(value, base);
     if (url.origin !== new URL(origin).origin) return [];
     try {
-      return [literally(splitPath(url.pathname).map(decodeURIComponent))];
+      const path = rewrite === null ? url.pathname : originalPath(rewrite, url.pathname);
+      return [literally(splitPath(path).map(decodeURIComponent))];
     } catch {
       return [];
     }

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { RequestContext } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Pattern } from '../routing/pattern.ts';
+import type { Rewrite } from '../routing/rewrite.ts';
 import type { SentRequest } from '../upstream/headers.ts';
 import type { Coalescing, ExpiringSet, FetchResultKind } from './coalescing.ts';
 import type { InvalidationLog } from './invalidation-log.ts';
@@ -21,6 +22,10 @@ export interface Keyed extends SentRequest {
       readonly timeoutMs: number;
     };
     readonly rewriteLinks: boolean;
+    readonly rewrite?: Rewrite | null;
+    readonly secretHeaders?: ReadonlySet<string>;
+    /** A GET starts a run. */
+    readonly starts?: boolean;
   };
 }
 

@@ -1,5 +1,6 @@
 import { loadSettings, renderProblems } from '../config/load.ts';
 import type { AccountSettings, Settings, TenantSettings } from '../config/settings.ts';
+import { tenantQuotaIn } from '../config/tenant-accounts.ts';
 import type { Budget } from '../quota/budgets.ts';
 import { capacityOf, fallbackShare, goodputAt } from '../quota/capacity.ts';
 import type { AccountQuota } from '../quota/quota-store.ts';
@@ -54,12 +55,16 @@ function accountLimits(settings: Settings): string[] {
 }
 
 /** The limits of an account and its tenants, one line each. */
-function limitsOf({ id, quota }: AccountSettings, { tenants: all, redis }: Settings): string[] {
-  const tenants = [...all.values()].filter((tenant) => tenant.account === id);
+function limitsOf(account: AccountSettings, { tenants: all, redis }: Settings): string[] {
+  const { id, quota } = account;
+  const tenants = [...all.values()].filter(({ accounts }) => accounts.includes(id));
   const { limit, ceiling, burst } = quota;
   // A disabled tenant has no share.
   const enabled = tenants.filter(({ disabled }) => !disabled);
-  const { unreserved, rates, shares } = capacityOf(quota, new Map(enabled.map((each) => [each.id, each.quota])));
+  const { unreserved, rates, shares } = capacityOf(
+    quota,
+    new Map(enabled.map((each) => [each.id, tenantQuotaIn(each, account)])),
+  );
   return [
     `account ${id}`,
     `  at most ${ceiling} requests in any 60 s, whatever the latency, retries and logins included:`,
@@ -67,7 +72,9 @@ function limitsOf({ id, quota }: AccountSettings, { tenants: all, redis }: Setti
     `  Patchworks allows ${limit}: ${limit - ceiling} are left for others on the account`,
     `  at most ${Math.min(burst, ceiling)} at once after a pause, then one every ${Math.round(60_000 / ceiling)} ms`,
     `  with responses after 0.2 s it sends up to ${round(goodputAt(ceiling, 200))} a minute, after 5 s ${round(goodputAt(ceiling, 5_000))}`,
-    ...tenants.map(({ id: tenant, quota: own, disabled, enforcement }) => {
+    ...tenants.map((each) => {
+      const { id: tenant, disabled, enforcement } = each;
+      const own = tenantQuotaIn(each, account);
       if (disabled) return `  tenant ${tenant}: disabled`;
       const guaranteed = own.reserved > 0 ? `, ${own.reserved} a minute reserved` : '';
       const share = `${round(shares.get(tenant) ?? 0)} when all compete (weight ${own.weight})`;

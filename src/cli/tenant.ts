@@ -4,14 +4,14 @@ import { addTenant, type NewTenant, tenantSnippet } from '../config/tenants-docu
 import { parsePattern } from '../routing/pattern.ts';
 import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
 
-const HELP = `usage: patchgate tenant add NAME [--rate N] [--allow PATTERN]… [--account NAME] [--write]
+const HELP = `usage: patchgate tenant add NAME [--rate N] [--allow PATTERN]… [--account NAME]… [--write]
 
 add   adds a tenant: prints its YAML, or edits the file of the tenants in place. Its keys: patchgate key create
 
   -c, --config PATH gateway.yaml (default: config/gateway.yaml)
   --rate N          requests a minute (default: the ceiling of its account)
   --allow PATTERN   what it may call, such as "GET /api/v1/**"; repeatable (default: everything but the denylist)
-  --account NAME    needed where there are several accounts
+  --account NAME    needed where there are several accounts; repeatable
   --write           edit the file of the tenants, once the whole configuration is valid with the change
 `;
 
@@ -19,7 +19,7 @@ const OPTIONS = {
   ...CONFIG_OPTION,
   rate: { type: 'string' },
   allow: { type: 'string', multiple: true },
-  account: { type: 'string' },
+  account: { type: 'string', multiple: true },
   write: { type: 'boolean' },
 } as const;
 
@@ -37,7 +37,7 @@ export async function tenant(args: string[], io: Io): Promise<number> {
   if (wrong !== null) return failed(io, wrong, 2);
   const added: NewTenant = {
     name,
-    ...(account !== undefined && { account }),
+    ...(account !== undefined && { accounts: account }),
     ...(allow !== undefined && { allow }),
     ...(rate !== undefined && { rate: Number(rate) }),
   };

@@ -1,30 +1,25 @@
 import { defaultProblemOptions, type ProblemOptions } from '../problem.ts';
-import { type Pattern, parsePattern } from '../routing/pattern.ts';
+import type { Pattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import type { UpstreamRules } from '../upstream/upstreams.ts';
 import { budgetsOf, tenantBudgetsOf } from './budget-schema.ts';
+import { credentialOf } from './credential-schema.ts';
 import { identityOf } from './identity-settings.ts';
 import { MAX_SECRET_BYTES } from './option-types.ts';
-import {
-  cacheRuleDefaults,
-  invalidateDefaults,
-  OTHER_TIMEOUT_MS,
-  routeDefaults,
-  upstreamDefaults,
-} from './patchworks-defaults.ts';
+import { cacheRuleDefaults, invalidateDefaults, OTHER_TIMEOUT_MS, upstreamDefaults } from './patchworks-defaults.ts';
 import { redisOf } from './redis-schema.ts';
+import { routesOf } from './route-schema.ts';
 import type { GatewayInput } from './schema.ts';
 import type {
   AccountSettings,
   CacheRule,
-  CredentialSettings,
   LogLevel,
-  RouteSettings,
   Settings,
   TenantSettings,
   TracingSettings,
   UpstreamSettings,
 } from './settings.ts';
+import { accountsOf } from './tenant-accounts.ts';
 import type { TenantInput } from './tenant-schema.ts';
 import { upstreamSchema } from './upstream-schema.ts';
 import type { BuildInput, Report } from './validate.ts';
@@ -59,9 +54,8 @@ export function buildSettings(input: BuildInput): Built {
   const lists = new Map<string, readonly Pattern[]>();
   const tenants = new Map(
     Object.entries(input.tenants).map(([id, each]) => {
-      const account = each.account ?? only;
-      if (account === null) report(input.tenantsSource, ['tenants', id], 'needs an account, since there are several');
-      return [id, tenantOf(id, each, account ?? '', accounts, lists)];
+      const own = accountsOf(id, each, only, (path, message) => report(input.tenantsSource, path, message));
+      return [id, tenantOf(id, each, own, lists)];
     }),
   );
   const settings: Settings = {
@@ -70,7 +64,7 @@ export function buildSettings(input: BuildInput): Built {
     stateDir: gateway.stateDir ?? null,
     accounts,
     upstreams,
-    routes: routesOf(gateway),
+    routes: routesOf(gateway.routes),
     cache: cacheOf(gateway),
     idempotency: {
       ttlMs: gateway.idempotency.ttl,
@@ -135,11 +129,7 @@ function problemsOf({ baseUrl, contact }: GatewayInput['problems']): ProblemOpti
 type AccountInput = GatewayInput['accounts'][string];
 
 function accountOf(id: string, input: AccountInput, secret: (value: string) => Secret): AccountSettings {
-  const credentials = input.credentials.map((each): CredentialSettings => {
-    if ('apiKey' in each) return { kind: 'apiKey', id: each.id, apiKey: secret(each.apiKey) };
-    const { url, username, password, usernameField } = each.login;
-    return { kind: 'login', id: each.id, url, username, password: secret(password), usernameField };
-  });
+  const credentials = input.credentials.map((each) => credentialOf(each, secret));
   return { id, quota: { ...input.quota, ...budgetsOf(input.budgets) }, credentials };
 }
 
@@ -181,16 +171,6 @@ function rulesOf({ retries, breaker, maxInFlight }: GatewayInput['upstreams'][st
     },
     maxInFlight,
   };
-}
-
-function routesOf(gateway: GatewayInput): RouteSettings[] {
-  if (gateway.routes === undefined) {
-    return routeDefaults.flatMap(({ match, upstream }) => {
-      const parsed = parsePattern(match);
-      return parsed.ok ? [{ match: parsed.pattern, upstream, rewriteLinks: true }] : [];
-    });
-  }
-  return gateway.routes;
 }
 
 function cacheOf({ cache }: GatewayInput): Settings['cache'] {
@@ -237,15 +217,13 @@ const BURST_WITH_RATE = 20;
 function tenantOf(
   id: string,
   input: TenantInput,
-  account: string,
-  accounts: ReadonlyMap<string, AccountSettings>,
+  accounts: readonly string[],
   lists: Map<string, readonly Pattern[]>,
 ): TenantSettings {
   const { rate, burst, weight, reserved, maxWait, maxInFlight } = input.quota;
-  const whole = accounts.get(account)?.quota;
   return {
     id,
-    account,
+    accounts,
     disabled: input.disabled,
     keys: input.keys.map((key) => ({
       id: key.id,
@@ -257,8 +235,8 @@ function tenantOf(
     identities: input.identities.map(identityOf),
     allow: input.allow === undefined ? null : shared(input.allow, lists),
     quota: {
-      rate: rate ?? whole?.ceiling ?? 1,
-      burst: burst ?? (rate === undefined && whole ? Math.min(whole.burst, whole.ceiling) : BURST_WITH_RATE),
+      rate: rate ?? null,
+      burst: burst ?? (rate === undefined ? null : BURST_WITH_RATE),
       weight,
       reserved: reserved,
       maxWaitMs: maxWait,

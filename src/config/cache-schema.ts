@@ -8,7 +8,7 @@ const DAY = 24 * HOUR;
 const stale = (description: string) =>
   doc(duration(0, 365 * DAY).default(0), { description, unit: 'duration', shown: '0s' });
 /** Vary on these would put a credential into a cache key. */
-const NOT_FOR_VARY = ['authorization', 'cookie', 'x-api-key'];
+const NOT_FOR_VARY = ['authorization', 'cookie', 'x-api-key', 'patchworks-signature'];
 const fieldName = () =>
   z
     .string({ error: 'must be the name of a header field' })

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { loadSettings, renderProblems } from './load.ts';
 import { redactedSettings } from './settings.ts';
+import { tenantQuotaIn } from './tenant-accounts.ts';
 
 const SHA = 'a'.repeat(64);
 const ACCOUNTS = 'accounts: { main: { credentials: [{ id: primary, apiKey: "${PATCHWORKS_API_KEY}" }] } }';
@@ -59,9 +60,9 @@ describe('a minimal configuration', () => {
       '* /api/v1/** → core',
     ]);
     expect(settings.tenants.get('billing')).toMatchObject({
-      account: 'main',
+      accounts: ['main'],
       allow: null,
-      quota: { rate: 235, burst: 60 },
+      quota: { rate: null, burst: null },
     });
     expect(settings.limits).toEqual({
       bodyBytes: 10485760,
@@ -609,7 +610,9 @@ describe('a tenant bursts', () => {
     const loaded = await load(
       `${ACCOUNTS.replace('main: {', `main: { quota: ${account},`)}\ntenants: { a: { quota: ${tenant} } }`,
     );
-    expect(loaded.ok && loaded.settings.tenants.get('a')?.quota.burst).toBe(burst);
+    if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
+    const { tenants, accounts } = loaded.settings;
+    expect(tenantQuotaIn(tenants.get('a')!, accounts.get('main')!).burst).toBe(burst);
   });
 });
 

@@ -1,23 +1,12 @@
 import { z } from 'zod';
 import { accountBudgets } from './budget-schema.ts';
 import { cacheSchema } from './cache-schema.ts';
+import { credentialList } from './credential-schema.ts';
 import { identitySchema } from './identity-schema.ts';
 import { listenSchema } from './listen-schema.ts';
-import {
-  absolutePath,
-  doc,
-  duration,
-  flag,
-  headerSecret,
-  httpUrl,
-  id,
-  pattern,
-  secretText,
-  size,
-  text,
-  whole,
-} from './option-types.ts';
+import { absolutePath, doc, duration, flag, httpUrl, id, size, text, whole } from './option-types.ts';
 import { redisSchema } from './redis-schema.ts';
+import { routeSchema } from './route-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
 import { tracingSchema } from './tracing-schema.ts';
 import { upstreamSchema } from './upstream-schema.ts';
@@ -28,28 +17,6 @@ import { upstreamSchema } from './upstream-schema.ts';
  */
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const apiKeyCredential = z.strictObject({
-  id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
-  apiKey: doc(headerSecret(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
-});
-const loginCredential = z.strictObject({
-  id: doc(id(), { description: 'Name of the credential in logs and metrics.' }),
-  login: z.strictObject({
-    url: doc(httpUrl(), { description: 'URL of the login, such as https://app.wearepatchworks.com/fabric/api/login.' }),
-    username: doc(text(), { description: "User for the login. The token has this user's rights." }),
-    password: doc(secretText(), { description: 'Its password.' }),
-    usernameField: doc(
-      z
-        .string({ error: 'must be a name' })
-        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'must be the name of a JSON field' })
-        .default('username'),
-      {
-        description: 'JSON field of the username; `email` for the older form of the login.',
-        shown: 'username',
-      },
-    ),
-  }),
-});
 
 const account = z.strictObject({
   quota: z
@@ -91,24 +58,7 @@ const account = z.strictObject({
     })
     .prefault({}),
   budgets: accountBudgets,
-  credentials: doc(
-    z
-      .array(z.union([apiKeyCredential, loginCredential]), { error: 'must be a list of credentials' })
-      .min(1, { error: 'must hold at least one credential' }),
-    {
-      description:
-        'Credentials in order of preference: the first is used, and the next one after a 401 of Patchworks. Each has an `id` and either `apiKey` or `login`.',
-    },
-  ),
-});
-
-const route = z.strictObject({
-  match: doc(pattern(), { description: 'Method and path: `*` is one segment, `**` the rest. `GET` covers HEAD.' }),
-  upstream: doc(id(), { description: 'Upstream for matching requests.' }),
-  rewriteLinks: doc(flag().default(true), {
-    description:
-      'true: pagination links in JSON, and `Location`, `Content-Location` and `Link` on an upstream origin, lead back to the gateway. The upstream is then asked for uncompressed responses. The body of a download (`…/download`, or an attachment) is a file and stays as it is. false: all of them pass unchanged, so that a caller that follows them leaves the gateway.',
-  }),
+  credentials: credentialList,
 });
 
 const idempotency = z
@@ -242,7 +192,7 @@ export const gatewaySchema = z.strictObject({
   upstreams: doc(z.record(id(), upstreamSchema).default({}), {
     description: 'Upstream hosts, by name. `core` and `start` exist by default.',
   }),
-  routes: doc(z.array(route).optional(), {
+  routes: doc(z.array(routeSchema).optional(), {
     description:
       'Routes; the first match wins, and a request without a match gets 404. Default: see "Defaults for Patchworks".',
   }),

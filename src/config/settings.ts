@@ -152,6 +152,7 @@ export interface AccountSettings {
 
 export type CredentialSettings =
   | { readonly kind: 'apiKey'; readonly id: string; readonly apiKey: Secret }
+  | FixedCredentialSettings
   | {
       readonly kind: 'login';
       readonly id: string;
@@ -161,6 +162,14 @@ export type CredentialSettings =
       /** Name of the JSON field that carries the username: `username`, or `email` for the older form. */
       readonly usernameField: string;
     };
+
+/** A secret in a header or query parameter of any name. */
+export interface FixedCredentialSettings {
+  readonly kind: 'header' | 'query';
+  readonly id: string;
+  readonly name: string;
+  readonly value: Secret;
+}
 
 export interface UpstreamSettings extends UpstreamRules {
   readonly id: string;
@@ -176,6 +185,10 @@ export interface RouteSettings {
   readonly upstream: string;
   /** Rewrite links on an upstream origin to the gateway's base, in bodies and Location. */
   readonly rewriteLinks: boolean;
+  /** The beginning of the path at the upstream, in place of the literal beginning of the match; null: the path as it is. */
+  readonly rewrite: string | null;
+  /** Id of the only credential that is used; null: any of the upstream's account. */
+  readonly credential: string | null;
 }
 
 export interface CacheSettings {
@@ -208,13 +221,15 @@ export type CacheRule =
 
 export interface TenantSettings {
   readonly id: string;
-  readonly account: string;
+  /** Without duplicates, and never empty. */
+  readonly accounts: readonly string[];
   readonly disabled: boolean;
   readonly keys: readonly TenantKeySettings[];
   readonly identities: readonly IdentitySettings[];
   /** Null: all but the denied set. */
   readonly allow: readonly Pattern[] | null;
-  readonly quota: TenantQuota;
+  /** It holds in each account on its own: see tenant-accounts.ts. Null: as the account has it. */
+  readonly quota: Omit<TenantQuota, 'rate' | 'burst'> & { readonly rate: number | null; readonly burst: number | null };
   /** Requests in flight at each upstream; null: half of what the upstream allows. */
   readonly maxInFlight: number | null;
   /** `observe`: its rate, budgets and `allow` are evaluated and counted, not enforced. */

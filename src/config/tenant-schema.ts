@@ -9,7 +9,7 @@ const tenantQuota = z
     rate: doc(
       z.number({ error: 'must be a number above 0' }).positive({ error: 'must be above 0' }).max(10_000_000).optional(),
       {
-        description: 'Requests a minute of this tenant. Default: the ceiling of its account.',
+        description: 'Requests a minute of this tenant. Default: the ceiling of the account.',
         unit: 'requests per minute',
       },
     ),
@@ -70,7 +70,13 @@ function digestRule(input: unknown): string {
 }
 
 export const tenantSchema = z.strictObject({
-  account: doc(id().optional(), { description: 'Account of the tenant. Required only if there are several accounts.' }),
+  account: doc(id().optional(), {
+    description: 'Account of the tenant. Required, or `accounts`, only if there are several accounts.',
+  }),
+  accounts: doc(z.array(id()).min(1, { error: 'must name at least one account' }).optional(), {
+    description:
+      'Several accounts of the tenant, in place of `account`: a request belongs to the account of the first route that matches it and leads to one of them. `quota` holds in each account on its own, so each keeps its own slots, waits and cooldown. A route to another account gets `route_forbidden`.',
+  }),
   disabled: doc(flag().default(false), {
     description: 'true: all its keys and identities are rejected with `tenant_disabled`.',
     shown: 'false',

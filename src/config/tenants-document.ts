@@ -8,7 +8,7 @@ export type Edited = { readonly ok: true; readonly text: string } | { readonly o
 export interface NewTenant {
   readonly name: string;
   /** Needed where there are several accounts. */
-  readonly account?: string;
+  readonly accounts?: readonly string[];
   readonly allow?: readonly string[];
   /** Requests a minute. */
   readonly rate?: number;
@@ -24,12 +24,14 @@ export interface NewKey {
 class Refused extends Error {}
 
 /** @param text of the file with the tenants, '' for a new one */
-export function addTenant(text: string, { name, account, allow, rate }: NewTenant): Edited {
+export function addTenant(text: string, { name, accounts, allow, rate }: NewTenant): Edited {
   return edit(text, (document) => {
     const tenants = tenantsOf(document);
     if (tenants.has(name)) throw new Refused(`there is a tenant "${name}" already`);
     const quota = rate === undefined ? undefined : document.createNode({ rate }, { flow: true });
-    const options = { ...(account && { account }), ...(allow && { allow }), ...(quota && { quota }) };
+    const [account, ...others] = accounts ?? [];
+    const own = others.length === 0 ? account && { account } : { accounts };
+    const options = { ...own, ...(allow && { allow }), ...(quota && { quota }) };
     tenants.add(document.createPair(name, options));
   });
 }

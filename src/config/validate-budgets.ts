@@ -1,19 +1,4 @@
 import type { AccountSettings, Settings } from './settings.ts';
-import type { Path } from './yaml-source.ts';
-
-/** A tenant's budget is a part of one that its account has. @param report a problem of the tenants' file */
-export function checkBudgets(settings: Settings, report: (path: Path, message: string) => void): void {
-  for (const tenant of settings.tenants.values()) {
-    const account = settings.accounts.get(tenant.account);
-    if (account === undefined) continue;
-    const known = [...(account.quota.budgets?.keys() ?? [])];
-    for (const id of tenant.quota.budgets?.keys() ?? []) {
-      if (known.includes(id)) continue;
-      const message = `account "${account.id}" has no such budget; ${known.length === 0 ? 'it has none' : `known are ${known.join(', ')}`}`;
-      report(['tenants', tenant.id, 'budgets', id], message);
-    }
-  }
-}
 
 /** Warnings. */
 export function weakBudgets(settings: Settings): string[] {
@@ -32,7 +17,7 @@ export function weakBudgets(settings: Settings): string[] {
 function overcommitted({ id: account, quota }: AccountSettings, { tenants }: Settings): string[] {
   return [...(quota.budgets ?? [])].flatMap(([id, { limit }]) => {
     const parts = [...tenants.values()]
-      .filter((tenant) => tenant.account === account && !tenant.disabled)
+      .filter((tenant) => tenant.accounts.includes(account) && !tenant.disabled)
       .flatMap((tenant) => tenant.quota.budgets?.get(id) ?? []);
     const sum = parts.reduce((total, each) => total + each, 0);
     const option = `accounts.${account}.budgets.${id}`;

@@ -2,6 +2,7 @@ import { METHODS } from 'node:http';
 import { overlap, type Pattern } from '../routing/pattern.ts';
 import { nearest } from './nearest.ts';
 import type { Settings, TenantSettings } from './settings.ts';
+import { largestCeilingOf } from './tenant-accounts.ts';
 import { type Path, type Source, showPath } from './yaml-source.ts';
 
 /** Time in which a key can be replaced without haste. */
@@ -51,7 +52,7 @@ function samePorts({ listen: { traffic, admin } }: Settings): string[] {
 /** Permissions of the tenant, and of its keys and identities. */
 function permissions(tenant: TenantSettings, { routes, upstreams }: Settings): string[] {
   const option = `tenants.${tenant.id}`;
-  const own = routes.filter(({ upstream }) => upstreams.get(upstream)?.account === tenant.account);
+  const own = routes.filter(({ upstream }) => tenant.accounts.includes(upstreams.get(upstream)?.account ?? ''));
   const lists: [string, readonly Pattern[] | null][] = [
     [`${option}.allow`, tenant.allow],
     ...tenant.keys.map(({ allow }, index): [string, typeof allow] => [`${option}.keys[${index}].allow`, allow]),
@@ -79,13 +80,14 @@ function unusable(pattern: Pattern, routes: readonly Pattern[]): string | null {
   return 'matches no route of its account: it permits nothing';
 }
 
-function limits({ id, account, keys, quota }: TenantSettings, { accounts }: Settings, now: number): string[] {
+function limits(tenant: TenantSettings, settings: Settings, now: number): string[] {
+  const { id, keys, quota } = tenant;
   const warnings = keys.flatMap(({ id: key, expiresAtMs }) => {
     const isSoon = expiresAtMs !== null && expiresAtMs > now && expiresAtMs - now <= ENDS_SOON_MS;
     return isSoon ? [`tenants.${id}: the key ${key} ends on ${new Date(expiresAtMs).toISOString()}`] : [];
   });
-  const ceiling = accounts.get(account)?.quota.ceiling ?? Number.POSITIVE_INFINITY;
-  if (quota.rate > ceiling) {
+  const ceiling = largestCeilingOf(tenant, settings);
+  if (quota.rate !== null && quota.rate > ceiling) {
     warnings.push(`tenants.${id}.quota.rate is above the ceiling: no more than ${ceiling} a minute are ever sent`);
   }
   return warnings;

@@ -1,8 +1,10 @@
+import { checkRouteCredentials } from './route-schema.ts';
 import type { GatewayInput } from './schema.ts';
 import type { CertificateSummary, IssuerSettings, Settings, TenantSettings } from './settings.ts';
+import { accountsIn, checkTenantAccounts, largestCeilingOf } from './tenant-accounts.ts';
 import type { TenantInput } from './tenant-schema.ts';
 import type { TlsFiles } from './tls.ts';
-import { checkBudgets, weakBudgets } from './validate-budgets.ts';
+import { weakBudgets } from './validate-budgets.ts';
 import { checkIdentities } from './validate-identities.ts';
 import { likelyMistakes } from './validate-mistakes.ts';
 import type { Path, Source } from './yaml-source.ts';
@@ -40,7 +42,8 @@ export function validateSettings(checked: Checked): string[] {
   const { settings, input, report } = checked;
   const ofTenants = (path: Path, message: string): void => report(input.tenantsSource, path, message);
   checkIdentities(settings, (path, message) => report(input.gatewaySource, path, message), ofTenants);
-  checkBudgets(settings, ofTenants);
+  checkTenantAccounts(settings, input.tenants, ofTenants);
+  checkRouteCredentials(settings, (path, message) => report(input.gatewaySource, path, message));
   return weakSpots(checked);
 }
 
@@ -75,11 +78,6 @@ function checkReferences({ settings, input, report }: Checked): void {
     const path = input.gateway.routes === undefined ? ['routes'] : ['routes', index, 'upstream'];
     report(source, path, `there is no such upstream; ${known(settings.upstreams.keys())}`);
   }
-  for (const tenant of settings.tenants.values()) {
-    if (tenant.account === '' || settings.accounts.has(tenant.account)) continue;
-    const message = `there is no such account; ${known(settings.accounts.keys())}`;
-    report(input.tenantsSource, ['tenants', tenant.id, 'account'], message);
-  }
 }
 
 function checkTenants({ settings, input, report }: Checked): void {
@@ -87,18 +85,14 @@ function checkTenants({ settings, input, report }: Checked): void {
   if (settings.tenants.size === 0) report(source, ['tenants'], 'must name at least one tenant');
   const reservedByAccount = new Map<string, number>();
   for (const tenant of settings.tenants.values()) {
-    const account = settings.accounts.get(tenant.account);
-    if (account === undefined) continue;
-    const sum = (reservedByAccount.get(account.id) ?? 0) + tenant.quota.reserved;
-    reservedByAccount.set(account.id, sum);
     const path = ['tenants', tenant.id, 'quota', 'reserved'];
-    const { ceiling } = account.quota;
-    if (sum > ceiling && sum - tenant.quota.reserved <= ceiling) {
-      report(
-        source,
-        path,
-        `brings the reserved rates of account "${account.id}" to ${sum}, above its ceiling of ${ceiling}`,
-      );
+    for (const { id, quota } of accountsIn(tenant, settings.accounts)) {
+      const before = reservedByAccount.get(id) ?? 0;
+      const sum = before + tenant.quota.reserved;
+      reservedByAccount.set(id, sum);
+      if (sum <= quota.ceiling || before > quota.ceiling) continue;
+      const message = `brings the reserved rates of account "${id}" to ${sum}, above its ceiling of ${quota.ceiling}`;
+      report(source, path, message);
     }
   }
 }
@@ -184,9 +178,11 @@ function weakCertificate(option: string, certificate: CertificateSummary, now: n
   return warnings;
 }
 
-function weakQuota({ id, account, disabled, quota }: TenantSettings, { accounts }: Settings): string[] {
-  const { rate, burst, reserved, maxWaitMs } = quota;
-  const ceiling = accounts.get(account)?.quota.ceiling ?? Number.POSITIVE_INFINITY;
+function weakQuota(tenant: TenantSettings, settings: Settings): string[] {
+  const { id, disabled, quota } = tenant;
+  const { burst, reserved, maxWaitMs } = quota;
+  const ceiling = largestCeilingOf(tenant, settings);
+  const rate = quota.rate ?? ceiling;
   const option = `tenants.${id}.quota`;
   const betweenMs = 60_000 / Math.min(rate, ceiling);
   const warnings: string[] = [];
@@ -194,7 +190,7 @@ function weakQuota({ id, account, disabled, quota }: TenantSettings, { accounts 
     warnings.push(`${option}.reserved is above its rate: no more than ${rate} a minute can be used`);
   }
   if (disabled && reserved > 0) warnings.push(`${option}.reserved is not kept while the tenant is disabled`);
-  if (burst > ceiling) {
+  if (burst !== null && burst > ceiling) {
     warnings.push(`${option}.burst is above the ceiling: no more than ${ceiling} are ever sent at once`);
   }
   if (maxWaitMs > 0 && maxWaitMs < betweenMs) {

@@ -79,10 +79,14 @@ export function openCacheBackend(options: {
   return { ...backend, store: createTieredCache(memory, responses), replicas };
 }
 
-/** Part of every cache key: it changes with the cache rules and the origins, so that no response of older settings is found. */
-export function cacheNamespace({ cache, upstreams }: Settings): string {
+/**
+ * Part of every cache key: it changes with the cache rules, the origins, and what routes change of a path, so that no response of
+ * older settings is found.
+ */
+export function cacheNamespace({ cache, upstreams, routes }: Settings): string {
   const origins = [...upstreams].map(([id, { account, origin }]) => [id, account, origin]).sort();
-  const relevant = JSON.stringify([cache.rules, cache.maxEntryBytes, origins]);
+  const rewritten = routes.filter(({ rewrite, credential }) => rewrite !== null || credential !== null);
+  const relevant = JSON.stringify([cache.rules, cache.maxEntryBytes, origins, rewritten]);
   return createHash('sha256').update(relevant).digest('base64url').slice(0, 8);
 }
 

@@ -172,9 +172,9 @@ export function createTenantsInForce({ tenants: first }: Settings): TenantsInFor
 
 function tenantsOf({ tenants }: Settings): ReadonlyMap<string, Tenant> {
   return new Map(
-    [...tenants.values()].map(({ id, account, disabled, allow, enforcement }) => [
+    [...tenants.values()].map(({ id, accounts, disabled, allow, enforcement }) => [
       id,
-      { id, account, disabled, allow, enforcement },
+      { id, accounts, disabled, allow, enforcement },
     ]),
   );
 }

@@ -3,10 +3,10 @@ import { deepEqual } from '../config/settings.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
 import {
-  apiKeyCredential,
   type Credential,
-  type CredentialPool,
-  createCredentialPool,
+  type CredentialPools,
+  createCredentialPools,
+  fixedCredential,
 } from '../upstream/credentials/pool.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { LATE_ARRIVAL_MS } from './quota-backend.ts';
@@ -39,16 +39,14 @@ export function createCredentials(
   );
 }
 
-/** By account, in order of preference. */
-export function poolsOf(
-  settings: Settings,
-  credentials: readonly AccountCredential[],
-): ReadonlyMap<string, CredentialPool> {
-  return new Map(
-    [...settings.accounts.keys()].map((id) => {
-      const own = credentials.filter(({ account }) => account === id);
-      return [id, createCredentialPool(own.map(({ credential }) => credential))];
-    }),
+export function poolsOf(settings: Settings, credentials: readonly AccountCredential[]): CredentialPools {
+  return createCredentialPools(
+    new Map(
+      [...settings.accounts.keys()].map((id) => {
+        const own = credentials.filter(({ account }) => account === id);
+        return [id, own.map(({ credential }) => credential)];
+      }),
+    ),
   );
 }
 
@@ -57,9 +55,14 @@ function credentialOf(
   account: AccountSettings,
   credential: CredentialSettings,
 ): Credential {
-  if (credential.kind === 'apiKey') return apiKeyCredential({ ...credential, clock, log });
+  const { kind, id } = credential;
+  if (kind === 'apiKey') {
+    const { apiKey: value } = credential;
+    return fixedCredential({ id, carrier: 'header', name: 'Authorization', value, clock, log });
+  }
+  if (kind !== 'login') return fixedCredential({ ...credential, carrier: kind, clock, log });
   return loginCredential({
-    id: credential.id,
+    id,
     account: account.id,
     logIn: () =>
       requestLogin({

@@ -17,7 +17,7 @@ import type { AddressWarnings } from '../server/line-limit.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
-import type { CredentialPool } from '../upstream/credentials/pool.ts';
+import type { CredentialPools } from '../upstream/credentials/pool.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuotaBackend } from './quota-backend.ts';
@@ -60,7 +60,7 @@ export interface Dependencies extends SharedDependencies {
   readonly trustedProxies: AddressRanges;
   readonly keys: KeyStore;
   readonly identities: IdentityStore;
-  readonly credentials: ReadonlyMap<string, CredentialPool>;
+  readonly credentials: CredentialPools;
   /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;
   /** The budgets of an account. */

@@ -45,10 +45,12 @@ function budgetsOf({ settings, quotaStore }: Pick<Dependencies, 'settings' | 'qu
       ...{ startsAt: startsAt / 1000, resetsAt: resetsAt / 1000 },
     })),
   );
-  const tenants = [...settings.tenants.values()].flatMap(({ id: tenant, account }) =>
-    (quotaStore.peek(account, tenant).budgets ?? []).map(({ id, limit, used, warnAt }) => ({
-      ...{ tenant, budget: id, limit, used, warnAt },
-    })),
+  const tenants = [...settings.tenants.values()].flatMap(({ id: tenant, accounts: own }) =>
+    own.flatMap((account) =>
+      (quotaStore.peek(account, tenant).budgets ?? []).map(({ id, limit, used, warnAt }) => ({
+        ...{ tenant, budget: id, limit, used, warnAt },
+      })),
+    ),
   );
   return { accounts, tenants };
 }

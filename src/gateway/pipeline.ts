@@ -8,7 +8,7 @@ import type { Handler, Middleware, RequestContext } from '../context.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
 import { rateLimit } from '../quota/rate-limit.ts';
-import { matchRoute, type Route } from '../routing/match-route.ts';
+import { matchRoute } from '../routing/match-route.ts';
 import { circuitBreaker } from '../upstream/circuit-breaker.ts';
 import { concurrencyLimit } from '../upstream/concurrency-limit.ts';
 import { proxy } from '../upstream/proxy.ts';
@@ -17,6 +17,7 @@ import { rewriteLinks } from '../upstream/rewrite-links.ts';
 import { cacheNamespace } from './cache-backend.ts';
 import type { Dependencies } from './dependencies.ts';
 import { LATE_ARRIVAL_MS } from './quota-backend.ts';
+import { routesOf } from './routes.ts';
 
 /**
  * The middleware of every request, outermost first. Each comment states the reason for the position. A middleware names the context
@@ -97,14 +98,6 @@ function cacheOptions(dependencies: Dependencies, background: CacheOptions['back
 const NEVER_STORE: Settings['cache']['rules'] = [
   { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
 ];
-
-function routesOf(settings: Settings): Route[] {
-  return settings.routes.map(({ match, upstream: id, rewriteLinks: rewrite }) => {
-    const upstream = settings.upstreams.get(id);
-    if (upstream === undefined) throw new Error(`no upstream ${id}`);
-    return { match, template: match.text.slice(match.text.indexOf(' ') + 1), upstream, rewriteLinks: rewrite };
-  });
-}
 
 function originsOf(settings: Settings): string[] {
   return [...new Set([...settings.upstreams.values()].map((upstream) => upstream.origin))];

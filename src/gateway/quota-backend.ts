@@ -8,6 +8,7 @@ import { type Eviction, watchEviction } from '../adapters/redis/client/faults.ts
 import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
+import { accountsIn, tenantQuotaIn } from '../config/tenant-accounts.ts';
 import type { Log, Meter } from '../ports.ts';
 import { enforcedPlan, observedPlan, observingQuotaStore } from '../quota/observe.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
@@ -129,11 +130,15 @@ export function planOf(settings: Settings, older: readonly Settings[] = []): Quo
       accounts.set(id, quota);
       tenants.set(id, new Map());
     }
-    for (const { id, account, disabled, quota, enforcement } of each.tenants.values()) {
-      const known = tenants.get(account);
+    for (const tenant of each.tenants.values()) {
+      const { id, disabled, quota, enforcement } = tenant;
       // A disabled tenant cannot use the slots that are reserved for it.
       const reserved = each === settings && !disabled ? quota.reserved : 0;
-      if (known?.has(id) === false) known.set(id, { ...quota, reserved, observed: enforcement === 'observe' });
+      for (const account of accountsIn(tenant, each.accounts)) {
+        const known = tenants.get(account.id);
+        if (known?.has(id) !== false) continue;
+        known.set(id, { ...tenantQuotaIn(tenant, account), reserved, observed: enforcement === 'observe' });
+      }
     }
   }
   return { accounts, tenants };

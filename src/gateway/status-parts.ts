@@ -27,15 +27,24 @@ import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import type { AccountCredential } from './credentials.ts';
 import type { IssuerKeys } from './issuers.ts';
 
-/** The credentials of an account, in order of preference. The next request uses the first one that is not in backoff. */
-export function credentialStatusOf(drawn: readonly AccountCredential[], account: string): CredentialStatus[] {
+/**
+ * The credentials of an account, in order of preference. The next request uses the first one that is not in backoff.
+ *
+ * @param named those of routes that use no other
+ */
+export function credentialStatusOf(
+  drawn: readonly AccountCredential[],
+  account: string,
+  named: ReadonlySet<string | null>,
+): CredentialStatus[] {
   let found = false;
   return drawn
     .filter((each) => each.account === account)
     .map(({ settings: { id, kind }, credential }) => {
       const status = credential.status();
-      const inUse = !found && status.backoffMs === 0;
-      found ||= inUse;
+      const isFirst = !found && status.backoffMs === 0;
+      found ||= isFirst;
+      const inUse = status.backoffMs === 0 && (isFirst || named.has(id));
       return { id, kind, inUse, failing: credential.failing(), ...status };
     });
 }

@@ -10,6 +10,7 @@ import type {
   TenantStatus,
 } from '../admin/status/document.ts';
 import type { Clock, EpochMs } from '../clock.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory, createUsageWindow } from './history.ts';
@@ -160,12 +161,18 @@ function accountsOf(generation: ConfigSnapshot, now: EpochMs): Record<string, Ac
       const status = {
         ...view,
         waiting: admissionQueue.waiting(id),
-        credentials: credentialStatusOf(generation.credentials, id),
+        credentials: credentialStatusOf(generation.credentials, id, namedIn(settings, id)),
         budgets: budgetStatusOf(budgets, now),
       };
       return [id, status];
     }),
   );
+}
+
+/** Credentials of an account that routes name. */
+function namedIn({ routes, upstreams }: Settings, account: string): ReadonlySet<string | null> {
+  const own = routes.filter(({ upstream }) => upstreams.get(upstream)?.account === account);
+  return new Set(own.map(({ credential }) => credential));
 }
 
 function tenantsOf(
@@ -174,14 +181,17 @@ function tenantsOf(
   now: EpochMs,
 ): [string, TenantStatus][] {
   const { settings, quotaStore, admissionQueue, keyUses } = parts;
-  return [...settings.tenants.values()].map((tenant) => {
-    const { id, account, disabled, enforcement } = tenant;
-    const waiting = admissionQueue.waiting(account, id);
-    const { budgets, ...quota } = quotaStore.peek(account, id);
+  return [...settings.tenants.values()].flatMap((tenant): [string, TenantStatus][] => {
+    const { id, accounts, disabled, enforcement } = tenant;
+    const waiting = accounts.reduce((sum, account) => sum + admissionQueue.waiting(account, id), 0);
+    const [first, ...others] = accounts.map((account) => ({ account, ...quotaStore.peek(account, id) }));
+    if (first === undefined) return [];
+    const { account, budgets: ofFirst = [], ...quota } = first;
+    const budgets = [...ofFirst, ...others.flatMap((each) => each.budgets ?? [])];
     const recent = useOf(used.get(id));
     const use = { quota, budgets: budgetStatusOf(budgets, now), waiting, recent };
     const keyStatus = callersOf(tenant).map((key) => keyStatusOf(key, keyUses.of(id, key.id), now));
-    return [id, { account, disabled, enforcement, ...use, keys: keyStatus }];
+    return [[id, { account, accounts, disabled, enforcement, ...use, keys: keyStatus }]];
   });
 }
 

@@ -4,10 +4,12 @@ import type { Log, Meter } from '../ports.ts';
 import type { AccountQuota, AdvertisedLimit, QuotaStore, TenantView } from './quota-store.ts';
 
 interface WithTenant extends RequestContext {
-  readonly tenant: { readonly id: string; readonly account: string };
+  readonly tenant: { readonly id: string; readonly accounts: readonly string[] };
+  /** Not there in a request that was rejected before. */
+  readonly route?: { readonly upstream: { readonly account: string } };
 }
 
-/** Puts the tenant's limits on every response and rejection from further in, cached ones too. */
+/** Puts the tenant's limits in the account of the request on every response and rejection from further in, cached ones too. */
 export function rateLimitHeaders<E extends WithTenant>(options: {
   readonly quotaStore: QuotaStore;
   readonly clock: Clock;
@@ -15,7 +17,8 @@ export function rateLimitHeaders<E extends WithTenant>(options: {
   return (next) =>
     async (context): Promise<Result> => {
       const result = await next(context);
-      const { account, id } = context.tenant;
+      const { accounts, id } = context.tenant;
+      const account = context.route?.upstream.account ?? accounts[0] ?? '';
       const headers = rateLimitHeadersOf(options.quotaStore.peek(account, id), options.clock);
       if (result.kind === 'rejection') return { ...result, headers: [...(result.headers ?? []), ...headers] };
       result.headers.push(...headers);

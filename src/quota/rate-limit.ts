@@ -36,7 +36,8 @@ export interface PaidSlot {
 }
 
 interface WithTenant extends RequestContext, WithWaitTerms {
-  readonly tenant: { readonly id: string; readonly account: string; readonly enforcement: 'enforce' | 'observe' };
+  readonly tenant: { readonly id: string; readonly enforcement: 'enforce' | 'observe' };
+  readonly route: { readonly upstream: { readonly account: string } };
   /** The segments of the canonical path. */
   readonly segments: readonly string[];
 }
@@ -67,14 +68,15 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
 
   return (next) => async (context) => {
     const { tenant, waitTerms, record, trace } = context;
+    const { account } = context.route.upstream;
     const slots: Slot[] = [];
     // Each attempt counts: each start that is sent may cost an operation.
-    const budgets = budgetsFor(options.budgets(tenant.account), context.method, context.segments);
+    const budgets = budgetsFor(options.budgets(account), context.method, context.segments);
     const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
-      meter.quotaDecision(tenant.account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
+      meter.quotaDecision(account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
 
     const urgency = urgencyOf(context.headers['priority']);
-    const of = { account: tenant.account, tenant: tenant.id, urgency, trace, budgets };
+    const of = { account, tenant: tenant.id, urgency, trace, budgets };
     // A request that would have been rejected is not there for its tenant's rate, nor are its retries.
     const isObserved = () => tenant.enforcement === 'observe' && record.wouldReject === null;
 
@@ -115,7 +117,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     try {
       const admission = await enter(maxWaitMs, context.disconnect, true);
       if (admission.kind !== 'admitted') {
-        const view = quotaStore.peek(tenant.account, tenant.id);
+        const view = quotaStore.peek(account, tenant.id);
         return withQuota(rejectAdmission(admission, options.random), tenant.id, view, record.waitMs);
       }
       return await next(extend(context, { quota: { slot: admission.slot, admitAgain, requeue, waitUntil } }));

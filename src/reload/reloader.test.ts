@@ -102,7 +102,7 @@ describe('a reload', () => {
       lines.filter((line) => JSON.parse(line).level === 'warn').map((line) => JSON.parse(line).msg);
     const withAllow = (allow: string[] | undefined) =>
       write(JSON.stringify({ ...JSON.parse(config('1s')), tenants: { billing: { allow } } }));
-    const EMPTY = 'tenants.billing.allow is empty: the tenant may call nothing';
+    const EMPTY = 'tenants.billing.allow is empty: it permits nothing';
     for (const allow of [undefined, [], [], undefined, []]) {
       await withAllow(allow);
       expect(await reloader.reload(TEST)).toMatchObject({ ok: true });

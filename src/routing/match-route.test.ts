@@ -3,11 +3,25 @@ import { type RequestContext, reject } from '../context.ts';
 import { matchRoute, type Route, type Routed } from './match-route.ts';
 import { parsePattern } from './pattern.ts';
 
+const PLAIN = {
+  rewrite: null,
+  credential: null,
+  secretHeaders: new Set<string>(),
+  secretParameters: [],
+  starts: false,
+};
+
 const route = (text: string, account = 'main'): Route => {
   const parsed = parsePattern(text);
   if (!parsed.ok) throw new Error(parsed.reason);
   const upstream = { id: account, account, origin: 'http://core.test', timeoutMs: 1_000 };
-  return { match: parsed.pattern, template: text.slice(text.indexOf(' ') + 1), upstream, rewriteLinks: false };
+  return {
+    match: parsed.pattern,
+    template: text.slice(text.indexOf(' ') + 1),
+    upstream,
+    rewriteLinks: false,
+    ...PLAIN,
+  };
 };
 
 /** Resolves targets with one middleware, as a configuration does for its whole life. */

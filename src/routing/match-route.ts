@@ -3,6 +3,8 @@ import { extend, type Middleware, type Rejection, type RequestContext, reject } 
 import { type CanonicalTarget, canonicalise } from './canonical-path.ts';
 import { canonicalQuery } from './canonical-query.ts';
 import { matches, type Pattern } from './pattern.ts';
+import { carriesMethodOverride, carriesSecret, SIGNATURE_PARAMETER } from './refused-query.ts';
+import type { Rewrite } from './rewrite.ts';
 import { routeLabel } from './route-label.ts';
 
 export interface Route {
@@ -11,6 +13,15 @@ export interface Route {
   readonly template: string;
   readonly upstream: Upstream;
   readonly rewriteLinks: boolean;
+  /** Null: the path is sent as it is. */
+  readonly rewrite: Rewrite | null;
+  /** Id of the only credential that is used; null: any of the account. */
+  readonly credential: string | null;
+  /** Headers and parameters in which a credential is sent. A caller's own are dropped or refused. */
+  readonly secretHeaders: ReadonlySet<string>;
+  readonly secretParameters: readonly string[];
+  /** Every request starts a run, a GET too: none is sent twice, stored, or shared with other callers. */
+  readonly starts: boolean;
 }
 
 export interface Upstream {
@@ -88,10 +99,13 @@ function resolveTarget(
       detail: 'The query parameter `_method` is not accepted: send the method itself.',
     });
   }
+  if (carriesSecret(query, SIGNATURE)) return rejectSecret(SIGNATURE_PARAMETER);
   // The gateway's own endpoints are below this path: a catch-all route must not send them upstream.
-  if (segments[0] === '_gateway') return unknownRoute(routes, path);
+  if (segments[0] === '_gateway') return unknownRoute(routes, path, segments);
   const candidates = firstOfEachAccount(routes, method, segments);
-  if (candidates.length === 0) return unknownRoute(routes, path);
+  if (candidates.length === 0) return unknownRoute(routes, path, segments);
+  const [secret] = candidates.filter(({ secretParameters }) => carriesSecret(query, secretParameters));
+  if (secret !== undefined) return rejectSecret(secret.secretParameters.join('`, `'));
   const canonicalised = canonicalQuery(query);
   const queryDigest = digestOf(canonicalised);
   return { path, segments, query, canonicalQuery: canonicalised, queryDigest, candidates };
@@ -106,12 +120,36 @@ function digestOf(query: string): string {
 
 const API = '/api/v1';
 
-/** The usual cause is a base URL without the path that all of Patchworks' API has. The path is not repeated: it may be a secret. */
-function unknownRoute(routes: readonly Route[], path: string): Rejection {
+/** Prefixes of the dashboard's host, with what the gateway has in their place. A service may have been configured with them. */
+const APP_HOST: Readonly<Record<string, string>> = {
+  'core-main': 'Leave out `/core-main`: the gateway has this API at `/api/v1`.',
+  'core-start': 'Leave out `/core-start`: the gateway has this API at `/api/v1`.',
+  fabric:
+    'The gateway logs in to Patchworks by itself, and has no path below `/fabric`. Leave out the login, send your gateway key with each request, and call the API at `/api/v1`.',
+};
+
+/**
+ * The usual cause is a base URL without the path that all of Patchworks' API has, or with a prefix of the dashboard's host. The path is
+ * not repeated: it may be a secret. The prefixes are not mapped: the same resource would have two paths, so that a write by one would
+ * not invalidate what the other has stored, and a budget or permission would cover one of them.
+ */
+function unknownRoute(routes: readonly Route[], path: string, [first = '']: readonly string[]): Rejection {
+  const instead = Object.hasOwn(APP_HOST, first) ? APP_HOST[first] : undefined;
+  if (instead !== undefined) return reject('route_unknown', { detail: instead });
   const servesApi = routes.some(({ match: { segments } }) => `/${segments.slice(0, 2).join('/')}` === API);
   if (!servesApi || `${path}/`.startsWith(`${API}/`)) return reject('route_unknown');
   return reject('route_unknown', {
     detail: `The gateway has no route for this method and path. Paths begin with \`${API}\`.`,
+  });
+}
+
+const SIGNATURE = [SIGNATURE_PARAMETER];
+
+/** A URL is kept in the logs of proxies and clients. */
+function rejectSecret(names: string): Rejection {
+  return reject('bad_request', {
+    detail: `Leave out the query parameter \`${names}\`: a secret in a URL would stand in logs. The gateway adds it on a route of its own; ask the platform team for its path.`,
+    internal: 'a secret in the query',
   });
 }
 
@@ -123,26 +161,4 @@ function firstOfEachAccount(routes: readonly Route[], method: string, segments: 
     found.push(route);
   }
   return found;
-}
-
-/**
- * Laravel reads the method of a POST from `_method`: without this check a tenant that may POST could DELETE. The header forms of
- * the same override are stripped with the other request headers.
- */
-function carriesMethodOverride(method: string, query: string): boolean {
-  if (method !== 'POST' || query === '') return false;
-  for (const name of new URLSearchParams(query).keys()) {
-    const variable = variableOf(name);
-    if (variable === '_method' || variable.startsWith('_method[')) return true;
-  }
-  return false;
-}
-
-/**
- * The name under which PHP finds a parameter (`php_register_variable_ex`): without leading spaces, cut at a NUL, with dots and
- * spaces as underscores.
- */
-function variableOf(name: string): string {
-  const [beforeNul = ''] = name.split('\0');
-  return beforeNul.trim().replace(/[ .]/g, '_');
 }

@@ -4,7 +4,7 @@ export const MASK = '[secret]';
  * Names of fields whose value is a secret, whatever it is, compared without case, `-` and `_`. It catches what is not
  * known by value: a tenant's key is known to the gateway only as a digest.
  */
-const SECRET_NAME = /(?:authorization|apikey|cookie|password|passwd|passphrase|token|secret|privatekey)$/;
+const SECRET_NAME = /(?:authorization|apikey|cookie|password|passwd|passphrase|token|secret|privatekey|signature)$/;
 /** A credential that got into a sentence: `Bearer …`, `Basic …`. Words that may follow in prose are shorter. */
 const CREDENTIAL_IN_TEXT = /\b(Bearer|Basic)(\s+|%20)[\w.~+/=-]{8,}/gi;
 /** Deeper and longer than anything logged on purpose: a log line must end. */

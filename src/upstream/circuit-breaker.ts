@@ -5,7 +5,7 @@ import { extend, type Middleware, type Rejection, reject, type WithWaitTerms } f
 import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { resourceOf } from '../routing/pattern.ts';
-import { type CredentialPool, rejectUnavailable } from './credentials/pool.ts';
+import { type CredentialChoice, type CredentialPool, rejectUnavailable } from './credentials/pool.ts';
 import { type Attempts, FailureWindow, MAX_ATTEMPTS, type Source, type Tally } from './failure-window.ts';
 
 export interface BreakerRules {
@@ -69,15 +69,14 @@ interface BreakerContext extends Routed, Authenticated, Authorised, WithWaitTerm
  */
 export function circuitBreaker<E extends BreakerContext>(options: {
   readonly upstreams: { of(id: string): { readonly breaker: CircuitBreaker } };
-  /** By account. */
-  readonly credentials: ReadonlyMap<string, Pick<CredentialPool, 'backoff'>>;
+  readonly credentials: { of(route: CredentialChoice): Pick<CredentialPool, 'backoff'> };
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
 }): Middleware<E, E & WithBreakerRequest> {
   const { upstreams, credentials, clock, random } = options;
   return (next) => async (context) => {
-    const { id, account } = context.route.upstream;
+    const { id } = context.route.upstream;
     const breakerRequest = {
       risk: riskOf(context),
       tenant: context.tenant.id,
@@ -85,7 +84,7 @@ export function circuitBreaker<E extends BreakerContext>(options: {
     };
     const retryAfterMs = upstreams.of(id).breaker.retryAfterMs(breakerRequest, clock.monotonic());
     if (retryAfterMs !== null) return rejectBreakerOpen(retryAfterMs, random);
-    const unavailable = credentials.get(account)?.backoff() ?? null;
+    const unavailable = credentials.of(context.route).backoff();
     return unavailable === null ? next(extend(context, { breakerRequest })) : rejectUnavailable(unavailable);
   };
 }

@@ -57,6 +57,8 @@ const REMOVED_FROM_REQUEST = new Set([
   'http2-settings',
   // The tenant's key, and a session that is not the account's.
   ...['authorization', 'x-api-key', 'cookie', 'cookie2'],
+  // The credential of a callback, which never expires.
+  'patchworks-signature',
   // The transport sets these itself.
   ...['host', 'content-length'],
   // The gateway answers `Expect`, honours `Prefer` and sets a request id of its own.
@@ -66,7 +68,7 @@ const REMOVED_FROM_REQUEST = new Set([
 const REMOVED_FROM_RESPONSE = new Set([
   ...HOP_BY_HOP,
   // They would give the account's session to a tenant.
-  ...['set-cookie', 'set-cookie2', 'authorization', 'authentication-info'],
+  ...['set-cookie', 'set-cookie2', 'authorization', 'authentication-info', 'patchworks-signature'],
   // The account's limits. A tenant gets limits of its own.
   ...['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset'],
   ...['ratelimit', 'ratelimit-policy', 'ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset'],
@@ -84,7 +86,10 @@ export interface OutboundHeaderOptions {
   readonly rawHeaders: readonly string[];
   /** Value of the Connection header, if any. */
   readonly connection: string | undefined;
-  readonly authorization: string;
+  /** Name and value; null for a credential that is sent elsewhere. */
+  readonly credential: readonly [name: string, value: string] | null;
+  /** Headers of credentials on this route: see {@link headerName}. */
+  readonly secretHeaders: ReadonlySet<string>;
   readonly requestId: string;
   /** Ask for a body without compression, because its links will be rewritten. */
   readonly identity: boolean;
@@ -100,13 +105,13 @@ export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   const { rawHeaders, trace } = options;
   const replaced = trace === null ? null : trace.length === 0 ? TRACE_AND_BAGGAGE : TRACE_CONTEXT;
   const named = options.connection === undefined ? null : namedByConnection(options.connection);
-  const headers: HeaderList = ['Authorization', options.authorization];
+  const headers: HeaderList = options.credential === null ? [] : [...options.credential];
   const accept = admitsJson(acceptOf(rawHeaders)) || named?.has('accept') === true;
   let contentType = false;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     const lower = name.toLowerCase();
-    if (!isSent(lower) || named?.has(lower) || replaced?.has(lower)) continue;
+    if (!isSent(lower, options.secretHeaders) || named?.has(lower) || replaced?.has(lower)) continue;
     if (lower === 'accept' && accept) continue;
     if (lower === 'content-type') contentType = true;
     else if (lower === 'accept-encoding' && options.identity) continue;
@@ -120,8 +125,15 @@ export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
   return headers;
 }
 
-/** @param keepLength whether the upstream's Content-Length is still the size of the body: for a stream, and for HEAD */
-export function inboundHeaders(rawHeaders: readonly string[], keepLength: boolean): HeaderList {
+/**
+ * @param keepLength whether the upstream's Content-Length is still the size of the body: for a stream, and for HEAD
+ * @param secretHeaders an upstream may repeat what it was sent
+ */
+export function inboundHeaders(
+  rawHeaders: readonly string[],
+  keepLength: boolean,
+  secretHeaders: ReadonlySet<string>,
+): HeaderList {
   const connection = headerOf(rawHeaders, 'connection');
   const named = connection === undefined ? null : namedByConnection(connection);
   const headers: HeaderList = [];
@@ -129,6 +141,7 @@ export function inboundHeaders(rawHeaders: readonly string[], keepLength: boolea
     const name = rawHeaders[i] as string;
     const lower = name.toLowerCase();
     if (REMOVED_FROM_RESPONSE.has(lower) || named?.has(lower)) continue;
+    if (secretHeaders.size > 0 && secretHeaders.has(headerName(lower))) continue;
     if (lower === 'content-length' && !keepLength) continue;
     headers.push(name, rawHeaders[i + 1] as string);
   }
@@ -138,10 +151,26 @@ export function inboundHeaders(rawHeaders: readonly string[], keepLength: boolea
 /** Another spelling of a name: CGI, and with it PHP, reads `X_Company` and `X-Company` as one variable, some servers `X.Company` too. */
 const NOT_IN_PLAIN_NAMES = /[^a-z0-9-]/g;
 
+/** The name of a header in the spelling in which it is compared. */
+export function headerName(written: string): string {
+  return written.toLowerCase().replace(NOT_IN_PLAIN_NAMES, '-');
+}
+
+/** Whether the gateway sets this header itself, or it belongs to a connection: no credential can have the name. */
+export function isOwnHeader(written: string): boolean {
+  return OWN.has(headerName(written));
+}
+
+const OWN: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  ...['host', 'content-length', 'content-type', 'expect', 'accept', 'accept-encoding', 'x-request-id'],
+  ...['traceparent', 'tracestate', 'baggage'],
+]);
+
 /** Whether a caller's field of this name reaches the upstream. `lowerName` must be lower case. */
-export function isSent(lowerName: string): boolean {
+export function isSent(lowerName: string, secretHeaders?: ReadonlySet<string>): boolean {
   const name = lowerName.replace(NOT_IN_PLAIN_NAMES, '-');
-  return !REMOVED_FROM_REQUEST.has(name) && !isForwardingHeader(name);
+  return !REMOVED_FROM_REQUEST.has(name) && !isForwardingHeader(name) && secretHeaders?.has(name) !== true;
 }
 
 const JSON_TYPE = 'application/json';
@@ -177,7 +206,9 @@ function admitsJson(accept: string | undefined): boolean {
 }
 
 /** The parts of a request that decide which headers are sent. */
-export interface SentRequest extends LinkRequest, Pick<RequestContext, 'headers'> {}
+export interface SentRequest extends LinkRequest, Pick<RequestContext, 'headers'> {
+  readonly route: LinkRequest['route'] & { readonly secretHeaders?: ReadonlySet<string> };
+}
 
 /**
  * The value of a field as the upstream receives it; undefined if it receives none. `lowerName` must be lower case. It holds for a request
@@ -188,7 +219,7 @@ export function sentValue(request: SentRequest, lowerName: string): string | und
   if (lowerName === 'accept') return admitsJson(value) ? JSON_TYPE : value;
   if (lowerName === 'accept-encoding' && rewritesBody(request)) return 'identity';
   if (lowerName === 'content-type') return value ?? JSON_TYPE;
-  return isSent(lowerName) ? value : undefined;
+  return isSent(lowerName, request.route.secretHeaders) ? value : undefined;
 }
 
 /** The cache reads these itself, joined as Node joins them, so a second line is no second reading. */
@@ -198,18 +229,21 @@ const READ_WHEN_REPEATED: ReadonlySet<string> = new Set(['cache-control', 'pragm
  * Whether the upstream reads the same fields as the gateway. Not if `Connection` names a field that would be sent otherwise, if a name has
  * another spelling, or if a field comes twice: Node may drop the second, and the upstream the first.
  */
-export function isSentAsRead({ rawHeaders, headers }: Pick<RequestContext, 'rawHeaders' | 'headers'>): boolean {
+export function isSentAsRead(
+  { rawHeaders, headers }: Pick<RequestContext, 'rawHeaders' | 'headers'>,
+  secretHeaders?: ReadonlySet<string>,
+): boolean {
   const { connection } = headers;
   if (typeof connection === 'string') {
     for (const name of namedByConnection(connection) ?? [])
-      if (!OPTIONS_OF_CONNECTION.has(name) && isSent(name)) return false;
+      if (!OPTIONS_OF_CONNECTION.has(name) && isSent(name, secretHeaders)) return false;
   }
   const repeated = rawHeaders.length / 2 === Object.keys(headers).length ? null : new Set<string>();
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     if (repeated === null && PLAIN_NAME.test(name)) continue;
     const lower = name.toLowerCase();
-    if (!isSent(lower)) continue;
+    if (!isSent(lower, secretHeaders)) continue;
     if (!PLAIN_NAME.test(lower)) return false;
     if (repeated?.has(lower) && !READ_WHEN_REPEATED.has(lower)) return false;
     repeated?.add(lower);

@@ -1,8 +1,12 @@
+import { originalPath, type Rewrite } from '../routing/rewrite.ts';
+
 export interface LinkBases {
   /** Origins to replace, `https://host[:port]`; both schemes are recognised. */
   readonly origins: readonly string[];
   /** The replacement: `http://gateway:8080`. */
   readonly base: string;
+  /** Paths of this origin have another beginning for callers. */
+  readonly rewritten?: { readonly origin: string; readonly rewrite: Rewrite } | null;
 }
 
 /** Replaces the origin of one URL; null if it is no upstream's. */
@@ -15,7 +19,8 @@ export function rewriteUrl(url: string, bases: LinkBases): string | null {
   for (const origin of bases.origins) {
     const host = origin.slice(origin.indexOf('://') + 3).toLowerCase();
     if (authority === host || authority === `${host}:443` || authority === `${host}:80`) {
-      return bases.base + (end === -1 ? '' : after.slice(end));
+      const path = end === -1 ? '' : after.slice(end);
+      return bases.base + (bases.rewritten?.origin === origin ? originalPath(bases.rewritten.rewrite, path) : path);
     }
   }
   return null;

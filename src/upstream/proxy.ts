@@ -16,10 +16,11 @@ import type { Meter, Span } from '../ports.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import type { QuotaStore, Slot } from '../quota/quota-store.ts';
 import { retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
-import type { Routed } from '../routing/match-route.ts';
+import type { Route, Routed } from '../routing/match-route.ts';
+import { rewriteTarget } from '../routing/rewrite.ts';
 import { rejectBreakerOpen, type WithBreakerRequest } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
-import { type CredentialPool, type IssuedCredential, rejectUnavailable } from './credentials/pool.ts';
+import { type CredentialPools, type IssuedCredential, rejectUnavailable } from './credentials/pool.ts';
 import { inboundHeaders, outboundHeaders } from './headers.ts';
 import type { WithPayload } from './request-body.ts';
 import { createRetry } from './retry.ts';
@@ -38,8 +39,7 @@ export type ProxyContext = Routed &
 export interface ProxyOptions {
   readonly transport: Transport;
   readonly upstreams: Upstreams;
-  /** By account. */
-  readonly credentials: ReadonlyMap<string, CredentialPool>;
+  readonly credentials: CredentialPools;
   readonly quotaStore: Pick<QuotaStore, 'view'>;
   /** A request may still arrive upstream this long after the gateway has given it up. */
   readonly lateArrivalMs: number;
@@ -62,9 +62,8 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
   const { clock, meter, random } = options;
   const sendWithRetry = createRetry(options);
   return async (context) => {
-    const { account, id: upstream } = context.route.upstream;
-    const pool = options.credentials.get(account);
-    if (pool === undefined) throw new Error(`no credentials for account ${account}`);
+    const { id: upstream } = context.route.upstream;
+    const pool = options.credentials.of(context.route);
     const tried: IssuedCredential[] = [];
     let { slot, permit } = context.sending;
     let remainingWaitMs = Math.max(0, context.quota.waitUntil - clock.monotonic());
@@ -84,7 +83,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       if (sent.status !== 401) {
         pool.accepted(credential);
         permit.holdUntilClosed(sent.body);
-        return passOn(options, account, sent);
+        return passOn(options, context.route, sent);
       }
       discard(sent);
       pool.rejected(credential);
@@ -126,11 +125,12 @@ async function sendAttempt(
   const sent = await options.transport.send({
     origin: context.route.upstream.origin,
     method: context.method,
-    target: context.target,
+    target: sentTarget(context, credential),
     headers: outboundHeaders({
       rawHeaders: context.rawHeaders,
       connection: typeof connection === 'string' ? connection : undefined,
-      authorization: credential.authorization,
+      credential: credential.carrier === 'header' ? [credential.name, credential.value] : null,
+      secretHeaders: context.route.secretHeaders,
       requestId: context.requestId,
       identity: rewritesBody(context),
       trace: options.propagate ? (span?.headers() ?? null) : NO_TRACE,
@@ -142,6 +142,14 @@ async function sendAttempt(
   span?.end(sent.kind === 'response' ? { status: sent.status } : { error: sent.reason });
   recordAttempt(options, context, slot, startedAt, sent);
   return sent;
+}
+
+/** Path and query at the upstream. Neither is logged: the query may hold a secret. */
+function sentTarget({ target, route: { rewrite } }: ProxyContext, { carrier, name, value }: IssuedCredential): string {
+  const rewritten = rewrite === null ? target : rewriteTarget(rewrite, target);
+  if (carrier === 'header') return rewritten;
+  const parameter = `${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
+  return `${rewritten}${rewritten.includes('?') ? '&' : '?'}${parameter}`;
 }
 
 function startSpan({ method, route, record }: ProxyContext, credential: IssuedCredential, trace: Span): Span {
@@ -180,18 +188,18 @@ function rejectStreamedBody(): Rejection {
   });
 }
 
-function passOn({ quotaStore, random }: ProxyOptions, account: string, sent: TransportResponse): Result {
+function passOn({ quotaStore, random }: ProxyOptions, route: Route, sent: TransportResponse): Result {
   if (sent.status === 429) {
     discard(sent);
     // The account is in cooldown by now.
     return reject('upstream_cooldown', {
-      retryAfterSeconds: retryAfterSeconds(quotaStore.view(account).cooldownMs, random),
+      retryAfterSeconds: retryAfterSeconds(quotaStore.view(route.upstream.account).cooldownMs, random),
       internal: 'upstream answered 429',
     });
   }
   // A 204 has no length, and that of a 304 is from before its links are rewritten.
   const keepLength = !Buffer.isBuffer(sent.body) && sent.status !== 204 && sent.status !== 304;
-  const response = respond(sent.status, inboundHeaders(sent.headers, keepLength), sent.body);
+  const response = respond(sent.status, inboundHeaders(sent.headers, keepLength, route.secretHeaders), sent.body);
   return sent.endsWithConnection ? { ...response, endsWithConnection: true } : response;
 }
 

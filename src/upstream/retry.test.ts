@@ -133,7 +133,7 @@ const failed = (reason: TransportFailure, mayBeSent: boolean): TransportResult =
 const WRITES = ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'get'];
 const READS = ['GET', 'HEAD'];
 const retried = (methods: readonly string[], sent: TransportResult, payload: Buffer | Readable | null = null) =>
-  methods.filter((method) => isRetryable({ method, payload }, sent));
+  methods.filter((method) => isRetryable({ method, payload, route: {} }, sent));
 
 describe('a retry', () => {
   test('is made for any method if no byte was sent, and never for a write that may have been sent', () => {
@@ -141,6 +141,19 @@ describe('a retry', () => {
     const REASONS = ['unreachable', 'timeout', 'protocol', 'client_closed', 'body_too_large', 'body_broken'] as const;
     for (const reason of REASONS) expect(retried(WRITES, failed(reason, true)), reason).toEqual([]);
     for (let status = 200; status < 600; status += 1) expect(retried(WRITES, response(status))).toEqual([]);
+  });
+
+  test('is made for no read that starts a run, unless no byte was sent', () => {
+    const start = { method: 'GET', payload: null, route: { starts: true } };
+    const afterAll = [
+      failed('protocol', true),
+      failed('unreachable', true),
+      response(502),
+      response(503),
+      response(504),
+    ];
+    for (const sent of afterAll) expect(isRetryable(start, sent)).toBe(false);
+    expect(isRetryable(start, failed('unreachable', false))).toBe(true);
   });
 
   test('is made for reads after a lost connection, 502, 503 and 504, and neither after 429 nor 500', () => {

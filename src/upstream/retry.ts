@@ -46,7 +46,7 @@ export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; rea
 export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
 interface RetryContext extends Routed, WithBreakerRequest, WithPayload, WithSlot {
-  readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number } };
+  readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number }; readonly starts?: boolean };
 }
 
 /**
@@ -121,13 +121,15 @@ export function createRetry(options: RetryOptions) {
  * for a retry; a failure of the caller's own body would repeat; a streamed body cannot be read twice.
  */
 export function isRetryable(
-  { method, payload }: WithPayload & { readonly method: string },
+  { method, payload, route }: WithPayload & { readonly method: string; readonly route: { readonly starts?: boolean } },
   sent: TransportResult,
 ): boolean {
   if (payload instanceof Readable) return false;
-  if (sent.kind === 'response') return IDEMPOTENT.has(method) && TRANSIENT.has(sent.status);
+  // The GET of a webhook or callback starts a run like its POST.
+  const idempotent = IDEMPOTENT.has(method) && route.starts !== true;
+  if (sent.kind === 'response') return idempotent && TRANSIENT.has(sent.status);
   if (sent.reason !== 'unreachable' && sent.reason !== 'protocol') return false;
-  return !sent.mayBeSent || IDEMPOTENT.has(method);
+  return !sent.mayBeSent || idempotent;
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   respond,
 } from '../context.ts';
 import { sliced } from '../read-body.ts';
+import type { Rewrite } from '../routing/rewrite.ts';
 import { type LinkBases, LinkRewriter, rewriteUrl } from './link-rewriter.ts';
 
 /** The parts of a request that decide whether its response's links are rewritten. */
@@ -21,8 +22,16 @@ export interface LinkRequest {
   readonly route: { readonly rewriteLinks: boolean };
 }
 
+/** The part of a route that decides where links lead. */
+interface LinkRoute {
+  readonly rewriteLinks: boolean;
+  readonly rewrite: Rewrite | null;
+  readonly upstream: { readonly origin: string };
+}
+
 interface RewriteContext extends RequestContext, LinkRequest {
   readonly tenant: { readonly id: string };
+  readonly route: LinkRoute;
 }
 
 /** Whether links in the body are rewritten. The body of a download is a file, whatever its type: it must stay the same to the byte. */
@@ -47,7 +56,11 @@ export function rewriteLinks<E extends RewriteContext>(options: {
   readonly bodyMemory: BodyMemory;
 }): Middleware<E, E> {
   const { origins, bodyMemory } = options;
-  const rewriteWhole = wholeRewriter(origins);
+  const rewriteWhole = wholeRewriter();
+  const basesOf = ({ baseUrl: base, route: { rewrite, upstream } }: E): LinkBases => ({
+    ...{ origins, base },
+    rewritten: rewrite === null ? null : { origin: upstream.origin, rewrite },
+  });
 
   const rewriteBuffer = (context: E, { status, headers }: ProxyResponse, body: Buffer): Result => {
     if (!body.includes(SLASHES) && !body.includes(ESCAPED_SLASH)) return respond(status, headers, body);
@@ -60,14 +73,14 @@ export function rewriteLinks<E extends RewriteContext>(options: {
       });
     }
     context.lifetime.onEnd(() => held.release());
-    const { baseUrl } = context;
-    if (body.length <= WHOLE_BYTES) return respond(status, headers, rewriteWhole(body, baseUrl));
-    return respond(status, withoutLength(headers), rewriteStream(sliced(body), { origins, base: baseUrl }));
+    const bases = basesOf(context);
+    if (body.length <= WHOLE_BYTES) return respond(status, headers, rewriteWhole(body, bases));
+    return respond(status, withoutLength(headers), rewriteStream(sliced(body), bases));
   };
 
   const rewrite = (context: E, result: Result): Result => {
     if (result.kind === 'rejection' || !context.route.rewriteLinks) return result;
-    const bases = { origins, base: context.baseUrl };
+    const bases = basesOf(context);
     const headers = withLinkFields(result.headers, bases);
     const { body } = result;
     const response = headers === result.headers ? result : respond(result.status, headers, body);
@@ -82,13 +95,15 @@ export function rewriteLinks<E extends RewriteContext>(options: {
 }
 
 /** Rewrites bodies, and remembers the copies: the same cached body is served many times, nearly always for the same base URL. */
-function wholeRewriter(origins: readonly string[]): (body: Buffer, base: string) => Buffer {
+function wholeRewriter(): (body: Buffer, bases: LinkBases) => Buffer {
   let remembered = new WeakMap<Buffer, { base: string; body: Buffer }>();
   let rememberedBytes = 0;
-  return (body, base) => {
+  return (body, bases) => {
+    const { base } = bases;
     const known = remembered.get(body);
+    // A stored body belongs to one path, and so to one route.
     if (known !== undefined && known.base === base) return known.body;
-    const rewriter = new LinkRewriter({ origins, base });
+    const rewriter = new LinkRewriter(bases);
     const rewritten = Buffer.concat([rewriter.push(body), rewriter.flush()]);
     rememberedBytes += rewritten.length;
     if (rememberedBytes > REMEMBERED_BYTES) {

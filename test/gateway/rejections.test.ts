@@ -256,6 +256,6 @@ describe('tenants of two accounts', () => {
     }
     expect(gateway.simulator.arrivals().map((each) => each.credential)).toEqual(['primary', 'spare']);
     const foreign = await gateway.fetch('/api/v2/companies', { headers: { Authorization: 'fake-two' } });
-    expect(await codeOf(foreign)).toBe('route_unknown');
+    expect(await codeOf(foreign)).toBe('route_forbidden');
   });
 });

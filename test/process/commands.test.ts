@@ -212,7 +212,7 @@ describe('the limits that check prints', () => {
       '  tenant billing: 100 a minute, 20 at once, 60 a minute reserved; 100 when all compete (weight 2)',
       '  tenant gone: disabled',
       '  tenant reports: 30 a minute, 5 at once; 30 when all compete (weight 1)',
-      '  tenant sync: 235 a minute, 20 at once; 105 when all compete (weight 1)',
+      '  tenant sync: 235 a minute, 60 at once; 105 when all compete (weight 1)',
       '  reserved together 60 of 235; 175 are left to share',
       "  the tenants' own rates together are 365, more than the ceiling: at times they compete",
       '  without Redis each replica goes on with an equal share a minute: 235 with 1, 117 with 2, 78 with 3, 47 with 5',

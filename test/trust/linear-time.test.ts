@@ -18,6 +18,7 @@ import { readIdempotencyKey } from '../../src/idempotency/idempotency.ts';
 import { preferredWaitMs } from '../../src/quota/rate-limit.ts';
 import { canonicalise } from '../../src/routing/canonical-path.ts';
 import { canonicalQuery } from '../../src/routing/canonical-query.ts';
+import { carriesSecret } from '../../src/routing/refused-query.ts';
 import { addressRanges } from '../../src/server/address-ranges.ts';
 import { clientAddressOf, faultOf, schemeOf } from '../../src/server/request-context.ts';
 import { withoutCredentials } from '../../src/telemetry/redact-fields.ts';
@@ -187,13 +188,15 @@ const readers: readonly (readonly [string, (text: string) => unknown])[] = [
       outboundHeaders({
         rawHeaders: ['Accept', text, text, 'a'],
         connection: text,
-        authorization: 'a',
+        credential: ['a', 'a'],
+        secretHeaders: new Set(),
         requestId: 'a',
         identity: true,
         trace: null,
       }),
   ],
-  ['the fields of a response', (text) => inboundHeaders(['Connection', text, text, 'a'], true)],
+  ['the fields of a response', (text) => inboundHeaders(['Connection', text, text, 'a'], true, new Set(['a']))],
+  ['the names of a query', (text) => carriesSecret(text, ['patchworks_signature'])],
   ['Cache-Control of a response', parseDirectives],
   [
     'the freshness of a response',

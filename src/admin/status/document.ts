@@ -99,7 +99,7 @@ export interface BudgetStatus {
 
 export interface CredentialStatus {
   readonly id: string;
-  readonly kind: 'apiKey' | 'login';
+  readonly kind: 'apiKey' | 'login' | 'header' | 'query';
   /** The next request is sent with this credential. */
   readonly inUse: boolean;
   /** Whether its last use failed; false before the first. */
@@ -133,7 +133,9 @@ export interface IssuerStatus {
 }
 
 export interface TenantStatus {
+  /** The first of `accounts`: `quota` is that in it. */
   readonly account: string;
+  readonly accounts: readonly string[];
   readonly disabled: boolean;
   /** `observe`: its rate, budgets and `allow` are counted in `recent.wouldReject`, and not enforced. */
   readonly enforcement: 'enforce' | 'observe';

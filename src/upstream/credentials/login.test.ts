@@ -13,7 +13,7 @@ describe('a login', () => {
     expect(logins).toHaveLength(1);
     logins[0]!(token('t1'));
     const results = await waiting;
-    expect(new Set(results.map((result) => issued(result).authorization))).toEqual(new Set(['Bearer t1']));
+    expect(new Set(results.map((result) => issued(result).value))).toEqual(new Set(['Bearer t1']));
     expect(logins).toHaveLength(1);
   });
 
@@ -33,10 +33,10 @@ describe('a login', () => {
     expect(logins).toHaveLength(1);
     clock.advance(2_000);
     expect(logins).toHaveLength(2);
-    expect(issued(await credential.issue()).authorization).toBe('Bearer t1');
+    expect(issued(await credential.issue()).value).toBe('Bearer t1');
     logins[1]!(token('t2', 100_000));
     await settled();
-    expect(issued(await credential.issue()).authorization).toBe('Bearer t2');
+    expect(issued(await credential.issue()).value).toBe('Bearer t2');
   });
 
   test('that fails to renew is tried again while the old token is valid, and backs off after it expired', async () => {
@@ -46,7 +46,7 @@ describe('a login', () => {
     clock.advance(80_000);
     logins[1]!(failure('unreachable'));
     await settled();
-    expect(issued(await credential.issue()).authorization).toBe('Bearer t1');
+    expect(issued(await credential.issue()).value).toBe('Bearer t1');
     clock.advance(10_000);
     expect(logins).toHaveLength(3);
     clock.advance(20_000);

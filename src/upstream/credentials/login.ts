@@ -41,7 +41,8 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
     backoff.loginSucceeded();
     options.onToken(newToken);
     generation += 1;
-    const credential: IssuedCredential = { id, authorization: `Bearer ${newToken}`, generation };
+    const value = `Bearer ${newToken}`;
+    const credential: IssuedCredential = { id, carrier: 'header', name: 'Authorization', value, generation };
     token = { credential, expiresAt: (clock.monotonic() + lifeMs) as MonotonicMs };
     renewIn(lifeMs * RENEW_AT);
     meter.credentialRefresh(account, id, 'ok');

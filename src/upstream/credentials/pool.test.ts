@@ -2,21 +2,21 @@ import { expect, test } from 'vitest';
 import { failure, issued, loginServer, quiet, token } from '../../../test/support/login-server.ts';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
 import { Secret } from '../../secret.ts';
-import { apiKeyCredential, type Credential, createCredentialPool, type IssuedCredential } from './pool.ts';
+import { type Credential, createCredentialPool, fixedCredential, type IssuedCredential } from './pool.ts';
 
 const key = (id: string, clock: ManualClock): Credential =>
-  apiKeyCredential({ id, apiKey: new Secret(`fake-${id}`), clock, log: quiet });
+  fixedCredential({ id, carrier: 'header', name: 'Authorization', value: new Secret(`fake-${id}`), clock, log: quiet });
 
 test('the first credential is used, after a 401 the next one, and after a minute the first again', async () => {
   const clock = new ManualClock();
   const pool = createCredentialPool([key('primary', clock), key('spare', clock)]);
   const first = issued(await pool.issue([], null));
-  expect(first.authorization).toBe('fake-primary');
+  expect(first.value).toBe('fake-primary');
   pool.rejected(first);
-  expect(issued(await pool.issue([first], null)).authorization).toBe('fake-spare');
-  expect(issued(await pool.issue([], null)).authorization).toBe('fake-spare');
+  expect(issued(await pool.issue([first], null)).value).toBe('fake-spare');
+  expect(issued(await pool.issue([], null)).value).toBe('fake-spare');
   clock.advance(60_001);
-  expect(issued(await pool.issue([], null)).authorization).toBe('fake-primary');
+  expect(issued(await pool.issue([], null)).value).toBe('fake-primary');
 });
 
 test('a rejected key is failing until it is accepted, also after its minute', async () => {
@@ -47,12 +47,12 @@ test('a request gets a new token after the old one, and then the next credential
     const result = pool.issue(tried, null);
     logins.at(-1)!(token(name));
     const credential = issued(await result);
-    expect(credential.authorization).toBe(`Bearer ${name}`);
+    expect(credential.value).toBe(`Bearer ${name}`);
     tried.push(credential);
     pool.accepted(credential);
     pool.rejected(credential);
   }
-  expect(issued(await pool.issue(tried, null)).authorization).toBe('fake-fallback');
+  expect(issued(await pool.issue(tried, null)).value).toBe('fake-fallback');
   expect(logins).toHaveLength(2);
 });
 
@@ -63,7 +63,7 @@ test('after a failed login the next credential is used, and a temporary reason i
   const result = pool.issue([], null);
   logins[0]!(failure('unreachable'));
   const fallback = issued(await result);
-  expect(fallback.authorization).toBe('fake-fallback');
+  expect(fallback.value).toBe('fake-fallback');
   pool.rejected(fallback);
   expect(await pool.issue([fallback], null)).toMatchObject({ kind: 'unavailable', reason: 'unreachable' });
 });

@@ -3,11 +3,14 @@ import { type Rejection, reject, traced } from '../../context.ts';
 import type { Log, Span } from '../../ports.ts';
 import type { Secret } from '../../secret.ts';
 
-/** The value of the Authorization header for one attempt, and where it comes from. */
+/** A secret for one attempt, the header or query parameter that carries it, and where it comes from. */
 export interface IssuedCredential {
   /** Id of the credential. */
   readonly id: string;
-  readonly authorization: string;
+  readonly carrier: 'header' | 'query';
+  /** The name of the header or parameter. */
+  readonly name: string;
+  readonly value: string;
   /** Grows with every new token. A 401 for an old generation says nothing about the present one. */
   readonly generation: number;
 }
@@ -21,7 +24,7 @@ export type UnavailableReason = 'rejected' | 'unreachable' | 'throttled';
 
 export type Unavailable = Extract<CredentialResult, { kind: 'unavailable' }>;
 
-/** An API key or a login. */
+/** An API key, a login, or a fixed header or query parameter. */
 export interface Credential {
   readonly id: string;
   /** A promise only while a login is pending. Never throws. */
@@ -46,7 +49,7 @@ export interface CredentialStatus {
   readonly expiresInMs: number | null;
 }
 
-/** The credentials of one account, in order of preference. */
+/** The credentials of one account, in order of preference, or the one that a route names. */
 export interface CredentialPool {
   /** @param tried credentials that the upstream rejected for this request; none of them is issued again */
   issue(tried: readonly IssuedCredential[], trace: Span | null): Promise<CredentialResult>;
@@ -54,6 +57,34 @@ export interface CredentialPool {
   backoff(): Unavailable | null;
   rejected(credential: IssuedCredential): void;
   accepted(credential: IssuedCredential): void;
+}
+
+/** The part of a route that decides which credentials its requests may use. */
+export interface CredentialChoice {
+  readonly upstream: { readonly account: string };
+  /** Null: any of the account. */
+  readonly credential: string | null;
+}
+
+export interface CredentialPools {
+  of(route: CredentialChoice): CredentialPool;
+}
+
+/** @param accounts the credentials of each account, in order of preference */
+export function createCredentialPools(accounts: ReadonlyMap<string, readonly Credential[]>): CredentialPools {
+  const pools = new Map<string, CredentialPool>();
+  for (const [account, credentials] of accounts) {
+    pools.set(account, createCredentialPool(credentials));
+    for (const each of credentials) pools.set(`${account} ${each.id}`, createCredentialPool([each]));
+  }
+  return {
+    of({ upstream: { account }, credential }) {
+      const name = credential === null ? account : `${account} ${credential}`;
+      const pool = pools.get(name);
+      if (pool === undefined) throw new Error(`no credentials for ${name}`);
+      return pool;
+    },
+  };
 }
 
 /**
@@ -92,9 +123,11 @@ export function createCredentialPool(credentials: readonly Credential[]): Creden
   };
 }
 
-export interface ApiKeyOptions {
+export interface FixedCredentialOptions {
   readonly id: string;
-  readonly apiKey: Secret;
+  readonly carrier: 'header' | 'query';
+  readonly name: string;
+  readonly value: Secret;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -102,11 +135,11 @@ export interface ApiKeyOptions {
 /** Another try of a rejected key costs a request, and a repaired key must work again without a restart. */
 const BACKOFF_MS = 60_000;
 
-/** An API key, sent verbatim, without a scheme word. */
-export function apiKeyCredential({ id, apiKey, clock, log }: ApiKeyOptions): Credential {
+/** A secret that is sent verbatim and never renewed, such as an API key. */
+export function fixedCredential({ id, carrier, name, value, clock, log }: FixedCredentialOptions): Credential {
   const issued: CredentialResult = {
     kind: 'issued',
-    credential: { id, authorization: apiKey.reveal(), generation: 1 },
+    credential: { id, carrier, name, value: value.reveal(), generation: 1 },
   };
   let backoffUntil = 0 as MonotonicMs;
   let failing = false;
@@ -120,7 +153,7 @@ export function apiKeyCredential({ id, apiKey, clock, log }: ApiKeyOptions): Cre
     rejected() {
       failing = true;
       backoffUntil = (clock.monotonic() + BACKOFF_MS) as MonotonicMs;
-      log.warn({ credential: id, backoffMs: BACKOFF_MS }, 'upstream rejected the API key');
+      log.warn({ credential: id, backoffMs: BACKOFF_MS }, 'upstream rejected the credential');
     },
     accepted() {
       failing = false;

@@ -31,15 +31,15 @@ const updateOthers = listIn(byId('others'), tenantRow);
 export function showTenants({ status, tenants }) {
   const { busiest, rest, count: all } = tenants;
   const most = Math.max(1, ...busiest.map(({ recent }) => recent.requests));
-  const accounts = Object.keys(status.accounts).length;
+  const severalAccounts = Object.keys(status.accounts).length > 1;
   const span = roughly(status.recentSeconds * 1000);
   say(byId('tenants-note'), `${plural(all, 'tenant', 'tenants')}; counts of the last ${span}.`);
   updateTenants(
-    busiest.map(({ id, account, disabled, enforcement, recent, waiting, quota, budgets, keys }) => {
+    busiest.map(({ id, accounts, disabled, enforcement, recent, waiting, quota, budgets, keys }) => {
       const observed = enforcement === 'observe' ? 'observed' : '';
       const usedUp = Object.entries(budgets).flatMap(([name, { left }]) => (left === 0 ? `${name} used up` : []));
       const rate = `${count(quota.limit)} a minute, ${count(quota.burst)} at once`;
-      const states = [accounts > 1 ? account : '', disabled ? 'disabled' : '', observed, rate];
+      const states = [severalAccounts ? accounts.join(' and ') : '', disabled ? 'disabled' : '', observed, rate];
       const notes = [...states, ...usedUp, usesOf(keys)].filter((note) => note !== '');
       const left = `${count(quota.remaining)}/${count(quota.burst)}`;
       return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
