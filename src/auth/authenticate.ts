@@ -64,8 +64,12 @@ export function authenticate<E extends RequestContext>(options: {
         : identities.ofCertificate(context.certificateUris);
     if (verified === null) return reject('key_missing');
     if (verified.kind === 'accepted') return verified.entry;
-    const { code, internal } = verified;
-    if (code !== 'state_unavailable') return fail(context, code, internal === undefined ? {} : { internal });
+    const { code, internal, identity } = verified;
+    if (identity !== undefined) {
+      const detail = `No tenant of the gateway has the identity "${identity}". Ask the platform team to add it.`;
+      return fail(context, code, { internal, detail });
+    }
+    if (code !== 'state_unavailable') return fail(context, code, { internal });
     const detail = 'The gateway cannot verify tokens at the moment. Retry after the time given.';
     return reject(code, { detail, internal, retryAfterSeconds: NO_KEYS_YET_SECONDS });
   };

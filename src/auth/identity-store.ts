@@ -32,7 +32,8 @@ export function createIdentityStore(
       if (entry !== undefined && found.every(({ tenant }) => tenant === entry.tenant))
         return { kind: 'accepted', entry };
       const internal = `${entry === undefined ? 'no tenant has' : 'several tenants have'} the certificate ${uris[0]}`;
-      return { kind: 'rejected', code: 'identity_unknown', internal };
+      const [identity] = entry === undefined ? uris : [];
+      return { kind: 'rejected', code: 'identity_unknown', internal, ...(identity !== undefined && { identity }) };
     },
   };
 }

@@ -39,6 +39,8 @@ export type Verified =
       readonly code: 'token_invalid' | 'token_expired' | 'identity_unknown' | 'state_unavailable';
       /** For the log: why. Nothing of a token that was not verified. */
       readonly internal: string;
+      /** For the caller: its verified identity, which no tenant has. */
+      readonly identity?: string;
     };
 
 export interface TokenVerifier {
@@ -111,7 +113,7 @@ export function createTokenVerifier(options: {
   const issuers = new Map(options.issuers.map((each) => [each.issuer, each]));
   const remembered = new LRUCache<string, Remembered>({ max: MAX_REMEMBERED_TOKENS });
 
-  const rejected = (issuer: Issuer | null, fault: TokenFault, detail = ''): Verified => {
+  const rejected = (issuer: Issuer | null, fault: TokenFault, detail = ''): Extract<Verified, { kind: 'rejected' }> => {
     meter.tokenRejected(issuer?.id ?? '', fault);
     const internal = `token of ${issuer?.id ?? 'no known issuer'}: ${fault}${detail === '' ? '' : ` ${detail}`}`;
     return { kind: 'rejected', code: codeOf(fault), internal };
@@ -139,7 +141,7 @@ export function createTokenVerifier(options: {
     const matching = issuer.identities.filter((identity) => hasClaims(claims, identity.claims));
     const [identity] = matching;
     const subject = shown(claims['sub']);
-    if (identity === undefined) return rejected(issuer, 'identity_unknown', subject);
+    if (identity === undefined) return { ...rejected(issuer, 'identity_unknown', subject), identity: subject };
     if (matching.some(({ tenant }) => tenant !== identity.tenant)) {
       return rejected(issuer, 'identity_ambiguous', `${subject} ${matching.map(({ tenant }) => tenant.id).join(', ')}`);
     }

@@ -166,6 +166,16 @@ describe('a token of an issuer', () => {
     expect(await codeOf(await gateway.fetch(FLOWS, { headers: { Authorization: mint(rsa) } }))).toBe('key_unknown');
   });
 
+  test('of no tenant is rejected, and its subject named to who can prove it', async () => {
+    await using gateway = await withKeys();
+    const ask = async (key: TestKey) =>
+      (await gateway.fetch(FLOWS, bearer(mint(key, { claims: { sub: 'someone' } })))).json();
+    const detail = 'No tenant of the gateway has the identity "someone". Ask the platform team to add it.';
+    expect(await ask(rsa)).toMatchObject({ code: 'identity_unknown', detail });
+    const { detail: forged } = (await ask(rsaKey('rsa-1'))) as { detail: string };
+    expect(forged).not.toContain('someone');
+  });
+
   test('of a disabled tenant is rejected, and so is one that two tenants have', async () => {
     await using gateway = await withKeys();
     const both = mint(rsa, { claims: { left: true, groups: ['a', 'right'] } });
