@@ -23,7 +23,8 @@ const allowed = {
     libraries: ['ioredis', 'undici', 'lru-cache', 'rate-limiter-flexible', 'ipaddr.js', 'write-file-atomic', 'zod'],
   },
   telemetry: {
-    rooms: [],
+    // For the gauges.
+    rooms: ['quota', 'upstream'],
     libraries: [
       'pino',
       'pino-pretty',

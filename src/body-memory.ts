@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import type { ClientDisconnect } from './context.ts';
+import { type ClientDisconnect, onTimeoutOrDisconnect } from './context.ts';
 
 /** `full`: there was no room in time. `closed`: the gateway drains. */
 export type TakeResult = 'taken' | 'full' | 'disconnected' | 'closed';
@@ -96,13 +96,13 @@ export class BodyMemory {
         ...{ tenant, bytes },
         end: (result) => {
           waiters.delete(waiter);
-          cancelTimer();
-          stopListening();
+          cancel();
           resolve(result);
         },
       };
-      const cancelTimer = this.#clock.after(maxWaitMs, () => waiter.end('full'));
-      const stopListening = disconnect.onDisconnect(() => waiter.end('disconnected'));
+      const cancel = onTimeoutOrDisconnect({ clock: this.#clock, ms: maxWaitMs, disconnect }, (why) =>
+        waiter.end(why === 'timeout' ? 'full' : why),
+      );
       waiters.add(waiter);
       this.#serveWaiters();
     });

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import type { EpochMs, MonotonicMs } from './clock.ts';
+import type { Clock, EpochMs, MonotonicMs } from './clock.ts';
 import type { Meter, Span, SpanName } from './ports.ts';
 import type { ProblemCode } from './problem.ts';
 
@@ -91,6 +91,19 @@ export class DisconnectSignal implements ClientDisconnect {
     this.#listeners = null;
     if (listeners !== null) for (const run of listeners) run();
   }
+}
+
+/** Calls `run` after `ms`, or when the client disconnects, perhaps at once. Call the returned function when either has happened. */
+export function onTimeoutOrDisconnect(
+  { clock, ms, disconnect }: { readonly clock: Clock; readonly ms: number; readonly disconnect: ClientDisconnect },
+  run: (why: 'timeout' | 'disconnected') => void,
+): () => void {
+  const cancelTimer = clock.after(ms, () => run('timeout'));
+  const stopListening = disconnect.onDisconnect(() => run('disconnected'));
+  return () => {
+    cancelTimer();
+    stopListening();
+  };
 }
 
 /** For work that goes on without its caller. */

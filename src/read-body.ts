@@ -3,6 +3,7 @@ import type { BodyMemory, HeldMemory, TakeResult } from './body-memory.ts';
 import type { Clock } from './clock.ts';
 import {
   BodyTooLarge,
+  onTimeoutOrDisconnect,
   type Rejection,
   type RequestContext,
   type ResponseBody,
@@ -144,12 +145,10 @@ export async function readRequestBody(
     return held.tryTake(more) || grow(more);
   };
   const until = (giveUp: (error: Error) => void): (() => void) => {
-    const cancelTimer = clock.after(route.upstream.timeoutMs, () => giveUp(new UploadTimeout()));
-    const stopListening = disconnect.onDisconnect(() => giveUp(new Error('client disconnected')));
-    return () => {
-      cancelTimer();
-      stopListening();
-    };
+    const { timeoutMs: ms } = route.upstream;
+    return onTimeoutOrDisconnect({ clock, ms, disconnect }, (why) =>
+      giveUp(why === 'timeout' ? new UploadTimeout() : new Error('client disconnected')),
+    );
   };
   const stream = body.open();
   const read = await collectBody(stream, { limitBytes, hasRoom, until });

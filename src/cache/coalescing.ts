@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
-import { type ClientDisconnect, DisconnectSignal } from '../context.ts';
+import { type ClientDisconnect, DisconnectSignal, onTimeoutOrDisconnect } from '../context.ts';
 import type { Span } from '../ports.ts';
 import type { StoredResponse } from './store.ts';
 
@@ -214,20 +214,14 @@ class CallerGroup extends DisconnectSignal {
   }
 }
 
-/** Waits for a promise until it settles, the caller disconnects, or `timeoutMs` is over. */
-export function waitFor<T>(
+/** Waits for a promise until it settles, the caller disconnects, or `ms` are over. */
+export async function waitFor<T>(
   promise: Promise<T>,
-  { clock, disconnect, timeoutMs }: { clock: Clock; disconnect: ClientDisconnect; timeoutMs: number },
+  terms: { readonly clock: Clock; readonly ms: number; readonly disconnect: ClientDisconnect },
 ): Promise<T | 'disconnected' | 'timeout'> {
-  return new Promise((resolve, reject) => {
-    let stop = (): void => {};
-    const end = (result: T | 'disconnected' | 'timeout'): void => {
-      cancel();
-      stop();
-      resolve(result);
-    };
-    const cancel = clock.after(timeoutMs, () => end('timeout'));
-    stop = disconnect.onDisconnect(() => end('disconnected'));
-    promise.then(end, reject);
+  let cancel = (): void => {};
+  const over = new Promise<'disconnected' | 'timeout'>((resolve) => {
+    cancel = onTimeoutOrDisconnect(terms, resolve);
   });
+  return Promise.race([promise, over]).finally(cancel);
 }

@@ -287,7 +287,7 @@ export class MissHandler<E extends CacheableContext> {
 
   #waitFor<T>(context: E, promise: Promise<T>): Promise<T | 'disconnected' | 'timeout'> {
     const { disconnect, route } = context;
-    return waitFor(promise, { clock: this.#clock, disconnect, timeoutMs: route.upstream.timeoutMs });
+    return waitFor(promise, { clock: this.#clock, disconnect, ms: route.upstream.timeoutMs });
   }
 }
 

@@ -10,7 +10,7 @@ import { addressRanges } from '../server/address-ranges.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
 import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
-import type { Dependencies, SharedDependencies, TenantsInForce } from './dependencies.ts';
+import type { Dependencies, SharedDependencies } from './dependencies.ts';
 import { createIssuerKeys, type IssuerKeys, identityStoreOf } from './issuers.ts';
 import { createPipeline } from './pipeline.ts';
 import { planOf } from './quota-backend.ts';
@@ -40,7 +40,7 @@ export interface ConfigSnapshots {
  * removed are released when the last request that may need them has ended.
  */
 export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
-  const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue, tenantsInForce, upstreams } = shared;
+  const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue, upstreams } = shared;
   let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
   const create = (settings: Settings, before: ConfigSnapshot | null): ConfigSnapshot =>
@@ -88,7 +88,6 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       for (const each of current.issuerKeys) if (!next.issuerKeys.includes(each)) each.keys.close();
       for (const { keys } of next.issuerKeys) keys.start();
       current = next;
-      tenantsInForce.replace(settings);
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
       admissionQueue.dismiss();
       observedQueue.dismiss();
@@ -153,20 +152,6 @@ function createSnapshot(
     credentials,
     issuerKeys,
     inUse: () => inUse,
-  };
-}
-
-export function createTenantsInForce({ tenants: first }: Settings): TenantsInForce {
-  let tenants = first;
-  return {
-    statusOf(id) {
-      const tenant = tenants.get(id);
-      if (tenant === undefined) return 'removed';
-      return tenant.disabled ? 'disabled' : 'active';
-    },
-    replace(settings) {
-      tenants = settings.tenants;
-    },
   };
 }
 

@@ -12,7 +12,7 @@ import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
 import type { Budget } from '../quota/budgets.ts';
-import type { QuotaStore, TenantStatus } from '../quota/quota-store.ts';
+import type { QuotaStore } from '../quota/quota-store.ts';
 import type { AddressWarnings } from '../server/line-limit.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -34,7 +34,6 @@ export interface SharedDependencies {
   readonly admissionQueue: AdmissionQueue;
   /** Predicts for observed tenants. */
   readonly observedQueue: AdmissionQueue;
-  readonly tenantsInForce: TenantsInForce;
   readonly transport: Transport;
   readonly upstreams: Upstreams;
   readonly failedAuthLimit: BlockingLimit;
@@ -46,12 +45,6 @@ export interface SharedDependencies {
   readonly bodyMemory: BodyMemory;
   readonly cache: CacheState;
   readonly idempotencyStore: IdempotencyStore;
-}
-
-/** The tenants by the settings in force, which may be newer than those that a request began with. */
-export interface TenantsInForce {
-  statusOf(tenant: string): TenantStatus;
-  replace(settings: Settings): void;
 }
 
 /** Everything a pipeline is built from: the shared dependencies, and the parts that the settings in force define. */

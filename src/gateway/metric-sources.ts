@@ -1,6 +1,6 @@
 import { lastMinuteOf } from '../auth/key-use.ts';
 import type { Settings } from '../config/settings.ts';
-import type { BudgetReadings, MetricSources } from '../telemetry/gauges.ts';
+import type { MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { Dependencies } from './dependencies.ts';
 import { callersOf } from './status-parts.ts';
@@ -18,7 +18,12 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
         waiting: admissionQueue.waiting(id),
       }));
     },
-    budgets: () => budgetsOf(dependencies()),
+    tenantBudgets() {
+      const { quotaStore } = dependencies();
+      return [...settings().tenants.values()].flatMap(({ id: tenant, accounts }) =>
+        accounts.map((account) => ({ tenant, budgets: quotaStore.peek(account, tenant).budgets ?? [] })),
+      );
+    },
     cache: () => dependencies().memory.size(),
     bodyMemory: () => dependencies().bodyMemory,
     upstreams: () => dependencies().upstreams.statuses(),
@@ -36,23 +41,6 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
     certificates: () => certificatesOf(settings()),
     logLinesDropped,
   };
-}
-
-function budgetsOf({ settings, quotaStore }: Pick<Dependencies, 'settings' | 'quotaStore'>): BudgetReadings {
-  const accounts = [...settings.accounts.keys()].flatMap((account) =>
-    (quotaStore.view(account).budgets ?? []).map(({ id, allowed: limit, used, warnAt, startsAt, resetsAt }) => ({
-      ...{ account, budget: id, limit, used, warnAt: warnAt ?? limit },
-      ...{ startsAt: startsAt / 1000, resetsAt: resetsAt / 1000 },
-    })),
-  );
-  const tenants = [...settings.tenants.values()].flatMap(({ id: tenant, accounts: own }) =>
-    own.flatMap((account) =>
-      (quotaStore.peek(account, tenant).budgets ?? []).map(({ id, limit, used, warnAt }) => ({
-        ...{ tenant, budget: id, limit, used, warnAt },
-      })),
-    ),
-  );
-  return { accounts, tenants };
 }
 
 /** Without disabled tenants: their keys are rejected anyway, and need no warning. */

@@ -8,13 +8,14 @@ import { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
-import { createAddressWarnings, createLineLimit } from '../server/line-limit.ts';
+import type { TenantStatus } from '../quota/quota-store.ts';
+import { createAddressWarnings } from '../server/line-limit.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
 import { createUpstreams } from '../upstream/upstreams.ts';
 import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
-import { type ConfigSnapshot, createTenantsInForce } from './config-snapshot.ts';
+import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { metricSources } from './metric-sources.ts';
 import { openQuotaBackend } from './quota-backend.ts';
@@ -57,30 +58,23 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     onObservedChange: () => observedQueue.reconsider(),
   });
   const { quotaStore } = state;
-  const tenantsInForce = createTenantsInForce(opened);
-  const admissionQueue: AdmissionQueue = createAdmissionQueue({
-    quotaStore,
-    clock,
-    tenantStatus: tenantsInForce.statusOf,
-  });
-  const observedQueue: AdmissionQueue = createAdmissionQueue({
-    quotaStore: state.observedStore,
-    clock,
-    tenantStatus: tenantsInForce.statusOf,
-  });
+  /** By the settings in force, which may be newer than those that a request began with. */
+  const tenantStatus = (id: string): TenantStatus => {
+    const tenant = current().dependencies.settings.tenants.get(id);
+    if (tenant === undefined) return 'removed';
+    return tenant.disabled ? 'disabled' : 'active';
+  };
+  const admissionQueue: AdmissionQueue = createAdmissionQueue({ quotaStore, clock, tenantStatus });
+  const observedQueue: AdmissionQueue = createAdmissionQueue({ quotaStore: state.observedStore, clock, tenantStatus });
   const addressWarnings = createAddressWarnings({
-    log,
-    limit: createLineLimit({
-      ...{ clock, perKey: 1, total: BLOCKED_LINES },
-      onLeftOut: (addresses) => log.warn({ addresses }, 'more addresses blocked'),
-    }),
+    ...{ log, clock },
     isTrustedProxy: (address) => current().dependencies.trustedProxies.includes(address.replace('/64', '')),
   });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
   const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, observedQueue },
-    ...{ tenantsInForce, memory, cache },
+    ...{ memory, cache },
     bodyMemory: new BodyMemory(opened.limits.bufferedTotalBytes, clock),
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
@@ -95,6 +89,3 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
   };
   return { shared, cache, tracing: openTracing({ ...common, version }) };
 }
-
-/** Lines a minute about blocked addresses: a guesser may have many. */
-const BLOCKED_LINES = 20;

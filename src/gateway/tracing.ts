@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import { type Clock, elapsed } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter, Tracer } from '../ports.ts';
 import type { OpenTracer } from '../telemetry/tracing.ts';
@@ -36,20 +36,10 @@ export function openTracing(options: {
       open = createTracer({ ...options, ...exporter, headers });
     },
     async stop() {
-      const tracer = open;
-      if (tracer === null) return;
+      // Told by the exporter already.
+      const stopped = open?.stop().catch(() => log.debug({}, 'spans were left behind'));
       open = null;
-      await new Promise<void>((resolve) => {
-        const cancel = clock.after(FLUSH_MS, resolve);
-        tracer
-          .stop()
-          // Told by the exporter already.
-          .catch(() => log.debug({}, 'spans were left behind'))
-          .finally(() => {
-            cancel();
-            resolve();
-          });
-      });
+      await Promise.race([stopped, elapsed(clock, FLUSH_MS)]);
     },
   };
 }

@@ -56,13 +56,20 @@ export interface AddressWarnings {
 /** Beyond them no other peer is logged or remembered: behind a proxy of this kind there are few, and a flood is no hint. */
 const MAX_PEERS = 100;
 
+/** Lines a minute about blocked addresses: a guesser may have many. */
+const BLOCKED_LINES = 20;
+
 export function createAddressWarnings(options: {
   readonly log: Log;
-  readonly limit: LineLimit;
+  readonly clock: Clock;
   /** By the settings in force. */
   readonly isTrustedProxy: (address: string) => boolean;
 }): AddressWarnings {
-  const { log, limit, isTrustedProxy } = options;
+  const { log, clock, isTrustedProxy } = options;
+  const limit = createLineLimit({
+    ...{ clock, perKey: 1, total: BLOCKED_LINES },
+    onLeftOut: (addresses) => log.warn({ addresses }, 'more addresses blocked'),
+  });
   const forwarders = new Set<string>();
   const hintFor = (address: string): string => {
     if (isTrustedProxy(address)) {

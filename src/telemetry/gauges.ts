@@ -1,22 +1,22 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
+import type { BudgetView } from '../quota/budgets.ts';
+import type { AccountView } from '../quota/quota-store.ts';
+import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import { type Collect, PREFIX } from './counters.ts';
 
 /** Values that are read when Prometheus asks, instead of being kept up to date. */
 export interface MetricSources {
-  readonly accounts: () => readonly AccountReading[];
-  readonly budgets: () => BudgetReadings;
+  /** `waiting`: requests that wait for a slot. */
+  readonly accounts: () => readonly (AccountView & { readonly id: string; readonly waiting: number })[];
+  readonly tenantBudgets: () => readonly { readonly tenant: string; readonly budgets: readonly BudgetView[] }[];
   readonly cache: () => { readonly entries: number; readonly bytes: number };
   /** Memory for bodies. */
   readonly bodyMemory: () => { readonly bytes: number; readonly totalBytes: number; readonly waiting: number };
-  readonly upstreams: () => readonly UpstreamReading[];
+  readonly upstreams: () => readonly Pick<UpstreamHealth, 'id' | 'breaker' | 'inFlight' | 'waiting'>[];
   /** Keys that never expire are left out. */
-  readonly keyExpiries: () => readonly {
-    readonly tenant: string;
-    readonly key: string;
-    readonly epochSeconds: number;
-  }[];
+  readonly keyExpiries: () => readonly KeyDate[];
   /** Keys without a known use are left out. */
-  readonly keyUses: () => readonly { readonly tenant: string; readonly key: string; readonly epochSeconds: number }[];
+  readonly keyUses: () => readonly KeyDate[];
   /** `failing`: from a rejection or a login that failed until it works again. */
   readonly credentials: () => readonly { readonly account: string; readonly id: string; readonly failing: boolean }[];
   /** `problem`: why its keys could not be read at the last attempt. */
@@ -34,48 +34,10 @@ export interface MetricSources {
   readonly logLinesDropped: () => number;
 }
 
-interface AccountReading {
-  readonly id: string;
-  readonly limit: number;
-  /** Null: not known yet. */
-  readonly advertisedLimit: number | null;
-  readonly ceiling: number;
-  readonly slotsInUse: number;
-  readonly externalUsage: number;
-  readonly waiting: number;
-  readonly replicas: number;
-}
-
-interface BudgetReading {
-  readonly account: string;
-  readonly budget: string;
-  readonly limit: number;
-  readonly used: number;
-  readonly warnAt: number;
-  /** Seconds of the epoch. */
-  readonly startsAt: number;
-  readonly resetsAt: number;
-}
-
-interface TenantBudgetReading {
+interface KeyDate {
   readonly tenant: string;
-  readonly budget: string;
-  /** Null: it has no part of its own. */
-  readonly limit: number | null;
-  readonly used: number;
-  readonly warnAt: number | null;
-}
-
-export interface BudgetReadings {
-  readonly accounts: readonly BudgetReading[];
-  readonly tenants: readonly TenantBudgetReading[];
-}
-
-interface UpstreamReading {
-  readonly id: string;
-  readonly breaker: keyof typeof BREAKER;
-  readonly inFlight: number;
-  readonly waiting: number;
+  readonly key: string;
+  readonly epochSeconds: number;
 }
 
 /** Ordered by how much is rejected, so that the greatest of several replicas has a meaning. */
@@ -95,7 +57,7 @@ export function createGauges({ registry, collect, version, sources }: GaugesOpti
   registerSources(readGaugeIn(registry, collect), sources);
   registerIssuers(readGaugeIn(registry, collect), sources.issuers);
   registerKeys(readGaugeIn(registry, collect), sources);
-  registerBudgets(readGaugeIn(registry, collect), sources.budgets);
+  registerBudgets(readGaugeIn(registry, collect), sources);
   registerDroppedLines(registry, collect, sources.logLinesDropped);
   kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
   return {
@@ -132,16 +94,26 @@ function readGaugeIn(registry: Registry, collect: Collect): ReadGauge {
   };
 }
 
-function registerSources(gauge: ReadGauge, sources: MetricSources): void {
-  const perAccount = (name: string, help: string, read: (account: AccountReading) => number | null): void =>
-    gauge(name, help, ['account'], () =>
-      sources.accounts().flatMap((each): [{ account: string }, number][] => {
-        const value = read(each);
-        return value === null ? [] : [[{ account: each.id }, value]];
+/** Gauges with a series for each row; null: it has none. */
+function gaugesOf<Row>(
+  gauge: ReadGauge,
+  labelNames: string[],
+  rows: () => readonly (readonly [labels: Record<string, string>, row: Row])[],
+) {
+  return (name: string, help: string, of: (row: Row) => number | null): void =>
+    gauge(name, help, labelNames, () =>
+      rows().flatMap(([labels, row]) => {
+        const value = of(row);
+        return value === null ? [] : [[labels, value] as const];
       }),
     );
-  const perUpstream = (name: string, help: string, read: (upstream: UpstreamReading) => number): void =>
-    gauge(name, help, ['upstream'], () => sources.upstreams().map((each) => [{ upstream: each.id }, read(each)]));
+}
+
+function registerSources(gauge: ReadGauge, sources: MetricSources): void {
+  const perAccount = gaugesOf(gauge, ['account'], () => sources.accounts().map((each) => [{ account: each.id }, each]));
+  const perUpstream = gaugesOf(gauge, ['upstream'], () =>
+    sources.upstreams().map((each) => [{ upstream: each.id }, each]),
+  );
   const single = (name: string, help: string, read: () => number): void => gauge(name, help, [], () => [[{}, read()]]);
 
   perAccount(
@@ -213,11 +185,10 @@ function registerSources(gauge: ReadGauge, sources: MetricSources): void {
 }
 
 function registerIssuers(gauge: ReadGauge, read: MetricSources['issuers']): void {
-  gauge('issuer_keys', 'Public keys of an issuer of tokens in use; 0: its tokens are refused.', ['issuer'], () =>
-    read().map(({ issuer, keys }) => [{ issuer }, keys]),
-  );
-  gauge('issuer_up', 'Whether the keys of an issuer could be read at the last attempt.', ['issuer'], () =>
-    read().map(({ issuer, problem }) => [{ issuer }, problem === null ? 1 : 0]),
+  const perIssuer = gaugesOf(gauge, ['issuer'], () => read().map((each) => [{ issuer: each.issuer }, each]));
+  perIssuer('issuer_keys', 'Public keys of an issuer of tokens in use; 0: its tokens are refused.', ({ keys }) => keys);
+  perIssuer('issuer_up', 'Whether the keys of an issuer could be read at the last attempt.', ({ problem }) =>
+    problem === null ? 1 : 0,
   );
 }
 
@@ -233,18 +204,17 @@ function registerKeys(gauge: ReadGauge, sources: Pick<MetricSources, 'keyExpirie
   );
 }
 
-function registerBudgets(gauge: ReadGauge, read: MetricSources['budgets']): void {
-  const perBudget = (name: string, help: string, of: (budget: BudgetReading) => number): void =>
-    gauge(name, help, ['account', 'budget'], () =>
-      read().accounts.map((each) => [{ account: each.account, budget: each.budget }, of(each)]),
-    );
-  const perPart = (name: string, help: string, of: (part: TenantBudgetReading) => number | null): void =>
-    gauge(name, help, ['tenant', 'budget'], () =>
-      read().tenants.flatMap((each) => {
-        const value = of(each);
-        return value === null ? [] : [[{ tenant: each.tenant, budget: each.budget }, value] as const];
-      }),
-    );
+function registerBudgets(gauge: ReadGauge, sources: Pick<MetricSources, 'accounts' | 'tenantBudgets'>): void {
+  const perBudget = gaugesOf(gauge, ['account', 'budget'], () =>
+    sources
+      .accounts()
+      .flatMap(({ id, budgets = [] }) => budgets.map((each) => [{ account: id, budget: each.id }, each] as const)),
+  );
+  const perPart = gaugesOf(gauge, ['tenant', 'budget'], () =>
+    sources
+      .tenantBudgets()
+      .flatMap(({ tenant, budgets }) => budgets.map((each) => [{ tenant, budget: each.id }, each] as const)),
+  );
   perBudget('budget_limit', 'Requests that a budget allows in its period.', ({ limit }) => limit);
   perBudget(
     'budget_used',
@@ -252,8 +222,16 @@ function registerBudgets(gauge: ReadGauge, read: MetricSources['budgets']): void
     ({ used }) => used,
   );
   perBudget('budget_warn_at', 'Requests from which an alert is due: warnAt of the limit.', ({ warnAt }) => warnAt);
-  perBudget('budget_start_timestamp_seconds', 'When the present period of a budget began.', ({ startsAt }) => startsAt);
-  perBudget('budget_reset_timestamp_seconds', 'When the next period of a budget begins.', ({ resetsAt }) => resetsAt);
+  perBudget(
+    'budget_start_timestamp_seconds',
+    'When the present period of a budget began.',
+    ({ startsAt }) => startsAt / 1000,
+  );
+  perBudget(
+    'budget_reset_timestamp_seconds',
+    'When the next period of a budget begins.',
+    ({ resetsAt }) => resetsAt / 1000,
+  );
   perPart('tenant_budget_limit', "Requests that a tenant's part of a budget allows.", ({ limit }) => limit);
   perPart(
     'tenant_budget_used',

@@ -1,12 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { finishedRequest } from '../../test/support/finished-request.ts';
+import type { EpochMs } from '../clock.ts';
+import type { BudgetView } from '../quota/budgets.ts';
 import type { MetricSources } from './gauges.ts';
 import { createMetrics } from './metrics.ts';
 
 const nothing: MetricSources = {
   accounts: () => [],
   issuers: () => [],
-  budgets: () => ({ accounts: [], tenants: [] }),
+  tenantBudgets: () => [],
   cache: () => ({ entries: 0, bytes: 0 }),
   state: () => ({ up: true, fallback: false }),
   certificates: () => [],
@@ -20,8 +22,13 @@ const nothing: MetricSources = {
 };
 const account = {
   ...{ id: 'main', limit: 240, advertisedLimit: 240, ceiling: 235, slotsInUse: 7, externalUsage: 2 },
-  ...{ waiting: 3, replicas: 2 },
+  ...{ waiting: 3, replicas: 2, cooldownMs: 0 },
 };
+const budget = (of: Pick<BudgetView, 'limit' | 'used' | 'warnAt'>): BudgetView => ({
+  ...{ id: 'starts', per: 'month', timeZone: 'UTC', allowed: 9, left: 5 },
+  ...{ startsAt: 1.7e12 as EpochMs, resetsAt: 1.8e12 as EpochMs },
+  ...of,
+});
 function metering(sources: Partial<MetricSources> = {}) {
   const unreadable: string[] = [];
   const metrics = createMetrics({
@@ -39,18 +46,13 @@ function metering(sources: Partial<MetricSources> = {}) {
 describe('the metrics of the contract', () => {
   it('have their names, types and labels, and a help text each', async () => {
     const { metrics, finish, scrape } = metering({
-      accounts: () => [account],
-      budgets: () => ({
-        accounts: [
-          { account: 'main', budget: 'starts', limit: 9, used: 4, warnAt: 8, startsAt: 1.7e9, resetsAt: 1.8e9 },
-        ],
-        tenants: [
-          { tenant: 'billing', budget: 'starts', limit: 5, used: 3, warnAt: 4 },
-          // Without a part it has no limit, and without use it is not there at all.
-          { tenant: 'reader', budget: 'starts', limit: null, used: 1, warnAt: null },
-          { tenant: 'other', budget: 'starts', limit: null, used: 0, warnAt: null },
-        ],
-      }),
+      accounts: () => [{ ...account, budgets: [budget({ limit: 9, used: 4, warnAt: 8 })] }],
+      tenantBudgets: () => [
+        { tenant: 'billing', budgets: [budget({ limit: 5, used: 3, warnAt: 4 })] },
+        // Without a part it has no limit, and without use it is not there at all.
+        { tenant: 'reader', budgets: [budget({ limit: null, used: 1, warnAt: null })] },
+        { tenant: 'other', budgets: [budget({ limit: null, used: 0, warnAt: null })] },
+      ],
       cache: () => ({ entries: 4, bytes: 4096 }),
       upstreams: () => [{ id: 'core', breaker: 'open', inFlight: 3, waiting: 2 }],
       keyExpiries: () => [{ tenant: 'billing', key: '2026-11', epochSeconds: 1.8e9 }],

@@ -8,7 +8,7 @@ const metrics = () =>
     sources: {
       accounts: () => [],
       issuers: () => [],
-      budgets: () => ({ accounts: [], tenants: [] }),
+      tenantBudgets: () => [],
       cache: () => ({ entries: 0, bytes: 0 }),
       state: () => ({ up: true, fallback: false }),
       certificates: () => [],

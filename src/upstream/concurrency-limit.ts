@@ -1,6 +1,13 @@
 import { Readable } from 'node:stream';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { type ClientDisconnect, extend, type Middleware, type Rejection, reject } from '../context.ts';
+import {
+  type ClientDisconnect,
+  extend,
+  type Middleware,
+  onTimeoutOrDisconnect,
+  type Rejection,
+  reject,
+} from '../context.ts';
 import type { Admission, Slot } from '../quota/quota-store.ts';
 import { rejectAdmission, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
@@ -190,13 +197,11 @@ export class ConcurrencyLimit {
         end: (result) => {
           this.#waiters.delete(waiter);
           this.#count(tenant, 'waiting', -1);
-          cancelTimer();
-          stopListening();
+          cancel();
           resolve(result);
         },
       };
-      const cancelTimer = this.#clock.after(maxWaitMs, () => waiter.end('timeout'));
-      const stopListening = disconnect.onDisconnect(() => waiter.end('disconnected'));
+      const cancel = onTimeoutOrDisconnect({ clock: this.#clock, ms: maxWaitMs, disconnect }, waiter.end);
       this.#waiters.add(waiter);
       this.#count(tenant, 'waiting', 1);
       this.#grantWaiting();

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import type { Clock, MonotonicMs } from '../clock.ts';
-import { type ClientDisconnect, headerOf } from '../context.ts';
+import { type ClientDisconnect, headerOf, onTimeoutOrDisconnect } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import type { WithSlot } from '../quota/rate-limit.ts';
@@ -163,13 +163,9 @@ function attemptResultOf(sent: TransportResult): AttemptResult {
 function pause(clock: Clock, ms: number, disconnect: ClientDisconnect): Promise<boolean> {
   if (disconnect.happened) return Promise.resolve(false);
   return new Promise((resolve) => {
-    const cancel = clock.after(ms, () => {
-      stopListening();
-      resolve(true);
-    });
-    const stopListening = disconnect.onDisconnect(() => {
+    const cancel = onTimeoutOrDisconnect({ clock, ms, disconnect }, (why) => {
       cancel();
-      resolve(false);
+      resolve(why === 'timeout');
     });
   });
 }

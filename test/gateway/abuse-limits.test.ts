@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { createCounter, createFailedAuthLimit, createFloodLimit } from '../../src/adapters/abuse-limits.ts';
 import type { StatusDocument } from '../../src/admin/status/document.ts';
-import { createAddressWarnings, createLineLimit } from '../../src/server/line-limit.ts';
+import { createAddressWarnings } from '../../src/server/line-limit.ts';
 import { BILLING_KEY, codeOf, configuration, eventually, READER_KEY, run } from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { dial } from '../support/raw-socket.ts';
@@ -94,7 +94,7 @@ describe('guessing keys', () => {
     const note = (fields: unknown, message: string) => void lines.push([fields, message]);
     const warnings = createAddressWarnings({
       log: { debug: note, info: note, warn: note, error: note },
-      limit: createLineLimit({ clock, perKey: 1, total: 20, onLeftOut: () => {} }),
+      clock,
       isTrustedProxy: () => false,
     });
     for (let i = 0; i < 5_000; i++) {
