@@ -138,8 +138,10 @@ export const OPERATIONS: readonly Operation[] = [
   read('/flow-runs/1/flow-run-logs', 'never', 'list', 'load_payload_ids=true&per_page=100&page=1&sort=id'),
   write('POST /flow-runs/1/retry', undefined, { status: 200 }),
   read('/flow-run-logs', 'never'),
+  read('/payload-metadata', 'never'),
   read('/payload-metadata', 'never', 'list', 'filter[flow_run_id]=1&filter[flow_step_id]=2&filter[flow_log_id]=3'),
   read('/payload-metadata/1/download', 'never', 'bytes'),
+  read('/scheduled-flows', 'never'),
   read('/scheduled-flows', 'never', 'list', 'filter[status]=1&filter[flow_version_id]=1'),
   write('DELETE /scheduled-flows/1', undefined, { status: 200, shape: 'message' }),
   ...starts,
@@ -154,6 +156,7 @@ export const OPERATIONS: readonly Operation[] = [
   write('PATCH /data-pool/1', '{"name":"other"}', { status: 200 }),
   write('DELETE /data-pool/2', undefined, { status: 200, shape: 'message' }),
   read('/tracked-data', 'never'),
+  read('/caches', 'never'),
   read('/caches', 'never', 'list', 'filter[flow_id]=1&filter[scope]=flow&filter[name]=x&filter[for_flow]=1'),
   read('/cache-step', 'never'),
 
