@@ -58,7 +58,10 @@ export function readDocument(text: string): ReadDocument {
   const misplaced = indentationFlaw(document);
   if (misplaced !== null) return { lines, flaws: [misplaced] };
   const flaws = [
-    ...document.errors.map(({ code, message, pos }) => ({ offset: pos[0], message: syntaxMessage(code, message) })),
+    ...firstOfEachLine(document.errors, lines).map(({ code, message, pos }) => ({
+      offset: pos[0],
+      message: syntaxMessage(code, message),
+    })),
     ...document.warnings.map(({ pos }) => ({
       offset: pos[0],
       message: 'has a tag or a directive, which are not read',
@@ -108,13 +111,29 @@ function indentationFlaw({ errors }: Document.Parsed): Flaw | null {
   return { offset: line.pos[0], message: block.message.startsWith('A block sequence') ? INDENT : TOO_FAR };
 }
 
+/** A mistake makes the rest of its line a mistake too. */
+function firstOfEachLine(errors: Document.Parsed['errors'], lines: LineCounter): Document.Parsed['errors'] {
+  const first = new Map<number, (typeof errors)[number]>();
+  for (const error of errors) {
+    const { line } = lines.linePos(error.pos[0]);
+    if (!first.has(line)) first.set(line, error);
+  }
+  return [...first.values()];
+}
+
+/** For the beginning of a message of the library. */
+const IN_OWN_WORDS: readonly (readonly [RegExp, string])[] = [
+  [/^(?:All mapping items must|Sequence item without)/, INDENT],
+  [/^(?:Nested mappings|Block collections) are not allowed/, 'has ": " in a text without quotes: put quotes around it'],
+  [/^Alias cannot be an empty/, 'has a * without quotes: write "* /path"'],
+  [/^Missing closing .quote/, 'is the end of a text with a quote at its beginning only'],
+];
+
 function syntaxMessage(code: string, message: string): string {
   if (code === 'TAB_AS_INDENT') return 'tabs are not allowed as indentation';
-  if (/^(?:All mapping items must|Sequence item without)/.test(message)) {
-    return INDENT;
-  }
+  const own = IN_OWN_WORDS.find(([beginning]) => beginning.test(message));
   // The first line names what the parser expected; the others quote the file, which may hold a secret.
-  return `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/s, '')}`;
+  return own?.[1] ?? `is not valid YAML: ${(message.split('\n')[0] ?? '').replace(/:? ?["'`].*$/s, '')}`;
 }
 
 /** An anchor, and the number of nodes below it, aliases included; null while they are counted. */

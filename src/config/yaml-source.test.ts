@@ -86,6 +86,9 @@ describe('a mistake of the syntax is one problem, in words of the file', () => {
       'a:\n  b: 1\n    c: 2',
       '2: has a value, and the line below is indented further: indent both alike',
     ],
+    ['a pattern without quotes', 'a:\n  - { b: * /x, c: d }', '2: has a * without quotes: write "* /path"'],
+    ['a colon in a text', 'a:\n  b: c: d', '2: has ": " in a text without quotes: put quotes around it'],
+    ['a quote that is not closed', 'a:\n  b: "c', '2: is the end of a text with a quote at its beginning only'],
     ['an option beside the dash of its item', 'a:\n  - b: 1\n  c: 2', `3: ${INDENT}`],
   ])('%s', (_, text, problem) => {
     expect(problemsOf(text)).toEqual([problem]);
