@@ -39,7 +39,7 @@ const allowed = {
   // Both ports have the same listener.
   admin: { rooms: ['server', 'routing'], libraries: ['hono', '@hono/node-server'] },
   config: {
-    rooms: ['routing', 'auth', 'quota', 'upstream', 'telemetry'],
+    rooms: ['routing', 'auth', 'cache', 'quota', 'upstream', 'telemetry'],
     libraries: ['zod', 'yaml', 'ipaddr.js', 'write-file-atomic', 'zod'],
   },
   reload: { rooms: ['config', 'admin'], libraries: [] },

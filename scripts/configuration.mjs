@@ -146,13 +146,13 @@ function defaultsAsYaml({ upstreamDefaults, routeDefaults, cacheRuleDefaults, in
   ];
 }
 
-/** Written once: all default rules have the same. @param {Extract<import('../src/config/settings.ts').CacheRule, { store: true }>} rule */
+/** Written once: all default rules have the same. @param {Extract<import('../src/cache/options.ts').CacheRule, { store: true }>} rule */
 function unlessOf({ unless }) {
   const all = Object.entries(unless).map(([name, values]) => `${name}: [${values.join(', ')}]`);
   return `&secrets { ${all.join(', ')} }`;
 }
 
-/** @param {Extract<import('../src/config/settings.ts').CacheRule, { store: true }>} rule @param {Options['showDuration']} showDuration */
+/** @param {Extract<import('../src/cache/options.ts').CacheRule, { store: true }>} rule @param {Options['showDuration']} showDuration */
 function stalesOf({ staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs }, showDuration) {
   return Object.entries({
     staleWhileRevalidate: staleWhileRevalidateMs,

@@ -1,3 +1,4 @@
+import type { CacheRule } from '../cache/options.ts';
 import { defaultProblemOptions, type ProblemOptions } from '../problem.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
@@ -12,7 +13,6 @@ import { routesOf } from './route-schema.ts';
 import type { GatewayInput } from './schema.ts';
 import type {
   AccountSettings,
-  CacheRule,
   LogLevel,
   Settings,
   TenantSettings,

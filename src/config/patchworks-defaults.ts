@@ -1,6 +1,6 @@
+import type { CacheRule } from '../cache/options.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import { parsePattern } from '../routing/pattern.ts';
-import type { CacheRule } from './settings.ts';
 
 // The defaults for Patchworks, in the form of gateway.yaml: docs/configuration.md shows them.
 
@@ -57,12 +57,14 @@ const unless = {
  * Not stored, whatever Patchworks may say: secrets (connectors, systems, steps, variables, keys, all of the identity service), customer
  * data (payloads, logs, data pools, caches, rows, conversations), data of a user, and live state.
  */
-const never = [
-  ...['flows', 'flow-versions', 'flow-version-deployments', 'virtual-environments', 'cross-reference-lookups'],
-  ...['connectors', 'systems', 'connection-pools', 'instances', 'api-keys', 'users', 'companies'],
-  ...['flow-runs', 'flow-run-logs', 'payload-metadata', 'scheduled-flows', 'data-pool', 'tracked-data'],
-  ...['caches', 'cache-step', 'model-notes', 'notifications', 'agents', 'ai', 'mcp-servers'],
-].map((resource) => `/api/v1/${resource}/**`);
+export const neverStored: readonly string[] = [
+  ...['flow-versions', 'virtual-environments', 'connectors', 'systems', 'connection-pools', 'instances', 'api-keys'],
+  ...['users', 'companies', 'flow-runs', 'flow-run-logs', 'payload-metadata', 'scheduled-flows', 'data-pool'],
+  ...['tracked-data', 'caches', 'cache-step', 'model-notes', 'notifications', 'agents', 'ai', 'mcp-servers'],
+].map((resource) => `/api/v1/${resource}`);
+
+/** Not stored below what is. */
+const below = ['flows', 'flow-version-deployments', 'cross-reference-lookups'].map((name) => `/api/v1/${name}`);
 
 export const cacheRuleDefaults: readonly CacheRule[] = [
   ...stored.map(
@@ -79,7 +81,9 @@ export const cacheRuleDefaults: readonly CacheRule[] = [
       tags: [],
     }),
   ),
-  ...[...never, '/api/v2/**', '/fabric/**'].map((path): CacheRule => ({ match: known(`GET ${path}`), store: false })),
+  ...[...below, ...neverStored, '/api/v2', '/fabric'].map(
+    (path): CacheRule => ({ match: known(`GET ${path}/**`), store: false }),
+  ),
 ];
 
 /** A write to one of these may change the others: a deployment `deployedVersion` of a flow, a variable its `variables_count`. */

@@ -1,4 +1,5 @@
 import type { ClaimValue, IssuerTerms } from '../auth/verify-token.ts';
+import type { CacheRule } from '../cache/options.ts';
 import type { ProblemOptions } from '../problem.ts';
 import type { AccountQuota, TenantQuota } from '../quota/quota-store.ts';
 import type { Pattern } from '../routing/pattern.ts';
@@ -202,22 +203,6 @@ export interface CacheSettings {
   readonly rules: readonly CacheRule[];
   readonly invalidate: readonly { readonly after: Pattern; readonly drop: readonly string[] }[];
 }
-
-export type CacheRule =
-  | { readonly match: Pattern; readonly store: false }
-  | {
-      readonly match: Pattern;
-      readonly store: true;
-      readonly ttlMs: number;
-      readonly staleWhileRevalidateMs: number;
-      readonly staleIfErrorMs: number;
-      readonly staleIfThrottledMs: number;
-      /** By parameter of the query: values that are not stored. */
-      readonly unless: Readonly<Record<string, readonly string[]>>;
-      /** Lower case. */
-      readonly vary: readonly string[];
-      readonly tags: readonly string[];
-    };
 
 export interface TenantSettings {
   readonly id: string;

@@ -5,6 +5,7 @@ import { accountsIn, checkTenantAccounts, largestCeilingOf } from './tenant-acco
 import type { TenantInput } from './tenant-schema.ts';
 import type { TlsFiles } from './tls.ts';
 import { weakBudgets } from './validate-budgets.ts';
+import { revealingRules } from './validate-cache.ts';
 import { checkIdentities } from './validate-identities.ts';
 import { likelyMistakes } from './validate-mistakes.ts';
 import type { Path, Source } from './yaml-source.ts';
@@ -154,7 +155,7 @@ function weakSpots({ settings, input }: Checked): string[] {
     }
   }
   warnings.push(...[...settings.tenants.values()].flatMap((tenant) => weakQuota(tenant, settings)));
-  warnings.push(...weakBudgets(settings));
+  warnings.push(...weakBudgets(settings), ...revealingRules(settings));
   const { traffic, admin } = settings.listen;
   for (const [port, { tls }] of Object.entries({ traffic, admin })) {
     if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));

@@ -4,6 +4,7 @@ import { matches, parsePattern, splitPath } from '../../src/routing/pattern.ts';
 import type { Simulator } from '../../src/simulator/control.ts';
 import { FAKE_PRIMARY_KEY } from '../../src/simulator/options.ts';
 import { API, createSimulator } from '../../src/simulator/simulator.ts';
+import type { Switches } from '../../src/simulator/switches.ts';
 import { BILLING_KEY, PRIMARY, type Running, run, sha256 } from '../support/gateway.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { OPERATIONS, type Operation } from './table.ts';
@@ -42,6 +43,14 @@ afterAll(async () => {
   for (const each of open) await each.close();
 });
 
+/** A request whose expectations a test has itself. */
+const READ: Omit<Operation, 'request'> = {
+  status: 200,
+  shape: 'data',
+  upstream: 'core',
+  stored: 'never',
+  invalidates: [],
+};
 const CONTENT = { Accept: 'application/json', 'Content-Type': 'application/json' };
 
 async function send(base: string, key: string, { request, query, body }: Operation) {
@@ -118,6 +127,51 @@ describe('an operation passes as it is, to its upstream, and is stored or not', 
   });
 });
 
+describe('the forms that the documentation leaves open pass as they are', () => {
+  const list: Operation = { request: 'GET /flow-runs', query: 'per_page=110', ...READ };
+  const create = { request: 'POST /data-pool', ...READ, body: '{"name":"orders"}' };
+  const wrong = { request: 'POST /flow-versions/1/variables', ...READ, body: '{"key":"a"}' };
+  test.each<[string, Partial<Switches>, Operation, number]>([
+    ['a create with 200', { createStatus: 200 }, create, 200],
+    ['a create with 201', {}, create, 201],
+    ['errors as texts', {}, wrong, 422],
+    ['errors by rule', { validationErrors: 'rules' }, wrong, 422],
+    ['a large page that is clamped', {}, list, 200],
+    ['a large page that is accepted', { largePages: 'accept' }, list, 200],
+    ['a large page that is refused', { largePages: 'refuse' }, list, 422],
+    ['items with attributes', { shape: 'attributes' }, list, 200],
+  ])('%s', async (_name, switches, operation, status) => {
+    const before = { ...twins.core.switches };
+    const both = [twins.core, upstreams.core];
+    for (const each of both) each.set(switches);
+    const direct = await send(twins.core.url, FAKE_PRIMARY_KEY, operation);
+    const { body, ...response } = await ask(operation);
+    for (const each of both) each.set({ ...before, publicBase: each.switches.publicBase });
+    expect([response.status, body]).toEqual([status, direct.body]);
+  });
+});
+
+test('a run is seen as it goes, and its payload until it is gone', async () => {
+  const time = new ManualClock();
+  await using one = await run({ clock: time, simulator: { clock: time, switches: { runMs: 3_000 } } });
+  const started = await one.fetch('/api/v1/flows/1/start', { method: 'POST', body: '{"payload":"x"}' });
+  const { data } = (await started.json()) as { data: { id: number } };
+  const payload = one.simulator.data.all('payload-metadata').at(-1)?.id;
+  const seen = async () => {
+    const read = async (path: string) =>
+      (await one.fetch(`/api/v1${path}`)).json() as Promise<{ data?: { status: number } }>;
+    const [shown, stored] = [await read(`/flow-runs/${data.id}`), await read(`/payload-metadata/${payload}`)];
+    return [shown.data?.status, stored.data !== undefined];
+  };
+  expect(await seen()).toEqual([0, true]);
+  time.advance(5_000);
+  expect(await seen()).toEqual([1, true]);
+  time.advance(3_000);
+  expect(await seen()).toEqual([2, true]);
+  time.advance(72 * 3_600_000);
+  expect(await seen()).toEqual([2, false]);
+});
+
 const READS = OPERATIONS.filter(({ stored, query }) => typeof stored === 'number' && query === undefined);
 const WRITES = OPERATIONS.filter(({ stored }) => stored === null);
 const pathOf = ({ request }: Operation) => request.split(' ')[1] ?? '';
@@ -132,9 +186,13 @@ describe('a write invalidates what it changes, and nothing else', () => {
     return paths.sort();
   };
   beforeAll(fetched);
-  test.each(named(DISTINCT))('%s', async (_title, write) => {
+  test.each(named(DISTINCT.filter(({ invalidates }) => invalidates.length > 0)))('%s', async (_title, write) => {
     await ask(write);
     expect(await fetched()).toEqual([...write.invalidates].sort());
+  });
+  test('all others', async () => {
+    for (const write of DISTINCT.filter(({ invalidates }) => invalidates.length === 0)) await ask(write);
+    expect(await fetched()).toEqual([]);
   });
 });
 

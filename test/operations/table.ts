@@ -1,6 +1,8 @@
 /**
  * Every operation of the Core and start APIs that Patchworks documents or a real client uses, and what the gateway does with it by
  * default. Ids are those of the simulator's data. Webhooks and callbacks are not among them.
+ *
+ * The documentation has no paths for the rows of a lookup, the creation of a connector, and `manual/raw`: these are inferred.
  */
 export interface Operation {
   /** Method and path below `/api/v1`. */
