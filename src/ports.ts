@@ -10,6 +10,9 @@ export interface Log {
   error(fields: Record<string, unknown>, message: string): void;
 }
 
+/** For a part whose twin reports the same. */
+export const SILENT_LOG: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
 export interface Meter {
   /** An attempt was sent. `status` is that of the response, or the reason why there is none (`timeout`, `protocol`, …). */
   upstreamAttempt(account: string, upstream: string, method: string, status: number | string, seconds: number): void;

@@ -292,14 +292,14 @@ export class MissHandler<E extends CacheableContext> {
 }
 
 /** Reads a body without a caller to its end, or until it is too large to be stored. */
-function drain(body: Readable, limitBytes: number): Promise<void> {
-  return new Promise((resolve) => {
-    let bytes = 0;
-    body.on('data', (chunk: Buffer) => {
+async function drain(body: Readable, limitBytes: number): Promise<void> {
+  let bytes = 0;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
-      if (bytes > limitBytes) body.destroy();
-    });
-    body.once('error', () => {});
-    body.once('close', resolve);
-  });
+      if (bytes > limitBytes) return;
+    }
+  } catch {
+    // It broke off: there is nothing to store.
+  }
 }

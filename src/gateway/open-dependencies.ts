@@ -5,21 +5,22 @@ import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import { KeyUses } from '../auth/key-use.ts';
 import { createUnknownKeyLog } from '../auth/unknown-keys.ts';
 import { BodyMemory } from '../body-memory.ts';
-import type { Clock } from '../clock.ts';
+import { type Clock, elapsed } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
+import type { Log, Meter, Tracer } from '../ports.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
 import type { TenantStatus } from '../quota/quota-store.ts';
 import { createAddressWarnings } from '../server/line-limit.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
+import type { OpenTracer } from '../telemetry/tracing.ts';
 import { createUpstreams } from '../upstream/upstreams.ts';
 import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { metricSources } from './metric-sources.ts';
 import { openQuotaBackend } from './quota-backend.ts';
-import { openTracing, type Tracing } from './tracing.ts';
 
 export interface OpenDependenciesOptions {
   /** Settings of the start. Restart-only options keep these values. */
@@ -88,4 +89,45 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     }),
   };
   return { shared, cache, tracing: openTracing({ ...common, version }) };
+}
+
+/** The traces of a gateway. */
+interface Tracing {
+  /** Null: there are none, and never will be. */
+  readonly tracer: Tracer | null;
+  /** Loads what traces need; to be awaited before the first request. */
+  start(): Promise<void>;
+  /** Sends what is left, if that can be done within {@link FLUSH_MS}. */
+  stop(): Promise<void>;
+}
+
+/** Above what an export may take with all its attempts: nothing of it is left to keep the process alive. */
+const FLUSH_MS = 3_500;
+
+/** OpenTelemetry is loaded here, and only if spans have somewhere to go. */
+function openTracing(options: {
+  readonly settings: Settings;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly meter: Meter;
+  readonly log: Log;
+}): Tracing {
+  const { exporter } = options.settings.tracing;
+  if (exporter === null) return { tracer: null, start: async () => {}, stop: async () => {} };
+  const { clock, log } = options;
+  let open: OpenTracer | null = null;
+  return {
+    tracer: { request: (headers) => open?.request(headers) ?? null },
+    async start() {
+      const { createTracer } = await import('../telemetry/tracing.ts');
+      const headers = Object.fromEntries([...exporter.headers].map(([name, value]) => [name, value.reveal()]));
+      open = createTracer({ ...options, ...exporter, headers });
+    },
+    async stop() {
+      // Told by the exporter already.
+      const stopped = open?.stop().catch(() => log.debug({}, 'spans were left behind'));
+      open = null;
+      await Promise.race([stopped, elapsed(clock, FLUSH_MS)]);
+    },
+  };
 }

@@ -9,7 +9,7 @@ import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { accountsIn, tenantQuotaIn } from '../config/tenant-accounts.ts';
-import type { Log, Meter } from '../ports.ts';
+import { type Log, type Meter, SILENT_LOG } from '../ports.ts';
 import { enforcedPlan, observedPlan, observingQuotaStore } from '../quota/observe.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
 
@@ -36,9 +36,6 @@ export interface QuotaBackend {
   eviction(): Eviction | null;
 }
 
-/** The observed store has nothing to report: what it sees of Redis, the other one reports. */
-const SILENT: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-
 /** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
 export const LATE_ARRIVAL_MS = 15_000;
 
@@ -59,7 +56,7 @@ export function openQuotaBackend(options: {
     const file = settings.stateDir === null ? null : createBudgetFile({ directory: settings.stateDir, clock, log });
     const counts = file && { countsOf: file.countsOf };
     const enforced = createMemoryQuotaStore({ clock, plan: enforcedPlan(plan), meter, log, ...counts });
-    const observedStore = createMemoryQuotaStore({ clock, plan: observedPlan(plan), meter, log: SILENT });
+    const observedStore = createMemoryQuotaStore({ clock, plan: observedPlan(plan), meter, log: SILENT_LOG });
     return {
       kind: 'embedded',
       quotaStore: observingQuotaStore(enforced, observedStore, plan),
@@ -89,7 +86,7 @@ export function openQuotaBackend(options: {
   };
   const enforced = createRedisQuotaStore({ ...common, plan: enforcedPlan(plan), log, onChange: options.onChange });
   const observedStore = createRedisQuotaStore({
-    ...{ ...common, plan: observedPlan(plan), prefix: `${redis.prefix}:observed`, log: SILENT },
+    ...{ ...common, plan: observedPlan(plan), prefix: `${redis.prefix}:observed`, log: SILENT_LOG },
     onChange: options.onObservedChange,
   });
   return {

@@ -1,4 +1,5 @@
 import { constants } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, type Server, type ServerOptions } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
@@ -236,30 +237,23 @@ export type ListenResult =
   | { readonly ok: false; readonly reason: string };
 
 /** Binds a server. `what` names the port in the reason of a failure. */
-export function listen(
+export async function listen(
   server: NetServer,
-  where: { readonly host: string; readonly port: number },
+  { host, port }: { readonly host: string; readonly port: number },
   what: string,
 ): Promise<ListenResult> {
-  return new Promise((resolve) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      resolve({ ok: false, reason: `the ${what} port ${where.host}:${where.port} ${reasonOf(error)}` });
-    });
-    server.listen(where.port, where.host, () => {
-      resolve({ ok: true, address: server.address() as AddressInfo });
-    });
-  });
+  try {
+    server.listen(port, host);
+    await once(server, 'listening');
+    return { ok: true, address: server.address() as AddressInfo };
+  } catch (error) {
+    return { ok: false, reason: `the ${what} port ${host}:${port} ${reasonOf(error as NodeJS.ErrnoException)}` };
+  }
 }
 
 /** Stops accepting connections; resolves when the last one is gone. */
-export function closeServer(server: NetServer): Promise<void> {
-  return new Promise((resolve) => {
-    if (!server.listening) {
-      resolve();
-      return;
-    }
-    server.close(() => resolve());
-  });
+export async function closeServer(server: NetServer): Promise<void> {
+  if (server.listening) await new Promise((resolve) => server.close(resolve));
 }
 
 function reasonOf(error: NodeJS.ErrnoException): string {

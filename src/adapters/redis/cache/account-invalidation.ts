@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { EVERYTHING, type Invalidation, type LocalInvalidationLog } from '../../../cache/invalidation-log.ts';
 import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
+import { reasonOf } from '../client/faults.ts';
 import type { Message, PubSub } from '../client/pubsub.ts';
 import { type Client, loadScript, parseJson, runScript } from '../client/scripts.ts';
 
@@ -249,7 +250,3 @@ export class AccountInvalidation {
 
 const texts = z.array(z.string());
 const invalidation = z.object({ patterns: z.array(texts), tags: texts });
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

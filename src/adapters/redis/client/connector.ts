@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect, Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { AbstractConnector, type StandaloneConnectionOptions } from 'ioredis';
@@ -66,31 +67,25 @@ export function connectorBy({ find, role }: Route = {}): new (options: unknown) 
   };
 }
 
-function open(
+async function open(
   address: HostAndPort,
   tls: ConnectionOptions | undefined,
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    const socket = tls === undefined ? connect(address) : connectTls({ ...tls, ...address });
-    const fail = (error: unknown): void => {
-      clearTimeout(timer);
-      socket.destroy();
-      reject(error);
-    };
-    const abort = (): void => fail(signal.reason);
-    const timer = setTimeout(() => fail(new Error('connect ETIMEDOUT')), timeoutMs).unref();
-    signal.addEventListener('abort', abort, { once: true });
-    socket.on('error', fail);
-    socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', abort);
-      socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
-      resolve(socket);
-    });
-  });
+  signal.throwIfAborted();
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const socket = tls === undefined ? connect(address) : connectTls({ ...tls, ...address });
+  // An error without a listener would end the process.
+  socket.on('error', () => {});
+  try {
+    const connected = tls === undefined ? 'connect' : 'secureConnect';
+    await once(socket, connected, { signal: AbortSignal.any([signal, timeout]) });
+  } catch (error) {
+    socket.destroy();
+    throw timeout.aborted ? new Error('connect ETIMEDOUT') : error;
+  }
+  return socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
 }
 
 /** As often as a replica sends heartbeats: a server that has lost its memory waits for replicas that come back within two seconds. */

@@ -77,7 +77,8 @@ export class Faults {
 }
 
 /** Several addresses of a name that all failed are an error without a message of its own. */
-export function reasonOf(error: Error): string {
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
   if (error.message !== '') return error.message;
   return error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0].message : error.name;
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Clock } from '../../../clock.ts';
-import type { Log } from '../../../ports.ts';
+import { type Log, SILENT_LOG } from '../../../ports.ts';
 import { type ConnectionSettings, openRedis, type RedisConnection } from './connection.ts';
+import { reasonOf } from './faults.ts';
 import { type Client, parseJson } from './scripts.ts';
 
 /** A connection that only receives published messages, and reconnects for ever. */
@@ -35,7 +36,7 @@ export function openSubscriber(options: {
     if (servers.kind !== 'cluster') return openRedis({ settings, clock, log });
     const node = servers.nodes[attempts++ % servers.nodes.length] as (typeof servers.nodes)[number];
     // The connection for commands reports an outage once; this one would report it for each node.
-    return openRedis({ settings: { ...settings, servers: { kind: 'alone', ...node, db: 0 } }, clock, log: SILENT });
+    return openRedis({ settings: { ...settings, servers: { kind: 'alone', ...node, db: 0 } }, clock, log: SILENT_LOG });
   };
 
   return {
@@ -73,8 +74,6 @@ export function openSubscriber(options: {
     },
   };
 }
-
-const SILENT: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** Messages between replicas. They only save time: a replica that misses one finds the same out by asking Redis. */
 const message = z.discriminatedUnion('kind', [
@@ -129,7 +128,7 @@ export function openPubSub(options: {
     onSubscribed: (run) => void onSubscribed.push(run),
     publish: (message) => {
       client.publish(channel, JSON.stringify(message)).catch((error: unknown) => {
-        log.debug({ channel, reason: error instanceof Error ? error.message : String(error) }, 'publishing failed');
+        log.debug({ channel, reason: reasonOf(error) }, 'publishing failed');
       });
     },
     close: () => options.subscriber.close(),

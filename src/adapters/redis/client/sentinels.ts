@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Redis, type RedisOptions } from 'ioredis';
 import type { Clock } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
@@ -44,7 +45,7 @@ export function openSentinels(options: SentinelsOptions): Sentinels {
 
   const ask = async (client: Redis): Promise<Seen | null> => {
     try {
-      await ready(client);
+      if (client.status !== 'ready') await once(client, 'ready', { signal: AbortSignal.timeout(DEADLINE_MS) });
       return seenIn(await client.call('SENTINEL', 'MASTER', name));
     } catch {
       return null;
@@ -116,22 +117,6 @@ function openSentinel({ host, port }: HostAndPort, { access, clock, log }: Senti
     reported = true;
   });
   return client;
-}
-
-/** @throws Error if it takes too long */
-function ready(client: Redis): Promise<void> {
-  if (client.status === 'ready') return Promise.resolve();
-  return new Promise((resolve, reject) => {
-    const onReady = (): void => {
-      clearTimeout(timer);
-      resolve();
-    };
-    const timer = setTimeout(() => {
-      client.off('ready', onReady);
-      reject(new Error('the Sentinel is away'));
-    }, DEADLINE_MS).unref();
-    client.once('ready', onReady);
-  });
 }
 
 /** Resolves when one Sentinel has replied, or none is going to. */

@@ -1,8 +1,25 @@
 import type { KeyUseStore } from '../../../auth/key-use.ts';
-import { type Client, loadScript, runScript } from '../client/scripts.ts';
+import { type Client, createScript, runScript } from '../client/scripts.ts';
 
-const merge = loadScript(import.meta.url, 'merge');
-const forget = loadScript(import.meta.url, 'forget');
+/** ARGV: a name and its value in turn. The greatest value of each name is kept. */
+const merge = createScript(`
+local kept = {}
+for i = 1, #ARGV, 2 do
+  local value = tonumber(ARGV[i + 1])
+  local known = tonumber(redis.call('HGET', KEYS[1], ARGV[i]))
+  if known == nil or known < value then
+    redis.call('HSET', KEYS[1], ARGV[i], value)
+    known = value
+  end
+  kept[#kept + 1] = known
+end
+return kept`);
+/** Removes the names whose value, a minute with or without a sign, is before ARGV[1]. */
+const forget = createScript(`
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if math.abs(tonumber(all[i + 1]) or 0) < tonumber(ARGV[1]) then redis.call('HDEL', KEYS[1], all[i]) end
+end`);
 
 /** Redis does nothing else meanwhile: some 1 ms. */
 const NAMES_A_CALL = 1_000;

@@ -1,6 +1,6 @@
 import { type Clock, elapsed } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
-import type { RedisFault } from '../client/faults.ts';
+import { type RedisFault, reasonOf } from '../client/faults.ts';
 import type { LocalLeases } from './local-leases.ts';
 import type { QuotaClient } from './quota-client.ts';
 import type { AccountSnapshot } from './quota-scripts.ts';
@@ -254,9 +254,4 @@ export class Membership {
     this.#snapshot = snapshot;
     if (snapshot.advertised !== before) this.#account.onAdvertised(before, snapshot.advertised);
   }
-}
-
-/** The message alone: the error itself holds the whole command. */
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
