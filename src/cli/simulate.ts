@@ -3,6 +3,7 @@ import type { Simulator } from '../simulator/control.ts';
 import type { Switches } from '../simulator/options.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER, isTier, TIERS } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';
+import { FAKE_TRIGGERS } from '../simulator/trigger-options.ts';
 import { type Io, readOptions, say } from './command-line.ts';
 import { releaseEarlySignals } from './early-signals.ts';
 
@@ -18,6 +19,7 @@ Runs a stand-in for the Patchworks API until Ctrl-C: core, start and login behin
   --scope SCOPE      count requests by account or by key (default: account)
   --latency TIME     mean latency of responses, such as 80ms (default: none)
   --api-key ID=KEY   accept this key; repeatable (default: a fake key)
+  --triggers PORT    webhooks on this port, callbacks on the next one (default: none; 0 takes any free ones)
 `;
 
 const OPTIONS = {
@@ -28,6 +30,7 @@ const OPTIONS = {
   operations: { type: 'string' },
   scope: { type: 'string' },
   latency: { type: 'string' },
+  triggers: { type: 'string' },
   'api-key': { type: 'string', multiple: true },
 } as const;
 
@@ -44,12 +47,16 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     say(io.stderr, `patchgate simulate: ${settings}`);
     return 2;
   }
-  const { port, host, apiKeys, switches } = settings;
+  const { port, host, apiKeys, switches, triggers } = settings;
   try {
     const simulator = await createSimulator({
       port,
       host,
       ...(apiKeys !== undefined && { apiKeys }),
+      ...(triggers !== null && {
+        triggers: FAKE_TRIGGERS,
+        triggerPorts: { webhooks: triggers, callbacks: triggers === 0 ? 0 : triggers + 1 },
+      }),
       switches,
     });
     // Before the banner: a script may send a signal as soon as it reads the banner.
@@ -77,12 +84,16 @@ interface Settings {
   readonly host: string;
   readonly apiKeys: Record<string, string> | undefined;
   readonly switches: Partial<Switches>;
+  /** Port of the webhooks; null: there are none. */
+  readonly triggers: number | null;
 }
 
 /** The text of the mistake, if there is one. */
 function settingsOf(values: Values): Settings | string {
   const port = wholeOf(values.port ?? '4010', 0, 65_535);
   if (port === null) return '--port must be a number from 0 to 65535';
+  const triggers = values.triggers === undefined ? null : wholeOf(values.triggers, 0, 65_534);
+  if (values.triggers !== undefined && triggers === null) return '--triggers must be a number from 0 to 65534';
   const limit = wholeOf(values.limit ?? '240', 1, 10_000_000);
   if (limit === null) return '--limit must be a whole number from 1';
   const tier = values.tier ?? 'growth';
@@ -105,6 +116,7 @@ function settingsOf(values: Values): Settings | string {
     port,
     host: values.host ?? '127.0.0.1',
     apiKeys,
+    triggers,
     switches: { limit, tier, operations: operations ?? null, scope, ...(latencyMs > 0 && { responseLatency }) },
   };
 }
@@ -120,7 +132,16 @@ function banner(simulator: Simulator, fakeKey: boolean): string {
   curl -si '${url}/api/v1/flows?per_page=2' -H 'Authorization: ${authorization}' -H 'Accept: application/json'
   curl -s ${url}/fabric/api/login -d '{"username":"${FAKE_USER}","password":"${FAKE_PASSWORD}"}'
   curl -s ${url}/_simulator/stats
-`;
+${triggerLines(simulator)}`;
+}
+
+function triggerLines({ triggers }: Simulator): string {
+  if (triggers === null) return '';
+  const lines = FAKE_TRIGGERS.map(({ kind, path, signature }) => {
+    const origin = kind === 'webhook' ? triggers.webhooks : triggers.callbacks;
+    return `  curl -si -X POST '${origin}/api/v1/${path}?patchworks_signature=${signature}'\n`;
+  });
+  return lines.join('');
 }
 
 function wholeOf(text: string, min: number, max: number): number | null {

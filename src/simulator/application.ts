@@ -23,6 +23,7 @@ export interface Request {
   readonly rawQuery: string;
   readonly authorization: string | undefined;
   readonly contentType: string | undefined;
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   readonly body: Buffer;
   /** The size of the body that arrived; `body` is empty if it is too large. */
   readonly bodyBytes: number;

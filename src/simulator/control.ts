@@ -7,6 +7,7 @@ import type { OperationsUsed } from './operations.ts';
 import type { Arrival, Stats } from './record.ts';
 import type { Switches } from './switches.ts';
 import type { Terms, Tier } from './terms.ts';
+import type { TriggerHosts } from './trigger-hosts.ts';
 
 /** The terms of an account that are in force, and its use. */
 export interface AccountStatus {
@@ -20,6 +21,8 @@ export interface AccountStatus {
 export interface Simulator {
   readonly url: string;
   readonly port: number;
+  /** URLs of the hosts of webhooks and callbacks; null: there are none. */
+  readonly triggers: TriggerHosts['urls'] | null;
   /** They may be changed while it runs; {@link Simulator.set} validates the values. */
   readonly switches: Switches;
   readonly credentials: Credentials;

@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../clock.ts';
 import { checkedSwitches, DEFAULT_SWITCHES, type Switches } from './switches.ts';
 import { checkedTerms, type Terms } from './terms.ts';
+import type { Trigger } from './trigger-options.ts';
 
 export type { Switches } from './switches.ts';
 export { isTier, TIERS } from './terms.ts';
@@ -28,6 +29,10 @@ export interface SimulatorOptions {
   readonly users?: Readonly<Record<string, string>>;
   /** Several accounts, by id, in place of `apiKeys` and `users`. Each has its own data. */
   readonly accounts?: Readonly<Record<string, AccountOptions>>;
+  /** Webhooks and callbacks, on hosts of their own; default: there are none. */
+  readonly triggers?: readonly Trigger[];
+  /** Default: any free ones. */
+  readonly triggerPorts?: { readonly webhooks?: number; readonly callbacks?: number };
   readonly switches?: Partial<Switches>;
   /** Whether `/_simulator/…` is served. Default true. */
   readonly control?: boolean;
@@ -57,6 +62,8 @@ export function withDefaults(options: SimulatorOptions) {
     clock: options.clock ?? systemClock,
     seed: wholeFrom(0, 'seed', options.seed ?? 1),
     accounts: accountsOf(options),
+    triggers: options.triggers ?? null,
+    triggerPorts: options.triggerPorts ?? {},
     control: options.control ?? true,
     recordSize: wholeFrom(1, 'recordSize', options.recordSize ?? 100_000),
     keepAliveTimeoutMs: wholeFrom(1, 'keepAliveTimeoutMs', options.keepAliveTimeoutMs ?? 60_000),

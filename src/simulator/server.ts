@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { splitPath } from '../routing/pattern.ts';
-import { type Decision, decide, MAX_BODY_BYTES, type Request, type SimulatorState } from './application.ts';
+import { type Decision, MAX_BODY_BYTES, type Request, type SimulatorState } from './application.ts';
 import { type Fault, withHeaders } from './faults.ts';
 import { draw } from './latency.ts';
 import { playFault } from './play-fault.ts';
@@ -14,6 +14,8 @@ const COMMON = ['Cache-Control', 'no-cache, private'];
 
 export interface ServerOptions {
   readonly state: SimulatorState;
+  /** Decides a complete request, and notes in its arrival what it was counted for. */
+  readonly decide: (request: Request, arrival: Arrival) => Decision;
   readonly random: () => number;
   readonly keepAliveTimeoutMs: number;
   /** Null: `/_simulator/…` is a path like any other. */
@@ -31,7 +33,7 @@ interface HttpExchange {
  * response travels (response latency). `stop` cancels requests and responses that still travel.
  */
 export function createApiServer(options: ServerOptions): { server: Server; stop: () => void } {
-  const { state, random, control } = options;
+  const { state, decide, random, control } = options;
   const { clock, switches } = state;
   const travelling = new Set<() => void>();
 
@@ -78,7 +80,7 @@ export function createApiServer(options: ServerOptions): { server: Server; stop:
     upload.onComplete(() => {
       const decision = attempt(() => {
         const request = requestOf(state, arrival, incoming, upload, { path, rawQuery, segments });
-        return decide(state, request, arrival);
+        return decide(request, arrival);
       });
       const delay = decision.fault?.kind === 'delay' ? decision.fault.ms : 0;
       const ms = draw(switches.responseLatency, random) + delay;
@@ -153,6 +155,7 @@ function requestOf(
     method: arrival.method,
     authorization: incoming.headers.authorization,
     contentType: incoming.headers['content-type'],
+    headers: incoming.headers,
     body: upload.body(),
     bodyBytes: upload.bytes,
     base: switches.publicBase ?? `http://${incoming.headers.host ?? 'localhost'}`,

@@ -1,5 +1,5 @@
 import type { AddressInfo } from 'node:net';
-import type { SimulatorState } from './application.ts';
+import { decide, type SimulatorState } from './application.ts';
 import { collectionRoutes } from './collection-routes.ts';
 import { Contracts } from './contracts.ts';
 import type { Simulator } from './control.ts';
@@ -21,6 +21,8 @@ import { Runs } from './runs.ts';
 import { createApiServer } from './server.ts';
 import { checkedSwitches } from './switches.ts';
 import { Throttle } from './throttle.ts';
+import { openTriggerHosts } from './trigger-hosts.ts';
+import { TRIGGER_HOSTS } from './trigger-options.ts';
 
 /** Every route that needs a credential. */
 export const API: Routes = { ...flowRoutes, ...nestedRoutes, ...collectionRoutes, ...identityRoutes };
@@ -36,28 +38,42 @@ export async function createSimulator(given: SimulatorOptions = {}): Promise<Sim
   const state = createState(options);
   const { server, stop } = createApiServer({
     state,
+    decide: (request, arrival) => decide(state, request, arrival),
     random: seededRandom(options.seed + 1),
     keepAliveTimeoutMs: options.keepAliveTimeoutMs,
     control: options.control ? (incoming, outgoing) => handleControl(incoming, outgoing, simulator) : null,
   });
+  const hosts =
+    options.triggers === null
+      ? null
+      : await openTriggerHosts(state, options.triggers, {
+          ...options,
+          random: seededRandom(options.seed + 2),
+          ports: options.triggerPorts,
+        });
   const simulator = simulatorOf(state, {
     host: options.host,
     port: () => (server.address() as AddressInfo).port,
-    close: () =>
-      new Promise((resolve) => {
-        stop();
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close: async () => {
+      stop();
+      server.closeAllConnections();
+      await Promise.all([new Promise((resolve) => server.close(resolve)), hosts?.close()]);
+    },
+    triggers: hosts?.urls ?? null,
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options.port, options.host, resolve);
-  });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(options.port, options.host, resolve);
+    });
+  } catch (error) {
+    await hosts?.close();
+    throw error;
+  }
   return simulator;
 }
 
-function createState({ clock, switches, seed, accounts, recordSize }: CompleteOptions): SimulatorState {
+function createState({ clock, switches, seed, accounts, recordSize, triggers }: CompleteOptions): SimulatorState {
   const router = new Router();
   const credentials = new Credentials({ clock, switches, accounts });
   const contracts = new Contracts(switches, accounts);
@@ -78,7 +94,7 @@ function createState({ clock, switches, seed, accounts, recordSize }: CompleteOp
     contracts,
     operations,
     faults: new Faults(),
-    recorder: new Recorder(recordSize, accounts.keys()),
+    recorder: new Recorder(recordSize, [...accounts.keys(), ...(triggers === null ? [] : Object.keys(TRIGGER_HOSTS))]),
     switches,
     clock,
     accounts: new Map(own),
@@ -87,7 +103,7 @@ function createState({ clock, switches, seed, accounts, recordSize }: CompleteOp
 
 function simulatorOf(
   state: SimulatorState,
-  { host, port, close }: { host: string; port: () => number; close: () => Promise<void> },
+  { host, port, close, triggers }: Pick<Simulator, 'close' | 'triggers'> & { host: string; port: () => number },
 ): Simulator {
   const { credentials, throttle, contracts, operations, faults, recorder, switches, accounts, clock } = state;
   const [first = ''] = accounts.keys();
@@ -108,6 +124,7 @@ function simulatorOf(
       return dataOf(first);
     },
     dataOf,
+    triggers,
     switches,
     credentials,
     issuer: new TokenIssuer(clock),

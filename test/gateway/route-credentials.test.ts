@@ -78,13 +78,16 @@ describe('a route with a credential and another path at the upstream', () => {
     expect(other!.some((name) => /signature/i.test(name))).toBe(false);
   });
 
-  test.each([
-    ...['/shop/../secret', '/shop/%2e%2e/secret', '/shop/.%2E/x', '/shop//x', '/shop/a%2f..%2fx', '/shop/..%5cx'],
-    ...['/shop/..;/x', '/shop/%252e%252e/x', '/shop/x/../../..', '/shop%2f..', '/shop/./x', '/shop/a\\..\\x'],
-  ])('sends nothing for %s', async (target) => {
+  test('sends nothing whose path may lead out of the new beginning', async () => {
     await using gateway = await vendor();
-    const response = await sendRaw(gateway.port, rawRequest(`GET ${target}`, [AUTH]));
-    expect([response.status, gateway.simulator.arrivals()]).toEqual([400, []]);
+    for (const rest of [
+      ...['/../secret', '/%2e%2e/secret', '/.%2E/x', '//x', '/a%2f..%2fx', '/..%5cx', '/..;/x', '/%252e%252e/x'],
+      ...['/x/../../..', '%2f..', '/./x', '/a\\..\\x'],
+    ]) {
+      const response = await sendRaw(gateway.port, rawRequest(`GET /shop${rest}`, [AUTH]));
+      expect([rest, response.status]).toEqual([rest, 400]);
+    }
+    expect(gateway.simulator.arrivals()).toEqual([]);
   });
 
   test('leads around no entry of the denylist', async () => {
@@ -197,28 +200,45 @@ describe('a secret in the query', () => {
     expect(gateway.logText()).not.toContain('tracker%2Fsecret');
   });
 
-  test.each([
-    ...['api_key=x', 'a=1&api_key=x', 'API_KEY=x', 'api%5Fkey=x', '%61pi_key', 'api.key=x', 'api+key=x', 'api_key[]=x'],
-    ...['api[key=x', '%20api_key=x', 'api-key=x', 'api_key%00z=x'],
-  ])('of a caller is refused on that route: %s', async (query) => {
+  test('of a caller is refused on that route, in every spelling of its name', async () => {
     await using gateway = await vendor();
-    const response = await sendRaw(gateway.port, rawRequest(`GET /track/orders?${query}`, [AUTH]));
-    expect([response.status, gateway.simulator.arrivals()]).toEqual([400, []]);
-    expect(JSON.parse(response.body).detail).toContain('Leave out the query parameter `api_key`');
+    const spellings = [
+      ...[
+        'api_key=x',
+        'a=1&api_key=x',
+        'API_KEY=x',
+        'api%5Fkey=x',
+        '%61pi_key',
+        'api.key=x',
+        'api+key=x',
+        'api_key[]=x',
+      ],
+      ...['api[key=x', '%20api_key=x', 'api-key=x', 'api_key%00z=x'],
+    ];
+    for (const query of spellings) {
+      const response = await sendRaw(gateway.port, rawRequest(`GET /track/orders?${query}`, [AUTH]));
+      expect([query, response.status]).toEqual([query, 400]);
+      expect(JSON.parse(response.body).detail).toContain('Leave out the query parameter `api_key`');
+    }
+    expect(gateway.simulator.arrivals()).toEqual([]);
     // On another route it is a parameter like any other.
-    expect((await sendRaw(gateway.port, rawRequest(`GET /api/v1/flow-runs?${query}`, [AUTH]))).status).toBe(200);
+    for (const query of spellings)
+      expect((await sendRaw(gateway.port, rawRequest(`GET /api/v1/flow-runs?${query}`, [AUTH]))).status).toBe(200);
   });
 
-  test.each([
-    ...['patchworks_signature=x', 'a=1&patchworks_signature=x', 'Patchworks_Signature=x', 'patchworks%5fsignature=x'],
-    ...['%70atchworks_signature=', 'patchworks.signature=x', 'patchworks-signature=x', 'patchworks_signature[0]=x'],
-    ...['patchworks+signature=x', 'patchworks[signature=x', '+patchworks_signature=x'],
-  ])('that is a signature is refused on every route: %s', async (query) => {
+  test('that is a signature is refused on every route', async () => {
     await using gateway = await vendor();
-    for (const path of ['/api/v1/flow-runs', '/shop/orders', '/nowhere']) {
-      const response = await sendRaw(gateway.port, rawRequest(`POST ${path}?${query}`, [AUTH]));
-      expect([path, response.status, JSON.parse(response.body).code]).toEqual([path, 400, 'bad_request']);
-      expect(response.body).toContain('Leave out the query parameter `patchworks_signature`: a secret in a URL');
+    for (const query of [
+      ...['patchworks_signature=x', 'a=1&patchworks_signature=x', 'Patchworks_Signature=x', 'patchworks%5fsignature=x'],
+      ...['%70atchworks_signature=', 'patchworks.signature=x', 'patchworks-signature=x', 'patchworks_signature[0]=x'],
+      ...['patchworks+signature=x', 'patchworks[signature=x', '+patchworks_signature=x'],
+    ]) {
+      for (const path of ['/api/v1/flow-runs', '/shop/orders', '/nowhere']) {
+        const response = await sendRaw(gateway.port, rawRequest(`POST ${path}?${query}`, [AUTH]));
+        expect([query, path, response.status]).toEqual([query, path, 400]);
+        expect(JSON.parse(response.body).code).toBe('bad_request');
+        expect(response.body).toContain('Leave out the query parameter `patchworks_signature`: a secret in a URL');
+      }
     }
     expect(gateway.simulator.arrivals()).toEqual([]);
   });

@@ -34,6 +34,7 @@ describe('a mistake on the command line is one clear line and exit 2', () => {
       "patchgate check: Option '-c, --config <value>' argument missing; see patchgate check --help\n",
     ],
     [['simulate', '--port', 'x'], 'patchgate simulate: --port must be a number from 0 to 65535\n'],
+    [['simulate', '--triggers', 'x'], 'patchgate simulate: --triggers must be a number from 0 to 65534\n'],
     [['simulate', '--limit', '0'], 'patchgate simulate: --limit must be a whole number from 1\n'],
     [['simulate', '--tier', 'trial'], 'patchgate simulate: --tier must be one of growth, professional, enterprise\n'],
     [['simulate', '--operations', '1.5'], 'patchgate simulate: --operations must be a whole number from 0\n'],
