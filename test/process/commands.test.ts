@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFile } from 'node:fs/promises';
+import { copyFile, symlink } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -76,6 +76,9 @@ test('the command in a clone runs what was built, and without a build says how t
     );
   const root = fileURLToPath(new URL('../..', import.meta.url));
   expect(await run(root)).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/), '']);
+  await using path = await folder({});
+  await symlink(`${root}/patchgate`, `${path.path}/patchgate`);
+  expect(await run(path.path)).toEqual(await run(root));
   await copyFile(`${root}/patchgate`, `${files.path}/patchgate`);
   const [code, out, err] = await run(files.path);
   expect([code, out, err.trim().split('\n').length]).toEqual([1, '', 1]);
