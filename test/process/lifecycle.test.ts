@@ -132,7 +132,7 @@ test('every command that the demo prints works, and Ctrl-C ends it', async () =>
   const outputs: string[] = [];
   for (const line of lines) outputs.push((await shell('bash', ['-c', line], { timeout: 10_000 })).stdout);
   expect(outputs[0]).toMatch(/^HTTP\/1\.1 200[\s\S]*fwd=miss/);
-  expect(outputs[1]).toMatch(/^HTTP\/1\.1 200[\s\S]*"status":1/);
+  expect(outputs[1]).toMatch(/^HTTP\/1\.1 200[\s\S]*"status":0/);
   expect(outputs[2]).toMatch(/^HTTP\/1\.1 403/);
   expect(outputs[3]?.trim().split('\n')).toEqual(['200', '200', '200', '200', '200', '429', '429']);
   expect(JSON.parse(outputs[4]!)).toMatchObject({ tenant: 'reporting', quota: { requestsPerMinute: 30 } });
