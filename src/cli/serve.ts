@@ -50,7 +50,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
     await gateway.close();
     return 1;
   }
-  const watch = watchLoaded(reloader, fileReader, gateway);
+  const watch = watchLoaded(reloader, fileReader);
   // Neither waits for a load that is under way when the gateway stops.
   await Promise.race([reloader.attach(gateway, watch.refresh), stopped]);
   await stopped;
@@ -59,7 +59,7 @@ export async function serve(args: string[], io: Io): Promise<number> {
   return 0;
 }
 
-function watchLoaded(reloader: Reloader, fileReader: () => ReadFile, { log }: Pick<Gateway, 'log'>): FileWatch {
+function watchLoaded(reloader: Reloader, fileReader: () => ReadFile): FileWatch {
   return watchFiles({
     files: reloader.files,
     pollMs: () => {
@@ -69,7 +69,6 @@ function watchLoaded(reloader: Reloader, fileReader: () => ReadFile, { log }: Pi
     reload: () => reloader.reload({ actor: 'file', address: null }),
     fileReader,
     clock: systemClock,
-    log,
   });
 }
 

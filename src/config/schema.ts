@@ -167,7 +167,7 @@ const reload = z
     }),
     poll: doc(duration(1_000, HOUR).default(5_000), {
       description:
-        'With `watch`, interval at which the files are compared as well: a network file system reports no changes made elsewhere, and a system may have no watches left.',
+        'With `watch`, interval at which the contents of the files are compared as well: a network file system may show neither a new size nor new times of a file that was changed elsewhere.',
       unit: 'duration',
       shown: '5s',
     }),

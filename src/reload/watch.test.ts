@@ -5,11 +5,11 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { writeConfigMap } from '../../test/support/kubelet.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { type Clock, systemClock } from '../clock.ts';
-import { createFileReaders } from '../config/read-file.ts';
+import { createFileReaders, type ReadFile } from '../config/read-file.ts';
 import { type FileContents, recordingReader } from './reloader.ts';
-import { type WatchDirectory, watchFiles } from './watch.ts';
+import { watchFiles } from './watch.ts';
 
-const fileReader = createFileReaders({ clock: systemClock });
+const readers = createFileReaders({ clock: systemClock });
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -19,22 +19,22 @@ afterEach(async () => {
 interface Options {
   readonly paths: (folder: string) => string[];
   readonly prepare: (folder: string) => Promise<unknown>;
-  /** Long by default: a change that is found within a test was found by an event. */
+  /** Long by default: a change that is found within a test shows in size or times of the file. */
   readonly pollMs?: number | null;
-  readonly watchDirectory?: WatchDirectory;
+  readonly fileReader?: () => ReadFile;
   readonly clock?: Clock;
   /** An existing one, which another watch has made. */
   readonly folder?: string;
 }
 
-/** Real files, real events. `loads` is what each load has read, by name. */
+/** Real files. `loads` is what each load has read, by name. */
 async function watching(options: Options) {
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'patchgate-watch-')));
   closers.push(() => rm(folder, { recursive: true, force: true }));
   await options.prepare(folder);
   const paths = options.paths(folder);
   const loads: string[] = [];
-  const warnings: { fields: Record<string, unknown>; message: string }[] = [];
+  const { fileReader = readers } = options;
   let files: FileContents = new Map();
   let pollMs = options.pollMs === undefined ? 3_600_000 : options.pollMs;
   const read = async (): Promise<string> => {
@@ -44,15 +44,12 @@ async function watching(options: Options) {
     return texts.join(' ');
   };
   await read();
-  const note = (fields: Record<string, unknown>, message: string) => void warnings.push({ fields, message });
   const watch = watchFiles({
     files: () => files,
     pollMs: () => pollMs,
     reload: async () => void loads.push(await read()),
     fileReader,
     clock: options.clock ?? systemClock,
-    log: { debug: note, info: note, warn: note, error: note },
-    ...(options.watchDirectory && { watchDirectory: options.watchDirectory }),
   });
   closers.push(() => watch.close());
   const loaded = async (text: string) => {
@@ -63,7 +60,7 @@ async function watching(options: Options) {
     }
   };
   return {
-    ...{ folder, loads, warnings, watch, loaded },
+    ...{ folder, loads, watch, loaded },
     at: (name: string) => join(folder, name),
     setPollMs: (ms: number | null) => {
       pollMs = ms;
@@ -79,9 +76,9 @@ const single = (more: Partial<Options> = {}) =>
   });
 
 /** Time moves only by `looks`, which resolves when all that was due has been looked at; each second, at least, that is. */
-async function stepping() {
+async function stepping(more: Partial<Options> = {}) {
   const clock = new ManualClock();
-  const watched = await single({ clock, pollMs: 1_000 });
+  const watched = await single({ clock, pollMs: 1_000, ...more });
   const looks = async (ms: number) => {
     clock.advance(ms);
     // A look is over when the next one is due.
@@ -199,45 +196,30 @@ describe('nothing is loaded', () => {
   });
 });
 
-describe('where the kernel cannot watch', () => {
-  const refuse: WatchDirectory = () => {
-    throw Object.assign(new Error('no watches left'), { code: 'ENOSPC' });
-  };
-
-  test('the log says so once, with the reason, and each poll reads the files', async () => {
-    const { at, loaded, warnings, folder } = await single({ watchDirectory: refuse, pollMs: 50 });
-    for (const text of ['two', 'three']) {
-      await writeFile(at('gateway.yaml'), text);
-      await loaded(text);
-    }
-    expect(warnings).toEqual([
-      {
-        fields: { directory: folder, reason: 'ENOSPC' },
-        message: 'directory cannot be watched; reload.poll finds its changes',
-      },
-    ]);
-  });
-
-  test('or reports nothing, as a network file system, the poll finds the change', async () => {
-    const silent: WatchDirectory = () => ({ close: () => {} });
-    const { at, loaded, warnings } = await single({ watchDirectory: silent, pollMs: 50 });
-    await writeFile(at('gateway.yaml'), 'two');
-    await loaded('two');
-    expect(warnings).toEqual([]);
-  });
-
-  test('a watch that fails later is opened anew by the next look', async () => {
-    const opened: ((error: NodeJS.ErrnoException) => void)[] = [];
-    const failing: WatchDirectory = (_, __, onError) => {
-      opened.push(onError);
-      return { close: () => {} };
+describe('a change that shows in neither size nor times of a file', () => {
+  async function reading(pollMs: number) {
+    let text = 'one';
+    const stepped = await stepping({ fileReader: () => async () => text, pollMs });
+    for (let i = 0; i < 5; i++) await stepped.looks(150);
+    const write = (next: string): void => {
+      text = next;
     };
-    const { at, loaded, warnings } = await single({ watchDirectory: failing, pollMs: 50 });
-    await writeFile(at('gateway.yaml'), 'two');
-    await loaded('two');
-    opened[0]!(Object.assign(new Error('gone'), { code: 'EIO' }));
-    await writeFile(at('gateway.yaml'), 'three');
-    await loaded('three');
-    expect([opened.length, warnings.length]).toEqual([2, 1]);
+    return { ...stepped, write };
+  }
+
+  test('is found by the poll', async () => {
+    const { write, looks, loads } = await reading(1_000);
+    write('two');
+    for (let i = 0; i < 9; i++) await looks(150);
+    expect(loads).toEqual(['two']);
+  });
+
+  test('is found at once if it follows one that does, within the granularity of the times', async () => {
+    const { at, write, looks, loads } = await reading(3_600_000);
+    await writeFile(at('gateway.yaml'), 'longer');
+    await looks(150);
+    write('two');
+    for (let i = 0; i < 3; i++) await looks(150);
+    expect(loads).toEqual(['two']);
   });
 });
