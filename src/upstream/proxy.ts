@@ -83,7 +83,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       if (sent.status !== 401) {
         pool.accepted(credential);
         permit.holdUntilClosed(sent.body);
-        return passOn(options, context.route, sent);
+        return passOn(options, context.route, credential, sent);
       }
       discard(sent);
       pool.rejected(credential);
@@ -188,7 +188,12 @@ function rejectStreamedBody(): Rejection {
   });
 }
 
-function passOn({ quotaStore, random }: ProxyOptions, route: Route, sent: TransportResponse): Result {
+function passOn(
+  { quotaStore, random }: ProxyOptions,
+  route: Route,
+  credential: IssuedCredential,
+  sent: TransportResponse,
+): Result {
   if (sent.status === 429) {
     discard(sent);
     // The account is in cooldown by now.
@@ -199,8 +204,16 @@ function passOn({ quotaStore, random }: ProxyOptions, route: Route, sent: Transp
   }
   // A 204 has no length, and that of a 304 is from before its links are rewritten.
   const keepLength = !Buffer.isBuffer(sent.body) && sent.status !== 204 && sent.status !== 304;
-  const response = respond(sent.status, inboundHeaders(sent.headers, keepLength, route.secretHeaders), sent.body);
+  const headers = withoutUrl(inboundHeaders(sent.headers, keepLength, route.secretHeaders), credential);
+  const response = respond(sent.status, headers, sent.body);
   return sent.endsWithConnection ? { ...response, endsWithConnection: true } : response;
+}
+
+/** A server that redirects repeats the URL that it was asked for, and with it a secret in the query. */
+function withoutUrl(headers: HeaderList, { carrier, value }: IssuedCredential): HeaderList {
+  if (carrier === 'header') return headers;
+  const forms = [value, encodeURIComponent(value)];
+  return headers.filter((_, i) => !forms.some((form) => (headers[i | 1] as string).includes(form)));
 }
 
 /** An unread body would keep its connection in use. */

@@ -59,7 +59,7 @@ describe('a route with a credential and another path at the upstream', () => {
     expect(arrival!.headers.join()).not.toContain(FAKE_PRIMARY_KEY);
   });
 
-  test("drops the caller's header of that name in every spelling, and only there", async () => {
+  test('drops a header of that name that a caller sends, in every spelling, and only there', async () => {
     await using gateway = await vendor();
     const forged = ['X-Vendor-Key', 'x-vendor-key', 'X_Vendor_Key', 'x.vendor-key', 'X-VENDOR-KEY'];
     const lines = [

@@ -20,6 +20,11 @@ export const REDIS = canary('redispassword');
 export const TRACING = canary('tracing', '"\\&%?');
 export const NEW = canary('newinfile', '"\\&%?');
 export const FOR_ISSUER: Canary = { name: 'issuertoken', value: 'Canary-issuertoken-9Zk7/q+x=' };
+export const CALLBACK = canary('callback');
+export const WEBHOOK = canary('webhook');
+/** Callers send these in a query: a signature that is refused, and variables of a run that pass. */
+export const SENT_SIGNATURE = canary('sentsignature');
+export const VARIABLES = canary('variables');
 /** As `key create` made it, and since removed: its tenant and eight digits of its digest are logged. */
 export const REMOVED: Canary = {
   name: 'removed',
@@ -31,7 +36,7 @@ const digests = [TENANT, OTHER, GUESS, REMOVED].map(
 );
 export const CANARIES = [
   ...[APIKEY, SPARE, PASSWORD, TENANT, OTHER, GUESS, REMOVED, ADMIN, METRICS, WRONG_ADMIN, REDIS, TRACING, NEW],
-  FOR_ISSUER,
+  ...[FOR_ISSUER, CALLBACK, WEBHOOK, SENT_SIGNATURE, VARIABLES],
   ...digests,
 ];
 export const USER = 'integrations@example.test';
@@ -44,10 +49,17 @@ export async function canaryGateway() {
     apiKeys: { primary: APIKEY.value, spare: SPARE.value },
     users: { [USER]: PASSWORD.value },
     switches: { limit: 100_000 },
+    triggers: [
+      { kind: 'callback', path: 'acme/42', signature: CALLBACK.value, flow: 1 },
+      { kind: 'webhook', path: 'acme/41', signature: WEBHOOK.value, flow: 1 },
+    ],
   });
+  const hooks = simulator.triggers;
+  if (hooks === null) throw new Error('no webhooks');
   // A collector that refuses, and repeats the key it was sent.
+  const traces: string[] = [];
   const collector = createServer((incoming, outgoing) => {
-    incoming.resume();
+    incoming.setEncoding('latin1').on('data', (piece: string) => traces.push(piece));
     outgoing.writeHead(400, { 'Content-Type': 'text/plain' }).end(`no: ${JSON.stringify(incoming.headers)}`);
   });
   await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve));
@@ -58,7 +70,16 @@ export async function canaryGateway() {
     id,
     login: { url: `${simulator.url}/fabric/api/login`, username: USER, password: '${file:password}' },
   });
-  const loginAlone = (id: string): Config => ({ accounts: { main: { quota, credentials: [login(id)] } } });
+  const hooksAccount = {
+    quota,
+    credentials: [
+      { id: 'callback', header: { name: 'patchworks-signature', value: '${file:callback}' } },
+      { id: 'webhook', query: { name: 'patchworks_signature', value: '${WEBHOOK}' } },
+    ],
+  };
+  const loginAlone = (id: string): Config => ({
+    accounts: { main: { quota, credentials: [login(id)] }, hooks: hooksAccount },
+  });
   const settings = (more: Config = {}): Config =>
     configuration(simulator.url, {
       listen: {
@@ -80,14 +101,19 @@ export async function canaryGateway() {
             login('login'),
           ],
         },
+        hooks: hooksAccount,
       },
       upstreams: {
         // Every fault is to be met, whatever came before it.
-        core: { origin: simulator.url, timeout: '300ms', breaker: { enabled: false } },
-        start: { origin: simulator.url, timeout: '300ms' },
-        closed: { origin: 'http://127.0.0.1:1', timeout: '300ms' },
+        core: { account: 'main', origin: simulator.url, timeout: '300ms', breaker: { enabled: false } },
+        start: { account: 'main', origin: simulator.url, timeout: '300ms' },
+        closed: { account: 'main', origin: 'http://127.0.0.1:1', timeout: '300ms' },
+        callbacks: { account: 'hooks', origin: hooks.callbacks, timeout: '300ms', breaker: { enabled: false } },
+        webhooks: { account: 'hooks', origin: hooks.webhooks, timeout: '300ms', breaker: { enabled: false } },
       },
       routes: [
+        { match: '* /callbacks/orders', upstream: 'callbacks', rewrite: '/api/v1/acme/42', credential: 'callback' },
+        { match: '* /webhooks/stock', upstream: 'webhooks', rewrite: '/api/v1/acme/41', credential: 'webhook' },
         { match: '* /api/v2/**', upstream: 'closed' },
         { match: '* /api/v1/**', upstream: 'core' },
       ],
@@ -109,9 +135,14 @@ export async function canaryGateway() {
       drain: { delay: '0s', timeout: '2s' },
       reload: { watch: false },
       tenants: {
-        billing: { keys: [{ id: 'now', sha256: sha256(TENANT.value) }], quota: room },
-        other: { keys: [{ id: 'now', sha256: sha256(OTHER.value) }], allow: ['GET /api/v1/flows'], quota: room },
-        worker: { identities: [{ issuer: 'sim', subject: 'canary-worker' }], quota: room },
+        billing: { accounts: ['main', 'hooks'], keys: [{ id: 'now', sha256: sha256(TENANT.value) }], quota: room },
+        other: {
+          account: 'main',
+          keys: [{ id: 'now', sha256: sha256(OTHER.value) }],
+          allow: ['GET /api/v1/flows'],
+          quota: room,
+        },
+        worker: { account: 'main', identities: [{ issuer: 'sim', subject: 'canary-worker' }], quota: room },
       },
       ...more,
     });
@@ -124,8 +155,9 @@ export async function canaryGateway() {
     tracing: TRACING.value,
     new: NEW.value,
     'issuer-token': FOR_ISSUER.value,
+    callback: CALLBACK.value,
   });
-  const env = { LOG_LEVEL: 'trace', API_KEY: APIKEY.value, ADMIN_TOKEN: ADMIN.value };
+  const env = { LOG_LEVEL: 'trace', API_KEY: APIKEY.value, ADMIN_TOKEN: ADMIN.value, WEBHOOK: WEBHOOK.value };
   const process = patchgate(['serve', '--config', 'gateway.yaml'], { cwd: files.path, env });
   const ports = await process.listening();
   /** All response headers and bodies so far. */
@@ -146,7 +178,7 @@ export async function canaryGateway() {
     }
   };
   return {
-    ...{ redis, simulator, settings, loginAlone, files, env, process, shown },
+    ...{ redis, simulator, settings, loginAlone, files, env, process, shown, traces },
     traffic: (path: string, init: RequestInit = {}) =>
       ask(ports.traffic, path, {
         ...init,

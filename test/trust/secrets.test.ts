@@ -9,6 +9,7 @@ import { type Canary, sightings, writtenForms } from '../support/canaries.ts';
 import {
   ADMIN,
   APIKEY,
+  CALLBACK,
   CANARIES,
   type CanaryGateway,
   canaryGateway,
@@ -19,9 +20,12 @@ import {
   PASSWORD,
   REDIS,
   REMOVED,
+  SENT_SIGNATURE,
   SPARE,
   TENANT,
   TRACING,
+  VARIABLES,
+  WEBHOOK,
   WRONG_ADMIN,
 } from '../support/canary-gateway.ts';
 import type { Config } from '../support/gateway.ts';
@@ -64,6 +68,36 @@ test('a search that would find nothing is worth nothing: each form of each canar
   }
   expect(sightings('Canary-', CANARIES)).toEqual([]);
 });
+
+const REPEATED: Fault = { kind: 'headers', headers: { 'patchworks-signature': CALLBACK.value, 'X-Kept': 'yes' } };
+/** A server that redirects repeats the URL of the request. */
+const REDIRECT: Fault = {
+  kind: 'headers',
+  headers: { Location: `/api/v1/acme/41/?patchworks_signature=${encodeURIComponent(WEBHOOK.value)}` },
+};
+
+/** Signatures of the gateway and of callers, and the variables of a run. */
+async function everyTrigger({ traffic, simulator }: CanaryGateway): Promise<void> {
+  const [signature, variables] = [SENT_SIGNATURE.value, VARIABLES.value].map(encodeURIComponent);
+  const headers = { 'patchworks-signature': SENT_SIGNATURE.value };
+  for (const path of ['/callbacks/orders', '/webhooks/stock']) {
+    for (const method of ['GET', 'HEAD', 'POST']) {
+      expect(await traffic(`${path}?flow_variables=${variables}`, { method, headers })).toBe(200);
+      for (const name of ['patchworks_signature', 'patchworks%5Fsignature'])
+        expect(await traffic(`${path}?${name}=${signature}`, { method })).toBe(400);
+    }
+    for (const fault of path === '/webhooks/stock' ? [...FAULTS, REDIRECT] : [REPEATED]) {
+      // Its credential is in backoff for a minute after a 401.
+      if (fault.kind === 'status' && fault.status === 401) continue;
+      simulator.fault({ match: '* /api/v1/acme/*', fault, times: 1 });
+      await traffic(path, { method: 'POST', body: '{}', headers: { Prefer: 'wait=10' } });
+      simulator.clearFaults();
+    }
+  }
+  for (const path of ['/api/v1/flows/1/start', '/api/v1/flows/1/start/raw', '/api/v1/flows/1/manual', '/nowhere'])
+    await traffic(`${path}?flow_variables=${variables}`, { method: 'POST', headers: { 'Idempotency-Key': path } });
+  await traffic(`/nowhere?patchworks_signature=${signature}`);
+}
 
 async function everyRoute({ traffic }: CanaryGateway, tokens: readonly Canary[]): Promise<void> {
   for (const path of [
@@ -293,6 +327,7 @@ describe('no secret leaves the gateway', () => {
     for (let i = 0; i < 2; i++) await traffic('/api/v1/notifications', PATIENT);
     const issued = tokensOf(simulator);
     await everyRoute(everything, issued);
+    await everyTrigger(everything);
     const before = await contentsOf(client);
     await everyFault(everything);
     await everyAdminPath(everything);
@@ -319,6 +354,8 @@ describe('no secret leaves the gateway', () => {
     expect(process.stdout()).toContain('"level":"debug"');
     expect(process.stdout().match(/"claimedTenant":"billing","keyDigest":"[0-9a-f]{8}"/g)).toHaveLength(1);
     expect(contents).toMatch(/key-uses/);
+    expect(everything.traces.join('')).toContain('/callbacks/orders');
+    expect(shown.join('')).toContain('"x-kept","yes"');
     for (const code of EXPECTED_CODES) expect(shown.join('')).toContain(`"code":"${code}"`);
     const logins = simulator
       .arrivals()
@@ -338,6 +375,7 @@ describe('no secret leaves the gateway', () => {
       'standard output': process.stdout(),
       'standard error': process.stderr(),
       answers: shown.join(''),
+      traces: everything.traces.join(''),
       'what Redis holds': contents,
       'what Redis received': monitor.text(),
     })) {
