@@ -54,6 +54,8 @@ test('the example configuration loads with the credential, and names it if it is
   const loaded = await loadSettings({ path, env: { PATCHWORKS_API_KEY: 'fake-key-for-the-example' } });
   if (!loaded.ok) throw new Error(renderProblems(loaded.problems));
   expect([...loaded.settings.tenants.keys()]).toEqual(['billing', 'reporting']);
+  // It stores neither secrets nor customer data.
+  expect(loaded.settings.cache.rules).toBe(defaults.cacheRuleDefaults);
   const without = await loadSettings({ path, env: {} });
   expect(!without.ok && renderProblems(without.problems)).toContain(
     'the environment variable PATCHWORKS_API_KEY is not set',
