@@ -1,7 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { HeldMemory } from '../body-memory.ts';
-import type { Clock } from '../clock.ts';
 import {
   extend,
   type Handler,
@@ -47,7 +46,7 @@ const LEASE_MARGIN_MS = 60_000;
  */
 export function idempotency<E extends KeyableContext>(options: IdempotencyOptions): Middleware<E, E> {
   const { store, meter } = options;
-  const outcomes = new OutcomeRecorder(options);
+  const outcomes = createOutcomeRecorder(options);
 
   return (next) => async (context) => {
     const given = readIdempotencyKey(context);
@@ -103,32 +102,23 @@ async function sendFirst<E extends KeyableContext>(
 const RETRY_MS = 1_000;
 const MAX_RETRIES = 30;
 
+type OutcomeRecorder = ReturnType<typeof createOutcomeRecorder>;
+
 /** Stores the outcome of a write before its response goes out; if the store fails, it retries in the background. */
-class OutcomeRecorder {
-  readonly #store: IdempotencyStore;
-  readonly #clock: Clock;
-  readonly #log: Log;
-
-  constructor({ store, clock, log }: IdempotencyOptions) {
-    this.#store = store;
-    this.#clock = clock;
-    this.#log = log;
-  }
-
-  async record(write: KeyedWrite, outcome: WriteOutcome): Promise<void> {
-    if (await this.#store.complete(write, outcome)) return;
-    this.#log.warn({ account: write.account }, 'idempotency record could not be stored, retrying');
-    this.recordLater(write, outcome);
-  }
-
-  recordLater(write: KeyedWrite, outcome: WriteOutcome, retries = MAX_RETRIES): void {
-    this.#clock.after(RETRY_MS, () => void this.#retry(write, outcome, retries));
-  }
-
-  async #retry(write: KeyedWrite, outcome: WriteOutcome, retries: number): Promise<void> {
-    const stored = await this.#store.complete(write, outcome);
-    if (!stored && retries > 1) this.recordLater(write, outcome, retries - 1);
-  }
+function createOutcomeRecorder({ store, clock, log }: IdempotencyOptions) {
+  const retry = async (write: KeyedWrite, outcome: WriteOutcome, retries: number): Promise<void> => {
+    const stored = await store.complete(write, outcome);
+    if (!stored && retries > 1) recordLater(write, outcome, retries - 1);
+  };
+  const recordLater = (write: KeyedWrite, outcome: WriteOutcome, retries = MAX_RETRIES): void => {
+    clock.after(RETRY_MS, () => void retry(write, outcome, retries));
+  };
+  const record = async (write: KeyedWrite, outcome: WriteOutcome): Promise<void> => {
+    if (await store.complete(write, outcome)) return;
+    log.warn({ account: write.account }, 'idempotency record could not be stored, retrying');
+    recordLater(write, outcome);
+  };
+  return { record, recordLater };
 }
 
 const REPLAYED: HeaderList = ['Idempotency-Replayed', 'true'];

@@ -92,6 +92,16 @@ export interface Slot {
   refund(): void;
 }
 
+/** @returns a function that is true at its first call */
+export function firstCall(): () => boolean {
+  let called = false;
+  return () => {
+    const isFirst = !called;
+    called = true;
+    return isFirst;
+  };
+}
+
 /** The account's limit as a response advertises it; null where absent or invalid. */
 export interface AdvertisedLimit {
   readonly limit: number | null;

@@ -1,13 +1,14 @@
-import type { Clock, MonotonicMs } from '../../clock.ts';
+import type { Clock } from '../../clock.ts';
 import type { Log, Meter } from '../../ports.ts';
 import { AccountState } from '../../quota/account.ts';
 import { reportLimitChange } from '../../quota/advertised-limit.ts';
 import { BudgetCalendar, BudgetCounts, type Charge, exhaustedBy, termsOf } from '../../quota/budgets.ts';
 import { reportAdvertisedLimit, reportUnknownMinute } from '../../quota/headers.ts';
 import {
+  type AccountSlotRequest,
   type AccountView,
-  type AdvertisedLimit,
   type Decision,
+  firstCall,
   type QuotaPlan,
   type QuotaStore,
   REMOVED_ACCOUNT,
@@ -58,6 +59,32 @@ export function createMemoryQuotaStore(options: {
     return { ...known.state.tenantView(tenant, now()), ...(views.length > 0 && { budgets: views }) };
   };
 
+  const slotOf = (
+    { account: id, tenant }: AccountSlotRequest,
+    account: AccountState,
+    charges: readonly Charge[],
+    lease: Lease,
+  ): Slot => {
+    const isFirst = firstCall();
+    return {
+      complete(seen) {
+        if (!isFirst()) return;
+        const quota = plan.accounts.get(id);
+        if (!account.isPrimed && seen.remaining === null) reportUnknownMinute(id, quota?.coldStart, options.log);
+        const before = account.advertised;
+        reportAdvertisedLimit(id, seen, account.complete(lease, seen, now()), options);
+        const after = account.advertised;
+        if (quota !== undefined) reportLimitChange(id, { before, after }, quota, options.log);
+      },
+      lose(latestArrivalMs) {
+        if (isFirst()) clock.after(latestArrivalMs - clock.monotonic(), () => account.lose(now()));
+      },
+      refund() {
+        if (isFirst()) account.refund(tenant, now(), charges);
+      },
+    };
+  };
+
   return {
     async admit(request): Promise<Decision> {
       const account = accounts.get(request.account)?.state;
@@ -70,22 +97,7 @@ export function createMemoryQuotaStore(options: {
         const { exhausted, ...rejection } = decision;
         return { ...rejection, ...(exhausted && exhaustedBy(exhausted, calendar.now())), tenant };
       }
-      const onAdvertised = (seen: AdvertisedLimit, isOurs: boolean, before: number | null) => {
-        reportAdvertisedLimit(request.account, seen, isOurs, options);
-        const quota = plan.accounts.get(request.account);
-        const after = account.advertised;
-        if (quota !== undefined) reportLimitChange(request.account, { before, after }, quota, options.log);
-      };
-      const onUnknownMinute = () =>
-        reportUnknownMinute(request.account, plan.accounts.get(request.account)?.coldStart, options.log);
-      const { lease } = decision;
-      return {
-        kind: 'admitted',
-        slot: new MemorySlot({
-          ...{ account, tenant: request.tenant, charges, lease, clock, onAdvertised, onUnknownMinute },
-        }),
-        tenant,
-      };
+      return { kind: 'admitted', slot: slotOf(request, account, charges, decision.lease), tenant };
     },
     cancel: (account, tenant, place) => accounts.get(account)?.state.cancel(tenant, place),
     configure,
@@ -97,53 +109,4 @@ export function createMemoryQuotaStore(options: {
       return { ...account.state.view(now()), ...(views.length > 0 && { budgets: views }) };
     },
   };
-}
-
-interface MemorySlotOptions {
-  readonly account: AccountState;
-  readonly tenant: string | null;
-  readonly charges: readonly Charge[];
-  readonly lease: Lease;
-  readonly clock: Clock;
-  readonly onAdvertised: (seen: AdvertisedLimit, isOurs: boolean, before: number | null) => void;
-  readonly onUnknownMinute: () => void;
-}
-
-class MemorySlot implements Slot {
-  readonly #options: MemorySlotOptions;
-  #ended = false;
-
-  constructor(options: MemorySlotOptions) {
-    this.#options = options;
-  }
-
-  complete(seen: AdvertisedLimit): void {
-    const { account, lease, onAdvertised, onUnknownMinute } = this.#options;
-    if (!this.#end()) return;
-    if (!account.isPrimed && seen.remaining === null) onUnknownMinute();
-    const before = account.advertised;
-    onAdvertised(seen, account.complete(lease, seen, this.#now()), before);
-  }
-
-  lose(latestArrivalMs: MonotonicMs): void {
-    if (!this.#end()) return;
-    const { account, clock } = this.#options;
-    clock.after(latestArrivalMs - clock.monotonic(), () => account.lose(this.#now()));
-  }
-
-  refund(): void {
-    const { account, tenant, charges } = this.#options;
-    if (this.#end()) account.refund(tenant, this.#now(), charges);
-  }
-
-  /** False if the slot has ended already. */
-  #end(): boolean {
-    const ended = this.#ended;
-    this.#ended = true;
-    return !ended;
-  }
-
-  #now(): number {
-    return Math.floor(this.#options.clock.monotonic());
-  }
 }

@@ -57,7 +57,7 @@ export interface RedisCoalescingOptions {
  */
 export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaCoalescing {
   const { client, responses, pubsub, invalidations, prefix, replica } = options;
-  const waiters = new FetchWaiters(options);
+  const waiters = fetchWaiters(options);
 
   pubsub.onMessage((message) => {
     if (message.kind !== 'fetched' || message.by === replica) return;
@@ -123,51 +123,38 @@ function extend({ client, clock }: RedisCoalescingOptions, fetch: string, token:
   return () => cancel();
 }
 
-interface FetchWaiter {
-  readonly result: Promise<FetchResultKind>;
-  startChecking(): void;
-  remove(): void;
-}
-
 /** Requests of this replica that wait for fetches of others: as many as are in flight at most. */
-class FetchWaiters {
-  readonly #client: Client;
-  readonly #clock: Clock;
-  readonly #byFetch = new Map<string, Set<(result: FetchResultKind) => void>>();
-
-  constructor({ client, clock }: RedisCoalescingOptions) {
-    this.#client = client;
-    this.#clock = clock;
-  }
-
-  finish(fetch: string, result: FetchResultKind): void {
-    for (const resolve of [...(this.#byFetch.get(fetch) ?? [])]) resolve(result);
-  }
-
-  add(fetch: string): FetchWaiter {
-    let cancelCheck = (): void => {};
-    let end: (result: FetchResultKind) => void = () => {};
-    const remove = (): void => {
-      cancelCheck();
-      const all = this.#byFetch.get(fetch);
-      all?.delete(end);
-      if (all?.size === 0) this.#byFetch.delete(fetch);
-    };
-    const result = new Promise<FetchResultKind>((resolve) => {
-      end = (kind) => {
-        remove();
-        resolve(kind);
+function fetchWaiters({ client, clock }: RedisCoalescingOptions) {
+  const byFetch = new Map<string, Set<(result: FetchResultKind) => void>>();
+  return {
+    finish(fetch: string, result: FetchResultKind): void {
+      for (const resolve of [...(byFetch.get(fetch) ?? [])]) resolve(result);
+    },
+    add(fetch: string) {
+      let cancelCheck = (): void => {};
+      let end: (result: FetchResultKind) => void = () => {};
+      const remove = (): void => {
+        cancelCheck();
+        const all = byFetch.get(fetch);
+        all?.delete(end);
+        if (all?.size === 0) byFetch.delete(fetch);
       };
-    });
-    this.#byFetch.set(fetch, (this.#byFetch.get(fetch) ?? new Set()).add(end));
-    const check = (): void => {
-      cancelCheck = this.#clock.after(CHECK_EVERY_MS, () => {
-        this.#client.exists(fetch).then(
-          (count) => (count === 1 ? check() : end('cancelled')),
-          () => end('cancelled'),
-        );
+      const result = new Promise<FetchResultKind>((resolve) => {
+        end = (kind) => {
+          remove();
+          resolve(kind);
+        };
       });
-    };
-    return { result, startChecking: check, remove };
-  }
+      byFetch.set(fetch, (byFetch.get(fetch) ?? new Set()).add(end));
+      const startChecking = (): void => {
+        cancelCheck = clock.after(CHECK_EVERY_MS, () => {
+          client.exists(fetch).then(
+            (count) => (count === 1 ? startChecking() : end('cancelled')),
+            () => end('cancelled'),
+          );
+        });
+      };
+      return { result, startChecking, remove };
+    },
+  };
 }

@@ -31,12 +31,12 @@ interface SharedResponsesOptions {
 export function createSharedResponses(options: SharedResponsesOptions): SharedResponses {
   const { client, invalidations, prefix, clock, meter } = options;
   const writing = new Set<Promise<void>>();
-  const memory = new MemoryPressure(client, clock);
+  const isMemoryHigh = memoryPressure(client, clock);
   const count = (outcome: 'hit' | 'miss' | 'store' | 'skip' | 'broken' | 'failed') =>
     meter.cacheOperation('redis', outcome);
 
   const write = async (key: string, entry: CacheEntry, keepMs: number): Promise<void> => {
-    const head = memory.isHigh ? null : headOf(key, entry, keepMs, options);
+    const head = isMemoryHigh() ? null : headOf(key, entry, keepMs, options);
     if (head === null) return count('skip');
     try {
       const bytes = await encode(head, entry.kind === 'response' ? entry.body : Buffer.alloc(0));
@@ -145,35 +145,22 @@ const MAX_USED = 0.8;
 const READ_EVERY_MS = 5_000;
 
 /** Whether Redis is short of memory. It is read in the background, while responses are stored. */
-export class MemoryPressure {
-  readonly #client: Client;
-  readonly #clock: Clock;
-  #isHigh = false;
-  #readAt = Number.NEGATIVE_INFINITY;
-
-  constructor(client: Client, clock: Clock) {
-    this.#client = client;
-    this.#clock = clock;
-  }
-
-  get isHigh(): boolean {
-    if (this.#clock.monotonic() - this.#readAt >= READ_EVERY_MS) {
-      this.#readAt = this.#clock.monotonic();
-      void this.#read();
+function memoryPressure(client: Client, clock: Clock): () => boolean {
+  let isHigh = false;
+  let readAt = Number.NEGATIVE_INFINITY;
+  const read = async (): Promise<void> => {
+    // A server may forbid INFO: then nothing is known.
+    const text = await client.info('memory').catch(() => '');
+    const maxBytes = numberIn(text, 'maxmemory');
+    isHigh = maxBytes > 0 && numberIn(text, 'used_memory') > maxBytes * MAX_USED;
+  };
+  return () => {
+    if (clock.monotonic() - readAt >= READ_EVERY_MS) {
+      readAt = clock.monotonic();
+      void read();
     }
-    return this.#isHigh;
-  }
-
-  async #read(): Promise<void> {
-    try {
-      const text = await this.#client.info('memory');
-      const maxBytes = numberIn(text, 'maxmemory');
-      this.#isHigh = maxBytes > 0 && numberIn(text, 'used_memory') > maxBytes * MAX_USED;
-    } catch {
-      // A server may forbid INFO: then nothing is known.
-      this.#isHigh = false;
-    }
-  }
+    return isHigh;
+  };
 }
 
 function numberIn(info: string, name: string): number {

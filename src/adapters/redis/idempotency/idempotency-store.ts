@@ -49,7 +49,7 @@ type Begun = BeginResult | { readonly kind: 'closed'; readonly waitMs: number; r
 /** The keyed writes of all replicas. A write is not begun while Redis is unavailable: another replica may have begun it. */
 export function createRedisIdempotencyStore(options: RedisIdempotencyOptions): RedisIdempotencyStore {
   const { clock, isReady } = options;
-  const commands = new Commands(options);
+  const commands = commandsOf(options);
   const reentry = new Reentry({
     ...{ clock, isReady },
     look: (account, known) => commands.look(account, known),
@@ -101,60 +101,32 @@ export function createRedisIdempotencyStore(options: RedisIdempotencyOptions): R
 }
 
 /** The scripts of this folder. Each rejects if Redis does not reply. */
-class Commands {
-  readonly #options: RedisIdempotencyOptions;
-
-  constructor(options: RedisIdempotencyOptions) {
-    this.#options = options;
-  }
-
-  async look(account: string, known: string): Promise<string> {
-    return String(await runForBytes(this.#options.client, lookScript, [this.#state(account)], this.#stateArgs(known)));
-  }
-
-  async begin(write: KeyedWrite, known: string, again: boolean) {
-    const { client, keepMs } = this.#options;
-    const { account, fingerprint, owner, leaseMs } = write;
-    const args = [VERSION, fingerprint, owner, leaseMs, keepMs, again ? 'again' : ''];
-    const reply = await runForBytes(
-      client,
-      beginScript,
-      [this.#state(account), this.#record(write)],
-      [...this.#stateArgs(known), ...args],
-    );
-    const [kind, state, replyOwner, ...rest] = reply as (Buffer | null | undefined)[];
-    // Order was lost on this connection.
-    if (String(replyOwner) !== owner) throw new Error('a reply to another write');
-    return { kind: String(kind), state: String(state), rest };
-  }
-
-  async complete(write: KeyedWrite, outcome: WriteOutcome): Promise<void> {
-    const { client, keepMs, tenantBytes } = this.#options;
-    const response = outcome.kind === 'completed' ? outcome.response : null;
-    const fields =
-      response === null ? [] : [response.status, JSON.stringify(response.headers), response.body?.length ?? 0];
-    const body = response === null || response.body === null ? [] : [response.body];
-    const keys = [this.#record(write), this.#key(write.account, `bytes:${write.tenant}`)];
-    const args = [write.owner, keepMs, outcome.kind, VERSION, write.fingerprint, tenantBytes];
-    await runForBytes(client, completeScript, keys, [...args, ...fields, ...body]);
-  }
-
+function commandsOf({ client, prefix, keepMs, tenantBytes, othersComeMs = OTHERS_COME_MS }: RedisIdempotencyOptions) {
+  const key = (account: string, name: string): string => `${prefix}:{${account}}:idempotency:${name}`;
   /** The first arguments of a script that has state.lua in front. */
-  #stateArgs(known: string): (string | number)[] {
-    return [known, randomUUID(), this.#options.othersComeMs ?? OTHERS_COME_MS];
-  }
-
-  #state(account: string): string {
-    return this.#key(account, 'state');
-  }
-
-  #record({ account, id }: KeyedWrite): string {
-    return this.#key(account, id);
-  }
-
-  #key(account: string, name: string): string {
-    return `${this.#options.prefix}:{${account}}:idempotency:${name}`;
-  }
+  const stateArgs = (known: string): (string | number)[] => [known, randomUUID(), othersComeMs];
+  return {
+    look: async (account: string, known: string): Promise<string> =>
+      String(await runForBytes(client, lookScript, [key(account, 'state')], stateArgs(known))),
+    async begin({ account, id, fingerprint, owner, leaseMs }: KeyedWrite, known: string, again: boolean) {
+      const args = [VERSION, fingerprint, owner, leaseMs, keepMs, again ? 'again' : ''];
+      const keys = [key(account, 'state'), key(account, id)];
+      const reply = await runForBytes(client, beginScript, keys, [...stateArgs(known), ...args]);
+      const [kind, state, replyOwner, ...rest] = reply as (Buffer | null | undefined)[];
+      // Order was lost on this connection.
+      if (String(replyOwner) !== owner) throw new Error('a reply to another write');
+      return { kind: String(kind), state: String(state), rest };
+    },
+    async complete({ account, id, tenant, owner, fingerprint }: KeyedWrite, outcome: WriteOutcome): Promise<void> {
+      const response = outcome.kind === 'completed' ? outcome.response : null;
+      const fields =
+        response === null ? [] : [response.status, JSON.stringify(response.headers), response.body?.length ?? 0];
+      const body = response === null || response.body === null ? [] : [response.body];
+      const keys = [key(account, id), key(account, `bytes:${tenant}`)];
+      const args = [owner, keepMs, outcome.kind, VERSION, fingerprint, tenantBytes];
+      await runForBytes(client, completeScript, keys, [...args, ...fields, ...body]);
+    },
+  };
 }
 
 function beginResultOf(

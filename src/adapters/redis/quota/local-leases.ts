@@ -2,7 +2,7 @@ import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { AccountState } from '../../../quota/account.ts';
 import type { Charge } from '../../../quota/budgets.ts';
 import { LEASE_MS } from '../../../quota/lease-window.ts';
-import type { AdvertisedLimit, Slot } from '../../../quota/quota-store.ts';
+import { type AdvertisedLimit, firstCall, type Slot } from '../../../quota/quota-store.ts';
 import type { Lease } from '../../../quota/slot-supply.ts';
 
 /** How a request ended, as complete.lua reads it. */
@@ -178,19 +178,14 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
   const { leases, clock, tenant, lease, fallback } = options;
   const localLease = leases.begin(clock.monotonic(), options.knownSince);
   const now = (): number => Math.floor(clock.monotonic());
-  let ended = false;
-  const once = (): boolean => {
-    const isFirst = !ended;
-    ended = true;
-    return isFirst;
-  };
+  const isFirst = firstCall();
   const end = (completion: Completion): void => {
     leases.complete(localLease, completion, clock.monotonic());
     options.onCompleted(completion.kind === 'response' && completion.throttled !== undefined);
   };
   return {
     complete(seen) {
-      if (!once()) return;
+      if (!isFirst()) return;
       // Without Redis, requests of the other replicas look like external usage.
       const believed = fallback === null ? seen : { ...seen, remaining: null };
       fallback?.complete(lease, believed, now());
@@ -200,14 +195,14 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
       options.onAdvertised(seen);
     },
     lose(latestArrivalMs: MonotonicMs) {
-      if (!once()) return;
+      if (!isFirst()) return;
       clock.after(latestArrivalMs - clock.monotonic(), () => {
         fallback?.lose(now());
         end({ kind: 'lost' });
       });
     },
     refund() {
-      if (!once()) return;
+      if (!isFirst()) return;
       const refundedHere = fallback !== null && options.isAlone();
       fallback?.refund(tenant, now(), refundedHere ? options.charges : []);
       const charges = refundedHere ? [] : options.charges.map(({ label, field }) => [label, field] as const);
