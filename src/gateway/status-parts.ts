@@ -44,8 +44,9 @@ export function credentialStatusOf(
       const status = credential.status();
       const isFirst = !found && status.backoffMs === 0;
       found ||= isFirst;
-      const inUse = status.backoffMs === 0 && (isFirst || named.has(id));
-      return { id, kind, inUse, failing: credential.failing(), ...status };
+      const isNamed = named.has(id);
+      const inUse = status.backoffMs === 0 && (isFirst || isNamed);
+      return { id, kind, named: isNamed, inUse, failing: credential.failing(), ...status };
     });
 }
 

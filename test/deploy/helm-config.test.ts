@@ -61,8 +61,11 @@ describe('what the chart makes of values', () => {
       coldStart: 'trust',
     });
     expect(
-      settings.accounts.get('other')?.credentials.map((each) => each.kind === 'apiKey' && each.apiKey.reveal()),
-    ).toEqual(['fake-patchworks-key-other', 'fake-spare']);
+      settings.accounts
+        .get('other')
+        ?.credentials.map((each) => ('value' in each ? each.value : each.kind === 'apiKey' ? each.apiKey : null))
+        .map((secret) => secret?.reveal()),
+    ).toEqual(['fake-patchworks-key-other', 'fake-spare', 'fake-orders', 'fake-stock']);
     expect(settings.tenants.get('billing')?.keys[0]?.expiresAtMs).toBe(Date.parse('2027-05-31T00:00:00+02:00'));
     expect(settings.redis?.servers).toEqual({ kind: 'alone', host: 'team-gate-valkey', port: 6379, db: 0 });
     expect(settings.redis?.password?.reveal()).toBe('fake-redis-password');

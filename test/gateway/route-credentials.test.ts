@@ -139,10 +139,12 @@ describe('a route with a credential and another path at the upstream', () => {
     expect((await gateway.fetch('/api/v1/flow-runs')).status).toBe(200);
     expect(gateway.logText()).toContain('upstream rejected the credential');
     const { accounts } = (await (await fetch(`${gateway.adminUrl}/status`)).json()) as Status;
-    expect(accounts.main.credentials.map(({ id, kind, inUse, failing }) => [id, kind, inUse, failing])).toEqual([
-      ['primary', 'apiKey', true, false],
-      ['vendor', 'header', false, true],
-      ['tracker', 'query', true, false],
+    expect(
+      accounts.main.credentials.map(({ id, kind, named, inUse, failing }) => [id, kind, named, inUse, failing]),
+    ).toEqual([
+      ['primary', 'apiKey', true, true, false],
+      ['vendor', 'header', true, false, true],
+      ['tracker', 'query', true, true, false],
     ]);
   });
 
@@ -185,7 +187,7 @@ describe('a route with a credential and another path at the upstream', () => {
 interface Status {
   readonly accounts: {
     readonly main: {
-      readonly credentials: readonly { id: string; kind: string; inUse: boolean; failing: boolean }[];
+      readonly credentials: readonly { id: string; kind: string; named: boolean; inUse: boolean; failing: boolean }[];
     };
   };
 }

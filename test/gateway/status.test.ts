@@ -32,8 +32,26 @@ describe('/status tells', () => {
   test('which credential is in use, and which one is in backoff, for how long and why', async () => {
     await using gateway = await run();
     expect((await statusOf(gateway)).accounts['main']?.credentials).toEqual([
-      { id: 'primary', kind: 'apiKey', inUse: true, failing: false, backoffMs: 0, reason: null, expiresInMs: null },
-      { id: 'spare', kind: 'apiKey', inUse: false, failing: false, backoffMs: 0, reason: null, expiresInMs: null },
+      {
+        id: 'primary',
+        kind: 'apiKey',
+        named: false,
+        inUse: true,
+        failing: false,
+        backoffMs: 0,
+        reason: null,
+        expiresInMs: null,
+      },
+      {
+        id: 'spare',
+        kind: 'apiKey',
+        named: false,
+        inUse: false,
+        failing: false,
+        backoffMs: 0,
+        reason: null,
+        expiresInMs: null,
+      },
     ]);
     gateway.simulator.credentials.revokeKey('primary');
     await gateway.fetch('/api/v1/flow-runs');

@@ -100,6 +100,8 @@ export interface BudgetStatus {
 export interface CredentialStatus {
   readonly id: string;
   readonly kind: 'apiKey' | 'login' | 'header' | 'query';
+  /** Routes name it, and use no other. */
+  readonly named: boolean;
   /** The next request is sent with this credential. */
   readonly inUse: boolean;
   /** Whether its last use failed; false before the first. */

@@ -89,6 +89,7 @@ describe('what needs attention', () => {
   const key = {
     id: 'primary',
     kind: 'apiKey',
+    named: false,
     inUse: true,
     backoffMs: 0,
     reason: null,
@@ -157,6 +158,16 @@ describe('what needs attention', () => {
       'a spare in use',
       ofMain({ credentials: [resting, { ...spare, inUse: true }] }),
       /^warn .*primary is not used .*rejected.*spare/,
+    ],
+    [
+      'the only credential of a route',
+      ofMain({
+        credentials: [
+          { ...resting, named: true },
+          { ...spare, inUse: true },
+        ],
+      }),
+      /^bad main: credential primary is rejected. Every request of the routes that name it fails/,
     ],
     ['no credential', ofMain({ credentials: [resting] }), /^bad main: no credential works/],
     [

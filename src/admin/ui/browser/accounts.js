@@ -140,9 +140,12 @@ function credentialLine(id) {
   };
 }
 
+/** @type {Readonly<Record<AccountStatus['credentials'][number]['kind'], string>>} */
+const KINDS = { apiKey: 'API key', login: 'login', header: 'header', query: 'query parameter' };
+
 /** @param {CredentialStatus} credential */
 function credentialInWords({ kind, inUse, backoffMs, reason, expiresInMs, failing }) {
-  const words = [kind === 'apiKey' ? 'API key' : 'login', inUse ? 'in use' : backoffMs > 0 ? '' : 'spare'];
+  const words = [KINDS[kind], inUse ? 'in use' : backoffMs > 0 ? '' : 'spare'];
   if (backoffMs > 0) words.push(`${reason ?? 'backoff'}, tried again in ${duration(backoffMs)}`);
   else if (reason !== null) words.push(`renewal failed: ${reason}`);
   else if (failing) words.push('failed when last used');

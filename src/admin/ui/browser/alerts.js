@@ -161,12 +161,18 @@ function aboutAccount(id, account, bad, warn) {
   const [first] = credentials;
   if (used === -1)
     bad(`${id}: no credential works. Every request to Patchworks fails.`, '', 'patchgatecredentialsrejected');
-  else if (used > 0 && first !== undefined) {
+  else if (used > 0 && first !== undefined && !first.named) {
     warn(
       `${id}: credential ${first.id} is not used (${first.reason ?? 'backoff'}); ${credentials[used]?.id} replaces it.`,
     );
   }
-  for (const { id: name, inUse, reason, failing } of credentials) {
+  for (const { id: name, named, inUse, reason, failing } of credentials) {
+    if (named && !inUse && used !== -1)
+      bad(
+        `${id}: credential ${name} is rejected. Every request of the routes that name it fails.`,
+        '',
+        'patchgatecredentialfailing',
+      );
     if (inUse && failing && reason === null)
       warn(`${id}: credential ${name} failed when it was last used; the next request tries it again.`);
     if (inUse && reason !== null)

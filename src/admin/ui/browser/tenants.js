@@ -39,7 +39,7 @@ export function showTenants({ status, tenants }) {
       const observed = enforcement === 'observe' ? 'observed' : '';
       const usedUp = Object.entries(budgets).flatMap(([name, { left }]) => (left === 0 ? `${name} used up` : []));
       const rate = `${count(quota.limit)} a minute, ${count(quota.burst)} at once`;
-      const states = [severalAccounts ? accounts.join(' and ') : '', disabled ? 'disabled' : '', observed, rate];
+      const states = [severalAccounts ? accounts.join(' + ') : '', disabled ? 'disabled' : '', observed, rate];
       const notes = [...states, ...usedUp, usesOf(keys)].filter((note) => note !== '');
       const left = `${count(quota.remaining)}/${count(quota.burst)}`;
       return [id, { note: notes.join(', '), ...recent, waiting, left, share: recent.requests / most }];
