@@ -26,6 +26,7 @@ const wall = {
   'gateway/status.ts': DATE,
   'quota/budgets.ts': 'a budget begins at a midnight of the calendar',
   'quota/headers.ts': 'X-RateLimit-Reset is a date',
+  'plan/replay.ts': 'the dates of the requests of a log',
   'reload/reporter.ts': DATE,
   'telemetry/log.ts': 'the time of a line',
   'upstream/credentials/login.ts': 'the metric of the expiry of a token is a date',

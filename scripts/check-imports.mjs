@@ -51,8 +51,10 @@ const allowed = {
     ],
     libraries: [],
   },
+  // The pipeline of the gateway, in virtual time.
+  plan: { rooms: ['gateway', 'config', 'server', 'upstream', 'quota', 'auth', 'routing'], libraries: [] },
   cli: {
-    rooms: ['gateway', 'admin', 'config', 'reload', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
+    rooms: ['plan', 'gateway', 'admin', 'config', 'reload', 'simulator', 'telemetry', 'quota', 'auth', 'routing'],
     libraries: [],
   },
   main: { rooms: ['cli'], libraries: [] },

@@ -25,6 +25,10 @@ const commands: Record<string, Command> = {
     does: 'create, revoke, list or hash tenant keys',
     load: async () => (await import('./cli/key.ts')).key,
   },
+  plan: {
+    does: 'predict from access logs what another configuration would have done',
+    load: async () => (await import('./cli/plan.ts')).plan,
+  },
   simulate: {
     does: 'run a stand-in for the Patchworks API',
     load: async () => (await import('./cli/simulate.ts')).simulate,

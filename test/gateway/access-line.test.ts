@@ -3,7 +3,7 @@ import { BILLING_KEY, configuration, eventually, type Running, run } from '../su
 
 const RULES = [
   { match: 'GET /api/v1/notifications', store: false },
-  { match: 'GET /api/v1/**', ttl: '0s', staleWhileRevalidate: '1m' },
+  { match: 'GET /api/v1/**', ttl: '0s', staleWhileRevalidate: '1m', unless: { include: ['secrets'] } },
 ];
 
 /** The latest access line of a path, once there are so many. */
@@ -43,6 +43,8 @@ test('an access line says whether a rule or the request went past the cache', as
   expect(byRule).not.toHaveProperty('queryDigest');
   await gateway.fetch('/api/v1/companies', { headers: { ...headers, 'Cache-Control': 'no-store' } });
   expect(await lineOf(gateway, '/api/v1/companies')).toMatchObject({ cache: 'bypass', bypassedByRequest: true });
+  await gateway.fetch('/api/v1/flows?include=secrets', { headers });
+  expect(await lineOf(gateway, '/api/v1/flows')).toMatchObject({ cache: 'bypass', bypassedByRequest: true });
 });
 
 test('an access line counts the attempt that was under way when the caller disconnected', async () => {

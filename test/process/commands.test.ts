@@ -54,6 +54,7 @@ test.each([
   ['serve --help'],
   ['check --help'],
   ['key --help'],
+  ['plan --help'],
   ['tenant --help'],
   ['simulate --help'],
   ['demo --help'],
