@@ -73,13 +73,13 @@ describe('logs', () => {
       ...LINES.slice(0, 3),
       '{"level":"info","msg":"listening"}',
       '',
-      'Error: not JSON',
+      `{"msg":"request","path":"${'x'.repeat(300_000)}"}`,
       '[1]',
       accessLine({ endMs: 300, path: 'no-slash' }),
       accessLine({ endMs: 300, tenant: 'a\u001b[31mb' }),
       accessLine({ endMs: 300, code: 'no_such_code' }),
       accessLine({ endMs: 300, durationMs: -1 }),
-      `{"msg":"request","path":"${'x'.repeat(300_000)}"}`,
+      'Error: not JSON',
       LINES[3],
     ].join('\n');
     await writeFile(at('mixed.log'), text);
@@ -111,6 +111,17 @@ describe('logs', () => {
       reason: expect.stringMatching(/^more than two minutes/),
     });
   });
+});
+
+test('the logs of two days may be named in any order', async () => {
+  const day = (startMs: number) =>
+    LINES.map((_, index) => accessLine({ endMs: startMs + index * 10_000, path: `/api/v1/scripts/${index}` })).join(
+      '\n',
+    );
+  await writeFile(at('monday.log'), day(0));
+  await writeFile(at('tuesday.log'), day(86_400_000));
+  const { stdout } = await run(['--log', at('tuesday.log'), at('monday.log'), ...usual()]);
+  expect(JSON.parse(stdout).tenants.billing.predicted).toMatchObject({ requests: 40, upstreamRequests: 40 });
 });
 
 describe('a mistake', () => {

@@ -41,13 +41,14 @@ test('all that follows from a timer happens before time goes on', async () => {
 
 test('thousands of deadlines that were not met take no memory', async () => {
   const clock = new VirtualClock(0);
-  for (let i = 0; i < 100_000; i++) clock.after(30_000, () => {})();
-  expect(clock.nextDue).toBe(30_000);
+  for (let i = 0; i < 100_000; i++) clock.after(i, () => {})();
+  // The first ones are gone.
+  expect(clock.nextDue).toBeGreaterThan(95_000);
   expect(clock.pending).toBe(0);
   let ran = false;
-  clock.after(30_000, () => {
+  clock.after(200_000, () => {
     ran = true;
   });
-  await clock.moveTo(30_000);
+  await clock.moveTo(200_000);
   expect(ran).toBe(true);
 });
