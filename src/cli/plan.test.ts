@@ -89,7 +89,7 @@ describe('logs', () => {
     expect(stderr).toContain(
       [
         'warning: 7 lines could not be read, and their requests are missing:',
-        `  ${at('mixed.log')}:6: no JSON`,
+        `  ${at('mixed.log')}:6: longer than 64 KiB`,
         `  ${at('mixed.log')}:7: no JSON object`,
         `  ${at('mixed.log')}:8: no readable "path"`,
         `  ${at('mixed.log')}:9: no readable "tenant"`,

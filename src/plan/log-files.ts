@@ -49,8 +49,9 @@ export const REORDER_MS = 120_000;
 const NOT_IN_ORDER =
   'more than two minutes before the lines above it: give the log of each replica as a file of its own';
 
+const TOO_LONG = { kind: 'unreadable', reason: 'longer than 64 KiB' } as const;
 const MAX_EXAMPLES = 5;
-/** A longer line is cut, and is no JSON then. */
+/** A longer line is not kept. */
 const MAX_LINE_CHARS = 64 * 1024;
 
 /** The requests of several logs as one log, in the order of their ends: each replica of a gateway writes its own. */
@@ -115,7 +116,7 @@ async function* requestsOf(file: LogFile, read: LinesRead): AsyncGenerator<reado
       for (const text of lines) {
         line += 1;
         read.lines += 1;
-        const parsed = parseLine(text);
+        const parsed = text.length > MAX_LINE_CHARS ? TOO_LONG : parseLine(text);
         if (parsed.kind === 'other') read.other += 1;
         else if (parsed.kind === 'unreadable') unreadable(parsed.reason);
         else if (parsed.request.endedAt < latestEnd - REORDER_MS) unreadable(NOT_IN_ORDER);
@@ -148,7 +149,7 @@ async function* linesOf(stream: Readable): AsyncGenerator<readonly string[]> {
   let rest = '';
   for await (const chunk of stream) {
     const lines = (rest + chunk).split('\n');
-    rest = (lines.pop() ?? '').slice(0, MAX_LINE_CHARS);
+    rest = (lines.pop() ?? '').slice(0, MAX_LINE_CHARS + 1);
     yield lines;
   }
   if (rest !== '') yield [rest];
