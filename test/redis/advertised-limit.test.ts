@@ -57,7 +57,8 @@ describe('a limit that the upstream has halved under load', () => {
     // Nothing new is sent until fewer than 117 slots are held; from then on the lowered ceiling is used.
     expect(greatestInAnyMinuteSince(upstream, changedAt + 5_000)).toBeLessThanOrEqual(117);
     const settled = changedAt + 61_600;
-    expect(upstream.between(settled, settled + 60_000)).toBeGreaterThanOrEqual(117 * 0.985);
+    // The minute may begin or end just beside a slot.
+    expect(upstream.between(settled, settled + 60_000)).toBeGreaterThanOrEqual(117 * 0.985 - 0.5);
     expect(upstream.throttled).toBe(0);
     upstream.limit = 240;
     await saturate(3_000);
