@@ -256,7 +256,13 @@ describe('the page', () => {
       const answer = await (await fetch(`${gateway.adminUrl}/status`)).text();
       const { tenants: _, ...status } = JSON.parse(answer) as StatusDocument;
       const hostile = '"><script>document.title="hit"</script><img src=x onerror=document.title="hit">';
-      const row = { account: hostile, disabled: true, waiting: 1, recent: { requests: 1, refused: 0, saved: 0 } };
+      const row = {
+        account: hostile,
+        accounts: [hostile],
+        disabled: true,
+        waiting: 1,
+        recent: { requests: 1, refused: 0, saved: 0 },
+      };
       const more = { quota: { limit: 1, remaining: 1, resetMs: 0, burst: 1 }, budgets: { [hostile]: { left: 0 } } };
       const keys = [{ id: hostile, kind: 'key', expires: null, expiresInMs: null, lastUsed: null, unusedForMs: 0 }];
       const frame = {

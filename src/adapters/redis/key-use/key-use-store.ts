@@ -1,6 +1,9 @@
 import type { KeyUseStore } from '../../../auth/key-use.ts';
 import { type Client, createScript, runScript } from '../client/scripts.ts';
 
+/** The hash of a prefix that no replica uses any more ends after this. */
+const KEPT_SECONDS = 400 * 24 * 60 * 60;
+
 /** ARGV: a name and its value in turn. The greatest value of each name is kept. */
 const merge = createScript(`
 local kept = {}
@@ -13,6 +16,7 @@ for i = 1, #ARGV, 2 do
   end
   kept[#kept + 1] = known
 end
+redis.call('EXPIRE', KEYS[1], ${KEPT_SECONDS})
 return kept`);
 /** Removes the names whose value, a minute with or without a sign, is before ARGV[1]. */
 const forget = createScript(`
