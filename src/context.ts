@@ -285,12 +285,15 @@ export function headerOf(list: readonly string[], lowerName: string): string | u
   return undefined;
 }
 
-/** The headers of a flat list whose name in lower case passes. */
-export function filterHeaders(list: readonly string[], keep: (lowerName: string) => boolean): HeaderList {
+/** The headers of a flat list whose name in lower case, and value, pass. */
+export function filterHeaders(
+  list: readonly string[],
+  keep: (lowerName: string, value: string) => boolean,
+): HeaderList {
   const kept: HeaderList = [];
   for (let i = 0; i < list.length; i += 2) {
-    const name = list[i] as string;
-    if (keep(name.toLowerCase())) kept.push(name, list[i + 1] as string);
+    const [name, value] = [list[i] as string, list[i + 1] as string];
+    if (keep(name.toLowerCase(), value)) kept.push(name, value);
   }
   return kept;
 }

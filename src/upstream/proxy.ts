@@ -4,6 +4,7 @@ import type { Authorised } from '../auth/authorise.ts';
 import type { Clock, MonotonicMs } from '../clock.ts';
 import {
   type ClientDisconnect,
+  filterHeaders,
   type Handler,
   type HeaderList,
   NEVER_DISCONNECTS,
@@ -210,10 +211,10 @@ function passOn(
 }
 
 /** A server that redirects repeats the URL that it was asked for, and with it a secret in the query. */
-function withoutUrl(headers: HeaderList, { carrier, value }: IssuedCredential): HeaderList {
+function withoutUrl(headers: HeaderList, { carrier, value: secret }: IssuedCredential): HeaderList {
   if (carrier === 'header') return headers;
-  const forms = [value, encodeURIComponent(value)];
-  return headers.filter((_, i) => !forms.some((form) => (headers[i | 1] as string).includes(form)));
+  const forms = [secret, encodeURIComponent(secret)];
+  return filterHeaders(headers, (_, value) => !forms.some((form) => value.includes(form)));
 }
 
 /** An unread body would keep its connection in use. */

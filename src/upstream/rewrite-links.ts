@@ -58,11 +58,12 @@ export function rewriteLinks<E extends RewriteContext>(options: {
   const { origins, bodyMemory } = options;
   const rewriteWhole = wholeRewriter();
   const basesOf = ({ baseUrl: base, route: { rewrite, upstream } }: E): LinkBases => ({
-    ...{ origins, base },
+    origins,
+    base,
     rewritten: rewrite === null ? null : { origin: upstream.origin, rewrite },
   });
 
-  const rewriteBuffer = (context: E, { status, headers }: ProxyResponse, body: Buffer): Result => {
+  const rewriteBuffer = (context: E, { status, headers }: ProxyResponse, body: Buffer, bases: LinkBases): Result => {
     if (!body.includes(SLASHES) && !body.includes(ESCAPED_SLASH)) return respond(status, headers, body);
     const held = bodyMemory.open(context.tenant.id);
     // A response of the upstream has cost a slot, and may be that of a write. Only those that cost nothing are without a bound.
@@ -73,7 +74,6 @@ export function rewriteLinks<E extends RewriteContext>(options: {
       });
     }
     context.lifetime.onEnd(() => held.release());
-    const bases = basesOf(context);
     if (body.length <= WHOLE_BYTES) return respond(status, headers, rewriteWhole(body, bases));
     return respond(status, withoutLength(headers), rewriteStream(sliced(body), bases));
   };
@@ -87,7 +87,7 @@ export function rewriteLinks<E extends RewriteContext>(options: {
     if (!rewritesBody(context) || !isPlainJson(result)) return response;
     // The response to a HEAD has the length of the body before its links are rewritten.
     if (body === null) return respond(result.status, withoutLength(headers), null);
-    if (Buffer.isBuffer(body)) return rewriteBuffer(context, response, body);
+    if (Buffer.isBuffer(body)) return rewriteBuffer(context, response, body, bases);
     return respond(result.status, withoutLength(headers), rewriteStream(body, bases));
   };
 
