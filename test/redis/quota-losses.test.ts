@@ -225,6 +225,20 @@ describe('state that is lost together with all replicas', () => {
   });
 });
 
+test('slots of a killed replica stay held when Redis loses its memory twice, though another process has its name', async () => {
+  const { world, upstream, all, pass, crash, admissions } = await busy(70_000, { headers: false });
+  crash(1);
+  await redis.flushall();
+  await world.join('r1');
+  await pass(20_000);
+  await redis.flushall();
+  const lostAt = world.clock.monotonic();
+  await pass(80_000);
+  for (const callers of all) callers.stop();
+  expect(upstream.greatestInAnyMinute()).toBeLessThanOrEqual(CEILING);
+  expect(longestPauseMs(admissions(lostAt, all.slice(1)))).toBeLessThanOrEqual(2_500 + PAUSE_MS);
+});
+
 describe('pacing goes on', () => {
   test.each([
     ['', null],

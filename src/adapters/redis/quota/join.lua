@@ -249,8 +249,13 @@ if s.closedUntil > now or s.fearedAsOf >= 0 then
   -- It comes once more, in half a second.
   local mayOpen = isWhole or not isLate or s.closedUntil <= now
   if not missing and mayOpen and s.informed == 1 then
-    -- All are here with what they hold: what was feared of them is known now.
-    if isWhole and s.orphansUntil <= now then forgetFeared() end
+    -- All are here with what they hold: what was feared of them is known now. What stays is of no member, and a state after
+    -- this one has to hold it as well.
+    if isWhole and s.orphansUntil <= now then
+      forgetFeared()
+    else
+      s.orphansUntil = max(s.orphansUntil, tonumber(redis.call('ZRANGE', SLOTS, -1, -1, 'WITHSCORES')[2] or 0))
+    end
     s.feared, s.fearedAsOf, s.closedUntil = 0, -1, 0
     if news then redis.call('HDEL', STATE, 'news', unpack((fieldsOf(news)))) end
   end
