@@ -53,8 +53,10 @@ export class Pacing {
     const afterBurst = (Math.max(1, usable - external) / WINDOW_MS) * AFTER_BURST;
     let rate = perMs;
     let headroom = Number.POSITIVE_INFINITY;
+    // Admissions that are late are made up for at once: the pace has been running since the latest one was due.
+    const lateMs = Math.max(0, Math.min(now - this.#paidUntil, MAX_CARRY / perMs) - 1 / perMs);
     const constrain = (slots: number, ms: number): void => {
-      rate = Math.min(rate, slots / ms);
+      rate = Math.min(rate, slots / Math.min(ms + lateMs, WINDOW_MS));
       headroom = Math.min(headroom, slots - afterBurst * ms);
     };
     const stride = Math.max(1, Math.ceil(window.completed / SAMPLES));

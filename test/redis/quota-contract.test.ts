@@ -170,7 +170,10 @@ describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
     const atOnce = await admittedWithin(0);
     expect(atOnce).toBeGreaterThanOrEqual(Math.floor((235 - 101) / 2) - 1);
     expect(atOnce).toBeLessThanOrEqual(Math.ceil((235 - 101) / 2));
-    expect(atOnce + (await admittedWithin(59_000))).toBe(235 - 101);
+    // The last one may come in the last second.
+    const all = atOnce + (await admittedWithin(59_000));
+    expect(all).toBeGreaterThanOrEqual(235 - 101 - 1);
+    expect(all).toBeLessThanOrEqual(235 - 101);
     await pass(61_000);
     expect(view().externalUsage).toBe(0);
   });

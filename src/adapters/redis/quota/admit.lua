@@ -74,8 +74,9 @@ local function pace()
   local perMs = max(1, usable) / WINDOW
   local afterBurst = (max(1, usable - external) / WINDOW) * AFTER_BURST
   local rate, headroom = perMs, FAR
+  local lateMs = max(0, min(now - s.paidUntil, MAX_CARRY / perMs) - 1 / perMs)
   local function constrain(slots, ms)
-    rate = min(rate, slots / ms)
+    rate = min(rate, slots / min(ms + lateMs, WINDOW))
     headroom = min(headroom, slots - afterBurst * ms)
   end
   -- Silent members may take a part of the slots that expire.
