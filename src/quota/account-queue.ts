@@ -177,14 +177,14 @@ export class AccountQueue {
       this.#remove(waiter, { kind: 'admitted', slot: decision.slot, waitedMs });
       return;
     }
-    const { by, retryAfterMs, appointment, budget } = decision;
+    const { by, retryAfterMs } = decision;
     if (retryAfterMs <= this.#leftMs(waiter) && !waiter.overdue) {
       waiter.rejection = decision;
       waiter.askAt = this.#clock.monotonic() + decision.askAgainMs;
       return;
     }
     const timedOut = by === 'tenant' || by === 'account';
-    this.#remove(waiter, { kind: 'rejected', by, retryAfterMs, appointment, budget, waitedMs, timedOut });
+    this.#remove(waiter, { ...decision, waitedMs, timedOut });
   }
 
   /** The waiter left while the store decided: the next one takes its slot, if it counts against the same budgets. */

@@ -1,6 +1,5 @@
 import type { Clock } from '../clock.ts';
 import { AccountQueue } from './account-queue.ts';
-import { DEFAULT_URGENCY } from './bookings.ts';
 import type { Admission, AdmissionRequest, QuotaStore, TenantStatus } from './quota-store.ts';
 
 export interface AdmissionQueue {
@@ -49,23 +48,21 @@ export function createAdmissionQueue(options: {
       if (closed) return { kind: 'closed' };
       const status = tenantStatus(request.tenant);
       if (status !== 'active') return { kind: 'dismissed', status };
-      const { account, tenant, maxWaitMs, urgency = DEFAULT_URGENCY, budgets } = request;
-      const { background = false, trace = null, books = true } = request;
+      const { account, tenant, maxWaitMs } = request;
       const queue = queueOf(account);
-      const asked = { account, tenant, maxWaitMs, urgency, background, trace, books, budgets };
-      const decision = await quotaStore.admit(asked);
+      const decision = await quotaStore.admit({ books: true, ...request });
       if (decision.kind === 'admitted') {
         if (!closed) return { kind: 'admitted', slot: decision.slot, waitedMs: 0 };
         decision.slot.refund();
       }
       if (closed || decision.kind === 'admitted') return { kind: 'closed' };
-      const { by, retryAfterMs, place, appointment, budget } = decision;
+      const { retryAfterMs, place } = decision;
       if (retryAfterMs <= maxWaitMs && queue.waiting(tenant) < MAX_LENGTH - queue.length) {
         request.onWait?.();
         return queue.wait(request, decision);
       }
       if (place !== undefined) quotaStore.cancel(account, tenant, place);
-      return { kind: 'rejected', by, retryAfterMs, appointment, budget, waitedMs: 0, timedOut: false };
+      return { ...decision, waitedMs: 0, timedOut: false };
     },
     waiting: (account, tenant) => queues.get(account)?.waiting(tenant) ?? 0,
     reconsider() {

@@ -36,7 +36,7 @@ export interface SlotRequest {
   readonly place?: number | undefined;
   /** Among the requests of its tenant, 0 (most) to 7: see bookings.ts. Default: 3. */
   readonly urgency?: number;
-  /** No caller waits for it: it takes none of the last slots, see {@link backgroundReserve}. Default: false. */
+  /** No caller waits for it: it takes none of the last slots (slot-supply.ts). Default: false. */
   readonly background?: boolean;
   /** Ids of the account's budgets that it counts against. */
   readonly budgets?: readonly string[] | undefined;
@@ -46,11 +46,6 @@ export interface SlotRequest {
 
 export interface AccountSlotRequest extends SlotRequest {
   readonly account: string;
-}
-
-/** Slots and tokens of an account that background requests leave to those with a caller. */
-export function backgroundReserve({ ceiling, burst }: AccountQuota): number {
-  return Math.min(Math.ceil(ceiling / 10), Math.floor(burst / 2));
 }
 
 export type Decision =
@@ -90,16 +85,6 @@ export interface Slot {
   lose(latestArrivalMs: MonotonicMs): void;
   /** The request provably never left: slot, token and what it took of budgets go back. */
   refund(): void;
-}
-
-/** @returns a function that is true at its first call */
-export function firstCall(): () => boolean {
-  let called = false;
-  return () => {
-    const isFirst = !called;
-    called = true;
-    return isFirst;
-  };
 }
 
 /** The account's limit as a response advertises it; null where absent or invalid. */
@@ -198,18 +183,11 @@ export interface QuotaPlan {
 /** `waitedMs` is 0 for a request that did not have to wait. */
 export type Admission =
   | { readonly kind: 'admitted'; readonly slot: Slot; readonly waitedMs: number }
-  | {
-      readonly kind: 'rejected';
-      readonly by: RejectedBy;
-      readonly retryAfterMs: number;
-      /** It is expected then: see {@link RejectedDecision}. */
-      readonly appointment?: boolean | undefined;
-      /** For `budget`. */
-      readonly budget?: ExhaustedBudget | undefined;
+  | (RejectedDecision & {
       readonly waitedMs: number;
       /** It waited in vain. Otherwise a wait was of no use from the start, or because of a cooldown meanwhile. */
       readonly timedOut: boolean;
-    }
+    })
   | { readonly kind: 'disconnected' }
   /** The gateway drains. */
   | { readonly kind: 'closed' }
@@ -219,20 +197,10 @@ export type Admission =
 /** By the configuration in force now, which may not be the one under which the request was authenticated. */
 export type TenantStatus = 'active' | 'removed' | 'disabled';
 
-export interface AdmissionRequest {
-  readonly account: string;
+/** Books unless it says otherwise. */
+export interface AdmissionRequest extends Omit<AccountSlotRequest, 'tenant' | 'place'> {
   readonly tenant: string;
-  readonly maxWaitMs: number;
-  /** See {@link SlotRequest}. */
-  readonly urgency?: number;
-  /** No caller waits for it: see {@link SlotRequest}. */
-  readonly background?: boolean;
-  /** See {@link SlotRequest}. Default: true. */
-  readonly books?: boolean;
-  /** See {@link SlotRequest}. */
-  readonly budgets?: readonly string[] | undefined;
   readonly disconnect: ClientDisconnect;
   /** Called if it is neither admitted nor rejected at once. */
   readonly onWait?: () => void;
-  readonly trace?: Span | null;
 }

@@ -1,7 +1,7 @@
 import { AdvertisedLimitTracker, believedLimit, ExternalUsage, effectiveQuota } from './advertised-limit.ts';
 import { LEASE_MS, LeaseWindow, WINDOW_MS } from './lease-window.ts';
 import { Pacing } from './pacing.ts';
-import { type AccountQuota, type AccountView, type AdvertisedLimit, backgroundReserve } from './quota-store.ts';
+import type { AccountQuota, AccountView, AdvertisedLimit } from './quota-store.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** An admission; the completion of the request names it. */
@@ -12,6 +12,16 @@ export interface Lease {
   readonly completedBefore: number;
   /** {@link LeaseWindow.freed} at that time. */
   readonly freedBefore: number;
+}
+
+/** @returns a function that is true at its first call */
+export function firstCall(): () => boolean {
+  let called = false;
+  return () => {
+    const isFirst = !called;
+    called = true;
+    return isFirst;
+  };
 }
 
 /** The other requests wait so long for the first response of new state, and ask for it so often. */
@@ -233,6 +243,11 @@ export class SlotSupply {
   #awaitsFirstResponse(now: number): boolean {
     return !this.#primed && this.#window.inFlight > 0 && now - this.#firstAdmittedAt < FIRST_RESPONSE_MS;
   }
+}
+
+/** Slots and tokens of an account that background requests leave to those with a caller. */
+function backgroundReserve({ ceiling, burst }: AccountQuota): number {
+  return Math.min(Math.ceil(ceiling / 10), Math.floor(burst / 2));
 }
 
 /** The account's bucket is refilled at the ceiling. */

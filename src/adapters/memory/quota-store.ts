@@ -8,7 +8,6 @@ import {
   type AccountSlotRequest,
   type AccountView,
   type Decision,
-  firstCall,
   type QuotaPlan,
   type QuotaStore,
   REMOVED_ACCOUNT,
@@ -16,7 +15,7 @@ import {
   type Slot,
   type TenantView,
 } from '../../quota/quota-store.ts';
-import type { Lease } from '../../quota/slot-supply.ts';
+import { firstCall, type Lease } from '../../quota/slot-supply.ts';
 
 /** The quota of one process alone. It forgets at a restart, but for the counts of budgets: see {@link AccountState}. */
 export function createMemoryQuotaStore(options: {

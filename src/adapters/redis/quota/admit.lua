@@ -180,7 +180,7 @@ end
 -- `keptBack` of a slot is left to others.
 local function availableNow(slots, background, keptBack)
   if isCrowded() or awaitsFirstResponse() then return 0 end
-  -- A background request leaves some to those with a caller: backgroundReserve in src/quota/quota-store.ts.
+  -- A background request leaves some to those with a caller: backgroundReserve in src/quota/slot-supply.ts.
   local spare = background and min(ceil(request.ceiling / 10), floor(request.burst / 2)) or 0
   if spare > 0 then return now < s.contendedUntil and 0 or min(slots, burstNow()) - spare end
   local paced = max(0, floor(min(MAX_CARRY, (now - s.paidUntil) * s.pace) - keptBack))

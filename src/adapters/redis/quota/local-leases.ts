@@ -2,8 +2,8 @@ import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { AccountState } from '../../../quota/account.ts';
 import type { Charge } from '../../../quota/budgets.ts';
 import { LEASE_MS } from '../../../quota/lease-window.ts';
-import { type AdvertisedLimit, firstCall, type Slot } from '../../../quota/quota-store.ts';
-import type { Lease } from '../../../quota/slot-supply.ts';
+import type { AdvertisedLimit, Slot } from '../../../quota/quota-store.ts';
+import { firstCall, type Lease } from '../../../quota/slot-supply.ts';
 
 /** How a request ended, as complete.lua reads it. */
 export type Completion =
