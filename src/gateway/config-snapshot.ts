@@ -40,7 +40,7 @@ export interface ConfigSnapshots {
  * removed are released when the last request that may need them has ended.
  */
 export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
-  const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue, upstreams } = shared;
+  const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue } = shared;
   let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
   const create = (settings: Settings, before: ConfigSnapshot | null): ConfigSnapshot =>
@@ -82,7 +82,6 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       const stillUsed = [...older, current];
       // The quota comes before the snapshot: no request may ask for a tenant that the quota does not know.
       configureQuota(planOf(settings, settingsOf(stillUsed)));
-      upstreams.configure(settings.upstreams);
       shared.bodyMemory.resize(settings.limits.bufferedTotalBytes);
       older = stillUsed;
       for (const each of current.issuerKeys) if (!next.issuerKeys.includes(each)) each.keys.close();
@@ -122,6 +121,7 @@ function createSnapshot(
     keys: keyStoreOf(settings, tenants, shared.keyUses),
     identities: identityStoreOf(settings, issuerKeys, tenants, shared),
     credentials: poolsOf(settings, credentials),
+    upstreamStates: shared.upstreams.configure(settings.upstreams),
     maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
     budgets: (account) => settings.accounts.get(account)?.quota.budgets,
     tenantMaxInFlight: (tenant) => settings.tenants.get(tenant)?.maxInFlight ?? null,

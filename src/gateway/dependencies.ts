@@ -19,7 +19,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPools } from '../upstream/credentials/pool.ts';
 import type { Transport } from '../upstream/transport.ts';
-import type { Upstreams } from '../upstream/upstreams.ts';
+import type { UpstreamState, Upstreams } from '../upstream/upstreams.ts';
 import type { QuotaBackend } from './quota-backend.ts';
 
 /** The parts that hold state, connections or counts. The composition root opens them once; reloads keep them. */
@@ -54,6 +54,7 @@ export interface Dependencies extends SharedDependencies {
   readonly keys: KeyStore;
   readonly identities: IdentityStore;
   readonly credentials: CredentialPools;
+  readonly upstreamStates: ReadonlyMap<string, UpstreamState>;
   /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
   readonly maxWaitMs: (tenant: string) => number;
   /** The budgets of an account. */

@@ -79,7 +79,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     bodyMemory: new BodyMemory(opened.limits.bufferedTotalBytes, clock),
     idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
-    upstreams: createUpstreams({ upstreams: opened.upstreams, clock, random, log }),
+    upstreams: createUpstreams({ clock, random, log }),
     unknownKeys: createUnknownKeyLog({ clock, log }),
     keyUses: new KeyUses({ clock, log, store: state.redis && createKeyUseStore(state.redis) }),
     addressWarnings,

@@ -75,13 +75,8 @@ export function budgetStatusOf(views: readonly BudgetView[] = [], now: EpochMs):
   );
 }
 
-/** Without those that only requests which a reload has overtaken still go to. */
-export function upstreamStatusOf(
-  configured: ReadonlyMap<string, unknown>,
-  readings: readonly UpstreamHealth[],
-): Record<string, UpstreamStatus> {
-  const known = readings.filter(({ id }) => configured.has(id));
-  return Object.fromEntries(known.map(({ id, ...reading }) => [id, reading]));
+export function upstreamStatusOf(readings: readonly UpstreamHealth[]): Record<string, UpstreamStatus> {
+  return Object.fromEntries(readings.map(({ id, ...reading }) => [id, reading]));
 }
 
 export function useOf({ requests, refused, wouldReject, saved }: Usage = NO_USAGE): Use {

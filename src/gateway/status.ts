@@ -102,7 +102,7 @@ export function createStatus(options: StatusOptions): Status {
       draining: options.draining(),
       inFlight: options.inFlight(),
       accounts: accountsOf(generation(), clock.now()),
-      upstreams: upstreamStatusOf(settings.upstreams, upstreams.statuses()),
+      upstreams: upstreamStatusOf(upstreams.statuses()),
       issuers: issuerStatusOf(generation().issuerKeys),
       keys: keyFindingsOf(settings.tenants.values(), keyUses, clock.now()),
       unattributed: useOf(sumOf(unknown)),

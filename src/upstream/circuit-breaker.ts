@@ -40,7 +40,9 @@ export interface BreakerRequest extends Source {
   readonly risk: Risk;
 }
 
-export interface WithBreakerRequest {
+export interface WithUpstreamState<State> {
+  /** The state of the upstream that the request goes to. */
+  readonly upstreamState: State;
   readonly breakerRequest: BreakerRequest;
 }
 
@@ -67,25 +69,29 @@ interface BreakerContext extends Routed, Authenticated, Authorised, WithWaitTerm
  * before they wait for a slot. It does not count a probe: a probe that then waits for a slot would delay the recovery. The attempt
  * itself asks the breaker again ({@link CircuitBreaker.allow}).
  */
-export function circuitBreaker<E extends BreakerContext>(options: {
-  readonly upstreams: { of(id: string): { readonly breaker: CircuitBreaker } };
+export function circuitBreaker<E extends BreakerContext, State extends { readonly breaker: CircuitBreaker }>(options: {
+  /** By id of the upstream. */
+  readonly upstreamStates: ReadonlyMap<string, State>;
   readonly credentials: { of(route: CredentialChoice): Pick<CredentialPool, 'backoff'> };
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
-}): Middleware<E, E & WithBreakerRequest> {
-  const { upstreams, credentials, clock, random } = options;
+}): Middleware<E, E & WithUpstreamState<State>> {
+  const { upstreamStates, credentials, clock, random } = options;
   return (next) => async (context) => {
     const { id } = context.route.upstream;
+    const upstreamState = upstreamStates.get(id);
+    if (upstreamState === undefined) throw new Error(`no upstream ${id}`);
     const breakerRequest = {
       risk: riskOf(context),
       tenant: context.tenant.id,
       resource: resourceOf(context.route.match, context.segments),
     };
-    const retryAfterMs = upstreams.of(id).breaker.retryAfterMs(breakerRequest, clock.monotonic());
+    const retryAfterMs = upstreamState.breaker.retryAfterMs(breakerRequest, clock.monotonic());
     if (retryAfterMs !== null) return rejectBreakerOpen(retryAfterMs, random);
     const unavailable = credentials.of(context.route).backoff();
-    return unavailable === null ? next(extend(context, { breakerRequest })) : rejectUnavailable(unavailable);
+    if (unavailable !== null) return rejectUnavailable(unavailable);
+    return next(extend(context, { upstreamState, breakerRequest }));
   };
 }
 

@@ -26,11 +26,10 @@ interface Sending {
 
 interface LimitedContext extends Routed, WithSlot {
   readonly tenant: { readonly id: string };
-  readonly route: { readonly upstream: { readonly id: string } };
+  readonly upstreamState: { readonly concurrency: ConcurrencyLimit };
 }
 
 export interface ConcurrencyLimitOptions {
-  readonly upstreams: { of(id: string): { readonly concurrency: ConcurrencyLimit } };
   /** Most permits of a tenant at each upstream; null: half of all. */
   readonly tenantMaxInFlight: (tenant: string) => number | null;
   readonly clock: Clock;
@@ -60,17 +59,16 @@ export function concurrencyLimit<E extends LimitedContext>(
   options: ConcurrencyLimitOptions,
 ): Middleware<E, E & WithPermit> {
   return (next) => async (context) => {
-    const limit = options.upstreams.of(context.route.upstream.id).concurrency;
     const limits = { waitUntil: context.quota.waitUntil, disconnect: context.disconnect };
     const admitted: Admission = { kind: 'admitted', slot: context.quota.slot, waitedMs: 0 };
-    const acquired = await acquirePermit(options, context, limit, limits, admitted);
+    const acquired = await acquirePermit(options, context, limits, admitted);
     if (acquired.kind === 'rejection') return acquired;
     let { permit } = acquired;
     const reacquire = async (maxWaitMs: number, disconnect: ClientDisconnect): Promise<Acquired> => {
       permit.release();
       const waitUntil = (options.clock.monotonic() + maxWaitMs) as MonotonicMs;
       const admission = await context.quota.requeue(maxWaitMs, disconnect);
-      const again = await acquirePermit(options, context, limit, { waitUntil, disconnect }, admission);
+      const again = await acquirePermit(options, context, { waitUntil, disconnect }, admission);
       if (again.kind === 'acquired') permit = again.permit;
       return again;
     };
@@ -85,8 +83,7 @@ export function concurrencyLimit<E extends LimitedContext>(
 /** A permit for an admitted request. It gives its slot back while it waits for the permit. */
 async function acquirePermit(
   { clock, random, tenantMaxInFlight }: ConcurrencyLimitOptions,
-  { quota: { requeue }, record, trace, tenant }: LimitedContext,
-  limit: ConcurrencyLimit,
+  { quota: { requeue }, record, trace, tenant, upstreamState: { concurrency: limit } }: LimitedContext,
   { waitUntil, disconnect }: WaitLimits,
   first: Admission,
 ): Promise<Acquired> {

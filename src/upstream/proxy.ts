@@ -19,27 +19,25 @@ import type { QuotaStore, Slot } from '../quota/quota-store.ts';
 import { retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
 import { rewriteTarget } from '../routing/rewrite.ts';
-import { rejectBreakerOpen, type WithBreakerRequest } from './circuit-breaker.ts';
+import { rejectBreakerOpen, type WithUpstreamState } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
 import { type CredentialPools, type IssuedCredential, rejectUnavailable } from './credentials/pool.ts';
 import { inboundHeaders, outboundHeaders } from './headers.ts';
 import type { WithPayload } from './request-body.ts';
-import { createRetry } from './retry.ts';
+import { createRetry, type RetryState } from './retry.ts';
 import { rewritesBody } from './rewrite-links.ts';
 import type { Transport, TransportFailed, TransportResponse, TransportResult } from './transport.ts';
-import type { Upstreams } from './upstreams.ts';
 
 export type ProxyContext = Routed &
   Authenticated &
   Authorised &
-  WithBreakerRequest &
+  WithUpstreamState<RetryState> &
   WithPayload &
   WithSlot &
   WithPermit;
 
 export interface ProxyOptions {
   readonly transport: Transport;
-  readonly upstreams: Upstreams;
   readonly credentials: CredentialPools;
   readonly quotaStore: Pick<QuotaStore, 'view'>;
   /** A request may still arrive upstream this long after the gateway has given it up. */

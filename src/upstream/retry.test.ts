@@ -17,7 +17,7 @@ import {
   retryDelayMs,
 } from './retry.ts';
 import type { TransportFailure, TransportResult } from './transport.ts';
-import { createUpstreams } from './upstreams.ts';
+import { createUpstreams, type UpstreamState } from './upstreams.ts';
 
 const RULES = {
   origin: 'http://core.test',
@@ -33,11 +33,11 @@ const READ = { risk: 'read', tenant: 'billing', resource: '/flows' } as const;
 function sending(results: readonly (readonly [tookMs: number, sent: TransportResult | Error])[]) {
   const clock = new ManualClock();
   const upstreams = createUpstreams({
-    upstreams: new Map([['core', RULES]]),
     clock,
     random: () => 0.5,
     log: { debug() {}, info() {}, warn() {}, error() {} },
   });
+  const upstreamState = upstreams.configure(new Map([['core', RULES]])).get('core') as UpstreamState;
   const slots = { given: 0, refunded: 0 };
   const slot = (): Slot => {
     slots.given += 1;
@@ -49,9 +49,9 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
   const timeouts: number[] = [];
   const retries: string[] = [];
   const meter = { upstreamRetry: (_: string, reason: string) => void retries.push(reason) } as unknown as Meter;
-  const send = createRetry({ upstreams, clock, random: () => 0.5, meter });
+  const send = createRetry({ clock, random: () => 0.5, meter });
   const context = {
-    ...{ method: 'GET', payload: null, record: newAccessRecord(), trace: null, breakerRequest: READ },
+    ...{ method: 'GET', payload: null, record: newAccessRecord(), trace: null, upstreamState, breakerRequest: READ },
     disconnect: { happened: false, onDisconnect: () => () => {} },
     route: { upstream: { id: 'core', timeoutMs: TIMEOUT_MS } },
     quota: { admitAgain: async () => ({ kind: 'admitted', slot: slot() }) },
@@ -76,8 +76,8 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
       if (!done && clock.pending > 0) clock.advance(10);
     }
   };
-  const breaker = () => upstreams.of('core').breaker.state(clock.monotonic()).kind;
-  return { clock, upstreams, run, settle, timeouts, retries, slots, breaker };
+  const breaker = () => upstreamState.breaker.state(clock.monotonic()).kind;
+  return { clock, upstreamState, run, settle, timeouts, retries, slots, breaker };
 }
 
 describe('a request with retries', () => {
@@ -120,7 +120,7 @@ describe('a request with retries', () => {
     it.clock.advance(1_000);
     for (let i = 0; i < 2; i += 1) await expect(it.run()).rejects.toThrow('internal');
     expect(it.breaker()).toBe('half-open');
-    expect(it.upstreams.of('core').breaker.retryAfterMs(READ, it.clock.monotonic())).toBe(null);
+    expect(it.upstreamState.breaker.retryAfterMs(READ, it.clock.monotonic())).toBe(null);
   });
 });
 

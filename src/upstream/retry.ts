@@ -5,7 +5,7 @@ import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import type { WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
-import type { AttemptResult, CircuitBreaker, WithBreakerRequest } from './circuit-breaker.ts';
+import type { AttemptResult, CircuitBreaker, WithUpstreamState } from './circuit-breaker.ts';
 import type { WithPayload } from './request-body.ts';
 import type { TransportResult } from './transport.ts';
 
@@ -25,14 +25,13 @@ const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 1_000;
 
 /** The part of an upstream's state that retries use. */
-interface RetryState {
+export interface RetryState {
   readonly rules: { readonly retries: { readonly max: number } };
   readonly breaker: CircuitBreaker;
   readonly retryBudget: RetryBudget;
 }
 
 export interface RetryOptions {
-  readonly upstreams: { of(id: string): RetryState };
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
@@ -45,7 +44,7 @@ export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; rea
 /** Sends one attempt with this slot, within the rest of the upstream's timeout. */
 export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
-interface RetryContext extends Routed, WithBreakerRequest, WithPayload, WithSlot {
+interface RetryContext extends Routed, WithUpstreamState<RetryState>, WithPayload, WithSlot {
   readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number }; readonly starts?: boolean };
 }
 
@@ -54,15 +53,15 @@ interface RetryContext extends Routed, WithBreakerRequest, WithPayload, WithSlot
  * upstream's timeout and a connected client. If one of these is missing, the latest failure is the result.
  */
 export function createRetry(options: RetryOptions) {
-  const { upstreams, clock, random, meter } = options;
+  const { clock, random, meter } = options;
 
   const sendOnce = async (
-    { breaker }: RetryState,
     context: RetryContext,
     slot: Slot,
     attempt: SendAttempt,
     timeoutMs: number,
   ): Promise<RetryResult> => {
+    const { breaker } = context.upstreamState;
     const decision = breaker.allow(context.breakerRequest, clock.monotonic());
     if (decision.kind === 'rejected') {
       slot.refund();
@@ -80,32 +79,33 @@ export function createRetry(options: RetryOptions) {
   };
 
   /** Null: there is no retry. */
-  const slotForRetry = async (state: RetryState, context: RetryContext, pauseMs: number): Promise<Slot | null> => {
+  const slotForRetry = async (context: RetryContext, pauseMs: number): Promise<Slot | null> => {
     if (!(await pause(clock, pauseMs, context.disconnect))) return null;
+    const { breaker, retryBudget } = context.upstreamState;
     const now = clock.monotonic();
-    if (state.breaker.retryAfterMs(context.breakerRequest, now) !== null || !state.retryBudget.take(now)) return null;
+    if (breaker.retryAfterMs(context.breakerRequest, now) !== null || !retryBudget.take(now)) return null;
     const decision = await context.quota.admitAgain();
     return decision.kind === 'admitted' ? decision.slot : null;
   };
 
   return async (context: RetryContext, firstSlot: Slot, attempt: SendAttempt): Promise<RetryResult> => {
     const { id, timeoutMs } = context.route.upstream;
-    const state = upstreams.of(id);
+    const { upstreamState } = context;
     const deadline = clock.monotonic() + timeoutMs;
-    let result = await sendOnce(state, context, firstSlot, attempt, timeoutMs);
-    state.retryBudget.deposit();
-    for (let retries = 0; retries < state.rules.retries.max; retries += 1) {
+    let result = await sendOnce(context, firstSlot, attempt, timeoutMs);
+    upstreamState.retryBudget.deposit();
+    for (let retries = 0; retries < upstreamState.rules.retries.max; retries += 1) {
       if (result.kind === 'breaker_open' || !isRetryable(context, result)) return result;
       const pauseMs = retryDelayMs(retries, result, random);
       if (clock.monotonic() + pauseMs >= deadline) return result;
-      const slot = await slotForRetry(state, context, pauseMs);
+      const slot = await slotForRetry(context, pauseMs);
       if (slot === null) return result;
       const remainingMs = deadline - clock.monotonic();
       if (remainingMs <= 0) {
         slot.refund();
         return result;
       }
-      const next = await sendOnce(state, context, slot, attempt, remainingMs);
+      const next = await sendOnce(context, slot, attempt, remainingMs);
       // Another request's failure opened the breaker while this one waited for its slot.
       if (next.kind === 'breaker_open') return result;
       if (result.kind === 'response' && result.body instanceof Readable) result.body.destroy();

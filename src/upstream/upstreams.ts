@@ -15,9 +15,11 @@ export interface UpstreamRules {
   readonly maxInFlight: number;
 }
 
-/** The state of one upstream in this process. A reload keeps it. */
+/** The state of one upstream in this process. */
 export interface UpstreamState {
-  readonly rules: UpstreamRules;
+  readonly id: string;
+  readonly origin: string;
+  rules: UpstreamRules;
   readonly breaker: CircuitBreaker;
   readonly retryBudget: RetryBudget;
   readonly concurrency: ConcurrencyLimit;
@@ -35,93 +37,75 @@ export interface UpstreamHealth {
 }
 
 export interface Upstreams {
-  of(id: string): UpstreamState;
-  /** Applies new rules at once, also to requests in flight. The state of an upstream stays unless its origin changes. */
-  configure(upstreams: ConfiguredUpstreams): void;
+  /**
+   * The states of these upstreams by id. New rules apply at once, also to requests in flight. The state of an upstream stays unless
+   * its origin changes.
+   */
+  configure(
+    upstreams: ReadonlyMap<string, UpstreamRules & { readonly origin: string }>,
+  ): ReadonlyMap<string, UpstreamState>;
   statuses(): UpstreamHealth[];
   /** Ends all waits for permits. */
   close(): void;
 }
 
-type ConfiguredUpstreams = ReadonlyMap<string, UpstreamRules & { readonly origin: string }>;
-
-interface Entry extends UpstreamState {
-  rules: UpstreamRules;
-  readonly origin: string;
-}
-
 export function createUpstreams(options: {
-  readonly upstreams: ConfiguredUpstreams;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
   readonly log: Log;
 }): Upstreams {
   const { clock, random, log } = options;
-  // Bounded by the configurations that requests in flight still use.
-  let entries = new Map<string, Entry>();
+  let states: ReadonlyMap<string, UpstreamState> = new Map();
+  /** States that requests of previous configurations may still use. */
+  let replaced: readonly UpstreamState[] = [];
   let closed = false;
 
-  const create = (upstream: string, rules: UpstreamRules, origin: string): Entry => {
+  const create = (id: string, origin: string, rules: UpstreamRules): UpstreamState => {
     const logState = (state: BreakerState): void => {
       if (state.kind === 'open') {
         const forMs = Math.round(state.until - clock.monotonic());
-        log.warn({ upstream, forMs, ...(state.tenant !== null && { tenant: state.tenant }) }, 'circuit breaker opened');
-      } else if (state.kind === 'closed') log.info({ upstream }, 'circuit breaker closed');
+        const tenant = state.tenant !== null && { tenant: state.tenant };
+        log.warn({ upstream: id, forMs, ...tenant }, 'circuit breaker opened');
+      } else if (state.kind === 'closed') log.info({ upstream: id }, 'circuit breaker closed');
     };
-    const entry: Entry = {
-      rules,
-      origin,
+    const state: UpstreamState = {
+      ...{ id, origin, rules },
       breaker: new CircuitBreaker(rules.breaker, random, logState),
       retryBudget: new RetryBudget(rules.retries.budgetPercent),
       concurrency: new ConcurrencyLimit(rules.maxInFlight, clock),
     };
-    if (closed) entry.concurrency.close();
-    return entry;
+    if (closed) state.concurrency.close();
+    return state;
   };
-
-  const configure = (upstreams: ConfiguredUpstreams): void => {
-    const next = new Map<string, Entry>();
-    for (const [id, rules] of upstreams) {
-      const known = entries.get(id);
-      if (known === undefined || known.origin !== rules.origin) {
-        next.set(id, create(id, rules, rules.origin));
-        continue;
-      }
-      known.rules = rules;
-      known.breaker.configure(rules.breaker);
-      known.retryBudget.configure(rules.retries.budgetPercent);
-      known.concurrency.resize(rules.maxInFlight);
-      next.set(id, known);
-    }
-    // A removed upstream stays while requests of the previous configuration use it.
-    for (const [id, entry] of entries) {
-      if (!next.has(id) && entry.concurrency.inFlight + entry.concurrency.waiting > 0) next.set(id, entry);
-    }
-    entries = next;
-  };
-  configure(options.upstreams);
 
   return {
-    of(id) {
-      let entry = entries.get(id);
-      if (entry === undefined) {
-        entry = create(id, REMOVED_UPSTREAM, '');
-        entries.set(id, entry);
+    configure(upstreams) {
+      const next = new Map<string, UpstreamState>();
+      for (const [id, { origin, ...rules }] of upstreams) {
+        const known = states.get(id);
+        const state = known?.origin === origin ? known : create(id, origin, rules);
+        state.rules = rules;
+        state.breaker.configure(rules.breaker);
+        state.retryBudget.configure(rules.retries.budgetPercent);
+        state.concurrency.resize(rules.maxInFlight);
+        next.set(id, state);
       }
-      return entry;
+      replaced = [...replaced, ...states.values()].filter(
+        (each) => next.get(each.id) !== each && each.concurrency.inFlight + each.concurrency.waiting > 0,
+      );
+      states = next;
+      return next;
     },
-    configure,
     statuses: () => {
       const now = clock.monotonic();
-      return [...entries].map(([id, { breaker, concurrency }]) => {
+      return [...states.values()].map(({ id, breaker, concurrency }) => {
         const state = breaker.state(now);
-        const openForMs = state.kind === 'open' ? Math.ceil(state.until - now) : 0;
         return {
           id,
           breaker: state.kind,
           breakerTenant: state.kind === 'closed' ? null : state.tenant,
-          openForMs,
+          openForMs: state.kind === 'open' ? Math.ceil(state.until - now) : 0,
           inFlight: concurrency.inFlight,
           waiting: concurrency.waiting,
         };
@@ -129,14 +113,7 @@ export function createUpstreams(options: {
     },
     close() {
       closed = true;
-      for (const { concurrency } of entries.values()) concurrency.close();
+      for (const { concurrency } of [...states.values(), ...replaced]) concurrency.close();
     },
   };
 }
-
-/** For a late request to an upstream that a reload has removed: it is sent once, and its result counts for no other upstream. */
-const REMOVED_UPSTREAM: UpstreamRules = {
-  retries: { max: 0, budgetPercent: 0 },
-  breaker: { enabled: false, failurePercent: 100, minRequests: 1, windowMs: 1_000, openMs: 1_000, maxOpenMs: 1_000 },
-  maxInFlight: Number.POSITIVE_INFINITY,
-};
