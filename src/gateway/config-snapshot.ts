@@ -5,7 +5,7 @@ import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
-import type { QuotaPlan } from '../quota/quota-store.ts';
+import type { QuotaPlan, TenantStatus } from '../quota/quota-store.ts';
 import { addressRanges } from '../server/address-ranges.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
@@ -88,8 +88,9 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       for (const { keys } of next.issuerKeys) keys.start();
       current = next;
       // A tenant that was removed or disabled sends nothing more, not even requests that already wait.
-      admissionQueue.dismiss();
-      observedQueue.dismiss();
+      const tenantStatus = tenantStatusIn(settings);
+      admissionQueue.dismiss(tenantStatus);
+      observedQueue.dismiss(tenantStatus);
       log.configure(settings.log);
       metrics.keepTenants(new Set(settings.tenants.keys()));
       shared.keyUses.keep(settings.tenants.values());
@@ -173,6 +174,14 @@ function keyStoreOf(settings: Settings, tenants: ReadonlyMap<string, Tenant>, us
     }
   }
   return createKeyStore(entries);
+}
+
+function tenantStatusIn({ tenants }: Settings): (tenant: string) => TenantStatus {
+  return (id) => {
+    const tenant = tenants.get(id);
+    if (tenant === undefined) return 'removed';
+    return tenant.disabled ? 'disabled' : 'active';
+  };
 }
 
 function settingsOf(snapshots: readonly ConfigSnapshot[]): Settings[] {

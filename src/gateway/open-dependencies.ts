@@ -9,7 +9,6 @@ import { type Clock, elapsed } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter, Tracer } from '../ports.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
-import type { TenantStatus } from '../quota/quota-store.ts';
 import { createAddressWarnings } from '../server/line-limit.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
@@ -59,14 +58,8 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     onObservedChange: () => observedQueue.reconsider(),
   });
   const { quotaStore } = state;
-  /** By the settings in force, which may be newer than those that a request began with. */
-  const tenantStatus = (id: string): TenantStatus => {
-    const tenant = current().dependencies.settings.tenants.get(id);
-    if (tenant === undefined) return 'removed';
-    return tenant.disabled ? 'disabled' : 'active';
-  };
-  const admissionQueue: AdmissionQueue = createAdmissionQueue({ quotaStore, clock, tenantStatus });
-  const observedQueue: AdmissionQueue = createAdmissionQueue({ quotaStore: state.observedStore, clock, tenantStatus });
+  const admissionQueue: AdmissionQueue = createAdmissionQueue({ quotaStore, clock });
+  const observedQueue: AdmissionQueue = createAdmissionQueue({ quotaStore: state.observedStore, clock });
   const addressWarnings = createAddressWarnings({
     ...{ log, clock },
     isTrustedProxy: (address) => current().dependencies.trustedProxies.includes(address.replace('/64', '')),

@@ -39,9 +39,7 @@ async function queueOf(
   }
   const before = store.view('main').slotsInUse;
   clock.advance(SLOT_MS);
-  const statuses = new Map<string, TenantStatus>();
-  const tenantStatus = (tenant: string) => statuses.get(tenant) ?? 'active';
-  const queue = createAdmissionQueue({ quotaStore: store, clock, tenantStatus });
+  const queue = createAdmissionQueue({ quotaStore: store, clock });
   const log: string[] = [];
   const enter = (name: string, tenant = 'a', maxWaitMs = 10_000, counted: readonly string[] = []) => {
     const caller = new DisconnectSource();
@@ -60,7 +58,7 @@ async function queueOf(
   };
   const waiting = () => queue.waiting('main');
   const slotsInUse = () => store.view('main').slotsInUse - before;
-  return { clock, store, slotsInUse, queue, enter, pass, log, statuses, waiting };
+  return { clock, store, slotsInUse, queue, enter, pass, log, waiting };
 }
 
 describe('the admission queue', () => {
@@ -222,12 +220,11 @@ describe('the admission queue', () => {
   });
 
   test('dismisses the requests of a tenant that may not call any more, later ones too, and no others', async () => {
-    const { enter, queue, pass, log, statuses, slotsInUse, waiting } = await queueOf();
+    const { enter, queue, pass, log, slotsInUse, waiting } = await queueOf();
     for (const name of ['1', '2', '3']) enter(name);
     enter('other', 'b');
     await decided();
-    statuses.set('a', 'removed');
-    queue.dismiss();
+    queue.dismiss((tenant): TenantStatus => (tenant === 'a' ? 'removed' : 'active'));
     enter('4');
     await pass(3 * SLOT_MS);
     expect([...log].sort()).toEqual(['1 admitted', '2 dismissed', '3 dismissed', '4 dismissed', 'other admitted']);

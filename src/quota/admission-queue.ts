@@ -9,8 +9,8 @@ export interface AdmissionQueue {
   waiting(account: string, tenant?: string): number;
   /** Asks again for all waiters: the times of their next attempts no longer hold. */
   reconsider(): void;
-  /** Rejects the waiters whose tenant may not call any more. */
-  dismiss(): void;
+  /** Rejects from now on all requests of tenants that may not call any more, also those that wait or that a reload has overtaken. */
+  dismiss(tenantStatus: (tenant: string) => TenantStatus): void;
   /** Rejects all waiters, and later requests too. */
   close(): void;
 }
@@ -29,12 +29,11 @@ const MAX_LENGTH = 1_000;
 export function createAdmissionQueue(options: {
   readonly quotaStore: QuotaStore;
   readonly clock: Clock;
-  /** Asked for every request: a reload may have overtaken it, during a slow upload for example. */
-  readonly tenantStatus: (tenant: string) => TenantStatus;
 }): AdmissionQueue {
-  const { quotaStore, clock, tenantStatus } = options;
+  const { quotaStore, clock } = options;
   // Accounts come from the configuration: the map is bounded by it.
   const queues = new Map<string, AccountQueue>();
+  let tenantStatus = (_tenant: string): TenantStatus => 'active';
   let closed = false;
 
   const queueOf = (account: string): AccountQueue => {
@@ -68,7 +67,8 @@ export function createAdmissionQueue(options: {
     reconsider() {
       for (const queue of queues.values()) queue.reconsider();
     },
-    dismiss() {
+    dismiss(status) {
+      tenantStatus = status;
       for (const queue of queues.values()) queue.dismiss(tenantStatus);
     },
     close() {

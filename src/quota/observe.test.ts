@@ -28,8 +28,7 @@ function worldOf(quota: Pick<TenantQuota, 'rate' | 'burst'>, observed: boolean) 
   const store = (its: QuotaPlan) =>
     createMemoryQuotaStore({ clock, plan: its, meter: quiet as Meter, log: quiet as Log });
   const [enforced, predicting] = [store(enforcedPlan(plan)), store(observedPlan(plan))];
-  const queueOf = (quotaStore: typeof enforced): AdmissionQueue =>
-    createAdmissionQueue({ quotaStore, clock, tenantStatus: () => 'active' });
+  const queueOf = (quotaStore: typeof enforced): AdmissionQueue => createAdmissionQueue({ quotaStore, clock });
   const [queue, observedQueue] = [queueOf(enforced), queueOf(predicting)];
   /** By request, in their order: the code with which it was, or would have been, rejected. */
   const codes: (string | null)[] = [];

@@ -45,7 +45,7 @@ async function busyAccount(tenants: Record<string, TenantQuota>) {
   const all = new Map(Object.entries({ ...tenants, first: ROOMY }));
   const plan = { accounts: new Map([['main', account]]), tenants: new Map([['main', all]]) };
   const store = createMemoryQuotaStore({ clock, plan, meter: quiet as Meter, log: quiet as Log });
-  const queue = createAdmissionQueue({ quotaStore: store, clock, tenantStatus: () => 'active' });
+  const queue = createAdmissionQueue({ quotaStore: store, clock });
   const log: string[] = [];
   const enter = (name: string, urgency: number, { tenant = 'a', maxWaitMs = 29_000 } = {}) => {
     const request = { account: 'main', tenant, maxWaitMs, urgency, disconnect: NEVER_DISCONNECTS };

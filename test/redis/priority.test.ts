@@ -20,9 +20,7 @@ test('on three replicas an urgent request is overtaken at most by the request th
   const world = new QuotaSimulation({ redis: server.client(), account, tenants, prefix: 'priority' });
   for (let i = 0; i < 3; i++) await world.join();
   await world.pass(3_000);
-  const queues = world.replicas.map(({ store }) =>
-    createAdmissionQueue({ quotaStore: store, clock: world.clock, tenantStatus: () => 'active' }),
-  );
+  const queues = world.replicas.map(({ store }) => createAdmissionQueue({ quotaStore: store, clock: world.clock }));
   const log: string[] = [];
   const enter = async (replica: number, name: string, urgency: number, tenant = 'a', maxWaitMs = 29_000) => {
     const terms = { account: 'main', tenant, maxWaitMs, urgency, disconnect: NEVER_DISCONNECTS };

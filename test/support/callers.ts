@@ -80,9 +80,7 @@ export class Callers {
     this.#random = seededRandom(options.seed ?? 1);
     this.upstream = options.upstream ?? new Upstream(options.limit);
     const { clock } = scene;
-    this.#queues = scene.stores.map((quotaStore) =>
-      createAdmissionQueue({ quotaStore, clock, tenantStatus: () => 'active' }),
-    );
+    this.#queues = scene.stores.map((quotaStore) => createAdmissionQueue({ quotaStore, clock }));
   }
 
   /** When requests were admitted, since {@link forget}. */

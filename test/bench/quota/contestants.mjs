@@ -41,7 +41,7 @@ function planOf({ tenants, limit }, ceiling) {
 
 /** Models a gateway process: its quota store and its admission queue. @param {import('../../../src/quota/quota-store.ts').QuotaStore} quotaStore @param {Course} course */
 function gatewayOf(quotaStore, { clock, random }) {
-  const queue = createAdmissionQueue({ quotaStore, clock, tenantStatus: () => 'active' });
+  const queue = createAdmissionQueue({ quotaStore, clock });
   return {
     queue,
     /** @param {string} tenant @returns {Promise<Grant>} */
