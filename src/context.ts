@@ -65,9 +65,12 @@ export interface ClientDisconnect {
   onDisconnect(run: () => void): () => void;
 }
 
-export class DisconnectSignal implements ClientDisconnect {
+/** The client disconnect of a request, as middleware see it, and the end of its response. */
+export class DisconnectSignal implements ClientDisconnect, RequestLifetime {
   #happened = false;
   #listeners: Set<() => void> | null = null;
+  #ended = false;
+  #atEnd: (() => void)[] = [];
 
   get happened(): boolean {
     return this.#happened;
@@ -90,6 +93,17 @@ export class DisconnectSignal implements ClientDisconnect {
     const listeners = this.#listeners;
     this.#listeners = null;
     if (listeners !== null) for (const run of listeners) run();
+  }
+
+  onEnd(run: () => void): void {
+    if (this.#ended) run();
+    else this.#atEnd.push(run);
+  }
+
+  /** The response has ended, or its connection is gone. */
+  end(): void {
+    this.#ended = true;
+    for (const run of this.#atEnd.splice(0)) run();
   }
 }
 

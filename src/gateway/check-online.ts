@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import { systemClock } from '../clock.ts';
 import type { AccountSettings, CredentialSettings, FixedCredentialSettings, Settings } from '../config/settings.ts';
+import { NEVER_DISCONNECTS } from '../context.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import { REMOVED_TENANT } from '../quota/quota-store.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
@@ -53,7 +54,7 @@ async function tryCredential(
   const authorization = await authorizationOf(credential, transport);
   if (typeof authorization !== 'string') return said(false, authorization.failure);
   const sent = await transport.send({
-    ...{ origin, method: 'GET', target: TARGET, body: null, timeoutMs: TIMEOUT_MS, disconnect: null },
+    ...{ origin, method: 'GET', target: TARGET, body: null, timeoutMs: TIMEOUT_MS, disconnect: NEVER_DISCONNECTS },
     headers: ['Authorization', authorization, 'Accept', 'application/json', 'Content-Type', 'application/json'],
   });
   if (sent.kind === 'failed') return said(false, `${origin} gave no response: ${sent.reason}`);

@@ -1,11 +1,10 @@
 import type { Settings } from '../config/settings.ts';
-import { type Handler, newAccessRecord, type RequestContext } from '../context.ts';
+import { DisconnectSignal, type Handler, newAccessRecord, type RequestContext } from '../context.ts';
 import { createConfigSnapshots } from '../gateway/config-snapshot.ts';
 import { openDependencies } from '../gateway/open-dependencies.ts';
 import { planOf } from '../gateway/quota-backend.ts';
 import type { ProblemCode } from '../problem.ts';
 import { BudgetCalendar } from '../quota/budgets.ts';
-import { DisconnectSource } from '../server/request-context.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { RecordedRequest } from './access-line.ts';
 import { REORDER_MS } from './log-files.ts';
@@ -125,7 +124,7 @@ class Replay {
     // A replay of an idempotent write, or an endpoint of the gateway itself: free, whatever the limits are.
     const isFree = code === null && sent === 0 && request.cache === 'none';
     if (!isFree && !(code !== null && REPEATED.has(code))) {
-      const disconnect = new DisconnectSource();
+      const disconnect = new DisconnectSignal();
       const context = this.#contextOf(request, disconnect);
       const result = await this.#pipeline(context);
       disconnect.end();
@@ -138,7 +137,7 @@ class Replay {
     this.#predicted.finished(tenant, account, predicted);
   }
 
-  #contextOf(request: RecordedRequest, disconnect: DisconnectSource): RequestContext {
+  #contextOf(request: RecordedRequest, disconnect: DisconnectSignal): RequestContext {
     const { method, path, queryDigest, tenant, key, client, urgency, preferWaitMs, code, durationMs } = request;
     const headers: Record<string, string> = {
       'x-api-key': keyOf(this.#settings, tenant, key),

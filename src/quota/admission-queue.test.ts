@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { createMemoryQuotaStore } from '../adapters/memory/quota-store.ts';
+import { DisconnectSignal } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
-import { DisconnectSource } from '../server/request-context.ts';
 import { createAdmissionQueue } from './admission-queue.ts';
 import type { Budget } from './budgets.ts';
 import type { TenantQuota, TenantStatus } from './quota-store.ts';
@@ -42,7 +42,7 @@ async function queueOf(
   const queue = createAdmissionQueue({ quotaStore: store, clock });
   const log: string[] = [];
   const enter = (name: string, tenant = 'a', maxWaitMs = 10_000, counted: readonly string[] = []) => {
-    const caller = new DisconnectSource();
+    const caller = new DisconnectSignal();
     void queue.enter({ account: 'main', tenant, maxWaitMs, disconnect: caller, budgets: counted }).then((admission) => {
       const isTimeout = admission.kind === 'rejected' && admission.timedOut;
       log.push(`${name} ${isTimeout ? 'timed out' : admission.kind === 'rejected' ? admission.by : admission.kind}`);

@@ -14,7 +14,6 @@ import {
   type Rejection,
   type RequestBody,
   type RequestContext,
-  type RequestLifetime,
   reject,
 } from '../context.ts';
 import type { Tracer } from '../ports.ts';
@@ -48,7 +47,7 @@ export interface RequestContextOptions {
 
 export interface ReceivedRequest {
   readonly context: RequestContext;
-  readonly disconnect: DisconnectSource;
+  readonly disconnect: DisconnectSignal;
   /** Set for requests that no route may see. Their context is complete enough for the access log. */
   readonly rejection: Rejection | null;
   /** The beginning of the next request on the connection is unknown. */
@@ -71,7 +70,7 @@ export function receiveRequest(
   const target = incoming.url ?? '';
   const { bodyBytes, clientAddress, scheme } = options.current();
   const body = requestBodyOf(incoming, outgoing, bodyBytes, stalls);
-  const disconnect = new DisconnectSource();
+  const disconnect = new DisconnectSignal();
   const given = incoming.headers['x-request-id'];
   const context: RequestContext = {
     requestId: typeof given === 'string' && SANE_REQUEST_ID.test(given) ? given : randomUUID(),
@@ -205,26 +204,6 @@ function counted(incoming: IncomingMessage, limitBytes: number): Readable {
   });
   incoming.pipe(counter);
   return counter;
-}
-
-/** The client disconnect of one request, as middleware see it, and the end of its response. */
-export class DisconnectSource extends DisconnectSignal implements RequestLifetime {
-  #ended = false;
-  #atEnd: (() => void)[] | null = null;
-
-  onEnd(run: () => void): void {
-    if (this.#ended) run();
-    else if (this.#atEnd === null) this.#atEnd = [run];
-    else this.#atEnd.push(run);
-  }
-
-  /** Called when the response has ended, or its connection is gone. */
-  end(): void {
-    this.#ended = true;
-    const atEnd = this.#atEnd;
-    this.#atEnd = null;
-    if (atEnd !== null) for (const run of atEnd) run();
-  }
 }
 
 /**

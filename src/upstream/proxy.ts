@@ -91,7 +91,7 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       if (other.kind === 'unavailable') return rejectUnavailable(other);
       if (context.payload instanceof Readable) return rejectStreamedBody();
       const since = clock.monotonic();
-      const acquired = await context.sending.reacquire(remainingWaitMs, disconnectOf(context) ?? NEVER_DISCONNECTS);
+      const acquired = await context.sending.reacquire(remainingWaitMs, disconnectOf(context));
       if (acquired.kind === 'rejection') return acquired;
       ({ slot, permit } = acquired);
       remainingWaitMs = Math.max(0, remainingWaitMs - (clock.monotonic() - since));
@@ -104,9 +104,8 @@ function isAbandoned({ disconnect, completeAfterDisconnect }: ProxyContext, atte
   return disconnect.happened && !(completeAfterDisconnect === true && attempts > 0);
 }
 
-/** Null for a request that must complete without its client. */
-function disconnectOf({ disconnect, completeAfterDisconnect }: ProxyContext): ClientDisconnect | null {
-  return completeAfterDisconnect === true ? null : disconnect;
+function disconnectOf({ disconnect, completeAfterDisconnect }: ProxyContext): ClientDisconnect {
+  return completeAfterDisconnect === true ? NEVER_DISCONNECTS : disconnect;
 }
 
 async function sendAttempt(

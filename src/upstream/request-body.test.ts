@@ -2,11 +2,11 @@ import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { BodyMemory } from '../body-memory.ts';
-import { DisconnectSource } from '../server/request-context.ts';
+import { DisconnectSignal } from '../context.ts';
 import { bufferBody } from './request-body.ts';
 
 test('a client that disconnects before its body is read is rejected, nothing is sent, and no memory is held', async () => {
-  const caller = new DisconnectSource();
+  const caller = new DisconnectSignal();
   caller.leave();
   const clock = new ManualClock();
   const bodyMemory = new BodyMemory(1_000, clock);

@@ -19,8 +19,7 @@ export interface OutboundRequest {
   readonly body: Buffer | Readable | null;
   /** From now until the whole body is sent, from then until the headers of the response, then between chunks. */
   readonly timeoutMs: number;
-  /** Null for the gateway's own requests. */
-  readonly disconnect: ClientDisconnect | null;
+  readonly disconnect: ClientDisconnect;
 }
 
 export type TransportResult = TransportResponse | TransportFailed;

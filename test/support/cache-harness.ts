@@ -8,6 +8,7 @@ import type { CacheableContext, CacheOptions, CacheRule, Unless } from '../../sr
 import { NEVER_STALE, type StaleWindows } from '../../src/cache/store.ts';
 import {
   type ClientDisconnect,
+  DisconnectSignal,
   extend,
   headerOf,
   NEVER_DISCONNECTS,
@@ -23,7 +24,6 @@ import {
 } from '../../src/context.ts';
 import type { Meter } from '../../src/ports.ts';
 import { parsePattern, splitPath } from '../../src/routing/pattern.ts';
-import { DisconnectSource } from '../../src/server/request-context.ts';
 import { ManualClock } from './manual-clock.ts';
 
 export const HIT = /^patchgate; hit; ttl=\d+$/;
@@ -150,4 +150,4 @@ export const tick = () => new Promise<void>((resolve) => setImmediate(resolve));
 export const statusOf = ({ headers }: ProxyResponse) => headerOf(headers ?? [], 'cache-status');
 
 /** A caller that can disconnect. */
-export const caller = (): DisconnectSource => new DisconnectSource();
+export const caller = (): DisconnectSignal => new DisconnectSignal();

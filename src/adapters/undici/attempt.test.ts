@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../clock.ts';
+import { NEVER_DISCONNECTS } from '../../context.ts';
 import type { TransportResponse, TransportResult } from '../../upstream/transport.ts';
 import { Attempt } from './attempt.ts';
 
@@ -13,7 +14,7 @@ function beganResponse() {
   });
   const request = {
     ...{ origin: 'http://upstream.test', method: 'POST', target: '/', headers: [], body: null },
-    ...{ timeoutMs: 5_000, disconnect: null },
+    ...{ timeoutMs: 5_000, disconnect: NEVER_DISCONNECTS },
   };
   const attempt = new Attempt(request, systemClock, resolve);
   const controller: Dispatcher.DispatchController = {

@@ -32,7 +32,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
   #body: UpstreamBody | null = null;
   #complete = false;
   #timer: NodeJS.Timeout;
-  #stopListening: (() => void) | null = null;
+  #stopListening = (): void => {};
   /** Null once the upload has ended, and without one. */
   #upload: Readable | null = null;
   /** Set when the attempt was aborted; a request that is still queued must not be written then. */
@@ -43,10 +43,9 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#clock = clock;
     this.#resolve = resolve;
     this.#timer = this.#startTimer();
-    if (request.disconnect)
-      this.#stopListening = request.disconnect.onDisconnect(() =>
-        this.#abort(new AttemptAborted('client_closed', 'client disconnected')),
-      );
+    this.#stopListening = request.disconnect.onDisconnect(() =>
+      this.#abort(new AttemptAborted('client_closed', 'client disconnected')),
+    );
   }
 
   /** The client disconnected before the request was handed to undici. */
@@ -185,8 +184,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
 
   #release(): void {
     clearTimeout(this.#timer);
-    this.#stopListening?.();
-    this.#stopListening = null;
+    this.#stopListening();
   }
 }
 

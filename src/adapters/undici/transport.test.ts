@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../clock.ts';
-import type { ClientDisconnect } from '../../context.ts';
+import { type ClientDisconnect, NEVER_DISCONNECTS } from '../../context.ts';
 import type { OutboundRequest } from '../../upstream/transport.ts';
 import { createUndiciTransport } from './transport.ts';
 
@@ -44,7 +44,7 @@ function client() {
 }
 
 const outbound = (origin: string, more: Partial<OutboundRequest> = {}): OutboundRequest => ({
-  ...{ origin, method: 'POST', target: '/', headers: [], body: null, timeoutMs: 5_000, disconnect: null },
+  ...{ origin, method: 'POST', target: '/', headers: [], body: null, timeoutMs: 5_000, disconnect: NEVER_DISCONNECTS },
   ...more,
 });
 

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type Clock, elapsed, type MonotonicMs } from '../../clock.ts';
-import { headerOf } from '../../context.ts';
+import { headerOf, NEVER_DISCONNECTS } from '../../context.ts';
 import type { Decision } from '../../quota/quota-store.ts';
 import type { Secret } from '../../secret.ts';
 import type { Transport, TransportResponse } from '../transport.ts';
@@ -64,7 +64,7 @@ export async function requestLogin(options: LoginRequestOptions): Promise<LoginR
     headers: ['Accept', 'application/json', 'Content-Type', 'application/json'],
     body: Buffer.from(body),
     timeoutMs: TIMEOUT_MS,
-    disconnect: null,
+    disconnect: NEVER_DISCONNECTS,
   });
   if (sent.kind === 'failed') {
     if (sent.mayBeSent) decision.slot.lose((options.clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
