@@ -6,14 +6,10 @@ import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 import { resourceOf } from '../routing/pattern.ts';
 import { type CredentialChoice, type CredentialPool, rejectUnavailable } from './credentials/pool.ts';
-import { type Attempts, FailureWindow, MAX_ATTEMPTS, type Source, type Tally } from './failure-window.ts';
+import { type Attempt, type FailureRules, MAX_ATTEMPTS, type Source, tenantsOfOutage } from './failure-window.ts';
 
-export interface BreakerRules {
+export interface BreakerRules extends FailureRules {
   readonly enabled: boolean;
-  /** The breaker opens when this share of the attempts in the window has failed, and one caller alone is not the reason. */
-  readonly failurePercent: number;
-  /** With fewer attempts in the window the breaker stays closed. */
-  readonly minRequests: number;
   readonly windowMs: number;
   /** The first open period. Each further one without a recovery is twice as long, up to `maxOpenMs`. */
   readonly openMs: number;
@@ -55,8 +51,6 @@ export type BreakerDecision =
 
 /** Probes in flight at a time, and successes that close the breaker: a single success could be luck. */
 export const PROBES = 2;
-/** Attempts of other tenants that show whether the failures are those of one tenant: as many as close the breaker. */
-const EVIDENCE = PROBES;
 /** Retry-After while the probes are in flight. Most responses arrive sooner. */
 const PROBE_RETRY_AFTER_MS = 1_000;
 /** Each open period is shortened by up to this share at random, so that replicas do not probe at the same moment. */
@@ -110,7 +104,8 @@ export class CircuitBreaker {
   readonly #random: () => number;
   readonly #onChange: (state: BreakerState) => void;
   #state: BreakerState = { kind: 'closed' };
-  #window: FailureWindow;
+  /** The latest, oldest first. Those before the window are dropped when it is read. */
+  #attempts: Attempt[] = [];
   /** Open periods in a row without a closed window between them. */
   #openings = 0;
   #closedAt = Number.NEGATIVE_INFINITY;
@@ -118,23 +113,21 @@ export class CircuitBreaker {
   #causes: ReadonlySet<string> = new Set();
   /** A tenant without failures was rejected in this open period, so it probes first. */
   #othersWait = false;
-  /** Shared by all attempts of a period, so that an attempt allocates nothing. */
-  #allowed: Extract<BreakerDecision, { kind: 'allowed' }> = { kind: 'allowed', period: 0 };
+  /** Grows with each change of state. */
+  #period = 0;
 
   /** @param random 0 ≤ x < 1 */
   constructor(rules: BreakerRules, random: () => number, onChange: (state: BreakerState) => void = () => {}) {
     this.#rules = rules;
     this.#random = random;
     this.#onChange = onChange;
-    this.#window = new FailureWindow(rules.windowMs);
   }
 
-  /** Applies new rules from now on. Counted attempts stay unless the window has another length. */
+  /** Applies new rules from now on, also to attempts that were counted before. */
   configure(rules: BreakerRules): void {
-    if (rules.windowMs !== this.#rules.windowMs) this.#window = new FailureWindow(rules.windowMs);
     this.#rules = rules;
     if (rules.enabled) return;
-    this.#window.clear();
+    this.#attempts = [];
     this.#close(Number.NEGATIVE_INFINITY);
   }
 
@@ -161,23 +154,27 @@ export class CircuitBreaker {
     const state = this.#state;
     if (state.kind === 'half-open' && !isExempt(state, request))
       this.#state = { ...state, inFlight: state.inFlight + 1 };
-    return this.#allowed;
+    return { kind: 'allowed', period: this.#period };
   }
 
   /** @param request the same as for {@link allow} */
   report(
-    { period }: Extract<BreakerDecision, { kind: 'allowed' }>,
+    { period }: { readonly period: number },
     request: BreakerRequest,
     result: AttemptResult,
     now: MonotonicMs,
   ): void {
-    if (period !== this.#allowed.period || !this.#rules.enabled) return;
+    if (period !== this.#period || !this.#rules.enabled) return;
     const state = this.#state;
-    if (result !== 'ignored') this.#window.add(request, result === 'failure', now);
+    if (result !== 'ignored') {
+      const { tenant, resource } = request;
+      if (this.#attempts.length === MAX_ATTEMPTS) this.#attempts.shift();
+      this.#attempts.push({ tenant, resource, failed: result === 'failure', at: now });
+    }
     if (state.kind === 'half-open' && !isExempt(state, request)) this.#probeEnded(state, request, result, now);
     else if (result === 'failure') this.#failed(now);
     // The upstream works for another tenant.
-    else if (result === 'success' && state.kind !== 'closed' && this.#reasonToOpen(now) === null) this.#close(now);
+    else if (result === 'success' && state.kind !== 'closed' && this.#tenantsOfOutage(now) === null) this.#close(now);
   }
 
   #waitMs(state: Exclude<BreakerState, { kind: 'closed' }>, request: BreakerRequest, now: MonotonicMs): number | null {
@@ -206,24 +203,17 @@ export class CircuitBreaker {
 
   /** A failure that was no probe: the breaker is closed, at least for this tenant. */
   #failed(now: MonotonicMs): void {
-    const seen = this.#reasonToOpen(now);
-    if (seen === null) return;
+    const causes = this.#tenantsOfOutage(now);
+    if (causes === null) return;
     // A breaker that opens again within a window continues with the doubled open period.
     if (this.#state.kind === 'closed' && now - this.#closedAt > this.#rules.windowMs) this.#openings = 0;
-    const causes = [...seen.byTenant].filter(([, { failures }]) => failures > 0).map(([tenant]) => tenant);
     const [first = null, ...more] = causes;
-    this.#open(more.length > 0 ? null : first, new Set(causes), now);
+    this.#open(more.length > 0 ? null : first, causes, now);
   }
 
-  /** The attempts in the window, if they are a reason to open; else null. */
-  #reasonToOpen(now: MonotonicMs): Attempts | null {
-    const { minRequests, failurePercent } = this.#rules;
-    const seen = this.#window.read(now);
-    const isReason =
-      seen.attempts >= Math.min(minRequests, MAX_ATTEMPTS) &&
-      hasFailed(seen, failurePercent) &&
-      isUpstreamFailing(seen, failurePercent);
-    return isReason ? seen : null;
+  #tenantsOfOutage(now: MonotonicMs): ReadonlySet<string> | null {
+    this.#attempts = this.#attempts.filter(({ at }) => at > now - this.#rules.windowMs);
+    return tenantsOfOutage(this.#attempts, this.#rules);
   }
 
   #open(tenant: string | null, causes: ReadonlySet<string>, now: MonotonicMs): void {
@@ -237,44 +227,18 @@ export class CircuitBreaker {
 
   /** Successes stay counted: they show for which tenants the upstream works. */
   #close(now: number): void {
-    this.#window.forgetFailures();
+    this.#attempts = this.#attempts.filter(({ failed }) => !failed);
     this.#closedAt = now;
     if (this.#state.kind !== 'closed') this.#enter({ kind: 'closed' });
   }
 
   #enter(state: BreakerState): void {
     this.#state = state;
-    this.#allowed = { kind: 'allowed', period: this.#allowed.period + 1 };
+    this.#period += 1;
     this.#onChange(state);
   }
 }
 
 function isExempt(state: BreakerState, { tenant }: BreakerRequest): boolean {
   return state.kind !== 'closed' && state.tenant !== null && state.tenant !== tenant;
-}
-
-function hasFailed({ attempts, failures }: Tally, failurePercent: number): boolean {
-  return failures * 100 >= attempts * failurePercent;
-}
-
-/**
- * Whether failures show the state of the upstream. Those of one tenant with one resource do not, unless no other attempt is there to
- * compare; and the attempts of all other tenants together must fail too, as soon as there are enough.
- */
-export function isUpstreamFailing(
-  { attempts, failures, byTenant, byResource }: Attempts,
-  failurePercent: number,
-): boolean {
-  if (byTenant.size === 1 && byResource.size === 1) return true;
-  if (failing(byTenant) < 2 && failing(byResource) < 2) return false;
-  let worst: Tally = { attempts: 0, failures: 0 };
-  for (const tally of byTenant.values()) if (tally.failures > worst.failures) worst = tally;
-  const others: Tally = { attempts: attempts - worst.attempts, failures: failures - worst.failures };
-  return others.attempts < EVIDENCE || hasFailed(others, failurePercent);
-}
-
-function failing(tallies: ReadonlyMap<string, Tally>): number {
-  let count = 0;
-  for (const { failures } of tallies.values()) count += failures > 0 ? 1 : 0;
-  return count;
 }

@@ -1,75 +1,68 @@
 import type { MonotonicMs } from '../clock.ts';
 
-export interface Tally {
-  readonly attempts: number;
-  readonly failures: number;
-}
-
-/** Attempts in a window: all, and by their source. */
-export interface Attempts extends Tally {
-  readonly byTenant: ReadonlyMap<string, Tally>;
-  readonly byResource: ReadonlyMap<string, Tally>;
-}
-
 /** Where an attempt came from and what it asked for. */
 export interface Source {
   readonly tenant: string;
   readonly resource: string;
 }
 
-/** Only the latest count: they say enough about an upstream. Callers can invent resources, so memory has a bound. */
-export const MAX_ATTEMPTS = 1_000;
-
-interface Attempt extends Source {
+export interface Attempt extends Source {
   readonly at: MonotonicMs;
   readonly failed: boolean;
 }
 
-/** The attempts of a sliding window, in bounded memory. */
-export class FailureWindow {
-  readonly #windowMs: number;
-  #attempts: Attempt[] = [];
-
-  constructor(windowMs: number) {
-    this.#windowMs = windowMs;
-  }
-
-  add({ tenant, resource }: Source, failed: boolean, now: MonotonicMs): void {
-    this.#expire(now);
-    if (this.#attempts.length === MAX_ATTEMPTS) this.#attempts.shift();
-    this.#attempts.push({ tenant, resource, failed, at: now });
-  }
-
-  read(now: MonotonicMs): Attempts {
-    this.#expire(now);
-    const all = { attempts: 0, failures: 0 };
-    const byTenant = new Map<string, typeof all>();
-    const byResource = new Map<string, typeof all>();
-    for (const { tenant, resource, failed } of this.#attempts) {
-      for (const tally of [all, tallyIn(byTenant, tenant), tallyIn(byResource, resource)]) {
-        tally.attempts += 1;
-        tally.failures += failed ? 1 : 0;
-      }
-    }
-    return { ...all, byTenant, byResource };
-  }
-
-  /** Leaves only the successes. */
-  forgetFailures(): void {
-    this.#attempts = this.#attempts.filter(({ failed }) => !failed);
-  }
-
-  clear(): void {
-    this.#attempts = [];
-  }
-
-  #expire(now: MonotonicMs): void {
-    const kept = this.#attempts.findIndex(({ at }) => at > now - this.#windowMs);
-    if (kept !== 0) this.#attempts.splice(0, kept === -1 ? this.#attempts.length : kept);
-  }
+export interface FailureRules {
+  /** The breaker opens when this share of the attempts in the window has failed, and one caller alone is not the reason. */
+  readonly failurePercent: number;
+  /** With fewer attempts in the window the breaker stays closed. */
+  readonly minRequests: number;
 }
 
-function tallyIn(tallies: Map<string, { attempts: number; failures: number }>, name: string) {
+interface Tally {
+  attempts: number;
+  failures: number;
+}
+
+/** Only the latest count: they say enough about an upstream. Callers can invent resources, so memory has a bound. */
+export const MAX_ATTEMPTS = 1_000;
+/** Attempts of other tenants that show whether the failures are those of one tenant: as many as close the breaker. */
+const EVIDENCE = 2;
+
+/**
+ * The tenants with failures, if the attempts of a window show that the upstream fails; else null. Failures of one tenant with one
+ * resource do not show it, unless no other attempt is there to compare; and the attempts of all other tenants together must fail
+ * too, as soon as there are enough.
+ */
+export function tenantsOfOutage(
+  attempts: readonly Attempt[],
+  { minRequests, failurePercent }: FailureRules,
+): ReadonlySet<string> | null {
+  const all = { attempts: 0, failures: 0 };
+  const byTenant = new Map<string, Tally>();
+  const byResource = new Map<string, Tally>();
+  for (const { tenant, resource, failed } of attempts) {
+    for (const tally of [all, tallyIn(byTenant, tenant), tallyIn(byResource, resource)]) {
+      tally.attempts += 1;
+      tally.failures += failed ? 1 : 0;
+    }
+  }
+  const hasFailed = (tally: Tally): boolean => tally.failures * 100 >= tally.attempts * failurePercent;
+  if (all.attempts < Math.min(minRequests, MAX_ATTEMPTS) || !hasFailed(all)) return null;
+  const tenants = failingIn(byTenant);
+  if (byTenant.size > 1 || byResource.size > 1) {
+    if (tenants.length < 2 && failingIn(byResource).length < 2) return null;
+    const worst = [...byTenant.values()].reduce((a, b) => (b.failures > a.failures ? b : a));
+    const others = { attempts: all.attempts - worst.attempts, failures: all.failures - worst.failures };
+    if (others.attempts >= EVIDENCE && !hasFailed(others)) return null;
+  }
+  return new Set(tenants);
+}
+
+function failingIn(tallies: ReadonlyMap<string, Tally>): string[] {
+  return [...tallies].filter(([, { failures }]) => failures > 0).map(([name]) => name);
+}
+
+function tallyIn(tallies: Map<string, Tally>, name: string): Tally {
   const tally = tallies.get(name) ?? { attempts: 0, failures: 0 };
   tallies.set(name, tally);
   return tally;
