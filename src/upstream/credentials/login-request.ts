@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { type Clock, elapsed, type MonotonicMs } from '../../clock.ts';
 import { headerOf, NEVER_DISCONNECTS } from '../../context.ts';
 import type { Decision } from '../../quota/quota-store.ts';
+import { collectBody } from '../../read-body.ts';
 import type { Secret } from '../../secret.ts';
 import type { Transport, TransportResponse } from '../transport.ts';
 import type { UnavailableReason } from './pool.ts';
@@ -47,14 +48,7 @@ const noLimits = { limit: null, remaining: null, throttled: null } as const;
 /** `POST {username, password}` → `{token, expires_in}`, as the identity host of Patchworks defines it. Never throws. */
 export async function requestLogin(options: LoginRequestOptions): Promise<LoginResult> {
   const decision = await slotFor(options);
-  if (decision.kind === 'rejected') {
-    return {
-      kind: 'failed',
-      reason: 'throttled',
-      retryAfterMs: decision.retryAfterMs,
-      internal: `no slot: ${decision.by}`,
-    };
-  }
+  if (decision.kind === 'rejected') return failed('throttled', `no slot: ${decision.by}`, decision.retryAfterMs);
   const url = new URL(options.url);
   const body = JSON.stringify({ [options.usernameField]: options.username, password: options.password.reveal() });
   const sent = await options.transport.send({
@@ -69,7 +63,7 @@ export async function requestLogin(options: LoginRequestOptions): Promise<LoginR
   if (sent.kind === 'failed') {
     if (sent.mayBeSent) decision.slot.lose((options.clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
     else decision.slot.refund();
-    return { kind: 'failed', reason: 'unreachable', retryAfterMs: 0, internal: `${sent.reason}: ${sent.internal}` };
+    return failed('unreachable', `${sent.reason}: ${sent.internal}`);
   }
   // The identity host has limits of its own: its headers say nothing about the account's.
   decision.slot.complete(noLimits);
@@ -90,12 +84,6 @@ async function slotFor({ charge, clock }: LoginRequestOptions): Promise<Decision
 
 async function read(sent: TransportResponse): Promise<LoginResult> {
   const text = await readText(sent.body);
-  const failed = (reason: UnavailableReason, internal: string, retryAfterMs = 0): LoginResult => ({
-    kind: 'failed',
-    reason,
-    retryAfterMs,
-    internal,
-  });
   if (sent.status === 429) {
     const seconds = Number(headerOf(sent.headers, 'retry-after') ?? '');
     return failed('unreachable', 'status 429', Number.isFinite(seconds) ? Math.min(seconds, 3600) * 1000 : 60_000);
@@ -105,6 +93,10 @@ async function read(sent: TransportResponse): Promise<LoginResult> {
   if (text === null) return failed('unreachable', 'the response broke off or is too large');
   const parsed = parseToken(text);
   return typeof parsed === 'string' ? failed('rejected', parsed) : parsed;
+}
+
+function failed(reason: UnavailableReason, internal: string, retryAfterMs = 0): FailedLogin {
+  return { kind: 'failed', reason, retryAfterMs, internal };
 }
 
 /** A string is the reason why there is no token. */
@@ -129,18 +121,9 @@ function lifeMsOf(seconds: unknown): number {
 }
 
 async function readText(body: Buffer | Readable | null): Promise<string | null> {
-  if (body === null) return '';
-  if (!(body instanceof Readable)) return body.toString('utf8');
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of body) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > LARGEST_RESPONSE_BYTES) return null;
-    }
-  } catch {
-    return null;
-  }
-  return Buffer.concat(chunks).toString('utf8');
+  if (!(body instanceof Readable)) return body?.toString('utf8') ?? '';
+  const read = await collectBody(body, { limitBytes: LARGEST_RESPONSE_BYTES, hasRoom: () => true });
+  if (read.kind === 'complete') return read.body.toString('utf8');
+  body.destroy();
+  return null;
 }

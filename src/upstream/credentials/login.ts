@@ -1,8 +1,7 @@
 import type { Clock, MonotonicMs } from '../../clock.ts';
 import type { Log, Meter } from '../../ports.ts';
-import { createLoginBackoff } from './login-backoff.ts';
 import type { FailedLogin, LoginResult } from './login-request.ts';
-import type { Credential, CredentialResult, IssuedCredential } from './pool.ts';
+import type { Credential, CredentialResult, IssuedCredential, UnavailableReason } from './pool.ts';
 
 export interface LoginCredentialOptions {
   readonly id: string;
@@ -22,7 +21,7 @@ const RENEW_AT = 0.8;
 /** `Bearer <token>`. The token is renewed ahead of its expiry, and one login at a time serves all requests that wait for it. */
 export function loginCredential(options: LoginCredentialOptions): Credential {
   const { id, account, clock, log, meter } = options;
-  const backoff = createLoginBackoff(clock);
+  const backoff = createBackoff(clock);
   let token: { readonly credential: IssuedCredential; readonly expiresAt: MonotonicMs } | null = null;
   let generation = 0;
   let pending: Promise<CredentialResult> | null = null;
@@ -106,4 +105,85 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
       cancelRenewal?.();
     },
   };
+}
+
+/**
+ * Logins of one credential are this far apart, whatever the upstream and the identity host answer: tokens that are rejected or that
+ * expire at once cause no more. Replacing a token that the upstream had accepted may use the next interval in advance.
+ */
+const LOGIN_INTERVAL_MS = 10_000;
+/** The wait after a failed login begins with the interval and is doubled each time, up to a dozen attempts an hour. */
+const MAX_BACKOFF_MS = 5 * 60_000;
+/** A login without a slot was not sent, so it is tried again as soon as there may be a slot, but not in a loop. */
+const NO_SLOT_WAIT_MS = 250;
+
+interface Wait {
+  readonly ms: number;
+  readonly reason: UnavailableReason;
+}
+
+/** When the next login may be tried. */
+function createBackoff(clock: Clock) {
+  let until: { readonly at: MonotonicMs; readonly reason: UnavailableReason } | null = null;
+  /** In a row. Logins that were never sent do not count. */
+  let failedLogins = 0;
+  let rejectedTokens = 0;
+  let latestFailed = false;
+  let nextIntervalAt = 0;
+  /** The newest token has been accepted. */
+  let tokenWorked = false;
+
+  const loginSent = (): void => {
+    nextIntervalAt = Math.max(nextIntervalAt, clock.monotonic()) + LOGIN_INTERVAL_MS;
+    tokenWorked = false;
+  };
+  const waitFor = (ms: number, reason: UnavailableReason): number => {
+    until = { at: (clock.monotonic() + ms) as MonotonicMs, reason };
+    return ms;
+  };
+
+  return {
+    /** The wait after a failure: milliseconds until its end, and the reason; null: none. */
+    waiting(): Wait | null {
+      const ms = until === null ? 0 : until.at - clock.monotonic();
+      return until === null || ms <= 0 ? null : { ms, reason: until.reason };
+    },
+    /** The rest of the interval since the latest login; null: it is over. */
+    interval(): Wait | null {
+      const inAdvanceMs = tokenWorked ? LOGIN_INTERVAL_MS : 0;
+      const ms = nextIntervalAt - inAdvanceMs - clock.monotonic();
+      return ms <= 0 ? null : { ms, reason: 'rejected' };
+    },
+    /** Returns the wait in milliseconds. */
+    loginFailed({ reason, retryAfterMs }: FailedLogin): number {
+      latestFailed = true;
+      if (reason === 'throttled') return waitFor(Math.max(NO_SLOT_WAIT_MS, retryAfterMs), reason);
+      loginSent();
+      const ms = Math.max(doubled(failedLogins), retryAfterMs);
+      failedLogins += 1;
+      return waitFor(ms, reason);
+    },
+    loginSucceeded() {
+      loginSent();
+      latestFailed = false;
+      failedLogins = 0;
+      until = null;
+    },
+    /** The upstream rejected the newest token. Returns the wait in milliseconds. */
+    tokenRejected(): number {
+      rejectedTokens += 1;
+      // The first is replaced at once. If the new one is rejected too, another login does not help.
+      return rejectedTokens < 2 ? 0 : waitFor(doubled(rejectedTokens - 2), 'rejected');
+    },
+    tokenAccepted() {
+      rejectedTokens = 0;
+      tokenWorked = true;
+    },
+    /** The latest login failed, or more than one token in a row was rejected. */
+    failing: () => latestFailed || rejectedTokens > 1,
+  };
+}
+
+function doubled(times: number): number {
+  return Math.min(LOGIN_INTERVAL_MS * 2 ** times, MAX_BACKOFF_MS);
 }
