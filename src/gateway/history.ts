@@ -10,55 +10,74 @@ export interface AccountSample {
   readonly cooldown: number;
 }
 
-export interface History {
-  start(): void;
-  stop(): void;
-  /** Samples ever taken. */
-  taken(): number;
-  /** The kept samples, without the first `seen` ever taken. */
-  since(seen: number): HistoryStatus;
-}
-
 interface Sample {
   readonly at: number;
   readonly accounts: ReadonlyMap<string, AccountSample>;
 }
 
-/** The last minutes of all accounts: a timer fills a ring of `keepMs / everyMs` samples, with or without a reader. */
-export function createHistory(options: {
+/** The usage of all tenants since the process began, at one moment. */
+interface Mark {
+  readonly at: MonotonicMs;
+  readonly usages: ReadonlyMap<string, Usage>;
+}
+
+/** 15 minutes hold a whole incident of a window of 60 s; 5 s show a burst. 180 samples of some 100 bytes an account. */
+const SAMPLE_MS = 5_000;
+const KEEP_MS = 15 * 60_000;
+/** Ten slices of 30 s are the five minutes in which tenants are compared. */
+const SAMPLES_A_SLICE = 6;
+const SLICES = 10;
+
+/** The last minutes of all accounts and tenants. A timer fills two rings, with or without a reader. */
+export function createHistory({
+  clock,
+  readAccounts,
+  readUsage,
+}: {
   readonly clock: Clock;
-  readonly everyMs: number;
-  readonly keepMs: number;
-  readonly read: () => ReadonlyMap<string, AccountSample>;
-  /** After each sample. */
-  readonly onSample?: () => void;
-}): History {
-  const { clock, everyMs, keepMs } = options;
-  const most = Math.floor(keepMs / everyMs);
-  if (!(most >= 1)) throw new RangeError('a history keeps at least one sample');
-  const samples: Sample[] = [];
+  readonly readAccounts: () => ReadonlyMap<string, AccountSample>;
+  readonly readUsage: () => ReadonlyMap<string, Usage>;
+}) {
+  let samples: readonly Sample[] = [];
   let taken = 0;
+  let marks: readonly Mark[] = [{ at: clock.monotonic(), usages: new Map() }];
   let cancel = (): void => {};
 
+  const mark = (): void => {
+    const last = marks.at(-1)?.usages;
+    // An idle tenant needs no memory: the mark keeps the object of the mark before.
+    const kept = (before: Usage | undefined, usage: Usage) => (before?.requests === usage.requests ? before : usage);
+    const usages = new Map([...readUsage()].map(([tenant, usage]) => [tenant, kept(last?.get(tenant), usage)]));
+    marks = [...marks, { at: clock.monotonic(), usages }].slice(-SLICES);
+  };
   const take = (): void => {
-    samples.push({ at: clock.now(), accounts: options.read() });
-    if (samples.length > most) samples.shift();
+    samples = [...samples, { at: clock.now(), accounts: readAccounts() }].slice(-KEEP_MS / SAMPLE_MS);
     taken += 1;
-    options.onSample?.();
+    if (taken % SAMPLES_A_SLICE === 0) mark();
   };
 
   return {
     start() {
       take();
-      cancel = every(clock, everyMs, take);
+      cancel = every(clock, SAMPLE_MS, take);
     },
     stop: () => cancel(),
+    /** Samples ever taken. */
     taken: () => taken,
-    since(seen) {
+    /** The kept samples, without the first `seen` ever taken. */
+    since(seen: number): HistoryStatus {
       const fresh = samples.slice(Math.max(0, samples.length - Math.max(0, taken - seen)));
       const ids = new Set(fresh.flatMap(({ accounts }) => [...accounts.keys()]));
       const accounts = Object.fromEntries([...ids].map((id) => [id, columnsOf(id, fresh)]));
-      return { everyMs, keepMs, at: fresh.map(({ at }) => at), accounts };
+      return { everyMs: SAMPLE_MS, keepMs: KEEP_MS, at: fresh.map(({ at }) => at), accounts };
+    },
+    /** Usage of each tenant in the last `seconds`: the present counts less those of the oldest mark. */
+    recent() {
+      const { at, usages } = marks[0] as Mark;
+      const byTenant = new Map(
+        [...readUsage()].map(([tenant, usage]) => [tenant, increase(usages.get(tenant), usage)]),
+      );
+      return { seconds: Math.round((clock.monotonic() - at) / 1000), byTenant };
     },
   };
 }
@@ -70,49 +89,6 @@ function columnsOf(id: string, samples: readonly Sample[]): AccountHistory {
     externalUsage: column('externalUsage'),
     waiting: column('waiting'),
     cooldown: column('cooldown'),
-  };
-}
-
-interface UsageWindow {
-  /** A slice of time is over; called by the timer that samples. */
-  advance(): void;
-  /** Usage of each tenant in the last `seconds`. */
-  read(): { readonly seconds: number; readonly byTenant: ReadonlyMap<string, Usage> };
-}
-
-interface Mark {
-  readonly at: MonotonicMs;
-  readonly usages: ReadonlyMap<string, Usage>;
-}
-
-/**
- * Usage of the last minutes, from counters that only grow: their present values less those of the oldest mark. The window
- * keeps `marks` marks, so it is as long as that many slices, less the slice that is not over yet.
- */
-export function createUsageWindow(options: {
-  readonly clock: Clock;
-  readonly marks: number;
-  readonly read: () => ReadonlyMap<string, Usage>;
-}): UsageWindow {
-  const { clock, read } = options;
-  if (!(options.marks >= 1)) throw new RangeError('a window needs at least one mark');
-  let marks: readonly Mark[] = [{ at: clock.monotonic(), usages: new Map() }];
-
-  return {
-    advance() {
-      const last = marks.at(-1)?.usages;
-      // An idle tenant needs no memory: the mark keeps the object of the mark before.
-      const kept = (before: Usage | undefined, usage: Usage) => (before?.requests === usage.requests ? before : usage);
-      const usages = new Map([...read()].map(([tenant, usage]) => [tenant, kept(last?.get(tenant), usage)]));
-      marks = [...marks, { at: clock.monotonic(), usages }].slice(-options.marks);
-    },
-    read() {
-      const [oldest = { at: clock.monotonic(), usages: new Map<string, Usage>() }] = marks;
-      const byTenant = new Map(
-        [...read()].map(([tenant, usage]) => [tenant, increase(oldest.usages.get(tenant), usage)]),
-      );
-      return { seconds: Math.round((clock.monotonic() - oldest.at) / 1000), byTenant };
-    },
   };
 }
 

@@ -13,7 +13,7 @@ import type { Clock, EpochMs } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
-import { createHistory, createUsageWindow } from './history.ts';
+import { createHistory } from './history.ts';
 import {
   budgetStatusOf,
   busiestOf,
@@ -58,23 +58,14 @@ export interface Status {
   frames(): (seen: number) => { readonly text: string; readonly seen: number };
 }
 
-/** 15 minutes hold a whole incident of a window of 60 s; 5 s show a burst. 180 samples of some 100 bytes an account. */
-const SAMPLE_MS = 5_000;
-const KEEP_MS = 15 * 60_000;
-/** Ten slices of 30 s are the five minutes in which tenants are compared. */
-const SAMPLES_A_SLICE = 6;
-const SLICES = 10;
-
 export function createStatus(options: StatusOptions): Status {
   const { clock, generation } = options;
   const startedAt = clock.monotonic();
-  const recent = createUsageWindow({ clock, marks: SLICES, read: options.usage });
   let lastLoad: LoadStatus = { outcome: 'ok', at: isoNow(clock), problems: [] };
   const history = createHistory({
     clock,
-    everyMs: SAMPLE_MS,
-    keepMs: KEEP_MS,
-    read: () => {
+    readUsage: options.usage,
+    readAccounts: () => {
       const { settings, quotaStore, admissionQueue } = generation().dependencies;
       return new Map(
         [...settings.accounts.keys()].map((id) => {
@@ -83,12 +74,9 @@ export function createStatus(options: StatusOptions): Status {
         }),
       );
     },
-    onSample: () => {
-      if (history.taken() % SAMPLES_A_SLICE === 0) recent.advance();
-    },
   });
 
-  const standing = ({ seconds, byTenant }: ReturnType<typeof recent.read>): StatusSummary => {
+  const standing = ({ seconds, byTenant }: ReturnType<typeof history.recent>): StatusSummary => {
     const { settings, state, memory, upstreams, redactor, keyUses } = generation().dependencies;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);
@@ -133,12 +121,12 @@ export function createStatus(options: StatusOptions): Status {
       lastLoad = loadStatusOf(problems, isoNow(clock), generation().dependencies.redactor);
     },
     document() {
-      const used = recent.read();
+      const used = history.recent();
       const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant, clock.now()));
       return { ...standing(used), tenants, history: history.since(0) };
     },
     frames() {
-      const used = recent.read();
+      const used = history.recent();
       const present = {
         status: standing(used),
         tenants: busiestOf(tenantsOf(generation(), used.byTenant, clock.now()).map(withId)),
