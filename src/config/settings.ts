@@ -172,6 +172,10 @@ export interface FixedCredentialSettings {
   readonly value: Secret;
 }
 
+export function isFixed(credential: CredentialSettings): credential is FixedCredentialSettings {
+  return credential.kind === 'header' || credential.kind === 'query';
+}
+
 export interface UpstreamSettings extends UpstreamRules {
   readonly id: string;
   readonly account: string;

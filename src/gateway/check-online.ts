@@ -2,12 +2,12 @@ import { Readable } from 'node:stream';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import { systemClock } from '../clock.ts';
 import type { AccountSettings, CredentialSettings, FixedCredentialSettings, Settings } from '../config/settings.ts';
+import { isFixed } from '../config/settings.ts';
 import { NEVER_DISCONNECTS } from '../context.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import { REMOVED_TENANT } from '../quota/quota-store.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
 import type { Transport } from '../upstream/transport.ts';
-import { isFixed } from './routes.ts';
 
 /** A read that every credential may do, with the smallest response. */
 const TARGET = '/api/v1/flows?per_page=1';

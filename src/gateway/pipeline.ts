@@ -3,21 +3,24 @@ import { authorise } from '../auth/authorise.ts';
 import { cacheFill } from '../cache/fill.ts';
 import { cacheLookup } from '../cache/lookup.ts';
 import type { CacheOptions } from '../cache/options.ts';
-import type { Settings } from '../config/settings.ts';
+import type { CredentialSettings, FixedCredentialSettings, RouteSettings, Settings } from '../config/settings.ts';
+import { isFixed } from '../config/settings.ts';
 import type { Handler, Middleware, RequestContext } from '../context.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
 import { rateLimit } from '../quota/rate-limit.ts';
-import { matchRoute } from '../routing/match-route.ts';
+import { matchRoute, type Route } from '../routing/match-route.ts';
+import { parameterName, SIGNATURE_PARAMETER } from '../routing/refused-query.ts';
+import { rewriteOf } from '../routing/rewrite.ts';
 import { circuitBreaker } from '../upstream/circuit-breaker.ts';
 import { concurrencyLimit } from '../upstream/concurrency-limit.ts';
+import { headerName } from '../upstream/headers.ts';
 import { proxy } from '../upstream/proxy.ts';
 import { bufferBody } from '../upstream/request-body.ts';
 import { rewriteLinks } from '../upstream/rewrite-links.ts';
 import { cacheNamespace } from './cache-backend.ts';
 import type { Dependencies } from './dependencies.ts';
 import { LATE_ARRIVAL_MS } from './quota-backend.ts';
-import { routesOf } from './routes.ts';
 
 /**
  * The middleware of every request, outermost first. Each comment states the reason for the position. A middleware names the context
@@ -101,4 +104,35 @@ const NEVER_STORE: Settings['cache']['rules'] = [
 
 function originsOf(settings: Settings): string[] {
   return [...new Set([...settings.upstreams.values()].map((upstream) => upstream.origin))];
+}
+
+/** The routes with all that follows from their upstreams and credentials. */
+function routesOf(settings: Settings): Route[] {
+  return settings.routes.map((route) => {
+    const { match, rewriteLinks, rewrite, credential } = route;
+    const upstream = settings.upstreams.get(route.upstream);
+    if (upstream === undefined) throw new Error(`no upstream ${route.upstream}`);
+    const secrets = credentialsOf(settings, upstream.account, route).filter(isFixed);
+    const namesIn = (carrier: FixedCredentialSettings['kind']) =>
+      secrets.filter(({ kind }) => kind === carrier).map(({ name }) => name);
+    return {
+      ...{ match, upstream, rewriteLinks, credential },
+      template: match.text.slice(match.text.indexOf(' ') + 1),
+      rewrite: rewrite === null ? null : rewriteOf(match, rewrite),
+      secretHeaders: new Set(namesIn('header').map(headerName)),
+      secretParameters: namesIn('query').map(parameterName),
+      // A signature is the credential of webhooks and callbacks, and of nothing else.
+      starts: secrets.some(({ name }) => parameterName(name) === SIGNATURE_PARAMETER),
+    };
+  });
+}
+
+/** The credentials that requests of a route may use. */
+function credentialsOf(
+  { accounts }: Settings,
+  account: string,
+  { credential }: RouteSettings,
+): readonly CredentialSettings[] {
+  const all = accounts.get(account)?.credentials ?? [];
+  return credential === null ? all : all.filter(({ id }) => id === credential);
 }
