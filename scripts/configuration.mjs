@@ -5,7 +5,7 @@ import { z } from 'zod';
 /** @typedef {typeof import('../src/config/option-types.ts') & typeof import('../src/config/issues.ts')} Helpers */
 /** The exports of these modules. @typedef {Schemas & Helpers & typeof import('../src/config/patchworks-defaults.ts')} Options */
 /** @typedef {import('../src/config/option-types.ts').OptionMeta} OptionMeta */
-/** @typedef {{ path: string, meta: OptionMeta, required: boolean }} Option */
+/** @typedef {OptionMeta & { path: string, fallback: string }} Option */
 
 const INTRO = `# Configuration
 
@@ -68,14 +68,10 @@ function jsonSchema(schema, title) {
   const made = z.toJSONSchema(schema, {
     io: 'input',
     unrepresentable: 'any',
-    override: ({ zodSchema, jsonSchema: json }) => {
-      // Keys of the documentation alone would be no JSON Schema.
-      delete json['shown'];
+    override: ({ jsonSchema: json }) => {
+      // A key of the documentation alone would be no JSON Schema.
       delete json['unit'];
-      // Defaults are written in the program's units; editors should see them as they are written in a file.
-      const meta = metaOf(/** @type {z.ZodType} */ (/** @type {unknown} */ (zodSchema)));
-      if (meta !== null) delete json.default;
-      else if (json.default !== undefined) delete json.default;
+      delete json.default;
     },
   });
   return { $schema: 'https://json-schema.org/draft/2020-12/schema', title, ...made };
@@ -84,9 +80,9 @@ function jsonSchema(schema, title) {
 /** @param {Options} options @param {z.ZodType} schema @returns {Option[]} */
 function optionsOf(options, schema, path = '') {
   const meta = metaOf(schema);
-  /** @type {Option[]} */
-  const own = meta === null ? [] : [{ path, meta, required: !schema.safeParse(undefined).success }];
   const plain = options.unwrap(schema);
+  /** @type {Option[]} */
+  const own = meta === null ? [] : [{ ...plain.meta(), ...meta, path, fallback: fallbackOf(schema) }];
   if (plain instanceof z.ZodObject) {
     const fields = Object.entries(/** @type {Record<string, z.ZodType>} */ (plain.shape));
     return [
@@ -108,6 +104,15 @@ function optionsOf(options, schema, path = '') {
   return own;
 }
 
+/** The default as it is written in YAML; '' where there is none. @param {z.ZodType} schema */
+function fallbackOf(schema) {
+  if (!(schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault))
+    return schema.safeParse(undefined).success ? '' : 'required';
+  const value = schema.def.defaultValue;
+  if (Array.isArray(value)) return `\`[${value.join(', ')}]\``;
+  return `\`${typeof value === 'string' && value !== '' ? value : JSON.stringify(value)}\``;
+}
+
 /** @param {z.ZodType} schema */
 function metaOf(schema) {
   const meta = schema.meta();
@@ -116,10 +121,10 @@ function metaOf(schema) {
 
 /** @param {readonly Option[]} options */
 function table(options) {
-  const rows = options.map(({ path, meta, required }) => {
-    const value = meta.shown !== undefined ? `\`${meta.shown}\`` : required ? 'required' : '';
-    return `| \`${path}\` | ${meta.unit ?? ''} | ${value} | ${meta.description.replaceAll('|', '\\|')} |`;
-  });
+  const rows = options.map(
+    ({ path, unit = '', fallback, description }) =>
+      `| \`${path}\` | ${unit} | ${fallback} | ${description.replaceAll('|', '\\|')} |`,
+  );
   return ['| option | unit | default | what it does |', '| --- | --- | --- | --- |', ...rows].join('\n');
 }
 

@@ -24,7 +24,6 @@ const budget = z.strictObject({
   per: doc(z.enum(['day', 'month'], { error: 'must be day or month' }).default('month'), {
     description:
       'Length of a period. Both are counted, so that a change finds what was used of the new period before it.',
-    shown: 'month',
   }),
   timeZone: doc(
     z
@@ -34,25 +33,21 @@ const budget = z.strictObject({
     {
       description:
         'Time zone of the midnight at which a period begins. After a change the count of the period with the same date goes on.',
-      shown: 'UTC',
     },
   ),
   warnAt: doc(whole(1, 100).default(80), {
     description: 'Per cent of the limit, of the account or of a tenant, from which an alert is due.',
     unit: 'per cent',
-    shown: '80',
   }),
 });
 
 export const accountBudgets = doc(z.record(id(), budget, { error: 'must be a map of budgets' }).default({}), {
   description: 'Most requests of a kind in a day or a month, by name: the operations of a contract, for example.',
-  shown: '{}',
 });
 
 export const tenantBudgets = doc(z.record(id(), whole(0, MOST), { error: 'must be a map of numbers' }).default({}), {
   description:
     'By the name of a budget of its account: most requests of this tenant in a period. Default: what the account has. 0: none.',
-  shown: '{}',
 });
 
 /** Left out of the settings where there are none. */

@@ -5,8 +5,7 @@ import { doc, duration, flag, id, pathPattern, pattern, size } from './option-ty
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 
-const stale = (description: string) =>
-  doc(duration(0, 365 * DAY).default(0), { description, unit: 'duration', shown: '0s' });
+const stale = (description: string) => doc(duration(0, 365 * DAY).prefault('0s'), { description });
 /** Vary on these would put a credential into a cache key. */
 const NOT_FOR_VARY = ['authorization', 'cookie', 'x-api-key', 'patchworks-signature'];
 const fieldName = () =>
@@ -30,7 +29,6 @@ const cacheRule = z
     ttl: doc(duration(0, 365 * DAY).optional(), {
       description:
         'How long a 200 response is fresh, regardless of its Cache-Control. Writes that bypass the gateway stay unseen that long.',
-      unit: 'duration',
     }),
     store: doc(z.literal(false, { error: 'can only be false' }).optional(), {
       description: 'false: never store. In place of `ttl`.',
@@ -47,16 +45,13 @@ const cacheRule = z
     unless: doc(z.record(parameter(), z.array(queryValue()).min(1, { error: 'must name a value' })).default({}), {
       description:
         'Query values that are neither stored nor shared with requests in flight, by parameter: `{ include: [variables] }`. Each value is a name, which is found in lists (`include=labels,variables`), repeated and bracketed parameters, and as part of a path (`latestVersion.variables`). Case, `_`, `-` and a plural s do not matter; `variables_count` is another name.',
-      shown: '{}',
     }),
     vary: doc(z.array(fieldName()).default([]), {
       description:
         'Request headers whose values are part of the cache key, besides Accept and those that Patchworks names in Vary. Each value is fetched and stored separately.',
-      shown: '[]',
     }),
     tags: doc(z.array(id()).default([]), {
       description: 'Names for `POST /cache/purge`, which removes the entries of this rule by them.',
-      shown: '[]',
     }),
   })
   .superRefine((rule, context) => {
@@ -74,27 +69,20 @@ const cacheRule = z
 
 export const cacheSchema = z
   .strictObject({
-    memory: doc(size(0, 1024 ** 4).default(128 * 1024 ** 2), {
+    memory: doc(size(0, 1024 ** 4).prefault('128MiB'), {
       description:
         'Memory for responses in this process; the least recently used are evicted first. `0B` turns the cache off.',
-      unit: 'size',
-      shown: '128MiB',
     }),
-    maxEntry: doc(size(0, 1024 ** 3).default(2 * 1024 ** 2), {
+    maxEntry: doc(size(0, 1024 ** 3).prefault('2MiB'), {
       description: 'Largest stored response. Larger ones are passed on only.',
-      unit: 'size',
-      shown: '2MiB',
     }),
     shared: doc(flag().default(true), {
       description:
         'true, with `redis:`: responses are stored in Redis too, and shared by replicas. Redis keeps each for its ttl and its longest stale window, compressed; above 80 % of its `maxmemory` no more are stored. false: each replica has its own cache; invalidation still reaches all.',
-      shown: 'true',
     }),
-    maxDisconnectedAge: doc(duration(0, HOUR).default(5_000), {
+    maxDisconnectedAge: doc(duration(0, HOUR).prefault('5s'), {
       description:
         'With `redis:`, longest time that a replica without contact to Redis serves a cached response, because it cannot receive invalidations of the others. It notices the loss within 3s, during which writes wait for it. 0s: it serves no cached responses meanwhile.',
-      unit: 'duration',
-      shown: '5s',
     }),
     rules: doc(z.array(cacheRule).optional(), {
       description:

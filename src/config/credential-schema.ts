@@ -25,7 +25,6 @@ const login = z.strictObject({
         .default('username'),
       {
         description: 'JSON field of the username; `email` for the older form of the login.',
-        shown: 'username',
       },
     ),
   }),

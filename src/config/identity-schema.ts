@@ -60,12 +60,10 @@ const issuer = z.strictObject({
       .array(z.enum(ALGORITHMS, { error: `must be one of ${ALGORITHMS.join(', ')}` }))
       .min(1, { error: 'must hold at least one algorithm' })
       .default(['RS256', 'ES256']),
-    { description: 'Accepted signatures. `HS*` and `none` are not possible.', shown: '[RS256, ES256]' },
+    { description: 'Accepted signatures. `HS*` and `none` are not possible.' },
   ),
-  clockTolerance: doc(duration(0, 5 * 60_000).default(30_000), {
+  clockTolerance: doc(duration(0, 5 * 60_000).prefault('30s'), {
     description: 'By how much its clock may differ from that of the gateway, for `exp` and `nbf`.',
-    unit: 'duration',
-    shown: '30s',
   }),
 });
 
@@ -74,7 +72,6 @@ export const identitySchema = z
     issuers: doc(z.record(id(), issuer, { error: 'must be a map of issuers' }).default({}), {
       description:
         'Issuers of tokens (JWT) that callers may send as `Authorization: Bearer` instead of a key, by name. See identities.md.',
-      shown: '{}',
     }),
   })
   .prefault({});

@@ -35,7 +35,6 @@ const tlsSchema = z
     }),
     minVersion: doc(z.enum(VERSIONS, { error: `must be one of ${VERSIONS.join(', ')}` }).default('TLSv1.2'), {
       description: 'Oldest accepted version. TLS 1.2 is accepted with ECDHE and AEAD only.',
-      shown: 'TLSv1.2',
     }),
   })
   .superRefine(({ clientCaFile, clientAuth }, context) => {
@@ -78,8 +77,8 @@ export const listenSchema = z
   .strictObject({
     traffic: z
       .strictObject({
-        host: doc(text().default('0.0.0.0'), { description: 'Address of the traffic port.', shown: '0.0.0.0' }),
-        port: doc(port().default(8080), { description: 'Port for tenants. 0 means any free port.', shown: '8080' }),
+        host: doc(text().default('0.0.0.0'), { description: 'Address of the traffic port.' }),
+        port: doc(port().default(8080), { description: 'Port for tenants. 0 means any free port.' }),
         tls: tls('for tenants'),
       })
       .prefault({}),
@@ -87,26 +86,21 @@ export const listenSchema = z
       .strictObject({
         host: doc(text().default('127.0.0.1'), {
           description: 'Address of the admin port. On any other than loopback set a token.',
-          shown: '127.0.0.1',
         }),
         port: doc(port().default(9090), {
           description: 'Port for probes, Prometheus and people. 0 means any free port.',
-          shown: '9090',
         }),
         token: doc(bearerToken().default(''), {
           description:
             'A token of the role `operate`, named `admin`. With it, or with `tokens`, `Authorization: Bearer <token>` is required for all endpoints but /livez and /readyz. Without both, every client that reaches the port may read, purge and reload.',
-          shown: '""',
         }),
         tokens: doc(z.array(adminToken).default([]), {
           description: 'More tokens, each with a role: one for Prometheus, one for each operator.',
-          shown: '[]',
         }),
         name: doc(
           z.string({ error: 'must be a text' }).max(100, { error: 'must have at most 100 characters' }).default(''),
           {
             description: 'Name of this deployment, such as `production`, on the page and in /status.',
-            shown: '""',
           },
         ),
         runbookBaseUrl: doc(httpUrl().optional(), {
@@ -119,7 +113,6 @@ export const listenSchema = z
     trustedProxies: doc(z.array(cidr()).default([]), {
       description:
         "CIDRs of proxies in front. Their `X-Forwarded-For` is trusted for the caller's address, and their `X-Forwarded-Proto` for the scheme of links. If the range is too wide, callers can choose their address. Without its proxies here, a gateway takes all callers of one for one address, which a bad caller can block (`limits.failedAuth`).",
-      shown: '[]',
     }),
   })
   .prefault({});

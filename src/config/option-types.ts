@@ -4,11 +4,10 @@ import { parsePathPattern, parsePattern } from '../routing/pattern.ts';
 
 // The types of options. A message says what is allowed and never quotes the value, which may be a misplaced secret.
 
-/** The documentation of an option besides its type: a row of docs/configuration.md. */
+/** The documentation of an option besides its type and default: a row of docs/configuration.md. */
 export interface OptionMeta {
   readonly description: string;
-  /** The default as it is written in YAML; undefined if the option is required or its description explains the default. */
-  readonly shown?: string;
+  /** Durations and sizes have theirs. */
   readonly unit?: string;
 }
 
@@ -64,27 +63,25 @@ export const whole = (min: number, max: number) =>
     .min(min, { error: `must be at least ${min}` })
     .max(max, { error: `must be at most ${max}` });
 
-/** Milliseconds. */
+/** Milliseconds. A default is given as text, by `prefault`: the documentation shows it as it is written. */
 export const duration = (minMs: number, maxMs: number) =>
-  z.string({ error: 'must be a duration such as 250ms, 30s, 5m or 24h' }).transform((value, context) => {
-    const ms = parseDuration(value);
-    if (ms === null) context.addIssue({ code: 'custom', message: 'must be a duration such as 250ms, 30s, 5m or 24h' });
-    else if (ms < minMs || ms > maxMs) {
-      context.addIssue({ code: 'custom', message: `must be from ${showDuration(minMs)} to ${showDuration(maxMs)}` });
-    }
-    return ms ?? 0;
-  });
+  measure('duration', 'must be a duration such as 250ms, 30s, 5m or 24h', DURATIONS, minMs, maxMs);
 
-/** Bytes. */
+/** Bytes. A default is given as text. */
 export const size = (minBytes: number, maxBytes: number) =>
-  z.string({ error: 'must be a size such as 64KiB or 10MiB' }).transform((value, context) => {
-    const bytes = parseSize(value);
-    if (bytes === null) context.addIssue({ code: 'custom', message: 'must be a size such as 64KiB or 10MiB' });
-    else if (bytes < minBytes || bytes > maxBytes) {
-      context.addIssue({ code: 'custom', message: `must be from ${showSize(minBytes)} to ${showSize(maxBytes)}` });
+  measure('size', 'must be a size such as 64KiB or 10MiB', SIZES, minBytes, maxBytes);
+
+function measure(unit: string, rule: string, units: Units, min: number, max: number) {
+  const inRange = (value: string, context: z.RefinementCtx): number => {
+    const parsed = parse(value, units);
+    if (parsed === null) context.addIssue({ code: 'custom', message: rule });
+    else if (parsed < min || parsed > max) {
+      context.addIssue({ code: 'custom', message: `must be from ${show(min, units)} to ${show(max, units)}` });
     }
-    return bytes ?? 0;
-  });
+    return parsed ?? 0;
+  };
+  return z.string({ error: rule }).transform(inRange).meta({ unit });
+}
 
 export const pattern = () =>
   z.string({ error: 'must be a method and a path, such as "GET /api/v1/**"' }).transform((value, context) => {
@@ -135,47 +132,43 @@ export const narrowing = (what: string) => ({
   }),
 });
 
+/** From the largest to the smallest. */
+type Units = readonly (readonly [name: string, value: number])[];
+const DURATIONS: Units = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1_000],
+  ['ms', 1],
+];
+const SIZES: Units = [
+  ['GiB', 1024 ** 3],
+  ['MiB', 1024 ** 2],
+  ['KiB', 1024],
+  ['B', 1],
+];
+
 export function showDuration(ms: number): string {
-  for (const [unit, size] of [
-    ['d', 86_400_000],
-    ['h', 3_600_000],
-    ['m', 60_000],
-    ['s', 1_000],
-  ] as const) {
-    if (ms >= size && ms % size === 0) return `${ms / size}${unit}`;
-  }
-  return `${ms}ms`;
+  return show(ms, DURATIONS);
 }
 
 export function showSize(bytes: number): string {
-  for (const [unit, size] of [
-    ['GiB', 1024 ** 3],
-    ['MiB', 1024 ** 2],
-    ['KiB', 1024],
-  ] as const) {
-    if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
-  }
-  return `${bytes}B`;
+  return show(bytes, SIZES);
 }
-
-const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
-const DURATION_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-const SIZE = /^(\d+(?:\.\d+)?)(B|KiB|MiB|GiB)$/;
-const SIZE_BYTES: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
 /** `250ms 30s 5m 24h 180d` → milliseconds; null if it is none. */
 export function parseDuration(text: string): number | null {
-  return parse(text, DURATION, DURATION_MS);
+  return parse(text, DURATIONS);
 }
 
-/** `512B 64KiB 10MiB 1GiB` → bytes; null if it is none. */
-export function parseSize(text: string): number | null {
-  return parse(text, SIZE, SIZE_BYTES);
+function show(value: number, units: Units): string {
+  const [name, size] = units.find(([, each]) => value >= each && value % each === 0) ?? (units.at(-1) as Units[number]);
+  return `${value / size}${name}`;
 }
 
-function parse(text: string, pattern: RegExp, units: Readonly<Record<string, number>>): number | null {
-  const match = pattern.exec(text.trim());
-  if (match === null) return null;
-  const value = Math.round(Number(match[1]) * (units[match[2] as string] as number));
+function parse(text: string, units: Units): number | null {
+  const [, amount, name] = /^(\d+(?:\.\d+)?)([A-Za-z]+)$/.exec(text.trim()) ?? [];
+  const unit = units.find(([each]) => each === name);
+  const value = unit === undefined ? Number.NaN : Math.round(Number(amount) * unit[1]);
   return Number.isSafeInteger(value) ? value : null;
 }

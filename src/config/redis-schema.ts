@@ -76,25 +76,19 @@ export const redisSchema = z
       {
         description:
           'Prefix of all keys. Gateways that share an account need the same prefix; separate gateways need different ones.',
-        shown: 'patchgate',
       },
     ),
     onOutage: doc(z.enum(['local', 'closed'], { error: 'must be local or closed' }).default('local'), {
       description:
         'Behaviour of a replica that has lost Redis. `local`: after 2.5 s it goes on with an equal share of the ceiling. `closed`: it answers 503 until Redis is back.',
-      shown: 'local',
     }),
-    timeout: doc(duration(10, 5_000).default(100), {
+    timeout: doc(duration(10, 5_000).prefault('100ms'), {
       description:
         'Deadline of a command. A late command has no effect, even if Redis executes it. A longer deadline makes callers wait for a slow Redis.',
-      unit: 'duration',
-      shown: '100ms',
     }),
-    replicaGrace: doc(duration(10_000, HOUR).default(120_000), {
+    replicaGrace: doc(duration(10_000, HOUR).prefault('2m'), {
       description:
         'How long a silent replica keeps its share of the ceiling, because it may be alive and only cut off from Redis. Shorter: a crashed replica costs less. Longer: a replica that is cut off stays within the common ceiling for longer. With `closed` no share is reserved.',
-      unit: 'duration',
-      shown: '2m',
     }),
   })
   .superRefine((redis, context) => {

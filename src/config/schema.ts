@@ -25,29 +25,24 @@ const account = z.strictObject({
         description:
           'Requests that Patchworks allows this account in 60 s. If it is set too high, Patchworks answers 429.',
         unit: 'requests per 60 s',
-        shown: '240',
       }),
       ceiling: doc(whole(1, 10_000_000).default(235), {
         description:
           'Most requests that the gateway sends in any 60 s. It must be below `limit`: the difference is for people in the dashboard.',
         unit: 'requests per 60 s',
-        shown: '235',
       }),
       burst: doc(whole(1, 10_000_000).default(60), {
         description:
           'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute while no request waits. A burst never takes more than about half of the ceiling at once: the rest is for the minute after it.',
         unit: 'requests',
-        shown: '60',
       }),
       adoptLimit: doc(flag().default(true), {
         description:
           'true: if `X-RateLimit-Limit` is below `limit` in three responses in a row, `ceiling`, `burst` and the reserved slots are lowered in proportion, on all replicas, until it rises again. In the minute of the change slots of the old ceiling are still held, so that little or nothing is sent. false: another limit is only reported, and `X-RateLimit-Remaining` beside it is ignored; if the account really has it, Patchworks answers 429.',
-        shown: 'true',
       }),
       coldStart: doc(z.enum(['trust', 'wait'], { error: 'must be trust or wait' }).default('trust'), {
         description:
           'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',
-        shown: 'trust',
       }),
     })
     // Checked here, not in validate.ts, so that it is reported together with all other errors of the file.
@@ -63,97 +58,71 @@ const account = z.strictObject({
 
 const idempotency = z
   .strictObject({
-    ttl: doc(duration(1_000, 30 * DAY).default(DAY), {
+    ttl: doc(duration(1_000, 30 * DAY).prefault('24h'), {
       description:
         'How long the first response to a write with an `Idempotency-Key` is kept and replayed. A later repeat is a new write.',
-      unit: 'duration',
-      shown: '24h',
     }),
-    maxResponse: doc(size(0, 64 * 1024 ** 2).default(1024 ** 2), {
+    maxResponse: doc(size(0, 64 * 1024 ** 2).prefault('1MiB'), {
       description:
         'Largest kept response. A larger one goes out whole and is not kept: a repeat gets 409 with the status of the first.',
-      unit: 'size',
-      shown: '1MiB',
     }),
-    memory: doc(size(64 * 1024, 1024 ** 4).default(32 * 1024 ** 2), {
+    memory: doc(size(64 * 1024, 1024 ** 4).prefault('32MiB'), {
       description:
         'Without `redis:`, memory of this process for these responses. When it is full, the tenant that has the most loses its oldest: a repeat of such a write gets 409 with the status of the first. Without any left, it loses its oldest writes: a repeat is a new write. With `redis:`, memory there for the responses of one tenant. Beyond it, or while Redis uses more than 80 % of its `maxmemory`, a response is kept without its body: a repeat gets 409 with the status of the first.',
-      unit: 'size',
-      shown: '32MiB',
     }),
   })
   .prefault({});
 
 const limits = z
   .strictObject({
-    body: doc(size(0, 1024 ** 4).default(10 * 1024 ** 2), {
+    body: doc(size(0, 1024 ** 4).prefault('10MiB'), {
       description: 'Largest request body; larger ones get 413.',
-      unit: 'size',
-      shown: '10MiB',
     }),
-    bufferedBody: doc(size(0, 1024 ** 3).default(1024 ** 2), {
+    bufferedBody: doc(size(0, 1024 ** 3).prefault('1MiB'), {
       description:
         'Bodies up to this size are read before they are sent, chunked ones too. So they can be sent again after a 401, and a slow upload holds no slot. They are in memory while in flight. Larger ones stream, and hold a slot while they are uploaded.',
-      unit: 'size',
-      shown: '1MiB',
     }),
-    bufferedTotal: doc(size(64 * 1024, 1024 ** 4).default(64 * 1024 ** 2), {
+    bufferedTotal: doc(size(64 * 1024, 1024 ** 4).prefault('64MiB'), {
       description:
         'Memory of this process for bodies that it has to keep: request bodies up to `bufferedBody`, whole ones with an `Idempotency-Key`, responses on their way into the cache, and responses whose links are rewritten. A tenant may hold as much as is free: half while it is alone. Without room nothing is read, and after the `maxWait` of the tenant the request gets 503 `overloaded`; a response passes without being stored. A body with an `Idempotency-Key` above half of it gets 413.',
-      unit: 'size',
-      shown: '64MiB',
     }),
-    headers: doc(size(1024, 1024 ** 2).default(32 * 1024), {
+    headers: doc(size(1024, 1024 ** 2).prefault('32KiB'), {
       description: 'Size of all request headers together; above it 400, as for more than 100 header lines.',
-      unit: 'size',
-      shown: '32KiB',
     }),
     failedAuth: doc(whole(1, 1_000_000).default(20), {
       description:
         'Failed authentications from one address in 60 s. Above it, all its requests get 429 until the 60 s are over. Callers behind one address share the count: set `listen.trustedProxies` if there is a proxy. IPv6 counts by /64. A missing key does not count. It holds for tokens of the admin port too, counted by each replica; the same wrong token again does not count.',
       unit: 'requests per 60 s and address',
-      shown: '20',
     }),
     requestsPerSecond: doc(whole(1, 10_000_000).default(2_000), {
       description:
         'Requests of one tenant in a second over all replicas, cached and rejected ones included; above it 429 for the rest of the second. It protects the gateway; the quotas protect Patchworks.',
       unit: 'requests per second and tenant',
-      shown: '2000',
     }),
     // A whole request has five minutes, and Node refuses to start with more for its headers.
-    headersTimeout: doc(duration(100, 300_000).default(10_000), {
+    headersTimeout: doc(duration(100, 300_000).prefault('10s'), {
       description:
         'Longest time in which a caller sends its headers. A drain waits a second for the rest of them, whatever this is.',
-      unit: 'duration',
-      shown: '10s',
     }),
-    stallTimeout: doc(duration(1_000, HOUR).default(30_000), {
+    stallTimeout: doc(duration(1_000, HOUR).prefault('30s'), {
       description:
         'A response that its caller does not read, or an upload that it does not send, is cut after this time without progress; and below 1 KiB/s over a minute, whatever this is. Else slow callers would hold the permits of an upstream. Progress is what the kernel takes over, some hundred KiB at a time on a fast connection: if this is too short, slow downloads break off.',
-      unit: 'duration',
-      shown: '30s',
     }),
-    idleTimeout: doc(duration(100, HOUR).default(75_000), {
+    idleTimeout: doc(duration(100, HOUR).prefault('75s'), {
       description:
         'Longest time without a request on a connection. Keep it above the idle timeout of a balancer in front.',
-      unit: 'duration',
-      shown: '75s',
     }),
   })
   .prefault({});
 
 const drain = z
   .strictObject({
-    delay: doc(duration(0, HOUR).default(5_000), {
+    delay: doc(duration(0, HOUR).prefault('5s'), {
       description:
         'After SIGTERM the gateway reports not ready and goes on accepting for this long, until balancers have noticed. Its responses have `Connection: close` meanwhile. A caller whose connection is silent for longer may lose a request that is on its way when the connection ends.',
-      unit: 'duration',
-      shown: '5s',
     }),
-    timeout: doc(duration(0, HOUR).default(30_000), {
+    timeout: doc(duration(0, HOUR).prefault('30s'), {
       description: 'Time for requests in flight after `delay`; then they are cut off.',
-      unit: 'duration',
-      shown: '30s',
     }),
   })
   .prefault({});
@@ -163,13 +132,10 @@ const reload = z
     watch: doc(flag().default(true), {
       description:
         'true: the configuration is loaded when this file, the tenants file or a file of a `${file:…}` has changed and then stayed the same for 150ms. false: only on SIGHUP and `POST /reload`.',
-      shown: 'true',
     }),
-    poll: doc(duration(1_000, HOUR).default(5_000), {
+    poll: doc(duration(1_000, HOUR).prefault('5s'), {
       description:
         'With `watch`, interval at which the contents of the files are compared as well: a network file system may show neither a new size nor new times of a file that was changed elsewhere.',
-      unit: 'duration',
-      shown: '5s',
     }),
   })
   .prefault({});
@@ -210,7 +176,6 @@ export const gatewaySchema = z.strictObject({
       level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {
         description:
           'Lowest level that is logged. Access lines are `info`, and `warn` where the status is 5xx. The environment variable LOG_LEVEL overrides it.',
-        shown: 'info',
       }),
       access: doc(z.enum(ACCESS, { error: `must be one of ${ACCESS.join(', ')}` }).optional(), {
         description:
@@ -232,7 +197,6 @@ export const gatewaySchema = z.strictObject({
     .prefault({}),
   tenantsFile: doc(text().optional(), {
     description: 'File with `tenants:`, relative to this one. Default: tenants.yaml, unless `tenants` is set here.',
-    shown: 'tenants.yaml',
   }),
   tenants: doc(tenantMap.optional(), { description: 'The tenants, if they are not in a separate file.' }),
 });

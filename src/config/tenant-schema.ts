@@ -23,20 +23,16 @@ const tenantQuota = z
       {
         description:
           'Its share when tenants compete for slots: twice the weight means twice the slots. Unused shares are lent to others.',
-        shown: '1',
       },
     ),
     reserved: doc(whole(0, 10_000_000).default(0), {
       description:
         'Requests a minute that are kept for it, used or not; other tenants never get them. The sum over an account is at most its ceiling.',
       unit: 'requests per minute',
-      shown: '0',
     }),
-    maxWait: doc(duration(0, 30_000).default(5_000), {
+    maxWait: doc(duration(0, 30_000).prefault('5s'), {
       description:
         'Longest wait for a slot before a 429. A caller that disconnects has spent nothing. A request sets less or more with `Prefer: wait=N` (seconds, at most 30). `0s`: reject at once.',
-      unit: 'duration',
-      shown: '5s',
     }),
     maxInFlight: doc(whole(1, 1_024).optional(), {
       description:
@@ -79,15 +75,12 @@ export const tenantSchema = z.strictObject({
   }),
   disabled: doc(flag().default(false), {
     description: 'true: all its keys and identities are rejected with `tenant_disabled`.',
-    shown: 'false',
   }),
   keys: doc(z.array(tenantKey).default([]), {
     description: 'Valid keys. To rotate, add the new key, hand it over, then remove the old one.',
-    shown: '[]',
   }),
   identities: doc(z.array(tenantIdentity).default([]), {
     description: 'Callers without a key: by a token of an issuer, or by a client certificate. See identities.md.',
-    shown: '[]',
   }),
   allow: doc(z.array(pattern()).optional(), {
     description:
@@ -97,7 +90,6 @@ export const tenantSchema = z.strictObject({
   enforcement: doc(z.enum(['enforce', 'observe'], { error: 'must be enforce or observe' }).default('enforce'), {
     description:
       'observe: `quota.rate`, `quota.burst`, `budgets` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys and identities with their `allow` and `cidrs`, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
-    shown: 'enforce',
   }),
   budgets: tenantBudgets,
 });

@@ -13,7 +13,6 @@ export const tracingSchema = z
     }),
     headers: doc(z.record(headerName(), headerSecret(), { error: 'must be a map of header fields' }).default({}), {
       description: 'Headers for the collector, such as its key. Their values are secrets.',
-      shown: '{}',
     }),
     sample: doc(
       z
@@ -25,17 +24,14 @@ export const tracingSchema = z
         description:
           "Share of recorded requests, if the caller has not decided. The sampled flag of a caller's `traceparent` has priority.",
         unit: 'share from 0 to 1',
-        shown: '0.1',
       },
     ),
     serviceName: doc(text().default('patchgate'), {
       description: 'Name of the gateway in traces (`service.name`).',
-      shown: 'patchgate',
     }),
     propagate: doc(flag().default(false), {
       description:
         "true: Patchworks gets `traceparent` (the gateway's own span, if there is an endpoint) and the caller's `tracestate`. false: `traceparent`, `tracestate` and `baggage` are not sent. Without a `tracing` section they pass unchanged.",
-      shown: 'false',
     }),
   })
   .superRefine(({ endpoint, headers }, context) => {
