@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import type { CacheRule } from '../cache/options.ts';
 import { doc, duration, flag, id, pathPattern, pattern, size } from './option-types.ts';
+import { cacheRuleDefaults, invalidateDefaults } from './patchworks-defaults.ts';
 
 /** The shape of `cache` in gateway.yaml. */
 const HOUR = 3_600_000;
@@ -65,6 +67,15 @@ const cacheRule = z
         message: 'belongs to a rule with a ttl: this one stores nothing',
       });
     }
+  })
+  .transform(({ match, ttl, unless, vary, tags, ...stale }): CacheRule => {
+    if (ttl === undefined) return { match, store: false };
+    return {
+      ...{ match, store: true, ttlMs: ttl, unless, vary, tags },
+      staleWhileRevalidateMs: stale.staleWhileRevalidate,
+      staleIfErrorMs: stale.staleIfError,
+      staleIfThrottledMs: stale.staleIfThrottled,
+    };
   });
 
 export const cacheSchema = z
@@ -105,4 +116,12 @@ export const cacheSchema = z
       },
     ),
   })
+  .transform(({ memory, maxEntry, shared, maxDisconnectedAge, rules, invalidate }) => ({
+    memoryBytes: memory,
+    maxEntryBytes: maxEntry,
+    shared,
+    maxDisconnectedAgeMs: maxDisconnectedAge,
+    rules: rules ?? cacheRuleDefaults,
+    invalidate: invalidate ?? invalidateDefaults,
+  }))
   .prefault({});

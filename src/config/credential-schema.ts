@@ -1,67 +1,75 @@
 import { z } from 'zod';
-import type { Secret } from '../secret.ts';
 import { isOwnHeader } from '../upstream/headers.ts';
 import { doc, headerSecret, httpUrl, id, secretText, text } from './option-types.ts';
-import type { CredentialSettings } from './settings.ts';
 
 /** The shape of `credentials` of an account. */
 const credentialId = () => doc(id(), { description: 'Name of the credential in logs and metrics.' });
 
-const apiKey = z.strictObject({
-  id: credentialId(),
-  apiKey: doc(headerSecret(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
-});
+const apiKey = z
+  .strictObject({
+    id: credentialId(),
+    apiKey: doc(headerSecret(), { description: 'A Patchworks API key; sent verbatim as `Authorization`.' }),
+  })
+  .transform(({ id, apiKey }) => ({ kind: 'apiKey' as const, id, apiKey }));
 
-const login = z.strictObject({
-  id: credentialId(),
-  login: z.strictObject({
-    url: doc(httpUrl(), { description: 'URL of the login, such as https://app.wearepatchworks.com/fabric/api/login.' }),
-    username: doc(text(), { description: "User for the login. The token has this user's rights." }),
-    password: doc(secretText(), { description: 'Its password.' }),
-    usernameField: doc(
-      z
-        .string({ error: 'must be a name' })
-        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'must be the name of a JSON field' })
-        .default('username'),
-      {
-        description: 'JSON field of the username; `email` for the older form of the login.',
-      },
-    ),
-  }),
-});
-
-const header = z.strictObject({
-  id: credentialId(),
-  header: z.strictObject({
-    name: doc(
-      z
-        .string({ error: 'must be the name of a header' })
-        .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header' })
-        .refine((name) => !isOwnHeader(name), { error: 'must be another header: the gateway sets this one itself' }),
-      {
-        description:
-          "Header that carries the secret, such as `patchworks-signature` for a callback. A caller's own header of this name, in any spelling, is dropped on routes that use the credential.",
-      },
-    ),
-    value: doc(headerSecret(), { description: 'The secret; sent verbatim.' }),
-  }),
-});
-
-const query = z.strictObject({
-  id: credentialId(),
-  query: z.strictObject({
-    name: doc(
-      z.string({ error: 'must be the name of a parameter' }).regex(/^[A-Za-z0-9_.~-]+$/, {
-        error: 'must be the name of a parameter: letters, digits, and any of _ . ~ -',
+const login = z
+  .strictObject({
+    id: credentialId(),
+    login: z.strictObject({
+      url: doc(httpUrl(), {
+        description: 'URL of the login, such as https://app.wearepatchworks.com/fabric/api/login.',
       }),
-      {
-        description:
-          'Query parameter that carries the secret, such as `patchworks_signature` for a webhook; added behind the query of the caller. A caller that sends one of this name gets 400. Prefer `header` where the upstream accepts it: a URL stands in the logs of proxies.',
-      },
-    ),
-    value: doc(secretText(), { description: 'The secret, as it is before it is escaped for the URL.' }),
-  }),
-});
+      username: doc(text(), { description: "User for the login. The token has this user's rights." }),
+      password: doc(secretText(), { description: 'Its password.' }),
+      usernameField: doc(
+        z
+          .string({ error: 'must be a name' })
+          .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'must be the name of a JSON field' })
+          .default('username'),
+        {
+          description: 'JSON field of the username; `email` for the older form of the login.',
+        },
+      ),
+    }),
+  })
+  .transform(({ id, login }) => ({ kind: 'login' as const, id, ...login }));
+
+const header = z
+  .strictObject({
+    id: credentialId(),
+    header: z.strictObject({
+      name: doc(
+        z
+          .string({ error: 'must be the name of a header' })
+          .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header' })
+          .refine((name) => !isOwnHeader(name), { error: 'must be another header: the gateway sets this one itself' }),
+        {
+          description:
+            "Header that carries the secret, such as `patchworks-signature` for a callback. A caller's own header of this name, in any spelling, is dropped on routes that use the credential.",
+        },
+      ),
+      value: doc(headerSecret(), { description: 'The secret; sent verbatim.' }),
+    }),
+  })
+  .transform(({ id, header }) => ({ kind: 'header' as const, id, ...header }));
+
+const query = z
+  .strictObject({
+    id: credentialId(),
+    query: z.strictObject({
+      name: doc(
+        z.string({ error: 'must be the name of a parameter' }).regex(/^[A-Za-z0-9_.~-]+$/, {
+          error: 'must be the name of a parameter: letters, digits, and any of _ . ~ -',
+        }),
+        {
+          description:
+            'Query parameter that carries the secret, such as `patchworks_signature` for a webhook; added behind the query of the caller. A caller that sends one of this name gets 400. Prefer `header` where the upstream accepts it: a URL stands in the logs of proxies.',
+        },
+      ),
+      value: doc(secretText(), { description: 'The secret, as it is before it is escaped for the URL.' }),
+    }),
+  })
+  .transform(({ id, query }) => ({ kind: 'query' as const, id, ...query }));
 
 export const credentialList = doc(
   z
@@ -72,16 +80,3 @@ export const credentialList = doc(
       'Credentials in order of preference: the first is used, and the next one after a 401 of Patchworks, unless the route names one. Each has an `id` and one of `apiKey`, `login`, `header` and `query`.',
   },
 );
-
-export function credentialOf(
-  input: z.output<typeof credentialList>[number],
-  secret: (value: string) => Secret,
-): CredentialSettings {
-  const { id: name } = input;
-  if ('apiKey' in input) return { kind: 'apiKey', id: name, apiKey: secret(input.apiKey) };
-  if ('header' in input)
-    return { kind: 'header', id: name, name: input.header.name, value: secret(input.header.value) };
-  if ('query' in input) return { kind: 'query', id: name, name: input.query.name, value: secret(input.query.value) };
-  const { url, username, password, usernameField } = input.login;
-  return { kind: 'login', id: name, url, username, password: secret(password), usernameField };
-}

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, duration, id, narrowing, text } from './option-types.ts';
+import { doc, duration, id, narrowing, optional, text } from './option-types.ts';
 
 /** The shape of `identity` in gateway.yaml, and of `identities` of a tenant. */
 
@@ -18,54 +18,59 @@ const audience = () => z.union([name(), z.array(name()).min(1, { error: 'must ho
 const jwks = z
   .strictObject({
     url: doc(
-      z
-        .string({ error: 'must be a URL' })
-        .refine(isSafeUrl, {
+      optional(
+        z.string({ error: 'must be a URL' }).refine(isSafeUrl, {
           error: 'must be an https URL without credentials in it; http only to this host (127.0.0.1, [::1], localhost)',
-        })
-        .optional(),
+        }),
+      ),
       {
         description:
           'Where the keys are read: at the start, every 5 minutes, and when a token names an unknown key, at most every 30 s. At most 1 MiB within 5 s; redirects are not followed. While it cannot be read, the keys of the last time stay in use.',
       },
     ),
-    caFile: doc(text().optional(), {
+    caFile: doc(optional(text()), {
       description:
         'File with the authorities of the URL, PEM, instead of those of the system; relative to this file. It is watched like this file.',
     }),
-    tokenFile: doc(text().optional(), {
+    tokenFile: doc(optional(text()), {
       description:
         'File with a token that is sent as `Authorization: Bearer` to the URL; relative to this file. It is read for each request, because it may be renewed at any time.',
     }),
-    file: doc(text().optional(), {
+    file: doc(optional(text()), {
       description: 'File with the keys, instead of a URL; relative to this file. It is watched like this file.',
     }),
   })
   .superRefine(({ url, file, caFile, tokenFile }, context) => {
     const report = (path: string[], message: string): void => context.addIssue({ code: 'custom', path, message });
-    if ((url === undefined) === (file === undefined)) report([], 'needs either a url or a file');
-    if (url === undefined && caFile !== undefined) report(['caFile'], 'needs a url');
-    if (url === undefined && tokenFile !== undefined) report(['tokenFile'], 'needs a url');
+    if ((url === null) === (file === null)) report([], 'needs either a url or a file');
+    if (url === null && caFile !== null) report(['caFile'], 'needs a url');
+    if (url === null && tokenFile !== null) report(['tokenFile'], 'needs a url');
   });
 
-const issuer = z.strictObject({
-  issuer: doc(name(), { description: 'The claim `iss` of its tokens, exactly.' }),
-  audience: doc(audience(), {
-    description:
-      'The claim `aud` of its tokens, or a list of which a token must have one. Use a value of its own for this gateway: a token for another service is then worth nothing here.',
-  }),
-  jwks: doc(jwks, { description: 'Its public keys, as a JSON Web Key Set (RFC 7517).' }),
-  algorithms: doc(
-    z
-      .array(z.enum(ALGORITHMS, { error: `must be one of ${ALGORITHMS.join(', ')}` }))
-      .min(1, { error: 'must hold at least one algorithm' })
-      .default(['RS256', 'ES256']),
-    { description: 'Accepted signatures. `HS*` and `none` are not possible.' },
-  ),
-  clockTolerance: doc(duration(0, 5 * 60_000).prefault('30s'), {
-    description: 'By how much its clock may differ from that of the gateway, for `exp` and `nbf`.',
-  }),
-});
+const issuer = z
+  .strictObject({
+    issuer: doc(name(), { description: 'The claim `iss` of its tokens, exactly.' }),
+    audience: doc(audience(), {
+      description:
+        'The claim `aud` of its tokens, or a list of which a token must have one. Use a value of its own for this gateway: a token for another service is then worth nothing here.',
+    }),
+    jwks: doc(jwks, { description: 'Its public keys, as a JSON Web Key Set (RFC 7517).' }),
+    algorithms: doc(
+      z
+        .array(z.enum(ALGORITHMS, { error: `must be one of ${ALGORITHMS.join(', ')}` }))
+        .min(1, { error: 'must hold at least one algorithm' })
+        .default(['RS256', 'ES256']),
+      { description: 'Accepted signatures. `HS*` and `none` are not possible.' },
+    ),
+    clockTolerance: doc(duration(0, 5 * 60_000).prefault('30s'), {
+      description: 'By how much its clock may differ from that of the gateway, for `exp` and `nbf`.',
+    }),
+  })
+  .transform(({ audience, clockTolerance, ...options }) => ({
+    ...options,
+    audiences: [audience].flat(),
+    clockToleranceMs: clockTolerance,
+  }));
 
 export const identitySchema = z
   .strictObject({
@@ -131,10 +136,21 @@ export const tenantIdentity = z
     else if (!names) report([], 'needs a subject or claims: every token of the issuer would be accepted');
     if (subject !== undefined && claims !== undefined && 'sub' in claims)
       report(['claims', 'sub'], 'is there as subject');
+  })
+  .transform(({ id, issuer = '', subject, claims = {}, certificate, ...narrowed }) => {
+    if (certificate !== undefined) {
+      return { ...narrowed, kind: 'certificate' as const, id: id ?? certificate, uri: certificate };
+    }
+    const named = Object.entries(claims).map(([claim, value]) => `${claim}=${value}`);
+    const name = [...(subject === undefined ? [] : [subject]), ...named].join(',');
+    return {
+      ...{ ...narrowed, kind: 'token' as const, id: id ?? `${issuer}:${name}`, issuer },
+      /** A token must have all of them; the subject is `sub`. */
+      claims: new Map(Object.entries({ ...(subject !== undefined && { sub: subject }), ...claims })),
+    };
   });
 
 export type IssuerInput = z.output<typeof issuer>;
-export type TenantIdentityInput = z.output<typeof tenantIdentity>;
 
 const HERE = ['127.0.0.1', '[::1]', 'localhost'];
 

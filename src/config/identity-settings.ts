@@ -1,9 +1,9 @@
 import { dirname, resolve } from 'node:path';
 import { parseJwks } from '../auth/jwks.ts';
 import { readAuthorities } from './certificates.ts';
-import { type IssuerInput, identitySchema, type TenantIdentityInput } from './identity-schema.ts';
+import { type IssuerInput, identitySchema } from './identity-schema.ts';
 import { type FileContent, type ReadFile, readOptionFile } from './read-file.ts';
-import type { IdentitySettings, IssuerSettings, JwksSettings } from './settings.ts';
+import type { IssuerSettings, JwksSettings } from './settings.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
 export interface IssuerFiles {
@@ -27,7 +27,7 @@ export async function readIssuers(value: unknown, source: Source, readFile: Read
       problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
     };
     const jwks = await jwksOf(input.jwks, { source, readFile, report });
-    if (jwks !== null) issuers.set(id, issuerOf(id, input, jwks));
+    if (jwks !== null) issuers.set(id, { ...input, id, jwks });
   }
   return { issuers, problems };
 }
@@ -41,34 +41,18 @@ interface Reading {
 /** Returns null and reports a problem if a file is wrong. */
 async function jwksOf(input: IssuerInput['jwks'], reading: Reading): Promise<JwksSettings | null> {
   const at = (name: string) => resolve(dirname(reading.source.file), name);
-  const { url, file = '', caFile, tokenFile } = input;
-  if (url === undefined) {
-    const read = await readOptionFile('file', at(file), jwksIn, reading);
-    return read === null ? null : { kind: 'file', path: at(file), jwks: read.text };
+  const { url, file, caFile, tokenFile } = input;
+  if (url === null) {
+    const path = at(file ?? '');
+    const read = await readOptionFile('file', path, jwksIn, reading);
+    return read === null ? null : { kind: 'file', path, jwks: read.text };
   }
-  const authorities =
-    caFile === undefined ? null : await readOptionFile('caFile', at(caFile), readAuthorities, reading);
-  if (authorities === null && caFile !== undefined) return null;
-  return { kind: 'url', url, ca: authorities?.pem ?? null, tokenFile: tokenFile === undefined ? null : at(tokenFile) };
+  const authorities = caFile === null ? null : await readOptionFile('caFile', at(caFile), readAuthorities, reading);
+  if (authorities === null && caFile !== null) return null;
+  return { kind: 'url', url, ca: authorities?.pem ?? null, tokenFile: tokenFile === null ? null : at(tokenFile) };
 }
 
 function jwksIn(text: string): FileContent<{ readonly text: string }> {
   const parsed = parseJwks(text);
   return parsed.ok ? { ok: true, text } : { ok: false, message: parsed.reason };
-}
-
-function issuerOf(id: string, input: IssuerInput, jwks: JwksSettings): IssuerSettings {
-  const { issuer, audience, algorithms, clockTolerance: clockToleranceMs } = input;
-  return { id, issuer, audiences: [audience].flat(), algorithms, clockToleranceMs, jwks };
-}
-
-/** An identity with its name: `ISSUER:SUBJECT`, `ISSUER:claim=value,…`, or the URI, if it has none of its own. */
-export function identityOf(input: TenantIdentityInput): IdentitySettings {
-  const { id, issuer = '', subject, claims, certificate } = input;
-  const narrowed = { allow: input.allow ?? null, cidrs: input.cidrs ?? null };
-  if (certificate !== undefined) return { ...narrowed, kind: 'certificate', id: id ?? certificate, uri: certificate };
-  const all = new Map([...(subject === undefined ? [] : [['sub', subject] as const]), ...Object.entries(claims ?? {})]);
-  const named = Object.entries(claims ?? {}).map(([claim, value]) => `${claim}=${value}`);
-  const name = [...(subject === undefined ? [] : [subject]), ...named].join(',');
-  return { ...narrowed, kind: 'token', id: id ?? `${issuer}:${name}`, issuer, claims: all };
 }

@@ -90,10 +90,11 @@ function stepInto(schema: z.ZodType, step: PropertyKey): z.ZodType[] {
   return [];
 }
 
-/** Removes optionality and defaults from a type. */
+/** Removes optionality, defaults and what is made of the value from a type. */
 export function unwrap(schema: z.ZodType): z.ZodType {
   if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) {
     return unwrap(schema.unwrap() as z.ZodType);
   }
+  if (schema instanceof z.ZodPipe) return unwrap(schema.in as z.ZodType);
   return schema;
 }

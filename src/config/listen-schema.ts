@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bearerToken, cidr, doc, httpUrl, id, text, whole } from './option-types.ts';
+import { bearerToken, cidr, doc, httpUrl, id, optional, text, whole } from './option-types.ts';
 
 /** The shape of `listen` in gateway.yaml: both ports and the trusted proxies. */
 const port = () => whole(0, 65_535);
@@ -25,11 +25,11 @@ const tlsSchema = z
       description:
         'File with its private key, PEM, without passphrase. A pair that does not match is rejected, and the old one stays until the other file has arrived.',
     }),
-    clientCaFile: doc(path().optional(), {
+    clientCaFile: doc(optional(path()), {
       description:
         'File with the authorities for certificates of callers, PEM. Without it, callers need no certificate.',
     }),
-    clientAuth: doc(z.enum(CLIENT_AUTH, { error: `must be one of ${CLIENT_AUTH.join(', ')}` }).optional(), {
+    clientAuth: doc(optional(z.enum(CLIENT_AUTH, { error: `must be one of ${CLIENT_AUTH.join(', ')}` })), {
       description:
         '`required`: without a certificate of `clientCaFile` a connection ends in its handshake, also that of a probe. `optional`: a certificate must be valid if there is one. `none`: none is asked for. The certificate opens the connection. On the traffic port it also identifies a tenant that has its URI in `identities`; all others need their key or token as well. Default: `required` with `clientCaFile`, else `none`. A change needs a restart.',
     }),
@@ -38,7 +38,7 @@ const tlsSchema = z
     }),
   })
   .superRefine(({ clientCaFile, clientAuth }, context) => {
-    if (clientCaFile === undefined && clientAuth !== undefined && clientAuth !== 'none') {
+    if (clientCaFile === null && clientAuth !== null && clientAuth !== 'none') {
       context.addIssue({
         code: 'custom',
         path: ['clientAuth'],
@@ -48,7 +48,7 @@ const tlsSchema = z
   });
 
 const tls = (whose: string) =>
-  doc(tlsSchema.optional(), {
+  doc(optional(tlsSchema), {
     description: `TLS on the port ${whose}, HTTP/1.1 only. Without it, plain HTTP. Turning it on or off needs a restart.`,
   });
 
@@ -64,7 +64,10 @@ const adminToken = z.strictObject({
     { description: 'Name of the holder, in audit lines: a person, a team or a program. Unique.' },
   ),
   token: doc(
-    bearerToken().refine((value) => value !== '', { error: 'must not be empty: remove the entry instead' }),
+    bearerToken().transform((token, context) => {
+      if (token === null) context.addIssue({ code: 'custom', message: 'must not be empty: remove the entry instead' });
+      return token ?? z.NEVER;
+    }),
     { description: 'The token, sent as `Authorization: Bearer <token>`. Unique.' },
   ),
   role: doc(z.enum(ROLES, { error: `must be one of ${ROLES.join(', ')}` }), {
@@ -90,7 +93,7 @@ export const listenSchema = z
         port: doc(port().default(9090), {
           description: 'Port for probes, Prometheus and people. 0 means any free port.',
         }),
-        token: doc(bearerToken().default(''), {
+        token: doc(bearerToken().prefault(''), {
           description:
             'A token of the role `operate`, named `admin`. With it, or with `tokens`, `Authorization: Bearer <token>` is required for all endpoints but /livez and /readyz. Without both, every client that reaches the port may read, purge and reload.',
         }),
@@ -103,7 +106,7 @@ export const listenSchema = z
             description: 'Name of this deployment, such as `production`, on the page and in /status.',
           },
         ),
-        runbookBaseUrl: doc(httpUrl().optional(), {
+        runbookBaseUrl: doc(optional(httpUrl().transform((url) => url.replace(/\/$/, ''))), {
           description:
             'Address of your copy of the repository, such as `https://git.example.com/platform/patchgate/blob/main`: the page links to the runbooks in it.',
         }),

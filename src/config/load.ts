@@ -7,7 +7,7 @@ import { readIssuers } from './identity-settings.ts';
 import { interpolate, withoutInserted } from './interpolate.ts';
 import { problemsOf } from './issues.ts';
 import { createFileReaders, type ReadFile, reasonOf } from './read-file.ts';
-import { type GatewayInput, gatewaySchema, LEVELS } from './schema.ts';
+import { type GatewayInput, gatewaySchema, logLevel } from './schema.ts';
 import type { Settings } from './settings.ts';
 import { type TenantInput, tenantsFileSchema } from './tenant-schema.ts';
 import { readTls } from './tls.ts';
@@ -69,11 +69,14 @@ async function load(options: LoadOptions, inserted: string[]): Promise<Loaded> {
   if (!('source' in gateway)) return { ok: false, problems: gateway.problems };
   const tls = await readTls(gateway.value, gateway.source, readFile);
   const issuers = await readIssuers(gateway.value, gateway.source, readFile);
+  const level = logLevel.optional().safeParse(options.env['LOG_LEVEL'] || undefined);
   const problems: Problem[] = [
     ...gateway.problems,
     ...tls.problems,
     ...issuers.problems,
-    ...levelProblems(options.env),
+    ...(level.success
+      ? []
+      : [{ file: 'environment', line: null, path: 'LOG_LEVEL', message: level.error.issues[0]?.message ?? '' }]),
   ];
   const tenants = await readTenants(gateway, options.path, (path) => read(path, tenantsFileSchema));
   if (!('source' in tenants)) return { ok: false, problems: [...problems, ...tenants.problems] };
@@ -89,7 +92,7 @@ async function load(options: LoadOptions, inserted: string[]): Promise<Loaded> {
     fromFiles: [...gateway.fromFiles, ...tenants.fromFiles],
     tls,
     issuers: issuers.issuers,
-    logLevel: options.env['LOG_LEVEL'],
+    logLevel: level.data,
     revision: createHash('sha256').update(texts.join('\0')).digest('hex').slice(0, 12),
     now: Date.now(),
   });
@@ -188,12 +191,6 @@ export async function locateTenants(
   if (!('source' in parsed)) return { ok: false, problems: parsed.problems };
   const hasTenants = (parsed.source.value as Record<string, unknown>)['tenants'] !== undefined;
   return { ok: true, file: hasTenants ? path : tenantsPath(parsed.value, path) };
-}
-
-function levelProblems(env: LoadOptions['env']): Problem[] {
-  const level = env['LOG_LEVEL'];
-  if (level === undefined || level === '' || (LEVELS as readonly string[]).includes(level)) return [];
-  return [{ file: 'environment', line: null, path: 'LOG_LEVEL', message: `must be one of ${LEVELS.join(', ')}` }];
 }
 
 function sorted(problems: readonly Problem[]): Problem[] {

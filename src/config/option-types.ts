@@ -1,6 +1,7 @@
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { parsePathPattern, parsePattern } from '../routing/pattern.ts';
+import { Secret } from '../secret.ts';
 
 // The types of options. A message says what is allowed and never quotes the value, which may be a misplaced secret.
 
@@ -14,6 +15,9 @@ export interface OptionMeta {
 /** Attaches the documentation to the type of an option. */
 export const doc = <T extends z.ZodType>(type: T, meta: OptionMeta): T => type.meta({ ...meta }) as T;
 
+/** An option that may be left out: then its setting is null. */
+export const optional = <T extends z.ZodType>(type: T) => type.optional().transform((value) => value ?? null);
+
 /** Names that become metric labels and Redis keys. */
 export const ID = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 export const ID_RULE =
@@ -26,27 +30,34 @@ export const text = () => z.string({ error: 'must be a text' }).min(1, { error: 
 /** A longer text is no secret, but the wrong file. */
 export const MAX_SECRET_BYTES = 8 * 1024;
 
-/** A password, or another secret that is not sent in a header. */
-export const secretText = () =>
+const secretOf = (value: string) => new Secret(value);
+
+const boundedText = () =>
   text().refine((value) => Buffer.byteLength(value) <= MAX_SECRET_BYTES, {
     error: `must be at most ${showSize(MAX_SECRET_BYTES)}: is it the right file?`,
   });
+
+/** A password, or another secret that is not sent in a header. */
+export const secretText = () => boundedText().transform(secretOf);
 
 // Not by `regex`: it would get into the schema of the chart, and Helm's expressions know no lookahead and no large repetition.
 
 /** A secret that is sent as the value of a header. Node and undici refuse others, one request at a time. */
 export const headerSecret = () =>
-  secretText().refine((value) => /^[\x20-\x7e]*$/.test(value) && value.trim() === value, {
-    error: 'must be printable ASCII in one line, without spaces around it: it is sent in a header',
-  });
+  boundedText()
+    .refine((value) => /^[\x20-\x7e]*$/.test(value) && value.trim() === value, {
+      error: 'must be printable ASCII in one line, without spaces around it: it is sent in a header',
+    })
+    .transform(secretOf);
 
-/** A token that a client sends after `Bearer`; '' for none. */
+/** A token that a client sends after `Bearer`; null for an empty one. */
 export const bearerToken = () =>
   z
     .string({ error: 'must be a text' })
     .refine((value) => value.length <= MAX_SECRET_BYTES && /^[\x21-\x7e]*$/.test(value), {
       error: `must be printable ASCII without spaces, at most ${showSize(MAX_SECRET_BYTES)}: it is sent in a header`,
-    });
+    })
+    .transform((value) => (value === '' ? null : new Secret(value)));
 
 /** A directory or file, whatever the working directory is. */
 export const absolutePath = () =>
@@ -80,7 +91,7 @@ function measure(unit: string, rule: string, units: Units, min: number, max: num
     }
     return parsed ?? 0;
   };
-  return z.string({ error: rule }).transform(inRange).meta({ unit });
+  return z.string({ error: rule }).meta({ unit }).transform(inRange);
 }
 
 export const pattern = () =>
@@ -124,10 +135,10 @@ export const httpUrl = () =>
 
 /** Options that narrow what one key or identity may do. Both are enforced for an observed tenant too. */
 export const narrowing = (what: string) => ({
-  allow: doc(z.array(pattern()).optional(), {
+  allow: doc(optional(z.array(pattern())), {
     description: `Permissions of this ${what}, which narrow those of the tenant and never add to them: a request must match both. Enforced also where the tenant is observed; another request gets \`route_forbidden\`. Default: all permissions of the tenant.`,
   }),
-  cidrs: doc(z.array(cidr()).min(1, { error: 'must name at least one range, or be left out' }).optional(), {
+  cidrs: doc(optional(z.array(cidr()).min(1, { error: 'must name at least one range, or be left out' })), {
     description: `Addresses from which this ${what} may be used, after \`listen.trustedProxies\`; from another one it gets \`address_forbidden\`, also where the tenant is observed. Behind a proxy that is not trusted, the address is the one of the proxy. Default: any.`,
   }),
 });

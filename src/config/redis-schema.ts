@@ -1,9 +1,8 @@
 import { z } from 'zod';
-import type { Secret } from '../secret.ts';
-import { doc, duration, MAX_SECRET_BYTES, secretText, text } from './option-types.ts';
-import type { HostAndPort, RedisSettings } from './settings.ts';
+import { Secret } from '../secret.ts';
+import { doc, duration, MAX_SECRET_BYTES, optional, secretText, text } from './option-types.ts';
 
-/** The shape of `redis` in gateway.yaml, and its settings. */
+/** `redis` in gateway.yaml. */
 const HOUR = 3_600_000;
 
 const hostAndPort = () =>
@@ -32,37 +31,37 @@ const redisUrl = () =>
     }
   });
 
-const pem = (description: string) => doc(text().optional(), { description });
+const pem = (description: string) => doc(optional(text()), { description });
 
 export const redisSchema = z
   .strictObject({
-    url: doc(redisUrl().optional(), {
+    url: doc(optional(redisUrl()), {
       description:
         'A single server, such as `redis://localhost:6379`; `rediss://` for TLS. One of `url`, `sentinels` and `cluster`.',
     }),
-    sentinels: doc(servers().optional(), {
+    sentinels: doc(optional(servers()), {
       description:
         'All Sentinels, as host:port; together with `name`. Where they disagree, the one that has seen the latest fail-over is believed.',
     }),
-    name: doc(text().optional(), { description: "The Sentinels' name for the server, such as `mymaster`." }),
-    cluster: doc(servers().optional(), {
+    name: doc(optional(text()), { description: "The Sentinels' name for the server, such as `mymaster`." }),
+    cluster: doc(optional(servers()), {
       description:
         'Some nodes of a Cluster, as host:port; the others are learned from them. All state of an account is in one slot.',
     }),
-    username: doc(text().optional(), { description: 'User of the server (ACL). Default: its default user.' }),
-    password: doc(secretText().optional(), { description: 'Password of the server.' }),
-    sentinelPassword: doc(secretText().optional(), { description: 'Password of the Sentinels, if they have one.' }),
+    username: doc(optional(text()), { description: 'User of the server (ACL). Default: its default user.' }),
+    password: doc(optional(secretText()), { description: 'Password of the server.' }),
+    sentinelPassword: doc(optional(secretText()), { description: 'Password of the Sentinels, if they have one.' }),
     tls: doc(
-      z
-        .strictObject({
+      optional(
+        z.strictObject({
           ca: pem('Trusted certificates, PEM. Default: those of the system.'),
           cert: pem('Certificate of this client, PEM.'),
-          key: doc(secretText().optional(), { description: 'Its key, PEM.' }),
-          servername: doc(text().optional(), {
+          key: doc(optional(secretText()), { description: 'Its key, PEM.' }),
+          servername: doc(optional(text()), {
             description: 'Name in the certificate of the server, if it is not its host.',
           }),
-        })
-        .optional(),
+        }),
+      ),
       {
         description:
           'TLS to the servers; `{}` uses the certificates of the system. Read PEM texts from a file: `${file:/path}`.',
@@ -93,56 +92,54 @@ export const redisSchema = z
   })
   .superRefine((redis, context) => {
     const issue = (path: string[], message: string): void => context.addIssue({ code: 'custom', path, message });
-    const given = (['url', 'sentinels', 'cluster'] as const).filter((name) => redis[name] !== undefined);
+    const given = (['url', 'sentinels', 'cluster'] as const).filter((name) => redis[name] !== null);
     if (given.length !== 1)
       issue(given.length === 0 ? [] : [given[1] as string], 'needs exactly one of url, sentinels and cluster');
-    if (redis.sentinels !== undefined && redis.name === undefined)
+    if (redis.sentinels !== null && redis.name === null)
       issue(['sentinels'], 'needs name: the name of the server at the Sentinels');
-    if (redis.sentinels === undefined && redis.name !== undefined) issue(['name'], 'needs sentinels');
-    if (redis.sentinels === undefined && redis.sentinelPassword !== undefined)
-      issue(['sentinelPassword'], 'needs sentinels');
-    const inUrl = redis.url !== undefined && URL.canParse(redis.url) && new URL(redis.url).password !== '';
-    if (inUrl && redis.password !== undefined) issue(['password'], 'the url has a password too: remove one of them');
-    if (redis.tls !== undefined && (redis.tls.cert === undefined) !== (redis.tls.key === undefined)) {
+    if (redis.sentinels === null && redis.name !== null) issue(['name'], 'needs sentinels');
+    if (redis.sentinels === null && redis.sentinelPassword !== null) issue(['sentinelPassword'], 'needs sentinels');
+    const inUrl = redis.url !== null && URL.canParse(redis.url) && new URL(redis.url).password !== '';
+    if (inUrl && redis.password !== null) issue(['password'], 'the url has a password too: remove one of them');
+    if (redis.tls !== null && (redis.tls.cert === null) !== (redis.tls.key === null)) {
       issue(['tls'], 'needs both cert and key, or neither');
     }
+  })
+  .transform(({ url: text, sentinels, name, cluster, timeout, replicaGrace, ...options }) => {
+    const url = text === null ? null : new URL(text);
+    const fromUrl = (part: 'username' | 'password') => decodeURIComponent(url?.[part] ?? '') || null;
+    const password = fromUrl('password');
+    return {
+      ...options,
+      servers: serversOf(url, sentinels, name ?? '', cluster),
+      username: fromUrl('username') ?? options.username,
+      password: password === null ? options.password : new Secret(password),
+      tls: options.tls ?? (url?.protocol === 'rediss:' ? SYSTEM_TLS : null),
+      /** Deadline of every command. */
+      timeoutMs: timeout,
+      /** How long the other replicas leave a silent replica its share. */
+      replicaGraceMs: replicaGrace,
+    };
   });
 
-export type RedisInput = z.output<typeof redisSchema>;
+export type RedisSettings = z.output<typeof redisSchema>;
 
-const DEFAULT_PORT = 6379;
+type Servers =
+  | { readonly kind: 'alone'; readonly host: string; readonly port: number; readonly db: number }
+  | { readonly kind: 'sentinel'; readonly sentinels: readonly HostAndPort[]; readonly name: string }
+  | { readonly kind: 'cluster'; readonly nodes: readonly HostAndPort[] };
 
-/** Turns the validated options of `redis` into the settings of one kind of connection. */
-export function redisOf(input: RedisInput, secret: (value: string) => Secret): RedisSettings {
-  const url = input.url === undefined ? null : new URL(input.url);
-  const password = url !== null && url.password !== '' ? decodeURIComponent(url.password) : input.password;
-  const username = url !== null && url.username !== '' ? decodeURIComponent(url.username) : input.username;
-  const { tls } = input;
-  return {
-    servers: serversOf(input, url),
-    username: username ?? null,
-    password: password === undefined ? null : secret(password),
-    sentinelPassword: input.sentinelPassword === undefined ? null : secret(input.sentinelPassword),
-    tls:
-      tls === undefined && url?.protocol !== 'rediss:'
-        ? null
-        : {
-            ca: tls?.ca ?? null,
-            cert: tls?.cert ?? null,
-            key: tls?.key === undefined ? null : secret(tls.key),
-            servername: tls?.servername ?? null,
-          },
-    prefix: input.prefix,
-    onOutage: input.onOutage,
-    timeoutMs: input.timeout,
-    replicaGraceMs: input.replicaGrace,
-  };
+interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
 }
 
-function serversOf({ sentinels, name, cluster }: RedisInput, url: URL | null): RedisSettings['servers'] {
-  if (sentinels !== undefined)
-    return { kind: 'sentinel', sentinels: sentinels.map(parseHostAndPort), name: name ?? '' };
-  if (cluster !== undefined) return { kind: 'cluster', nodes: cluster.map(parseHostAndPort) };
+const SYSTEM_TLS = { ca: null, cert: null, key: null, servername: null };
+const DEFAULT_PORT = 6379;
+
+function serversOf(url: URL | null, sentinels: string[] | null, name: string, cluster: string[] | null): Servers {
+  if (sentinels !== null) return { kind: 'sentinel', sentinels: sentinels.map(parseHostAndPort), name };
+  if (cluster !== null) return { kind: 'cluster', nodes: cluster.map(parseHostAndPort) };
   const db = Number(url?.pathname.slice(1) ?? 0);
   const port = url === null || url.port === '' ? DEFAULT_PORT : Number(url.port);
   return { kind: 'alone', host: unbracketed(url?.hostname ?? ''), port, db };

@@ -1,27 +1,23 @@
 import { z } from 'zod';
 import { canonicalise } from '../routing/canonical-path.ts';
-import { doc, flag, id, pattern } from './option-types.ts';
-import { routeDefaults } from './patchworks-defaults.ts';
-import type { RouteSettings, Settings } from './settings.ts';
-import type { Path } from './yaml-source.ts';
+import { doc, flag, id, optional, pattern } from './option-types.ts';
 
 /** The shape of a route. */
 export const routeSchema = z.strictObject({
   match: doc(pattern(), { description: 'Method and path: `*` is one segment, `**` the rest. `GET` covers HEAD.' }),
   upstream: doc(id(), { description: 'Upstream for matching requests.' }),
   rewrite: doc(
-    z
-      .string({ error: 'must be a path such as /api/v1' })
-      .refine(isPath, {
+    optional(
+      z.string({ error: 'must be a path such as /api/v1' }).refine(isPath, {
         error: 'must be a path such as /api/v1, without wildcards, query, and empty or dot segments',
-      })
-      .optional(),
+      }),
+    ),
     {
       description:
         'Beginning of the path at the upstream, in place of the segments of `match` before its first wildcard: with `* /shop/**` and `/admin/v2`, `/shop/orders?page=2` is sent as `/admin/v2/orders?page=2`. The rest and the query follow unchanged. `allow`, cache rules, budgets and metrics go by the path that the caller sent; the denylist holds for both. Default: the path is sent as it is.',
     },
   ),
-  credential: doc(id().optional(), {
+  credential: doc(optional(id()), {
     description:
       "Id of the only credential that is used, of those of the upstream's account: after a 401 no other is tried. Default: all of the account, in their order.",
   }),
@@ -34,22 +30,4 @@ export const routeSchema = z.strictObject({
 function isPath(value: string): boolean {
   const canonical = canonicalise(value);
   return canonical.ok && !/[*?]/.test(value);
-}
-
-/** @param input undefined: the defaults for Patchworks */
-export function routesOf(input: readonly z.output<typeof routeSchema>[] | undefined): RouteSettings[] {
-  const routes = input ?? z.array(routeSchema).parse(routeDefaults);
-  return routes.map(({ rewrite = null, credential = null, ...route }) => ({ ...route, rewrite, credential }));
-}
-
-/** A credential of a route is one of the upstream's account. */
-export function checkRouteCredentials(settings: Settings, report: (path: Path, message: string) => void): void {
-  for (const [index, { upstream, credential }] of settings.routes.entries()) {
-    const account = settings.accounts.get(settings.upstreams.get(upstream)?.account ?? '');
-    if (credential === null || account === undefined) continue;
-    const ids = account.credentials.map(({ id: each }) => each);
-    if (ids.includes(credential)) continue;
-    const message = `account "${account.id}" has no such credential; known are ${ids.join(', ')}`;
-    report(['routes', index, 'credential'], message);
-  }
 }

@@ -1,10 +1,11 @@
 import { z } from 'zod';
-import { accountBudgets } from './budget-schema.ts';
+import { defaultProblemOptions } from '../problem.ts';
+import { accountBudgets, someBudgets } from './budget-schema.ts';
 import { cacheSchema } from './cache-schema.ts';
 import { credentialList } from './credential-schema.ts';
 import { identitySchema } from './identity-schema.ts';
 import { listenSchema } from './listen-schema.ts';
-import { absolutePath, doc, duration, flag, httpUrl, id, size, text, whole } from './option-types.ts';
+import { absolutePath, doc, duration, flag, httpUrl, id, optional, size, text, whole } from './option-types.ts';
 import { redisSchema } from './redis-schema.ts';
 import { routeSchema } from './route-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
@@ -18,43 +19,45 @@ import { upstreamSchema } from './upstream-schema.ts';
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 
-const account = z.strictObject({
-  quota: z
-    .strictObject({
-      limit: doc(whole(2, 10_000_000).default(240), {
-        description:
-          'Requests that Patchworks allows this account in 60 s. If it is set too high, Patchworks answers 429.',
-        unit: 'requests per 60 s',
-      }),
-      ceiling: doc(whole(1, 10_000_000).default(235), {
-        description:
-          'Most requests that the gateway sends in any 60 s. It must be below `limit`: the difference is for people in the dashboard.',
-        unit: 'requests per 60 s',
-      }),
-      burst: doc(whole(1, 10_000_000).default(60), {
-        description:
-          'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute while no request waits. A burst never takes more than about half of the ceiling at once: the rest is for the minute after it.',
-        unit: 'requests',
-      }),
-      adoptLimit: doc(flag().default(true), {
-        description:
-          'true: if `X-RateLimit-Limit` is below `limit` in three responses in a row, `ceiling`, `burst` and the reserved slots are lowered in proportion, on all replicas, until it rises again. In the minute of the change slots of the old ceiling are still held, so that little or nothing is sent. false: another limit is only reported, and `X-RateLimit-Remaining` beside it is ignored; if the account really has it, Patchworks answers 429.',
-      }),
-      coldStart: doc(z.enum(['trust', 'wait'], { error: 'must be trust or wait' }).default('trust'), {
-        description:
-          'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',
-      }),
-    })
-    // Checked here, not in validate.ts, so that it is reported together with all other errors of the file.
-    .superRefine(({ limit, ceiling }, context) => {
-      if (ceiling < limit) return;
-      const message = `must be below the limit (${limit}): at the limit Patchworks answers 429`;
-      context.addIssue({ code: 'custom', path: ['ceiling'], message });
-    })
-    .prefault({}),
-  budgets: accountBudgets,
-  credentials: credentialList,
-});
+const account = z
+  .strictObject({
+    quota: z
+      .strictObject({
+        limit: doc(whole(2, 10_000_000).default(240), {
+          description:
+            'Requests that Patchworks allows this account in 60 s. If it is set too high, Patchworks answers 429.',
+          unit: 'requests per 60 s',
+        }),
+        ceiling: doc(whole(1, 10_000_000).default(235), {
+          description:
+            'Most requests that the gateway sends in any 60 s. It must be below `limit`: the difference is for people in the dashboard.',
+          unit: 'requests per 60 s',
+        }),
+        burst: doc(whole(1, 10_000_000).default(60), {
+          description:
+            'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute while no request waits. A burst never takes more than about half of the ceiling at once: the rest is for the minute after it.',
+          unit: 'requests',
+        }),
+        adoptLimit: doc(flag().default(true), {
+          description:
+            'true: if `X-RateLimit-Limit` is below `limit` in three responses in a row, `ceiling`, `burst` and the reserved slots are lowered in proportion, on all replicas, until it rises again. In the minute of the change slots of the old ceiling are still held, so that little or nothing is sent. false: another limit is only reported, and `X-RateLimit-Remaining` beside it is ignored; if the account really has it, Patchworks answers 429.',
+        }),
+        coldStart: doc(z.enum(['trust', 'wait'], { error: 'must be trust or wait' }).default('trust'), {
+          description:
+            'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',
+        }),
+      })
+      // Checked here, not in validate.ts, so that it is reported together with all other errors of the file.
+      .superRefine(({ limit, ceiling }, context) => {
+        if (ceiling < limit) return;
+        const message = `must be below the limit (${limit}): at the limit Patchworks answers 429`;
+        context.addIssue({ code: 'custom', path: ['ceiling'], message });
+      })
+      .prefault({}),
+    budgets: accountBudgets,
+    credentials: credentialList,
+  })
+  .transform(({ quota, budgets, credentials }) => ({ quota: { ...quota, ...someBudgets(budgets) }, credentials }));
 
 const idempotency = z
   .strictObject({
@@ -71,6 +74,7 @@ const idempotency = z
         'Without `redis:`, memory of this process for these responses. When it is full, the tenant that has the most loses its oldest: a repeat of such a write gets 409 with the status of the first. Without any left, it loses its oldest writes: a repeat is a new write. With `redis:`, memory there for the responses of one tenant. Beyond it, or while Redis uses more than 80 % of its `maxmemory`, a response is kept without its body: a repeat gets 409 with the status of the first.',
     }),
   })
+  .transform(({ ttl, maxResponse, memory }) => ({ ttlMs: ttl, maxResponseBytes: maxResponse, memoryBytes: memory }))
   .prefault({});
 
 const limits = z
@@ -113,6 +117,18 @@ const limits = z
         'Longest time without a request on a connection. Keep it above the idle timeout of a balancer in front.',
     }),
   })
+  .transform(({ failedAuth, requestsPerSecond, ...options }) => ({
+    failedAuth,
+    requestsPerSecond,
+    bodyBytes: options.body,
+    // A larger body would never find room: a tenant holds half of the total at most.
+    bufferedBodyBytes: Math.min(options.bufferedBody, options.body, Math.floor(options.bufferedTotal / 2)),
+    bufferedTotalBytes: options.bufferedTotal,
+    headersBytes: options.headers,
+    headersTimeoutMs: options.headersTimeout,
+    stallTimeoutMs: options.stallTimeout,
+    idleTimeoutMs: options.idleTimeout,
+  }))
   .prefault({});
 
 const drain = z
@@ -125,6 +141,7 @@ const drain = z
       description: 'Time for requests in flight after `delay`; then they are cut off.',
     }),
   })
+  .transform(({ delay, timeout }) => ({ delayMs: delay, timeoutMs: timeout }))
   .prefault({});
 
 const reload = z
@@ -138,17 +155,19 @@ const reload = z
         'With `watch`, interval at which the contents of the files are compared as well: a network file system may show neither a new size nor new times of a file that was changed elsewhere.',
     }),
   })
+  .transform(({ watch, poll }) => ({ watch, pollMs: poll }))
   .prefault({});
 
 const ACCESS = ['all', 'errors', 'off'] as const;
-export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export const logLevel = z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` });
 
 export const gatewaySchema = z.strictObject({
   listen: listenSchema,
-  redis: doc(redisSchema.optional(), {
+  redis: doc(optional(redisSchema), {
     description: 'State shared by several replicas. Without it, state is embedded, for one process only.',
   }),
-  stateDir: doc(absolutePath().optional(), {
+  stateDir: doc(optional(absolutePath()), {
     description:
       'Without `redis:`, the directory in which the counts of budgets survive a restart, in `budgets.json`: written a second after a change at the latest, and at the end. It must exist, be writable, and belong to one process. Without it the counts begin at 0 after each restart.',
   }),
@@ -168,16 +187,18 @@ export const gatewaySchema = z.strictObject({
   limits,
   drain,
   reload,
-  tracing: doc(tracingSchema.optional(), {
-    description: 'Traces of requests (W3C Trace Context, OpenTelemetry).',
-  }),
+  // Without the section, the trace headers pass like all others.
+  tracing: doc(
+    tracingSchema.optional().transform((tracing) => tracing ?? { exporter: null, propagate: true }),
+    { description: 'Traces of requests (W3C Trace Context, OpenTelemetry).' },
+  ),
   log: z
     .strictObject({
-      level: doc(z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'), {
+      level: doc(logLevel.default('info'), {
         description:
           'Lowest level that is logged. Access lines are `info`, and `warn` where the status is 5xx. The environment variable LOG_LEVEL overrides it.',
       }),
-      access: doc(z.enum(ACCESS, { error: `must be one of ${ACCESS.join(', ')}` }).optional(), {
+      access: doc(optional(z.enum(ACCESS, { error: `must be one of ${ACCESS.join(', ')}` })), {
         description:
           'Requests that have an access line, whatever `log.level` is: `all`, `errors` (status 400 and above), or `off`. Default: those that `log.level` admits.',
       }),
@@ -189,16 +210,22 @@ export const gatewaySchema = z.strictObject({
         description:
           'Where callers read about the code of a rejection: its `type` is this URL and the code, after a slash unless it ends in `/` or `#`. Default: `type` is `urn:patchgate:problem:CODE`.',
       }),
-      contact: doc(text().max(200, { error: 'must have at most 200 characters' }).optional(), {
+      contact: doc(optional(text().max(200, { error: 'must have at most 200 characters' })), {
         description:
           'Whom callers ask, such as an address or a channel: the member `contact` of a rejection, and in its text after "the platform team".',
       }),
     })
+    .transform(({ baseUrl, contact }) => ({ typePrefix: typePrefixOf(baseUrl), contact }))
     .prefault({}),
   tenantsFile: doc(text().optional(), {
     description: 'File with `tenants:`, relative to this one. Default: tenants.yaml, unless `tenants` is set here.',
   }),
   tenants: doc(tenantMap.optional(), { description: 'The tenants, if they are not in a separate file.' }),
 });
+
+function typePrefixOf(baseUrl: string | undefined): string {
+  if (baseUrl === undefined) return defaultProblemOptions.typePrefix;
+  return /[/#]$/.test(baseUrl) ? baseUrl : `${baseUrl}/`;
+}
 
 export type GatewayInput = z.output<typeof gatewaySchema>;

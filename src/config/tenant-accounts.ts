@@ -8,10 +8,10 @@ type ReportTenant = (path: Path, message: string) => void;
 /** @param only the only account; null if there are several, or none */
 export function accountsOf(id: string, input: TenantInput, only: string | null, report: ReportTenant): string[] {
   const { account, accounts } = input;
-  if (account !== undefined && accounts !== undefined) {
+  if (account !== null && accounts !== null) {
     report(['tenants', id, 'accounts'], 'is there beside `account`: write one of them');
   }
-  const named = accounts ?? (account === undefined ? [] : [account]);
+  const named = accounts ?? (account === null ? [] : [account]);
   if (named.length > 0) return [...new Set(named)];
   if (only === null) report(['tenants', id], 'needs an account, since there are several');
   return only === null ? [] : [only];
@@ -24,10 +24,10 @@ export function checkTenantAccounts(
   report: ReportTenant,
 ): void {
   for (const tenant of settings.tenants.values()) {
-    const list = tenants[tenant.id]?.accounts;
+    const list = tenants[tenant.id]?.accounts ?? null;
     for (const account of tenant.accounts) {
       if (settings.accounts.has(account)) continue;
-      const at = list === undefined ? ['account'] : ['accounts', list.indexOf(account)];
+      const at = list === null ? ['account'] : ['accounts', list.indexOf(account)];
       const known = [...settings.accounts.keys()].join(', ');
       report(['tenants', tenant.id, ...at], `there is no such account; known are ${known}`);
     }

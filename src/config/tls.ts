@@ -1,17 +1,15 @@
 import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
+import { Secret } from '../secret.ts';
 import { type Chain, mismatchOf, readAuthorities, readChain, readKey, summaryOf } from './certificates.ts';
 import { listenSchema, type TlsInput } from './listen-schema.ts';
 import { type FileContent, type ReadFile, readOptionFile, reasonOf } from './read-file.ts';
 import type { TlsSettings } from './settings.ts';
 import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
 
-/** TLS settings whose key is not yet registered as a secret. */
-export type TlsMaterial = Omit<TlsSettings, 'key'> & { readonly key: string };
-
 export interface TlsFiles {
-  readonly traffic: TlsMaterial | null;
-  readonly admin: TlsMaterial | null;
+  readonly traffic: TlsSettings | null;
+  readonly admin: TlsSettings | null;
   readonly problems: readonly Problem[];
 }
 
@@ -27,7 +25,7 @@ export async function readTls(value: unknown, source: Source, readFile: ReadFile
   const problems: Problem[] = [];
   const of = (port: 'traffic' | 'admin') => {
     const { tls } = listen.data[port];
-    if (tls === undefined) return null;
+    if (tls === null) return null;
     const report = (option: string, message: string): void => {
       const path: Path = ['listen', port, 'tls', option];
       problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
@@ -44,22 +42,22 @@ interface TlsReader {
   readonly report: (option: string, message: string) => void;
 }
 
-async function read(tls: TlsInput, reading: TlsReader): Promise<TlsMaterial | null> {
+async function read(tls: TlsInput, reading: TlsReader): Promise<TlsSettings | null> {
   const { report } = reading;
-  const clientAuth = tls.clientAuth ?? (tls.clientCaFile === undefined ? 'none' : 'required');
+  const clientAuth = tls.clientAuth ?? (tls.clientCaFile === null ? 'none' : 'required');
   const [chain, key, authorities] = await Promise.all([
     part(tls, 'certFile', readChain, reading),
     part(tls, 'keyFile', readKey, reading),
     part(tls, 'clientCaFile', readAuthorities, reading),
   ]);
-  if (chain === null || key === null || (authorities === null && tls.clientCaFile !== undefined)) return null;
+  if (chain === null || key === null || (authorities === null && tls.clientCaFile !== null)) return null;
   const mismatch = mismatchOf(chain, key);
   if (mismatch !== null) {
     report('keyFile', mismatch);
     return null;
   }
-  const material: TlsMaterial = {
-    ...{ cert: chain.pem, key: key.pem, clientAuth, minVersion: tls.minVersion },
+  const material: TlsSettings = {
+    ...{ cert: chain.pem, key: new Secret(key.pem), clientAuth, minVersion: tls.minVersion },
     clientCa: clientAuth === 'none' ? null : (authorities as Chain).pem,
     certificate: summaryOf(chain),
   };
@@ -76,15 +74,13 @@ async function part<T>(
   reading: TlsReader,
 ): Promise<T | null> {
   const name = tls[option];
-  return name === undefined
-    ? null
-    : readOptionFile(option, resolve(dirname(reading.source.file), name), parse, reading);
+  return name === null ? null : readOptionFile(option, resolve(dirname(reading.source.file), name), parse, reading);
 }
 
 /** The code of OpenSSL's objection, such as a short key or a weak digest. Its message may quote the file. */
-function rejectionOf({ cert, key, clientCa, minVersion }: TlsMaterial): string | null {
+function rejectionOf({ cert, key, clientCa, minVersion }: TlsSettings): string | null {
   try {
-    createSecureContext({ cert, key, minVersion, ...(clientCa !== null && { ca: clientCa }) });
+    createSecureContext({ cert, key: key.reveal(), minVersion, ...(clientCa !== null && { ca: clientCa }) });
     return null;
   } catch (error) {
     return `OpenSSL rejects the certificate or key as unsafe or unusable (${reasonOf(error)})`;

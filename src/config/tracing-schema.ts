@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, flag, headerSecret, httpUrl, text } from './option-types.ts';
+import { doc, flag, headerSecret, httpUrl, optional, text } from './option-types.ts';
 
 /** RFC 9110 section 5.6.2. */
 const headerName = () =>
@@ -7,7 +7,7 @@ const headerName = () =>
 
 export const tracingSchema = z
   .strictObject({
-    endpoint: doc(httpUrl().optional(), {
+    endpoint: doc(optional(httpUrl()), {
       description:
         'Collector for spans, OTLP over HTTP as JSON, such as `http://otel-collector:4318/v1/traces`. Without it there are no spans, and OpenTelemetry is not loaded. The environment variables `OTEL_EXPORTER_OTLP_*` set what is not set here, such as a certificate.',
     }),
@@ -35,6 +35,11 @@ export const tracingSchema = z
     }),
   })
   .superRefine(({ endpoint, headers }, context) => {
-    if (endpoint !== undefined || Object.keys(headers).length === 0) return;
+    if (endpoint !== null || Object.keys(headers).length === 0) return;
     context.addIssue({ code: 'custom', path: ['headers'], message: 'needs an endpoint' });
-  });
+  })
+  .transform(({ endpoint, headers, sample, serviceName, propagate }) => ({
+    /** Null: there are no spans. */
+    exporter: endpoint === null ? null : { endpoint, headers: new Map(Object.entries(headers)), sample, serviceName },
+    propagate,
+  }));

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { doc, duration, flag, id, origin, whole } from './option-types.ts';
+import { doc, duration, flag, id, optional, origin, whole } from './option-types.ts';
 
 const HOUR = 3_600_000;
 
@@ -16,6 +16,7 @@ const retries = z
       unit: 'percent',
     }),
   })
+  .transform(({ max, budget }) => ({ max, budgetPercent: budget }))
   .prefault({});
 
 const breaker = z
@@ -44,17 +45,23 @@ const breaker = z
         'Longest pause after doubling: the recovery of an upstream is noticed that late. Never less than `open`.',
     }),
   })
+  .transform(({ window, open, maxOpen, ...rules }) => ({
+    ...rules,
+    windowMs: window,
+    openMs: open,
+    maxOpenMs: Math.max(open, maxOpen),
+  }))
   .prefault({});
 
 export const upstreamSchema = z.strictObject({
-  account: doc(id().optional(), {
+  account: doc(optional(id()), {
     description: 'Account with the quota and credentials. Required only if there are several accounts.',
   }),
-  origin: doc(origin().optional(), {
+  origin: doc(optional(origin()), {
     description:
       'Scheme, host and port. The defaults of `core` and `start` are the addresses of Patchworks. A new address of the host is used within a minute: no connection lives longer.',
   }),
-  timeout: doc(duration(10, HOUR).optional(), {
+  timeout: doc(optional(duration(10, HOUR)), {
     description:
       'Longest time from sending to the headers of the response, and between two chunks of a body; then 504. 30s for `core`, 60s for `start`, 30s for others.',
   }),

@@ -1,4 +1,3 @@
-import { checkRouteCredentials } from './route-schema.ts';
 import type { GatewayInput } from './schema.ts';
 import type { CertificateSummary, IssuerSettings, Settings, TenantSettings } from './settings.ts';
 import { accountsIn, checkTenantAccounts, largestCeilingOf } from './tenant-accounts.ts';
@@ -19,7 +18,8 @@ export interface BuildInput {
   readonly fromFiles: readonly string[];
   readonly tls: Pick<TlsFiles, 'traffic' | 'admin'>;
   readonly issuers: ReadonlyMap<string, IssuerSettings>;
-  readonly logLevel: string | undefined;
+  /** From the environment. */
+  readonly logLevel: GatewayInput['log']['level'] | undefined;
   readonly revision: string;
   readonly now: number;
 }
@@ -44,7 +44,6 @@ export function validateSettings(checked: Checked): string[] {
   const ofTenants = (path: Path, message: string): void => report(input.tenantsSource, path, message);
   checkIdentities(settings, (path, message) => report(input.gatewaySource, path, message), ofTenants);
   checkTenantAccounts(settings, input.tenants, ofTenants);
-  checkRouteCredentials(settings, (path, message) => report(input.gatewaySource, path, message));
   return weakSpots(checked);
 }
 
@@ -74,10 +73,16 @@ function checkReferences({ settings, input, report }: Checked): void {
       );
     }
   }
-  for (const [index, route] of settings.routes.entries()) {
-    if (settings.upstreams.has(route.upstream)) continue;
-    const path = input.gateway.routes === undefined ? ['routes'] : ['routes', index, 'upstream'];
-    report(source, path, `there is no such upstream; ${known(settings.upstreams.keys())}`);
+  for (const [index, { upstream, credential }] of settings.routes.entries()) {
+    const target = settings.upstreams.get(upstream);
+    if (target === undefined) {
+      const path = input.gateway.routes === undefined ? ['routes'] : ['routes', index, 'upstream'];
+      report(source, path, `there is no such upstream; ${known(settings.upstreams.keys())}`);
+    }
+    const account = settings.accounts.get(target?.account ?? '');
+    const ids = account?.credentials.map(({ id }) => id) ?? [];
+    if (credential === null || account === undefined || ids.includes(credential)) continue;
+    report(source, ['routes', index, 'credential'], `account "${account.id}" has no such credential; ${known(ids)}`);
   }
 }
 
