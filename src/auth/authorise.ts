@@ -1,9 +1,8 @@
 import { extend, type Middleware, noteWouldReject, type Rejection, reject } from '../context.ts';
 import type { Meter } from '../ports.ts';
-import { type Route, type Routed, showRequest } from '../routing/match-route.ts';
+import { type Route, type Routed, routeLabel, showRequest } from '../routing/match-route.ts';
 import { matches, matchesPath } from '../routing/pattern.ts';
 import { type Rewrite, rewriteSegments } from '../routing/rewrite.ts';
-import { routeLabel } from '../routing/route-label.ts';
 import { type Authenticated, nameOf } from './authenticate.ts';
 import type { Tenant } from './key-store.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { rule } from '../../test/support/cache-harness.ts';
-import { canonicalQuery } from '../routing/canonical-query.ts';
 import { splitPath } from '../routing/pattern.ts';
+import { canonicalQuery } from '../routing/query.ts';
 import { createRuleFinder } from './rules.ts';
 
 const flows = rule('GET /flows/**', 30_000, { unless: { include: ['variables', 'flowRuns'], Fields: ['secret'] } });

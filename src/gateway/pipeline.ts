@@ -10,7 +10,7 @@ import { idempotency } from '../idempotency/idempotency.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
 import { rateLimit } from '../quota/rate-limit.ts';
 import { matchRoute, type Route } from '../routing/match-route.ts';
-import { parameterName, SIGNATURE_PARAMETER } from '../routing/refused-query.ts';
+import { parameterName, SIGNATURE_PARAMETER } from '../routing/query.ts';
 import { rewriteOf } from '../routing/rewrite.ts';
 import { circuitBreaker } from '../upstream/circuit-breaker.ts';
 import { concurrencyLimit } from '../upstream/concurrency-limit.ts';

@@ -21,8 +21,6 @@ export interface CanonicalTarget {
 
 export type Canonicalised = { ok: true; target: CanonicalTarget } | { ok: false; reason: string };
 
-/** The `pchar` of RFC 3986 section 3.3 without the percent sign. Most paths have no escape. */
-const PLAIN_PATH = /^\/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*$/;
 const ESCAPED_TWICE = /%25[0-9a-f]{2}/i;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for control characters.
 const FORBIDDEN_DECODED = /[\u0000-\u001f\u007f-\u009f/\\]/;
@@ -32,19 +30,6 @@ export function canonicalise(target: string): Canonicalised {
   const rawPath = mark === -1 ? target : target.slice(0, mark);
   const query = mark === -1 ? '' : target.slice(mark + 1);
   if (target.includes('#')) return { ok: false, reason: 'the target has a fragment' };
-  if (PLAIN_PATH.test(rawPath)) return fromPlain(rawPath, query);
-  return fromEscaped(rawPath, query);
-}
-
-function fromPlain(rawPath: string, query: string): Canonicalised {
-  const segments = splitPath(rawPath);
-  const fault = faultOf(segments);
-  if (fault) return { ok: false, reason: fault };
-  const path = rawPath.length > 1 && rawPath.endsWith('/') ? rawPath.slice(0, -1) : rawPath;
-  return { ok: true, target: { path, segments, query } };
-}
-
-function fromEscaped(rawPath: string, query: string): Canonicalised {
   if (!rawPath.startsWith('/')) return { ok: false, reason: 'the path does not begin with /' };
   if (rawPath.includes('\\')) return { ok: false, reason: 'the path has a backslash' };
   // Servers differ on other characters: some re-encode them, others reject or corrupt them.
@@ -76,13 +61,12 @@ function faultOf(segments: readonly string[]): string | null {
   return null;
 }
 
-/** Leaves the characters of {@link PLAIN_PATH} unescaped, so that each path has one spelling. */
+/** Leaves the other characters of a `pchar` (RFC 3986 section 3.3) unescaped, so that each path has one spelling. */
 function encodeSegment(segment: string): string {
   return encodeURIComponent(segment).replace(/%(?:24|26|2B|2C|3A|3B|3D|40)/g, decodeURIComponent);
 }
 
 function decode(raw: string): string | null {
-  if (!raw.includes('%')) return raw;
   try {
     return decodeURIComponent(raw);
   } catch {

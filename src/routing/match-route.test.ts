@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { type RequestContext, reject } from '../context.ts';
-import { matchRoute, type Route, type Routed } from './match-route.ts';
-import { parsePattern } from './pattern.ts';
+import { matchRoute, type Route, type Routed, routeLabel } from './match-route.ts';
+import { parsePattern, splitPath } from './pattern.ts';
 
 const PLAIN = {
   rewrite: null,
@@ -69,4 +69,20 @@ test('a repeated target is resolved once; a very long one is not remembered, nor
   for (let i = 0; i < 3_000; i++) await segmentsOf(`/a/${i}`);
   expect(await segmentsOf('/a/b')).not.toBe(first);
   expect(await segmentsOf('/a/b')).toEqual(first);
+});
+
+test.each([
+  ['* /api/v1/**', '/api/v1/flow-runs', '/api/v1/flow-runs'],
+  ['* /api/v1/**', '/api/v1/flow-runs/17/flow-run-logs', '/api/v1/flow-runs'],
+  ['* /**', '/api/v1/flows/1', '/api/v1/flows'],
+  ['* /api/v1/**', '/api/v1/of-a-callers-invention', 'other'],
+  ['* /api/v1/**', '/api/v1/__proto__/x', 'other'],
+  ['* /api/v1/**', '/api/v1', '/api/v1/**'],
+  ['* /api/v2/**', '/api/v2/flows', '/api/v2/**'],
+  ['* /**', '/fabric/x', '/**'],
+  ['POST /api/v1/flows/*/start/**', '/api/v1/flows/1/start/2', '/api/v1/flows/*/start/**'],
+  ['GET /api/v1/flow-runs/**', '/api/v1/flow-runs/1', '/api/v1/flow-runs/**'],
+  ['GET /api/v1/flows', '/api/v1/flows', '/api/v1/flows'],
+])('the label of %s for %s is %s', (pattern, path, expected) => {
+  expect(routeLabel(route(pattern), splitPath(path))).toBe(expected);
 });

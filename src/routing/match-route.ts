@@ -1,11 +1,9 @@
 import { createHash } from 'node:crypto';
 import { extend, type Middleware, type Rejection, type RequestContext, reject } from '../context.ts';
 import { type CanonicalTarget, canonicalise } from './canonical-path.ts';
-import { canonicalQuery } from './canonical-query.ts';
 import { matches, type Pattern } from './pattern.ts';
-import { carriesMethodOverride, carriesSecret, SIGNATURE_PARAMETER } from './refused-query.ts';
+import { canonicalQuery, carriesMethodOverride, carriesSecret, SIGNATURE_PARAMETER } from './query.ts';
 import type { Rewrite } from './rewrite.ts';
-import { routeLabel } from './route-label.ts';
 
 export interface Route {
   readonly match: Pattern;
@@ -161,4 +159,27 @@ function firstOfEachAccount(routes: readonly Route[], method: string, segments: 
     found.push(route);
   }
   return found;
+}
+
+/** The resources of Patchworks directly below `/api/v1`: the values that the label may have, or callers could make as many as they like. */
+const RESOURCES = [
+  'agents ai api-keys cache-step caches companies connection-pools connectors cross-reference-lookups data-pool',
+  'flow-run-logs flow-runs flow-version-deployments flow-versions flows mcp-servers model-notes notifications patchworks',
+  'payload-metadata scheduled-flows script-versions scripts systems tracked-data users',
+].flatMap((names) => names.split(' '));
+const LABELS: ReadonlyMap<string, string> = new Map(RESOURCES.map((name) => [name, `/api/v1/${name}`]));
+const OTHER = 'other';
+
+/**
+ * The route of a request in metrics, logs and traces: its resource, where the route is one for the whole API (`/api/v1/**`), so that
+ * the label tells what uses the quota. A route that is more exact has its own path as label.
+ */
+export function routeLabel(
+  { match, template }: Pick<Route, 'match' | 'template'>,
+  segments: readonly string[],
+): string {
+  const [api, version, resource] = segments;
+  const isForAll = match.segments.at(-1) === '**' && match.segments.length <= 3;
+  if (!isForAll || api !== 'api' || version !== 'v1' || resource === undefined) return template;
+  return LABELS.get(resource) ?? OTHER;
 }

@@ -1,4 +1,21 @@
 /**
+ * Gives queries that mean the same one spelling. It keeps the order, and resolves escapes where that cannot change the meaning.
+ *
+ * Patchworks reads `application/x-www-form-urlencoded`: PHP splits at `&` and `=`, then decodes names and values. For every other
+ * printable character the escape and the character are therefore the same (`%5B` and `[`). These stay escaped, in capitals (RFC
+ * 3986 section 6.2.2.1): `& = + ; % #`, which have a role in that format, and everything that is not printable ASCII. `+` and
+ * `%20` stay apart: only form decoding makes both a space, and one request too many is better than a wrong response. A query with
+ * a malformed escape stays as it is, because servers differ.
+ */
+export function canonicalQuery(query: string): string {
+  if (/%(?![0-9a-f]{2})/i.test(query)) return query;
+  return query.replace(/%[0-9a-f]{2}/gi, (escaped) => {
+    const character = String.fromCharCode(Number.parseInt(escaped.slice(1), 16));
+    return /[!-~]/.test(character) && !'&=+;%#'.includes(character) ? character : escaped.toUpperCase();
+  });
+}
+
+/**
  * Laravel reads the method of a POST from `_method`: without this check a tenant that may POST could DELETE. The header forms of
  * the same override are stripped with the other request headers.
  */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { canonicalQuery } from './canonical-query.ts';
+import { canonicalQuery } from './query.ts';
 
 describe('queries that mean the same have one spelling', () => {
   test.each([
