@@ -14,7 +14,7 @@ const wall = {
   'auth/authenticate.ts': 'when a key expires is a date of the configuration',
   'auth/key-set.ts': DATE,
   'auth/key-use.ts': DATE,
-  'auth/verify-token.ts': 'when a token expires is a date of its issuer',
+  'auth/identity-store.ts': 'when a token expires is a date of its issuer',
   'cache/fill.ts': 'RFC 9111 computes ages with dates of upstream',
   'cache/cache-control.ts': 'the century of a date of two digits',
   'cli/key.ts': DATE,

@@ -1,9 +1,8 @@
 import type { Clock } from '../clock.ts';
 import { extend, type Middleware, type Rejection, type RequestContext, reject } from '../context.ts';
 import type { ProblemCode } from '../problem.ts';
-import { type ExtractedKey, extractKey } from './extract-key.ts';
 import type { IdentityStore } from './identity-store.ts';
-import type { AddressRanges, KeyEntry, KeyStore, Tenant, TenantKey } from './key-store.ts';
+import { type AddressRanges, digestOf, type KeyEntry, type Tenant, type TenantKey } from './tenant.ts';
 import type { UnknownKeyLog } from './unknown-keys.ts';
 
 /** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
@@ -102,6 +101,66 @@ export function authenticate<E extends RequestContext>(options: {
     }
     entry.use.lastUsedAt = context.receivedAt;
     return next(extend(context, { tenant: entry.tenant, key: entry }));
+  };
+}
+
+export type ExtractedKey =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'conflict' }
+  /** `bearer`: sent as `Authorization: Bearer`, as a token is. */
+  | { readonly kind: 'key'; readonly key: string; readonly bearer: boolean };
+
+/**
+ * Reads `Authorization: Bearer <key>`, `Authorization: <key>` (as Patchworks clients send it) and `X-API-Key: <key>`. A request
+ * may repeat the same key. Two different keys are a conflict: a proxy in front of the gateway may have checked the other one.
+ * Reads raw headers, because Node's parsed form drops the second of two `Authorization` fields.
+ */
+export function extractKey(rawHeaders: readonly string[]): ExtractedKey {
+  let key: string | null = null;
+  let bearer = false;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = (rawHeaders[i] as string).toLowerCase();
+    if (name !== 'authorization' && name !== 'x-api-key') continue;
+    const field = (rawHeaders[i + 1] as string).trim();
+    const value = name === 'authorization' ? withoutScheme(field) : field;
+    if (value === '') continue;
+    if (key !== null && key !== value) return { kind: 'conflict' };
+    key = value;
+    bearer ||= name === 'authorization' && value !== field;
+  }
+  return key === null ? { kind: 'none' } : { kind: 'key', key, bearer };
+}
+
+function withoutScheme(credentials: string): string {
+  return /^bearer(?:[ \t]|$)/i.test(credentials) ? credentials.slice('bearer'.length).trim() : credentials;
+}
+
+/** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */
+export interface KeyStore {
+  find(key: string): KeyEntry | undefined;
+}
+
+/** Enough for every key of a large team, in little memory. */
+const MAX_REMEMBERED_KEYS = 10_000;
+
+/**
+ * @param entries by the SHA-256 of the key, in lower-case hex
+ *
+ * Valid keys are remembered in the clear, so a busy tenant's key is hashed once. Unknown keys are hashed each time and not
+ * remembered: a guesser must not be able to evict the valid ones.
+ */
+export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore {
+  const remembered = new Map<string, KeyEntry>();
+  return {
+    find(key) {
+      const known = remembered.get(key);
+      if (known !== undefined) return known;
+      const entry = entries.get(digestOf(key));
+      if (entry === undefined) return undefined;
+      if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
+      remembered.set(key, entry);
+      return entry;
+    },
   };
 }
 

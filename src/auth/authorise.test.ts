@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Pattern, parsePattern, splitPath } from '../routing/pattern.ts';
 import { isAllowed } from './authorise.ts';
-import type { Tenant } from './key-store.ts';
+import type { Tenant } from './tenant.ts';
 
 const pattern = (text: string): Pattern => {
   const parsed = parsePattern(text);

@@ -4,7 +4,7 @@ import { type Route, type Routed, routeLabel, showRequest } from '../routing/mat
 import { matches, matchesPath } from '../routing/pattern.ts';
 import { type Rewrite, rewriteSegments } from '../routing/rewrite.ts';
 import { type Authenticated, nameOf } from './authenticate.ts';
-import type { Tenant } from './key-store.ts';
+import type { Tenant } from './tenant.ts';
 
 export interface Authorised {
   /** The route in an account of the tenant. */

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../ports.ts';
-import { digestOf } from './key-store.ts';
+import { digestOf } from './tenant.ts';
 
 /** Logs rejected keys that `patchgate key create` may have made: a removed key that a service still sends. */
 export interface UnknownKeyLog {

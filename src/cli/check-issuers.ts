@@ -1,4 +1,4 @@
-import { parseJwks } from '../auth/jwks.ts';
+import { parseJwks } from '../auth/key-set.ts';
 import { systemClock } from '../clock.ts';
 import type { IssuerSettings, JwksSettings, Settings } from '../config/settings.ts';
 

@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path';
-import { parseJwks } from '../auth/jwks.ts';
+import { parseJwks } from '../auth/key-set.ts';
 import { readAuthorities } from './certificates.ts';
 import { type IssuerInput, identitySchema } from './identity-schema.ts';
 import { type FileContent, type ReadFile, readOptionFile } from './read-file.ts';

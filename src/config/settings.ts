@@ -1,4 +1,4 @@
-import type { IssuerTerms } from '../auth/verify-token.ts';
+import type { IssuerTerms } from '../auth/identity-store.ts';
 import type { AccountQuota } from '../quota/quota-store.ts';
 import type { Pattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';

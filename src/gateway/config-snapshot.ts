@@ -1,6 +1,6 @@
-import { type Authenticated, authenticate } from '../auth/authenticate.ts';
-import { createKeyStore, type KeyEntry, type KeyStore, type Tenant } from '../auth/key-store.ts';
+import { type Authenticated, authenticate, createKeyStore, type KeyStore } from '../auth/authenticate.ts';
 import type { KeyUses } from '../auth/key-use.ts';
+import type { KeyEntry, Tenant } from '../auth/tenant.ts';
 import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';

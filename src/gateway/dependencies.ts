@@ -1,9 +1,9 @@
 import type { BlockingLimit } from '../adapters/abuse-limits.ts';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { FloodLimit } from '../auth/authenticate.ts';
+import type { FloodLimit, KeyStore } from '../auth/authenticate.ts';
 import type { IdentityStore } from '../auth/identity-store.ts';
-import type { AddressRanges, KeyStore } from '../auth/key-store.ts';
 import type { KeyUses } from '../auth/key-use.ts';
+import type { AddressRanges } from '../auth/tenant.ts';
 import type { UnknownKeyLog } from '../auth/unknown-keys.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { CacheState } from '../cache/options.ts';

@@ -1,9 +1,7 @@
 import { createJwksReader } from '../adapters/undici/fetch-jwks.ts';
-import { createIdentityStore, type IdentityStore } from '../auth/identity-store.ts';
-import { parseJwks } from '../auth/jwks.ts';
-import { createKeySet, fixedKeySet, type KeySet, type ReadJwks, type ReadText } from '../auth/key-set.ts';
-import type { KeyEntry, Tenant } from '../auth/key-store.ts';
-import { createTokenVerifier, type TokenIdentity } from '../auth/verify-token.ts';
+import { createIdentityStore, type IdentityStore, type TokenIdentity } from '../auth/identity-store.ts';
+import { createKeySet, fixedKeySet, type KeySet, parseJwks, type ReadJwks, type ReadText } from '../auth/key-set.ts';
+import type { KeyEntry, Tenant } from '../auth/tenant.ts';
 import type { Clock } from '../clock.ts';
 import { bearerToken } from '../config/option-types.ts';
 import { createFileReaders, reasonOf } from '../config/read-file.ts';
@@ -92,6 +90,5 @@ export function identityStoreOf(
     const settings = identity.issuers.get(id);
     return settings === undefined ? [] : [{ ...settings, keys, identities: byIssuer.get(id) ?? [] }];
   });
-  const tokens = issuers.length === 0 ? null : createTokenVerifier({ issuers, clock, meter: metrics });
-  return createIdentityStore(tokens, certificates);
+  return createIdentityStore({ issuers, certificates, clock, meter: metrics });
 }

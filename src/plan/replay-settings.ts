@@ -1,4 +1,4 @@
-import { digestOf } from '../auth/key-store.ts';
+import { digestOf } from '../auth/tenant.ts';
 import type { Settings, TenantSettings } from '../config/settings.ts';
 import { Secret } from '../secret.ts';
 

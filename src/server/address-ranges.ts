@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js';
-import type { AddressRanges } from '../auth/key-store.ts';
+import type { AddressRanges } from '../auth/tenant.ts';
 
 type Range = ReturnType<typeof ipaddr.parseCIDR>;
 

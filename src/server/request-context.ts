@@ -4,7 +4,7 @@ import { type Readable, Transform } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
-import type { AddressRanges } from '../auth/key-store.ts';
+import type { AddressRanges } from '../auth/tenant.ts';
 import type { Clock } from '../clock.ts';
 import {
   BodyTooLarge,

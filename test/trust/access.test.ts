@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { createKeyStore, type KeyEntry } from '../../src/auth/key-store.ts';
+import { createKeyStore } from '../../src/auth/authenticate.ts';
+import type { KeyEntry } from '../../src/auth/tenant.ts';
 import { BILLING_KEY, type Config, configuration, eventually, run, sha256 } from '../support/gateway.ts';
 import { rawRequest, sendRaw } from '../support/raw-http.ts';
 

@@ -1,6 +1,5 @@
 import { Agent, request } from 'undici';
-import { MAX_JWKS_BYTES } from '../../auth/jwks.ts';
-import type { ReadJwks, ReadText } from '../../auth/key-set.ts';
+import { MAX_JWKS_BYTES, type ReadJwks, type ReadText } from '../../auth/key-set.ts';
 import type { Clock } from '../../clock.ts';
 
 export interface JwksSource {

@@ -37,35 +37,6 @@ export interface KeyEntry extends TenantKey {
   readonly use: KeyUse;
 }
 
-/** Finds the tenant of a key. Only digests are compared, so response times reveal nothing about a key. */
-export interface KeyStore {
-  find(key: string): KeyEntry | undefined;
-}
-
-/** Enough for every key of a large team, in little memory. */
-const MAX_REMEMBERED_KEYS = 10_000;
-
-/**
- * @param entries by the SHA-256 of the key, in lower-case hex
- *
- * Valid keys are remembered in the clear, so a busy tenant's key is hashed once. Unknown keys are hashed each time and not
- * remembered: a guesser must not be able to evict the valid ones.
- */
-export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore {
-  const remembered = new Map<string, KeyEntry>();
-  return {
-    find(key) {
-      const known = remembered.get(key);
-      if (known !== undefined) return known;
-      const entry = entries.get(digestOf(key));
-      if (entry === undefined) return undefined;
-      if (remembered.size >= MAX_REMEMBERED_KEYS) remembered.clear();
-      remembered.set(key, entry);
-      return entry;
-    },
-  };
-}
-
 /** SHA-256 in lower-case hex. Node decodes header values as latin1, so this hashes the bytes that the caller sent. */
 export function digestOf(key: string): string {
   return createHash('sha256').update(key, 'latin1').digest('hex');

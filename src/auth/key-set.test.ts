@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { MAX_JWKS_BYTES, parseJwks } from './jwks.ts';
+import { MAX_JWKS_BYTES, parseJwks } from './key-set.ts';
 
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const key = { ...pair.publicKey.export({ format: 'jwk' }), kid: 'a', use: 'sig' };
