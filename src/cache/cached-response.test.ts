@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { acceptsStale, bypassesCache, evaluate, isRangeRequest, readRequestDirectives } from './cached-response.ts';
+import { acceptsStale, evaluate } from './cached-response.ts';
+import { bypassesCache, isRangeRequest, readRequestDirectives } from './lookup.ts';
 
 describe('the directives of a request', () => {
   test.each([

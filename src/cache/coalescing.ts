@@ -36,19 +36,6 @@ export interface InFlightFetch {
   finish(result: FetchResult): void;
 }
 
-/** The request of a tenant that asks for a slot, while others of this tenant with the same key wait for the outcome. */
-export interface TenantLeader {
-  /** Its caller has disconnected, or the fetch of another tenant was sent first. */
-  readonly disconnect: ClientDisconnect;
-  /** The fetch of another tenant was sent first. */
-  readonly superseded: boolean;
-  /** A fetch for the key was sent, this one or another. */
-  readonly fetchStarted: boolean;
-  /** Resolves when the leader has ended, with or without a response. */
-  readonly finished: Promise<void>;
-  end(): void;
-}
-
 /**
  * The fetches of this process, by key. Both maps are bounded by the requests in flight.
  *
@@ -57,7 +44,7 @@ export interface TenantLeader {
  */
 export class Coalescing {
   readonly #inFlight = new Map<string, InFlightFetch>();
-  readonly #leaders = new Map<string, Map<string, OpenLeader>>();
+  readonly #leaders = new Map<string, Map<string, TenantLeader>>();
 
   current(key: string): InFlightFetch | undefined {
     return this.#inFlight.get(key);
@@ -97,8 +84,8 @@ export class Coalescing {
   }
 
   lead(key: string, tenant: string, caller: ClientDisconnect): TenantLeader {
-    const leaders = this.#leaders.get(key) ?? new Map<string, OpenLeader>();
-    const leader = new OpenLeader(caller, () => {
+    const leaders = this.#leaders.get(key) ?? new Map<string, TenantLeader>();
+    const leader = new TenantLeader(caller, () => {
       leaders.delete(tenant);
       if (leaders.size === 0) this.#leaders.delete(key);
     });
@@ -117,10 +104,15 @@ export class Coalescing {
   }
 }
 
-class OpenLeader implements TenantLeader {
+/** The request of a tenant that asks for a slot, while others of this tenant with the same key wait for the outcome. */
+export class TenantLeader {
+  /** Resolves when the leader has ended, with or without a response. */
   readonly finished: Promise<void>;
+  /** Its caller has disconnected, or the fetch of another tenant was sent first. */
   readonly disconnect = new CallerGroup(() => {});
+  /** The fetch of another tenant was sent first. */
   superseded = false;
+  /** A fetch for the key was sent, this one or another. */
   fetchStarted = false;
   readonly #leave: () => void;
   #remove: (() => void) | null;

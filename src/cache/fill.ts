@@ -4,7 +4,7 @@ import { type Handler, type Middleware, type ProxyResponse, type Result, reject,
 import { fieldsOf, invalidFreshnessHeaders } from './cache-control.ts';
 import type { FetchResultKind, InFlightFetch } from './coalescing.ts';
 import { freshnessOf } from './freshness.ts';
-import { ageOf, isStillValid, storeResponse, unshareableName } from './key.ts';
+import { findFresher, storeResponse, unshareableName } from './key.ts';
 import type { Announced, CacheableContext, CacheOptions, WithFetchPlan } from './options.ts';
 import type { StoredResponse } from './store.ts';
 import { etagOf, mergeHeaders, storedHeaders } from './stored-headers.ts';
@@ -27,8 +27,8 @@ export function cacheFill<E extends FillContext>(options: CacheOptions): Middlew
     const { storeAs, shared } = context.fetch;
     if (storeAs === null) return next(context);
     if (shared) return fetchForAll(options, context, storeAs.fetchKey, next);
-    const start = fetchStart(options, context, null);
-    return handleResult(options, context, start, await next(context));
+    const fetch = new Fetch(options, context, null);
+    return fetch.handle(await next(context));
   };
 }
 
@@ -56,15 +56,14 @@ async function fetchForAll<E extends FillContext>(
       void finishWithReplica(options, inFlight, key, announced.result);
       return giveWay(context);
     }
-    const entry = announced.stored ? await findFreshShared(options, context, key) : null;
+    const entry = announced.stored ? await findFresher(options, context, key, null) : null;
     if (entry !== null) {
       inFlight.finish({ kind: 'stored', entry, key, fields: [] });
       return giveWay(context);
     }
-    const start = fetchStart(options, context, inFlight);
+    const fetch = new Fetch(options, context, inFlight);
     // The fetch goes on while any caller waits for it, not only the one that started it.
-    const result = await next({ ...context, disconnect: inFlight.callers });
-    return handleResult(options, context, start, result);
+    return fetch.handle(await next({ ...context, disconnect: inFlight.callers }));
   } catch (error) {
     inFlight.finish({ kind: 'failed' });
     throw error;
@@ -72,17 +71,6 @@ async function fetchForAll<E extends FillContext>(
 }
 
 const NO_OTHER_FETCH: Announced = { kind: 'ours', stored: false };
-
-/** A fresh response that another replica has stored since this one looked. */
-async function findFreshShared(
-  options: CacheOptions,
-  context: CacheableContext,
-  key: string,
-): Promise<StoredResponse | null> {
-  const entry = await options.store.getShared(key);
-  if (entry?.kind !== 'response' || !isStillValid(options, context, entry)) return null;
-  return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
-}
 
 /** Returns the slot unused; the caller waits for the other fetch. */
 function giveWay({ sending, fetch }: FillContext): Result {
@@ -109,60 +97,6 @@ async function finishWithReplica(
   }
 }
 
-interface FetchStart {
-  readonly at: MonotonicMs;
-  /** The latest write of the account at that time. */
-  readonly since: number;
-  readonly inFlight: InFlightFetch | null;
-}
-
-function fetchStart(
-  { clock, invalidations }: CacheOptions,
-  context: CacheableContext,
-  inFlight: InFlightFetch | null,
-): FetchStart {
-  return { at: clock.monotonic(), since: invalidations.latestWrite(context.route.upstream.account), inFlight };
-}
-
-function handleResult(options: CacheOptions, context: FillContext, start: FetchStart, result: Result): Result {
-  const { inFlight } = start;
-  if (result.kind === 'rejection') {
-    inFlight?.finish({ kind: inFlight.callers.happened ? 'cancelled' : 'failed' });
-    return result;
-  }
-  const { existing, storeAs } = context.fetch;
-  if (result.status === 304 && existing !== null) return revalidate(options, context, start, result, existing);
-  const storing = prepareStoring(options, context, start, result);
-  if (storing !== null) return storeWhileSending(options, context, start, result, storing);
-  // A redirect, an error, or a 304 to the caller's own condition does not show whether the response to others can be shared: a field
-  // that no key contains may be its cause.
-  const isSuccess = result.status < 300;
-  if (isSuccess && storeAs !== null)
-    options.notShareable.add(unshareableName(context, storeAs.fetchKey), NOT_SHAREABLE_TTL_MS);
-  inFlight?.finish({ kind: isSuccess ? 'unshareable' : result.status < 500 ? 'refused' : 'failed' });
-  return result;
-}
-
-/** Stores the existing response again, with the headers of the 304. */
-function revalidate(
-  options: CacheOptions,
-  context: FillContext,
-  start: FetchStart,
-  notModified: ProxyResponse,
-  existing: StoredResponse,
-): Result {
-  if (notModified.body instanceof Readable) notModified.body.destroy();
-  const { fetch } = context;
-  const full = respond(existing.status, mergeHeaders(existing.headers, notModified.headers), existing.body);
-  fetch.revalidated = true;
-  const entry = prepareStoring(options, context, start, full)?.store(existing.body) ?? null;
-  if (entry === null) start.inFlight?.finish({ kind: 'unshareable' });
-  fetch.stored = entry !== null;
-  const headers = storedHeaders(full.headers, fieldsOf(full.headers));
-  fetch.entry = entry ?? { ...existing, headers, receivedAt: options.clock.monotonic() };
-  return full;
-}
-
 interface Storing {
   /** Null for a body that does not declare its length. */
   readonly declaredBytes: number | null;
@@ -170,86 +104,129 @@ interface Storing {
   store(body: Buffer): StoredResponse | null;
 }
 
-/** Null: the response may not be stored, or is known to be too large. */
-function prepareStoring(
-  options: CacheOptions,
-  context: FillContext,
-  { at, since, inFlight }: FetchStart,
-  response: ProxyResponse,
-): Storing | null {
-  const { storeAs, revalidated } = context.fetch;
-  if (storeAs === null || response.endsWithConnection === true) return null;
-  const { status, body } = response;
-  const fields = fieldsOf(response.headers);
-  const { account } = context.route.upstream;
-  // The fields of an existing response were counted when it arrived.
-  if (!revalidated)
-    for (const field of invalidFreshnessHeaders(fields)) options.meter.invalidUpstreamHeader(account, field);
-  const now = options.clock.now();
-  const receivedAt = options.clock.monotonic();
-  const { upstreamMs } = context.record;
-  const authorised = context.headers['authorization'] !== undefined;
-  const freshness = freshnessOf({ status, fields, now, upstreamMs, authorised }, storeAs.rule);
-  if (freshness === null) return null;
-  const declared = fields.get('content-length');
-  const declaredBytes = Buffer.isBuffer(body) ? body.length : declared === undefined ? null : Number(declared);
-  if (declaredBytes !== null && !(declaredBytes <= options.maxEntryBytes)) return null;
-  const { initialAgeMs, freshForMs, stale } = freshness;
-  const tags = storeAs.rule?.store === true ? storeAs.rule.tags : [];
-  const target = { segments: context.segments, tags };
-  // Copied now: outer middleware adds fields to the list of the response.
-  const headers = storedHeaders(response.headers, fields);
-  const store = (complete: Buffer): StoredResponse | null => {
-    const keepMs = freshness.keepMs - (options.clock.monotonic() - receivedAt);
-    // A request that overlapped with a write may have read the state before it.
-    if (keepMs <= 0 || !options.invalidations.isValidSince(account, target, since)) return null;
-    const entry: StoredResponse = {
-      ...{ kind: 'response', status, headers, body: complete, tags },
-      generatedEtag: fields.has('etag') || status !== 200 ? null : etagOf(complete),
-      ...{ storedAt: now, receivedAt, requestedAt: at, initialAgeMs, freshForMs, stale },
-      validUpToWrite: since,
-    };
-    const stored = storeResponse(options, context, storeAs.primaryKey, fields, entry, keepMs);
-    options.notShareable.delete(unshareableName(context, storeAs.fetchKey));
-    options.failing.delete(storeAs.fetchKey);
-    inFlight?.finish({ kind: 'stored', entry, ...stored });
-    return entry;
-  };
-  return { declaredBytes, store };
-}
+/** A request that is sent now, and what becomes of its result. */
+class Fetch {
+  readonly #options: CacheOptions;
+  readonly #context: FillContext;
+  readonly #inFlight: InFlightFetch | null;
+  readonly #sentAt: MonotonicMs;
+  /** The latest write of the account when it was sent. */
+  readonly #since: number;
 
-/** Sends the body to the caller, and stores it when it is complete. */
-function storeWhileSending(
-  options: CacheOptions,
-  { fetch, record }: FillContext,
-  { inFlight }: FetchStart,
-  response: ProxyResponse,
-  storing: Storing,
-): ProxyResponse {
-  const { body } = response;
-  if (!(body instanceof Readable)) {
-    const complete = body ?? Buffer.alloc(0);
-    fetch.entry = storing.store(exactCopy([complete], complete.length));
-    fetch.stored = fetch.entry !== null;
-    if (fetch.entry === null) inFlight?.finish({ kind: 'unshareable' });
-    return response;
+  constructor(options: CacheOptions, context: FillContext, inFlight: InFlightFetch | null) {
+    this.#options = options;
+    this.#context = context;
+    this.#inFlight = inFlight;
+    this.#sentAt = options.clock.monotonic();
+    this.#since = options.invalidations.latestWrite(context.route.upstream.account);
   }
-  const callers = inFlight?.callers ?? null;
-  let stopListening = (): void => {};
-  const tee = teeBody(body, {
-    limitBytes: options.maxEntryBytes,
-    declaredBytes: storing.declaredBytes,
-    memory: options.bodyMemory.open(record.tenant),
-    onComplete: (bytes) => {
-      stopListening();
-      if (bytes !== null && storing.store(bytes) !== null) return;
-      inFlight?.finish({ kind: callers?.happened === true ? 'cancelled' : 'unshareable' });
-    },
-    keepReading: () => callers !== null && !callers.happened,
-  });
-  // All callers may have disconnected already: then this runs at once.
-  stopListening = callers?.onDisconnect(() => tee.abandon()) ?? stopListening;
-  // Only a declared size shows, before the body has arrived, that it will be stored.
-  fetch.stored = storing.declaredBytes !== null;
-  return respond(response.status, response.headers, tee);
+
+  handle(result: Result): Result {
+    const inFlight = this.#inFlight;
+    if (result.kind === 'rejection') {
+      inFlight?.finish({ kind: inFlight.callers.happened ? 'cancelled' : 'failed' });
+      return result;
+    }
+    const { existing, storeAs } = this.#context.fetch;
+    if (result.status === 304 && existing !== null) return this.#revalidate(result, existing);
+    const storing = this.#prepare(result);
+    if (storing !== null) return this.#storeWhileSending(result, storing);
+    // A redirect, an error, or a 304 to the caller's own condition does not show whether the response to others can be shared: a field
+    // that no key contains may be its cause.
+    const isSuccess = result.status < 300;
+    if (isSuccess && storeAs !== null)
+      this.#options.notShareable.add(unshareableName(this.#context, storeAs.fetchKey), NOT_SHAREABLE_TTL_MS);
+    inFlight?.finish({ kind: isSuccess ? 'unshareable' : result.status < 500 ? 'refused' : 'failed' });
+    return result;
+  }
+
+  /** Stores the existing response again, with the headers of the 304. */
+  #revalidate(notModified: ProxyResponse, existing: StoredResponse): ProxyResponse {
+    if (notModified.body instanceof Readable) notModified.body.destroy();
+    const { fetch } = this.#context;
+    const full = respond(existing.status, mergeHeaders(existing.headers, notModified.headers), existing.body);
+    fetch.revalidated = true;
+    const entry = this.#prepare(full)?.store(existing.body) ?? null;
+    if (entry === null) this.#inFlight?.finish({ kind: 'unshareable' });
+    fetch.stored = entry !== null;
+    const headers = storedHeaders(full.headers, fieldsOf(full.headers));
+    fetch.entry = entry ?? { ...existing, headers, receivedAt: this.#options.clock.monotonic() };
+    return full;
+  }
+
+  /** Null: the response may not be stored, or is known to be too large. */
+  #prepare(response: ProxyResponse): Storing | null {
+    const { clock, invalidations, meter, maxEntryBytes, notShareable, failing } = this.#options;
+    const { storeAs, revalidated } = this.#context.fetch;
+    if (storeAs === null || response.endsWithConnection === true) return null;
+    const { status, body } = response;
+    const fields = fieldsOf(response.headers);
+    const { account } = this.#context.route.upstream;
+    // The fields of an existing response were counted when it arrived.
+    if (!revalidated) for (const field of invalidFreshnessHeaders(fields)) meter.invalidUpstreamHeader(account, field);
+    const now = clock.now();
+    const receivedAt = clock.monotonic();
+    const { upstreamMs } = this.#context.record;
+    const authorised = this.#context.headers['authorization'] !== undefined;
+    const fresh = freshnessOf({ status, fields, now, upstreamMs, authorised }, storeAs.rule);
+    if (fresh === null) return null;
+    const declared = fields.get('content-length');
+    const declaredBytes = Buffer.isBuffer(body) ? body.length : declared === undefined ? null : Number(declared);
+    if (declaredBytes !== null && !(declaredBytes <= maxEntryBytes)) return null;
+    const { keepMs, ...freshness } = fresh;
+    const tags = storeAs.rule?.tags ?? [];
+    const target = { segments: this.#context.segments, tags };
+    // Copied now: outer middleware adds fields to the list of the response.
+    const headers = storedHeaders(response.headers, fields);
+    const store = (complete: Buffer): StoredResponse | null => {
+      const leftMs = keepMs - (clock.monotonic() - receivedAt);
+      // A request that overlapped with a write may have read the state before it.
+      if (leftMs <= 0 || !invalidations.isValidSince(account, target, this.#since)) return null;
+      const entry: StoredResponse = {
+        ...{ kind: 'response', status, headers, body: complete, tags, ...freshness },
+        generatedEtag: fields.has('etag') || status !== 200 ? null : etagOf(complete),
+        ...{ storedAt: now, receivedAt, requestedAt: this.#sentAt },
+        validUpToWrite: this.#since,
+      };
+      const stored = storeResponse(this.#options, this.#context, storeAs.primaryKey, fields, entry, leftMs);
+      notShareable.delete(unshareableName(this.#context, storeAs.fetchKey));
+      failing.delete(storeAs.fetchKey);
+      this.#inFlight?.finish({ kind: 'stored', entry, ...stored });
+      return entry;
+    };
+    return { declaredBytes, store };
+  }
+
+  /** Sends the body to the caller, and stores it when it is complete. */
+  #storeWhileSending(response: ProxyResponse, { declaredBytes, store }: Storing): ProxyResponse {
+    const { fetch, record } = this.#context;
+    const { maxEntryBytes, bodyMemory } = this.#options;
+    const inFlight = this.#inFlight;
+    const { body } = response;
+    if (!(body instanceof Readable)) {
+      const complete = body ?? Buffer.alloc(0);
+      fetch.entry = store(exactCopy([complete], complete.length));
+      fetch.stored = fetch.entry !== null;
+      if (fetch.entry === null) inFlight?.finish({ kind: 'unshareable' });
+      return response;
+    }
+    const callers = inFlight?.callers ?? null;
+    let stopListening = (): void => {};
+    const tee = teeBody(body, {
+      limitBytes: maxEntryBytes,
+      declaredBytes,
+      memory: bodyMemory.open(record.tenant),
+      onComplete: (bytes) => {
+        stopListening();
+        if (bytes !== null && store(bytes) !== null) return;
+        inFlight?.finish({ kind: callers?.happened === true ? 'cancelled' : 'unshareable' });
+      },
+      keepReading: () => callers !== null && !callers.happened,
+    });
+    // All callers may have disconnected already: then this runs at once.
+    stopListening = callers?.onDisconnect(() => tee.abandon()) ?? stopListening;
+    // Only a declared size shows, before the body has arrived, that it will be stored.
+    fetch.stored = declaredBytes !== null;
+    return respond(response.status, response.headers, tee);
+  }
 }

@@ -92,16 +92,8 @@ export function ageOf(entry: StoredResponse, now: MonotonicMs): number {
 }
 
 /** Finds the stored response that the request selects, unless a write has invalidated it. */
-export function findStored(options: CacheOptions, context: CacheableContext, key: string): Promise<Selection> {
-  return select(options, context, key, options.store.get(key));
-}
-
-async function select(
-  options: CacheOptions,
-  context: CacheableContext,
-  key: string,
-  found: ReturnType<CacheOptions['store']['get']>,
-): Promise<Selection> {
+export async function findStored(options: CacheOptions, context: CacheableContext, key: string): Promise<Selection> {
+  const found = options.store.get(key);
   const entry = found instanceof Promise ? await traced(context.trace, 'cache lookup', found) : found;
   if (entry === undefined) return { key, entry: null };
   if (entry.kind === 'vary') return findStored(options, context, variantKey(key, entry.fields, context));
@@ -110,24 +102,28 @@ async function select(
   }
   options.store.delete(key);
   // The entry was invalidated here, but another replica may have stored a new one since.
-  const pending = options.store.getShared(key);
-  const shared = pending === null ? undefined : await traced(context.trace, 'cache lookup', pending);
-  const usable = shared?.kind === 'response' && isStillValid(options, context, shared);
-  return { key, entry: usable ? shared : null };
+  return { key, entry: await findShared(options, context, key) };
 }
 
-/** A fresh response that another replica has stored since this one; null if there is none. */
+async function findShared(
+  options: CacheOptions,
+  context: CacheableContext,
+  key: string,
+): Promise<StoredResponse | null> {
+  const shared = await traced(context.trace, 'cache lookup', options.store.getShared(key));
+  return shared?.kind === 'response' && isStillValid(options, context, shared) ? shared : null;
+}
+
+/** A fresh response that another replica has stored, since `existing` where there is one; null if there is none. */
 export async function findFresher(
   options: CacheOptions,
   context: CacheableContext,
   key: string,
-  existing: StoredResponse,
+  existing: StoredResponse | null,
 ): Promise<StoredResponse | null> {
-  const shared = options.store.getShared(key);
-  if (shared === null) return null;
-  const { entry } = await select(options, context, key, shared);
-  if (entry === null || entry.receivedAt <= existing.receivedAt) return null;
-  return ageOf(entry, options.clock.monotonic()) < entry.freshForMs ? entry : null;
+  const shared = await findShared(options, context, key);
+  if (shared === null || (existing !== null && shared.receivedAt <= existing.receivedAt)) return null;
+  return ageOf(shared, options.clock.monotonic()) < shared.freshForMs ? shared : null;
 }
 
 /** Whether no write has invalidated the entry. */

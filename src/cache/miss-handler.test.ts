@@ -21,7 +21,7 @@ import {
   type WaitTerms,
 } from '../context.ts';
 import type { FetchResultKind } from './coalescing.ts';
-import { EVERYTHING } from './invalidation-log.ts';
+import { EVERYTHING } from './invalidation.ts';
 import type { ReplicaCoalescing } from './options.ts';
 
 describe('concurrent requests for the same key', () => {

@@ -6,10 +6,8 @@ import {
   type Handler,
   NEVER_DISCONNECTS,
   newAccessRecord,
-  type ProxyResponse,
   type Result,
   reject,
-  respond,
   traced,
   type WaitTerms,
   type WithWaitTerms,
@@ -17,10 +15,10 @@ import {
 import {
   type CachedResponses,
   evaluate,
-  type ForwardReason,
+  FAILING_TTL_MS,
+  fallbackReasonFor,
+  forwardStatus,
   isNotModified,
-  type RequestDirectives,
-  withCacheStatus,
 } from './cached-response.ts';
 import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
 import { waitFor } from './coalescing.ts';
@@ -28,27 +26,13 @@ import { ageOf, findFresher, findStored, isStillValid, unshareableName, variantK
 import {
   type CacheableContext,
   type CacheOptions,
-  type CacheRule,
   type FetchPlan,
+  type Miss,
   NOT_FETCHED,
-  type StoreTarget,
   type WithFetchPlan,
 } from './options.ts';
-import { FAILING_TTL_MS, fallbackWindowFor, staleFallback } from './stale-fallback.ts';
 import type { StoredResponse } from './store.ts';
 import { withValidators } from './stored-headers.ts';
-
-/** A request that no stored response can serve. */
-export interface Miss {
-  readonly primaryKey: string;
-  /** See {@link StoreTarget.fetchKey}. */
-  readonly fetchKey: string;
-  readonly rule: Exclude<CacheRule, { store: false }> | null;
-  readonly reason: ForwardReason;
-  readonly directives: RequestDirectives;
-  /** A stored response that cannot be served as it is. */
-  readonly existing: StoredResponse | null;
-}
 
 /**
  * The end of one step of a coalesced fetch: the result for this caller, or how it goes on.
@@ -84,23 +68,23 @@ export class MissHandler<E extends CacheableContext> {
   async fetch(context: E, miss: Miss): Promise<Result> {
     const fresher = await this.#findFresher(context, miss);
     if (fresher !== null && this.#isFresh(fresher, miss)) return this.#responses.hit(context, fresher);
-    const { directives, rule, reason, existing, primaryKey, fetchKey } = miss;
+    const { directives, rule, reason, existing, fetchKey } = miss;
     // Without a rule, only the response shows whether it may be stored, so a HEAD stays a HEAD.
     const mayStore = !directives.noStore && (context.method !== 'HEAD' || rule !== null);
-    const target = mayStore ? { primaryKey, fetchKey, rule } : null;
     const hasFallback = reason === 'stale' && existing !== null && existing.stale.staleIfThrottledMs > 0;
     const terms = { ...DEFAULT_WAIT_TERMS, ...(hasFallback && { maxWaitMs: MAX_WAIT_WITH_FALLBACK_MS }) };
     const { headers } = context;
     const conditional = headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined;
     const ownRequest = reason === 'request' || (conditional && rule === null && existing === null);
-    return target === null || ownRequest || this.#options.notShareable.has(unshareableName(context, fetchKey))
-      ? this.#fetchAlone(context, miss, target, terms)
-      : this.#fetchCoalesced(context, miss, target, terms);
+    if (!mayStore) return this.#fetchAlone(context, miss, null, terms);
+    return ownRequest || this.#options.notShareable.has(unshareableName(context, fetchKey))
+      ? this.#fetchAlone(context, miss, miss, terms)
+      : this.#fetchCoalesced(context, miss, terms);
   }
 
   /** Starts no refresh while another fetch for the key is under way, or shortly after one failed. */
   refreshInBackground(context: E, miss: Miss): void {
-    const { fetchKey, rule, primaryKey } = miss;
+    const { fetchKey } = miss;
     const { failing } = this.#options;
     if (this.#coalescing.isBusy(fetchKey) || failing.has(fetchKey)) return;
     context.record.refreshed = true;
@@ -111,14 +95,13 @@ export class MissHandler<E extends CacheableContext> {
     const terms: WaitTerms = { ...DEFAULT_WAIT_TERMS, maxWaitMs: 0, background: true };
     const refresh = async (): Promise<void> => {
       const leader = this.#coalescing.lead(fetchKey, '', NEVER_DISCONNECTS);
-      const target = { primaryKey, fetchKey, rule };
-      const plan: FetchPlan = { storeAs: target, shared: true, existing: miss.existing, ...NOT_FETCHED };
+      const plan = sharedPlan(miss);
       try {
         if ((await this.#findFresher(detached, miss)) !== null) return;
         const result = await this.#send(detached, miss, plan, terms);
         if (result.kind === 'response' && result.body instanceof Readable)
           await drain(result.body, this.#options.maxEntryBytes);
-        if (!plan.superseded && fallbackWindowFor(result) !== null) failing.add(fetchKey, FAILING_TTL_MS);
+        if (!plan.superseded && fallbackReasonFor(result) !== null) failing.add(fetchKey, FAILING_TTL_MS);
       } finally {
         leader.end();
         trace?.end();
@@ -127,13 +110,12 @@ export class MissHandler<E extends CacheableContext> {
     this.#options.background(refresh());
   }
 
-  async #fetchAlone(context: E, miss: Miss, target: StoreTarget | null, terms: WaitTerms): Promise<Result> {
-    const existing = target === null ? null : miss.existing;
-    const plan: FetchPlan = { storeAs: target, shared: false, existing, ...NOT_FETCHED };
+  async #fetchAlone(context: E, miss: Miss, storeAs: Miss | null, terms: WaitTerms): Promise<Result> {
+    const plan: FetchPlan = { storeAs, shared: false, existing: storeAs?.existing ?? null, ...NOT_FETCHED };
     return this.#finish(context, miss, plan, await this.#send(context, miss, plan, terms));
   }
 
-  async #fetchCoalesced(context: E, miss: Miss, target: StoreTarget, initialTerms: WaitTerms): Promise<Result> {
+  async #fetchCoalesced(context: E, miss: Miss, initialTerms: WaitTerms): Promise<Result> {
     let terms = initialTerms;
     let joinedMs = 0;
     for (let fetches = 0; fetches < MAX_FETCHES && joinedMs < context.route.upstream.timeoutMs; ) {
@@ -151,14 +133,14 @@ export class MissHandler<E extends CacheableContext> {
           step = await this.#waitForLeader(context, miss, leader);
         } else {
           fetches += 1;
-          step = await this.#fetchAsLeader(context, miss, target, terms);
+          step = await this.#fetchAsLeader(context, miss, terms);
         }
         terms = { ...terms, waitedMs: terms.waitedMs + this.#clock.monotonic() - startedAt };
       }
       if (step === 'alone') break;
       if (step !== 'retry') return step;
     }
-    return this.#fetchAlone(context, miss, target, terms);
+    return this.#fetchAlone(context, miss, miss, terms);
   }
 
   /** A fetch that was sent before a write must not serve a request that came after it. */
@@ -196,7 +178,7 @@ export class MissHandler<E extends CacheableContext> {
       case 'refused':
         return 'retry';
       case 'failed':
-        return this.#staleFallback(context, miss, reject('upstream_unreachable')) ?? 'retry';
+        return this.#responses.fallback(context, miss, reject('upstream_unreachable')) ?? 'retry';
       case 'unshareable':
         return 'alone';
     }
@@ -211,9 +193,9 @@ export class MissHandler<E extends CacheableContext> {
   }
 
   /** Asks for a slot, and fetches unless another fetch for the key was sent meanwhile. */
-  async #fetchAsLeader(context: E, miss: Miss, target: StoreTarget, terms: WaitTerms): Promise<Step> {
+  async #fetchAsLeader(context: E, miss: Miss, terms: WaitTerms): Promise<Step> {
     const leader = this.#coalescing.lead(miss.fetchKey, context.record.tenant, context.disconnect);
-    const plan: FetchPlan = { storeAs: target, shared: true, existing: miss.existing, ...NOT_FETCHED };
+    const plan = sharedPlan(miss);
     try {
       const result = await this.#send(context, miss, plan, terms, leader.disconnect);
       const gaveWay = leader.superseded && result.kind === 'rejection' && !context.disconnect.happened;
@@ -257,22 +239,17 @@ export class MissHandler<E extends CacheableContext> {
   }
 
   #finish(context: E, miss: Miss, plan: FetchPlan, result: Result): Result {
-    const stale = this.#staleFallback(context, miss, result);
+    const stale = this.#responses.fallback(context, miss, result);
     if (stale !== null) return stale;
     if (result.kind === 'rejection') return result;
     const { entry, stored, revalidated } = plan;
-    const { reason } = miss;
-    if (entry === null) return withCacheStatus(result, reason, stored);
-    if (revalidated || isNotModified(context.headers, entry)) {
-      const upstreamStatus = revalidated ? 304 : null;
-      return this.#responses.forwarded(context, entry, { reason, stored, upstreamStatus });
+    const status = forwardStatus(miss.reason, `${stored ? '; stored' : ''}${revalidated ? '; fwd-status=304' : ''}`);
+    if (entry !== null && (revalidated || isNotModified(context.headers, entry))) {
+      return this.#responses.forwarded(context, entry, status);
     }
-    const headers = entry.generatedEtag === null ? result.headers : [...result.headers, 'ETag', entry.generatedEtag];
-    return withCacheStatus(respond(result.status, headers, result.body), reason, stored);
-  }
-
-  #staleFallback(context: E, miss: Miss, result: Result): ProxyResponse | null {
-    return staleFallback(this.#options, this.#responses, context, miss, result);
+    const etag = entry?.generatedEtag ?? null;
+    result.headers.push(...(etag === null ? [] : ['ETag', etag]), 'Cache-Status', status);
+    return result;
   }
 
   /** A response that another replica has stored since the existing one became stale. */
@@ -289,6 +266,10 @@ export class MissHandler<E extends CacheableContext> {
     const { disconnect, route } = context;
     return waitFor(promise, { clock: this.#clock, disconnect, ms: route.upstream.timeoutMs });
   }
+}
+
+function sharedPlan(miss: Miss): FetchPlan {
+  return { storeAs: miss, shared: true, existing: miss.existing, ...NOT_FETCHED };
 }
 
 /** Reads a body without a caller to its end, or until it is too large to be stored. */

@@ -1,36 +1,20 @@
+import type { Authorised } from '../auth/authorise.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { Clock } from '../clock.ts';
-import type { RequestContext } from '../context.ts';
 import type { Meter } from '../ports.ts';
+import type { Route, Routed } from '../routing/match-route.ts';
 import type { Pattern } from '../routing/pattern.ts';
-import type { Rewrite } from '../routing/rewrite.ts';
 import type { SentRequest } from '../upstream/headers.ts';
 import type { Coalescing, ExpiringSet, FetchResultKind } from './coalescing.ts';
-import type { InvalidationLog } from './invalidation-log.ts';
-import type { CacheStore, StaleWindows, StoredResponse } from './store.ts';
+import type { CacheStore, InvalidationLog, StaleWindows, StoredResponse } from './store.ts';
 
 /** The parts of a request that its key is made of. */
-export interface Keyed extends SentRequest {
-  /** Canonical, without trailing slash, so that `/data-pool` and `/data-pool/` are one. */
-  readonly path: string;
-  readonly canonicalQuery: string;
-  readonly route: {
-    readonly upstream: {
-      readonly id: string;
-      readonly account: string;
-      readonly origin: string;
-      readonly timeoutMs: number;
-    };
-    readonly rewriteLinks: boolean;
-    readonly rewrite?: Rewrite | null;
-    readonly secretHeaders?: ReadonlySet<string>;
-    /** A GET starts a run. */
-    readonly starts?: boolean;
-  };
+export interface Keyed extends SentRequest, Pick<Routed, 'path' | 'canonicalQuery'> {
+  readonly route: SentRequest['route'] & Pick<Route, 'upstream'>;
 }
 
 /** A request with everything that the cache needs to know of its route. */
-export interface CacheableContext extends RequestContext, Keyed {}
+export interface CacheableContext extends Routed, Authorised {}
 
 /** State of the cache, which outlives a reload. */
 export interface CacheState {
@@ -69,18 +53,18 @@ export interface CacheOptions extends CacheState {
 /** Query values whose responses are not stored: `{ include: ['variables'] }`, as the operator wrote them. */
 export type Unless = Readonly<Record<string, readonly string[]>>;
 
-export type CacheRule =
-  | { readonly match: Pattern; readonly store: false }
-  | ({
-      readonly match: Pattern;
-      readonly store: true;
-      readonly ttlMs: number;
-      readonly unless: Unless;
-      /** Request fields that select the response, besides those in its Vary. Lower case. */
-      readonly vary: readonly string[];
-      /** An operator can purge by these. */
-      readonly tags: readonly string[];
-    } & StaleWindows);
+export type CacheRule = { readonly match: Pattern; readonly store: false } | StoringRule;
+
+export interface StoringRule extends StaleWindows {
+  readonly match: Pattern;
+  readonly store: true;
+  readonly ttlMs: number;
+  readonly unless: Unless;
+  /** Request fields that select the response, besides those in its Vary. Lower case. */
+  readonly vary: readonly string[];
+  /** An operator can purge by these. */
+  readonly tags: readonly string[];
+}
 
 export interface InvalidationRule {
   readonly after: Pattern;
@@ -104,18 +88,34 @@ export type Announced =
   /** Another replica fetches; `result` resolves in bounded time. */
   | { readonly kind: 'theirs'; readonly result: Promise<FetchResultKind> };
 
-/** Where a response is stored. */
-export interface StoreTarget {
+/** Cache-Control of a request (RFC 9111 section 5.2.1). */
+export interface RequestDirectives {
+  readonly noCache: boolean;
+  readonly noStore: boolean;
+  readonly onlyIfCached: boolean;
+  readonly maxAgeMs: number;
+  readonly minFreshMs: number;
+}
+
+/** Why a request went to the upstream (RFC 9211 section 2.2). */
+export type ForwardReason = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
+
+/** A request that no stored response can serve. */
+export interface Miss {
   readonly primaryKey: string;
   /** Requests with the same one are coalesced: the key of the variant, where responses are known to vary. */
   readonly fetchKey: string;
-  readonly rule: CacheRule | null;
+  readonly rule: StoringRule | null;
+  readonly reason: ForwardReason;
+  readonly directives: RequestDirectives;
+  /** A stored response that cannot be served as it is. */
+  readonly existing: StoredResponse | null;
 }
 
 /** How the lower half of the cache fetches a response, and its result for the upper half. */
 export interface FetchPlan {
-  /** Null: the response is not stored. */
-  readonly storeAs: StoreTarget | null;
+  /** Where the response is stored; null: it is not. */
+  readonly storeAs: Pick<Miss, 'primaryKey' | 'fetchKey' | 'rule'> | null;
   /** The fetch is coalesced with others. */
   readonly shared: boolean;
   /** A stored response that can be validated. */

@@ -41,7 +41,7 @@ export interface StoredResponse {
   /** Freshness lifetime, counted from `receivedAt - initialAgeMs`. */
   readonly freshForMs: number;
   readonly stale: StaleWindows;
-  /** The latest write of the account that is known not to invalidate it (see invalidation-log.ts). Each lookup updates it. */
+  /** The latest write of the account that is known not to invalidate it (see InvalidationLog). Each lookup updates it. */
   validUpToWrite: number;
 }
 
@@ -63,3 +63,33 @@ export interface StaleWindows {
 }
 
 export const NEVER_STALE: StaleWindows = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, staleIfThrottledMs: 0 };
+
+/**
+ * The writes of each account, which invalidate stored responses. A write is logged as path patterns. A stored response records up
+ * to which write it is known to be valid, and catches up at its next lookup. So a write costs the same however many responses are
+ * stored, a hit without a write since the last one costs one comparison, and a GET that overlapped with a write is recognised.
+ *
+ * The log must live as long as its store: with a new log over an old store, invalidated responses would pass as valid.
+ */
+export interface InvalidationLog {
+  /** The latest write of the account: 0 before the first. */
+  latestWrite(account: string): number;
+  /** Whether no write after `since` has invalidated the target; false if the log does not reach back so far. */
+  isValidSince(account: string, target: InvalidationTarget, since: number): boolean;
+  /** Takes effect here at once. Resolves when no connected replica serves the invalidated responses any more. */
+  invalidate(account: string, invalidation: Invalidation): void | Promise<void>;
+  /** Since when writes through other replicas may be unknown; null while this replica is connected. */
+  disconnectedSince(account: string): MonotonicMs | null;
+}
+
+export interface InvalidationTarget {
+  /** Decoded segments of the path. */
+  readonly segments: readonly string[];
+  readonly tags: readonly string[];
+}
+
+export interface Invalidation {
+  /** Path patterns. */
+  readonly patterns: readonly (readonly string[])[];
+  readonly tags?: readonly string[];
+}

@@ -1,4 +1,4 @@
-import { createRuleFinder } from '../cache/rules.ts';
+import { createRuleFinder } from '../cache/lookup.ts';
 import { splitPath } from '../routing/pattern.ts';
 import { cacheRuleDefaults, neverStored } from './patchworks-defaults.ts';
 import type { Settings } from './settings.ts';

@@ -10,7 +10,7 @@ import { openPubSub, openSubscriber } from '../adapters/redis/client/pubsub.ts';
 import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
 import type { Purge, Purged } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
-import { createInvalidationLog, EVERYTHING } from '../cache/invalidation-log.ts';
+import { createInvalidationLog, EVERYTHING } from '../cache/invalidation.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';

@@ -7,10 +7,8 @@ import { createSharedResponses, nameOf } from '../../src/adapters/redis/cache/re
 import { openRedis } from '../../src/adapters/redis/client/connection.ts';
 import { openPubSub, openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
 import type { FetchResultKind } from '../../src/cache/coalescing.ts';
-import type { Invalidation } from '../../src/cache/invalidation-log.ts';
 import type { Announced } from '../../src/cache/options.ts';
-import type { CacheEntry, StoredResponse } from '../../src/cache/store.ts';
-import { NEVER_STALE } from '../../src/cache/store.ts';
+import { type CacheEntry, type Invalidation, NEVER_STALE, type StoredResponse } from '../../src/cache/store.ts';
 import { systemClock } from '../../src/clock.ts';
 import type { Meter } from '../../src/ports.ts';
 import { splitPath } from '../../src/routing/pattern.ts';

@@ -2,7 +2,7 @@ import { createMemoryCache } from '../../src/adapters/memory/cache.ts';
 import { BodyMemory } from '../../src/body-memory.ts';
 import { Coalescing, ExpiringSet } from '../../src/cache/coalescing.ts';
 import { cacheFill, type FillContext } from '../../src/cache/fill.ts';
-import { createInvalidationLog } from '../../src/cache/invalidation-log.ts';
+import { createInvalidationLog } from '../../src/cache/invalidation.ts';
 import { cacheLookup } from '../../src/cache/lookup.ts';
 import type { CacheableContext, CacheOptions, CacheRule, Unless } from '../../src/cache/options.ts';
 import { NEVER_STALE, type StaleWindows } from '../../src/cache/store.ts';
@@ -107,7 +107,7 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
       disconnect,
       record: { ...newAccessRecord(), tenant: given.tenant ?? 'one' },
       trace: null,
-      route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 } },
+      route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 }, rewrite: null },
     } as unknown as CacheableContext;
     return (await lookup(context)) as ProxyResponse;
   };

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
-import { type Invalidation, invalidates } from '../../cache/invalidation-log.ts';
+import { invalidates } from '../../cache/invalidation.ts';
 import { accountOf, pathOf } from '../../cache/key.ts';
-import type { CacheEntry, CacheStore } from '../../cache/store.ts';
+import type { CacheEntry, CacheStore, Invalidation } from '../../cache/store.ts';
 import type { Clock } from '../../clock.ts';
 import type { Meter } from '../../ports.ts';
 import { canonicalise } from '../../routing/canonical-path.ts';
@@ -14,7 +14,7 @@ export interface MemoryCache extends CacheStore {
   get(key: string): CacheEntry | undefined;
   getShared(key: string): null;
   size(): { readonly entries: number; readonly bytes: number };
-  /** Frees the memory of invalidated responses of an account. They are not served anyway: see invalidation-log.ts. */
+  /** Frees the memory of invalidated responses of an account. They are not served anyway: see InvalidationLog. */
   purge(account: string, invalidation: Invalidation): { readonly responses: number };
 }
 

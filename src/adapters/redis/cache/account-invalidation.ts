@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { EVERYTHING, type Invalidation, type LocalInvalidationLog } from '../../../cache/invalidation-log.ts';
+import { EVERYTHING, type LocalInvalidationLog } from '../../../cache/invalidation.ts';
+import type { Invalidation } from '../../../cache/store.ts';
 import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
 import { reasonOf } from '../client/faults.ts';

@@ -1,4 +1,5 @@
-import { createInvalidationLog, type InvalidationLog } from '../../../cache/invalidation-log.ts';
+import { createInvalidationLog } from '../../../cache/invalidation.ts';
+import type { InvalidationLog } from '../../../cache/store.ts';
 import type { MonotonicMs } from '../../../clock.ts';
 import { AccountInvalidation, type InvalidationOptions, type LogPosition } from './account-invalidation.ts';
 

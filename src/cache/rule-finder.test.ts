@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { rule } from '../../test/support/cache-harness.ts';
 import { splitPath } from '../routing/pattern.ts';
 import { canonicalQuery } from '../routing/query.ts';
-import { createRuleFinder } from './rules.ts';
+import { createRuleFinder } from './lookup.ts';
 
 const flows = rule('GET /flows/**', 30_000, { unless: { include: ['variables', 'flowRuns'], Fields: ['secret'] } });
 const find = createRuleFinder([rule('POST /flows', false), flows, rule('GET /**', false)]);

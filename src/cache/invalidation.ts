@@ -1,0 +1,176 @@
+import { type Handler, headerOf, type ProxyResponse, type Result, traced } from '../context.ts';
+import { literally, matches, matchesPath, parsePathPattern, splitPath } from '../routing/pattern.ts';
+import { originalPath, rewriteTarget } from '../routing/rewrite.ts';
+import { forwardStatus } from './cached-response.ts';
+import type { CacheableContext, CacheOptions } from './options.ts';
+import type { Invalidation, InvalidationLog, InvalidationTarget } from './store.ts';
+
+export const EVERYTHING: Invalidation = { patterns: [['**']] };
+
+interface LoggedWrite extends Invalidation {
+  readonly at: number;
+}
+
+interface AccountLog {
+  latest: number;
+  /** In order, the latest last. */
+  readonly writes: LoggedWrite[];
+  /** Characters of their patterns. */
+  length: number;
+}
+
+/** The log of one process. */
+export interface LocalInvalidationLog extends InvalidationLog {
+  invalidate(account: string, invalidation: Invalidation): void;
+  disconnectedSince(account: string): null;
+}
+
+/** Characters of the patterns that are kept for an account: callers choose the paths, as long as their headers may be. */
+const MAX_LENGTH = 8 * 1024 * 1024;
+
+/** @param maxWrites how many writes of an account are kept, at least 1; every response older than all of them counts as invalid */
+export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
+  // Accounts come from the configuration, which bounds the map.
+  const logs = new Map<string, AccountLog>();
+
+  return {
+    latestWrite: (account) => logs.get(account)?.latest ?? 0,
+
+    isValidSince(account, target, since) {
+      const log = logs.get(account);
+      if (log === undefined || log.latest <= since) return true;
+      const oldest = log.writes[0];
+      if (oldest === undefined || since < oldest.at - 1) return false;
+      for (let i = log.writes.length - 1; i >= 0; i--) {
+        const write = log.writes[i] as LoggedWrite;
+        if (write.at <= since) return true;
+        if (invalidates(write, target)) return false;
+      }
+      return true;
+    },
+
+    invalidate(account, invalidation) {
+      let log = logs.get(account);
+      if (log === undefined) {
+        log = { latest: 0, writes: [], length: 0 };
+        logs.set(account, log);
+      }
+      log.latest++;
+      log.writes.push({ at: log.latest, ...invalidation, patterns: invalidation.patterns.map(detached) });
+      log.length += lengthOf(invalidation);
+      while (log.writes.length > 1 && (log.writes.length > maxWrites || log.length > MAX_LENGTH)) {
+        log.length -= lengthOf(log.writes.shift() as LoggedWrite);
+      }
+    },
+
+    disconnectedSince: () => null,
+  };
+}
+
+/** Copies: a part of a string keeps the whole string in memory, here the target of a request. */
+function detached(pattern: readonly string[]): readonly string[] {
+  return pattern.map((segment) => Buffer.from(segment).toString());
+}
+
+function lengthOf({ patterns }: Invalidation): number {
+  return patterns.reduce((sum, pattern) => sum + pattern.reduce((length, segment) => length + segment.length, 0), 0);
+}
+
+export function invalidates({ patterns, tags }: Invalidation, target: InvalidationTarget): boolean {
+  return (
+    patterns.some((pattern) => matchesPath(pattern, target.segments)) ||
+    (tags?.some((tag) => target.tags.includes(tag)) ?? false)
+  );
+}
+
+const VERSION = /^v\d+$/;
+
+/**
+ * The pattern that a write to a path always invalidates: its collection and everything below (`PATCH /flows/5`: `/flows/**`). A path
+ * directly below the root of the API is a collection itself: `POST /api/v1/data-pool` must not invalidate all of `/api/v1`.
+ */
+export function writtenCollection(segments: readonly string[]): readonly string[] {
+  const root = segments.findIndex((segment) => VERSION.test(segment)) + 1;
+  // The root and what is above it are no collections: a write there must not invalidate all that is below.
+  if (segments.length <= root) return literally(segments);
+  const depth = Math.min(segments.length, Math.max(segments.length - 1, root + 1));
+  return [...literally(segments.slice(0, depth)), '**'];
+}
+
+/**
+ * Passes a write on. Before its response goes out, invalidates the collection that it wrote to (RFC 9111 section 4.4 requires
+ * only its path), the resources in Location and Content-Location, and the paths that the rules name. A write that may have been
+ * carried out counts as carried out. If it may still be carried out later, the same paths are invalidated again by then.
+ */
+export function invalidateAfterWrite<E extends CacheableContext>(options: CacheOptions, next: Handler<E>): Handler<E> {
+  const rules = (options.invalidate ?? []).map(({ after, drop }) => ({ after, drop: drop.map(segmentsOf) }));
+
+  const invalidate = (context: E, response: ProxyResponse | null): void | Promise<void> => {
+    const { method, segments, route, target } = context;
+    const matching = rules.filter((rule) => matches(rule.after, method, segments));
+    const patterns = [writtenCollection(segments), ...matching.flatMap((rule) => rule.drop)];
+    if (response !== null) patterns.push(...linkedPaths(route, target, response));
+    return options.invalidations.invalidate(route.upstream.account, { patterns });
+  };
+
+  return async (context) => {
+    let result: Result;
+    try {
+      result = await next(context);
+    } catch (error) {
+      // A fault of the gateway: the write may have been sent.
+      await invalidate(context, null);
+      throw error;
+    }
+    const response = result.kind === 'response' ? result : null;
+    if (mayHaveChanged(result)) {
+      if (response === null) options.clock.after(options.lateArrivalMs, () => void invalidate(context, null));
+      await traced(context.trace, 'invalidate', invalidate(context, response));
+    }
+    response?.headers.push('Cache-Status', forwardStatus('method'));
+    return result;
+  };
+}
+
+/**
+ * False for what the upstream refused (4xx) and for what provably did not reach it. RFC 9111 asks for 2xx and 3xx only, but a 5xx,
+ * a missing response and a client disconnect do not show whether the write was carried out.
+ */
+function mayHaveChanged(result: Result): boolean {
+  if (result.kind === 'response') return result.status < 400 || result.status >= 500;
+  switch (result.code) {
+    case 'upstream_timeout':
+    case 'upstream_protocol':
+    case 'client_closed':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** Location and Content-Location on the same upstream: these resources have changed too (section 4.4). */
+function linkedPaths(
+  { upstream: { origin }, rewrite }: CacheableContext['route'],
+  target: string,
+  { headers }: ProxyResponse,
+): (readonly string[])[] {
+  const base = `${origin}${rewrite === null ? target : rewriteTarget(rewrite, target)}`;
+  return ['location', 'content-location'].flatMap((name) => {
+    const value = headerOf(headers, name);
+    if (value === undefined || !URL.canParse(value, base)) return [];
+    const url = new URL(value, base);
+    if (url.origin !== new URL(origin).origin) return [];
+    try {
+      const path = rewrite === null ? url.pathname : originalPath(rewrite, url.pathname);
+      return [literally(splitPath(path).map(decodeURIComponent))];
+    } catch {
+      return [];
+    }
+  });
+}
+
+function segmentsOf(path: string): readonly string[] {
+  const parsed = parsePathPattern(path);
+  if (!parsed.ok) throw new TypeError(parsed.reason);
+  return parsed.segments;
+}
