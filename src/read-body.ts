@@ -94,12 +94,11 @@ function prepend(chunks: readonly Buffer[], rest: Readable): Readable {
 export interface ReadBodyOptions {
   readonly bodyMemory: BodyMemory;
   readonly clock: Clock;
-  /** How long requests of a tenant may wait for room. */
-  readonly maxWaitMs: (tenant: string) => number;
 }
 
-interface ReadableContext extends RequestContext {
-  readonly tenant: { readonly id: string };
+export interface ReadableContext extends RequestContext {
+  /** A request waits as long for room as for a slot. */
+  readonly tenant: { readonly id: string; readonly quota: { readonly maxWaitMs: number } };
   readonly route: { readonly upstream: { readonly timeoutMs: number } };
 }
 
@@ -119,7 +118,7 @@ const RETRY_AFTER_SECONDS = 1;
  * back by its connection. It ends when the client disconnects, although the stream may stay open.
  */
 export async function readRequestBody(
-  { bodyMemory, clock, maxWaitMs }: ReadBodyOptions,
+  { bodyMemory, clock }: ReadBodyOptions,
   context: ReadableContext,
   limitBytes: number,
 ): Promise<ReadBody> {
@@ -129,7 +128,7 @@ export async function readRequestBody(
   if (body.declaredBytes !== null && body.declaredBytes > limitBytes) {
     return { kind: 'larger', rest: () => body.open(), held };
   }
-  const terms = { maxWaitMs: maxWaitMs(tenant.id), disconnect };
+  const terms = { maxWaitMs: tenant.quota.maxWaitMs, disconnect };
   const since = clock.monotonic();
   const begun = await held.take(body.declaredBytes ?? Math.min(FIRST_BYTES, limitBytes), terms);
   record.waitMs += clock.monotonic() - since;

@@ -53,7 +53,10 @@ describe('a key store', () => {
     allow: null,
     cidrs: null,
     use: { lastUsedAt: 0, knownSince: 0 },
-    tenant: { id: 'billing', accounts: ['main'], disabled: false, enforcement: 'enforce' as const, allow: null },
+    tenant: {
+      ...{ id: 'billing', accounts: ['main'], disabled: false, enforcement: 'enforce' as const, allow: null },
+      ...{ quota: { maxWaitMs: 0 }, maxInFlight: null },
+    },
   };
   const keys = createKeyStore(new Map([[createHash('sha256').update('right').digest('hex'), entry]]));
 

@@ -13,6 +13,8 @@ const tenant = (allow: string[] | null): Tenant => ({
   accounts: ['main'],
   disabled: false,
   enforcement: 'enforce' as const,
+  quota: { maxWaitMs: 0 },
+  maxInFlight: null,
   allow: allow?.map(pattern) ?? null,
 });
 

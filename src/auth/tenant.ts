@@ -11,6 +11,10 @@ export interface Tenant {
   readonly allow: readonly Pattern[] | null;
   /** `observe`: its rate, budgets and `allow` are evaluated and counted, not enforced. */
   readonly enforcement: 'enforce' | 'observe';
+  /** How long its requests may wait for a slot, unless they say otherwise. */
+  readonly quota: { readonly maxWaitMs: number };
+  /** Most permits at each upstream; null: half of all. */
+  readonly maxInFlight: number | null;
 }
 
 /** The key or identity that a tenant used: its id and what it may be used for, never the key or token itself. */

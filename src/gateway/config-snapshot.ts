@@ -1,6 +1,6 @@
 import { type Authenticated, authenticate, createKeyStore, type KeyStore } from '../auth/authenticate.ts';
 import type { KeyUses } from '../auth/key-use.ts';
-import type { KeyEntry, Tenant } from '../auth/tenant.ts';
+import type { KeyEntry } from '../auth/tenant.ts';
 import type { Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';
@@ -113,19 +113,16 @@ function createSnapshot(
 ): ConfigSnapshot {
   const credentials = createCredentials(shared, settings, before?.credentials ?? []);
   const issuerKeys = createIssuerKeys(shared, settings, before?.issuerKeys ?? []);
-  const tenants = tenantsOf(settings);
   const trustedProxies = addressRanges(settings.listen.trustedProxies);
   const dependencies: Dependencies = {
     ...shared,
     settings,
     trustedProxies,
-    keys: keyStoreOf(settings, tenants, shared.keyUses),
-    identities: identityStoreOf(settings, issuerKeys, tenants, shared),
+    keys: keyStoreOf(settings, shared.keyUses),
+    identities: identityStoreOf(settings, issuerKeys, shared),
     credentials: poolsOf(settings, credentials),
     upstreamStates: shared.upstreams.configure(settings.upstreams),
-    maxWaitMs: (tenant) => settings.tenants.get(tenant)?.quota.maxWaitMs ?? 0,
     budgets: (account) => settings.accounts.get(account)?.quota.budgets,
-    tenantMaxInFlight: (tenant) => settings.tenants.get(tenant)?.maxInFlight ?? null,
   };
   let inUse = 0;
   const track = <T>(work: Promise<T>): Promise<T> => {
@@ -156,21 +153,12 @@ function createSnapshot(
   };
 }
 
-function tenantsOf({ tenants }: Settings): ReadonlyMap<string, Tenant> {
-  return new Map(
-    [...tenants.values()].map(({ id, accounts, disabled, allow, enforcement }) => [
-      id,
-      { id, accounts, disabled, allow, enforcement },
-    ]),
-  );
-}
-
-function keyStoreOf(settings: Settings, tenants: ReadonlyMap<string, Tenant>, uses: KeyUses): KeyStore {
+function keyStoreOf({ tenants }: Settings, uses: KeyUses): KeyStore {
   const entries = new Map<string, KeyEntry>();
-  for (const [id, tenant] of tenants) {
-    for (const { sha256, ...key } of settings.tenants.get(id)?.keys ?? []) {
+  for (const tenant of tenants.values()) {
+    for (const { sha256, ...key } of tenant.keys) {
       const cidrs = key.cidrs && addressRanges(key.cidrs);
-      entries.set(sha256, { ...key, kind: 'key', cidrs, tenant, use: uses.of(id, key.id) });
+      entries.set(sha256, { ...key, kind: 'key', cidrs, tenant, use: uses.of(tenant.id, key.id) });
     }
   }
   return createKeyStore(entries);

@@ -55,10 +55,6 @@ export interface Dependencies extends SharedDependencies {
   readonly identities: IdentityStore;
   readonly credentials: CredentialPools;
   readonly upstreamStates: ReadonlyMap<string, UpstreamState>;
-  /** How long requests of a tenant may wait for a slot, unless they say otherwise. */
-  readonly maxWaitMs: (tenant: string) => number;
   /** The budgets of an account. */
   readonly budgets: (account: string) => ReadonlyMap<string, Budget> | undefined;
-  /** Most permits of a tenant at each upstream; null: half of all. */
-  readonly tenantMaxInFlight: (tenant: string) => number | null;
 }

@@ -1,7 +1,7 @@
 import { createJwksReader } from '../adapters/undici/fetch-jwks.ts';
 import { createIdentityStore, type IdentityStore, type TokenIdentity } from '../auth/identity-store.ts';
 import { createKeySet, fixedKeySet, type KeySet, parseJwks, type ReadJwks, type ReadText } from '../auth/key-set.ts';
-import type { KeyEntry, Tenant } from '../auth/tenant.ts';
+import type { KeyEntry } from '../auth/tenant.ts';
 import type { Clock } from '../clock.ts';
 import { bearerToken } from '../config/option-types.ts';
 import { createFileReaders, reasonOf } from '../config/read-file.ts';
@@ -66,22 +66,19 @@ function isBearerToken(text: string): boolean {
   return text !== '' && bearerToken().safeParse(text).success;
 }
 
-/** Finds tenants by the settings. @param tenants by id */
+/** Finds tenants by the settings. */
 export function identityStoreOf(
-  { identity, tenants: configured }: Settings,
+  { identity, tenants }: Settings,
   issuerKeys: readonly IssuerKeys[],
-  tenants: ReadonlyMap<string, Tenant>,
   { clock, metrics, keyUses }: Shared & Pick<SharedDependencies, 'keyUses'>,
 ): IdentityStore {
   const certificates = new Map<string, KeyEntry>();
   const byIssuer = new Map<string, TokenIdentity[]>([...identity.issuers.keys()].map((id) => [id, []]));
-  for (const { id: name, identities } of configured.values()) {
-    const tenant = tenants.get(name);
-    if (tenant === undefined) continue;
-    for (const each of identities) {
+  for (const tenant of tenants.values()) {
+    for (const each of tenant.identities) {
       const { id, allow } = each;
       const cidrs = each.cidrs && addressRanges(each.cidrs);
-      const caller = { id, allow, cidrs, tenant, use: keyUses.of(name, id) };
+      const caller = { id, allow, cidrs, tenant, use: keyUses.of(tenant.id, id) };
       if (each.kind === 'token') byIssuer.get(each.issuer)?.push({ ...caller, claims: each.claims });
       else certificates.set(each.uri, { ...caller, kind: 'identity', expiresAtMs: null });
     }

@@ -17,12 +17,11 @@ import {
 } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
-import { type ReadBodyOptions, readRequestBody, whileHeld } from '../read-body.ts';
+import { type ReadableContext, type ReadBodyOptions, readRequestBody, whileHeld } from '../read-body.ts';
 import { captureResponse } from './response-capture.ts';
 import type { BeginResult, IdempotencyStore, KeyedWrite, WriteOutcome } from './store.ts';
 
-interface KeyableContext extends RequestContext {
-  readonly tenant: { readonly id: string };
+interface KeyableContext extends ReadableContext {
   readonly path: string;
   readonly canonicalQuery: string;
   readonly route: { readonly upstream: { readonly account: string; readonly timeoutMs: number } };

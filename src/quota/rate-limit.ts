@@ -1,4 +1,5 @@
 import { parseDictionary } from 'structured-headers';
+import type { Tenant } from '../auth/tenant.ts';
 import type { Clock, MonotonicMs } from '../clock.ts';
 import {
   type ClientDisconnect,
@@ -36,7 +37,7 @@ export interface PaidSlot {
 }
 
 interface WithTenant extends RequestContext, WithWaitTerms {
-  readonly tenant: { readonly id: string; readonly enforcement: 'enforce' | 'observe' };
+  readonly tenant: Pick<Tenant, 'id' | 'enforcement' | 'quota'>;
   readonly route: { readonly upstream: { readonly account: string } };
   /** The segments of the canonical path. */
   readonly segments: readonly string[];
@@ -47,8 +48,6 @@ export interface RateLimitOptions {
   readonly admissionQueue: AdmissionQueue;
   /** Decides as if the limits of observed tenants were enforced. */
   readonly observedQueue: AdmissionQueue;
-  /** How long requests of a tenant may wait, unless they say otherwise. */
-  readonly maxWaitMs: (tenant: string) => number;
   /** The budgets of an account; undefined if it has none. */
   readonly budgets: (account: string) => ReadonlyMap<string, Budget> | undefined;
   readonly meter: Meter;
@@ -111,7 +110,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     // A request that takes a slot at once or not at all books none: its caller is not told to come back for it.
     const requeue = (maxWaitMs: number, disconnect: ClientDisconnect) => enter(maxWaitMs, disconnect, maxWaitMs > 0);
 
-    const preferredMs = preferredWaitMs(context.headers['prefer']) ?? options.maxWaitMs(tenant.id);
+    const preferredMs = preferredWaitMs(context.headers['prefer']) ?? tenant.quota.maxWaitMs;
     const maxWaitMs = Math.max(0, Math.min(preferredMs, waitTerms.maxWaitMs) - waitTerms.waitedMs);
     const waitUntil = (clock.monotonic() + maxWaitMs) as MonotonicMs;
     try {

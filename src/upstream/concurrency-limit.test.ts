@@ -20,8 +20,8 @@ const client = () => {
   return { disconnect, close: () => run() };
 };
 /** A tenant that may hold all permits. */
-const ONE: PermitHolder = { tenant: 'one', maxInFlight: 1_000 };
-const of = (tenant: string): PermitHolder => ({ tenant, maxInFlight: null });
+const ONE: PermitHolder = { id: 'one', maxInFlight: 1_000 };
+const of = (id: string): PermitHolder => ({ id, maxInFlight: null });
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('permits', () => {

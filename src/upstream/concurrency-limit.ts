@@ -25,13 +25,11 @@ interface Sending {
 }
 
 interface LimitedContext extends Routed, WithSlot {
-  readonly tenant: { readonly id: string };
+  readonly tenant: PermitHolder;
   readonly upstreamState: { readonly concurrency: ConcurrencyLimit };
 }
 
 export interface ConcurrencyLimitOptions {
-  /** Most permits of a tenant at each upstream; null: half of all. */
-  readonly tenantMaxInFlight: (tenant: string) => number | null;
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
@@ -82,21 +80,20 @@ export function concurrencyLimit<E extends LimitedContext>(
 
 /** A permit for an admitted request. It gives its slot back while it waits for the permit. */
 async function acquirePermit(
-  { clock, random, tenantMaxInFlight }: ConcurrencyLimitOptions,
+  { clock, random }: ConcurrencyLimitOptions,
   { quota: { requeue }, record, trace, tenant, upstreamState: { concurrency: limit } }: LimitedContext,
   { waitUntil, disconnect }: WaitLimits,
   first: Admission,
 ): Promise<Acquired> {
-  const holder: PermitHolder = { tenant: tenant.id, maxInFlight: tenantMaxInFlight(tenant.id) };
   const remainingMs = (): number => Math.max(0, waitUntil - clock.monotonic());
   for (let admission = first; ; admission = await requeue(remainingMs(), disconnect)) {
     if (admission.kind !== 'admitted') return rejectAdmission(admission, random);
-    const free = limit.tryAcquire(holder);
+    const free = limit.tryAcquire(tenant);
     if (free !== null) return { kind: 'acquired', permit: free, slot: admission.slot };
     admission.slot.refund();
     const since = clock.monotonic();
     const span = trace?.start('wait') ?? null;
-    const permit = await limit.acquire(holder, remainingMs(), disconnect);
+    const permit = await limit.acquire(tenant, remainingMs(), disconnect);
     span?.end({ decision: typeof permit === 'string' ? permit : 'admitted' });
     record.waitMs += clock.monotonic() - since;
     if (typeof permit === 'string') return rejectWaiting(permit, random);
@@ -126,9 +123,10 @@ function rejectWaiting(reason: Exclude<AcquireResult, Permit>, random: () => num
 /** `timeout`: the wait is over, or the queue is full. `closed`: the gateway drains. */
 export type AcquireResult = Permit | 'disconnected' | 'timeout' | 'closed';
 
-/** The tenant of a request, and the most permits that it may hold; null: half of all. */
+/** The tenant of a request. */
 export interface PermitHolder {
-  readonly tenant: string;
+  readonly id: string;
+  /** Most permits that it may hold; null: half of all. */
   readonly maxInFlight: number | null;
 }
 
@@ -184,23 +182,23 @@ export class ConcurrencyLimit {
   acquire(holder: PermitHolder, maxWaitMs: number, disconnect: ClientDisconnect): Promise<AcquireResult> {
     if (this.#closed) return Promise.resolve('closed');
     if (disconnect.happened) return Promise.resolve('disconnected');
-    const { tenant } = holder;
+    const { id } = holder;
     // A tenant may wait in as many places as are free, so that none fills the queue.
-    const isFull = this.#useOf(tenant).waiting >= MAX_WAITING - this.#waiters.size;
+    const isFull = this.#useOf(id).waiting >= MAX_WAITING - this.#waiters.size;
     if (maxWaitMs <= 0 || isFull) return Promise.resolve('timeout');
     return new Promise((resolve) => {
       const waiter: Waiter = {
         holder,
         end: (result) => {
           this.#waiters.delete(waiter);
-          this.#count(tenant, 'waiting', -1);
+          this.#count(id, 'waiting', -1);
           cancel();
           resolve(result);
         },
       };
       const cancel = onTimeoutOrDisconnect({ clock: this.#clock, ms: maxWaitMs, disconnect }, waiter.end);
       this.#waiters.add(waiter);
-      this.#count(tenant, 'waiting', 1);
+      this.#count(id, 'waiting', 1);
       this.#grantWaiting();
     });
   }
@@ -211,17 +209,17 @@ export class ConcurrencyLimit {
     for (const waiter of [...this.#waiters]) waiter.end('closed');
   }
 
-  #isFreeFor({ tenant, maxInFlight }: PermitHolder): boolean {
+  #isFreeFor({ id, maxInFlight }: PermitHolder): boolean {
     const most = maxInFlight ?? Math.max(1, Math.floor(this.#maxInFlight / 2));
-    return this.#inFlight < this.#maxInFlight && this.#useOf(tenant).inFlight < most;
+    return this.#inFlight < this.#maxInFlight && this.#useOf(id).inFlight < most;
   }
 
-  #grant({ tenant }: PermitHolder): Permit {
+  #grant({ id }: PermitHolder): Permit {
     this.#inFlight += 1;
-    this.#count(tenant, 'inFlight', 1);
+    this.#count(id, 'inFlight', 1);
     return new Permit(() => {
       this.#inFlight -= 1;
-      this.#count(tenant, 'inFlight', -1);
+      this.#count(id, 'inFlight', -1);
       this.#grantWaiting();
     });
   }

@@ -10,7 +10,7 @@ test('a client that disconnects before its body is read is rejected, nothing is 
   caller.leave();
   const clock = new ManualClock();
   const bodyMemory = new BodyMemory(1_000, clock);
-  const middleware = bufferBody({ bufferedBodyBytes: 10, bodyMemory, clock, maxWaitMs: () => 0 });
+  const middleware = bufferBody({ bufferedBodyBytes: 10, bodyMemory, clock });
   let sent = 0;
   const handler = middleware(async () => {
     sent += 1;
@@ -18,7 +18,13 @@ test('a client that disconnects before its body is read is rejected, nothing is 
   });
   const body = { declaredBytes: 2, open: () => Readable.from([]) };
   const route = { upstream: { timeoutMs: 1_000 } };
-  const context = { body, route, disconnect: caller, tenant: { id: 'one' }, record: { waitMs: 0 } };
+  const context = {
+    body,
+    route,
+    disconnect: caller,
+    tenant: { id: 'one', quota: { maxWaitMs: 0 } },
+    record: { waitMs: 0 },
+  };
   const result = await handler(context as unknown as Parameters<typeof handler>[0]);
   expect([result.kind, sent, bodyMemory.bytes, clock.pending]).toEqual(['rejection', 0, 0, 0]);
 });

@@ -1,22 +1,17 @@
 import type { Readable } from 'node:stream';
-import { extend, type Middleware, type RequestContext } from '../context.ts';
-import { type ReadBodyOptions, readRequestBody, whileHeld } from '../read-body.ts';
+import { extend, type Middleware } from '../context.ts';
+import { type ReadableContext, type ReadBodyOptions, readRequestBody, whileHeld } from '../read-body.ts';
 
 /** A request body that is ready to be sent: in memory (it can be sent again), a stream (it cannot), or none. */
 export interface WithPayload {
   readonly payload: Buffer | Readable | null;
 }
 
-interface UploadContext extends RequestContext {
-  readonly tenant: { readonly id: string };
-  readonly route: { readonly upstream: { readonly timeoutMs: number } };
-}
-
 /**
  * Reads small bodies before anything is spent, so that a slow upload holds no slot and the request can be sent again after a 401.
  * Larger bodies stream with back-pressure.
  */
-export function bufferBody<E extends UploadContext>(
+export function bufferBody<E extends ReadableContext>(
   options: ReadBodyOptions & { readonly bufferedBodyBytes: number },
 ): Middleware<E, E & WithPayload> {
   const { bufferedBodyBytes } = options;
