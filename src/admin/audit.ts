@@ -33,7 +33,7 @@ const MAX_TARGET_CHARS = 200;
 const PURGE_MESSAGES = { ok: 'cache purged', refused: 'cache purge refused', failed: 'cache purge failed' } as const;
 
 export function createAudit({ log, clock }: { readonly log: AuditLog; readonly clock: Clock }): Audit {
-  const limit = createLineLimit({
+  const writeLimited = createLineLimit({
     ...{ clock, perKey: REFUSED_PER_ADDRESS, total: REFUSED_IN_ALL },
     onLeftOut: (calls) => log.audit('warn', { outcome: 'refused', calls }, 'more admin calls refused'),
   });
@@ -45,7 +45,7 @@ export function createAudit({ log, clock }: { readonly log: AuditLog; readonly c
     refused(actor, { method, path }, code) {
       const target = printable(`${method} ${path}`);
       const entry = { ...actor, action: actionOf(path), target, outcome: 'refused', code } satisfies Refusal;
-      limit.write(actor.address ?? '', () => log.audit('warn', entry, 'admin call refused'));
+      writeLimited(actor.address ?? '', () => log.audit('warn', entry, 'admin call refused'));
     },
   };
 }

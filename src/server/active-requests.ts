@@ -53,27 +53,14 @@ export interface ActiveRequest {
   fail(error: unknown): void;
 }
 
-export interface ActiveRequests {
-  begin(incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest;
-  count(): number;
-  /** From now on every response asks its caller to open a new connection. */
-  closeConnections(): void;
-  /** Resolves when none is active. */
-  idle(): Promise<void>;
-}
-
 /** Tracks the requests of the traffic port. The observer gets one call when a request begins, and one when it is over. */
-export function trackRequests(
-  options: ActiveRequestsOptions,
-  connections: Connections,
-  stalls: StallWatch,
-): ActiveRequests {
+export function trackRequests(options: ActiveRequestsOptions, connections: Connections, stalls: StallWatch) {
   const { observer, log, clock } = options;
   let count = 0;
   let closing = false;
   const whenIdle: (() => void)[] = [];
 
-  const begin: ActiveRequests['begin'] = (incoming, outgoing) => {
+  const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ActiveRequest => {
     const { context, disconnect, rejection, malformed } = receiveRequest(incoming, outgoing, options, stalls);
     const { socket } = incoming;
     let result: Result | null = null;
@@ -132,10 +119,12 @@ export function trackRequests(
   return {
     begin,
     count: () => count,
+    /** From now on every response asks its caller to open a new connection, which may reach another replica. */
     closeConnections: () => {
       closing = true;
     },
-    idle: () => (count === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
+    /** Resolves when none is active. */
+    idle: (): Promise<void> => (count === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
   };
 }
 

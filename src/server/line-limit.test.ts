@@ -6,8 +6,8 @@ it('writes a few lines of each key and a bounded number of all in a minute, and 
   const clock = new ManualClock();
   const written: string[] = [];
   const leftOut: number[] = [];
-  const limit = createLineLimit({ clock, perKey: 2, total: 5, onLeftOut: (lines) => void leftOut.push(lines) });
-  const write = (key: string) => limit.write(key, () => void written.push(key));
+  const limited = createLineLimit({ clock, perKey: 2, total: 5, onLeftOut: (lines) => void leftOut.push(lines) });
+  const write = (key: string) => limited(key, () => void written.push(key));
   for (const key of ['a', 'a', 'a', 'b', 'c', 'd', 'e']) write(key);
   expect(written).toEqual(['a', 'a', 'b', 'c', 'd']);
   for (let i = 0; i < 100_000; i++) write(`k${i}`);

@@ -3,12 +3,10 @@ import type { Log } from '../ports.ts';
 
 const WINDOW_MS = 60_000;
 
-/** Bounds log lines that callers can cause without limit. Lines beyond the bounds are counted, and their number is logged. */
-interface LineLimit {
-  /** @param key what the line is about, such as an address */
-  write(key: string, line: () => void): void;
-}
-
+/**
+ * Bounds log lines that callers can cause without limit. Lines beyond the bounds are counted, and their number is logged. The
+ * returned function takes what the line is about, such as an address, and writes the line or not.
+ */
 export function createLineLimit(options: {
   readonly clock: Clock;
   /** Lines of one key in a minute. */
@@ -17,7 +15,7 @@ export function createLineLimit(options: {
   readonly total: number;
   /** Called at the end of a minute in which lines were left out. */
   readonly onLeftOut: (lines: number) => void;
-}): LineLimit {
+}): (key: string, line: () => void) => void {
   const { clock, perKey, total, onLeftOut } = options;
   const written = new Map<string, number>();
   let lines = 0;
@@ -28,18 +26,16 @@ export function createLineLimit(options: {
     lines = 0;
     leftOut = 0;
   };
-  return {
-    write(key, line) {
-      const ofKey = written.get(key) ?? 0;
-      if (lines + leftOut === 0) clock.after(WINDOW_MS, endWindow);
-      if (lines >= total || ofKey >= perKey) {
-        leftOut += 1;
-        return;
-      }
-      written.set(key, ofKey + 1);
-      lines += 1;
-      line();
-    },
+  return (key, line) => {
+    const ofKey = written.get(key) ?? 0;
+    if (lines + leftOut === 0) clock.after(WINDOW_MS, endWindow);
+    if (lines >= total || ofKey >= perKey) {
+      leftOut += 1;
+      return;
+    }
+    written.set(key, ofKey + 1);
+    lines += 1;
+    line();
   };
 }
 
@@ -66,7 +62,7 @@ export function createAddressWarnings(options: {
   readonly isTrustedProxy: (address: string) => boolean;
 }): AddressWarnings {
   const { log, clock, isTrustedProxy } = options;
-  const limit = createLineLimit({
+  const writeOnce = createLineLimit({
     ...{ clock, perKey: 1, total: BLOCKED_LINES },
     onLeftOut: (addresses) => log.warn({ addresses }, 'more addresses blocked'),
   });
@@ -80,7 +76,7 @@ export function createAddressWarnings(options: {
   return {
     blocked(port, address, forMs) {
       const fields = { port, address, seconds: Math.ceil(forMs / 1000), sendsForwardedFor: forwarders.has(address) };
-      limit.write(address, () =>
+      writeOnce(address, () =>
         log.warn({ ...fields, hint: hintFor(address) }, 'address blocked after too many failed authentications'),
       );
     },

@@ -126,6 +126,7 @@ const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
   ERR_SSL_UNSUPPORTED_PROTOCOL: 'version',
   ERR_SSL_NO_SHARED_CIPHER: 'cipher',
   ERR_SSL_NO_APPLICATION_PROTOCOL: 'protocol',
+  ECONNRESET: 'client_closed',
 };
 /** Alerts of a caller about the port's certificate (RFC 8446 section 6.2). */
 const DISTRUST = /^ERR_SSL_\w*ALERT_(?:UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_\w+)$/;
@@ -187,7 +188,7 @@ export class Handshakes {
 
   #failed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     const code = error.code ?? '';
-    const outcome = failureOf(code);
+    const outcome = FAILURES[code] ?? (DISTRUST.test(code) ? 'distrusted' : 'other');
     this.#report(outcome, socket, code);
     const raw = this.#pending.get(nameOf(socket));
     // The caller spoke HTTP, so it gets a response in HTTP; the next line ends the connection.
@@ -220,13 +221,6 @@ const CERTIFICATE_REJECTED = badRequest(
   'The client certificate is expired, or no authority that this port trusts has signed it.',
 );
 
-function failureOf(code: string): HandshakeOutcome {
-  const known = FAILURES[code];
-  if (known !== undefined) return known;
-  if (DISTRUST.test(code)) return 'distrusted';
-  return code === 'ECONNRESET' ? 'client_closed' : 'other';
-}
-
 function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
@@ -247,7 +241,11 @@ export async function listen(
     await once(server, 'listening');
     return { ok: true, address: server.address() as AddressInfo };
   } catch (error) {
-    return { ok: false, reason: `the ${what} port ${host}:${port} ${reasonOf(error as NodeJS.ErrnoException)}` };
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+    return {
+      ok: false,
+      reason: `the ${what} port ${host}:${port} ${LISTEN_FAULTS[code] ?? `cannot be used (${code})`}`,
+    };
   }
 }
 
@@ -256,16 +254,9 @@ export async function closeServer(server: NetServer): Promise<void> {
   if (server.listening) await new Promise((resolve) => server.close(resolve));
 }
 
-function reasonOf(error: NodeJS.ErrnoException): string {
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return 'is in use by another process';
-    case 'EACCES':
-      return 'may not be used by this user';
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return 'is no address of this machine';
-    default:
-      return `cannot be used (${error.code ?? 'unknown error'})`;
-  }
-}
+const LISTEN_FAULTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'is in use by another process',
+  EACCES: 'may not be used by this user',
+  EADDRNOTAVAIL: 'is no address of this machine',
+  ENOTFOUND: 'is no address of this machine',
+};

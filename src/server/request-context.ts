@@ -78,7 +78,7 @@ export function receiveRequest(
     target,
     headers: incoming.headers,
     rawHeaders: incoming.rawHeaders,
-    body: body.kind === 'body' ? body.body : null,
+    body,
     clientAddress: clientAddress(incoming),
     certificateUris: incoming.socket instanceof TLSSocket ? certificateUrisOf(incoming.socket, options.clock) : [],
     baseUrl: `${scheme(incoming)}://${incoming.headers.host ?? 'localhost'}`,
@@ -93,13 +93,13 @@ export function receiveRequest(
   if (priority !== undefined) context.record.urgency = urgencyOf(priority);
   if (prefer !== undefined) context.record.preferredWaitMs = preferredWaitMs(prefer);
   // An error without a listener would end the process.
-  if (context.body !== null) incoming.on('error', () => {});
+  if (body !== null) incoming.on('error', () => {});
   const fault = faultOf(incoming);
-  if (fault !== null) {
-    return { context, disconnect, rejection: reject('bad_request', { internal: fault }), malformed: true };
-  }
-  const rejection = body.kind === 'too_large' ? reject('body_too_large', { detail: tooLarge(bodyBytes) }) : null;
-  return { context, disconnect, rejection, malformed: false };
+  let rejection: Rejection | null = null;
+  if (fault !== null) rejection = reject('bad_request', { internal: fault });
+  else if ((body?.declaredBytes ?? 0) > bodyBytes)
+    rejection = reject('body_too_large', { detail: tooLarge(bodyBytes) });
+  return { context, disconnect, rejection, malformed: fault !== null };
 }
 
 function tooLarge(limitBytes: number): string {
@@ -155,8 +155,6 @@ function hasSeveralHosts(rawHeaders: readonly string[]): boolean {
   return false;
 }
 
-type BodyOf = { readonly kind: 'body'; readonly body: RequestBody | null } | { readonly kind: 'too_large' };
-
 /**
  * The body of a request, unread. Node has checked the framing (one Content-Length or chunked, never both), so a declared size is
  * the size, and only a chunked body has to be counted.
@@ -166,24 +164,19 @@ function requestBodyOf(
   outgoing: ServerResponse,
   limitBytes: number,
   stalls: Pick<StallWatch, 'uploading'>,
-): BodyOf {
+): RequestBody | null {
   const length = incoming.headers['content-length'];
-  const chunked = incoming.headers['transfer-encoding'] !== undefined;
-  if (length === undefined && !chunked) return { kind: 'body', body: null };
+  if (length === undefined && incoming.headers['transfer-encoding'] === undefined) return null;
   const declaredBytes = length === undefined ? null : Number(length);
-  if (declaredBytes === 0) return { kind: 'body', body: null };
-  if (declaredBytes !== null && declaredBytes > limitBytes) return { kind: 'too_large' };
+  if (declaredBytes === 0) return null;
   const open = (): Readable => {
-    if (waitsForContinue(incoming)) outgoing.writeContinue();
+    const { headers, httpVersion } = incoming;
+    // RFC 9110 section 10.1.1: other expectations are ignored, and HTTP/1.0 has no interim responses.
+    if (headers.expect?.toLowerCase() === '100-continue' && httpVersion === '1.1') outgoing.writeContinue();
     stalls.uploading(incoming);
     return declaredBytes === null ? counted(incoming, limitBytes) : incoming;
   };
-  return { kind: 'body', body: { declaredBytes, open } };
-}
-
-/** RFC 9110 section 10.1.1: other expectations are ignored, and HTTP/1.0 has no interim responses. */
-function waitsForContinue({ headers, httpVersion }: IncomingMessage): boolean {
-  return headers.expect?.toLowerCase() === '100-continue' && httpVersion === '1.1';
+  return { declaredBytes, open };
 }
 
 function counted(incoming: IncomingMessage, limitBytes: number): Readable {

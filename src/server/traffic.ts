@@ -1,13 +1,13 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
-import { type Rejection, reject } from '../context.ts';
+import { reject } from '../context.ts';
 import { type ActiveRequest, type ActiveRequestsOptions, trackRequests } from './active-requests.ts';
 import { Connections } from './connections.ts';
-import { createListener, type Listener, type ListenerTls } from './listener.ts';
+import { createListener, type ListenerTls } from './listener.ts';
 import { renderRawProblem } from './problem-response.ts';
 import type { TrafficSnapshot } from './request-context.ts';
 import { StallWatch } from './stall-watch.ts';
@@ -16,22 +16,13 @@ export interface TrafficServerOptions extends ActiveRequestsOptions, ListenerTls
   readonly limits: { readonly headersBytes: number; readonly headersTimeoutMs: number; readonly idleTimeoutMs: number };
 }
 
-export interface TrafficServer extends Pick<Listener, 'renew' | 'destroyConnections'> {
-  readonly server: Server;
-  /** From now on every response asks its caller to open a new connection, which may reach another replica. */
-  closeConnections(): void;
-  inFlight(): number;
-  /** Accepts no more connections, and ends idle ones. Resolves when all are gone and no request is in flight. */
-  leave(): Promise<void>;
-}
-
 /** Time for a whole request to arrive; a caller that drips its body is cut off then. */
 const WHOLE_REQUEST_MS = 300_000;
 /** Time for the caller of a malformed request to read the response. */
 const LINGER_MS = 2_000;
 
 /** The server of the traffic port, not listening yet. Every request that Node can parse goes to the Hono application. */
-export function createTrafficServer(options: TrafficServerOptions): TrafficServer {
+export function createTrafficServer(options: TrafficServerOptions) {
   const port = createListener(
     {
       maxHeaderSize: options.limits.headersBytes,
@@ -84,7 +75,8 @@ export function createTrafficServer(options: TrafficServerOptions): TrafficServe
     destroyConnections: port.destroyConnections,
     closeConnections: requests.closeConnections,
     inFlight: requests.count,
-    async leave() {
+    /** Accepts no more connections, and ends idle ones. Resolves when all are gone and no request is in flight. */
+    async leave(): Promise<void> {
       await connections.leave();
       await requests.idle();
     },
@@ -101,11 +93,8 @@ function rejectMalformed(
   { log, current }: Pick<TrafficServerOptions, 'log' | 'current'>,
 ): void {
   log.debug({ code: error.code, address: socket.remoteAddress }, 'malformed request');
-  const rejection: Rejection =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? reject('bad_request', { detail: 'The headers are larger than the gateway accepts.' })
-      : reject('bad_request');
-  socket.end(renderRawProblem(rejection, current().problems));
+  const more = error.code === 'HPE_HEADER_OVERFLOW' && { detail: 'The headers are larger than the gateway accepts.' };
+  socket.end(renderRawProblem(reject('bad_request', { ...more }), current().problems));
   socket.setTimeout(LINGER_MS, () => socket.destroy());
 }
 
@@ -141,10 +130,8 @@ function createTrafficApp(current: () => TrafficSnapshot): Hono<TrafficEnv> {
   return app;
 }
 
-/** Passes a request to the application, which responds to it. Never rejects. */
-type Dispatch = (active: ActiveRequest) => Promise<void>;
-
-function dispatchTo(app: Hono<TrafficEnv>): Dispatch {
+/** Returns a function that passes a request to the application, which responds to it. It never rejects. */
+function dispatchTo(app: Hono<TrafficEnv>): (active: ActiveRequest) => Promise<void> {
   /** The adapter hands on Node's request and nothing of ours. A listener for each request would cost more, and so would a WeakMap. */
   const begun = new Map<IncomingMessage, ActiveRequest>();
   const listener = getRequestListener(
@@ -175,20 +162,15 @@ function dispatchTo(app: Hono<TrafficEnv>): Dispatch {
     try {
       await listener(active.incoming, active.outgoing);
     } catch (error) {
-      if (error instanceof RequestError) active.respond(active.rejection ?? notRepresentable(error));
+      // The adapter makes no `Request` of some targets. Those that are no path, or come with a malformed Host, are rejected on
+      // reception already, so that only paths with a backslash are left.
+      if (error instanceof RequestError)
+        active.respond(active.rejection ?? reject('path_not_canonical', { internal: error.message }));
       else active.fail(error);
     } finally {
       begun.delete(active.incoming);
     }
   };
-}
-
-/**
- * The adapter makes no `Request` of some targets. Those that are no path, or come with a malformed Host, are rejected on reception
- * already, so that only paths with a backslash are left.
- */
-function notRepresentable(error: RequestError): ReturnType<typeof reject> {
-  return reject('path_not_canonical', { internal: error.message });
 }
 
 function rawPathOf(target: string): string {
