@@ -1,6 +1,5 @@
 import type { Server } from 'node:http';
 import { createGuessLimit } from '../adapters/abuse-limits.ts';
-import type { RedisFault } from '../adapters/redis/client/faults.ts';
 import type { AdminToken } from '../admin/access.ts';
 import type { ReloadOutcome } from '../admin/app.ts';
 import { createAdminApp, createAdminListener } from '../admin/app.ts';
@@ -15,19 +14,13 @@ import { purgeCache } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { createStatus } from './status.ts';
-import { blockedStatusOf } from './status-parts.ts';
 
 export interface AdminPortOptions {
   readonly version: string;
-  readonly shared: Pick<
-    SharedDependencies,
-    'clock' | 'log' | 'metrics' | 'redactor' | 'cache' | 'state' | 'failedAuthLimit' | 'addressWarnings'
-  >;
+  readonly shared: SharedDependencies;
   readonly current: () => ConfigSnapshot;
   readonly tls: ListenerTls;
   readonly draining: () => boolean;
-  /** Why the connection of the cache to Redis cannot be used. */
-  readonly cacheFault: () => RedisFault | null;
   /** Requests whose response has not ended. */
   readonly inFlight: () => number;
   /** Null: no `POST /reload`. */
@@ -52,22 +45,16 @@ export interface AdminPort {
 /** The admin port, not listening yet: status, metrics, page, purge and reload. */
 export function openAdminPort(options: AdminPortOptions): AdminPort {
   const { current, draining, version } = options;
-  const { clock, log, metrics, redactor, cache } = options.shared;
+  const { clock, log, metrics, redactor, addressWarnings } = options.shared;
   const settings = () => current().dependencies.settings;
-  const { addressWarnings, failedAuthLimit } = options.shared;
   const guessLimit = createGuessLimit({
     ...{ clock, limit: settings().limits.failedAuth },
     onBlocked: (address, forMs) => addressWarnings.blocked('admin', address, forMs),
   });
   const isTrustedProxy = (address: string) => current().dependencies.trustedProxies.includes(address);
   const status = createStatus({
-    ...{ clock, version, draining, usage: metrics.usage, generation: current, inFlight: options.inFlight },
-    inTouch: () =>
-      Object.fromEntries(
-        [...settings().accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
-      ),
-    cacheFault: options.cacheFault,
-    blocked: () => blockedStatusOf({ traffic: failedAuthLimit, admin: guessLimit }, isTrustedProxy, addressWarnings),
+    ...{ clock, version, draining, usage: metrics.usage, current, inFlight: options.inFlight },
+    adminGuessLimit: guessLimit,
     needsRestart: () => reloads.needsRestart(),
   });
   const events = createLiveUpdates({ frames: status.frames, clock, log });

@@ -16,7 +16,6 @@ import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { Log, Meter } from '../ports.ts';
-import type { Dependencies } from './dependencies.ts';
 
 /** Cache and idempotency records, in this process or shared with all replicas through Redis. */
 export interface CacheBackend extends CacheState {
@@ -91,7 +90,14 @@ export function cacheNamespace({ cache, upstreams, routes }: Settings): string {
 }
 
 /** Purges the cache of one account or all. Resolves when no replica serves a purged response any more. */
-export async function purgeCache({ settings, cache, memory }: Dependencies, purge: Purge): Promise<Purged> {
+export async function purgeCache(
+  {
+    settings,
+    cache,
+    memory,
+  }: { readonly settings: Settings; readonly cache: CacheState; readonly memory: MemoryCache },
+  purge: Purge,
+): Promise<Purged> {
   const known = [...settings.accounts.keys()];
   const { account, path, tag } = purge;
   if (account !== null && !known.includes(account)) {

@@ -6,10 +6,8 @@ import type { KeyUses } from '../auth/key-use.ts';
 import type { AddressRanges } from '../auth/tenant.ts';
 import type { UnknownKeyLog } from '../auth/unknown-keys.ts';
 import type { BodyMemory } from '../body-memory.ts';
-import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
-import type { IdempotencyStore } from '../idempotency/store.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
 import type { Budget } from '../quota/budgets.ts';
 import type { QuotaStore } from '../quota/quota-store.ts';
@@ -20,6 +18,7 @@ import type { Redactor } from '../telemetry/redact.ts';
 import type { CredentialPools } from '../upstream/credentials/pool.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { UpstreamState, Upstreams } from '../upstream/upstreams.ts';
+import type { CacheBackend } from './cache-backend.ts';
 import type { QuotaBackend } from './quota-backend.ts';
 
 /** The parts that hold state, connections or counts. The composition root opens them once; reloads keep them. */
@@ -43,8 +42,7 @@ export interface SharedDependencies {
   readonly unknownKeys: UnknownKeyLog;
   readonly memory: MemoryCache;
   readonly bodyMemory: BodyMemory;
-  readonly cache: CacheState;
-  readonly idempotencyStore: IdempotencyStore;
+  readonly cache: CacheBackend;
 }
 
 /** Everything a pipeline is built from: the shared dependencies, and the parts that the settings in force define. */

@@ -53,11 +53,11 @@ export interface Gateway {
 export function createGateway(options: GatewayOptions): Gateway {
   const { settings: opened, clock = systemClock, random = Math.random, logTo } = options;
   const version = packageVersion();
-  const { shared, cache, tracing } = openDependencies({
+  const { shared, tracing } = openDependencies({
     ...{ settings: opened, version, clock, random, ...(logTo && { logTo }) },
     current: () => current(),
   });
-  const { log, state } = shared;
+  const { log, state, cache } = shared;
   const snapshots = createConfigSnapshots(shared, opened);
   const { current } = snapshots;
   const settings = (): Settings => current().dependencies.settings;
@@ -72,7 +72,6 @@ export function createGateway(options: GatewayOptions): Gateway {
   const admin = openAdminPort({
     ...{ version, shared, current, tls: listeners.admin, inFlight: traffic.inFlight, reload: options.reload ?? null },
     draining: () => draining,
-    cacheFault: cache.fault,
   });
 
   const close = async (): Promise<void> => {

@@ -15,13 +15,14 @@ import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
 import type { OpenTracer } from '../telemetry/tracing.ts';
 import { createUpstreams } from '../upstream/upstreams.ts';
-import { type CacheBackend, openCacheBackend } from './cache-backend.ts';
+import { openCacheBackend } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { metricSources } from './metric-sources.ts';
 import { openQuotaBackend } from './quota-backend.ts';
 
-export interface OpenDependenciesOptions {
+/** Opens what holds state, connections or counts. Nothing connects or listens before the gateway starts. */
+export function openDependencies(options: {
   /** Settings of the start. Restart-only options keep these values. */
   readonly settings: Settings;
   readonly version: string;
@@ -31,16 +32,7 @@ export interface OpenDependenciesOptions {
   readonly logTo?: { write(line: string): void };
   /** Asked only after the first config snapshot is built. */
   readonly current: () => ConfigSnapshot;
-}
-
-export interface OpenDependencies {
-  readonly shared: SharedDependencies;
-  readonly cache: CacheBackend;
-  readonly tracing: Tracing;
-}
-
-/** Opens what holds state, connections or counts. Nothing connects or listens before the gateway starts. */
-export function openDependencies(options: OpenDependenciesOptions): OpenDependencies {
+}): { readonly shared: SharedDependencies; readonly tracing: Tracing } {
   const { settings: opened, version, clock, random, current } = options;
   const redactor = createRedactor();
   for (const secret of opened.secrets) redactor.add(secret.reveal());
@@ -65,12 +57,10 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
     isTrustedProxy: (address) => current().dependencies.trustedProxies.includes(address.replace('/64', '')),
   });
   const memory = createMemoryCache({ maxBytes: opened.cache.memoryBytes, clock, meter: metrics });
-  const cache = openCacheBackend({ ...common, memory });
   const shared: SharedDependencies = {
     ...{ clock, random, log, metrics, redactor, state, quotaStore, admissionQueue, observedQueue },
-    ...{ memory, cache },
+    ...{ memory, cache: openCacheBackend({ ...common, memory }) },
     bodyMemory: new BodyMemory(opened.limits.bufferedTotalBytes, clock),
-    idempotencyStore: cache.idempotencyStore,
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ clock, random, log }),
     unknownKeys: createUnknownKeyLog({ clock, log }),
@@ -81,7 +71,7 @@ export function openDependencies(options: OpenDependenciesOptions): OpenDependen
       onBlocked: (address, forMs) => addressWarnings.blocked('traffic', address, forMs),
     }),
   };
-  return { shared, cache, tracing: openTracing({ ...common, version }) };
+  return { shared, tracing: openTracing({ ...common, version }) };
 }
 
 /** The traces of a gateway. */

@@ -48,7 +48,7 @@ export function createPipeline(
       // Before the cache, so that stored responses contain the upstream's links, and no caller's Host header.
       .use(rewriteLinks({ ...dependencies, origins: originsOf(settings) }))
       // Inside rewriteLinks, for the same reason: it stores responses too.
-      .use(idempotency({ ...dependencies, ...settings.idempotency, meter, store: dependencies.idempotencyStore }))
+      .use(idempotency({ ...dependencies, ...settings.idempotency, meter, store: dependencies.cache.idempotencyStore }))
       // Before the quota: a cached response costs no slot.
       .use(cacheLookup(cache))
       // Inside the cache, which may have a stale response; before everything that waits, uploads or takes a slot.

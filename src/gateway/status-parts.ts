@@ -13,18 +13,16 @@ import type {
   LoadStatus,
   StateStatus,
   TenantStatus,
-  UpstreamStatus,
   Use,
 } from '../admin/status/document.ts';
 import { type KeyUse, type KeyUses, lastMinuteOf } from '../auth/key-use.ts';
 import type { EpochMs } from '../clock.ts';
 import type { TenantSettings } from '../config/settings.ts';
 import { type BudgetView, projectionOf } from '../quota/budgets.ts';
-import type { AddressWarnings } from '../server/line-limit.ts';
 import { addUsage, NO_USAGE, type Usage } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
-import type { UpstreamHealth } from '../upstream/upstreams.ts';
 import type { AccountCredential } from './credentials.ts';
+import type { Dependencies } from './dependencies.ts';
 import type { IssuerKeys } from './issuers.ts';
 
 /**
@@ -75,10 +73,6 @@ export function budgetStatusOf(views: readonly BudgetView[] = [], now: EpochMs):
   );
 }
 
-export function upstreamStatusOf(readings: readonly UpstreamHealth[]): Record<string, UpstreamStatus> {
-  return Object.fromEntries(readings.map(({ id, ...reading }) => [id, reading]));
-}
-
 export function useOf({ requests, refused, wouldReject, saved }: Usage = NO_USAGE): Use {
   return { requests, refused, wouldReject, saved };
 }
@@ -95,16 +89,12 @@ export function problemOf(
   return fault && { code: fault.code, reason: redactor.apply(fault.reason).slice(0, LONGEST_PROBLEM) };
 }
 
-type Named = TenantStatus & { readonly id: string };
-
-export function withId([id, tenant]: readonly [string, TenantStatus]): Named {
-  return { id, ...tenant };
-}
+export type NamedTenant = TenantStatus & { readonly id: string };
 
 /** The page is read on a phone; GET /status has all of them. */
 const BUSIEST = 25;
 
-export function busiestOf(tenants: readonly Named[]): Frame['tenants'] {
+export function busiestOf(tenants: readonly NamedTenant[]): Frame['tenants'] {
   const all = [...tenants];
   all.sort((a, b) => b.recent.requests - a.recent.requests || b.waiting - a.waiting || (a.id < b.id ? -1 : 1));
   const rest = all.slice(BUSIEST);
@@ -138,17 +128,16 @@ export function loadStatusOf(problems: readonly string[] | undefined, at: string
 const MOST_ADDRESSES = 10;
 
 export function blockedStatusOf(
-  limits: Readonly<Record<BlockedAddressStatus['port'], Pick<BlockingLimit, 'blocked'>>>,
-  isTrustedProxy: (address: string) => boolean,
-  { mayBeProxy }: Pick<AddressWarnings, 'mayBeProxy'>,
+  { failedAuthLimit, trustedProxies, addressWarnings }: Dependencies,
+  adminGuessLimit: Pick<BlockingLimit, 'blocked'>,
 ): BlockedStatus {
-  const all = (['traffic', 'admin'] as const).flatMap((port) =>
-    limits[port].blocked().map(({ address, forMs }) => ({ port, address, forMs: Math.ceil(forMs) })),
-  );
+  const blockedAt = (port: BlockedAddressStatus['port'], limit: Pick<BlockingLimit, 'blocked'>) =>
+    limit.blocked().map(({ address, forMs }) => ({ port, address, forMs: Math.ceil(forMs) }));
+  const all = [...blockedAt('traffic', failedAuthLimit), ...blockedAt('admin', adminGuessLimit)];
   const addresses = all.slice(0, MOST_ADDRESSES).map((each) => ({
     ...each,
-    isTrustedProxy: isTrustedProxy(each.address),
-    sendsForwardedFor: mayBeProxy(each.address),
+    isTrustedProxy: trustedProxies.includes(each.address),
+    sendsForwardedFor: addressWarnings.mayBeProxy(each.address),
   }));
   return { count: all.length, addresses };
 }

@@ -1,20 +1,13 @@
 import { hostname } from 'node:os';
-import type { RedisFault } from '../adapters/redis/client/faults.ts';
-import type {
-  AccountStatus,
-  BlockedStatus,
-  Frame,
-  LoadStatus,
-  StatusDocument,
-  StatusSummary,
-  TenantStatus,
-} from '../admin/status/document.ts';
+import type { BlockingLimit } from '../adapters/abuse-limits.ts';
+import type { AccountStatus, Frame, LoadStatus, StatusDocument, StatusSummary } from '../admin/status/document.ts';
 import type { Clock, EpochMs } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
 import {
+  blockedStatusOf,
   budgetStatusOf,
   busiestOf,
   callersOf,
@@ -23,50 +16,32 @@ import {
   keyFindingsOf,
   keyStatusOf,
   loadStatusOf,
+  type NamedTenant,
   problemOf,
   sumOf,
-  upstreamStatusOf,
   useOf,
-  withId,
 } from './status-parts.ts';
 
-export interface StatusOptions {
-  readonly generation: () => ConfigSnapshot;
+/** How the gateway stands: for GET /status and for the page. Only timers and readers cost anything, never a request. */
+export function createStatus(options: {
+  readonly current: () => ConfigSnapshot;
   readonly clock: Clock;
   readonly version: string;
   readonly usage: () => ReadonlyMap<string, Usage>;
-  /** By account, whether this replica learns of writes through other replicas. */
-  readonly inTouch: () => Readonly<Record<string, boolean>>;
-  /** Why the connection of the cache to Redis cannot be used. */
-  readonly cacheFault: () => RedisFault | null;
-  readonly blocked: () => BlockedStatus;
+  readonly adminGuessLimit: Pick<BlockingLimit, 'blocked'>;
   readonly draining: () => boolean;
   readonly inFlight: () => number;
   /** Options that take effect only after a restart. */
   readonly needsRestart: () => readonly string[];
-}
-
-/** How the gateway stands: for GET /status and for the page. Only timers and readers cost anything, never a request. */
-export interface Status {
-  /** Begins to sample. */
-  start(): void;
-  stop(): void;
-  /** A configuration was taken over, or refused with these problems, without secrets. */
-  loaded(problems?: readonly string[]): void;
-  document(): StatusDocument;
-  /** The present, once for all who listen; each is given what it lacks of the past. */
-  frames(): (seen: number) => { readonly text: string; readonly seen: number };
-}
-
-export function createStatus(options: StatusOptions): Status {
-  const { clock, generation } = options;
+}) {
+  const { clock, current } = options;
   const startedAt = clock.monotonic();
   let lastLoad: LoadStatus = { outcome: 'ok', at: isoNow(clock), problems: [] };
   const history = createHistory({
     clock,
     readUsage: options.usage,
     readAccounts: () => {
-      const { settings, quotaStore, admissionQueue } = generation().dependencies;
+      const { settings, quotaStore, admissionQueue } = current().dependencies;
       return new Map(
         [...settings.accounts.keys()].map((id) => {
           const { slotsInUse, externalUsage, cooldownMs } = quotaStore.view(id);
@@ -77,7 +52,8 @@ export function createStatus(options: StatusOptions): Status {
   });
 
   const standing = ({ seconds, byTenant }: ReturnType<typeof history.recent>): StatusSummary => {
-    const { settings, state, memory, upstreams, redactor, keyUses } = generation().dependencies;
+    const { dependencies, issuerKeys } = current();
+    const { settings, state, memory, cache, upstreams, redactor, keyUses } = dependencies;
     const unknown = [...byTenant].filter(([id]) => !settings.tenants.has(id)).map(([, usage]) => usage);
     const { reads, hits } = sumOf([...byTenant.values()]);
     return {
@@ -89,23 +65,25 @@ export function createStatus(options: StatusOptions): Status {
       upSeconds: Math.round((clock.monotonic() - startedAt) / 1000),
       draining: options.draining(),
       inFlight: options.inFlight(),
-      accounts: accountsOf(generation(), clock.now()),
-      upstreams: upstreamStatusOf(upstreams.statuses()),
-      issuers: issuerStatusOf(generation().issuerKeys),
+      accounts: accountsOf(current(), clock.now()),
+      upstreams: upstreams.statuses(),
+      issuers: issuerStatusOf(issuerKeys),
       keys: keyFindingsOf(settings.tenants.values(), keyUses, clock.now()),
       unattributed: useOf(sumOf(unknown)),
-      blocked: options.blocked(),
+      blocked: blockedStatusOf(dependencies, options.adminGuessLimit),
       recentSeconds: seconds,
       cache: {
         ...memory.size(),
         maxBytes: settings.cache.memoryBytes,
-        inTouch: options.inTouch(),
+        inTouch: Object.fromEntries(
+          [...settings.accounts.keys()].map((id) => [id, cache.invalidations.disconnectedSince(id) === null]),
+        ),
         recent: { reads, hits },
       },
       state: {
         kind: state.kind,
         ...state.status(),
-        problem: problemOf(state.fault() ?? options.cacheFault(), redactor),
+        problem: problemOf(state.fault() ?? cache.fault(), redactor),
         eviction: state.eviction(),
       },
       revision: settings.revision,
@@ -117,23 +95,23 @@ export function createStatus(options: StatusOptions): Status {
   return {
     start: history.start,
     stop: history.stop,
-    loaded(problems) {
-      lastLoad = loadStatusOf(problems, isoNow(clock), generation().dependencies.redactor);
+    /** A configuration was taken over, or refused with these problems, without secrets. */
+    loaded(problems?: readonly string[]): void {
+      lastLoad = loadStatusOf(problems, isoNow(clock), current().dependencies.redactor);
     },
-    document() {
+    document(): StatusDocument {
       const used = history.recent();
-      const tenants = Object.fromEntries(tenantsOf(generation(), used.byTenant, clock.now()));
-      return { ...standing(used), tenants, history: history.since(0) };
+      const tenants = tenantsOf(current(), used.byTenant, clock.now()).map(({ id, ...tenant }) => [id, tenant]);
+      return { ...standing(used), tenants: Object.fromEntries(tenants), history: history.since(0) };
     },
+    /** The present, once for all who listen; each is given what it lacks of the past. */
     frames() {
       const used = history.recent();
-      const present = {
-        status: standing(used),
-        tenants: busiestOf(tenantsOf(generation(), used.byTenant, clock.now()).map(withId)),
-      };
+      const tenants = busiestOf(tenantsOf(current(), used.byTenant, clock.now()));
+      const present = { status: standing(used), tenants };
       // Written once, however many listen.
       const shared = JSON.stringify(present satisfies Omit<Frame, 'history'>).slice(0, -1);
-      return (seen) => {
+      return (seen: number) => {
         const past: Frame['history'] = history.since(seen);
         return { text: `${shared},"history":${JSON.stringify(past)}}`, seen: history.taken() };
       };
@@ -167,9 +145,9 @@ function tenantsOf(
   { dependencies: parts }: ConfigSnapshot,
   used: ReadonlyMap<string, Usage>,
   now: EpochMs,
-): [string, TenantStatus][] {
+): NamedTenant[] {
   const { settings, quotaStore, admissionQueue, keyUses } = parts;
-  return [...settings.tenants.values()].flatMap((tenant): [string, TenantStatus][] => {
+  return [...settings.tenants.values()].flatMap((tenant): NamedTenant[] => {
     const { id, accounts, disabled, enforcement } = tenant;
     const waiting = accounts.reduce((sum, account) => sum + admissionQueue.waiting(account, id), 0);
     const [first, ...others] = accounts.map((account) => ({ account, ...quotaStore.peek(account, id) }));
@@ -179,7 +157,7 @@ function tenantsOf(
     const recent = useOf(used.get(id));
     const use = { quota, budgets: budgetStatusOf(budgets, now), waiting, recent };
     const keyStatus = callersOf(tenant).map((key) => keyStatusOf(key, keyUses.of(id, key.id), now));
-    return [[id, { account, accounts, disabled, enforcement, ...use, keys: keyStatus }]];
+    return [{ id, account, accounts, disabled, enforcement, ...use, keys: keyStatus }];
   });
 }
 

@@ -12,7 +12,7 @@ export interface MetricSources {
   readonly cache: () => { readonly entries: number; readonly bytes: number };
   /** Memory for bodies. */
   readonly bodyMemory: () => { readonly bytes: number; readonly totalBytes: number; readonly waiting: number };
-  readonly upstreams: () => readonly Pick<UpstreamHealth, 'id' | 'breaker' | 'inFlight' | 'waiting'>[];
+  readonly upstreams: () => Readonly<Record<string, Pick<UpstreamHealth, 'breaker' | 'inFlight' | 'waiting'>>>;
   /** Keys that never expire are left out. */
   readonly keyExpiries: () => readonly KeyDate[];
   /** Keys without a known use are left out. */
@@ -112,7 +112,7 @@ function gaugesOf<Row>(
 function registerSources(gauge: ReadGauge, sources: MetricSources): void {
   const perAccount = gaugesOf(gauge, ['account'], () => sources.accounts().map((each) => [{ account: each.id }, each]));
   const perUpstream = gaugesOf(gauge, ['upstream'], () =>
-    sources.upstreams().map((each) => [{ upstream: each.id }, each]),
+    Object.entries(sources.upstreams()).map(([upstream, each]) => [{ upstream }, each]),
   );
   const single = (name: string, help: string, read: () => number): void => gauge(name, help, [], () => [[{}, read()]]);
 

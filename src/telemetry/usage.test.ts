@@ -14,7 +14,7 @@ const metrics = () =>
       certificates: () => [],
       bodyMemory: () => ({ bytes: 0, totalBytes: 0, waiting: 0 }),
       logLinesDropped: () => 0,
-      upstreams: () => [],
+      upstreams: () => ({}),
       keyExpiries: () => [],
       keyUses: () => [],
       credentials: () => [],

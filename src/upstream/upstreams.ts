@@ -26,7 +26,6 @@ export interface UpstreamState {
 }
 
 export interface UpstreamHealth {
-  readonly id: string;
   readonly breaker: BreakerState['kind'];
   /** The only tenant for which the breaker is not closed; null: it is for all. */
   readonly breakerTenant: string | null;
@@ -36,25 +35,14 @@ export interface UpstreamHealth {
   readonly waiting: number;
 }
 
-export interface Upstreams {
-  /**
-   * The states of these upstreams by id. New rules apply at once, also to requests in flight. The state of an upstream stays unless
-   * its origin changes.
-   */
-  configure(
-    upstreams: ReadonlyMap<string, UpstreamRules & { readonly origin: string }>,
-  ): ReadonlyMap<string, UpstreamState>;
-  statuses(): UpstreamHealth[];
-  /** Ends all waits for permits. */
-  close(): void;
-}
+export type Upstreams = ReturnType<typeof createUpstreams>;
 
 export function createUpstreams(options: {
   readonly clock: Clock;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
   readonly log: Log;
-}): Upstreams {
+}) {
   const { clock, random, log } = options;
   let states: ReadonlyMap<string, UpstreamState> = new Map();
   /** States that requests of previous configurations may still use. */
@@ -80,7 +68,13 @@ export function createUpstreams(options: {
   };
 
   return {
-    configure(upstreams) {
+    /**
+     * The states of these upstreams by id. New rules apply at once, also to requests in flight. The state of an upstream stays
+     * unless its origin changes.
+     */
+    configure(
+      upstreams: ReadonlyMap<string, UpstreamRules & { readonly origin: string }>,
+    ): ReadonlyMap<string, UpstreamState> {
       const next = new Map<string, UpstreamState>();
       for (const [id, { origin, ...rules }] of upstreams) {
         const known = states.get(id);
@@ -97,21 +91,18 @@ export function createUpstreams(options: {
       states = next;
       return next;
     },
-    statuses: () => {
+    statuses(): Record<string, UpstreamHealth> {
       const now = clock.monotonic();
-      return [...states.values()].map(({ id, breaker, concurrency }) => {
+      const statuses = [...states.values()].map(({ id, breaker, concurrency: { inFlight, waiting } }) => {
         const state = breaker.state(now);
-        return {
-          id,
-          breaker: state.kind,
-          breakerTenant: state.kind === 'closed' ? null : state.tenant,
-          openForMs: state.kind === 'open' ? Math.ceil(state.until - now) : 0,
-          inFlight: concurrency.inFlight,
-          waiting: concurrency.waiting,
-        };
+        const breakerTenant = state.kind === 'closed' ? null : state.tenant;
+        const openForMs = state.kind === 'open' ? Math.ceil(state.until - now) : 0;
+        return [id, { breaker: state.kind, breakerTenant, openForMs, inFlight, waiting }] as const;
       });
+      return Object.fromEntries(statuses);
     },
-    close() {
+    /** Ends all waits for permits. */
+    close(): void {
       closed = true;
       for (const { concurrency } of [...states.values(), ...replaced]) concurrency.close();
     },
