@@ -1,4 +1,3 @@
-import type { Server } from 'node:http';
 import { createGuessLimit } from '../adapters/abuse-limits.ts';
 import type { AdminToken } from '../admin/access.ts';
 import type { ReloadOutcome } from '../admin/app.ts';
@@ -7,15 +6,15 @@ import { type Actor, createAudit } from '../admin/audit.ts';
 import { createLiveUpdates } from '../admin/live.ts';
 import { composePage } from '../admin/ui/page.ts';
 import { redactedSettings, type Settings } from '../config/settings.ts';
-import { createReloadReporter, type ReloadReporter } from '../reload/reporter.ts';
-import type { ListenerTls, PortTls } from '../server/listener.ts';
-import { closeServer } from '../server/listener.ts';
+import { createReloadReporter } from '../reload/reporter.ts';
+import { closeServer, type ListenerTls } from '../server/listener.ts';
 import { purgeCache } from './cache-backend.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { createStatus } from './status.ts';
 
-export interface AdminPortOptions {
+/** The admin port, not listening yet: status, metrics, page, purge and reload. */
+export function openAdminPort(options: {
   readonly version: string;
   readonly shared: SharedDependencies;
   readonly current: () => ConfigSnapshot;
@@ -25,25 +24,7 @@ export interface AdminPortOptions {
   readonly inFlight: () => number;
   /** Null: no `POST /reload`. */
   readonly reload: ((by: Actor) => Promise<ReloadOutcome>) | null;
-}
-
-export interface AdminPort {
-  readonly server: Server;
-  readonly reloads: ReloadReporter;
-  /** Begins to sample for the history. */
-  start(): void;
-  /** Sends the present state to every open page now. */
-  push(): void;
-  /** New connections are shown this certificate. Throws if it cannot be used; then nothing has changed. */
-  renew(tls: PortTls | null): void;
-  /** Asks for the tokens that are in force now. */
-  renewTokens(): void;
-  /** Ends all connections at once. */
-  close(): Promise<void>;
-}
-
-/** The admin port, not listening yet: status, metrics, page, purge and reload. */
-export function openAdminPort(options: AdminPortOptions): AdminPort {
+}) {
   const { current, draining, version } = options;
   const { clock, log, metrics, redactor, addressWarnings } = options.shared;
   const settings = () => current().dependencies.settings;
@@ -86,13 +67,17 @@ export function openAdminPort(options: AdminPortOptions): AdminPort {
   return {
     server: port.server,
     reloads,
+    /** Begins to sample for the history. */
     start: status.start,
+    /** Sends the present state to every open page now. */
     push: events.push,
     renew: port.renew,
-    renewTokens() {
+    /** Asks for the tokens that are in force now. */
+    renewTokens(): void {
       app = createApp();
     },
-    async close() {
+    /** Ends all connections at once. */
+    async close(): Promise<void> {
       status.stop();
       events.close();
       port.destroyConnections();

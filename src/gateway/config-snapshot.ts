@@ -24,22 +24,11 @@ export interface ConfigSnapshot extends TrafficSnapshot {
   inUse(): number;
 }
 
-export interface ConfigSnapshots {
-  /** The snapshot in force. */
-  current(): ConfigSnapshot;
-  /** Puts settings in force for all requests from now on. Nothing has changed if it throws. */
-  replace(settings: Settings): void;
-  /** Resolves when no request is without a result, including writes whose caller has disconnected. */
-  idle(): Promise<void>;
-  /** Ends the credentials of all snapshots. */
-  close(): void;
-}
-
 /**
  * Holds the snapshot in force, and older ones while requests use them. Tenants, accounts and credentials that a reload
  * removed are released when the last request that may need them has ended.
  */
-export function createConfigSnapshots(shared: SharedDependencies, first: Settings): ConfigSnapshots {
+export function createConfigSnapshots(shared: SharedDependencies, first: Settings) {
   const { quotaStore, metrics, redactor, log, admissionQueue, observedQueue } = shared;
   let plan: QuotaPlan = planOf(first);
   const whenIdle: (() => void)[] = [];
@@ -74,8 +63,10 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
   };
 
   return {
-    current: () => current,
-    replace(settings) {
+    /** The snapshot in force. */
+    current: (): ConfigSnapshot => current,
+    /** Puts settings in force for all requests from now on. Nothing has changed if it throws. */
+    replace(settings: Settings): void {
       // First, because building the snapshot may already write to the log.
       for (const secret of settings.secrets) redactor.add(secret.reveal());
       const next = create(settings, current);
@@ -96,8 +87,10 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
       shared.keyUses.keep(settings.tenants.values());
       releaseUnused();
     },
-    idle: () => (inUse() ? new Promise((resolve) => whenIdle.push(resolve)) : Promise.resolve()),
-    close() {
+    /** Resolves when no request is without a result, including writes whose caller has disconnected. */
+    idle: (): Promise<void> => (inUse() ? new Promise((resolve) => whenIdle.push(resolve)) : Promise.resolve()),
+    /** Ends the credentials of all snapshots. */
+    close(): void {
       for (const { credentials } of [current, ...older]) for (const { credential } of credentials) credential.close();
       for (const { keys } of current.issuerKeys) keys.close();
     },

@@ -4,12 +4,10 @@ import type { ReloadOutcome } from '../admin/app.ts';
 import type { Actor } from '../admin/audit.ts';
 import { type Clock, elapsed, systemClock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
-import type { Log } from '../ports.ts';
 import { applicable } from '../reload/restart-only.ts';
 import { closeServer, type ListenerTls, listen } from '../server/listener.ts';
 import { createTrafficServer } from '../server/traffic.ts';
 import type { Logger } from '../telemetry/log.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
 import { requestTelemetry } from '../telemetry/request-telemetry.ts';
 import { openAdminPort } from './admin-port.ts';
 import { createConfigSnapshots } from './config-snapshot.ts';
@@ -61,16 +59,22 @@ export function createGateway(options: GatewayOptions): Gateway {
   const snapshots = createConfigSnapshots(shared, opened);
   const { current } = snapshots;
   const settings = (): Settings => current().dependencies.settings;
-  const listeners = listenerOptions({ settings: opened, ...shared });
   const traffic = createTrafficServer({
-    ...{ clock, log, limits: opened.limits, ...listeners.traffic },
+    ...{ clock, log, limits: opened.limits, ...listenerOf('traffic', opened, shared) },
     current,
     observer: requestTelemetry(shared),
     tracer: tracing.tracer,
   });
   let draining = false;
   const admin = openAdminPort({
-    ...{ version, shared, current, tls: listeners.admin, inFlight: traffic.inFlight, reload: options.reload ?? null },
+    ...{
+      version,
+      shared,
+      current,
+      tls: listenerOf('admin', opened, shared),
+      inFlight: traffic.inFlight,
+      reload: options.reload ?? null,
+    },
     draining: () => draining,
   });
 
@@ -161,16 +165,9 @@ function packageVersion(): string {
   return String((JSON.parse(text) as { version: unknown }).version);
 }
 
-const PORTS = ['traffic', 'admin'] as const;
-
-/** TLS settings of each port, and the counters and logs of its handshakes. */
-export function listenerOptions(parts: {
-  readonly settings: Settings;
-  readonly metrics: Pick<Metrics, 'tlsHandshake'>;
-  readonly log: Log;
-}): Readonly<Record<(typeof PORTS)[number], ListenerTls>> {
-  const { settings, metrics, log } = parts;
-  const of = (port: (typeof PORTS)[number]): ListenerTls => ({
+/** TLS settings of a port, and the counters and logs of its handshakes. */
+function listenerOf(port: 'traffic' | 'admin', settings: Settings, { metrics, log }: SharedDependencies): ListenerTls {
+  return {
     tls: settings.listen[port].tls,
     // A caller has as long for its handshake as for its headers.
     handshakeTimeoutMs: settings.limits.headersTimeoutMs,
@@ -181,6 +178,5 @@ export function listenerOptions(parts: {
         log.debug({ port, outcome, code, address }, 'TLS handshake failed');
       }
     },
-  });
-  return { traffic: of('traffic'), admin: of('admin') };
+  };
 }

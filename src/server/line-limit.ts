@@ -39,15 +39,7 @@ export function createLineLimit(options: {
   };
 }
 
-/** Lines about addresses, which callers can cause: the log has a bounded number of them. */
-export interface AddressWarnings {
-  /** An address is blocked from now on, after too many failed authentications. */
-  blocked(port: 'traffic' | 'admin', address: string, forMs: number): void;
-  /** A peer that is no trusted proxy has sent X-Forwarded-For; logged once for each. */
-  untrustedForwarder(peer: string): void;
-  /** Whether this address has sent X-Forwarded-For without being trusted. */
-  mayBeProxy(address: string): boolean;
-}
+export type AddressWarnings = ReturnType<typeof createAddressWarnings>;
 
 /** Beyond them no other peer is logged or remembered: behind a proxy of this kind there are few, and a flood is no hint. */
 const MAX_PEERS = 100;
@@ -55,12 +47,13 @@ const MAX_PEERS = 100;
 /** Lines a minute about blocked addresses: a guesser may have many. */
 const BLOCKED_LINES = 20;
 
+/** Lines about addresses, which callers can cause: the log has a bounded number of them. */
 export function createAddressWarnings(options: {
   readonly log: Log;
   readonly clock: Clock;
   /** By the settings in force. */
   readonly isTrustedProxy: (address: string) => boolean;
-}): AddressWarnings {
+}) {
   const { log, clock, isTrustedProxy } = options;
   const writeOnce = createLineLimit({
     ...{ clock, perKey: 1, total: BLOCKED_LINES },
@@ -74,18 +67,21 @@ export function createAddressWarnings(options: {
     return 'if it is a proxy, all its callers are rejected: list it in listen.trustedProxies';
   };
   return {
-    blocked(port, address, forMs) {
+    /** An address is blocked from now on, after too many failed authentications. */
+    blocked(port: 'traffic' | 'admin', address: string, forMs: number): void {
       const fields = { port, address, seconds: Math.ceil(forMs / 1000), sendsForwardedFor: forwarders.has(address) };
       writeOnce(address, () =>
         log.warn({ ...fields, hint: hintFor(address) }, 'address blocked after too many failed authentications'),
       );
     },
-    untrustedForwarder(peer) {
+    /** A peer that is no trusted proxy has sent X-Forwarded-For; logged once for each. */
+    untrustedForwarder(peer: string): void {
       if (forwarders.size >= MAX_PEERS || forwarders.has(peer)) return;
       forwarders.add(peer);
       const hint = 'if it is a proxy, list it in listen.trustedProxies; else all its callers count as one address';
       log.warn({ peer, hint }, 'X-Forwarded-For of a peer that is no trusted proxy is ignored');
     },
-    mayBeProxy: (address) => forwarders.has(address),
+    /** Whether this address has sent X-Forwarded-For without being trusted. */
+    mayBeProxy: (address: string): boolean => forwarders.has(address),
   };
 }
