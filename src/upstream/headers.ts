@@ -1,4 +1,4 @@
-import { type HeaderList, headerOf, type RequestContext } from '../context.ts';
+import { filterHeaders, type HeaderList, headerOf, type RequestContext } from '../context.ts';
 import { type LinkRequest, rewritesBody } from './rewrite-links.ts';
 
 /*
@@ -40,11 +40,6 @@ const RULES: readonly string[] = [
 
 const FORWARDING = new RegExp(RULES.join('|'));
 
-/** @param name in lower case, with a dash for all but letters and digits */
-function isForwardingHeader(name: string): boolean {
-  return FORWARDING.test(name);
-}
-
 /** RFC 9110 section 7.6.1: these belong to one connection. The headers that `Connection` names are removed too. */
 const HOP_BY_HOP = [
   ...['connection', 'keep-alive', 'proxy-connection', 'proxy-authenticate'],
@@ -82,46 +77,41 @@ const REMOVED_FROM_RESPONSE = new Set([
 const TRACE_CONTEXT = new Set(['traceparent', 'tracestate']);
 const TRACE_AND_BAGGAGE = new Set([...TRACE_CONTEXT, 'baggage']);
 
-export interface OutboundHeaderOptions {
-  readonly rawHeaders: readonly string[];
-  /** Value of the Connection header, if any. */
-  readonly connection: string | undefined;
-  /** Name and value; null for a credential that is sent elsewhere. */
-  readonly credential: readonly [name: string, value: string] | null;
-  /** Headers of credentials on this route: see {@link headerName}. */
-  readonly secretHeaders: ReadonlySet<string>;
-  readonly requestId: string;
-  /** Ask for a body without compression, because its links will be rewritten. */
-  readonly identity: boolean;
-  /** Headers in place of the caller's trace context; an empty list also removes its baggage. Null: the caller's pass. */
-  readonly trace: HeaderList | null;
-}
-
 /**
  * The headers of a request to Patchworks. The credential comes first, so that no caller's header can push it over a limit. `Accept`
  * is `application/json` wherever the caller admits it, and `Content-Type` defaults to it: without them Laravel may answer in HTML.
+ *
+ * @param credential name and value; empty for one that is sent elsewhere
+ * @param trace headers in place of the caller's trace context; an empty list also removes its baggage. Null: the caller's pass
  */
-export function outboundHeaders(options: OutboundHeaderOptions): HeaderList {
-  const { rawHeaders, trace } = options;
+export function outboundHeaders(
+  request: SentRequest & Pick<RequestContext, 'rawHeaders' | 'requestId'>,
+  credential: HeaderList,
+  trace: HeaderList | null,
+): HeaderList {
+  const { rawHeaders, route } = request;
+  const { connection } = request.headers;
+  // Its links will be rewritten.
+  const uncompressed = rewritesBody(request);
   const replaced = trace === null ? null : trace.length === 0 ? TRACE_AND_BAGGAGE : TRACE_CONTEXT;
-  const named = options.connection === undefined ? null : namedByConnection(options.connection);
-  const headers: HeaderList = options.credential === null ? [] : [...options.credential];
+  const named = typeof connection === 'string' ? namedByConnection(connection) : null;
+  const headers: HeaderList = [...credential];
   const accept = admitsJson(acceptOf(rawHeaders)) || named?.has('accept') === true;
   let contentType = false;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     const lower = name.toLowerCase();
-    if (!isSent(lower, options.secretHeaders) || named?.has(lower) || replaced?.has(lower)) continue;
+    if (!isSent(lower, route.secretHeaders) || named?.has(lower) || replaced?.has(lower)) continue;
     if (lower === 'accept' && accept) continue;
     if (lower === 'content-type') contentType = true;
-    else if (lower === 'accept-encoding' && options.identity) continue;
+    else if (lower === 'accept-encoding' && uncompressed) continue;
     headers.push(name, rawHeaders[i + 1] as string);
   }
   if (accept) headers.push('Accept', JSON_TYPE);
   if (!contentType) headers.push('Content-Type', JSON_TYPE);
-  if (options.identity) headers.push('Accept-Encoding', 'identity');
+  if (uncompressed) headers.push('Accept-Encoding', 'identity');
   if (trace !== null) headers.push(...trace);
-  headers.push('X-Request-Id', options.requestId);
+  headers.push('X-Request-Id', request.requestId);
   return headers;
 }
 
@@ -136,16 +126,11 @@ export function inboundHeaders(
 ): HeaderList {
   const connection = headerOf(rawHeaders, 'connection');
   const named = connection === undefined ? null : namedByConnection(connection);
-  const headers: HeaderList = [];
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] as string;
-    const lower = name.toLowerCase();
-    if (REMOVED_FROM_RESPONSE.has(lower) || named?.has(lower)) continue;
-    if (secretHeaders.size > 0 && secretHeaders.has(headerName(lower))) continue;
-    if (lower === 'content-length' && !keepLength) continue;
-    headers.push(name, rawHeaders[i + 1] as string);
-  }
-  return headers;
+  return filterHeaders(rawHeaders, (name) => {
+    if (REMOVED_FROM_RESPONSE.has(name) || named?.has(name)) return false;
+    if (secretHeaders.size > 0 && secretHeaders.has(headerName(name))) return false;
+    return keepLength || name !== 'content-length';
+  });
 }
 
 /** Another spelling of a name: CGI, and with it PHP, reads `X_Company` and `X-Company` as one variable, some servers `X.Company` too. */
@@ -170,7 +155,7 @@ const OWN: ReadonlySet<string> = new Set([
 /** Whether a caller's field of this name reaches the upstream. `lowerName` must be lower case. */
 export function isSent(lowerName: string, secretHeaders?: ReadonlySet<string>): boolean {
   const name = lowerName.replace(NOT_IN_PLAIN_NAMES, '-');
-  return !REMOVED_FROM_REQUEST.has(name) && !isForwardingHeader(name) && secretHeaders?.has(name) !== true;
+  return !REMOVED_FROM_REQUEST.has(name) && !FORWARDING.test(name) && secretHeaders?.has(name) !== true;
 }
 
 const JSON_TYPE = 'application/json';

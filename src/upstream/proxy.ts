@@ -14,6 +14,7 @@ import {
   respond,
 } from '../context.ts';
 import type { Meter, Span } from '../ports.ts';
+import type { ProblemCode } from '../problem.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import type { QuotaStore, Slot } from '../quota/quota-store.ts';
 import { retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
@@ -25,8 +26,7 @@ import { type CredentialPools, type IssuedCredential, rejectUnavailable } from '
 import { inboundHeaders, outboundHeaders } from './headers.ts';
 import type { WithPayload } from './request-body.ts';
 import { createRetry, type RetryState } from './retry.ts';
-import { rewritesBody } from './rewrite-links.ts';
-import type { Transport, TransportFailed, TransportResponse, TransportResult } from './transport.ts';
+import type { Transport, TransportFailed, TransportFailure, TransportResponse, TransportResult } from './transport.ts';
 
 export type ProxyContext = Routed &
   Authenticated &
@@ -50,8 +50,6 @@ export interface ProxyOptions {
   readonly meter: Meter;
 }
 
-const NO_TRACE: HeaderList = [];
-
 /**
  * The last handler of the pipeline. After a 401 the request is sent again with another credential or a new token, as long as the body
  * is in memory: the upstream has not carried out the request, so this is safe for every method. Each attempt takes a slot, and waits
@@ -70,7 +68,8 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       const issued = await pool.issue(tried, context.trace);
       if (issued.kind === 'unavailable' || isAbandoned(context, tried.length)) {
         slot.refund();
-        return issued.kind === 'unavailable' ? rejectUnavailable(issued) : rejectDisconnected();
+        if (issued.kind === 'unavailable') return rejectUnavailable(issued);
+        return reject('client_closed', { internal: 'client disconnected' });
       }
       const { credential } = issued;
       if (tried.length > 0) meter.upstreamRetry(upstream, 'credential');
@@ -89,7 +88,8 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
       tried.push(credential);
       const other = await pool.issue(tried, context.trace);
       if (other.kind === 'unavailable') return rejectUnavailable(other);
-      if (context.payload instanceof Readable) return rejectStreamedBody();
+      if (context.payload instanceof Readable)
+        return reject('upstream_credentials_rejected', { detail: BODY_NOT_KEPT });
       const since = clock.monotonic();
       const acquired = await context.sending.reacquire(remainingWaitMs, disconnectOf(context));
       if (acquired.kind === 'rejection') return acquired;
@@ -98,6 +98,9 @@ export function proxy(options: ProxyOptions): Handler<ProxyContext> {
     }
   };
 }
+
+const BODY_NOT_KEPT =
+  'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.';
 
 /** A request that must complete continues with the next credential after its client has disconnected. */
 function isAbandoned({ disconnect, completeAfterDisconnect }: ProxyContext, attempts: number): boolean {
@@ -116,7 +119,6 @@ async function sendAttempt(
   timeoutMs: number,
 ): Promise<TransportResult> {
   const startedAt = options.clock.monotonic();
-  const connection = context.headers['connection'];
   const span = context.trace === null ? null : startSpan(context, credential, context.trace);
   // Now: the caller may disconnect, and its line be written, before the attempt ends.
   context.record.attempts += 1;
@@ -124,15 +126,11 @@ async function sendAttempt(
     origin: context.route.upstream.origin,
     method: context.method,
     target: sentTarget(context, credential),
-    headers: outboundHeaders({
-      rawHeaders: context.rawHeaders,
-      connection: typeof connection === 'string' ? connection : undefined,
-      credential: credential.carrier === 'header' ? [credential.name, credential.value] : null,
-      secretHeaders: context.route.secretHeaders,
-      requestId: context.requestId,
-      identity: rewritesBody(context),
-      trace: options.propagate ? (span?.headers() ?? null) : NO_TRACE,
-    }),
+    headers: outboundHeaders(
+      context,
+      credential.carrier === 'header' ? [credential.name, credential.value] : [],
+      options.propagate ? (span?.headers() ?? null) : [],
+    ),
     body: context.payload,
     timeoutMs,
     disconnect: disconnectOf(context),
@@ -179,13 +177,6 @@ function recordAttempt(
   meter.upstreamAttempt(upstream.account, upstream.id, method, status, tookMs / 1000);
 }
 
-function rejectStreamedBody(): Rejection {
-  return reject('upstream_credentials_rejected', {
-    detail:
-      'Patchworks rejected a credential that was being replaced, and the body was too large to keep. Send the request again.',
-  });
-}
-
 function passOn(
   { quotaStore, random }: ProxyOptions,
   route: Route,
@@ -219,25 +210,17 @@ function discard(sent: TransportResponse): void {
   if (sent.body instanceof Readable) sent.body.destroy();
 }
 
-function rejectFailure({ reason, internal }: TransportFailed): Rejection {
-  switch (reason) {
-    case 'unreachable':
-      return reject('upstream_unreachable', { internal });
-    case 'timeout':
-      return reject('upstream_timeout', { internal });
-    case 'protocol':
-      return reject('upstream_protocol', { internal });
-    case 'body_too_large':
-      return reject('body_too_large', { internal });
-    case 'body_broken':
-      return reject('bad_request', { detail: 'The request body broke off.', internal });
-    case 'body_timeout':
-      return reject('upload_timeout', { internal });
-    case 'client_closed':
-      return rejectDisconnected();
-  }
-}
+const FAILURE_CODES: Readonly<Record<TransportFailure, ProblemCode>> = {
+  unreachable: 'upstream_unreachable',
+  timeout: 'upstream_timeout',
+  protocol: 'upstream_protocol',
+  body_too_large: 'body_too_large',
+  body_broken: 'bad_request',
+  body_timeout: 'upload_timeout',
+  client_closed: 'client_closed',
+};
 
-function rejectDisconnected(): Rejection {
-  return reject('client_closed', { internal: 'client disconnected' });
+function rejectFailure({ reason, internal }: TransportFailed): Rejection {
+  const detail = reason === 'body_broken' && { detail: 'The request body broke off.' };
+  return reject(FAILURE_CODES[reason], { ...detail, internal });
 }

@@ -185,15 +185,11 @@ const readers: readonly (readonly [string, (text: string) => unknown])[] = [
   [
     'the fields that are sent',
     (text) =>
-      outboundHeaders({
-        rawHeaders: ['Accept', text, text, 'a'],
-        connection: text,
-        credential: ['a', 'a'],
-        secretHeaders: new Set(),
-        requestId: 'a',
-        identity: true,
-        trace: null,
-      }),
+      outboundHeaders(
+        { rawHeaders: ['Accept', text, text, 'a'], headers: { connection: text }, requestId: 'a', route, segments: [] },
+        ['a', 'a'],
+        null,
+      ),
   ],
   ['the fields of a response', (text) => inboundHeaders(['Connection', text, text, 'a'], true, new Set(['a']))],
   ['the names of a query', (text) => carriesSecret(text, ['patchworks_signature'])],
