@@ -86,7 +86,6 @@ describe('a budget', () => {
     expect(await warningsOf({ more: none, budgets: {} })).toEqual([]);
     const redis = { url: 'redis://localhost' };
     expect(await warningsOf({ more: { ...none, redis } })).toEqual([]);
-    expect(await warningsOf({ more: { redis } })).toEqual(['stateDir is not used: the counts of budgets are in Redis']);
   });
 
   test('that a reload changes is named with its numbers', async () => {

@@ -8,7 +8,8 @@ import type { Settings, TenantSettings, UpstreamSettings } from './settings.ts';
 import { accountsOf } from './tenant-accounts.ts';
 import { upstreamSchema } from './upstream-schema.ts';
 import { type BuildInput, type Report, validateSettings } from './validate.ts';
-import { type Path, type Problem, showPath } from './yaml-source.ts';
+import { warningsOf } from './warnings.ts';
+import { type Problem, type Source, showPath } from './yaml-source.ts';
 
 export interface Built {
   readonly settings: Settings;
@@ -19,9 +20,12 @@ export interface Built {
 /** Turns the options into settings: adds the defaults for Patchworks, resolves references, then validates the whole. */
 export function buildSettings(input: BuildInput): Built {
   const problems: Problem[] = [];
-  const report: Report = (source, path, message) => {
-    problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
+  const reportTo = (source: Source): Report => {
+    return (path, message) =>
+      void problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
   };
+  const report = reportTo(input.gatewaySource);
+  const reportTenant = reportTo(input.tenantsSource);
   const { gateway, tls, issuers, revision } = input;
   const { tenantsFile: _, listen, log, ...sections } = gateway;
   const accounts = new Map(Object.entries(gateway.accounts).map(([id, account]) => [id, { id, ...account }]));
@@ -34,24 +38,22 @@ export function buildSettings(input: BuildInput): Built {
     },
     ...sections,
     accounts,
-    upstreams: upstreamsOf(gateway, only, (path, message) => report(input.gatewaySource, path, message)),
+    upstreams: upstreamsOf(gateway, only, report),
     routes: gateway.routes ?? routeSchema.array().parse(routeDefaults),
     log: { ...log, level: input.logLevel ?? log.level },
     identity: { issuers },
-    tenants: tenantsOf(input, only, (path, message) => report(input.tenantsSource, path, message)),
+    tenants: tenantsOf(input, only, reportTenant),
     revision,
   };
   const fromFiles = input.fromFiles
     .filter((value) => value.length <= MAX_SECRET_BYTES)
     .map((value) => new Secret(value));
   const settings: Settings = { ...options, secrets: [...fromFiles, ...secretsOf(options)] };
-  const warnings = validateSettings({ settings, input, report });
-  return { settings, problems, warnings };
+  validateSettings({ settings, input, report, reportTenant });
+  return { settings, problems, warnings: warningsOf(settings, [input.gatewaySource, input.tenantsSource], input.now) };
 }
 
-type ReportAt = (path: Path, message: string) => void;
-
-function upstreamsOf(gateway: GatewayInput, only: string | null, report: ReportAt): Map<string, UpstreamSettings> {
+function upstreamsOf(gateway: GatewayInput, only: string | null, report: Report): Map<string, UpstreamSettings> {
   const named = gateway.upstreams;
   // With several accounts, no account is the obvious one for the default upstreams.
   const ids = new Set(only === null ? Object.keys(named) : [...Object.keys(upstreamDefaults), ...Object.keys(named)]);
@@ -74,7 +76,7 @@ function upstreamsOf(gateway: GatewayInput, only: string | null, report: ReportA
   return upstreams;
 }
 
-function tenantsOf(input: BuildInput, only: string | null, report: ReportAt): Map<string, TenantSettings> {
+function tenantsOf(input: BuildInput, only: string | null, report: Report): Map<string, TenantSettings> {
   const lists = new Map<string, readonly Pattern[]>();
   return new Map(
     Object.entries(input.tenants).map(([id, tenant]) => {

@@ -626,26 +626,3 @@ listen: { admin: { host: 0.0.0.0 } }`);
     'listen.admin is reachable from other hosts and has no token',
   ]);
 });
-
-describe('a quota that cannot have its effect is named in a warning', () => {
-  test.each([
-    ['{ rate: 2, burst: 1, maxWait: 5s }', ['maxWait is shorter than the 30 s between two of its requests']],
-    ['{ rate: 2, burst: 1, maxWait: 30s }', []],
-    ['{ rate: 2, burst: 1, maxWait: 0s }', []],
-    ['{ burst: 500 }', ['burst is above the ceiling: no more than 235 are ever sent at once']],
-    ['{ rate: 20, reserved: 30 }', ['reserved is above its rate: no more than 20 a minute can be used']],
-    ['{ reserved: 30 }, disabled: true', ['reserved is not kept while the tenant is disabled']],
-  ])('%s', async (quota, expected) => {
-    const loaded = await load(`${ACCOUNTS}\ntenants: { a: { keys: [{ id: k, sha256: ${SHA} }], quota: ${quota} } }`);
-    const warnings = loaded.ok ? loaded.warnings : [];
-    expect(warnings).toHaveLength(expected.length);
-    for (const [i, text] of expected.entries()) expect(warnings[i]).toContain(`tenants.a.quota.${text}`);
-  });
-
-  test('of an account: a burst above the ceiling', async () => {
-    const loaded = await load(`${ACCOUNTS.replace('main: {', 'main: { quota: { burst: 300 },')}\n${TENANTS}`);
-    expect(loaded.ok && loaded.warnings).toEqual([
-      'accounts.main.quota.burst is above the ceiling: no more than 235 are ever sent at once',
-    ]);
-  });
-});

@@ -1,12 +1,8 @@
 import type { GatewayInput } from './schema.ts';
-import type { CertificateSummary, IssuerSettings, Settings, TenantSettings } from './settings.ts';
-import { accountsIn, checkTenantAccounts, largestCeilingOf } from './tenant-accounts.ts';
+import type { IdentitySettings, IssuerSettings, Settings } from './settings.ts';
+import { accountsIn, checkTenantAccounts } from './tenant-accounts.ts';
 import type { TenantInput } from './tenant-schema.ts';
 import type { TlsFiles } from './tls.ts';
-import { weakBudgets } from './validate-budgets.ts';
-import { revealingRules } from './validate-cache.ts';
-import { checkIdentities } from './validate-identities.ts';
-import { likelyMistakes } from './validate-mistakes.ts';
 import type { Path, Source } from './yaml-source.ts';
 
 /** The options of all files; each part is valid by itself. */
@@ -25,185 +21,197 @@ export interface BuildInput {
 }
 
 /** Adds a problem, with its line. */
-export type Report = (source: Source, path: Path, message: string) => void;
+export type Report = (path: Path, message: string) => void;
 
 export interface Checked {
   readonly settings: Settings;
   readonly input: BuildInput;
+  /** A problem of the gateway's file. */
   readonly report: Report;
+  /** A problem of the tenants' file. */
+  readonly reportTenant: Report;
 }
 
-/** Checks references, duplicates and the sums of the quotas, which need the whole configuration. Returns warnings. */
-export function validateSettings(checked: Checked): string[] {
+/** Checks references, duplicates and the sums of the quotas, which need the whole configuration. */
+export function validateSettings(checked: Checked): void {
   checkAccounts(checked);
   checkReferences(checked);
   checkTenants(checked);
   checkKeys(checked);
   checkAdminTokens(checked);
-  const { settings, input, report } = checked;
-  const ofTenants = (path: Path, message: string): void => report(input.tenantsSource, path, message);
-  checkIdentities(settings, (path, message) => report(input.gatewaySource, path, message), ofTenants);
-  checkTenantAccounts(settings, input.tenants, ofTenants);
-  return weakSpots(checked);
+  checkIssuers(checked);
+  checkIdentities(checked);
+  checkTenantAccounts(checked.settings, checked.input.tenants, checked.reportTenant);
 }
 
-function checkAccounts({ settings, input, report }: Checked): void {
-  const source = input.gatewaySource;
-  if (settings.accounts.size === 0) report(source, ['accounts'], 'must name at least one account');
-  for (const account of settings.accounts.values()) {
-    const seen = new Set<string>();
-    for (const [index, credential] of account.credentials.entries()) {
-      if (seen.has(credential.id)) {
-        report(source, ['accounts', account.id, 'credentials', index, 'id'], 'this id is there twice');
-      }
-      seen.add(credential.id);
-    }
+/** Calls `found` for each item whose name an earlier one has. */
+function eachRepeated<T>(items: Iterable<T>, nameOf: (item: T) => string, found: (item: T, earlier: T) => void): void {
+  const known = new Map<string, T>();
+  for (const item of items) {
+    const earlier = known.get(nameOf(item));
+    if (earlier !== undefined) found(item, earlier);
+    known.set(nameOf(item), item);
+  }
+}
+
+function checkAccounts({ settings: { accounts }, report }: Checked): void {
+  if (accounts.size === 0) report(['accounts'], 'must name at least one account');
+  for (const { id, credentials } of accounts.values()) {
+    eachRepeated(
+      credentials,
+      (each) => each.id,
+      (each) => report(['accounts', id, 'credentials', credentials.indexOf(each), 'id'], 'this id is there twice'),
+    );
   }
 }
 
 function checkReferences({ settings, input, report }: Checked): void {
-  const source = input.gatewaySource;
   const known = (names: Iterable<string>) => `known are ${[...names].join(', ')}`;
-  for (const upstream of settings.upstreams.values()) {
-    if (upstream.account !== '' && !settings.accounts.has(upstream.account)) {
-      report(
-        source,
-        ['upstreams', upstream.id, 'account'],
-        `there is no such account; ${known(settings.accounts.keys())}`,
-      );
-    }
+  for (const { id, account } of settings.upstreams.values()) {
+    if (account === '' || settings.accounts.has(account)) continue;
+    report(['upstreams', id, 'account'], `there is no such account; ${known(settings.accounts.keys())}`);
   }
   for (const [index, { upstream, credential }] of settings.routes.entries()) {
     const target = settings.upstreams.get(upstream);
     if (target === undefined) {
       const path = input.gateway.routes === undefined ? ['routes'] : ['routes', index, 'upstream'];
-      report(source, path, `there is no such upstream; ${known(settings.upstreams.keys())}`);
+      report(path, `there is no such upstream; ${known(settings.upstreams.keys())}`);
     }
     const account = settings.accounts.get(target?.account ?? '');
     const ids = account?.credentials.map(({ id }) => id) ?? [];
     if (credential === null || account === undefined || ids.includes(credential)) continue;
-    report(source, ['routes', index, 'credential'], `account "${account.id}" has no such credential; ${known(ids)}`);
+    report(['routes', index, 'credential'], `account "${account.id}" has no such credential; ${known(ids)}`);
   }
 }
 
-function checkTenants({ settings, input, report }: Checked): void {
-  const source = input.tenantsSource;
-  if (settings.tenants.size === 0) report(source, ['tenants'], 'must name at least one tenant');
+function checkTenants({ settings, reportTenant }: Checked): void {
+  if (settings.tenants.size === 0) reportTenant(['tenants'], 'must name at least one tenant');
   const reservedByAccount = new Map<string, number>();
   for (const tenant of settings.tenants.values()) {
-    const path = ['tenants', tenant.id, 'quota', 'reserved'];
     for (const { id, quota } of accountsIn(tenant, settings.accounts)) {
       const before = reservedByAccount.get(id) ?? 0;
       const sum = before + tenant.quota.reserved;
       reservedByAccount.set(id, sum);
       if (sum <= quota.ceiling || before > quota.ceiling) continue;
       const message = `brings the reserved rates of account "${id}" to ${sum}, above its ceiling of ${quota.ceiling}`;
-      report(source, path, message);
+      reportTenant(['tenants', tenant.id, 'quota', 'reserved'], message);
     }
   }
 }
 
-function checkKeys({ settings, input, report }: Checked): void {
-  const owners = new Map<string, string>();
-  for (const tenant of settings.tenants.values()) {
-    const ids = new Set<string>();
-    for (const [index, key] of tenant.keys.entries()) {
-      const path = ['tenants', tenant.id, 'keys', index];
-      if (ids.has(key.id)) report(input.tenantsSource, [...path, 'id'], 'this id is there twice');
-      ids.add(key.id);
-      const owner = owners.get(key.sha256);
-      if (owner !== undefined) {
-        report(
-          input.tenantsSource,
-          [...path, 'sha256'],
-          `is the key of "${owner}" as well: a key must belong to one tenant`,
-        );
-      }
-      owners.set(key.sha256, tenant.id);
-    }
-  }
-}
-
-function checkAdminTokens({ settings, input, report }: Checked): void {
-  const { token, tokens } = settings.listen.admin;
-  const ids = new Set(token === null ? [] : ['admin']);
-  const values = new Set(token === null ? [] : [token.reveal()]);
-  for (const [index, each] of tokens.entries()) {
-    const path = ['listen', 'admin', 'tokens', index];
-    if (ids.has(each.id)) report(input.gatewaySource, [...path, 'id'], 'this id is there twice');
-    if (values.has(each.token.reveal())) {
-      report(input.gatewaySource, [...path, 'token'], 'this token is there twice: its holder would be unknown');
-    }
-    ids.add(each.id);
-    values.add(each.token.reveal());
-  }
-}
-
-function weakSpots({ settings, input }: Checked): string[] {
-  const warnings = likelyMistakes(settings, [input.gatewaySource, input.tenantsSource], input.now);
-  for (const tenant of settings.tenants.values()) {
-    if (tenant.disabled) continue;
-    if (tenant.keys.length === 0 && tenant.identities.length === 0) {
-      warnings.push(`tenants.${tenant.id} has neither key nor identity: no caller can use this tenant`);
-    }
-    for (const key of tenant.keys) {
-      if (key.expiresAtMs !== null && key.expiresAtMs <= input.now) {
-        warnings.push(`tenants.${tenant.id}: the key ${key.id} has expired`);
-      }
-    }
-  }
-  for (const { id, quota } of settings.accounts.values()) {
-    if (quota.burst > quota.ceiling) {
-      warnings.push(
-        `accounts.${id}.quota.burst is above the ceiling: no more than ${quota.ceiling} are ever sent at once`,
-      );
-    }
-  }
-  warnings.push(...[...settings.tenants.values()].flatMap((tenant) => weakQuota(tenant, settings)));
-  warnings.push(...weakBudgets(settings), ...revealingRules(settings));
-  const { traffic, admin } = settings.listen;
-  for (const [port, { tls }] of Object.entries({ traffic, admin })) {
-    if (tls !== null) warnings.push(...weakCertificate(`listen.${port}.tls.certFile`, tls.certificate, input.now));
-  }
-  const isGuarded = admin.token !== null || admin.tokens.length > 0;
-  if (!isGuarded && !['127.0.0.1', '::1', 'localhost'].includes(admin.host)) {
-    warnings.push('listen.admin is reachable from other hosts and has no token');
-  }
-  return warnings;
-}
-
-/** An expired certificate only warns: an error would also stop a reload that removes a leaked key. */
-function weakCertificate(option: string, certificate: CertificateSummary, now: number): string[] {
-  const { names, notBeforeMs, notAfterMs } = certificate;
-  const at = (ms: number) => new Date(ms).toISOString();
-  const warnings: string[] = [];
-  if (names.length === 0) warnings.push(`${option}: the certificate names no host (subjectAltName): callers refuse it`);
-  if (notAfterMs <= now)
-    warnings.push(`${option}: the certificate has expired on ${at(notAfterMs)}: callers refuse it`);
-  if (notBeforeMs > now) warnings.push(`${option}: the certificate is valid only from ${at(notBeforeMs)}`);
-  return warnings;
-}
-
-function weakQuota(tenant: TenantSettings, settings: Settings): string[] {
-  const { id, disabled, quota } = tenant;
-  const { burst, reserved, maxWaitMs } = quota;
-  const ceiling = largestCeilingOf(tenant, settings);
-  const rate = quota.rate ?? ceiling;
-  const option = `tenants.${id}.quota`;
-  const betweenMs = 60_000 / Math.min(rate, ceiling);
-  const warnings: string[] = [];
-  if (reserved > rate) {
-    warnings.push(`${option}.reserved is above its rate: no more than ${rate} a minute can be used`);
-  }
-  if (disabled && reserved > 0) warnings.push(`${option}.reserved is not kept while the tenant is disabled`);
-  if (burst !== null && burst > ceiling) {
-    warnings.push(`${option}.burst is above the ceiling: no more than ${ceiling} are ever sent at once`);
-  }
-  if (maxWaitMs > 0 && maxWaitMs < betweenMs) {
-    const seconds = Math.round(betweenMs / 1000);
-    warnings.push(
-      `${option}.maxWait is shorter than the ${seconds} s between two of its requests: most that wait are refused all the same`,
+/** Logs and metrics distinguish the keys and identities of a tenant by their id. */
+function checkKeys({ settings, reportTenant }: Checked): void {
+  const all = [...settings.tenants.values()].flatMap(({ id: tenant, keys, identities }) => {
+    const own = keys.map(({ id, sha256 }, index) => ({ tenant, id, sha256, path: ['tenants', tenant, 'keys', index] }));
+    const others = identities.map(({ id }, index) => ({ id, path: ['tenants', tenant, 'identities', index] }));
+    eachRepeated(
+      [...own, ...others],
+      ({ id }) => id,
+      ({ id, path }) => reportTenant([...path, 'id'], `the id ${id} is there twice`),
     );
+    return own;
+  });
+  eachRepeated(
+    all,
+    ({ sha256 }) => sha256,
+    ({ path }, { tenant }) =>
+      reportTenant([...path, 'sha256'], `is the key of "${tenant}" as well: a key must belong to one tenant`),
+  );
+}
+
+function checkAdminTokens({ settings, report }: Checked): void {
+  const { token, tokens } = settings.listen.admin;
+  const path = ['listen', 'admin', 'tokens'];
+  const first = token === null ? [] : [{ id: 'admin', token, index: -1 }];
+  const all = [...first, ...tokens.map((each, index) => ({ ...each, index }))];
+  eachRepeated(
+    all,
+    ({ id }) => id,
+    ({ index }) => report([...path, index, 'id'], 'this id is there twice'),
+  );
+  eachRepeated(
+    all,
+    (each) => each.token.reveal(),
+    ({ index }) => report([...path, index, 'token'], 'this token is there twice: its holder would be unknown'),
+  );
+}
+
+function checkIssuers({ settings, report }: Checked): void {
+  eachRepeated(
+    settings.identity.issuers.values(),
+    ({ issuer }) => issuer,
+    ({ id }, other) => report(['identity', 'issuers', id, 'issuer'], `is the issuer "${other.id}" as well`),
+  );
+}
+
+type TokenIdentity = Extract<IdentitySettings, { kind: 'token' }>;
+
+/** An identity, and how to report a problem of it. */
+interface Placed<T = IdentitySettings> {
+  readonly tenant: string;
+  readonly identity: T;
+  readonly problem: (option: readonly string[], message: string) => void;
+}
+
+/** Issuers are known, and no caller can be two tenants where the configuration shows it. */
+function checkIdentities({ settings, reportTenant }: Checked): void {
+  const { issuers } = settings.identity;
+  const placed = [...settings.tenants.values()].flatMap(({ id: tenant, identities }) =>
+    identities.map((identity, index): Placed => {
+      const path = ['tenants', tenant, 'identities', index];
+      return { tenant, identity, problem: (option, message) => reportTenant([...path, ...option], message) };
+    }),
+  );
+  for (const { identity, problem } of placed) {
+    if (identity.kind === 'token' && !issuers.has(identity.issuer)) {
+      const known = issuers.size === 0 ? 'there are none' : `known are ${[...issuers.keys()].join(', ')}`;
+      problem(['issuer'], `there is no such issuer in identity.issuers; ${known}`);
+    }
+    if (identity.kind === 'certificate' && (settings.listen.traffic.tls?.clientAuth ?? 'none') === 'none') {
+      problem(['certificate'], 'needs client certificates on the traffic port: listen.traffic.tls.clientCaFile');
+    }
   }
-  return warnings;
+  eachRepeated(
+    placed.flatMap(({ identity, ...each }) => (identity.kind === 'certificate' ? { ...each, identity } : [])),
+    ({ identity }) => identity.uri,
+    ({ problem }, { tenant }) => problem(['certificate'], belongsTo(tenant)),
+  );
+  checkOverlaps(placed.flatMap(({ identity, ...each }) => (identity.kind === 'token' ? { ...each, identity } : [])));
+}
+
+/**
+ * A token with all claims of an identity also has those of every identity that names a part of them. The parts are looked up, so that
+ * thousands of identities are not compared with each other.
+ */
+function checkOverlaps(placed: readonly Placed<TokenIdentity>[]): void {
+  const known = new Map<string, Placed>();
+  for (const each of placed) {
+    const name = claimsOf(each.identity).join();
+    const equal = known.get(name);
+    if (equal === undefined) known.set(name, each);
+    else each.problem([], equal.tenant === each.tenant ? 'is there twice' : belongsTo(equal.tenant));
+  }
+  for (const { tenant, identity, problem } of placed) {
+    const claims = claimsOf(identity);
+    const wider = partsOf(claims)
+      .flatMap((part) => (part.length < claims.length ? (known.get(part.join()) ?? []) : []))
+      .find((other) => other.tenant !== tenant);
+    if (wider !== undefined) problem([], belongsTo(wider.tenant));
+  }
+}
+
+/** In an order that does not depend on how they are written. */
+function claimsOf({ issuer, claims }: TokenIdentity): string[] {
+  return [...claims].map(([name, value]) => JSON.stringify([issuer, name, value])).sort();
+}
+
+/** All selections; the schema bounds the number of claims. */
+function partsOf(claims: readonly string[]): string[][] {
+  const parts: string[][] = [[]];
+  for (const claim of claims) parts.push(...parts.map((part) => [...part, claim]));
+  return parts;
+}
+
+function belongsTo(tenant: string): string {
+  return `is an identity of "${tenant}" as well: a caller must belong to one tenant`;
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { loadSettings, renderProblems } from './load.ts';
 
 const DAY = 24 * 3_600_000;
@@ -103,7 +104,29 @@ test('a key that ends within 14 days', async () => {
   expect(await tenant({ keys: [key({ expires: at(Date.now() + 15 * DAY) })] })).toEqual([]);
 });
 
-test('a disabled tenant has no warnings but that of what it does not keep', async () => {
-  const options = { disabled: true, keys: [key({ expires: at(1) })], allow: [], quota: { rate: 500, reserved: 5 } };
-  expect(await tenant(options)).toEqual(['tenants.a.quota.reserved is not kept while the tenant is disabled']);
+test('a disabled tenant has no warnings', async () => {
+  const options = { disabled: true, keys: [key({ expires: at(1) })], allow: [], quota: { rate: 500 } };
+  expect(await tenant(options)).toEqual([]);
+});
+
+const SECRETS = 'which have secrets or customer data: use store: false or unless';
+
+describe('rules that store secrets or customer data are warned of', () => {
+  test.each([
+    ['[]', []],
+    ['[{ match: "GET /other/**", ttl: 5s }]', []],
+    ['[{ match: "GET /api/v1/flows/**", ttl: 30s, unless: { include: [variables, webhooks, callbacks] } }]', []],
+    ['[{ match: "GET /api/v1/connectors", store: false }, { match: "GET /api/v1/connectors/**", ttl: 5s }]', []],
+    ['[{ match: "GET /api/v1/connectors/**", ttl: 5s }]', [`cache.rules[0] stores /api/v1/connectors, ${SECRETS}`]],
+    [
+      '[{ match: "GET /x", ttl: 5s }, { match: "GET /api/v1/flows", ttl: 5s, unless: { include: [variables] } }]',
+      [`cache.rules[1] stores /api/v1/flows?include=webhooks, /api/v1/flows?include=callbacks, ${SECRETS}`],
+    ],
+    [
+      '[{ match: "GET /api/v1/**", ttl: 5s }]',
+      [
+        `cache.rules[0] stores /api/v1/flow-versions, /api/v1/virtual-environments, /api/v1/connectors and 22 more, ${SECRETS}`,
+      ],
+    ],
+  ])('%s', async (rules, expected) => expect(await warningsOf({ cache: { rules: parse(rules) } })).toEqual(expected));
 });
