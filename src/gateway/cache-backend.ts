@@ -6,7 +6,7 @@ import { createSharedInvalidationLog } from '../adapters/redis/cache/invalidatio
 import { createSharedResponses } from '../adapters/redis/cache/response-store.ts';
 import { openRedis } from '../adapters/redis/client/connection.ts';
 import type { RedisFault } from '../adapters/redis/client/faults.ts';
-import { openPubSub, openSubscriber } from '../adapters/redis/client/pubsub.ts';
+import { openPubSub } from '../adapters/redis/client/pubsub.ts';
 import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
 import type { Purge, Purged } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
@@ -47,8 +47,7 @@ export function openCacheBackend(options: {
   const { client, isReady } = connection;
   const { prefix } = redis;
   const replica = randomUUID();
-  const subscriber = openSubscriber({ settings: redis, clock, log });
-  const pubsub = openPubSub({ subscriber, client, prefix, log });
+  const pubsub = openPubSub({ settings: redis, client, prefix, clock, log });
   const shared = { client, isReady, pubsub, prefix, replica, clock };
   const invalidations = createSharedInvalidationLog({ ...shared, newLogName: randomUUID, log });
   connection.onReady(() => invalidations.catchUp());

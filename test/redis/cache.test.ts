@@ -5,7 +5,7 @@ import { createRedisCoalescing } from '../../src/adapters/redis/cache/coalescing
 import { createSharedInvalidationLog } from '../../src/adapters/redis/cache/invalidation-log.ts';
 import { createSharedResponses, nameOf } from '../../src/adapters/redis/cache/response-store.ts';
 import { openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openPubSub, openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
+import { openPubSub, subscribe } from '../../src/adapters/redis/client/pubsub.ts';
 import type { FetchResultKind } from '../../src/cache/coalescing.ts';
 import type { Announced } from '../../src/cache/options.ts';
 import { type CacheEntry, type Invalidation, NEVER_STALE, type StoredResponse } from '../../src/cache/store.ts';
@@ -52,14 +52,11 @@ async function replica({ prefix, unsubscribed = false, server: own = server, nod
   const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const settings = { servers, ...none };
   const connection = openRedis({ settings, clock: systemClock, log: quiet });
-  const subscriber = openSubscriber({ settings, clock: systemClock, log: quiet });
   const name = `replica${names++}`;
   const { client: commands, isReady } = connection;
   const pubsub = openPubSub({
-    subscriber,
-    client: commands,
+    ...{ settings, client: commands, clock: systemClock, log: quiet },
     prefix: unsubscribed ? `${prefix}-unsubscribed` : prefix,
-    log: quiet,
   });
   const channel = `${prefix}:cache`;
   const publish = (message: object) => void commands.publish(channel, JSON.stringify(message));
@@ -509,10 +506,13 @@ test('a subscriber to a Cluster reconnects after its node, or every node, was go
   const nodes = cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port }));
   const none = { username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 1_000 };
   const settings = { servers: { kind: 'cluster', nodes }, ...none } as const;
-  const subscriber = openSubscriber({ settings, clock: systemClock, log: quiet });
   const heard: string[] = [];
   let began = 0;
-  subscriber.subscribe('news', { message: (text) => void heard.push(text), subscribed: () => void began++ });
+  const close = subscribe({
+    ...{ settings, clock: systemClock, log: quiet, channel: 'news' },
+    onMessage: (text) => void heard.push(text),
+    onSubscribed: () => void began++,
+  });
   const hears = (text: string) =>
     until(`it hears ${text}`, async () => {
       // A Cluster that starts refuses commands for a moment.
@@ -529,5 +529,5 @@ test('a subscriber to a Cluster reconnects after its node, or every node, was go
   for (const node of cluster.nodes) await node.start();
   await hears('three');
   expect(began).toBeGreaterThanOrEqual(3);
-  subscriber.close();
+  close();
 }, 60_000);

@@ -5,7 +5,7 @@ import {
   openRedis,
   type RedisConnection,
 } from '../../src/adapters/redis/client/connection.ts';
-import { createScript, runForBytes, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
+import { createScript, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
 import { systemClock } from '../../src/clock.ts';
 import { Secret } from '../../src/secret.ts';
 import { redisCertificate } from '../support/certificate-authority.ts';
@@ -179,7 +179,6 @@ test.each(['alone', 'a Cluster'])(
     const commands: Record<string, () => Promise<unknown>> = {
       'a script by its digest': () => runScript(client, script, ['{a}'], []),
       'a script in full': () => runWhole(client, script, ['{a}'], []),
-      'a script for bytes': () => runForBytes(client, script, ['{a}']),
       'a plain one': () => client.get('{a}'),
       'one that publishes': () => client.publish('news', 'x'),
       // To a Cluster the gateway listens by a plain connection to one of its nodes.

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { createScript, runForBytes, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
+import { createScript, runScript, runWhole } from '../../src/adapters/redis/client/scripts.ts';
 import { createRedisIdempotencyStore } from '../../src/adapters/redis/idempotency/idempotency-store.ts';
 import { systemClock } from '../../src/clock.ts';
 import type { KeyedWrite } from '../../src/idempotency/store.ts';
@@ -89,7 +89,6 @@ test('after a lost reply, no keyed write gets the response to another, nor passe
 test.each([
   ['by its digest', runScript],
   ['in full', runWhole],
-  ['for bytes', runForBytes],
 ])('after a lost reply, no script believes the reply to another: %s', async (_, run) => {
   await using losing = await losingOne();
   const { client } = losing.connection;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
+import { subscribe } from '../../src/adapters/redis/client/pubsub.ts';
 import { systemClock } from '../../src/clock.ts';
 import { freePort, redisSentinel, redisServer, until } from '../support/redis.ts';
 import { wayTo } from '../support/redis-way.ts';
@@ -52,12 +52,12 @@ describe.each(Object.entries(UNEXPECTED))('%s that nothing has asked for', (_, b
   test('on a subscription, messages go on arriving on another connection', async () => {
     await using server = await redisServer();
     await using way = await wayTo(server.port);
-    const subscriber = openSubscriber({ settings: alone(way.port), clock: systemClock, log: quiet });
     let times = 0;
     const heard: string[] = [];
-    subscriber.subscribe('news', {
-      message: (text) => void heard.push(text),
-      subscribed: () => {
+    const close = subscribe({
+      ...{ settings: alone(way.port), clock: systemClock, log: quiet, channel: 'news' },
+      onMessage: (text) => void heard.push(text),
+      onSubscribed: () => {
         times += 1;
       },
     });
@@ -66,7 +66,7 @@ describe.each(Object.entries(UNEXPECTED))('%s that nothing has asked for', (_, b
     await until('it listens again', async () => times === 2);
     await server.client().publish('news', 'later');
     await until('it hears', async () => heard.includes('later'));
-    subscriber.close();
+    close();
   });
 });
 
@@ -114,11 +114,11 @@ describe('a way on which packets vanish while connections stay open', () => {
     await using server = await redisServer();
     await using way = await wayTo(server.port);
     const idle = openRedis({ settings: alone(way.port), clock: systemClock, log: quiet });
-    const subscriber = openSubscriber({ settings: alone(way.port), clock: systemClock, log: quiet });
     let times = 0;
-    subscriber.subscribe('news', {
-      message: () => {},
-      subscribed: () => {
+    const close = subscribe({
+      ...{ settings: alone(way.port), clock: systemClock, log: quiet, channel: 'news' },
+      onMessage: () => {},
+      onSubscribed: () => {
         times += 1;
       },
     });
@@ -127,7 +127,7 @@ describe('a way on which packets vanish while connections stay open', () => {
     await until('both are made again', async () => times === 2 && idle.epoch() === 2 && idle.isReady(), 5_000);
     expect(idle.fault()?.reason).toBe('no reply for 2 s');
     idle.close();
-    subscriber.close();
+    close();
   });
 
   test('to a Sentinel is found too', async () => {

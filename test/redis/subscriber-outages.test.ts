@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type ConnectionSettings, openRedis } from '../../src/adapters/redis/client/connection.ts';
-import { openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
+import { subscribe } from '../../src/adapters/redis/client/pubsub.ts';
 import { systemClock } from '../../src/clock.ts';
 import { redisSentinel, redisServer, until } from '../support/redis.ts';
 
@@ -67,17 +67,19 @@ test('a connection that is lost while it begins to listen again ends nothing, an
     timeoutMs: 100,
     servers: { kind: 'alone', host: '127.0.0.1', port: between.port, db: 0 },
   };
-  const subscriber = openSubscriber({ settings, clock: systemClock, log: quiet });
   let times = 0;
-  const began = () => {
+  const onSubscribed = () => {
     times += 1;
   };
-  subscriber.subscribe('news', { message: () => {}, subscribed: began });
+  const close = subscribe({
+    ...{ settings, clock: systemClock, log: quiet, channel: 'news' },
+    ...{ onMessage: () => {}, onSubscribed },
+  });
   await until('it listens', async () => times === 1);
   between.disconnect();
   await until('it listens again', async () => times === 2);
   expect(between.turns()).toBe(4);
-  subscriber.close();
+  close();
   expect(unhandled).toEqual([]);
 });
 

@@ -1,6 +1,6 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { openSubscriber } from '../../src/adapters/redis/client/pubsub.ts';
+import { subscribe } from '../../src/adapters/redis/client/pubsub.ts';
 import { systemClock } from '../../src/clock.ts';
 import type { Log } from '../../src/ports.ts';
 import { freePort, redisServer, until } from '../support/redis.ts';
@@ -52,16 +52,16 @@ test('a subscription that is not answered after a connection was lost ends nothi
   const log: Log = { debug: (_, message) => void failures.push(message), info() {}, warn() {}, error() {} };
   const servers = { kind: 'alone', host: '127.0.0.1', port: wire.port, db: 0 } as const;
   const settings = { servers, username: null, password: null, sentinelPassword: null, tls: null, timeoutMs: 100 };
-  const subscriber = openSubscriber({ settings, clock: systemClock, log });
-  cleanUps.push(() => subscriber.close());
   const heard: string[] = [];
   let began = 0;
-  subscriber.subscribe('channel', {
-    message: (text) => void heard.push(text),
-    subscribed: () => {
+  const close = subscribe({
+    ...{ settings, clock: systemClock, log, channel: 'channel' },
+    onMessage: (text) => void heard.push(text),
+    onSubscribed: () => {
       began += 1;
     },
   });
+  cleanUps.push(close);
   await until('it listens', async () => began === 1);
   wire.deaf = true;
   wire.cut();

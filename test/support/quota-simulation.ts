@@ -95,7 +95,7 @@ export class QuotaSimulation {
       alive: true,
       server: redis,
     };
-    const call = async (method: 'eval' | 'evalsha', args: unknown[]): Promise<unknown> => {
+    const call = async (method: 'eval' | 'callBuffer', args: unknown[]): Promise<unknown> => {
       if (!replica.alive || replica.line === 'down') throw new Error('Connection is closed.');
       if (replica.line === 'hung') throw new Error('Command timed out');
       this.#pending += 1;
@@ -109,7 +109,7 @@ export class QuotaSimulation {
     };
     const client = {
       eval: (...args: unknown[]) => call('eval', args),
-      evalsha: (...args: unknown[]) => call('evalsha', args),
+      callBuffer: (...args: unknown[]) => call('callBuffer', args),
     } as unknown as Redis;
     const clock = this.clock;
     const connection: QuotaConnection & Pick<RedisConnection, 'onReady' | 'fault'> = {

@@ -73,7 +73,7 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
   const { clock, redis, random } = course;
   if (redis === null) throw new Error('needs Redis');
   let pending = 0;
-  /** @param {'eval' | 'evalsha'} name */
+  /** @param {'eval' | 'callBuffer'} name */
   const counted =
     (name) =>
     async (/** @type {unknown[]} */ ...args) => {
@@ -92,7 +92,7 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
     let gateway;
     const quotaStore = createRedisQuotaStore({
       connection: {
-        client: /** @type {any} */ ({ eval: counted('eval'), evalsha: counted('evalsha') }),
+        client: /** @type {any} */ ({ eval: counted('eval'), callBuffer: counted('callBuffer') }),
         isCluster: false,
         isReady: () => true,
         epoch: () => 1,

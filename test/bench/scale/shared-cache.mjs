@@ -9,7 +9,7 @@ const { encode } = /** @type {typeof import('../../../src/adapters/redis/cache/r
 const { getResponse, nameOf } = /** @type {typeof import('../../../src/adapters/redis/cache/response-store.ts')} */ (
   await import(inRoot('dist/adapters/redis/cache/response-store.js'))
 );
-const { runForBytes } = /** @type {typeof import('../../../src/adapters/redis/client/scripts.ts')} */ (
+const { runScript } = /** @type {typeof import('../../../src/adapters/redis/client/scripts.ts')} */ (
   await import(inRoot('dist/adapters/redis/client/scripts.js'))
 );
 
@@ -21,23 +21,19 @@ const keyOf = (/** @type {number} */ i) => `main\nscope\ncore\n/api/v1/systems/$
 
 /** @param {number} i */
 const headOf = (i) => ({
-  ...{
-    key: keyOf(i),
-    status: 200,
-    headers: ['Content-Type', 'application/json'],
-    fields: [],
-    generatedEtag: '"0123456789abcdef"',
+  key: keyOf(i),
+  entry: {
+    ...{
+      kind: /** @type {const} */ ('response'),
+      status: 200,
+      headers: ['Content-Type', 'application/json'],
+      tags: [],
+    },
+    ...{ generatedEtag: '"0123456789abcdef"', storedAt: 1_790_000_000_000, initialAgeMs: 0, freshForMs: 60_000 },
+    ...{ tookMs: 120, heldMs: 0 },
+    stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 3_600_000, staleIfThrottledMs: 600_000 },
   },
-  ...{
-    tags: [],
-    storedAt: 1_790_000_000_000,
-    tookMs: 120,
-    initialAgeMs: 0,
-    freshForMs: 60_000,
-    keepMs: 3_660_000,
-    heldMs: 0,
-  },
-  stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 3_600_000, staleIfThrottledMs: 600_000 },
+  keepMs: 3_660_000,
   position: { log: 'f3b0c442-98fc-4c14-9afb-f4c8996fb924', at: 12 },
 });
 
@@ -66,7 +62,7 @@ export async function sharedCache(sizes) {
     for (let i = 0; i < ASKED; i++) {
       const name = nameOf('bench', keyOf(Math.floor(Math.random() * size)));
       const from = performance.now();
-      const [found] = /** @type {unknown[]} */ (await runForBytes(client, getResponse, [name]));
+      const [found] = /** @type {unknown[]} */ (await runScript(client, getResponse, [name]));
       ms.push(performance.now() - from);
       if (found === null) throw new Error('not there');
     }

@@ -50,8 +50,8 @@ interface Unconfirmed {
   readonly done: () => void;
 }
 
-type ReadReply = [log: string, latest: number, from: number, invalidations: string[]];
-type InvalidateReply = [...ReadReply, others: (string | number)[]];
+type ReadReply = [log: Buffer, latest: number, from: number, invalidations: Buffer[]];
+type InvalidateReply = [...ReadReply, others: (Buffer | number)[]];
 
 /** The log of one account as it is known here: see invalidation-log.ts. */
 export class AccountInvalidation {
@@ -171,7 +171,7 @@ export class AccountInvalidation {
   }
 
   /** @returns other replicas, each with the milliseconds for which it may still serve from memory */
-  async #send(pending: Pending): Promise<(string | number)[]> {
+  async #send(pending: Pending): Promise<string[]> {
     const { client, replica, newLogName, pubsub } = this.#options;
     const { patterns, tags = [] } = pending.invalidation;
     const text = JSON.stringify({ patterns, tags });
@@ -181,7 +181,7 @@ export class AccountInvalidation {
     this.#learn([log, latest, from, invalidations]);
     const index = this.#pending.indexOf(pending);
     if (index !== -1) this.#pending.splice(index, 1);
-    return others;
+    return others.map(String);
   }
 
   #runRead(leaseMs: number): Promise<unknown> {
@@ -190,7 +190,8 @@ export class AccountInvalidation {
   }
 
   /** Applies the entries `from + 1` to `latest` of the log that are new here. */
-  #learn([log, latest, from, invalidations]: ReadReply): void {
+  #learn([name, latest, from, invalidations]: ReadReply): void {
+    const log = String(name);
     if (log !== this.#log || from > this.#at) {
       // Entries between those known here and those of the reply are lost.
       if (this.#log !== '') this.#options.log.warn({ account: this.#account }, 'invalidations lost: cache cleared');
@@ -200,7 +201,8 @@ export class AccountInvalidation {
       this.#marks = [{ at: from, local: this.#local.latestWrite(this.#account) }];
       this.#confirmed.clear();
     }
-    for (let at = Math.max(from, this.#at) + 1; at <= latest; at++) this.#apply(at, invalidations[at - from - 1] ?? '');
+    for (let at = Math.max(from, this.#at) + 1; at <= latest; at++)
+      this.#apply(at, String(invalidations[at - from - 1] ?? ''));
   }
 
   #apply(at: number, text: string): void {
@@ -216,11 +218,11 @@ export class AccountInvalidation {
     pubsub.publish({ kind: 'invalidated', account: this.#account, log: this.#log, at: this.#at, by: replica });
   }
 
-  #confirmations(at: number, others: readonly (string | number)[]): Promise<void> {
+  #confirmations(at: number, others: readonly string[]): Promise<void> {
     const missing = new Set<string>();
     let longestMs = 0;
     for (let i = 0; i < others.length; i += 2) {
-      const replica = String(others[i]);
+      const replica = others[i] as string;
       if ((this.#confirmed.get(replica) ?? 0) >= at) continue;
       missing.add(replica);
       longestMs = Math.max(longestMs, Number(others[i + 1]));

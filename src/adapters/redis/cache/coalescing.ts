@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import type { FetchResultKind } from '../../../cache/coalescing.ts';
 import { accountOf } from '../../../cache/key.ts';
 import type { Announced, ReplicaCoalescing } from '../../../cache/options.ts';
-import type { Clock } from '../../../clock.ts';
+import { type Clock, every } from '../../../clock.ts';
 import type { PubSub } from '../client/pubsub.ts';
 import { type Client, createScript, runScript } from '../client/scripts.ts';
 import type { SharedInvalidationLog } from './invalidation-log.ts';
@@ -32,14 +33,6 @@ const CHECK_EVERY_MS = 500;
 /** No request to the upstream takes longer. */
 const MAX_FETCH_MS = 600_000;
 
-const RESULTS: ReadonlySet<string> = new Set<FetchResultKind>([
-  'stored',
-  'unshareable',
-  'refused',
-  'failed',
-  'cancelled',
-]);
-
 export interface RedisCoalescingOptions {
   readonly client: Client;
   readonly isReady: () => boolean;
@@ -56,17 +49,46 @@ export interface RedisCoalescingOptions {
  * respond, each replica fetches for itself.
  */
 export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaCoalescing {
-  const { client, responses, pubsub, invalidations, prefix, replica } = options;
-  const waiters = fetchWaiters(options);
+  const { client, responses, pubsub, invalidations, prefix, replica, clock } = options;
+  /** The results of other replicas by the names of their fetches. As many listen as requests are in flight here at most. */
+  const results = new EventEmitter().setMaxListeners(0);
 
   pubsub.onMessage((message) => {
-    if (message.kind !== 'fetched' || message.by === replica) return;
-    const result = RESULTS.has(message.result) ? (message.result as FetchResultKind) : 'cancelled';
-    waiters.finish(message.fetch, result);
+    if (message.kind === 'fetched' && message.by !== replica) results.emit(message.fetch, message.result);
   });
 
+  const wait = (fetch: string) => {
+    let cancelCheck = (): void => {};
+    let end: (kind: FetchResultKind) => void = () => {};
+    const stop = (): void => {
+      cancelCheck();
+      results.off(fetch, end);
+    };
+    const result = new Promise<FetchResultKind>((resolve) => {
+      end = (kind) => {
+        stop();
+        resolve(kind);
+      };
+    });
+    results.on(fetch, end);
+    const startChecking = (): void => {
+      cancelCheck = clock.after(CHECK_EVERY_MS, () => {
+        client.exists(fetch).then(
+          (count) => (count === 1 ? startChecking() : end('cancelled')),
+          () => end('cancelled'),
+        );
+      });
+    };
+    return { result, startChecking, stop };
+  };
+
   const finish = async (fetch: string, token: string, result: Promise<FetchResultKind>): Promise<void> => {
-    const stopExtending = extend(options, fetch, token);
+    const until = clock.monotonic() + MAX_FETCH_MS;
+    const stopExtending = every(clock, EXTEND_EVERY_MS, () => {
+      // Without the extension other replicas may fetch too.
+      if (clock.monotonic() < until) runScript(client, extendFetch, [fetch], [token, TTL_MS]).catch(() => {});
+      else stopExtending();
+    });
     try {
       const kind = await result;
       // The waiting replicas look up the response at once.
@@ -88,7 +110,7 @@ export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaC
       const fetch = nameOf(prefix, `${key}\n${position?.log}\n${position?.at}`, 'fetch');
       const token = randomUUID();
       // Before it is known whether another replica fetches, because the message of its end may come at any time.
-      const waiter = waiters.add(fetch);
+      const waiter = wait(fetch);
       try {
         const reply = await runScript(client, announceFetch, [fetch, nameOf(prefix, key)], [token, TTL_MS]);
         if (reply === 0) {
@@ -96,10 +118,10 @@ export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaC
           return { kind: 'theirs', result: waiter.result };
         }
         void finish(fetch, token, result);
-        waiter.remove();
+        waiter.stop();
         return { kind: 'ours', stored: reply === 2 };
       } catch {
-        waiter.remove();
+        waiter.stop();
         return FETCH_ALONE;
       }
     },
@@ -107,54 +129,3 @@ export function createRedisCoalescing(options: RedisCoalescingOptions): ReplicaC
 }
 
 const FETCH_ALONE: Announced = { kind: 'ours', stored: false };
-
-/** @returns stops it */
-function extend({ client, clock }: RedisCoalescingOptions, fetch: string, token: string): () => void {
-  const until = clock.monotonic() + MAX_FETCH_MS;
-  let cancel = (): void => {};
-  const schedule = (): void => {
-    cancel = clock.after(EXTEND_EVERY_MS, () => {
-      // Without the extension other replicas may fetch too.
-      runScript(client, extendFetch, [fetch], [token, TTL_MS]).catch(() => {});
-      if (clock.monotonic() < until) schedule();
-    });
-  };
-  schedule();
-  return () => cancel();
-}
-
-/** Requests of this replica that wait for fetches of others: as many as are in flight at most. */
-function fetchWaiters({ client, clock }: RedisCoalescingOptions) {
-  const byFetch = new Map<string, Set<(result: FetchResultKind) => void>>();
-  return {
-    finish(fetch: string, result: FetchResultKind): void {
-      for (const resolve of [...(byFetch.get(fetch) ?? [])]) resolve(result);
-    },
-    add(fetch: string) {
-      let cancelCheck = (): void => {};
-      let end: (result: FetchResultKind) => void = () => {};
-      const remove = (): void => {
-        cancelCheck();
-        const all = byFetch.get(fetch);
-        all?.delete(end);
-        if (all?.size === 0) byFetch.delete(fetch);
-      };
-      const result = new Promise<FetchResultKind>((resolve) => {
-        end = (kind) => {
-          remove();
-          resolve(kind);
-        };
-      });
-      byFetch.set(fetch, (byFetch.get(fetch) ?? new Set()).add(end));
-      const startChecking = (): void => {
-        cancelCheck = clock.after(CHECK_EVERY_MS, () => {
-          client.exists(fetch).then(
-            (count) => (count === 1 ? startChecking() : end('cancelled')),
-            () => end('cancelled'),
-          );
-        });
-      };
-      return { result, startChecking, remove };
-    },
-  };
-}

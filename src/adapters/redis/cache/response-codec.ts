@@ -1,12 +1,13 @@
 import { promisify } from 'node:util';
 import { crc32, gunzip, gzip } from 'node:zlib';
 import { z } from 'zod';
+import { headerOf } from '../../../context.ts';
 import { parseJson } from '../client/scripts.ts';
 
 /**
  * The format of a stored response in Redis, which every replica of this version reads:
  *
- *     "PGR2"   4 bytes   name and version of this format
+ *     "PGR3"   4 bytes   name and version of this format
  *     crc32    4 bytes   over all that follows
  *     length   4 bytes   of the head
  *     head               JSON, see `head` below
@@ -14,7 +15,7 @@ import { parseJson } from '../client/scripts.ts';
  *
  * It contains no tenant and no credential: see storedHeaders.
  */
-const MAGIC = Buffer.from('PGR2');
+const MAGIC = Buffer.from('PGR3');
 const PREFIX_BYTES = 12;
 
 /** Compression of a smaller body costs more than it saves. */
@@ -22,23 +23,27 @@ const MIN_COMPRESSED_BYTES = 1024;
 /** A body that does not shrink to this part is stored uncompressed. */
 const MAX_COMPRESSED_PART = 0.9;
 
-const texts = z.array(z.string()).readonly();
+const texts = z.array(z.string());
 /** Ages and times are relative, because replicas share no clock except that of Redis. */
+const response = z.object({
+  ...{ kind: z.literal('response'), status: z.int().min(200).max(599), headers: texts, tags: texts },
+  ...{ generatedEtag: z.string().nullable(), storedAt: z.number(), initialAgeMs: z.number(), freshForMs: z.number() },
+  stale: z.object({ staleWhileRevalidateMs: z.number(), staleIfErrorMs: z.number(), staleIfThrottledMs: z.number() }),
+  /** From request to response. */
+  tookMs: z.number(),
+  /** How old it was when it was stored. */
+  heldMs: z.number(),
+});
 const head = z.object({
   /** In full, so that two keys with one digest differ. */
   key: z.string(),
-  /** Null for an entry that only names the headers by which responses vary. */
-  status: z.int().min(200).max(599).nullable(),
-  ...{ headers: texts, fields: texts, generatedEtag: z.string().nullable(), tags: texts, storedAt: z.number() },
-  /** From request to response. */
-  tookMs: z.number(),
-  ...{ initialAgeMs: z.number(), freshForMs: z.number() },
-  stale: z.object({ staleWhileRevalidateMs: z.number(), staleIfErrorMs: z.number(), staleIfThrottledMs: z.number() }),
-  /** At the time of storing: how long to keep it, and how old it was. */
-  ...{ keepMs: z.number(), heldMs: z.number() },
+  entry: z.discriminatedUnion('kind', [response, z.object({ kind: z.literal('vary'), fields: texts.min(1) })]),
+  /** At the time of storing: how long to keep it. */
+  keepMs: z.number(),
   position: z.object({ log: z.string(), at: z.int() }),
   ...{ gzip: z.boolean(), bodyBytes: z.number() },
 });
+export type StoredHead = z.infer<typeof response>;
 export type Head = Readonly<z.infer<typeof head>>;
 
 /** `cache.maxEntry` allows no more. */
@@ -48,7 +53,7 @@ const compress = promisify(gzip);
 const decompress = promisify(gunzip);
 
 export async function encode(facts: Omit<Head, 'gzip' | 'bodyBytes'>, body: Buffer): Promise<Buffer> {
-  const encoded = facts.headers.some((item, index) => index % 2 === 0 && item.toLowerCase() === 'content-encoding');
+  const encoded = facts.entry.kind === 'response' && headerOf(facts.entry.headers, 'content-encoding') !== undefined;
   const small = encoded || body.length < MIN_COMPRESSED_BYTES ? null : await compress(body, { level: 1 });
   const packed = small !== null && small.length < body.length * MAX_COMPRESSED_PART ? small : body;
   const text = Buffer.from(JSON.stringify({ ...facts, gzip: packed !== body, bodyBytes: body.length }));

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { accountOf } from '../../../cache/key.ts';
-import { type CacheEntry, NEVER_STALE, type StoredResponse } from '../../../cache/store.ts';
+import type { CacheEntry, StoredResponse } from '../../../cache/store.ts';
 import type { Clock, EpochMs, MonotonicMs } from '../../../clock.ts';
 import type { Meter } from '../../../ports.ts';
-import { type Client, createScript, runForBytes } from '../client/scripts.ts';
+import { type Client, createScript, runScript } from '../client/scripts.ts';
 import type { SharedInvalidationLog } from './invalidation-log.ts';
-import { decode, encode, type Head } from './response-codec.ts';
+import { decode, encode, type Head, type StoredHead } from './response-codec.ts';
 
 /** Returns a stored response, and how long it is still kept: its age by the one clock that all replicas share. */
 export const getResponse = createScript("return { redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]) }");
@@ -52,7 +52,7 @@ export function createSharedResponses(options: SharedResponsesOptions): SharedRe
       // A disconnected replica cannot tell which entries are invalid.
       if (!options.isReady() || invalidations.disconnectedSince(accountOf(key)) !== null) return undefined;
       try {
-        const reply = await runForBytes(client, getResponse, [nameOf(prefix, key)]);
+        const reply = await runScript(client, getResponse, [nameOf(prefix, key)]);
         const [bytes, leftMs] = reply as [Buffer | null, number];
         if (bytes === null || leftMs <= 0) {
           count('miss');
@@ -64,7 +64,7 @@ export function createSharedResponses(options: SharedResponsesOptions): SharedRe
           return undefined;
         }
         const { head, body } = found;
-        const entry = head.status === null ? varyEntryOf(head) : responseOf(head, head.status, body, leftMs, options);
+        const entry = head.entry.kind === 'vary' ? head.entry : responseOf(head, head.entry, body, leftMs, options);
         count(entry === null ? 'miss' : 'hit');
         return entry === null ? undefined : { entry, keepMs: leftMs };
       } catch {
@@ -89,49 +89,32 @@ function headOf(
   { invalidations, clock }: SharedResponsesOptions,
 ): Omit<Head, 'gzip' | 'bodyBytes'> | null {
   const account = accountOf(key);
-  if (entry.kind === 'vary') {
-    const position = invalidations.toShared(account, invalidations.latestWrite(account));
-    return position === null ? null : { ...WITHOUT_RESPONSE, key, fields: entry.fields, keepMs, position };
-  }
-  const position = invalidations.toShared(account, entry.validUpToWrite);
+  const since = entry.kind === 'vary' ? invalidations.latestWrite(account) : entry.validUpToWrite;
+  const position = invalidations.toShared(account, since);
   if (position === null) return null;
-  const { status, headers, generatedEtag, tags, storedAt, initialAgeMs, freshForMs, stale } = entry;
-  return {
-    ...{ key, status, headers, fields: [], generatedEtag, tags, storedAt, initialAgeMs, freshForMs, stale, keepMs },
-    position,
-    tookMs: entry.receivedAt - entry.requestedAt,
-    heldMs: clock.monotonic() - entry.receivedAt,
-  };
+  if (entry.kind === 'vary') return { key, entry: { kind: 'vary', fields: [...entry.fields] }, keepMs, position };
+  const { body, receivedAt, requestedAt, validUpToWrite, ...kept } = entry;
+  const times = { tookMs: receivedAt - requestedAt, heldMs: clock.monotonic() - receivedAt };
+  return { key, entry: { ...kept, ...times, tags: [...kept.tags] }, keepMs, position };
 }
 
 /** Null: an invalidation since it was stored may be unknown here. */
 function responseOf(
-  head: Head,
-  status: number,
+  { key, keepMs, position }: Head,
+  { tookMs, heldMs, storedAt, ...kept }: StoredHead,
   body: Buffer,
   leftMs: number,
   { invalidations, clock }: SharedResponsesOptions,
 ): StoredResponse | null {
-  const validUpToWrite = invalidations.toLocal(accountOf(head.key), head.position);
+  const validUpToWrite = invalidations.toLocal(accountOf(key), position);
   if (validUpToWrite === null) return null;
-  const { headers, generatedEtag, tags, initialAgeMs, freshForMs, stale } = head;
-  const receivedAt = clock.monotonic() - head.heldMs - Math.max(0, head.keepMs - leftMs);
+  const receivedAt = clock.monotonic() - heldMs - Math.max(0, keepMs - leftMs);
   return {
-    ...{ kind: 'response', status, headers: [...headers], body, generatedEtag, tags, initialAgeMs, freshForMs, stale },
-    validUpToWrite,
-    storedAt: head.storedAt as EpochMs,
+    ...{ ...kept, body, validUpToWrite },
+    storedAt: storedAt as EpochMs,
     receivedAt: receivedAt as MonotonicMs,
-    requestedAt: (receivedAt - head.tookMs) as MonotonicMs,
+    requestedAt: (receivedAt - tookMs) as MonotonicMs,
   };
-}
-
-const WITHOUT_RESPONSE = {
-  ...{ status: null, headers: [], generatedEtag: null, tags: [], storedAt: 0, tookMs: 0, heldMs: 0 },
-  ...{ initialAgeMs: 0, freshForMs: 0, stale: NEVER_STALE },
-};
-
-function varyEntryOf({ fields }: Head): CacheEntry | null {
-  return fields.length === 0 ? null : { kind: 'vary', fields };
 }
 
 /** The Redis key of a cache key; in a Cluster, on the node of its account. */

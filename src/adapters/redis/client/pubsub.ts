@@ -5,28 +5,29 @@ import { type ConnectionSettings, openRedis, type RedisConnection } from './conn
 import { reasonOf } from './faults.ts';
 import { type Client, parseJson } from './scripts.ts';
 
-/** A connection that only receives published messages, and reconnects for ever. */
-interface Subscriber {
-  /** `subscribed` is called each time messages begin to arrive: earlier ones may have been missed. */
-  subscribe(channel: string, on: { readonly message: (text: string) => void; readonly subscribed: () => void }): void;
-  close(): void;
-}
-
 /** Before the next node of a Cluster is tried. */
 const RETRY_MS = 250;
 /** For a user without the right to subscribe, until it is given to it. */
 const SUBSCRIBE_AGAIN_MS = 1_000;
 
-/**
- * Every node of a Cluster receives all messages, so the nodes are tried one after the other. ioredis can subscribe to a Cluster
- * by itself, but while no node is there it looks for one without a pause, with all of a processor.
- */
-export function openSubscriber(options: {
+export interface Subscription {
   readonly settings: ConnectionSettings;
   readonly clock: Clock;
   readonly log: Log;
-}): Subscriber {
-  const { settings, clock, log } = options;
+  readonly channel: string;
+  readonly onMessage: (text: string) => void;
+  /** Called each time messages begin to arrive: earlier ones may have been missed. */
+  readonly onSubscribed: () => void;
+}
+
+/**
+ * Receives the messages of a channel on a connection of its own, and reconnects for ever. Every node of a Cluster receives all
+ * messages, so the nodes are tried one after the other. ioredis can subscribe to a Cluster by itself, but while no node is there it
+ * looks for one without a pause, with all of a processor.
+ *
+ * @returns closes the connection
+ */
+export function subscribe({ settings, clock, log, channel, onMessage, onSubscribed }: Subscription): () => void {
   const { servers } = settings;
   let current: RedisConnection | null = null;
   let closed = false;
@@ -38,40 +39,33 @@ export function openSubscriber(options: {
     // The connection for commands reports an outage once; this one would report it for each node.
     return openRedis({ settings: { ...settings, servers: { kind: 'alone', ...node, db: 0 } }, clock, log: SILENT_LOG });
   };
-
-  return {
-    subscribe(channel, { message, subscribed }) {
-      const connect = (): void => {
-        if (closed) return;
-        const connection = open();
-        current = connection;
-        const { client } = connection;
-        const subscribe = (): void => {
-          client.subscribe(channel).then(subscribed, (error: unknown) => {
-            log.debug({ channel, reason: String(error) }, 'subscription failed');
-            const epoch = connection.epoch();
-            // A connection that is lost tries again when there is another.
-            clock.after(SUBSCRIBE_AGAIN_MS, () => {
-              if (connection.isReady() && connection.epoch() === epoch) subscribe();
-            });
-          });
-        };
-        connection.onReady(subscribe);
-        client.on('message', (from: string, text: string) => {
-          if (from === channel) message(text);
+  const connect = (): void => {
+    if (closed) return;
+    const connection = open();
+    current = connection;
+    const { client } = connection;
+    const ask = (): void => {
+      client.subscribe(channel).then(onSubscribed, (error: unknown) => {
+        log.debug({ channel, reason: String(error) }, 'subscription failed');
+        const epoch = connection.epoch();
+        // A connection that is lost tries again when there is another.
+        clock.after(SUBSCRIBE_AGAIN_MS, () => {
+          if (connection.isReady() && connection.epoch() === epoch) ask();
         });
-        if (servers.kind !== 'cluster') return;
-        client.once('close', () => {
-          connection.close();
-          clock.after(RETRY_MS, connect);
-        });
-      };
-      connect();
-    },
-    close() {
-      closed = true;
-      current?.close();
-    },
+      });
+    };
+    connection.onReady(ask);
+    client.on('message', (_, text: string) => onMessage(text));
+    if (servers.kind !== 'cluster') return;
+    client.once('close', () => {
+      connection.close();
+      clock.after(RETRY_MS, connect);
+    });
+  };
+  connect();
+  return () => {
+    closed = true;
+    current?.close();
   };
 }
 
@@ -85,7 +79,10 @@ const message = z.discriminatedUnion('kind', [
   /** The replica serves nothing any more that the log has invalidated up to this number. */
   z.object({ kind: z.literal('invalidated'), account: z.string(), log: z.string(), at: z.number(), by: z.string() }),
   /** The in-flight fetch of this name has ended. */
-  z.object({ kind: z.literal('fetched'), fetch: z.string(), result: z.string(), by: z.string() }),
+  z.object({
+    ...{ kind: z.literal('fetched'), fetch: z.string(), by: z.string() },
+    result: z.enum(['stored', 'unshareable', 'refused', 'failed', 'cancelled']).catch('cancelled'),
+  }),
 ]);
 export type Message = z.infer<typeof message>;
 
@@ -99,25 +96,25 @@ export interface PubSub {
   close(): void;
 }
 
-/** All accounts share one channel. */
-export function openPubSub(options: {
-  readonly subscriber: Subscriber;
-  readonly client: Client;
-  readonly prefix: string;
-  readonly log: Log;
-}): PubSub {
-  const { client, log } = options;
-  const channel = `${options.prefix}:cache`;
+/** All accounts share one channel. @param client sends the messages */
+export function openPubSub({
+  client,
+  prefix,
+  ...connection
+}: Pick<Subscription, 'settings' | 'clock' | 'log'> & { readonly client: Client; readonly prefix: string }): PubSub {
+  const { log } = connection;
+  const channel = `${prefix}:cache`;
   const onMessage: ((message: Message) => void)[] = [];
   const onSubscribed: (() => void)[] = [];
 
-  options.subscriber.subscribe(channel, {
-    message: (text) => {
+  const close = subscribe({
+    ...{ ...connection, channel },
+    onMessage: (text) => {
       const received = parseJson(message, text);
       if (received === null) log.debug({ channel }, 'unknown message ignored');
       else for (const run of onMessage) run(received);
     },
-    subscribed: () => {
+    onSubscribed: () => {
       for (const run of onSubscribed) run();
     },
   });
@@ -131,6 +128,6 @@ export function openPubSub(options: {
         log.debug({ channel, reason: reasonOf(error) }, 'publishing failed');
       });
     },
-    close: () => options.subscriber.close(),
+    close,
   };
 }

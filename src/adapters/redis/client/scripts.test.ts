@@ -15,14 +15,16 @@ describe('what another version or another program has written into Redis', () =>
     expect(parseJson(form, '{"log":"a","at":2,"more":true}')).toEqual({ log: 'a', at: 2 });
   });
 
-  const head = {
-    ...{ key: 'main\nk', status: 200, headers: [], fields: [], generatedEtag: null, tags: [], storedAt: 1, tookMs: 1 },
-    ...{ initialAgeMs: 0, freshForMs: 1, keepMs: 1, heldMs: 0, position: { log: 'a', at: 1 } },
+  const response = {
+    ...{ kind: 'response' as const, status: 200, headers: [], generatedEtag: null, tags: [], storedAt: 1, tookMs: 1 },
+    ...{ initialAgeMs: 0, freshForMs: 1, heldMs: 0 },
     stale: { staleWhileRevalidateMs: 0, staleIfErrorMs: 0, staleIfThrottledMs: 0 },
   };
-  test.each([
-    ['a status that is none', { status: 99 }],
-    ['a tag that is no text', { tags: [1] as unknown as string[] }],
+  const head = { key: 'main\nk', entry: response, keepMs: 1, position: { log: 'a', at: 1 } };
+  test.each<[string, Partial<typeof head>]>([
+    ['a status that is none', { entry: { ...response, status: 99 } }],
+    ['a tag that is no text', { entry: { ...response, tags: [1] as unknown as never[] } }],
+    ['no field by which it varies', { entry: { kind: 'vary', fields: [] } as unknown as typeof response }],
     ['no position', { position: undefined as unknown as typeof head.position }],
   ])('is no response, if it has %s', async (_, wrong) => {
     const body = Buffer.from('x');

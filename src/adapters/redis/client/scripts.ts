@@ -35,24 +35,8 @@ export function loadScript(module: string, ...names: string[]): Script {
   return createScript(names.map((name) => readFileSync(new URL(`./${name}.lua`, module), 'utf8')).join('\n'));
 }
 
-/** Runs a script by its digest, or by its text where the server does not know it yet. */
+/** Runs a script by its digest, or by its text where the server does not know it yet. Texts of the reply are bytes. */
 export async function runScript(
-  client: Client,
-  script: Script,
-  keys: readonly string[],
-  args: readonly Argument[],
-): Promise<unknown> {
-  const { call, rest } = callOf(keys, args);
-  try {
-    return replyTo(call, await client.evalsha(script.sha, ...rest));
-  } catch (error) {
-    if (!isUnknownScript(error)) throw error;
-    return runWhole(client, script, keys, args);
-  }
-}
-
-/** The same, for arguments and replies with bytes. */
-export async function runForBytes(
   client: Client,
   { sha, text }: Script,
   keys: readonly string[],

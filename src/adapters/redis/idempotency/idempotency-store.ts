@@ -8,7 +8,7 @@ import type {
   RecordedResponse,
   WriteOutcome,
 } from '../../../idempotency/store.ts';
-import { type Client, loadScript, parseJson, runForBytes } from '../client/scripts.ts';
+import { type Client, loadScript, parseJson, runScript } from '../client/scripts.ts';
 import { Reentry } from './reentry.ts';
 
 const lookScript = loadScript(import.meta.url, 'state', 'look');
@@ -107,11 +107,11 @@ function commandsOf({ client, prefix, keepMs, tenantBytes, othersComeMs = OTHERS
   const stateArgs = (known: string): (string | number)[] => [known, randomUUID(), othersComeMs];
   return {
     look: async (account: string, known: string): Promise<string> =>
-      String(await runForBytes(client, lookScript, [key(account, 'state')], stateArgs(known))),
+      String(await runScript(client, lookScript, [key(account, 'state')], stateArgs(known))),
     async begin({ account, id, fingerprint, owner, leaseMs }: KeyedWrite, known: string, again: boolean) {
       const args = [VERSION, fingerprint, owner, leaseMs, keepMs, again ? 'again' : ''];
       const keys = [key(account, 'state'), key(account, id)];
-      const reply = await runForBytes(client, beginScript, keys, [...stateArgs(known), ...args]);
+      const reply = await runScript(client, beginScript, keys, [...stateArgs(known), ...args]);
       const [kind, state, replyOwner, ...rest] = reply as (Buffer | null | undefined)[];
       // Order was lost on this connection.
       if (String(replyOwner) !== owner) throw new Error('a reply to another write');
@@ -124,7 +124,7 @@ function commandsOf({ client, prefix, keepMs, tenantBytes, othersComeMs = OTHERS
       const body = response === null || response.body === null ? [] : [response.body];
       const keys = [key(account, id), key(account, `bytes:${tenant}`)];
       const args = [owner, keepMs, outcome.kind, VERSION, fingerprint, tenantBytes];
-      await runForBytes(client, completeScript, keys, [...args, ...fields, ...body]);
+      await runScript(client, completeScript, keys, [...args, ...fields, ...body]);
     },
   };
 }
