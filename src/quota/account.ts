@@ -114,7 +114,7 @@ export class AccountState {
     this.#supply.settle(now);
     const free = this.#supply.free(now, withheld, this.#reservations.keptForOthers(null, now));
     const slots = free - this.#reservations.keptForOthers(request.tenant, now);
-    const { tenant } = request;
+    const { tenant, maxWaitMs, books = false, background = false } = request;
     if (tenant === null) return this.#admitOwn(slots, now);
     const state = this.#tenants.get(tenant);
     if (state === undefined) return rejected('tenant', REMOVED_RETRY_MS);
@@ -135,7 +135,7 @@ export class AccountState {
     const isExpected = known !== undefined || isAppointed;
     const virtualTime = this.#queue.virtualTimeOf(tenant, quota.weight);
     const at = { slots, virtualTime, rank, isExpected, isNewcomer, now };
-    const rejection = this.#reject(state, { ...request, tenant, place }, at);
+    const rejection = this.#reject(state, { tenant, place, maxWaitMs, books, background }, at);
     if (rejection === null) {
       if (competing.length > 0) this.#bookings.admittedBeside(isNewcomer);
       bucket.take(now);

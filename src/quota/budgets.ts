@@ -84,8 +84,10 @@ export function termsOf(
   quota: { readonly budgets?: ReadonlyMap<string, Budget> },
   tenant?: { readonly budgets?: ReadonlyMap<string, number> },
 ): BudgetTerms {
-  return { account: quota.budgets ?? new Map(), tenant: tenant?.budgets ?? new Map() };
+  return { account: quota.budgets ?? NONE.account, tenant: tenant?.budgets ?? NONE.tenant };
 }
+
+const NONE: BudgetTerms = { account: new Map(), tenant: new Map() };
 
 /** The budgets that a request counts against; undefined if there are none. */
 export function budgetsFor(
@@ -140,9 +142,9 @@ export class BudgetCalendar {
         const isLimited = per === budget.per;
         const own = isLimited ? (terms.tenant.get(id) ?? null) : null;
         const common = { label, budget: id, resetsAt };
-        charges.push({ ...common, field: fieldOf(id, tenant), limit: own, scope: 'tenant' });
+        charges.push({ field: fieldOf(id, tenant), limit: own, scope: 'tenant', ...common });
         const limit = isLimited ? budget.limit : null;
-        charges.push({ ...common, field: fieldOf(id, null), limit, scope: 'account' });
+        charges.push({ field: fieldOf(id, null), limit, scope: 'account', ...common });
       }
     }
     return charges;

@@ -80,9 +80,9 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     const isObserved = () => tenant.enforcement === 'observe' && record.wouldReject === null;
 
     const admitAgain = async (): Promise<Decision> => {
-      const request = { ...of, maxWaitMs: 0 };
+      const request = { maxWaitMs: 0, ...of };
       const admit = () => quotaStore.admit(request);
-      const retry = { ...request, disconnect: NEVER_DISCONNECTS, books: false };
+      const retry = { disconnect: NEVER_DISCONNECTS, books: false, ...request };
       const decision = isObserved()
         ? await admitObserved(admit, options.observedQueue, retry, () => {})
         : await admit();
@@ -92,7 +92,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     };
     const enter = async (maxWaitMs: number, disconnect: ClientDisconnect, books: boolean): Promise<Admission> => {
       const { background = false } = waitTerms;
-      const request = { ...of, maxWaitMs, disconnect, background, books: books && !background };
+      const request = { maxWaitMs, disconnect, background, books: books && !background, ...of };
       const admit = () => admissionQueue.enter(request);
       const onReject = (code: ProblemCode) => noteWouldReject(context, code, meter);
       const admission = isObserved()

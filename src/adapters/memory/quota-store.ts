@@ -90,7 +90,7 @@ export function createMemoryQuotaStore(options: {
       if (account === undefined) return REMOVED_ACCOUNT;
       const at = now();
       const charges = calendar.charges(terms(request.account, request.tenant), request.tenant, request.budgets);
-      const decision = account.admit({ ...request, charges }, at);
+      const decision = account.admit({ charges, ...request }, at);
       const tenant = request.tenant === null ? REMOVED_TENANT : tenantView(request.account, request.tenant);
       if (decision.kind === 'rejected') {
         const { exhausted, ...rejection } = decision;

@@ -219,7 +219,9 @@ export function sharedSlot(options: SharedSlotOptions): Slot {
 export function completionOf(lease: Lease, { limit, remaining, throttled }: AdvertisedLimit): Completion {
   const retryAfterMs = throttled?.retryAfterMs ?? null;
   return {
-    ...{ kind: 'response', admittedAt: lease.admittedAt, completedBefore: lease.completedBefore },
+    kind: 'response',
+    admittedAt: lease.admittedAt,
+    completedBefore: lease.completedBefore,
     freedBefore: lease.freedBefore,
     ...(limit !== null && { limit }),
     ...(remaining !== null && { remaining }),

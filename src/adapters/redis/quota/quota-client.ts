@@ -126,13 +126,13 @@ export class QuotaClient {
     let isLost = true;
     try {
       const request = {
-        ...this.#limits(),
-        ...(input.budgets && { budgets: { ...input.budgets, ...(number !== null && { number }) } }),
         cluster: this.#options.connection.isCluster,
         reservations: [...this.#tenants].flatMap(([id, { reserved }]) => (reserved > 0 ? [[id, reserved]] : [])),
+        asks: questions.map(({ asked }) => this.#askOf(asked, input)),
+        ...this.#limits(),
         // Completions go along: then they cost no command of their own.
         ...this.#options.leases.unreported(MAX_COMPLETIONS),
-        asks: questions.map(({ asked }) => this.#askOf(asked, input)),
+        ...(input.budgets && { budgets: { ...input.budgets, ...(number !== null && { number }) } }),
       };
       const reply = await this.#run('admit', ticket, request, input.labels);
       isLost = false;
@@ -157,14 +157,14 @@ export class QuotaClient {
     const { tenant, maxWaitMs, urgency = DEFAULT_URGENCY, background, books = false, place, charges = [] } = request;
     const { rate, burst, weight } = this.#tenants.get(tenant ?? '') ?? REMOVED;
     return {
-      // Left out for the gateway's own calls, which no tenant's bucket paces.
-      ...(tenant !== null && { tenant, rate, burst, weight }),
       // JSON has no infinity.
       maxWaitMs: Math.floor(Math.min(maxWaitMs, Number.MAX_SAFE_INTEGER)),
       books,
       urgency,
-      ...(place !== undefined && { place }),
       background: background === true,
+      // Left out for the gateway's own calls, which no tenant's bucket paces.
+      ...(tenant !== null && { tenant, rate, burst, weight }),
+      ...(place !== undefined && { place }),
       ...(charges.length > 0 && { charges: this.budgets.toInput(charges, input) }),
     };
   }
@@ -177,7 +177,7 @@ export class QuotaClient {
     const ticket = this.#ticket;
     const askedAt = this.#options.clock.monotonic();
     const { labels, budgets } = this.budgets.input();
-    const request = { ...this.#limits(), first, completions, ...(budgets && { budgets }) };
+    const request = { first, completions, ...this.#limits(), ...(budgets && { budgets }) };
     const reply = await this.#run('complete', ticket, request, labels);
     this.#noteFailure(reply, askedAt, ticket);
     if (reply.status !== 'ok') return false;

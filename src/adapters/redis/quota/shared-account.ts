@@ -108,7 +108,7 @@ export class SharedAccount {
     const { tenant } = request;
     if (tenant !== null && !this.#tenants.has(tenant))
       return this.#reject(tenant, { by: 'tenant', waitMs: REMOVED_RETRY_MS });
-    const asked = { ...request, charges: this.#options.client.budgets.charges(tenant, request.budgets) };
+    const asked = { charges: this.#options.client.budgets.charges(tenant, request.budgets), ...request };
     if (!this.#options.client.joined) return this.#admitAlone(asked);
     return this.#rejectLocally(asked) ?? this.#askRedis(asked, 2);
   }
@@ -268,19 +268,21 @@ export class SharedAccount {
   #reject(tenant: string | null, rejection: Partial<RejectedDecision> & { by: RejectedBy; waitMs: number }): Decision {
     const { by, waitMs, askAgainMs = waitMs, place, rankMs, appointment, budget } = rejection;
     return {
-      ...{ kind: 'rejected', by, retryAfterMs: Math.ceil(waitMs), askAgainMs: Math.ceil(askAgainMs) },
+      kind: 'rejected',
+      by,
+      retryAfterMs: Math.ceil(waitMs),
+      askAgainMs: Math.ceil(askAgainMs),
+      tenant: tenant === null ? REMOVED_TENANT : this.peek(tenant),
       ...(place !== undefined && { place }),
       ...(rankMs !== undefined && { rankMs }),
       ...(appointment !== undefined && { appointment }),
       ...(budget !== undefined && { budget }),
-      tenant: tenant === null ? REMOVED_TENANT : this.peek(tenant),
     };
   }
 
   #slot({ tenant, charges = [] }: AccountRequest, lease: Lease, fallback: AccountState | null): Slot {
     const { leases, clock, account, client } = this.#options;
     return sharedSlot({
-      ...{ leases, clock, tenant, charges, lease, fallback },
       isAlone: () => this.alone && this.#fallback?.state === fallback,
       burst: this.#tenants.get(tenant ?? '')?.burst ?? 0,
       // Until the state is known to be open here, its time is not that of the snapshot.
@@ -303,6 +305,7 @@ export class SharedAccount {
         this.#buckets.get(tenant ?? '')?.giveBack(this.#now());
         this.#options.onChange();
       },
+      ...{ leases, clock, tenant, charges, lease, fallback },
     });
   }
 
