@@ -6,7 +6,7 @@ import type { Log } from '../ports.ts';
 import { createListener, type Listener, type ListenerTls } from '../server/listener.ts';
 import { type AdminToken, createAccess, mayDo } from './access.ts';
 import type { Actor, Audit } from './audit.ts';
-import { ADMIN_HEADERS, adminProblem } from './problem-response.ts';
+import { type AdminProblemOptions, adminProblem, respondJson, respondText } from './problem-response.ts';
 import { type Purge, type Purged, purgeTarget, readPurge } from './purge.ts';
 import type { Holder, Role } from './status/document.ts';
 import type { Page } from './ui/page.ts';
@@ -54,19 +54,22 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
   const { reload } = options;
   return [
     // Only whether the process serves: a restart would help with nothing else.
-    { method: 'GET', path: '/livez', role: null, respond: () => text('ok\n', 'text/plain; charset=utf-8') },
+    {
+      ...{ method: 'GET', path: '/livez', role: null },
+      respond: () => respondText('ok\n', { 'Content-Type': 'text/plain; charset=utf-8' }),
+    },
     {
       ...{ method: 'GET', path: '/readyz', role: null },
       respond: () => {
         const { ready, reasons } = options.readiness();
-        return json({ ready, reasons }, ready ? 200 : 503);
+        return respondJson({ ready, reasons }, ready ? 200 : 503);
       },
     },
     {
       ...{ method: 'GET', path: '/metrics', role: 'metrics' },
       respond: async () => {
-        const exposition = await options.metrics();
-        return text(exposition.text, exposition.contentType);
+        const { text, contentType } = await options.metrics();
+        return respondText(text, { 'Content-Type': contentType });
       },
     },
     { method: 'GET', path: '/', role: 'read', respond: () => options.page.respond(200) },
@@ -74,8 +77,8 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
       ...{ method: 'GET', path: '/events', role: 'read' },
       respond: (request, { outgoing }, holder) => attachTo(options.events, request, outgoing, holder),
     },
-    { method: 'GET', path: '/status', role: 'read', respond: () => json(options.status()) },
-    { method: 'GET', path: '/config', role: 'read', respond: () => json(options.config()) },
+    { method: 'GET', path: '/status', role: 'read', respond: () => respondJson(options.status()) },
+    { method: 'GET', path: '/config', role: 'read', respond: () => respondJson(options.config()) },
     {
       ...{ method: 'POST', path: '/cache/purge', role: 'operate' },
       respond: (request, node, holder) => purge(options, request, { actor: holder.id, address: addressOf(node) }),
@@ -86,7 +89,7 @@ function endpointsOf(options: AdminOptions): readonly Endpoint[] {
           {
             ...({ method: 'POST', path: '/reload', role: 'operate' } as const),
             respond: async (_: Request, node: HttpBindings, holder: Holder) =>
-              reloadResponse(await reload({ actor: holder.id, address: addressOf(node) })),
+              reloaded(await reload({ actor: holder.id, address: addressOf(node) })),
           },
         ]),
   ];
@@ -104,9 +107,9 @@ export function createAdminApp(options: AdminOptions): Hono<AdminEnv> {
   const holderOf = createAccess(options.tokens);
   const app = new Hono<AdminEnv>();
 
-  const refuse = (c: Context<AdminEnv>, actor: string, code: Refusal, headers: Record<string, string> = {}) => {
+  const refuse = (c: Context<AdminEnv>, actor: string, code: Refusal, headers: AdminProblemOptions['headers'] = {}) => {
     options.audit.refused({ actor, address: addressOf(c.env) }, c.req, code);
-    return adminProblem(code, headers);
+    return adminProblem(code, { headers });
   };
   // Before the routes, so that a caller without a token cannot tell an unknown path from a known one.
   app.use(async (c, next) => {
@@ -144,13 +147,13 @@ export function createAdminApp(options: AdminOptions): Hono<AdminEnv> {
   for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
     const methods = endpoints.filter((endpoint) => endpoint.path === path).map((endpoint) => endpoint.method);
     const allow = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).join(', ');
-    app.all(path, () => adminProblem('method_not_allowed', { Allow: allow }));
+    app.all(path, () => adminProblem('method_not_allowed', { headers: { Allow: allow } }));
   }
   app.notFound(() => adminProblem('not_found'));
   app.onError((error, c) => {
     const requestId = randomUUID();
     options.log.error({ requestId, path: c.req.path, err: error }, 'admin request failed');
-    return adminProblem('internal', {}, requestId);
+    return adminProblem('internal', { requestId });
   });
   return app;
 }
@@ -165,14 +168,14 @@ async function purge(options: AdminOptions, request: Request, by: Actor): Promis
   const read = await readPurge(request);
   if (!read.ok) {
     options.audit.refused(by, { method: 'POST', path: '/cache/purge' }, read.code);
-    return adminProblem(read.code, {}, undefined, read.detail);
+    return adminProblem(read.code, read);
   }
   const note = (outcome: 'ok' | 'refused' | 'failed', more: Record<string, unknown> = {}) =>
     options.audit.purged({ ...by, action: 'purge', target: purgeTarget(read.purge), outcome }, more);
   try {
     const purged = await options.purge(read.purge);
     note(purged.ok ? 'ok' : 'refused', purged.ok ? { entries: purged.purged.entries } : { code: 'bad_request' });
-    return purged.ok ? json(purged.purged) : adminProblem('bad_request', {}, undefined, purged.detail);
+    return purged.ok ? respondJson(purged.purged) : adminProblem('bad_request', purged);
   } catch (error) {
     note('failed');
     throw error;
@@ -231,17 +234,9 @@ function attachTo(
 ): Response {
   // The browser keeps other sites from reading the events, but not from taking all connections.
   if (isCrossSite(request)) return adminProblem('cross_site');
-  if (request.method === 'HEAD') return text('', 'text/event-stream');
+  if (request.method === 'HEAD') return respondText('', { 'Content-Type': 'text/event-stream' });
   if (events.attach(outgoing, holder)) return RESPONSE_ALREADY_SENT;
-  return adminProblem('too_many_listeners', { 'Retry-After': '10' });
-}
-
-function json(body: unknown, status = 200): Response {
-  return text(`${JSON.stringify(body)}\n`, 'application/json', status);
-}
-
-function text(body: string, contentType: string, status = 200): Response {
-  return new Response(body, { status, headers: { ...ADMIN_HEADERS, 'Content-Type': contentType } });
+  return adminProblem('too_many_listeners', { headers: { 'Retry-After': '10' } });
 }
 
 /** How a reload of the configuration ended. */
@@ -260,11 +255,8 @@ export type ReloadOutcome =
       readonly problems: readonly string[];
     };
 
-/** The response to `POST /reload`. */
-function reloadResponse(outcome: ReloadOutcome): Response {
-  if (!outcome.ok) return adminProblem('config_refused', {}, undefined, undefined, { problems: outcome.problems });
+function reloaded(outcome: ReloadOutcome): Response {
+  if (!outcome.ok) return adminProblem('config_refused', { more: { problems: outcome.problems } });
   const { revision, changed, needsRestart } = outcome;
-  return new Response(`${JSON.stringify({ revision, changed, needsRestart })}\n`, {
-    headers: { ...ADMIN_HEADERS, 'Content-Type': 'application/json' },
-  });
+  return respondJson({ revision, changed, needsRestart });
 }

@@ -143,13 +143,8 @@ function counterIn(registry: Registry, collect: Collect) {
       registers: [registry],
       collect: () => collect(PREFIX + name, () => read(metric)),
     });
-    const series = createSeriesLimit(labelNames, MAX_COUNTER_SERIES);
-    return {
-      inc: (labels: Labels<Name>, by = 1): void => metric.inc(series.admit(labels), by),
-      forget(gone: (labels: Labels) => boolean): void {
-        for (const labels of series.forget(gone)) metric.remove(labels);
-      },
-    };
+    const { admit, forget } = boundedSeries(metric, labelNames, MAX_COUNTER_SERIES);
+    return { forget, inc: (labels: Labels<Name>, by = 1): void => metric.inc(admit(labels), by) };
   };
 }
 
@@ -162,14 +157,12 @@ function histogramIn(registry: Registry) {
       buckets: [...buckets],
       registers: [registry],
     });
-    const series = createSeriesLimit(labelNames, MAX_HISTOGRAM_SERIES);
+    const { admit, forget } = boundedSeries(metric, labelNames, MAX_HISTOGRAM_SERIES);
     return {
+      forget,
       observe(labels: Labels<Name>, seconds: number): void {
         // A clock's fault must not make the sum wrong for ever.
-        if (seconds >= 0 && seconds < Number.POSITIVE_INFINITY) metric.observe(series.admit(labels), seconds);
-      },
-      forget(gone: (labels: Labels) => boolean): void {
-        for (const labels of series.forget(gone)) metric.remove(labels);
+        if (seconds >= 0 && seconds < Number.POSITIVE_INFINITY) metric.observe(admit(labels), seconds);
       },
     };
   };
@@ -178,14 +171,11 @@ function histogramIn(registry: Registry) {
 export type Labels<Name extends string = string> = Readonly<Record<Name, string>>;
 
 /** Bounds the number of series of one metric, whatever its labels are. */
-interface SeriesLimit<Name extends string> {
-  /** The labels to count under: as given; from the limit on with tenant `other`; from twice the limit on all `other`. */
-  admit(labels: Labels<Name>): Labels<Name>;
-  /** Forgets the series that match, and returns their labels. */
-  forget(gone: (labels: Labels) => boolean): Labels<Name>[];
-}
-
-function createSeriesLimit<Name extends string>(names: readonly Name[], limit: number): SeriesLimit<Name> {
+function boundedSeries<Name extends string>(
+  metric: { remove(labels: Labels<Name>): void },
+  names: readonly Name[],
+  limit: number,
+) {
   const known = new Map<string, Labels<Name>>();
   const admitted = (labels: Labels<Name>, below: number): Labels<Name> | undefined => {
     let key = '';
@@ -197,16 +187,19 @@ function createSeriesLimit<Name extends string>(names: readonly Name[], limit: n
   };
   const all = Object.fromEntries(names.map((name) => [name, OTHER])) as Labels<Name>;
   return {
-    admit(labels) {
+    /** The labels to count under: as given; from the limit on with tenant `other`; from twice the limit on all `other`. */
+    admit(labels: Labels<Name>): Labels<Name> {
       const first = admitted(labels, limit);
       if (first !== undefined) return first;
       const anyTenant = 'tenant' in labels ? { ...labels, tenant: OTHER } : labels;
       return admitted(anyTenant, limit * 2) ?? all;
     },
-    forget(gone) {
-      const matching = [...known].filter(([, labels]) => gone(labels));
-      for (const [key] of matching) known.delete(key);
-      return matching.map(([, labels]) => labels);
+    forget(gone: (labels: Labels) => boolean): void {
+      for (const [key, labels] of known) {
+        if (!gone(labels)) continue;
+        known.delete(key);
+        metric.remove(labels);
+      }
     },
   };
 }

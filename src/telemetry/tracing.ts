@@ -92,11 +92,7 @@ const ATTRIBUTES: Readonly<Record<Exclude<keyof SpanAttributes, 'method' | 'orig
 };
 type Named = keyof typeof ATTRIBUTES;
 
-const redis = (name: string) => ({
-  name,
-  kind: SpanKind.CLIENT,
-  attributes: { 'db.system.name': 'redis' },
-});
+const redis = (name: string) => ({ name, kind: SpanKind.CLIENT, attributes: { 'db.system.name': 'redis' } });
 const inside = (name: string) => ({ name, kind: SpanKind.INTERNAL, attributes: {} });
 
 const WORKS: Readonly<Record<SpanName, { name: string; kind: SpanKind; attributes: Attributes }>> = {
@@ -185,13 +181,6 @@ function addressOf(origin: string): Attributes {
   return { 'server.address': host, 'server.port': Number(port) || (protocol === 'https:' ? 443 : 80) };
 }
 
-export interface SpanExportOptions {
-  readonly endpoint: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly meter: Pick<Meter, 'spans'>;
-  readonly log: Pick<Log, 'info' | 'warn'>;
-}
-
 /** Spans that have ended and are not delivered yet: some megabytes at most. Further spans are dropped and counted. */
 export const MAX_PENDING = 2_048;
 const BATCH = 512;
@@ -200,7 +189,12 @@ const BATCH_MS = 1_000;
 export const EXPORT_TIMEOUT_MS = 3_000;
 
 /** Keeps spans in a bounded queue, sends them in batches, and gives up when the collector does not take them in time. */
-export function openExport({ endpoint: url, headers, meter, log }: SpanExportOptions): SpanProcessor {
+export function openExport({
+  endpoint: url,
+  headers,
+  meter,
+  log,
+}: Pick<TracingOptions, 'endpoint' | 'headers' | 'meter' | 'log'>): SpanProcessor {
   const otlp = new OTLPTraceExporter({ url, headers: { ...headers }, timeoutMillis: EXPORT_TIMEOUT_MS });
   // From zero on, or an alert on the first would not see it.
   for (const outcome of ['exported', 'failed', 'dropped'] as const) meter.spans(outcome, 0);

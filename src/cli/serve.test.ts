@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
-import { logConsole } from './console.ts';
-import { createLogger } from './log.ts';
-import { createRedactor } from './redact.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { createRedactor } from '../telemetry/redact.ts';
+import { logConsole } from './serve.ts';
 
 let restore = (): void => {};
 afterEach(() => restore());
