@@ -9,7 +9,8 @@ import type { QuotaPlan, TenantStatus } from '../quota/quota-store.ts';
 import { addressRanges } from '../server/address-ranges.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
-import { type AccountCredential, createCredentials, poolsOf } from './credentials.ts';
+import { createCredentialPools } from '../upstream/credentials/pool.ts';
+import { type AccountCredential, createCredentials } from './credentials.ts';
 import type { Dependencies, SharedDependencies } from './dependencies.ts';
 import { createIssuerKeys, type IssuerKeys, identityStoreOf } from './issuers.ts';
 import { createPipeline } from './pipeline.ts';
@@ -113,7 +114,7 @@ function createSnapshot(
     trustedProxies,
     keys: keyStoreOf(settings, shared.keyUses),
     identities: identityStoreOf(settings, issuerKeys, shared),
-    credentials: poolsOf(settings, credentials),
+    credentials: createCredentialPools(credentials),
     upstreamStates: shared.upstreams.configure(settings.upstreams),
     budgets: (account) => settings.accounts.get(account)?.quota.budgets,
   };

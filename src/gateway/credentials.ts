@@ -2,12 +2,7 @@ import type { AccountSettings, CredentialSettings, Settings } from '../config/se
 import { deepEqual } from '../config/settings.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
-import {
-  type Credential,
-  type CredentialPools,
-  createCredentialPools,
-  fixedCredential,
-} from '../upstream/credentials/pool.ts';
+import { type Credential, fixedCredential } from '../upstream/credentials/pool.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { LATE_ARRIVAL_MS } from './quota-backend.ts';
 
@@ -35,17 +30,6 @@ export function createCredentials(
           settings: each,
           credential: credentialOf(shared, account, each),
         },
-    ),
-  );
-}
-
-export function poolsOf(settings: Settings, credentials: readonly AccountCredential[]): CredentialPools {
-  return createCredentialPools(
-    new Map(
-      [...settings.accounts.keys()].map((id) => {
-        const own = credentials.filter(({ account }) => account === id);
-        return [id, own.map(({ credential }) => credential)];
-      }),
     ),
   );
 }

@@ -33,7 +33,7 @@ export function metricSources(current: () => ConfigSnapshot, logLinesDropped: ()
       current().credentials.map(({ account, settings: { id }, credential }) => ({
         account,
         id,
-        failing: credential.failing(),
+        failing: credential.status().failing,
       })),
     issuers: () => current().issuerKeys.map(({ issuer, keys }) => ({ issuer, ...keys.status() })),
     revision: () => settings().revision,

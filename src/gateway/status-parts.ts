@@ -44,7 +44,7 @@ export function credentialStatusOf(
       found ||= isFirst;
       const isNamed = named.has(id);
       const inUse = status.backoffMs === 0 && (isFirst || isNamed);
-      return { id, kind, named: isNamed, inUse, failing: credential.failing(), ...status };
+      return { id, kind, named: isNamed, inUse, ...status };
     });
 }
 

@@ -37,12 +37,6 @@ export interface ConcurrencyLimitOptions {
 
 export type Acquired = { readonly kind: 'acquired'; readonly permit: Permit; readonly slot: Slot } | Rejection;
 
-/** Limits of a wait for slot and permit together. */
-interface WaitLimits {
-  readonly waitUntil: MonotonicMs;
-  readonly disconnect: ClientDisconnect;
-}
-
 /** Responses arrive at unknown times, and most within a second. */
 const RETRY_AFTER_MS = 1_000;
 /** A longer queue would only delay rejections, and each waiting request holds a connection and a body. */
@@ -57,16 +51,16 @@ export function concurrencyLimit<E extends LimitedContext>(
   options: ConcurrencyLimitOptions,
 ): Middleware<E, E & WithPermit> {
   return (next) => async (context) => {
-    const limits = { waitUntil: context.quota.waitUntil, disconnect: context.disconnect };
-    const admitted: Admission = { kind: 'admitted', slot: context.quota.slot, waitedMs: 0 };
-    const acquired = await acquirePermit(options, context, limits, admitted);
+    const { slot, waitUntil } = context.quota;
+    const admitted: Admission = { kind: 'admitted', slot, waitedMs: 0 };
+    const acquired = await acquirePermit(options, context, waitUntil, context.disconnect, admitted);
     if (acquired.kind === 'rejection') return acquired;
     let { permit } = acquired;
     const reacquire = async (maxWaitMs: number, disconnect: ClientDisconnect): Promise<Acquired> => {
       permit.release();
-      const waitUntil = (options.clock.monotonic() + maxWaitMs) as MonotonicMs;
+      const until = (options.clock.monotonic() + maxWaitMs) as MonotonicMs;
       const admission = await context.quota.requeue(maxWaitMs, disconnect);
-      const again = await acquirePermit(options, context, { waitUntil, disconnect }, admission);
+      const again = await acquirePermit(options, context, until, disconnect, admission);
       if (again.kind === 'acquired') permit = again.permit;
       return again;
     };
@@ -82,7 +76,8 @@ export function concurrencyLimit<E extends LimitedContext>(
 async function acquirePermit(
   { clock, random }: ConcurrencyLimitOptions,
   { quota: { requeue }, record, trace, tenant, upstreamState: { concurrency: limit } }: LimitedContext,
-  { waitUntil, disconnect }: WaitLimits,
+  waitUntil: MonotonicMs,
+  disconnect: ClientDisconnect,
   first: Admission,
 ): Promise<Acquired> {
   const remainingMs = (): number => Math.max(0, waitUntil - clock.monotonic());

@@ -22,16 +22,12 @@ export interface LinkRequest {
   readonly route: { readonly rewriteLinks: boolean };
 }
 
-/** The part of a route that decides where links lead. */
-interface LinkRoute {
-  readonly rewriteLinks: boolean;
-  readonly rewrite: Rewrite | null;
-  readonly upstream: { readonly origin: string };
-}
-
 interface RewriteContext extends RequestContext, LinkRequest {
   readonly tenant: { readonly id: string };
-  readonly route: LinkRoute;
+  readonly route: LinkRequest['route'] & {
+    readonly rewrite: Rewrite | null;
+    readonly upstream: { readonly origin: string };
+  };
 }
 
 /** Whether links in the body are rewritten. The body of a download is a file, whatever its type: it must stay the same to the byte. */

@@ -1,6 +1,7 @@
 import { Agent, request } from 'undici';
 import { MAX_JWKS_BYTES, type ReadJwks, type ReadText } from '../../auth/key-set.ts';
 import type { Clock } from '../../clock.ts';
+import { collectBody } from '../../read-body.ts';
 
 export interface JwksSource {
   readonly url: string;
@@ -32,7 +33,10 @@ export function createJwksReader({ url, ca, readToken, clock }: JwksSource): Rea
       // `destroy` below ends the body of another response.
       response.body.on('error', () => {});
       if (response.statusCode !== 200) throw new NotUsable(`the server answers with status ${response.statusCode}`);
-      return { ok: true, text: await textOf(response.body) };
+      const read = await collectBody(response.body, { limitBytes: MAX_JWKS_BYTES, hasRoom: () => true });
+      if (read.kind === 'broken') throw read.error;
+      if (read.kind === 'partial') throw new NotUsable(`it is larger than ${MAX_JWKS_BYTES / 1024 ** 2} MiB`);
+      return { ok: true, text: read.body.toString('utf8') };
     } catch (error) {
       const late = abort.signal.aborted ? `it was not read within ${TIMEOUT_MS / 1000} s` : null;
       return { ok: false, reason: late ?? reasonOf(error) };
@@ -42,17 +46,6 @@ export function createJwksReader({ url, ca, readToken, clock }: JwksSource): Rea
       await agent.destroy();
     }
   };
-}
-
-async function textOf(body: AsyncIterable<Buffer>): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > MAX_JWKS_BYTES) throw new NotUsable(`it is larger than ${MAX_JWKS_BYTES / 1024 ** 2} MiB`);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** By code: messages of libraries may quote what was sent. */

@@ -172,7 +172,7 @@ describe('a login', () => {
       const result = await issueWith(failure('throttled', 700));
       expect(result).toMatchObject({ kind: 'unavailable', reason: 'throttled', retryAfterMs: 700 });
       expect(credential.issue()).toMatchObject({ kind: 'unavailable', reason: 'throttled' });
-      expect([logins.length, credential.failing()]).toEqual([turn, true]);
+      expect([logins.length, credential.status().failing]).toEqual([turn, true]);
       clock.advance(701);
     }
     expect(await issueWith(failure('unreachable'))).toMatchObject({ kind: 'unavailable', retryAfterMs: 10_000 });
@@ -185,31 +185,31 @@ describe('a login', () => {
   test('is failing from the second rejected token or a failed login until one works, not at the first', async () => {
     const clock = new ManualClock();
     const { credential, issueWith } = loginServer(clock);
-    expect(credential.failing()).toBe(false);
+    expect(credential.status().failing).toBe(false);
     for (const rejected of [1, 2]) {
       credential.rejected(issued(await issueWith(token(`t${rejected}`))).generation);
-      expect(credential.failing()).toBe(rejected > 1);
+      expect(credential.status().failing).toBe(rejected > 1);
       clock.advance(10_000);
     }
     clock.advance(60_000);
     await issueWith(failure('unreachable'));
     credential.accepted();
-    expect(credential.failing()).toBe(true);
+    expect(credential.status().failing).toBe(true);
     clock.advance(60_000);
     await issueWith(token('t3'));
-    expect(credential.failing()).toBe(false);
+    expect(credential.status().failing).toBe(false);
   });
 
   test('has a status with the life of its token, or with its backoff and the reason', async () => {
     const clock = new ManualClock();
     const { credential, issueWith } = loginServer(clock);
-    expect(credential.status()).toEqual({ backoffMs: 0, reason: null, expiresInMs: null });
+    expect(credential.status()).toEqual({ failing: false, backoffMs: 0, reason: null, expiresInMs: null });
     await issueWith(failure('rejected'));
-    expect(credential.status()).toEqual({ backoffMs: 10_000, reason: 'rejected', expiresInMs: null });
+    expect(credential.status()).toEqual({ failing: true, backoffMs: 10_000, reason: 'rejected', expiresInMs: null });
     clock.advance(10_000);
     await issueWith(token('t1', 100_000));
     clock.advance(1_000);
-    expect(credential.status()).toEqual({ backoffMs: 0, reason: null, expiresInMs: 99_000 });
+    expect(credential.status()).toEqual({ failing: false, backoffMs: 0, reason: null, expiresInMs: 99_000 });
   });
 
   test('leaves no timer when it is closed, and neither timer nor metric when its login ends later', async () => {

@@ -89,11 +89,11 @@ export function loginCredential(options: LoginCredentialOptions): Credential {
       log.warn({ account, credential: id, backoffMs }, 'upstream rejected the token');
     },
     accepted: () => backoff.tokenAccepted(),
-    failing: () => backoff.failing(),
     status() {
       const leftMs = token === null ? 0 : token.expiresAt - clock.monotonic();
       const waiting = backoff.waiting() ?? (leftMs > 0 ? null : backoff.interval());
       return {
+        failing: backoff.failing(),
         // A valid token is used even if its renewal has failed.
         backoffMs: leftMs > 0 ? 0 : (waiting?.ms ?? 0),
         reason: waiting?.reason ?? null,

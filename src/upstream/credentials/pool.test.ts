@@ -24,12 +24,12 @@ test('a rejected key is failing until it is accepted, also after its minute', as
   const primary = key('primary', clock);
   const pool = createCredentialPool([primary]);
   const credential = issued(await pool.issue([], null));
-  expect(primary.failing()).toBe(false);
+  expect(primary.status().failing).toBe(false);
   pool.rejected(credential);
   clock.advance(120_000);
-  expect(primary.failing()).toBe(true);
+  expect(primary.status().failing).toBe(true);
   pool.accepted(credential);
-  expect(primary.failing()).toBe(false);
+  expect(primary.status().failing).toBe(false);
 });
 
 test('one request never gets the same token or key twice', async () => {

@@ -33,14 +33,14 @@ export interface Credential {
   rejected(generation: number): void;
   /** The upstream answered anything else. */
   accepted(): void;
-  /** Whether its latest use was rejected or its latest login failed. False before the first use. */
-  failing(): boolean;
   status(): CredentialStatus;
   close(): void;
 }
 
 /** For `/status` and the page of the admin port. */
 export interface CredentialStatus {
+  /** Whether its latest use was rejected or its latest login failed. False before the first use. */
+  readonly failing: boolean;
   /** The rest of its backoff; 0 if it can be used. */
   readonly backoffMs: number;
   /** The reason of the latest backoff; null once the credential works again. */
@@ -70,12 +70,15 @@ export interface CredentialPools {
   of(route: CredentialChoice): CredentialPool;
 }
 
-/** @param accounts the credentials of each account, in order of preference */
-export function createCredentialPools(accounts: ReadonlyMap<string, readonly Credential[]>): CredentialPools {
+/** @param all those of an account in order of preference */
+export function createCredentialPools(
+  all: readonly { readonly account: string; readonly credential: Credential }[],
+): CredentialPools {
   const pools = new Map<string, CredentialPool>();
-  for (const [account, credentials] of accounts) {
-    pools.set(account, createCredentialPool(credentials));
-    for (const each of credentials) pools.set(`${account} ${each.id}`, createCredentialPool([each]));
+  for (const { account, credential } of all) {
+    const ofAccount = all.filter((each) => each.account === account).map((each) => each.credential);
+    pools.set(account, createCredentialPool(ofAccount));
+    pools.set(`${account} ${credential.id}`, createCredentialPool([credential]));
   }
   return {
     of({ upstream: { account }, credential }) {
@@ -158,10 +161,9 @@ export function fixedCredential({ id, carrier, name, value, clock, log }: FixedC
     accepted() {
       failing = false;
     },
-    failing: () => failing,
     status() {
       const ms = backoffMs();
-      return { backoffMs: ms, reason: ms > 0 ? 'rejected' : null, expiresInMs: null };
+      return { failing, backoffMs: ms, reason: ms > 0 ? 'rejected' : null, expiresInMs: null };
     },
     close: () => {},
   };
