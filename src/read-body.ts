@@ -3,6 +3,8 @@ import type { BodyMemory, HeldMemory, TakeResult } from './body-memory.ts';
 import type { Clock } from './clock.ts';
 import {
   BodyTooLarge,
+  extend,
+  type Middleware,
   onTimeoutOrDisconnect,
   type Rejection,
   type RequestContext,
@@ -178,6 +180,30 @@ function rejectFull(result: TakeResult): Rejection {
     return reject('client_closed', { internal: 'client disconnected while waiting for memory' });
   if (result === 'closed') return reject('draining', { retryAfterSeconds: RETRY_AFTER_SECONDS });
   return reject('overloaded', { retryAfterSeconds: RETRY_AFTER_SECONDS, internal: 'bufferedTotal' });
+}
+
+/** A request body that is ready to be sent: in memory (it can be sent again), a stream (it cannot), or none. */
+export interface WithPayload {
+  readonly payload: Buffer | Readable | null;
+}
+
+/**
+ * Reads small bodies before anything is spent, so that a slow upload holds no slot and the request can be sent again after a 401.
+ * Larger bodies stream with back-pressure.
+ */
+export function bufferBody<E extends ReadableContext>(
+  options: ReadBodyOptions & { readonly bufferedBodyBytes: number },
+): Middleware<E, E & WithPayload> {
+  return (next) => async (context) => {
+    const { body } = context;
+    if (body === null) return next(extend(context, { payload: null }));
+    if (body.bytes !== undefined) return next(extend(context, { payload: body.bytes }));
+    const read = await readRequestBody(options, context, options.bufferedBodyBytes);
+    if (read.kind === 'rejection') return read;
+    return whileHeld([read.held], () =>
+      next(extend(context, { payload: read.kind === 'read' ? read.body : read.rest() })),
+    );
+  };
 }
 
 /** Does the work of a request, and releases memory after it. A response that streams may still read the request's body. */

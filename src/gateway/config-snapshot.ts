@@ -1,7 +1,7 @@
 import { type Authenticated, authenticate, createKeyStore, type KeyStore } from '../auth/authenticate.ts';
 import type { KeyUses } from '../auth/key-use.ts';
 import type { KeyEntry } from '../auth/tenant.ts';
-import type { Settings } from '../config/settings.ts';
+import type { AccountSettings, CredentialSettings, Settings } from '../config/settings.ts';
 import { deepEqual } from '../config/settings.ts';
 import type { RequestContext } from '../context.ts';
 import { rateLimitHeaders } from '../quota/headers.ts';
@@ -9,12 +9,13 @@ import type { QuotaPlan, TenantStatus } from '../quota/quota-store.ts';
 import { addressRanges } from '../server/address-ranges.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
 import { whoami } from '../server/whoami.ts';
-import { createCredentialPools } from '../upstream/credentials/pool.ts';
-import { type AccountCredential, createCredentials } from './credentials.ts';
+import { loginCredential } from '../upstream/credentials/login.ts';
+import { requestLogin } from '../upstream/credentials/login-request.ts';
+import { type Credential, createCredentialPools, fixedCredential } from '../upstream/credentials/pool.ts';
 import type { Dependencies, SharedDependencies } from './dependencies.ts';
 import { createIssuerKeys, type IssuerKeys, identityStoreOf } from './issuers.ts';
 import { createPipeline } from './pipeline.ts';
-import { planOf } from './quota-backend.ts';
+import { LATE_ARRIVAL_MS, planOf } from './quota-backend.ts';
 
 /** The settings in force and everything built from them. A request ends with the snapshot it began with. */
 export interface ConfigSnapshot extends TrafficSnapshot {
@@ -172,4 +173,61 @@ function settingsOf(snapshots: readonly ConfigSnapshot[]): Settings[] {
 
 function isConfigured({ credentials }: ConfigSnapshot, gone: AccountCredential): boolean {
   return credentials.some(({ account, settings }) => account === gone.account && settings.id === gone.settings.id);
+}
+
+/** A credential of an account, with the settings it was created from. */
+export interface AccountCredential {
+  readonly account: string;
+  readonly settings: CredentialSettings;
+  readonly credential: Credential;
+}
+
+/**
+ * The credentials of all accounts. A known credential with the same settings is reused: it keeps its login token, and the
+ * backoff of a rejected key goes on.
+ */
+function createCredentials(
+  shared: SharedDependencies,
+  settings: Settings,
+  known: readonly AccountCredential[],
+): readonly AccountCredential[] {
+  return [...settings.accounts.values()].flatMap((account) =>
+    account.credentials.map(
+      (each) =>
+        known.find((other) => other.account === account.id && deepEqual(other.settings, each)) ?? {
+          account: account.id,
+          settings: each,
+          credential: credentialOf(shared, account, each),
+        },
+    ),
+  );
+}
+
+function credentialOf(
+  { clock, log, metrics, redactor, quotaStore, transport }: SharedDependencies,
+  account: AccountSettings,
+  credential: CredentialSettings,
+): Credential {
+  const { kind, id } = credential;
+  if (kind === 'apiKey') {
+    const { apiKey: value } = credential;
+    return fixedCredential({ id, carrier: 'header', name: 'Authorization', value, clock, log });
+  }
+  if (kind !== 'login') return fixedCredential({ ...credential, carrier: kind, clock, log });
+  return loginCredential({
+    id,
+    account: account.id,
+    logIn: () =>
+      requestLogin({
+        ...credential,
+        transport,
+        clock,
+        charge: () => quotaStore.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
+        lateArrivalMs: LATE_ARRIVAL_MS,
+      }),
+    clock,
+    log,
+    meter: metrics,
+    onToken: (token) => redactor.addPassing(token),
+  });
 }

@@ -32,7 +32,7 @@ export function openDependencies(options: {
   readonly logTo?: { write(line: string): void };
   /** Asked only after the first config snapshot is built. */
   readonly current: () => ConfigSnapshot;
-}): { readonly shared: SharedDependencies; readonly tracing: Tracing } {
+}) {
   const { settings: opened, version, clock, random, current } = options;
   const redactor = createRedactor();
   for (const secret of opened.secrets) redactor.add(secret.reveal());
@@ -74,16 +74,6 @@ export function openDependencies(options: {
   return { shared, tracing: openTracing({ ...common, version }) };
 }
 
-/** The traces of a gateway. */
-interface Tracing {
-  /** Null: there are none, and never will be. */
-  readonly tracer: Tracer | null;
-  /** Loads what traces need; to be awaited before the first request. */
-  start(): Promise<void>;
-  /** Sends what is left, if that can be done within {@link FLUSH_MS}. */
-  stop(): Promise<void>;
-}
-
 /** Above what an export may take with all its attempts: nothing of it is left to keep the process alive. */
 const FLUSH_MS = 3_500;
 
@@ -94,21 +84,25 @@ function openTracing(options: {
   readonly clock: Clock;
   readonly meter: Meter;
   readonly log: Log;
-}): Tracing {
-  const { exporter } = options.settings.tracing;
-  if (exporter === null) return { tracer: null, start: async () => {}, stop: async () => {} };
+}) {
   const { clock, log } = options;
+  const { exporter } = options.settings.tracing;
   let open: OpenTracer | null = null;
   return {
-    tracer: { request: (headers) => open?.request(headers) ?? null },
-    async start() {
+    /** Null: there are no traces, and never will be. */
+    tracer: exporter && ({ request: (headers) => open?.request(headers) ?? null } satisfies Tracer),
+    /** Loads what traces need; to be awaited before the first request. */
+    async start(): Promise<void> {
+      if (exporter === null) return;
       const { createTracer } = await import('../telemetry/tracing.ts');
       const headers = Object.fromEntries([...exporter.headers].map(([name, value]) => [name, value.reveal()]));
       open = createTracer({ ...options, ...exporter, headers });
     },
-    async stop() {
+    /** Sends what is left, if that can be done within {@link FLUSH_MS}. */
+    async stop(): Promise<void> {
+      if (open === null) return;
       // Told by the exporter already.
-      const stopped = open?.stop().catch(() => log.debug({}, 'spans were left behind'));
+      const stopped = open.stop().catch(() => log.debug({}, 'spans were left behind'));
       open = null;
       await Promise.race([stopped, elapsed(clock, FLUSH_MS)]);
     },

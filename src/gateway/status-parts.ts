@@ -21,7 +21,7 @@ import type { TenantSettings } from '../config/settings.ts';
 import { type BudgetView, projectionOf } from '../quota/budgets.ts';
 import { addUsage, NO_USAGE, type Usage } from '../telemetry/metrics.ts';
 import type { Redactor } from '../telemetry/redact.ts';
-import type { AccountCredential } from './credentials.ts';
+import type { AccountCredential } from './config-snapshot.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { IssuerKeys } from './issuers.ts';
 

@@ -9,7 +9,7 @@ const SWEEP_MS = 1_000;
 const MIN_BYTES_PER_SECOND = 1024;
 const RATE_WINDOW_MS = 60_000;
 
-export interface StallWatchOptions {
+interface StallWatchOptions {
   readonly clock: Clock;
   /** Asked at each sweep, so that a reload takes effect. */
   readonly stallTimeoutMs: () => number;

@@ -18,13 +18,13 @@ import type { ProblemCode } from '../problem.ts';
 import { parseAdvertisedLimit } from '../quota/headers.ts';
 import type { QuotaStore, Slot } from '../quota/quota-store.ts';
 import { retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
+import type { WithPayload } from '../read-body.ts';
 import type { Route, Routed } from '../routing/match-route.ts';
 import { rewriteTarget } from '../routing/rewrite.ts';
 import { rejectBreakerOpen, type WithUpstreamState } from './circuit-breaker.ts';
 import type { WithPermit } from './concurrency-limit.ts';
 import { type CredentialPools, type IssuedCredential, rejectUnavailable } from './credentials/pool.ts';
 import { inboundHeaders, outboundHeaders } from './headers.ts';
-import type { WithPayload } from './request-body.ts';
 import { createRetry, type RetryState } from './retry.ts';
 import type { Transport, TransportFailed, TransportFailure, TransportResponse, TransportResult } from './transport.ts';
 

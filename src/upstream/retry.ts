@@ -4,9 +4,9 @@ import { type ClientDisconnect, headerOf, onTimeoutOrDisconnect } from '../conte
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import type { WithSlot } from '../quota/rate-limit.ts';
+import type { WithPayload } from '../read-body.ts';
 import type { Routed } from '../routing/match-route.ts';
 import type { AttemptResult, CircuitBreaker, WithUpstreamState } from './circuit-breaker.ts';
-import type { WithPayload } from './request-body.ts';
 import type { TransportResult } from './transport.ts';
 
 /** Retries in a burst of failures. */

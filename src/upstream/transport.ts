@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { MonotonicMs } from '../clock.ts';
-import type { ClientDisconnect, HeaderList } from '../context.ts';
+import type { ClientDisconnect, HeaderList, ProxyResponse } from '../context.ts';
 
 /** The port to the network: one attempt, no policy. */
 export interface Transport {
@@ -24,13 +24,8 @@ export interface OutboundRequest {
 
 export type TransportResult = TransportResponse | TransportFailed;
 
-export interface TransportResponse {
-  readonly kind: 'response';
-  readonly status: number;
-  readonly headers: HeaderList;
-  /** A Buffer where the whole body arrived with the headers; null where there can be none. */
-  readonly body: Buffer | Readable | null;
-  /** The body has neither length nor chunks, so that nothing shows whether it is complete but a clean end. */
+/** The body is a Buffer where the whole of it arrived with the headers, and null where there can be none. */
+export interface TransportResponse extends ProxyResponse {
   readonly endsWithConnection: boolean;
   readonly headersAt: MonotonicMs;
 }
