@@ -17,6 +17,9 @@ export interface Clock {
   after(delayMs: number, run: () => void): () => void;
 }
 
+/** Chance as an argument: 0 ≤ x < 1. */
+export type Random = () => number;
+
 export const systemClock: Clock = {
   now: () => Date.now() as EpochMs,
   monotonic: () => performance.now() as MonotonicMs,

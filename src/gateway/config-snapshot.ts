@@ -59,7 +59,9 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
     for (const each of new Set(unused.flatMap(({ credentials }) => credentials))) {
       if (kept.has(each)) continue;
       each.credential.close();
-      if (!isConfigured(current, each)) metrics.credentialGone(each.account, each.settings.id);
+      const { account, settings } = each;
+      const replaced = current.credentials.some((own) => own.account === account && own.settings.id === settings.id);
+      if (!replaced) metrics.credentialGone(account, settings.id);
     }
     configureQuota(planOf(current.dependencies.settings, settingsOf(older)));
   };
@@ -169,10 +171,6 @@ function tenantStatusIn({ tenants }: Settings): (tenant: string) => TenantStatus
 
 function settingsOf(snapshots: readonly ConfigSnapshot[]): Settings[] {
   return snapshots.map(({ dependencies }) => dependencies.settings);
-}
-
-function isConfigured({ credentials }: ConfigSnapshot, gone: AccountCredential): boolean {
-  return credentials.some(({ account, settings }) => account === gone.account && settings.id === gone.settings.id);
 }
 
 /** A credential of an account, with the settings it was created from. */

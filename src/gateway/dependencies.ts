@@ -6,7 +6,7 @@ import type { KeyUses } from '../auth/key-use.ts';
 import type { AddressRanges } from '../auth/tenant.ts';
 import type { UnknownKeyLog } from '../auth/unknown-keys.ts';
 import type { BodyMemory } from '../body-memory.ts';
-import type { Clock } from '../clock.ts';
+import type { Clock, Random } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { AdmissionQueue } from '../quota/admission-queue.ts';
 import type { Budget } from '../quota/budgets.ts';
@@ -24,7 +24,7 @@ import type { QuotaBackend } from './quota-backend.ts';
 /** The parts that hold state, connections or counts. The composition root opens them once; reloads keep them. */
 export interface SharedDependencies {
   readonly clock: Clock;
-  readonly random: () => number;
+  readonly random: Random;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly redactor: Redactor;

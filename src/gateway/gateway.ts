@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { ReloadOutcome } from '../admin/app.ts';
 import type { Actor } from '../admin/audit.ts';
-import { type Clock, elapsed, systemClock } from '../clock.ts';
+import { type Clock, elapsed, type Random, systemClock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { applicable } from '../reload/restart-only.ts';
 import { closeServer, type ListenerTls, listen } from '../server/listener.ts';
@@ -17,7 +17,7 @@ import { openDependencies } from './open-dependencies.ts';
 export interface GatewayOptions {
   readonly settings: Settings;
   readonly clock?: Clock;
-  readonly random?: () => number;
+  readonly random?: Random;
   /** Loads the configuration again, for `POST /reload`; left out where there are no files to load. */
   readonly reload?: (by: Actor) => Promise<ReloadOutcome>;
   /** Where log lines go; default: standard output. */

@@ -52,7 +52,7 @@ export function jwksReader(
     try {
       const text = (await fileReader()(path)).trim();
       onToken(text);
-      return isBearerToken(text)
+      return text !== '' && bearerToken().safeParse(text).success
         ? { ok: true, text }
         : { ok: false, reason: `the file ${path} is no token: it goes into a header` };
     } catch (error) {
@@ -60,10 +60,6 @@ export function jwksReader(
     }
   };
   return createJwksReader({ url, ca, clock, readToken: tokenFile === null ? null : () => readToken(tokenFile) });
-}
-
-function isBearerToken(text: string): boolean {
-  return text !== '' && bearerToken().safeParse(text).success;
 }
 
 /** Finds tenants by the settings. */

@@ -5,7 +5,7 @@ import { createUndiciTransport } from '../adapters/undici/transport.ts';
 import { KeyUses } from '../auth/key-use.ts';
 import { createUnknownKeyLog } from '../auth/unknown-keys.ts';
 import { BodyMemory } from '../body-memory.ts';
-import { type Clock, elapsed } from '../clock.ts';
+import { type Clock, elapsed, type Random } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter, Tracer } from '../ports.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
@@ -27,7 +27,7 @@ export function openDependencies(options: {
   readonly settings: Settings;
   readonly version: string;
   readonly clock: Clock;
-  readonly random: () => number;
+  readonly random: Random;
   /** Default: standard output. */
   readonly logTo?: { write(line: string): void };
   /** Asked only after the first config snapshot is built. */

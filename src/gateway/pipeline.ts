@@ -33,6 +33,7 @@ export function createPipeline(
   const { settings, metrics: meter } = dependencies;
   const sending = { ...dependencies, meter, lateArrivalMs: LATE_ARRIVAL_MS };
   const cache = cacheOptions(dependencies, background);
+  const origins = [...new Set([...settings.upstreams.values()].map(({ origin }) => origin))];
   return (
     new Pipeline<RequestContext, RequestContext>((handler) => handler)
       // Every later decision uses the canonical path, so an ambiguous path is rejected first.
@@ -46,7 +47,7 @@ export function createPipeline(
       // Before the cache, or a tenant could read cached responses after its permission was withdrawn.
       .use(authorise({ meter }))
       // Before the cache, so that stored responses contain the upstream's links, and no caller's Host header.
-      .use(rewriteLinks({ ...dependencies, origins: originsOf(settings) }))
+      .use(rewriteLinks({ ...dependencies, origins }))
       // Inside rewriteLinks, for the same reason: it stores responses too.
       .use(idempotency({ ...dependencies, ...settings.idempotency, meter, store: dependencies.cache.idempotencyStore }))
       // Before the quota: a cached response costs no slot.
@@ -101,10 +102,6 @@ function cacheOptions(dependencies: Dependencies, background: CacheOptions['back
 const NEVER_STORE: Settings['cache']['rules'] = [
   { match: { text: '* /**', method: null, segments: ['**'] }, store: false },
 ];
-
-function originsOf(settings: Settings): string[] {
-  return [...new Set([...settings.upstreams.values()].map((upstream) => upstream.origin))];
-}
 
 /** The routes with all that follows from their upstreams and credentials. */
 function routesOf(settings: Settings): Route[] {

@@ -5,7 +5,6 @@ import { batch, type Clock } from '../clock.ts';
 import {
   type FinishedRequest,
   type ProxyResponse,
-  type Rejection,
   type RequestContext,
   type ResponseBody,
   type Result,
@@ -16,7 +15,7 @@ import { problems } from '../problem.ts';
 import { sliced } from '../read-body.ts';
 import type { Connections } from './connections.ts';
 import { renderProblem } from './problem-response.ts';
-import { type RequestContextOptions, receiveRequest } from './request-context.ts';
+import { type ReceivedRequest, type RequestContextOptions, receiveRequest } from './request-context.ts';
 import type { StallWatch } from './stall-watch.ts';
 
 /** An unread request body above this size ends the connection: reading it to the end costs more than a new connection. */
@@ -27,26 +26,16 @@ const WHOLE_BYTES = 64 * 1024;
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 2_000;
 
-export interface RequestObserver {
-  started(): void;
-  finished(request: FinishedRequest): void;
-}
-
 export interface ActiveRequestsOptions extends RequestContextOptions {
-  readonly observer: RequestObserver;
+  readonly observer: { started(): void; finished(request: FinishedRequest): void };
   readonly log: Log;
   readonly clock: Clock;
 }
 
 /** A request, from its reception until its response has ended or its connection is gone. */
-export interface ActiveRequest {
+export interface ActiveRequest extends Omit<ReceivedRequest, 'disconnect'> {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  readonly context: RequestContext;
-  /** Set for what no route may see: malformed requests, and bodies above the limit. */
-  readonly rejection: Rejection | null;
-  /** The beginning of the next request is unknown: the connection ends with the response. */
-  readonly malformed: boolean;
   /** Once only. */
   respond(result: Result): void;
   /** Logs an unexpected error; responds with 500 if nothing has been sent, else breaks the connection off. */

@@ -125,7 +125,7 @@ export class Connections {
   async leave(): Promise<void> {
     for (let turn = 0, before = -1; this.#accepted > before && turn < MAX_LAST_TURNS; turn++) {
       before = this.#accepted;
-      await turnOfTheLoop();
+      await new Promise((resolve) => setImmediate(resolve));
     }
     this.#leaving = true;
     const closed = new Promise<void>((resolve) => {
@@ -200,9 +200,4 @@ function stopReading(socket: Socket, connection: Connection): void {
   socket.on('resume', () => {
     if (connection.stopped) socket.pause();
   });
-}
-
-/** Resolves right after the next poll of the event loop. */
-function turnOfTheLoop(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -48,9 +48,9 @@ export interface RequestContextOptions {
 export interface ReceivedRequest {
   readonly context: RequestContext;
   readonly disconnect: DisconnectSignal;
-  /** Set for requests that no route may see. Their context is complete enough for the access log. */
+  /** Set for what no route may see: malformed requests, and bodies above the limit. Their context is enough for the access log. */
   readonly rejection: Rejection | null;
-  /** The beginning of the next request on the connection is unknown. */
+  /** The beginning of the next request is unknown: the connection ends with the response. */
   readonly malformed: boolean;
 }
 

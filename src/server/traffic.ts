@@ -108,7 +108,9 @@ interface TrafficEnv {
  */
 function createTrafficApp(current: () => TrafficSnapshot): Hono<TrafficEnv> {
   // Routes match the raw path. Hono's own reading resolves `..` and decodes escapes, which the pipeline must see.
-  const app = new Hono<TrafficEnv>({ getPath: (_, options) => rawPathOf(options?.env?.active.context.target ?? '') });
+  const app = new Hono<TrafficEnv>({
+    getPath: (_, options) => options?.env?.active.context.target.split('?', 1)[0] ?? '',
+  });
   const handledBy =
     (route: 'pipeline' | 'whoami') =>
     async ({ env: { active } }: Context<TrafficEnv>): Promise<Response> => {
@@ -171,9 +173,4 @@ function dispatchTo(app: Hono<TrafficEnv>): (active: ActiveRequest) => Promise<v
       begun.delete(active.incoming);
     }
   };
-}
-
-function rawPathOf(target: string): string {
-  const query = target.indexOf('?');
-  return query === -1 ? target : target.slice(0, query);
 }

@@ -1,6 +1,6 @@
 import type { Authenticated } from '../auth/authenticate.ts';
 import type { Authorised } from '../auth/authorise.ts';
-import type { Clock, MonotonicMs } from '../clock.ts';
+import type { Clock, MonotonicMs, Random } from '../clock.ts';
 import { extend, type Middleware, type Rejection, reject, type WithWaitTerms } from '../context.ts';
 import { retryAfterSeconds } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
@@ -68,8 +68,7 @@ export function circuitBreaker<E extends BreakerContext, State extends { readonl
   readonly upstreamStates: ReadonlyMap<string, State>;
   readonly credentials: { of(route: CredentialChoice): Pick<CredentialPool, 'backoff'> };
   readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
+  readonly random: Random;
 }): Middleware<E, E & WithUpstreamState<State>> {
   const { upstreamStates, credentials, clock, random } = options;
   return (next) => async (context) => {
@@ -94,14 +93,14 @@ function riskOf({ method, waitTerms }: WithWaitTerms & { readonly method: string
   return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
 }
 
-export function rejectBreakerOpen(retryAfterMs: number, random: () => number): Rejection {
+export function rejectBreakerOpen(retryAfterMs: number, random: Random): Rejection {
   return reject('breaker_open', { retryAfterSeconds: retryAfterSeconds(retryAfterMs, random) });
 }
 
 /** The breaker of one upstream: a state machine on the times it is given. Every allowed attempt must be reported exactly once. */
 export class CircuitBreaker {
   #rules: BreakerRules;
-  readonly #random: () => number;
+  readonly #random: Random;
   readonly #onChange: (state: BreakerState) => void;
   #state: BreakerState = { kind: 'closed' };
   /** The latest, oldest first. Those before the window are dropped when it is read. */
@@ -116,8 +115,7 @@ export class CircuitBreaker {
   /** Grows with each change of state. */
   #period = 0;
 
-  /** @param random 0 ≤ x < 1 */
-  constructor(rules: BreakerRules, random: () => number, onChange: (state: BreakerState) => void = () => {}) {
+  constructor(rules: BreakerRules, random: Random, onChange: (state: BreakerState) => void = () => {}) {
     this.#rules = rules;
     this.#random = random;
     this.#onChange = onChange;

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { Clock, MonotonicMs } from '../clock.ts';
+import type { Clock, MonotonicMs, Random } from '../clock.ts';
 import {
   type ClientDisconnect,
   extend,
@@ -31,8 +31,7 @@ interface LimitedContext extends Routed, WithSlot {
 
 export interface ConcurrencyLimitOptions {
   readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
+  readonly random: Random;
 }
 
 export type Acquired = { readonly kind: 'acquired'; readonly permit: Permit; readonly slot: Slot } | Rejection;
@@ -100,7 +99,7 @@ async function acquirePermit(
   }
 }
 
-function rejectWaiting(reason: Exclude<AcquireResult, Permit>, random: () => number): Rejection {
+function rejectWaiting(reason: Exclude<AcquireResult, Permit>, random: Random): Rejection {
   switch (reason) {
     case 'disconnected':
       return reject('client_closed', { internal: 'client disconnected while waiting for a permit' });

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { Authenticated } from '../auth/authenticate.ts';
 import type { Authorised } from '../auth/authorise.ts';
-import type { Clock, MonotonicMs } from '../clock.ts';
+import type { Clock, MonotonicMs, Random } from '../clock.ts';
 import {
   type ClientDisconnect,
   filterHeaders,
@@ -45,8 +45,7 @@ export interface ProxyOptions {
   /** Whether Patchworks receives the trace context. */
   readonly propagate: boolean;
   readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
+  readonly random: Random;
   readonly meter: Meter;
 }
 

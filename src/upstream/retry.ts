@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { Clock, MonotonicMs } from '../clock.ts';
+import type { Clock, MonotonicMs, Random } from '../clock.ts';
 import { type ClientDisconnect, headerOf, onTimeoutOrDisconnect } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
@@ -33,8 +33,7 @@ export interface RetryState {
 
 export interface RetryOptions {
   readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
+  readonly random: Random;
   readonly meter: Meter;
 }
 
@@ -137,9 +136,8 @@ export function isRetryable(
  * returning together. The upstream may ask for more with Retry-After.
  *
  * @param retries retries of this request so far
- * @param random 0 ≤ x < 1
  */
-export function retryDelayMs(retries: number, sent: TransportResult, random: () => number): number {
+export function retryDelayMs(retries: number, sent: TransportResult, random: Random): number {
   const ownMs = random() * Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** retries);
   return Math.max(ownMs, sent.kind === 'response' ? requestedDelayMs(sent.headers) : 0);
 }

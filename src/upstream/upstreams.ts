@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import type { Clock, Random } from '../clock.ts';
 import type { Log } from '../ports.ts';
 import { type BreakerRules, type BreakerState, CircuitBreaker } from './circuit-breaker.ts';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
@@ -37,12 +37,7 @@ export interface UpstreamHealth {
 
 export type Upstreams = ReturnType<typeof createUpstreams>;
 
-export function createUpstreams(options: {
-  readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
-  readonly log: Log;
-}) {
+export function createUpstreams(options: { readonly clock: Clock; readonly random: Random; readonly log: Log }) {
   const { clock, random, log } = options;
   let states: ReadonlyMap<string, UpstreamState> = new Map();
   /** States that requests of previous configurations may still use. */
