@@ -30,7 +30,6 @@ export class BodyMemory {
     this.#clock = clock;
   }
 
-  /** Held by all. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -131,7 +130,6 @@ export interface TakeTerms {
   readonly disconnect: ClientDisconnect;
 }
 
-/** The memory of one body. */
 export class HeldMemory {
   readonly #memory: BodyMemory;
   readonly #tenant: string;

@@ -21,7 +21,6 @@ export interface RequestContext {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   /** Flat `name, value, name, value`, as received. */
   readonly rawHeaders: readonly string[];
-  /** Null for a request without a body. */
   readonly body: RequestBody | null;
   /** Address of the caller, after trusted proxies. */
   readonly clientAddress: string;
@@ -36,7 +35,6 @@ export interface RequestContext {
   /** Once sent, the request is completed even if its client disconnects, because its response is stored. */
   readonly completeAfterDisconnect?: boolean;
   readonly record: AccessRecord;
-  /** Null for a request that is not traced. */
   readonly trace: Span | null;
 }
 
@@ -53,7 +51,6 @@ export interface RequestBody {
   open(): Readable;
 }
 
-/** The error of a request body that is larger than the limit. */
 export class BodyTooLarge extends Error {
   override readonly name = 'BodyTooLarge';
 }
@@ -167,7 +164,6 @@ export type Handler<Context> = (context: Context) => Promise<Result>;
 /** Makes a handler of `In` from a handler that needs more: `Out`. */
 export type Middleware<In, Out extends In> = (next: Handler<Out>) => Handler<In>;
 
-/** Limits of a request's wait for a slot. */
 export interface WaitTerms {
   /** An upper bound in milliseconds besides the tenant's own. */
   readonly maxWaitMs: number;
@@ -228,7 +224,6 @@ export interface FinishedRequest {
   readonly status: number;
   /** Problem code of a rejection; null for a response. */
   readonly code: ProblemCode | null;
-  /** Size of the response's body. */
   readonly bytes: number;
   /** The connection closed before the response was complete. */
   readonly aborted: boolean;

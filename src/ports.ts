@@ -27,7 +27,6 @@ export interface Meter {
   upstreamThrottled(account: string): void;
   /** A rate-limit or freshness header of the upstream was invalid and ignored. */
   invalidUpstreamHeader(account: string, field: string): void;
-  /** A login ended. */
   credentialRefresh(account: string, credential: string, outcome: 'ok' | 'rejected' | 'failed' | 'throttled'): void;
   /** Expiry of a login token, in seconds of the epoch. */
   credentialExpiry(account: string, credential: string, epochSeconds: number): void;
@@ -35,7 +34,6 @@ export interface Meter {
   tokenRejected(issuer: string, fault: string): void;
   /** An abuse limit counted in this process, because Redis did not respond. */
   guardFallback(guard: 'guess' | 'flood'): void;
-  /** A write with an Idempotency-Key was handled. */
   idempotency(outcome: 'first' | 'replayed' | 'conflict' | 'mismatch' | 'unknown' | 'broken' | 'unavailable'): void;
   /** `failed`: the export was given up. `dropped`: more spans than the buffer holds while the collector is slow. */
   spans(outcome: 'exported' | 'failed' | 'dropped', count: number): void;
@@ -73,17 +71,14 @@ export interface SpanAttributes {
   readonly status?: number;
   /** Why there is no response, or the code of a failure. */
   readonly error?: string;
-  /** Problem code of a rejection. */
   readonly code?: string;
   readonly tenant?: string;
   readonly cache?: string;
   readonly waitSeconds?: number;
-  /** Result of a wait. */
   readonly decision?: string;
   readonly account?: string;
   readonly upstream?: string;
   readonly origin?: string;
-  /** Id of the credential. */
   readonly credential?: string;
   /** Earlier attempts of the same request. */
   readonly resends?: number;

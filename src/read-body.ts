@@ -27,7 +27,6 @@ export interface CollectOptions {
   readonly until?: (giveUp: (error: Error) => void) => () => void;
 }
 
-/** Reads a body into memory up to a limit. */
 export function collectBody(source: Readable, options: CollectOptions): Promise<CollectedBody> {
   const { limitBytes, hasRoom, until } = options;
   return new Promise((resolve) => {

@@ -20,7 +20,6 @@ export function openAdminPort(options: {
   readonly current: () => ConfigSnapshot;
   readonly tls: ListenerTls;
   readonly draining: () => boolean;
-  /** Requests whose response has not ended. */
   readonly inFlight: () => number;
   /** Null: no `POST /reload`. */
   readonly reload: ((by: Actor) => Promise<ReloadOutcome>) | null;
@@ -76,7 +75,6 @@ export function openAdminPort(options: {
     renewTokens(): void {
       app = createApp();
     },
-    /** Ends all connections at once. */
     async close(): Promise<void> {
       status.stop();
       events.close();

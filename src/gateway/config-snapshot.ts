@@ -67,7 +67,6 @@ export function createConfigSnapshots(shared: SharedDependencies, first: Setting
   };
 
   return {
-    /** The snapshot in force. */
     current: (): ConfigSnapshot => current,
     /** Puts settings in force for all requests from now on. Nothing has changed if it throws. */
     replace(settings: Settings): void {

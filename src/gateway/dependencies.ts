@@ -53,6 +53,5 @@ export interface Dependencies extends SharedDependencies {
   readonly identities: IdentityStore;
   readonly credentials: CredentialPools;
   readonly upstreamStates: ReadonlyMap<string, UpstreamState>;
-  /** The budgets of an account. */
   readonly budgets: (account: string) => ReadonlyMap<string, Budget> | undefined;
 }

@@ -159,7 +159,6 @@ const LAST_WORDS_MS = 500;
 /** How long a start waits for Redis at most. */
 const JOIN_MS = 300;
 
-/** The version of the package that is running. */
 function packageVersion(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return String((JSON.parse(text) as { version: unknown }).version);

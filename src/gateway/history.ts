@@ -2,7 +2,6 @@ import type { AccountHistory, HistoryStatus } from '../admin/status/document.ts'
 import { type Clock, every, type MonotonicMs } from '../clock.ts';
 import { addUsage, type Usage } from '../telemetry/metrics.ts';
 
-/** The state of an account at one moment. */
 export interface AccountSample {
   readonly slotsInUse: number;
   readonly externalUsage: number;
@@ -62,7 +61,6 @@ export function createHistory({
       cancel = every(clock, SAMPLE_MS, take);
     },
     stop: () => cancel(),
-    /** Samples ever taken. */
     taken: () => taken,
     /** The kept samples, without the first `seen` ever taken. */
     since(seen: number): HistoryStatus {

@@ -62,7 +62,6 @@ export function jwksReader(
   return createJwksReader({ url, ca, clock, readToken: tokenFile === null ? null : () => readToken(tokenFile) });
 }
 
-/** Finds tenants by the settings. */
 export function identityStoreOf(
   { identity, tenants }: Settings,
   issuerKeys: readonly IssuerKeys[],

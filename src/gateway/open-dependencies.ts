@@ -28,7 +28,6 @@ export function openDependencies(options: {
   readonly version: string;
   readonly clock: Clock;
   readonly random: Random;
-  /** Default: standard output. */
   readonly logTo?: { write(line: string): void };
   /** Asked only after the first config snapshot is built. */
   readonly current: () => ConfigSnapshot;

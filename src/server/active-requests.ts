@@ -36,7 +36,6 @@ export interface ActiveRequestsOptions extends RequestContextOptions {
 export interface ActiveRequest extends Omit<ReceivedRequest, 'disconnect'> {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  /** Once only. */
   respond(result: Result): void;
   /** Logs an unexpected error; responds with 500 if nothing has been sent, else breaks the connection off. */
   fail(error: unknown): void;
@@ -112,7 +111,6 @@ export function trackRequests(options: ActiveRequestsOptions, connections: Conne
     closeConnections: () => {
       closing = true;
     },
-    /** Resolves when none is active. */
     idle: (): Promise<void> => (count === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
   };
 }

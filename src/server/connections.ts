@@ -25,7 +25,6 @@ interface Connection {
   readonly active: Set<() => void>;
   /** Requests that have not started, because of those before them. */
   readonly queue: QueuedRequest[];
-  /** Requests that have started and are not over. */
   running: number;
   /** The running request may change state, so it is the only one. */
   unsafe: boolean;

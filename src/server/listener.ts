@@ -8,13 +8,11 @@ import { reject } from '../context.ts';
 import type { Secret } from '../secret.ts';
 import { renderRawProblem } from './problem-response.ts';
 
-/** Certificates of a port. */
 export interface PortTls {
   /** PEM: the port's own certificate, then its intermediates. */
   readonly cert: string;
   readonly key: Secret;
   readonly clientAuth: 'none' | 'optional' | 'required';
-  /** PEM. */
   readonly clientCa: string | null;
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
 }
@@ -28,7 +26,6 @@ export interface ListenerTls {
 
 export interface Listener {
   readonly server: Server;
-  /** Null on a port that speaks plain HTTP. */
   readonly handshakes: Handshakes | null;
   /** New connections are shown this certificate; open ones go on. Does nothing on a port that speaks plain HTTP. */
   renew(tls: PortTls | null): void;
@@ -95,7 +92,6 @@ function contextOf({ cert, key, clientAuth, clientCa, minVersion }: PortTls): Se
   };
 }
 
-/** How a handshake ended. */
 export type HandshakeOutcome =
   | 'ok'
   /** As `ok`, and the caller has shown a valid certificate. */
@@ -117,7 +113,6 @@ export type HandshakeOutcome =
   | 'client_closed'
   | 'other';
 
-/** By error code of Node and OpenSSL. */
 const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
   ERR_SSL_HTTP_REQUEST: 'plain',
   ERR_SSL_HTTPS_PROXY_REQUEST: 'plain',
@@ -140,7 +135,6 @@ export class Handshakes {
   readonly #clientAuth: PortTls['clientAuth'];
   readonly #onHandshake: OnHandshake;
 
-  /** @param server one that speaks TLS */
   constructor(server: Server, clientAuth: PortTls['clientAuth'], onHandshake: OnHandshake) {
     this.#clientAuth = clientAuth;
     this.#onHandshake = onHandshake;

@@ -24,7 +24,6 @@ import type { StallWatch } from './stall-watch.ts';
 
 /** The parts of the config snapshot in force that the traffic port uses. */
 export interface TrafficSnapshot {
-  /** Larger request bodies are rejected. */
   readonly bodyBytes: number;
   /** A transfer that makes no progress for this long is cut. */
   readonly stallTimeoutMs: number;
@@ -33,7 +32,6 @@ export interface TrafficSnapshot {
   /** Scheme of the caller's URL, for links. */
   readonly scheme: (incoming: IncomingMessage) => 'http' | 'https';
   readonly pipeline: Handler<RequestContext>;
-  /** `GET /_gateway/whoami`. */
   readonly whoami: Handler<RequestContext>;
 }
 
@@ -41,7 +39,6 @@ export interface RequestContextOptions {
   readonly clock: Clock;
   /** Called for each request, so that a reload can replace the snapshot. */
   readonly current: () => TrafficSnapshot;
-  /** Null: nothing is traced. */
   readonly tracer: Tracer | null;
 }
 
@@ -59,7 +56,6 @@ const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 /** Host and port, without what RFC 3986 allows and no name has: the Host goes into links. */
 const SANE_HOST = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
 
-/** Builds the request context from what Node has parsed. */
 export function receiveRequest(
   incoming: IncomingMessage,
   outgoing: ServerResponse,

@@ -13,14 +13,12 @@ interface StallWatchOptions {
   readonly clock: Clock;
   /** Asked at each sweep, so that a reload takes effect. */
   readonly stallTimeoutMs: () => number;
-  /** Open connections. */
   readonly sockets: () => Iterable<Socket>;
   readonly log: Log;
 }
 
 /** A transfer that waits for its caller, since it was first seen to wait. */
 interface Transfer {
-  /** As far as it has got. */
   bytes: number;
   stalledMs: number;
   windowMs: number;
@@ -46,12 +44,10 @@ export class StallWatch {
     this.#sweptAt = options.clock.monotonic();
   }
 
-  /** Returns a function that stops it. */
   start(): () => void {
     return every(this.#options.clock, SWEEP_MS, () => this.#sweep());
   }
 
-  /** The gateway begins to read this body. */
   uploading(incoming: IncomingMessage): void {
     if (!incoming.complete) this.#uploads.set(incoming, null);
   }

@@ -31,13 +31,11 @@ export type BreakerState =
 /** The cost of a failed probe. A write may have been carried out, so reads probe first; a `background` request is never a probe. */
 export type Risk = 'read' | 'write' | 'background';
 
-/** A request, as far as the breaker looks at it. */
 export interface BreakerRequest extends Source {
   readonly risk: Risk;
 }
 
 export interface WithUpstreamState<State> {
-  /** The state of the upstream that the request goes to. */
   readonly upstreamState: State;
   readonly breakerRequest: BreakerRequest;
 }
@@ -64,7 +62,6 @@ interface BreakerContext extends Routed, Authenticated, Authorised, WithWaitTerm
  * itself asks the breaker again ({@link CircuitBreaker.allow}).
  */
 export function circuitBreaker<E extends BreakerContext, State extends { readonly breaker: CircuitBreaker }>(options: {
-  /** By id of the upstream. */
   readonly upstreamStates: ReadonlyMap<string, State>;
   readonly credentials: { of(route: CredentialChoice): Pick<CredentialPool, 'backoff'> };
   readonly clock: Clock;
@@ -112,7 +109,6 @@ export class CircuitBreaker {
   #causes: ReadonlySet<string> = new Set();
   /** A tenant without failures was rejected in this open period, so it probes first. */
   #othersWait = false;
-  /** Grows with each change of state. */
   #period = 0;
 
   constructor(rules: BreakerRules, random: Random, onChange: (state: BreakerState) => void = () => {}) {

@@ -12,7 +12,6 @@ import type { Admission, Slot } from '../quota/quota-store.ts';
 import { rejectAdmission, retryAfterSeconds, type WithSlot } from '../quota/rate-limit.ts';
 import type { Routed } from '../routing/match-route.ts';
 
-/** A request that may be sent now. */
 export interface WithPermit {
   readonly sending: Sending;
 }
@@ -117,7 +116,6 @@ function rejectWaiting(reason: Exclude<AcquireResult, Permit>, random: Random): 
 /** `timeout`: the wait is over, or the queue is full. `closed`: the gateway drains. */
 export type AcquireResult = Permit | 'disconnected' | 'timeout' | 'closed';
 
-/** The tenant of a request. */
 export interface PermitHolder {
   readonly id: string;
   /** Most permits that it may hold; null: half of all. */
@@ -129,7 +127,6 @@ interface Waiter {
   readonly end: (result: AcquireResult) => void;
 }
 
-/** Permits and places in the queue of one tenant. */
 interface Use {
   inFlight: number;
   waiting: number;
@@ -172,7 +169,6 @@ export class ConcurrencyLimit {
     return this.#isFreeFor(holder) ? this.#grant(holder) : null;
   }
 
-  /** Waits for a permit for at most `maxWaitMs`, or until the client disconnects. */
   acquire(holder: PermitHolder, maxWaitMs: number, disconnect: ClientDisconnect): Promise<AcquireResult> {
     if (this.#closed) return Promise.resolve('closed');
     if (disconnect.happened) return Promise.resolve('disconnected');

@@ -73,7 +73,6 @@ const REMOVED_FROM_RESPONSE = new Set([
   'alt-svc',
 ]);
 
-/** W3C Trace Context and W3C Baggage. */
 const TRACE_CONTEXT = new Set(['traceparent', 'tracestate']);
 const TRACE_AND_BAGGAGE = new Set([...TRACE_CONTEXT, 'baggage']);
 

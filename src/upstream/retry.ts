@@ -9,11 +9,9 @@ import type { Routed } from '../routing/match-route.ts';
 import type { AttemptResult, CircuitBreaker, WithUpstreamState } from './circuit-breaker.ts';
 import type { TransportResult } from './transport.ts';
 
-/** Retries in a burst of failures. */
 export const MAX_BUDGET = 10;
 /** Retries that a gateway with little traffic has, where the share of its requests would allow none: as many as one request may use. */
 export const MIN_BUDGET = 2;
-/** An empty budget is back at the minimum after this time. */
 export const MIN_BUDGET_AFTER_MS = 10_000;
 
 /** RFC 9110 also calls PUT and DELETE idempotent, but in practice not every API treats them so. */
@@ -24,7 +22,6 @@ const TRANSIENT: ReadonlySet<number> = new Set([502, 503, 504]);
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 1_000;
 
-/** The part of an upstream's state that retries use. */
 export interface RetryState {
   readonly rules: { readonly retries: { readonly max: number } };
   readonly breaker: CircuitBreaker;
@@ -177,7 +174,6 @@ export class RetryBudget {
   #tokens = MIN_BUDGET;
   #emptyAt: MonotonicMs | null = null;
 
-  /** @param percent of the requests */
   constructor(percent: number) {
     this.#share = percent / 100;
   }
@@ -191,7 +187,6 @@ export class RetryBudget {
     this.#tokens = Math.min(MAX_BUDGET, this.#tokens + this.#share);
   }
 
-  /** False: there is no retry left. */
   take(now: MonotonicMs): boolean {
     if (this.#share === 0) return false;
     if (this.#emptyAt !== null && now - this.#emptyAt >= MIN_BUDGET_AFTER_MS) {

@@ -39,7 +39,6 @@ export function rewritesBody({ segments, route }: LinkRequest): boolean {
 const WHOLE_BYTES = 64 * 1024;
 /** Memory of a response that is rewritten as it leaves. */
 const STREAM_BYTES = 128 * 1024;
-/** Rewritten copies of cached bodies that are remembered. */
 const REMEMBERED_BYTES = 8 * 1024 * 1024;
 const RETRY_AFTER_SECONDS = 1;
 

@@ -4,10 +4,8 @@ import { type BreakerRules, type BreakerState, CircuitBreaker } from './circuit-
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { RetryBudget } from './retry.ts';
 
-/** The limits of one upstream, from the configuration. */
 export interface UpstreamRules {
   readonly retries: {
-    /** Retries of one request. */
     readonly max: number;
     readonly budgetPercent: number;
   };
@@ -15,7 +13,6 @@ export interface UpstreamRules {
   readonly maxInFlight: number;
 }
 
-/** The state of one upstream in this process. */
 export interface UpstreamState {
   readonly id: string;
   readonly origin: string;
@@ -27,9 +24,7 @@ export interface UpstreamState {
 
 export interface UpstreamHealth {
   readonly breaker: BreakerState['kind'];
-  /** The only tenant for which the breaker is not closed; null: it is for all. */
   readonly breakerTenant: string | null;
-  /** The rest of the open period; 0 unless the breaker is open. */
   readonly openForMs: number;
   readonly inFlight: number;
   readonly waiting: number;

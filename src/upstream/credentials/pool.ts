@@ -5,10 +5,8 @@ import type { Secret } from '../../secret.ts';
 
 /** A secret for one attempt, the header or query parameter that carries it, and where it comes from. */
 export interface IssuedCredential {
-  /** Id of the credential. */
   readonly id: string;
   readonly carrier: 'header' | 'query';
-  /** The name of the header or parameter. */
   readonly name: string;
   readonly value: string;
   /** Grows with every new token. A 401 for an old generation says nothing about the present one. */
@@ -37,7 +35,6 @@ export interface Credential {
   close(): void;
 }
 
-/** For `/status` and the page of the admin port. */
 export interface CredentialStatus {
   /** Whether its latest use was rejected or its latest login failed. False before the first use. */
   readonly failing: boolean;
