@@ -2,14 +2,13 @@ import type { Pattern } from '../routing/pattern.ts';
 import { Secret } from '../secret.ts';
 import { MAX_SECRET_BYTES } from './option-types.ts';
 import { OTHER_TIMEOUT_MS, routeDefaults, upstreamDefaults } from './patchworks-defaults.ts';
-import { routeSchema } from './route-schema.ts';
+import { routeSchema, upstreamSchema } from './route-schema.ts';
 import type { GatewayInput } from './schema.ts';
 import type { Settings, TenantSettings, UpstreamSettings } from './settings.ts';
 import { accountsOf } from './tenant-accounts.ts';
-import { upstreamSchema } from './upstream-schema.ts';
 import { type BuildInput, type Report, validateSettings } from './validate.ts';
 import { warningsOf } from './warnings.ts';
-import { type Problem, type Source, showPath } from './yaml-source.ts';
+import type { Problem } from './yaml-source.ts';
 
 export interface Built {
   readonly settings: Settings;
@@ -20,28 +19,24 @@ export interface Built {
 /** Turns the options into settings: adds the defaults for Patchworks, resolves references, then validates the whole. */
 export function buildSettings(input: BuildInput): Built {
   const problems: Problem[] = [];
-  const reportTo = (source: Source): Report => {
-    return (path, message) =>
-      void problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
-  };
-  const report = reportTo(input.gatewaySource);
-  const reportTenant = reportTo(input.tenantsSource);
-  const { gateway, tls, issuers, revision } = input;
+  const report: Report = (path, message) => void problems.push(input.gatewaySource.problem(path, message));
+  const reportTenant: Report = (path, message) => void problems.push(input.tenantsSource.problem(path, message));
+  const { gateway, named, revision } = input;
   const { tenantsFile: _, listen, log, ...sections } = gateway;
   const accounts = new Map(Object.entries(gateway.accounts).map(([id, account]) => [id, { id, ...account }]));
   const only = accounts.size === 1 ? ([...accounts.keys()][0] ?? null) : null;
   const options = {
     listen: {
       ...listen,
-      traffic: { ...listen.traffic, tls: tls.traffic },
-      admin: { ...listen.admin, tls: tls.admin },
+      traffic: { ...listen.traffic, tls: named.tls.traffic },
+      admin: { ...listen.admin, tls: named.tls.admin },
     },
     ...sections,
     accounts,
     upstreams: upstreamsOf(gateway, only, report),
     routes: gateway.routes ?? routeSchema.array().parse(routeDefaults),
     log: { ...log, level: input.logLevel ?? log.level },
-    identity: { issuers },
+    identity: { issuers: named.issuers },
     tenants: tenantsOf(input, only, reportTenant),
     revision,
   };

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { CacheRule } from '../cache/options.ts';
-import { doc, duration, flag, id, pathPattern, pattern, size } from './option-types.ts';
+import { doc, duration, flag, headerName, id, pathPattern, pattern, size } from './option-types.ts';
 import { cacheRuleDefaults, invalidateDefaults } from './patchworks-defaults.ts';
 
 /** The shape of `cache` in gateway.yaml. */
@@ -11,9 +11,7 @@ const stale = (description: string) => doc(duration(0, 365 * DAY).prefault('0s')
 /** Vary on these would put a credential into a cache key. */
 const NOT_FOR_VARY = ['authorization', 'cookie', 'x-api-key', 'patchworks-signature'];
 const fieldName = () =>
-  z
-    .string({ error: 'must be the name of a header field' })
-    .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header field' })
+  headerName()
     .transform((name) => name.toLowerCase())
     .refine((name) => !NOT_FOR_VARY.includes(name), { error: 'must not be a field that carries a key' });
 

@@ -1,7 +1,8 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import type { FileContent } from './read-file.ts';
 import type { CertificateSummary } from './settings.ts';
 
+/** Content of a file, or a message that quotes nothing of it: a key may stand where a certificate belongs. */
+export type FileContent<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string };
 export type Chain = { readonly pem: string; readonly certificates: readonly [X509Certificate, ...X509Certificate[]] };
 export type Key = { readonly pem: string; readonly key: KeyObject };
 

@@ -10,8 +10,8 @@ export type Written = { readonly ok: true; readonly file: string } | { readonly 
 /** The file of the tenants as it is; '' if it is not there yet. */
 export async function readTenants(options: LoadOptions): Promise<{ file: string; text: string } | { reason: string }> {
   const readFile = options.readFile ?? createFileReaders({ clock: systemClock })();
-  const located = await locateTenants({ ...options, readFile });
-  if (!located.ok) return { reason: renderProblems(located.problems) };
+  const located = await locateTenants(options.path, options.env, readFile);
+  if ('problems' in located) return { reason: renderProblems(located.problems) };
   const { file } = located;
   try {
     return { file, text: await readIfThere(file, readFile) };

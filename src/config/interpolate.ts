@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import { createStringReplacer } from '../telemetry/redact.ts';
 import { type ReadFile, reasonOf } from './read-file.ts';
-import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
+import type { Path, Problem, Source } from './yaml-source.ts';
 
 export interface Interpolated {
   readonly value: unknown;
@@ -57,9 +57,7 @@ export async function interpolate(
 
   const walk = async (value: unknown, path: Path): Promise<unknown> => {
     if (typeof value === 'string') {
-      const report = (message: string): void => {
-        problems.push({ file: source.file, line: source.lineOf(path), path: showPath(path), message });
-      };
+      const report = (message: string): void => void problems.push(source.problem(path, message));
       return value.includes('${') ? replaceAll(value, (inner) => fill(inner, report)) : value;
     }
     if (Array.isArray(value)) return Promise.all(value.map((item, index) => walk(item, [...path, index])));

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { nearest } from './nearest.ts';
-import { type Path, type Problem, type Source, showPath } from './yaml-source.ts';
+import type { Path, Problem, Source } from './yaml-source.ts';
 
 type Issue = z.core.$ZodIssue;
 
@@ -8,21 +8,17 @@ type Issue = z.core.$ZodIssue;
 export function problemsOf(issues: readonly Issue[], source: Source, schema: z.ZodType, base: Path = []): Problem[] {
   return issues.flatMap((issue) => {
     const path = [...base, ...issue.path];
-    const at = (suffix: Path, message: string): Problem => {
-      const full = [...path, ...suffix];
-      return { file: source.file, line: source.lineOf(full), path: showPath(full), message };
-    };
     switch (issue.code) {
       case 'unrecognized_keys':
-        return issue.keys.map((key) => at([key], unknownOption(key, optionsAt(schema, path))));
+        return issue.keys.map((key) => source.problem([...path, key], unknownOption(key, optionsAt(schema, path))));
       case 'invalid_union':
         return problemsOf(closest(issue.errors), source, schema, path);
       case 'invalid_type':
-        return [at([], typeMessage(issue, valueAt(source, path)))];
+        return [source.problem(path, typeMessage(issue, valueAt(source, path)))];
       case 'invalid_key':
-        return [at([], issue.issues[0]?.message ?? 'is not a valid name')];
+        return [source.problem(path, issue.issues[0]?.message ?? 'is not a valid name')];
       default:
-        return [at([], issue.message)];
+        return [source.problem(path, issue.message)];
     }
   });
 }

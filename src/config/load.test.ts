@@ -474,7 +474,7 @@ tenants:
     ['tracing: { endpoint: "otel:4318" }', 'tracing.endpoint: must be an http or https URL'],
     ['tracing: { endpoint: "http://u:fake@c" }', 'tracing.endpoint: must be an http or https URL without'],
     ['tracing: { sample: 10 }', 'tracing.sample: must be at most 1'],
-    ['tracing: { endpoint: "http://c", headers: { "a b": x } }', 'must be the name of a header field'],
+    ['tracing: { endpoint: "http://c", headers: { "a b": x } }', 'must be the name of a header'],
     ['tracing: { endpoint: "http://c", headers: { a: "x\\ny" } }', 'tracing.headers.a: must be printable ASCII'],
     ['tracing: { headers: { a: x } }', 'tracing.headers: needs an endpoint'],
     ['tracing: { propagate: yes please }', 'tracing.propagate: must be true or false'],

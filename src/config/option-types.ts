@@ -110,28 +110,38 @@ export const pathPattern = () =>
     if (!parsed.ok) context.addIssue({ code: 'custom', message: parsed.reason });
   });
 
+const CIDR_RULE = 'must be a CIDR such as 10.0.0.0/8';
 export const cidr = () =>
-  z.string({ error: 'must be a CIDR such as 10.0.0.0/8' }).superRefine((value, context) => {
-    if (!ipaddr.isValidCIDR(value)) context.addIssue({ code: 'custom', message: 'must be a CIDR such as 10.0.0.0/8' });
-  });
+  z.string({ error: CIDR_RULE }).refine((value) => ipaddr.isValidCIDR(value), { error: CIDR_RULE });
+
+/** Null for any other text. */
+const httpUrlOf = (value: string): URL | null => {
+  const url = URL.canParse(value) ? new URL(value) : null;
+  return url !== null && /^https?:$/.test(url.protocol) ? url : null;
+};
 
 /** `https://host[:port]` without a path: the path of a request is always the one that the caller sent. */
 export const origin = () =>
-  z.string({ error: 'must be an origin such as https://core.wearepatchworks.com' }).superRefine((value, context) => {
-    const url = URL.canParse(value) ? new URL(value) : null;
-    const plain = url !== null && /^https?:$/.test(url.protocol) && url.origin === value.toLowerCase();
-    if (!plain) {
-      const message = 'must be an origin: http or https, host and port, without path, query or credentials';
-      context.addIssue({ code: 'custom', message });
-    }
-  });
+  z
+    .string({ error: 'must be an origin such as https://core.wearepatchworks.com' })
+    .refine((value) => httpUrlOf(value)?.origin === value.toLowerCase(), {
+      error: 'must be an origin: http or https, host and port, without path, query or credentials',
+    });
 
 export const httpUrl = () =>
-  z.string({ error: 'must be a URL' }).superRefine((value, context) => {
-    const url = URL.canParse(value) ? new URL(value) : null;
-    const plain = url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
-    if (!plain) context.addIssue({ code: 'custom', message: 'must be an http or https URL without credentials in it' });
-  });
+  z.string({ error: 'must be a URL' }).refine(
+    (value) => {
+      const url = httpUrlOf(value);
+      return url !== null && url.username === '' && url.password === '';
+    },
+    { error: 'must be an http or https URL without credentials in it' },
+  );
+
+/** RFC 9110 section 5.6.2. */
+export const headerName = () =>
+  z
+    .string({ error: 'must be the name of a header' })
+    .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'must be the name of a header' });
 
 /** Options that narrow what one key or identity may do. Both are enforced for an observed tenant too. */
 export const narrowing = (what: string) => ({

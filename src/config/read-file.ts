@@ -4,29 +4,6 @@ import type { Clock } from '../clock.ts';
 /** Reads a file as text. Rejects with a reason that {@link reasonOf} can name. */
 export type ReadFile = (path: string) => Promise<string>;
 
-/** Content of a file, or a message that quotes nothing of it: a key may stand where a certificate belongs. */
-export type FileContent<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly message: string };
-
-/** Reads the file of an option. Returns null and reports a problem if it cannot be read, or if it is wrong. */
-export async function readOptionFile<T>(
-  option: string,
-  path: string,
-  parse: (text: string) => FileContent<T>,
-  { readFile, report }: { readonly readFile: ReadFile; readonly report: (option: string, message: string) => void },
-): Promise<T | null> {
-  let text: string;
-  try {
-    text = await readFile(path);
-  } catch (error) {
-    report(option, `cannot read the file ${path} (${reasonOf(error)})`);
-    return null;
-  }
-  const content = parse(text);
-  if (content.ok) return content;
-  report(option, `the file ${path}: ${content.message}`);
-  return null;
-}
-
 /** Four times what 10,000 tenants need. */
 const MAX_FILE_BYTES = 8 * 1024 ** 2;
 /** For all files of one load together. A network file system may answer late, or never. */

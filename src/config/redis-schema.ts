@@ -14,22 +14,15 @@ const servers = () =>
   z.array(hostAndPort(), { error: 'must be a list of host:port' }).min(1, { error: 'must not be empty' });
 
 const redisUrl = () =>
-  z.string({ error: 'must be a URL' }).superRefine((value, context) => {
-    const url = URL.canParse(value) ? new URL(value) : null;
-    const plain =
-      url !== null &&
-      value.length <= MAX_SECRET_BYTES &&
-      /^rediss?:$/.test(url.protocol) &&
-      url.hostname !== '' &&
-      /^\/?\d{0,3}$/.test(url.pathname) &&
-      url.search === '';
-    if (!plain) {
-      context.addIssue({
-        code: 'custom',
-        message: 'must be redis://[user:password@]host[:port][/number], or rediss:// for TLS',
-      });
-    }
+  z.string({ error: 'must be a URL' }).refine(isRedisUrl, {
+    error: 'must be redis://[user:password@]host[:port][/number], or rediss:// for TLS',
   });
+
+function isRedisUrl(value: string): boolean {
+  if (value.length > MAX_SECRET_BYTES || !URL.canParse(value)) return false;
+  const { protocol, hostname, pathname, search } = new URL(value);
+  return /^rediss?:$/.test(protocol) && hostname !== '' && /^\/?\d{0,3}$/.test(pathname) && search === '';
+}
 
 const pem = (description: string) => doc(optional(text()), { description });
 

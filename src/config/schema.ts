@@ -1,16 +1,26 @@
 import { z } from 'zod';
 import { defaultProblemOptions } from '../problem.ts';
-import { accountBudgets, someBudgets } from './budget-schema.ts';
+import { accountSchema } from './account-schema.ts';
 import { cacheSchema } from './cache-schema.ts';
-import { credentialList } from './credential-schema.ts';
 import { identitySchema } from './identity-schema.ts';
 import { listenSchema } from './listen-schema.ts';
-import { absolutePath, doc, duration, flag, httpUrl, id, optional, size, text, whole } from './option-types.ts';
+import {
+  absolutePath,
+  doc,
+  duration,
+  flag,
+  headerName,
+  headerSecret,
+  httpUrl,
+  id,
+  optional,
+  size,
+  text,
+  whole,
+} from './option-types.ts';
 import { redisSchema } from './redis-schema.ts';
-import { routeSchema } from './route-schema.ts';
+import { routeSchema, upstreamSchema } from './route-schema.ts';
 import { tenantMap } from './tenant-schema.ts';
-import { tracingSchema } from './tracing-schema.ts';
-import { upstreamSchema } from './upstream-schema.ts';
 
 /**
  * The shape of gateway.yaml. Each option carries its documentation: `npm run generate` makes docs/configuration.md and the
@@ -18,46 +28,6 @@ import { upstreamSchema } from './upstream-schema.ts';
  */
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-
-const account = z
-  .strictObject({
-    quota: z
-      .strictObject({
-        limit: doc(whole(2, 10_000_000).default(240), {
-          description:
-            'Requests that Patchworks allows this account in 60 s. If it is set too high, Patchworks answers 429.',
-          unit: 'requests per 60 s',
-        }),
-        ceiling: doc(whole(1, 10_000_000).default(235), {
-          description:
-            'Most requests that the gateway sends in any 60 s. It must be below `limit`: the difference is for people in the dashboard.',
-          unit: 'requests per 60 s',
-        }),
-        burst: doc(whole(1, 10_000_000).default(60), {
-          description:
-            'Requests that may be sent at once after a pause. The bucket is refilled at `ceiling` a minute while no request waits. A burst never takes more than about half of the ceiling at once: the rest is for the minute after it.',
-          unit: 'requests',
-        }),
-        adoptLimit: doc(flag().default(true), {
-          description:
-            'true: if `X-RateLimit-Limit` is below `limit` in three responses in a row, `ceiling`, `burst` and the reserved slots are lowered in proportion, on all replicas, until it rises again. In the minute of the change slots of the old ceiling are still held, so that little or nothing is sent. false: another limit is only reported, and `X-RateLimit-Remaining` beside it is ignored; if the account really has it, Patchworks answers 429.',
-        }),
-        coldStart: doc(z.enum(['trust', 'wait'], { error: 'must be trust or wait' }).default('trust'), {
-          description:
-            'What a gateway does that knows nothing of the minute before it (embedded state after a restart, or Redis and all replicas lost) if the first response has no `X-RateLimit-Remaining`. `trust`: it takes the account for idle, so the ceiling is guaranteed from a minute after the start on. `wait`: it sends nothing more until that minute is over. With the header the gateway knows, and does neither.',
-        }),
-      })
-      // Checked here, not in validate.ts, so that it is reported together with all other errors of the file.
-      .superRefine(({ limit, ceiling }, context) => {
-        if (ceiling < limit) return;
-        const message = `must be below the limit (${limit}): at the limit Patchworks answers 429`;
-        context.addIssue({ code: 'custom', path: ['ceiling'], message });
-      })
-      .prefault({}),
-    budgets: accountBudgets,
-    credentials: credentialList,
-  })
-  .transform(({ quota, budgets, credentials }) => ({ quota: { ...quota, ...someBudgets(budgets) }, credentials }));
 
 const idempotency = z
   .strictObject({
@@ -158,6 +128,45 @@ const reload = z
   .transform(({ watch, poll }) => ({ watch, pollMs: poll }))
   .prefault({});
 
+const tracing = z
+  .strictObject({
+    endpoint: doc(optional(httpUrl()), {
+      description:
+        'Collector for spans, OTLP over HTTP as JSON, such as `http://otel-collector:4318/v1/traces`. Without it there are no spans, and OpenTelemetry is not loaded. The environment variables `OTEL_EXPORTER_OTLP_*` set what is not set here, such as a certificate.',
+    }),
+    headers: doc(z.record(headerName(), headerSecret(), { error: 'must be a map of header fields' }).default({}), {
+      description: 'Headers for the collector, such as its key. Their values are secrets.',
+    }),
+    sample: doc(
+      z
+        .number({ error: 'must be a number from 0 to 1' })
+        .min(0, { error: 'must be at least 0' })
+        .max(1, { error: 'must be at most 1' })
+        .default(0.1),
+      {
+        description:
+          "Share of recorded requests, if the caller has not decided. The sampled flag of a caller's `traceparent` has priority.",
+        unit: 'share from 0 to 1',
+      },
+    ),
+    serviceName: doc(text().default('patchgate'), {
+      description: 'Name of the gateway in traces (`service.name`).',
+    }),
+    propagate: doc(flag().default(false), {
+      description:
+        "true: Patchworks gets `traceparent` (the gateway's own span, if there is an endpoint) and the caller's `tracestate`. false: `traceparent`, `tracestate` and `baggage` are not sent. Without a `tracing` section they pass unchanged.",
+    }),
+  })
+  .superRefine(({ endpoint, headers }, context) => {
+    if (endpoint !== null || Object.keys(headers).length === 0) return;
+    context.addIssue({ code: 'custom', path: ['headers'], message: 'needs an endpoint' });
+  })
+  .transform(({ endpoint, headers, sample, serviceName, propagate }) => ({
+    /** Null: there are no spans. */
+    exporter: endpoint === null ? null : { endpoint, headers: new Map(Object.entries(headers)), sample, serviceName },
+    propagate,
+  }));
+
 const ACCESS = ['all', 'errors', 'off'] as const;
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export const logLevel = z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` });
@@ -171,7 +180,7 @@ export const gatewaySchema = z.strictObject({
     description:
       'Without `redis:`, the directory in which the counts of budgets survive a restart, in `budgets.json`: written a second after a change at the latest, and at the end. It must exist, be writable, and belong to one process. Without it the counts begin at 0 after each restart.',
   }),
-  accounts: doc(z.record(id(), account, { error: 'must be a map of accounts' }), {
+  accounts: doc(z.record(id(), accountSchema, { error: 'must be a map of accounts' }), {
     description: 'Patchworks accounts, by name.',
   }),
   upstreams: doc(z.record(id(), upstreamSchema).default({}), {
@@ -189,7 +198,7 @@ export const gatewaySchema = z.strictObject({
   reload,
   // Without the section, the trace headers pass like all others.
   tracing: doc(
-    tracingSchema.optional().transform((tracing) => tracing ?? { exporter: null, propagate: true }),
+    tracing.optional().transform((given) => given ?? { exporter: null, propagate: true }),
     { description: 'Traces of requests (W3C Trace Context, OpenTelemetry).' },
   ),
   log: z

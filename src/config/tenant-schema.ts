@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { someBudgets, tenantBudgets } from './budget-schema.ts';
+import { budgetsByName, MOST_OF_A_BUDGET } from './account-schema.ts';
 import { tenantIdentity } from './identity-schema.ts';
 import { doc, duration, flag, id, narrowing, optional, pattern, whole } from './option-types.ts';
 
@@ -101,12 +101,15 @@ export const tenantSchema = z
       description:
         'observe: `quota.rate`, `quota.burst`, `budgets` and `allow` are evaluated on each request, counted (`would_reject_total`) and logged (`wouldReject`), and reject nothing. The denylist, keys and identities with their `allow` and `cidrs`, waits for the account and `maxInFlight` hold as always. For a new tenant, or before a limit is tightened.',
     }),
-    budgets: tenantBudgets,
+    budgets: doc(budgetsByName(whole(0, MOST_OF_A_BUDGET), 'must be a map of numbers').prefault({}), {
+      description:
+        'By the name of a budget of its account: most requests of this tenant in a period. Default: what the account has. 0: none.',
+    }),
   })
   .transform(({ quota: { rate, burst, maxWait, maxInFlight, ...quota }, budgets, ...options }) => ({
     quota: {
       ...{ rate, burst: burst ?? (rate === null ? null : BURST_WITH_RATE), ...quota, maxWaitMs: maxWait },
-      ...someBudgets(budgets),
+      ...budgets,
     },
     maxInFlight,
     ...options,

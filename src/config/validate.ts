@@ -1,8 +1,8 @@
+import type { OptionFiles } from './option-files.ts';
 import type { GatewayInput } from './schema.ts';
-import type { IdentitySettings, IssuerSettings, Settings } from './settings.ts';
+import type { IdentitySettings, Settings } from './settings.ts';
 import { accountsIn, checkTenantAccounts } from './tenant-accounts.ts';
 import type { TenantInput } from './tenant-schema.ts';
-import type { TlsFiles } from './tls.ts';
 import type { Path, Source } from './yaml-source.ts';
 
 /** The options of all files; each part is valid by itself. */
@@ -12,8 +12,7 @@ export interface BuildInput {
   readonly tenants: Record<string, TenantInput>;
   readonly tenantsSource: Source;
   readonly fromFiles: readonly string[];
-  readonly tls: Pick<TlsFiles, 'traffic' | 'admin'>;
-  readonly issuers: ReadonlyMap<string, IssuerSettings>;
+  readonly named: OptionFiles;
   /** From the environment. */
   readonly logLevel: GatewayInput['log']['level'] | undefined;
   readonly revision: string;

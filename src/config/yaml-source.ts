@@ -17,7 +17,8 @@ export interface Source {
   readonly file: string;
   /** Plain data, before interpolation. */
   readonly value: unknown;
-  lineOf(path: Path): number | null;
+  /** With the line of the deepest part of the path that is there. */
+  problem(path: Path, message: string): Problem;
 }
 
 /** YAML 1.2: no merge keys, no `yes` for true; JSON is YAML. Duplicate keys are errors. */
@@ -34,14 +35,13 @@ export function parseYaml(file: string, text: string): { source: Source } | { pr
   // The limit of the library counts an alias of a text as an attack from the hundredth on.
   const value: unknown = read.document.toJS({ maxAliasCount: -1 });
   const pairs = new WeakMap<YAMLMap, ReadonlyMap<string, Pair>>();
-  return { source: { file, value, lineOf: (path) => lineOf(read, pairs, path) } };
+  const problem = (path: Path, message: string): Problem => {
+    return { file, line: lineOf(read, pairs, path), path: showPath(path), message };
+  };
+  return { source: { file, value, problem } };
 }
 
-/**
- * The line of the deepest existing part of a path.
- *
- * @param pairs an index of maps that earlier calls built: each of 10,000 tenants may have a problem
- */
+/** @param pairs an index of maps that earlier calls built: each of 10,000 tenants may have a problem */
 function lineOf(
   { document, lines, targets }: Exclude<ReadDocument, { flaws: unknown }>,
   pairs: WeakMap<YAMLMap, ReadonlyMap<string, Pair>>,
