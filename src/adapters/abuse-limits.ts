@@ -7,20 +7,9 @@ import type { FailedAuthLimit, FloodLimit } from '../auth/authenticate.ts';
 import type { Clock } from '../clock.ts';
 import type { Meter } from '../ports.ts';
 
-/** An address that is blocked now. */
-export interface BlockedAddress {
-  /** An IPv6 network is shown as a range. */
-  readonly address: string;
-  readonly forMs: number;
-}
-
 export interface BlockingLimit extends FailedAuthLimit {
-  blocked(): readonly BlockedAddress[];
-}
-
-export interface AbuseLimits {
-  readonly failedAuthLimit: BlockingLimit;
-  readonly floodLimit: FloodLimit;
+  /** The addresses that are blocked now. An IPv6 network is shown as a range. */
+  blocked(): readonly { readonly address: string; readonly forMs: number }[];
 }
 
 /** @param redis null: each limit is counted in this process alone, as it is while Redis does not respond */
@@ -37,7 +26,7 @@ export function createAbuseLimits({
   readonly redis: CounterOptions['redis'] | null;
   /** An address is blocked from now on. */
   readonly onBlocked: (address: string, forMs: number) => void;
-}): AbuseLimits {
+}): { readonly failedAuthLimit: BlockingLimit; readonly floodLimit: FloodLimit } {
   const counter = (name: 'guess' | 'flood', limit: number, windowSeconds: number): Counter | null =>
     redis && createCounter({ name, limit, windowSeconds, redis, onFallback: () => meter.guardFallback(name) });
   const { failedAuth, requestsPerSecond: limit } = limits;
@@ -50,13 +39,13 @@ export function createAbuseLimits({
   };
 }
 
-/** Counts points by key in fixed windows, over all replicas. Each replica counts its own by itself too. */
-export interface Counter {
-  /** Resolves to the time for which the key is over its limit; 0 if it is not, or if Redis does not respond. Never rejects. */
-  add(key: string, points: number): Promise<number>;
-}
+/**
+ * Counts points by key in fixed windows, over all replicas. Each replica counts its own by itself too. Resolves to the time for which
+ * the key is over its limit; 0 if it is not, or if Redis does not respond. Never rejects.
+ */
+type Counter = (key: string, points: number) => Promise<number>;
 
-export interface CounterOptions {
+interface CounterOptions {
   readonly name: string;
   /** Points in a window. */
   readonly limit: number;
@@ -72,32 +61,44 @@ export function createCounter({ name, limit, windowSeconds, redis, onFallback }:
     ...{ points: limit, duration: windowSeconds, storeClient: redis.client, rejectIfRedisNotReady: true },
     keyPrefix: `${redis.prefix}:guard:${name}`,
   });
-  return {
-    async add(key, points) {
-      try {
-        const { consumedPoints, msBeforeNext } = await limiter.consume(key, points);
-        // At the limit the key is blocked: its next point would exceed it.
-        return consumedPoints >= limit ? Math.max(0, msBeforeNext) : 0;
-      } catch (rejected) {
-        // A key over its limit is a rejection too, and its reason is not an Error.
-        if (rejected instanceof RateLimiterRes) return Math.max(0, rejected.msBeforeNext);
-        onFallback();
-        return 0;
-      }
-    },
+  return async (key, points) => {
+    try {
+      const { consumedPoints, msBeforeNext } = await limiter.consume(key, points);
+      // At the limit the key is blocked: its next point would exceed it.
+      return consumedPoints >= limit ? Math.max(0, msBeforeNext) : 0;
+    } catch (rejected) {
+      // A key over its limit is a rejection too, and its reason is not an Error.
+      if (rejected instanceof RateLimiterRes) return Math.max(0, rejected.msBeforeNext);
+      onFallback();
+      return 0;
+    }
   };
+}
+
+/** Points of a key that this process has counted. Times are of the monotonic clock. */
+interface Window {
+  count: number;
+  end: number;
+  blockedUntil: number;
+}
+
+/** The window of a key now: it begins with the first point. */
+function windowAt(windows: LRUCache<string, Window>, key: string, now: number, seconds: number): Window {
+  let window = windows.get(key);
+  if (window === undefined) {
+    window = { count: 0, end: 0, blockedUntil: 0 };
+    windows.set(key, window);
+  }
+  if (window.end <= now) {
+    window.count = 0;
+    window.end = now + seconds * 1000;
+  }
+  return window;
 }
 
 const FAILED_AUTH_WINDOW_SECONDS = 60;
 /** Networks whose failures are known. Beyond them the one that failed least recently is forgotten. */
 const MAX_NETWORKS = 10_000;
-
-interface Failures {
-  count: number;
-  /** From the first one. */
-  readonly windowEnd: number;
-  blockedUntil: number;
-}
 
 /**
  * Blocks an address after too many failed authentications. This replica counts its own failures before their responses, so that
@@ -113,11 +114,11 @@ export function createFailedAuthLimit(options: {
   readonly onBlocked?: (address: string, forMs: number) => void;
 }): BlockingLimit {
   const { counter, clock, limit, onBlocked } = options;
-  const known = new LRUCache<string, Failures>({ max: MAX_NETWORKS });
-  const block = (network: string, failures: Failures, until: number): void => {
+  const known = new LRUCache<string, Window>({ max: MAX_NETWORKS });
+  const block = (network: string, window: Window, until: number): void => {
     const now = clock.monotonic();
-    const isNew = failures.blockedUntil <= now && until > now;
-    failures.blockedUntil = Math.max(failures.blockedUntil, until);
+    const isNew = window.blockedUntil <= now && until > now;
+    window.blockedUntil = Math.max(window.blockedUntil, until);
     if (isNew) onBlocked?.(shownAs(network), until - now);
   };
   return {
@@ -127,17 +128,11 @@ export function createFailedAuthLimit(options: {
     },
     failed(address) {
       const network = networkOf(address);
-      const now = clock.monotonic();
-      let failures = known.get(network);
-      if (failures === undefined || now >= failures.windowEnd) {
-        failures = { count: 0, windowEnd: now + FAILED_AUTH_WINDOW_SECONDS * 1000, blockedUntil: 0 };
-        known.set(network, failures);
-      }
-      failures.count += 1;
-      if (failures.count >= limit) block(network, failures, failures.windowEnd);
-      const counted = failures;
-      void counter?.add(network, 1).then((blockedMs) => {
-        if (blockedMs > 0) block(network, counted, clock.monotonic() + blockedMs);
+      const window = windowAt(known, network, clock.monotonic(), FAILED_AUTH_WINDOW_SECONDS);
+      window.count += 1;
+      if (window.count >= limit) block(network, window, window.end);
+      void counter?.(network, 1).then((blockedMs) => {
+        if (blockedMs > 0) block(network, window, clock.monotonic() + blockedMs);
       });
     },
     blocked() {
@@ -193,18 +188,12 @@ const FLOOD_WINDOW_SECONDS = 1;
 /** Requests are added to the shared counter in batches, at most this often. */
 const BATCH_MS = 200;
 
-interface TenantRate {
-  /** Requests since the latest batch. */
-  unreported: number;
-  /** Requests in this second, through this replica. */
-  count: number;
-  windowEnd: number;
-  blockedUntil: number;
-}
+/** Tenants whose requests are known. Beyond them the one that called least recently is forgotten: it floods nothing. */
+const MAX_TENANTS = 10_000;
 
 /**
  * Counts every request of a tenant without waiting: batches go to the counter that replicas share, and its reply blocks the
- * tenant for the rest of the second. Tenants come from the configuration, which bounds the map.
+ * tenant for the rest of the second.
  */
 export function createFloodLimit(options: {
   /** Null: there are no other replicas. */
@@ -214,48 +203,32 @@ export function createFloodLimit(options: {
   readonly limit: number;
 }): FloodLimit {
   const { counter, clock, limit } = options;
-  const rates = new Map<string, TenantRate>();
-  let scheduled = false;
+  const windows = new LRUCache<string, Window>({ max: MAX_TENANTS });
+  /** Requests by tenant since the latest batch. */
+  let unreported = new Map<string, number>();
 
   const report = (): void => {
-    scheduled = false;
-    for (const [tenant, rate] of rates) {
-      if (rate.unreported === 0) {
-        if (rate.windowEnd < clock.monotonic()) rates.delete(tenant);
-        continue;
-      }
-      const points = rate.unreported;
-      rate.unreported = 0;
-      void counter?.add(tenant, points).then((blockedMs) => {
-        if (blockedMs > 0) rate.blockedUntil = Math.max(rate.blockedUntil, clock.monotonic() + blockedMs);
+    for (const [tenant, points] of unreported) {
+      void counter?.(tenant, points).then((blockedMs) => {
+        const window = windows.peek(tenant);
+        if (blockedMs > 0 && window) window.blockedUntil = Math.max(window.blockedUntil, clock.monotonic() + blockedMs);
       });
     }
-    if (rates.size > 0) schedule();
-  };
-  const schedule = (): void => {
-    if (scheduled) return;
-    scheduled = true;
-    clock.after(BATCH_MS, report);
+    unreported = new Map();
   };
 
   return {
     blockedForMs(tenant) {
       const now = clock.monotonic();
-      let rate = rates.get(tenant);
-      if (rate === undefined) {
-        rate = { unreported: 0, count: 0, windowEnd: 0, blockedUntil: 0 };
-        rates.set(tenant, rate);
+      const window = windowAt(windows, tenant, now, FLOOD_WINDOW_SECONDS);
+      if (window.blockedUntil > now) return window.blockedUntil - now;
+      window.count += 1;
+      if (window.count > limit) window.blockedUntil = window.end;
+      if (counter !== null) {
+        if (unreported.size === 0) clock.after(BATCH_MS, report);
+        unreported.set(tenant, (unreported.get(tenant) ?? 0) + 1);
       }
-      if (rate.blockedUntil > now) return rate.blockedUntil - now;
-      if (rate.windowEnd <= now) {
-        rate.count = 0;
-        rate.windowEnd = now + FLOOD_WINDOW_SECONDS * 1000;
-      }
-      rate.count += 1;
-      rate.unreported += 1;
-      if (rate.count > limit) rate.blockedUntil = rate.windowEnd;
-      schedule();
-      return rate.blockedUntil > now ? rate.blockedUntil - now : 0;
+      return Math.max(0, window.blockedUntil - now);
     },
   };
 }
