@@ -1,9 +1,9 @@
 import type { EpochMs } from '../clock.ts';
-import type { Fields } from './cache-control.ts';
 import {
   cdnDirectives,
   type Directives,
   deltaSeconds,
+  type Fields,
   parseDirectives,
   parseHttpDate,
   secondsOf,
@@ -44,28 +44,23 @@ const VALIDATE_MS = 60 * 60_000;
  * It covers 200 only: no rule stores an error, a part or a redirect. `Vary: *` (section 4.1) goes before any rule.
  */
 export function freshnessOf(received: ReceivedResponse, rule: CacheRule | null): Freshness | null {
-  if (rule?.store === false || received.status === 206 || received.status === 304) return null;
-  if (variesByAnything(received.fields)) return null;
+  const { status, fields } = received;
+  if (rule?.store === false || status === 206 || status === 304 || variesByAnything(fields)) return null;
   const initialAgeMs = initialAge(received);
-  const validatedMs = canBeValidated(received.fields) ? VALIDATE_MS : 0;
-  if (rule !== null) {
-    if (received.status !== 200) return null;
-    return freshness(initialAgeMs, initialAgeMs + rule.ttlMs, rule, validatedMs);
-  }
-  const shared = sharedLifetime(received);
-  return shared === null ? null : freshness(initialAgeMs, shared.freshForMs, shared.stale, validatedMs);
-}
-
-function freshness(
-  initialAgeMs: number,
-  freshForMs: number,
-  stale: StaleWindows,
-  validatedMs: number,
-): Freshness | null {
-  const { staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs } = stale;
+  let lifetime: Lifetime | null;
+  if (rule === null) lifetime = sharedLifetime(received);
+  else lifetime = status === 200 ? { ...rule, freshForMs: initialAgeMs + rule.ttlMs } : null;
+  if (lifetime === null) return null;
+  const { freshForMs, staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs } = lifetime;
+  const validatedMs = canBeValidated(fields) ? VALIDATE_MS : 0;
   const staleMs = Math.max(staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs, validatedMs);
   const keepMs = freshForMs - initialAgeMs + staleMs;
+  const stale = { staleWhileRevalidateMs, staleIfErrorMs, staleIfThrottledMs };
   return keepMs > 0 ? { initialAgeMs, freshForMs, stale, keepMs } : null;
+}
+
+interface Lifetime extends StaleWindows {
+  readonly freshForMs: number;
 }
 
 /** The gateway gives each request an id of its own. */
@@ -89,12 +84,7 @@ const HEURISTIC_PART = 0.1;
  * Freshness in a shared cache by RFC 9111; null if the response may not be stored (section 3). Patchworks sends `no-cache, private`
  * with every response, so without a rule none of them is stored.
  */
-function sharedLifetime({
-  status,
-  fields,
-  now,
-  authorised,
-}: ReceivedResponse): { freshForMs: number; stale: StaleWindows } | null {
+function sharedLifetime({ status, fields, now, authorised }: ReceivedResponse): Lifetime | null {
   const targeted = cdnDirectives(fields.get('cdn-cache-control'));
   const directives: Directives = targeted ?? parseDirectives(fields.get('cache-control') ?? '');
   const has = (...names: string[]): boolean => names.some((name) => directives.has(name));
@@ -114,14 +104,14 @@ function sharedLifetime({
   };
   const hasControl = fields.has('cache-control') || fields.has('cdn-cache-control');
   if (has('no-cache') || (!hasControl && /\bno-cache\b/i.test(fields.get('pragma') ?? '')))
-    return { freshForMs: 0, stale };
+    return { ...stale, freshForMs: 0 };
   const maxAge = seconds('s-maxage') ?? seconds('max-age');
-  if (maxAge !== null) return { freshForMs: maxAge * 1000, stale };
+  if (maxAge !== null) return { ...stale, freshForMs: maxAge * 1000 };
   const date = parseHttpDate(fields.get('date') ?? '') ?? Math.floor(now / 1000) * 1000;
   // A malformed Expires is in the past (section 5.3).
   const untilMs = expires === undefined ? null : (parseHttpDate(expires) ?? 0) - date;
   const modified = parseHttpDate(fields.get('last-modified') ?? '') ?? date;
-  return { freshForMs: Math.max(0, untilMs ?? (date - modified) * HEURISTIC_PART), stale };
+  return { ...stale, freshForMs: Math.max(0, untilMs ?? (date - modified) * HEURISTIC_PART) };
 }
 
 /** RFC 9111 section 4.2.3: the delay of the network counts as age. Date has whole seconds, so a smaller difference is none. */

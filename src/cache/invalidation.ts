@@ -1,7 +1,6 @@
 import { type Handler, headerOf, type ProxyResponse, type Result, traced } from '../context.ts';
 import { literally, matches, matchesPath, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { originalPath, rewriteTarget } from '../routing/rewrite.ts';
-import { forwardStatus } from './cached-response.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
 import type { Invalidation, InvalidationLog, InvalidationTarget } from './store.ts';
 
@@ -19,24 +18,20 @@ interface AccountLog {
   length: number;
 }
 
-/** The log of one process. */
-export interface LocalInvalidationLog extends InvalidationLog {
-  invalidate(account: string, invalidation: Invalidation): void;
-  disconnectedSince(account: string): null;
-}
+export type LocalInvalidationLog = ReturnType<typeof createInvalidationLog>;
 
 /** Characters of the patterns that are kept for an account: callers choose the paths, as long as their headers may be. */
 const MAX_LENGTH = 8 * 1024 * 1024;
 
-/** @param maxWrites how many writes of an account are kept, at least 1; every response older than all of them counts as invalid */
-export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
+/** The log of one process. @param maxWrites how many writes of an account are kept, at least 1; every response older than all of them counts as invalid */
+export function createInvalidationLog(maxWrites = 4096) {
   // Accounts come from the configuration, which bounds the map.
   const logs = new Map<string, AccountLog>();
 
   return {
-    latestWrite: (account) => logs.get(account)?.latest ?? 0,
+    latestWrite: (account: string): number => logs.get(account)?.latest ?? 0,
 
-    isValidSince(account, target, since) {
+    isValidSince(account: string, target: InvalidationTarget, since: number): boolean {
       const log = logs.get(account);
       if (log === undefined || log.latest <= since) return true;
       const oldest = log.writes[0];
@@ -49,7 +44,7 @@ export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
       return true;
     },
 
-    invalidate(account, invalidation) {
+    invalidate(account: string, invalidation: Invalidation): void {
       let log = logs.get(account);
       if (log === undefined) {
         log = { latest: 0, writes: [], length: 0 };
@@ -64,7 +59,7 @@ export function createInvalidationLog(maxWrites = 4096): LocalInvalidationLog {
     },
 
     disconnectedSince: () => null,
-  };
+  } satisfies InvalidationLog;
 }
 
 /** Copies: a part of a string keeps the whole string in memory, here the target of a request. */
@@ -127,7 +122,6 @@ export function invalidateAfterWrite<E extends CacheableContext>(options: CacheO
       if (response === null) options.clock.after(options.lateArrivalMs, () => void invalidate(context, null));
       await traced(context.trace, 'invalidate', invalidate(context, response));
     }
-    response?.headers.push('Cache-Status', forwardStatus('method'));
     return result;
   };
 }

@@ -23,6 +23,12 @@ describe('with a rule', () => {
     expect(await cache.status()).not.toMatch(HIT);
   });
 
+  test.each(['POST', 'DELETE', 'OPTIONS'])('%s is passed on, and its response says why', async (method) => {
+    const cache = cacheHarness(ok());
+    expect(await cache.status({ method })).toBe('patchgate; fwd=method');
+    expect(cache.fetches).toHaveLength(1);
+  });
+
   test.each([301, 404, 500, 206, 201])('a response %i is not stored', async (code) => {
     const cache = cacheHarness(ok([], 'x', code));
     expect([await cache.status(), await cache.status()]).toEqual(['patchgate; fwd=miss', 'patchgate; fwd=miss']);

@@ -11,7 +11,7 @@ import {
 import { matchesMethod, matchesPath } from '../routing/pattern.ts';
 import { isSentAsRead } from '../upstream/headers.ts';
 import { deltaSeconds, parseDirectives, secondsOf } from './cache-control.ts';
-import { acceptsStale, CachedResponses, evaluate, forwardStatus } from './cached-response.ts';
+import { acceptsStale, CachedResponses, evaluate } from './cached-response.ts';
 import { invalidateAfterWrite } from './invalidation.ts';
 import { ageOf, findStored, primaryKey } from './key.ts';
 import { MissHandler } from './miss-handler.ts';
@@ -43,12 +43,12 @@ export function cacheLookup<E extends CacheableContext>(options: CacheOptions): 
 
   return (next) => {
     const lookup = new Lookup<E>(options, next);
-    const write = invalidateAfterWrite<E>(options, lookup.forward);
+    const write = invalidateAfterWrite<E>(options, (context) => lookup.forward(context, 'method'));
 
     // Not async: a hit is the hot path, and every branch returns a promise.
     return (context) => {
       const { method, headers, segments, canonicalQuery, route } = context;
-      if (method === 'OPTIONS') return lookup.forwardMarked(context, 'method');
+      if (method === 'OPTIONS') return lookup.forward(context, 'method');
       if (method !== 'GET' && method !== 'HEAD') return write(context);
       const directives = readRequestDirectives(headers);
       // Each request starts a run: a caller that is given the response to another one's has started none.
@@ -78,20 +78,16 @@ class Lookup<E extends CacheableContext> {
   }
 
   /** The response is not stored. */
-  readonly forward: Handler<E> = (context) => {
+  async forward(context: E, reason: 'method' | 'bypass', detail = ''): Promise<Result> {
     const fetch = { storeAs: null, shared: false, existing: null, ...NOT_FETCHED };
-    return this.#next(extend(context, { fetch, waitTerms: DEFAULT_WAIT_TERMS }));
-  };
-
-  async forwardMarked(context: E, reason: ForwardReason, detail?: string): Promise<Result> {
-    const result = await this.forward(context);
-    if (result.kind === 'response') result.headers.push('Cache-Status', forwardStatus(reason, detail));
+    const result = await this.#next(extend(context, { fetch, waitTerms: DEFAULT_WAIT_TERMS }));
+    if (result.kind === 'response') result.headers.push('Cache-Status', `patchgate; fwd=${reason}${detail}`);
     return result;
   }
 
   async bypass(context: E, directives: RequestDirectives, detail?: string): Promise<Result> {
     context.record.cache = 'bypass';
-    return directives.onlyIfCached ? reject('only_if_cached') : this.forwardMarked(context, 'bypass', detail);
+    return directives.onlyIfCached ? reject('only_if_cached') : this.forward(context, 'bypass', detail);
   }
 
   async serveOrFetch(context: E, rule: StoringRule | null, directives: RequestDirectives): Promise<Result> {

@@ -98,7 +98,7 @@ export interface RequestDirectives {
 }
 
 /** Why a request went to the upstream (RFC 9211 section 2.2). */
-export type ForwardReason = 'miss' | 'stale' | 'request' | 'bypass' | 'method';
+export type ForwardReason = 'miss' | 'stale' | 'request';
 
 /** A request that no stored response can serve. */
 export interface Miss {

@@ -3,12 +3,10 @@ import { Redis } from 'ioredis';
 import { end, freePort, startRedis } from '../../chaos/rig.mjs';
 import { inRoot, quantile } from '../page.mjs';
 
-const { encode } = /** @type {typeof import('../../../src/adapters/redis/cache/response-codec.ts')} */ (
-  await import(inRoot('dist/adapters/redis/cache/response-codec.js'))
-);
-const { getResponse, nameOf } = /** @type {typeof import('../../../src/adapters/redis/cache/response-store.ts')} */ (
-  await import(inRoot('dist/adapters/redis/cache/response-store.js'))
-);
+const { encode, getResponse, nameOf } =
+  /** @type {typeof import('../../../src/adapters/redis/cache/response-store.ts')} */ (
+    await import(inRoot('dist/adapters/redis/cache/response-store.js'))
+  );
 const { runScript } = /** @type {typeof import('../../../src/adapters/redis/client/scripts.ts')} */ (
   await import(inRoot('dist/adapters/redis/client/scripts.js'))
 );

@@ -93,21 +93,18 @@ export const LONGEST_PAUSE_MS = 500;
 /** A shorter connection was of no use: a server that accepts it and refuses every command is not tried more often. */
 const USEFUL_MS = 5_000;
 
-/** Pauses before a connection is opened again. */
-export interface Backoff {
-  /** The connection can be used. */
-  connected(): void;
-  nextMs(): number;
-}
+export type Backoff = ReturnType<typeof createBackoff>;
 
-export function createBackoff(clock: Clock): Backoff {
+/** Pauses before a connection is opened again. */
+export function createBackoff(clock: Clock) {
   let attempts = 0;
   let connectedAt: number = Number.POSITIVE_INFINITY;
   return {
-    connected() {
+    /** The connection can be used. */
+    connected(): void {
       connectedAt = clock.monotonic();
     },
-    nextMs() {
+    nextMs(): number {
       if (clock.monotonic() - connectedAt >= USEFUL_MS) attempts = 0;
       connectedAt = Number.POSITIVE_INFINITY;
       attempts += 1;

@@ -86,22 +86,14 @@ const message = z.discriminatedUnion('kind', [
 ]);
 export type Message = z.infer<typeof message>;
 
-export interface PubSub {
-  readonly channel: string;
-  onMessage(run: (message: Message) => void): void;
-  /** Calls `run` each time messages begin to arrive: earlier ones may have been missed. */
-  onSubscribed(run: () => void): void;
-  /** Best effort. */
-  publish(message: Message): void;
-  close(): void;
-}
+export type PubSub = ReturnType<typeof openPubSub>;
 
 /** All accounts share one channel. @param client sends the messages */
 export function openPubSub({
   client,
   prefix,
   ...connection
-}: Pick<Subscription, 'settings' | 'clock' | 'log'> & { readonly client: Client; readonly prefix: string }): PubSub {
+}: Pick<Subscription, 'settings' | 'clock' | 'log'> & { readonly client: Client; readonly prefix: string }) {
   const { log } = connection;
   const channel = `${prefix}:cache`;
   const onMessage: ((message: Message) => void)[] = [];
@@ -121,9 +113,11 @@ export function openPubSub({
 
   return {
     channel,
-    onMessage: (run) => void onMessage.push(run),
-    onSubscribed: (run) => void onSubscribed.push(run),
-    publish: (message) => {
+    onMessage: (run: (message: Message) => void): void => void onMessage.push(run),
+    /** Calls `run` each time messages begin to arrive. */
+    onSubscribed: (run: () => void): void => void onSubscribed.push(run),
+    /** Best effort. */
+    publish: (message: Message): void => {
       client.publish(channel, JSON.stringify(message)).catch((error: unknown) => {
         log.debug({ channel, reason: reasonOf(error) }, 'publishing failed');
       });

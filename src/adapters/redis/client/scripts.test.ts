@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { decode, encode } from '../cache/response-codec.ts';
+import { decode, encode } from '../cache/response-store.ts';
 import { parseJson } from './scripts.ts';
 
 describe('what another version or another program has written into Redis', () => {
