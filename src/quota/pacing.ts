@@ -30,7 +30,7 @@ export interface PaceInput {
  * must be free as well. A burst beyond the pace is for accounts that were idle (the account's bucket in account.ts), and
  * ends where it would leave less than half of the ceiling's pace to the requests after it.
  *
- * admit.lua does the same.
+ * slot-supply.lua does the same.
  */
 export class Pacing {
   /** Admissions are paid for up to this time. */

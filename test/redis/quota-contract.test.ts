@@ -241,7 +241,7 @@ describe.each(Object.entries(kinds))('the quota store in %s', (_, open) => {
     expect(Math.abs(a - b) / a).toBeLessThan(0.05);
     expect(Math.abs(c - a - b) / c).toBeLessThan(0.05);
     expect(a + b + c).toBeGreaterThanOrEqual(390);
-  });
+  }, 60_000);
 
   test('keeps a guarantee for its tenant, whatever the others take', async () => {
     const tenants = { a: ROOMY, g: { ...ROOMY, reserved: 30 } };

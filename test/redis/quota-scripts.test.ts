@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { completionOf, type LocalLease, LocalLeases } from '../../src/adapters/redis/quota/local-leases.ts';
 import { QuotaClient } from '../../src/adapters/redis/quota/quota-client.ts';
 import type { AccountSnapshot } from '../../src/adapters/redis/quota/quota-scripts.ts';
-import { AccountState } from '../../src/quota/account.ts';
+import { type AccountDecision, AccountState } from '../../src/quota/account.ts';
 import { BudgetCalendar, BudgetCounts, type Charge, termsOf } from '../../src/quota/budgets.ts';
 import type { AccountQuota, AdvertisedLimit, SlotRequest, TenantQuota } from '../../src/quota/quota-store.ts';
 import type { Lease } from '../../src/quota/slot-supply.ts';
@@ -92,6 +92,24 @@ async function pair(quota: AccountQuota, tenants: Map<string, TenantQuota>) {
         redis.budgets.views(tenant),
       ]),
   };
+}
+
+/** An account whose slots are used up at the pace of its ceiling by tenant `a`, the others are idle. */
+async function busyPair() {
+  const tenant: TenantQuota = { rate: 6_000, burst: 1_000, weight: 1, reserved: 0, maxWaitMs: 0 };
+  const quota: AccountQuota = { limit: 240, ceiling: 235, burst: 20, coldStart: 'idle' };
+  const made = await pair(quota, new Map(Object.entries({ a: tenant, b: tenant, c: tenant })));
+  /** Both decide alike; an admitted request stays in flight. */
+  const decided = async (request: SlotRequest) => {
+    const { expected, reply } = await made.ask({ books: true, ...request });
+    expect(reply.kind).toBe(expected.kind);
+    if (reply.kind === 'admitted') made.leases.begin(made.clock.monotonic());
+    if (expected.kind === 'rejected' && reply.kind === 'rejected') expect(reply.waitMs).toBe(expected.retryAfterMs);
+    return expected;
+  };
+  await made.pass(2_100);
+  while ((await decided({ tenant: 'a', maxWaitMs: 0 })).kind === 'admitted');
+  return { ...made, decided };
 }
 
 const seen = (limit: number) =>
@@ -296,4 +314,20 @@ describe('the scripts', () => {
       { numRuns: 150 },
     );
   }, 120_000);
+
+  test('keep the slot of the first request that waits, as the model does, whatever its tenant asks for behind it', async () => {
+    const { pass, decided } = await busyPair();
+    const first = await decided({ tenant: 'b', maxWaitMs: 30_000 });
+    const second = await decided({ tenant: 'b', maxWaitMs: 30_000 });
+    if (first.kind === 'admitted' || second.kind === 'admitted') throw new Error('nothing waits');
+    expect(second.askAgainMs).toBeGreaterThan(first.askAgainMs);
+    let decision: AccountDecision = first;
+    for (let times = 0; decision.kind === 'rejected' && times < 20; times++) {
+      // A little late, so that there is a slot for more than the one that waits.
+      await pass(decision.askAgainMs + 200);
+      expect(await decided({ tenant: 'a', maxWaitMs: 0, books: false })).toMatchObject({ kind: 'rejected' });
+      decision = await decided({ tenant: 'b', maxWaitMs: 30_000, place: first.place });
+    }
+    expect(decision.kind).toBe('admitted');
+  });
 });

@@ -2,6 +2,6 @@
 -- Request  tenant   place: its id
 local bookings = bookingsOf(request.tenant, 0)
 withoutPlace(bookings, request.place)
-storeBookings(request.tenant, bookings, redis.call('ZSCORE', COMPETING, request.tenant) and true or false)
+storeBookings(request.tenant, bookings, isCompeting(request.tenant))
 if #bookings.waiting == 0 then leave(request.tenant) end
 return reply('ok')

@@ -48,7 +48,7 @@ local DEFAULTS = {
   closedUntil = 0, feared = 0, fearedAsOf = -1, informed = 0, minuteKnown = 0, orphansUntil = 0,
 }
 -- And by replica, `ticket:` and `inFlight:`, and `number:` of its latest completion; by tenant, `spent:`, `spentAt:` and
--- `rate:` of its bucket, its next `virtualTime:`, its `weight:`, its `bookings:` (JSON, see admit.lua), and of a tenant with a
+-- `rate:` of its bucket, its next `virtualTime:`, its `weight:`, its `bookings:` (JSON, see bookings.lua), and of a tenant with a
 -- reservation the times at which its `admissions:` are a minute old (JSON). Texts are `members` (JSON), `stateId`, and `run` and
 -- `node`, the server it was made on.
 
@@ -193,51 +193,4 @@ local function refill(s, now)
   local spent = spentOf(s.spent, s.spentAt, s.rate, request.burst, now)
   if s.rate ~= request.ceiling then s.spent, s.spentAt, s.rate, s.pacedAt = spent, now, request.ceiling, -FAR end
   return spent
-end
-
--- A tenant's place in the queue is free. See src/quota/fair-queue.ts.
-local function leave(tenant)
-  redis.call('ZREM', QUEUE, tenant)
-  redis.call('ZREM', DUE, tenant)
-end
-
--- The bookings of a tenant: see src/quota/bookings.ts. `waiting`: [id, rank, until, isNewcomer] of each request that waits;
--- `appointments`: their times, ascending.
-local LAPSE = 2000
-local function bookingsOf(tenant, now)
-  local text = redis.call('HGET', STATE, 'bookings:' .. tenant)
-  local found, kept = text and cjson.decode(text) or { waiting = {}, appointments = {} }, { waiting = {}, appointments = {} }
-  for _, each in ipairs(found.waiting) do
-    if each[3] >= now - LAPSE then kept.waiting[#kept.waiting + 1] = each end
-  end
-  for _, at in ipairs(found.appointments) do
-    if at >= now - LAPSE then kept.appointments[#kept.appointments + 1] = at end
-  end
-  return kept
-end
-
-local function storeBookings(tenant, bookings, competes)
-  local field, last = 'bookings:' .. tenant, bookings.appointments[#bookings.appointments] or 0
-  for _, each in ipairs(bookings.waiting) do last = max(last, each[3]) end
-  if last == 0 then
-    redis.call('HDEL', STATE, field)
-    redis.call('ZREM', COMPETING, tenant)
-    return
-  end
-  redis.call('HSET', STATE, field, cjson.encode(bookings))
-  if competes then
-    redis.call('ZADD', COMPETING, last + LAPSE, tenant)
-    redis.call('PEXPIRE', COMPETING, KEPT)
-  else
-    redis.call('ZREM', COMPETING, tenant)
-  end
-end
-
-local function withoutPlace(bookings, place)
-  local kept, rank, isNewcomer = {}, nil, nil
-  for _, each in ipairs(bookings.waiting) do
-    if each[1] == place then rank, isNewcomer = each[2], each[4] else kept[#kept + 1] = each end
-  end
-  bookings.waiting = kept
-  return rank, isNewcomer
 end

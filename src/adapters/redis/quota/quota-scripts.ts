@@ -44,9 +44,12 @@ export interface Reply extends SnapshotReply {
 export type ScriptName = 'admit' | 'complete' | 'cancel' | 'heartbeat' | 'join';
 
 const scripts: Readonly<Record<ScriptName, Script>> = {
-  admit: loadScript(import.meta.url, 'common', 'budgets', 'membership', 'completions', 'admit'),
+  admit: loadScript(
+    import.meta.url,
+    ...['common', 'budgets', 'membership', 'completions', 'slot-supply', 'fair-queue', 'bookings', 'admit'],
+  ),
   complete: loadScript(import.meta.url, 'common', 'budgets', 'completions', 'complete'),
-  cancel: loadScript(import.meta.url, 'common', 'cancel'),
+  cancel: loadScript(import.meta.url, 'common', 'fair-queue', 'bookings', 'cancel'),
   heartbeat: loadScript(import.meta.url, 'common', 'budgets', 'membership', 'heartbeat'),
   join: loadScript(import.meta.url, 'common', 'budgets', 'membership', 'join'),
 };
