@@ -239,6 +239,21 @@ test('slots of a killed replica stay held when Redis loses its memory twice, tho
   expect(longestPauseMs(admissions(lostAt, all.slice(1)))).toBeLessThanOrEqual(2_500 + PAUSE_MS);
 });
 
+test('slots that replicas report without hearing the replies are held for their time, though the clock of Redis goes back and forth', async () => {
+  const { world, upstream, all, pass } = await busy(70_000, { headers: false });
+  for (const replica of world.replicas) replica.connection = 'mute';
+  for (let steps = 0; steps < 20; steps++) {
+    world.stepMs -= 3_600_000;
+    await pass(700);
+  }
+  await pass(40_000);
+  world.stepMs += 24 * 3_600_000;
+  for (const replica of world.replicas) replica.connection = 'up';
+  await pass(70_000);
+  for (const callers of all) callers.stop();
+  expect(upstream.greatestInAnyMinute()).toBeLessThanOrEqual(CEILING);
+});
+
 describe('pacing goes on', () => {
   test.each([
     ['', null],

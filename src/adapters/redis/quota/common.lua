@@ -130,12 +130,10 @@ discardHalf()
 local function tick(s, adopt)
   local at, latest = wall(), tonumber(ARGV[4])
   local now = at - s.offset
-  if now < s.time then
-    now = s.time
-  elseif latest >= 0 and now > latest + SLACK then
-    if not adopt then return nil end
-    now = max(s.time, latest)
-  end
+  local leapt = latest >= 0 and now > latest + SLACK
+  if leapt and not adopt then return nil end
+  -- The time since the latest command is not known, and taken as none: slots are rather held for too long.
+  if leapt or now < s.time then now = s.time end
   s.time, s.offset = now, at - now
   return now
 end
