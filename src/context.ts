@@ -180,36 +180,36 @@ export interface WithWaitTerms {
 export const DEFAULT_WAIT_TERMS: WaitTerms = { maxWaitMs: Number.POSITIVE_INFINITY, waitedMs: 0, background: false };
 
 /** The fields of a request in the access log and the metrics. Each middleware writes its own; only the server reads them. */
-export interface AccessRecord {
+export class AccessRecord {
   /** A resource or the path of a route, never that of a request: as a label, paths would have unbounded values. */
-  route: string;
+  route = '';
   /** A configured tenant, or '' before authentication. */
-  tenant: string;
+  tenant = '';
   /** Id of the tenant's key or identity, not the key. */
-  key: string;
+  key = '';
   /** The account of the route, or '' before it is known. */
-  account: string;
+  account = '';
   /** Equal for queries that mean the same; nothing of the query can be read from it. '' without a query. */
-  queryDigest: string;
+  queryDigest = '';
   /** From `Priority`; null where the caller sent none. */
-  urgency: number | null;
+  urgency: number | null = null;
   /** From `Prefer: wait`; null where the caller sent none. */
-  preferredWaitMs: number | null;
-  cache: CacheResult;
+  preferredWaitMs: number | null = null;
+  cache: CacheResult = 'none';
   /** It is `bypass` because of the request, not because of a rule. */
-  bypassedByRequest: boolean;
+  bypassedByRequest = false;
   /** A stale response was served, and a request in the background began to renew it. */
-  refreshed: boolean;
+  refreshed = false;
   /** Milliseconds spent waiting for slots and permits. */
-  waitMs: number;
+  waitMs = 0;
   /** Milliseconds from sending to the headers of the response, summed over all attempts; null if nothing was sent. */
-  upstreamMs: number | null;
+  upstreamMs: number | null = null;
   /** Status of the latest response from the upstream; null without one. */
-  upstreamStatus: number | null;
+  upstreamStatus: number | null = null;
   /** Attempts sent to the upstream, the one that is under way included. */
-  attempts: number;
+  attempts = 0;
   /** Problem code of a limit that is observed and would have rejected the request; null without one. */
-  wouldReject: ProblemCode | null;
+  wouldReject: ProblemCode | null = null;
 }
 
 export type CacheResult = 'hit' | 'stale' | 'miss' | 'collapsed' | 'bypass' | 'none';
@@ -230,26 +230,6 @@ export interface FinishedRequest {
   readonly durationMs: number;
   /** The cause of a rejection that only the log may name. */
   readonly internal: string | null;
-}
-
-export function newAccessRecord(): AccessRecord {
-  return {
-    route: '',
-    tenant: '',
-    key: '',
-    account: '',
-    queryDigest: '',
-    urgency: null,
-    preferredWaitMs: null,
-    cache: 'none',
-    bypassedByRequest: false,
-    refreshed: false,
-    waitMs: 0,
-    upstreamMs: null,
-    upstreamStatus: null,
-    attempts: 0,
-    wouldReject: null,
-  };
 }
 
 /** Notes, once for a request, that a limit which is observed and not enforced would have rejected it. */

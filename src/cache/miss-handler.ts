@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import {
+  AccessRecord,
   type ClientDisconnect,
   DEFAULT_WAIT_TERMS,
   type Handler,
   NEVER_DISCONNECTS,
-  newAccessRecord,
   type Result,
   reject,
   traced,
@@ -90,7 +90,7 @@ export class MissHandler<E extends CacheableContext> {
     context.record.refreshed = true;
     const { route, tenant } = context.record;
     const trace = context.trace?.start('refresh') ?? null;
-    const record = { ...newAccessRecord(), route, tenant };
+    const record = { ...new AccessRecord(), route, tenant };
     const detached = { ...context, trace, record, disconnect: NEVER_DISCONNECTS };
     const terms: WaitTerms = { ...DEFAULT_WAIT_TERMS, maxWaitMs: 0, background: true };
     const refresh = async (): Promise<void> => {

@@ -3,21 +3,14 @@ import type { Settings } from '../config/settings.ts';
 import type { MetricSources } from '../telemetry/gauges.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import type { Dependencies } from './dependencies.ts';
-import { callersOf } from './status-parts.ts';
+import { accountViewsOf, callersOf } from './status-parts.ts';
 
 /** Values that the gauges read at each scrape, from the snapshot in force. */
 export function metricSources(current: () => ConfigSnapshot, logLinesDropped: () => number): MetricSources {
   const dependencies = () => current().dependencies;
   const settings = () => dependencies().settings;
   return {
-    accounts() {
-      const { quotaStore, admissionQueue } = dependencies();
-      return [...settings().accounts.keys()].map((id) => ({
-        id,
-        ...quotaStore.view(id),
-        waiting: admissionQueue.waiting(id),
-      }));
-    },
+    accounts: () => accountViewsOf(dependencies()),
     tenantBudgets() {
       const { quotaStore } = dependencies();
       return [...settings().tenants.values()].flatMap(({ id: tenant, accounts }) =>

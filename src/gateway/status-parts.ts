@@ -25,6 +25,12 @@ import type { AccountCredential } from './config-snapshot.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { IssuerKeys } from './issuers.ts';
 
+/** The state of each account, with the requests that wait for a slot. */
+export function accountViewsOf({ settings, quotaStore, admissionQueue }: Dependencies) {
+  const ids = [...settings.accounts.keys()];
+  return ids.map((id) => ({ id, ...quotaStore.view(id), waiting: admissionQueue.waiting(id) }));
+}
+
 /**
  * The credentials of an account, in order of preference. The next request uses the first one that is not in backoff.
  *

@@ -7,6 +7,7 @@ import type { Usage } from '../telemetry/metrics.ts';
 import type { ConfigSnapshot } from './config-snapshot.ts';
 import { createHistory } from './history.ts';
 import {
+  accountViewsOf,
   blockedStatusOf,
   budgetStatusOf,
   busiestOf,
@@ -40,15 +41,13 @@ export function createStatus(options: {
   const history = createHistory({
     clock,
     readUsage: options.usage,
-    readAccounts: () => {
-      const { settings, quotaStore, admissionQueue } = current().dependencies;
-      return new Map(
-        [...settings.accounts.keys()].map((id) => {
-          const { slotsInUse, externalUsage, cooldownMs } = quotaStore.view(id);
-          return [id, { slotsInUse, externalUsage, waiting: admissionQueue.waiting(id), cooldown: +(cooldownMs > 0) }];
-        }),
-      );
-    },
+    readAccounts: () =>
+      new Map(
+        accountViewsOf(current().dependencies).map(({ id, slotsInUse, externalUsage, waiting, cooldownMs }) => [
+          id,
+          { slotsInUse, externalUsage, waiting, cooldown: +(cooldownMs > 0) },
+        ]),
+      ),
   });
 
   const standing = ({ seconds, byTenant }: ReturnType<typeof history.recent>): StatusSummary => {
@@ -119,19 +118,16 @@ export function createStatus(options: {
   };
 }
 
-function accountsOf(generation: ConfigSnapshot, now: EpochMs): Record<string, AccountStatus> {
-  const { settings, quotaStore, admissionQueue } = generation.dependencies;
+function accountsOf({ dependencies, credentials }: ConfigSnapshot, now: EpochMs): Record<string, AccountStatus> {
   return Object.fromEntries(
-    [...settings.accounts.keys()].map((id) => {
-      const { budgets, ...view } = quotaStore.view(id);
-      const status = {
+    accountViewsOf(dependencies).map(({ id, budgets, ...view }) => [
+      id,
+      {
         ...view,
-        waiting: admissionQueue.waiting(id),
-        credentials: credentialStatusOf(generation.credentials, id, namedIn(settings, id)),
+        credentials: credentialStatusOf(credentials, id, namedIn(dependencies.settings, id)),
         budgets: budgetStatusOf(budgets, now),
-      };
-      return [id, status];
-    }),
+      },
+    ]),
   );
 }
 

@@ -1,5 +1,5 @@
 import type { Settings } from '../config/settings.ts';
-import { DisconnectSignal, type Handler, newAccessRecord, type RequestContext } from '../context.ts';
+import { AccessRecord, DisconnectSignal, type Handler, type RequestContext } from '../context.ts';
 import { createConfigSnapshots } from '../gateway/config-snapshot.ts';
 import { openDependencies } from '../gateway/open-dependencies.ts';
 import { planOf } from '../gateway/quota-backend.ts';
@@ -162,7 +162,7 @@ class Replay {
       startedAt: this.#clock.monotonic(),
       disconnect,
       lifetime: disconnect,
-      record: newAccessRecord(),
+      record: new AccessRecord(),
       trace: null,
     };
   }

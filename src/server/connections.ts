@@ -19,23 +19,27 @@ interface QueuedRequest {
   readonly start: () => void;
 }
 
-interface Connection {
+class Connection {
   readonly openedAt: number;
   /** A callback for each request whose response has not ended; several if the caller pipelines. */
-  readonly active: Set<() => void>;
+  readonly active = new Set<() => void>();
   /** Requests that have not started, because of those before them. */
-  readonly queue: QueuedRequest[];
-  running: number;
+  readonly queue: QueuedRequest[] = [];
+  running = 0;
   /** The running request may change state, so it is the only one. */
-  unsafe: boolean;
+  unsafe = false;
   /** The connection is not read, because the queue is full. */
-  stopped: boolean;
+  stopped = false;
   /** Node resumes a connection whenever a request or its body has been read; this listener pauses it again. */
-  guarded: boolean;
+  guarded = false;
   /** Bytes read when the last response ended: more by now is the beginning of another request. */
-  readBytes: number;
+  readBytes = 0;
   /** When the drain first saw that beginning. */
-  beginningSeenAt: number | null;
+  beginningSeenAt: number | null = null;
+
+  constructor(openedAt: number) {
+    this.openedAt = openedAt;
+  }
 }
 
 /**
@@ -62,7 +66,7 @@ export class Connections {
     });
     // Over TLS, requests come on a second socket, which exists only after the handshake.
     server.on(handshakes === null ? 'connection' : 'secureConnection', (socket: Socket) => {
-      const connection = newConnection(clock.monotonic());
+      const connection = new Connection(clock.monotonic());
       this.#open.set(socket, connection);
       socket.once('close', () => {
         this.#open.delete(socket);
@@ -159,11 +163,6 @@ export class Connections {
     connection.beginningSeenAt ??= now;
     return connection.beginningSeenAt + BEGINNING_MS - now;
   }
-}
-
-function newConnection(openedAt: number): Connection {
-  const order = { queue: [], running: 0, unsafe: false, stopped: false, guarded: false };
-  return { openedAt, active: new Set(), ...order, readBytes: 0, beginningSeenAt: null };
 }
 
 function goOn(socket: Socket, connection: Connection): void {

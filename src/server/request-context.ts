@@ -7,10 +7,10 @@ import { LRUCache } from 'lru-cache';
 import type { AddressRanges } from '../auth/tenant.ts';
 import type { Clock } from '../clock.ts';
 import {
+  AccessRecord,
   BodyTooLarge,
   DisconnectSignal,
   type Handler,
-  newAccessRecord,
   type Rejection,
   type RequestBody,
   type RequestContext,
@@ -82,7 +82,7 @@ export function receiveRequest(
     startedAt: options.clock.monotonic(),
     disconnect,
     lifetime: disconnect,
-    record: newAccessRecord(),
+    record: new AccessRecord(),
     trace: options.tracer === null ? null : options.tracer.request(incoming.headers),
   };
   const { priority, prefer } = incoming.headers;

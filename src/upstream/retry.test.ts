@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import type { MonotonicMs } from '../clock.ts';
-import { newAccessRecord } from '../context.ts';
+import { AccessRecord } from '../context.ts';
 import type { Meter } from '../ports.ts';
 import type { Slot } from '../quota/quota-store.ts';
 import {
@@ -51,7 +51,7 @@ function sending(results: readonly (readonly [tookMs: number, sent: TransportRes
   const meter = { upstreamRetry: (_: string, reason: string) => void retries.push(reason) } as unknown as Meter;
   const send = createRetry({ clock, random: () => 0.5, meter });
   const context = {
-    ...{ method: 'GET', payload: null, record: newAccessRecord(), trace: null, upstreamState, breakerRequest: READ },
+    ...{ method: 'GET', payload: null, record: new AccessRecord(), trace: null, upstreamState, breakerRequest: READ },
     disconnect: { happened: false, onDisconnect: () => () => {} },
     route: { upstream: { id: 'core', timeoutMs: TIMEOUT_MS } },
     quota: { admitAgain: async () => ({ kind: 'admitted', slot: slot() }) },

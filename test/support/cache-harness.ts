@@ -7,12 +7,12 @@ import { cacheLookup } from '../../src/cache/lookup.ts';
 import type { CacheableContext, CacheOptions, CacheRule, Unless } from '../../src/cache/options.ts';
 import { NEVER_STALE, type StaleWindows } from '../../src/cache/store.ts';
 import {
+  AccessRecord,
   type ClientDisconnect,
   DisconnectSignal,
   extend,
   headerOf,
   NEVER_DISCONNECTS,
-  newAccessRecord,
   type ProxyResponse,
   type Rejection,
   type RequestContext,
@@ -105,7 +105,7 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
       segments: splitPath(path),
       body: null,
       disconnect,
-      record: { ...newAccessRecord(), tenant: given.tenant ?? 'one' },
+      record: { ...new AccessRecord(), tenant: given.tenant ?? 'one' },
       trace: null,
       route: { upstream: { id: 'core', account, origin: 'http://core.test', timeoutMs: 30_000 }, rewrite: null },
     } as unknown as CacheableContext;

@@ -1,11 +1,11 @@
-import { type AccessRecord, type FinishedRequest, newAccessRecord } from '../../src/context.ts';
+import { AccessRecord, type FinishedRequest } from '../../src/context.ts';
 
 type Facts = Omit<FinishedRequest, 'context'> & Omit<FinishedRequest['context'], 'record'> & AccessRecord;
 
 /** A read of a tenant that the upstream answered, with other facts where they are given. */
 export function finishedRequest(other: Partial<Facts> = {}): FinishedRequest {
   const facts = {
-    ...newAccessRecord(),
+    ...new AccessRecord(),
     ...{ requestId: 'r-1', method: 'GET', target: '/api/v1/flows?page=1', trace: null },
     ...{ baseUrl: 'http://gateway', clientAddress: '10.0.0.1', route: '/api/v1/**' },
     ...{ tenant: 'billing', key: '2026-11', cache: 'miss' as const, attempts: 1 },
