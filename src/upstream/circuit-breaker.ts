@@ -20,13 +20,7 @@ export interface BreakerRules extends FailureRules {
 export type BreakerState =
   | { readonly kind: 'closed' }
   | { readonly kind: 'open'; readonly tenant: string | null; readonly until: MonotonicMs }
-  | {
-      readonly kind: 'half-open';
-      readonly tenant: string | null;
-      readonly since: MonotonicMs;
-      readonly inFlight: number;
-      readonly successes: number;
-    };
+  | { readonly kind: 'half-open'; readonly tenant: string | null; readonly since: MonotonicMs };
 
 /** The cost of a failed probe. A write may have been carried out, so reads probe first; a `background` request is never a probe. */
 export type Risk = 'read' | 'write' | 'background';
@@ -102,6 +96,9 @@ export class CircuitBreaker {
   #state: BreakerState = { kind: 'closed' };
   /** The latest, oldest first. Those before the window are dropped when it is read. */
   #attempts: Attempt[] = [];
+  /** Probes in flight, and those that succeeded, since the breaker is half-open. */
+  #probes = 0;
+  #successes = 0;
   /** Open periods in a row without a closed window between them. */
   #openings = 0;
   #closedAt = Number.NEGATIVE_INFINITY;
@@ -128,7 +125,7 @@ export class CircuitBreaker {
   state(now: MonotonicMs): BreakerState {
     const state = this.#state;
     if (state.kind === 'open' && now >= state.until)
-      this.#enter({ kind: 'half-open', tenant: state.tenant, since: now, inFlight: 0, successes: 0 });
+      this.#enter({ kind: 'half-open', tenant: state.tenant, since: now });
     return this.#state;
   }
 
@@ -146,8 +143,7 @@ export class CircuitBreaker {
     const retryAfterMs = this.retryAfterMs(request, now);
     if (retryAfterMs !== null) return { kind: 'rejected', retryAfterMs };
     const state = this.#state;
-    if (state.kind === 'half-open' && !isExempt(state, request))
-      this.#state = { ...state, inFlight: state.inFlight + 1 };
+    if (state.kind === 'half-open' && !isExempt(state, request)) this.#probes += 1;
     return { kind: 'allowed', period: this.#period };
   }
 
@@ -165,7 +161,8 @@ export class CircuitBreaker {
       if (this.#attempts.length === MAX_ATTEMPTS) this.#attempts.shift();
       this.#attempts.push({ tenant, resource, failed: result === 'failure', at: now });
     }
-    if (state.kind === 'half-open' && !isExempt(state, request)) this.#probeEnded(state, request, result, now);
+    if (state.kind === 'half-open' && !isExempt(state, request))
+      this.#probeEnded(state.tenant, request.tenant, result, now);
     else if (result === 'failure') this.#failed(now);
     // The upstream works for another tenant.
     else if (result === 'success' && state.kind !== 'closed' && this.#tenantsOfOutage(now) === null) this.#close(now);
@@ -173,26 +170,18 @@ export class CircuitBreaker {
 
   #waitMs(state: Exclude<BreakerState, { kind: 'closed' }>, request: BreakerRequest, now: MonotonicMs): number | null {
     if (state.kind === 'open') return state.until - now;
-    if (request.risk === 'background' || state.inFlight >= PROBES) return PROBE_RETRY_AFTER_MS;
+    if (request.risk === 'background' || this.#probes >= PROBES) return PROBE_RETRY_AFTER_MS;
     // Where no other request comes, these have to probe, or the breaker would never close.
     const isLast = request.risk === 'write' || (this.#othersWait && this.#causes.has(request.tenant));
     const lastFrom = state.since + this.#rules.openMs;
     return isLast && now < lastFrom ? lastFrom - now : null;
   }
 
-  #probeEnded(
-    state: Extract<BreakerState, { kind: 'half-open' }>,
-    { tenant }: BreakerRequest,
-    result: AttemptResult,
-    now: MonotonicMs,
-  ): void {
-    if (result === 'failure') {
-      this.#open(state.tenant, new Set([...this.#causes, tenant]), now);
-      return;
-    }
-    const successes = state.successes + (result === 'success' ? 1 : 0);
-    if (successes >= PROBES) this.#close(now);
-    else this.#state = { ...state, inFlight: state.inFlight - 1, successes };
+  #probeEnded(openFor: string | null, tenant: string, result: AttemptResult, now: MonotonicMs): void {
+    this.#probes -= 1;
+    if (result === 'success') this.#successes += 1;
+    if (result === 'failure') this.#open(openFor, new Set([...this.#causes, tenant]), now);
+    else if (this.#successes >= PROBES) this.#close(now);
   }
 
   /** A failure that was no probe: the breaker is closed, at least for this tenant. */
@@ -229,6 +218,8 @@ export class CircuitBreaker {
   #enter(state: BreakerState): void {
     this.#state = state;
     this.#period += 1;
+    this.#probes = 0;
+    this.#successes = 0;
     this.#onChange(state);
   }
 }

@@ -29,7 +29,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
   #headersAt = 0 as MonotonicMs;
   /** Chunks that arrived before the body became a stream. */
   #early: Buffer[] = [];
-  #body: UpstreamBody | null = null;
+  #body: Readable | null = null;
   #complete = false;
   #timer: NodeJS.Timeout;
   #stopListening = (): void => {};
@@ -64,7 +64,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#headersAt = this.#clock.monotonic();
     this.#status = status;
     this.#headers = headerStrings(controller.rawHeaders);
-    if (hasNoBody(this.#request.method, status)) {
+    if (this.#request.method === 'HEAD' || status === 204 || status === 304) {
       // undici fails such a response where it declares a length, which a 304 may (RFC 9110 section 8.6).
       this.#release();
       this.#respond(null);
@@ -113,26 +113,29 @@ export class Attempt implements Dispatcher.DispatchHandler {
     if (!this.#complete) this.#timer.refresh();
   }
 
-  /** The reader of the body has room again. */
-  resume(): void {
-    if (this.#complete || !this.#controller?.paused) return;
-    this.#timer = this.#startTimer();
-    this.#controller.resume();
-  }
-
-  /** The reader closed the body before its end. */
-  abandon(): void {
-    if (!this.#complete) this.#abort(new AttemptAborted('client_closed', 'reader closed the body'));
-  }
-
   #startStreaming(): void {
     if (this.#complete || this.#resolved) return;
     this.#timer.refresh();
-    this.#body = new UpstreamBody(this);
-    const early = this.#early;
-    this.#early = [];
-    for (const chunk of early) this.#body.push(chunk);
+    this.#body = this.#openBody();
+    for (const chunk of this.#early.splice(0)) this.#body.push(chunk);
     this.#respond(this.#body);
+  }
+
+  /** The socket is paused while the reader of this body has no room. Destroying the body aborts the request. */
+  #openBody(): Readable {
+    const body = new Readable({
+      read: () => {
+        if (this.#complete || !this.#controller?.paused) return;
+        this.#timer = this.#startTimer();
+        this.#controller.resume();
+      },
+      destroy: (error, done) => {
+        if (!this.#complete) this.#abort(new AttemptAborted('client_closed', 'reader closed the body'));
+        done(error);
+      },
+    });
+    // Without a listener an error would end the process. A reader still receives the error.
+    return body.on('error', () => {});
   }
 
   #respond(body: Buffer | Readable | null): void {
@@ -155,7 +158,7 @@ export class Attempt implements Dispatcher.DispatchHandler {
       kind: 'failed',
       reason: classify(error, this.#controller !== null),
       mayBeSent: this.#controller !== null,
-      internal: describe(error),
+      internal: 'code' in error ? `${String(error.code)}: ${error.message}` : error.message,
     });
   }
 
@@ -188,31 +191,6 @@ export class Attempt implements Dispatcher.DispatchHandler {
   }
 }
 
-/** Pauses the socket while its reader has no room. Destroying it aborts the request. */
-class UpstreamBody extends Readable {
-  readonly #attempt: Attempt;
-
-  constructor(attempt: Attempt) {
-    super();
-    this.#attempt = attempt;
-    // Without a listener an error would end the process. A reader still receives the error.
-    this.on('error', () => {});
-  }
-
-  override _read(): void {
-    this.#attempt.resume();
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#attempt.abandon();
-    done(error);
-  }
-}
-
-function hasNoBody(method: string, status: number): boolean {
-  return method === 'HEAD' || status === 204 || status === 304;
-}
-
 /** Whether only the end of the connection shows the end of the body (RFC 9112 section 6.3). */
 function endsWithConnection(headers: HeaderList): boolean {
   const coding = headerOf(headers, 'transfer-encoding');
@@ -234,9 +212,4 @@ function classify(error: Error, started: boolean): TransportFailure {
   const code = 'code' in error ? error.code : undefined;
   if (code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH' || code === 'ERR_STREAM_PREMATURE_CLOSE') return 'body_broken';
   return 'protocol';
-}
-
-function describe(error: Error): string {
-  const code = 'code' in error ? `${String(error.code)}: ` : '';
-  return `${code}${error.message}`;
 }
