@@ -13,14 +13,12 @@ import { rejectAdmission, retryAfterSeconds, type WithSlot } from '../quota/rate
 import type { Routed } from '../routing/match-route.ts';
 
 export interface WithPermit {
-  readonly sending: Sending;
-}
-
-interface Sending {
-  readonly slot: Slot;
-  readonly permit: Permit;
-  /** For another attempt of the request: gives the permit back, then waits for slot and permit like the first attempt. */
-  readonly reacquire: (maxWaitMs: number, disconnect: ClientDisconnect) => Promise<Acquired>;
+  readonly sending: {
+    readonly slot: Slot;
+    readonly permit: Permit;
+    /** For another attempt of the request: gives the permit back, then waits for slot and permit like the first attempt. */
+    readonly reacquire: (maxWaitMs: number, disconnect: ClientDisconnect) => Promise<Acquired>;
+  };
 }
 
 interface LimitedContext extends Routed, WithSlot {

@@ -28,12 +28,6 @@ export interface RetryState {
   readonly retryBudget: RetryBudget;
 }
 
-export interface RetryOptions {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly meter: Meter;
-}
-
 /** `breaker_open`: nothing was sent, and the slot was refunded. */
 export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; readonly retryAfterMs: number };
 
@@ -48,7 +42,7 @@ interface RetryContext extends Routed, WithUpstreamState<RetryState>, WithPayloa
  * Sends a request, and sends it again while {@link isRetryable} allows it and there are retries, budget, a slot, time within the
  * upstream's timeout and a connected client. If one of these is missing, the latest failure is the result.
  */
-export function createRetry(options: RetryOptions) {
+export function createRetry(options: { readonly clock: Clock; readonly random: Random; readonly meter: Meter }) {
   const { clock, random, meter } = options;
 
   const sendOnce = async (

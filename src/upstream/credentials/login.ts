@@ -3,7 +3,11 @@ import type { Log, Meter } from '../../ports.ts';
 import type { FailedLogin, LoginResult } from './login-request.ts';
 import type { Credential, CredentialResult, IssuedCredential, UnavailableReason } from './pool.ts';
 
-export interface LoginCredentialOptions {
+/** Renewal begins at this share of a token's life, so that a failing identity host has a fifth of it to recover. */
+const RENEW_AT = 0.8;
+
+/** `Bearer <token>`. The token is renewed ahead of its expiry, and one login at a time serves all requests that wait for it. */
+export function loginCredential(options: {
   readonly id: string;
   readonly account: string;
   /** Asks the identity host for a token. Never throws. */
@@ -13,13 +17,7 @@ export interface LoginCredentialOptions {
   readonly meter: Meter;
   /** Receives each new token, for the redaction of log lines. */
   readonly onToken: (token: string) => void;
-}
-
-/** Renewal begins at this share of a token's life, so that a failing identity host has a fifth of it to recover. */
-const RENEW_AT = 0.8;
-
-/** `Bearer <token>`. The token is renewed ahead of its expiry, and one login at a time serves all requests that wait for it. */
-export function loginCredential(options: LoginCredentialOptions): Credential {
+}): Credential {
   const { id, account, clock, log, meter } = options;
   const backoff = createBackoff(clock);
   let token: { readonly credential: IssuedCredential; readonly expiresAt: MonotonicMs } | null = null;
