@@ -158,6 +158,9 @@ export interface Rejection {
 
 export type Result = ProxyResponse | Rejection;
 
+/** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
+export const LATE_ARRIVAL_MS = 15_000;
+
 /** Rejects only for internal errors. */
 export type Handler<Context> = (context: Context) => Promise<Result>;
 

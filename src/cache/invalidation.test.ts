@@ -16,7 +16,6 @@ function writing(invalidate: InvalidationRule[] = []) {
     invalidate,
     rules: [],
     maxEntryBytes: 1,
-    lateArrivalMs: 15_000,
     clock,
   } as unknown as CacheOptions;
   let respondWith: () => Result | Promise<Result>;

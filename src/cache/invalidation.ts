@@ -1,4 +1,4 @@
-import { type Handler, headerOf, type ProxyResponse, type Result, traced } from '../context.ts';
+import { type Handler, headerOf, LATE_ARRIVAL_MS, type ProxyResponse, type Result, traced } from '../context.ts';
 import { literally, matches, matchesPath, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { originalPath, rewriteTarget } from '../routing/rewrite.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
@@ -119,7 +119,7 @@ export function invalidateAfterWrite<E extends CacheableContext>(options: CacheO
     }
     const response = result.kind === 'response' ? result : null;
     if (mayHaveChanged(result)) {
-      if (response === null) options.clock.after(options.lateArrivalMs, () => void invalidate(context, null));
+      if (response === null) options.clock.after(LATE_ARRIVAL_MS, () => void invalidate(context, null));
       await traced(context.trace, 'invalidate', invalidate(context, response));
     }
     return result;

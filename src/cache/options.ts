@@ -42,8 +42,6 @@ export interface CacheOptions extends CacheState {
   readonly bodyMemory: BodyMemory;
   /** How long a response may be served while the writes of other replicas are unknown. */
   readonly maxDisconnectedAgeMs: number;
-  /** How long after its failure the upstream may still carry a request out. */
-  readonly lateArrivalMs: number;
   readonly clock: Clock;
   readonly meter: Meter;
   /** Receives work that no caller waits for. */

@@ -80,7 +80,7 @@ async function authorizationOf(
   if (credential.kind === 'apiKey') return credential.apiKey.reveal();
   const slot = { complete() {}, lose() {}, refund() {} };
   const login = await requestLogin({
-    ...{ ...credential, transport, clock: systemClock, lateArrivalMs: 0 },
+    ...{ ...credential, transport, clock: systemClock },
     charge: async () => ({ kind: 'admitted', slot, tenant: REMOVED_TENANT }),
   });
   if (login.kind === 'token') return `Bearer ${login.token}`;

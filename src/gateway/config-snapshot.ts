@@ -15,7 +15,7 @@ import { type Credential, createCredentialPools, fixedCredential } from '../upst
 import type { Dependencies, SharedDependencies } from './dependencies.ts';
 import { createIssuerKeys, type IssuerKeys, identityStoreOf } from './issuers.ts';
 import { createPipeline } from './pipeline.ts';
-import { LATE_ARRIVAL_MS, planOf } from './quota-backend.ts';
+import { planOf } from './quota-backend.ts';
 
 /** The settings in force and everything built from them. A request ends with the snapshot it began with. */
 export interface ConfigSnapshot extends TrafficSnapshot {
@@ -220,7 +220,6 @@ function credentialOf(
         transport,
         clock,
         charge: () => quotaStore.admit({ account: account.id, tenant: null, maxWaitMs: 0 }),
-        lateArrivalMs: LATE_ARRIVAL_MS,
       }),
     clock,
     log,

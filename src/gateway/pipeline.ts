@@ -20,7 +20,6 @@ import { proxy } from '../upstream/proxy.ts';
 import { rewriteLinks } from '../upstream/rewrite-links.ts';
 import { cacheNamespace } from './cache-backend.ts';
 import type { Dependencies } from './dependencies.ts';
-import { LATE_ARRIVAL_MS } from './quota-backend.ts';
 
 /**
  * The middleware of every request, outermost first. Each comment states the reason for the position. A middleware names the context
@@ -31,7 +30,7 @@ export function createPipeline(
   background: CacheOptions['background'],
 ): Handler<RequestContext> {
   const { settings, metrics: meter } = dependencies;
-  const sending = { ...dependencies, meter, lateArrivalMs: LATE_ARRIVAL_MS };
+  const sending = { ...dependencies, meter };
   const cache = cacheOptions(dependencies, background);
   const origins = [...new Set([...settings.upstreams.values()].map(({ origin }) => origin))];
   return (
@@ -90,7 +89,6 @@ function cacheOptions(dependencies: Dependencies, background: CacheOptions['back
     ...dependencies.cache,
     rules: settings.cache.memoryBytes > 0 ? settings.cache.rules : NEVER_STORE,
     namespace: cacheNamespace(settings),
-    lateArrivalMs: LATE_ARRIVAL_MS,
     bodyMemory,
     clock,
     meter: metrics,

@@ -9,6 +9,7 @@ import { createRedisQuotaStore } from '../adapters/redis/quota/quota-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import { accountsIn, tenantQuotaIn } from '../config/tenant-accounts.ts';
+import { LATE_ARRIVAL_MS } from '../context.ts';
 import { type Log, type Meter, SILENT_LOG } from '../ports.ts';
 import { enforcedPlan, observedPlan, observingQuotaStore } from '../quota/observe.ts';
 import type { AccountQuota, QuotaPlan, QuotaStore, TenantQuota } from '../quota/quota-store.ts';
@@ -35,9 +36,6 @@ export interface QuotaBackend {
   /** How Redis goes on when its memory is full; null without Redis, or while that is not known. */
   eviction(): Eviction | null;
 }
-
-/** How long after the gateway gave up on a request it may still arrive upstream: the kernel or a proxy may hold it. */
-export const LATE_ARRIVAL_MS = 15_000;
 
 export function openQuotaBackend(options: {
   readonly settings: Settings;
@@ -82,7 +80,6 @@ export function openQuotaBackend(options: {
     replica: replicaName(settings),
     // A request is uploaded within its timeout, and answered within another one.
     maxInFlightMs: 2 * longestTimeoutMs + LATE_ARRIVAL_MS,
-    lateArrivalMs: LATE_ARRIVAL_MS,
   };
   const enforced = createRedisQuotaStore({ ...common, plan: enforcedPlan(plan), log, onChange: options.onChange });
   const observedStore = createRedisQuotaStore({

@@ -1,9 +1,10 @@
 import { parseDictionary } from 'structured-headers';
 import type { Tenant } from '../auth/tenant.ts';
-import type { Clock, MonotonicMs } from '../clock.ts';
+import type { Clock, MonotonicMs, Random } from '../clock.ts';
 import {
   type ClientDisconnect,
   extend,
+  LATE_ARRIVAL_MS,
   type Middleware,
   NEVER_DISCONNECTS,
   noteWouldReject,
@@ -52,10 +53,7 @@ export interface RateLimitOptions {
   readonly budgets: (account: string) => ReadonlyMap<string, Budget> | undefined;
   readonly meter: Meter;
   readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
-  /** How long after the gateway gave up a request may still arrive. */
-  readonly lateArrivalMs: number;
+  readonly random: Random;
 }
 
 /**
@@ -121,7 +119,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
       }
       return await next(extend(context, { quota: { slot: admission.slot, admitAgain, requeue, waitUntil } }));
     } finally {
-      const latestArrivalMs = (clock.monotonic() + options.lateArrivalMs) as MonotonicMs;
+      const latestArrivalMs = (clock.monotonic() + LATE_ARRIVAL_MS) as MonotonicMs;
       for (const slot of slots) slot.lose(latestArrivalMs);
     }
   };

@@ -7,6 +7,7 @@ import {
   filterHeaders,
   type Handler,
   type HeaderList,
+  LATE_ARRIVAL_MS,
   NEVER_DISCONNECTS,
   type Rejection,
   type Result,
@@ -40,8 +41,6 @@ export interface ProxyOptions {
   readonly transport: Transport;
   readonly credentials: CredentialPools;
   readonly quotaStore: Pick<QuotaStore, 'view'>;
-  /** A request may still arrive upstream this long after the gateway has given it up. */
-  readonly lateArrivalMs: number;
   /** Whether Patchworks receives the trace context. */
   readonly propagate: boolean;
   readonly clock: Clock;
@@ -157,7 +156,7 @@ function startSpan({ method, route, record }: ProxyContext, credential: IssuedCr
 
 /** Ends the slot of an attempt, and writes the attempt into the access record and the metrics. */
 function recordAttempt(
-  { clock, meter, lateArrivalMs }: ProxyOptions,
+  { clock, meter }: ProxyOptions,
   { route: { upstream }, record, method }: ProxyContext,
   slot: Slot,
   startedAt: MonotonicMs,
@@ -170,7 +169,7 @@ function recordAttempt(
     record.upstreamStatus = sent.status;
     const onInvalid = (header: string): void => meter.invalidUpstreamHeader(upstream.account, header);
     slot.complete(parseAdvertisedLimit({ status: sent.status, headers: sent.headers, now: clock.now(), onInvalid }));
-  } else if (sent.mayBeSent) slot.lose((now + lateArrivalMs) as MonotonicMs);
+  } else if (sent.mayBeSent) slot.lose((now + LATE_ARRIVAL_MS) as MonotonicMs);
   else slot.refund();
   const status = sent.kind === 'response' ? sent.status : sent.reason;
   meter.upstreamAttempt(upstream.account, upstream.id, method, status, tookMs / 1000);

@@ -74,7 +74,6 @@ export function cacheHarness(upstream: Upstream, options: Partial<CacheOptions> 
     rules: [rule('GET /**', 30_000)],
     maxEntryBytes: 1000,
     maxDisconnectedAgeMs: 5_000,
-    lateArrivalMs: 15_000,
     bodyMemory: new BodyMemory(1_000_000, clock),
     clock,
     meter,

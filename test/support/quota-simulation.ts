@@ -136,7 +136,6 @@ export class QuotaSimulation {
       onOutage,
       replicaGraceMs,
       maxInFlightMs,
-      lateArrivalMs: 15_000,
       onChange: () => {},
     });
     const made: Replica = {

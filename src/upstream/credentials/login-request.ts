@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type Clock, elapsed, type MonotonicMs } from '../../clock.ts';
-import { headerOf, NEVER_DISCONNECTS } from '../../context.ts';
+import { headerOf, LATE_ARRIVAL_MS, NEVER_DISCONNECTS } from '../../context.ts';
 import type { Decision } from '../../quota/quota-store.ts';
 import { collectBody } from '../../read-body.ts';
 import type { Secret } from '../../secret.ts';
@@ -27,8 +27,6 @@ export interface LoginRequestOptions {
   readonly clock: Clock;
   /** Asks for a slot. Patchworks is not known to leave logins uncounted, so each takes one. */
   readonly charge: () => Promise<Decision>;
-  /** How long after a failure the login may still arrive upstream; its slot is held until then. */
-  readonly lateArrivalMs: number;
 }
 
 const TIMEOUT_MS = 15_000;
@@ -61,7 +59,7 @@ export async function requestLogin(options: LoginRequestOptions): Promise<LoginR
     disconnect: NEVER_DISCONNECTS,
   });
   if (sent.kind === 'failed') {
-    if (sent.mayBeSent) decision.slot.lose((options.clock.monotonic() + options.lateArrivalMs) as MonotonicMs);
+    if (sent.mayBeSent) decision.slot.lose((options.clock.monotonic() + LATE_ARRIVAL_MS) as MonotonicMs);
     else decision.slot.refund();
     return failed('unreachable', `${sent.reason}: ${sent.internal}`);
   }

@@ -109,7 +109,6 @@ export const gatewaysOnRedis = (ceiling, replicas) => async (course) => {
       onOutage: 'local',
       replicaGraceMs: 120_000,
       maxInFlightMs: 345_000,
-      lateArrivalMs: 15_000,
       onChange: () => gateway?.queue.reconsider(),
     });
     gateway = gatewayOf(quotaStore, course);

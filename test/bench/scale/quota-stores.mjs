@@ -51,7 +51,6 @@ export async function openQuotaStores(shape) {
         onOutage: 'local',
         replicaGraceMs: 120_000,
         maxInFlightMs: 335_000,
-        lateArrivalMs: 5_000,
         onChange: () => {},
       },
     });

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../../clock.ts';
+import { LATE_ARRIVAL_MS } from '../../../context.ts';
 import type { Log, Meter } from '../../../ports.ts';
 import {
   type AccountSlotRequest,
@@ -38,8 +39,6 @@ export interface RedisQuotaStoreOptions {
   readonly replicaGraceMs: number;
   /** How long a request can be under way at most, from admission to the last moment it may arrive. */
   readonly maxInFlightMs: number;
-  /** How long a request that is cut off at the end may still arrive. */
-  readonly lateArrivalMs: number;
   /** Redis responds again, or a slot came back: waiters should ask again. */
   readonly onChange: () => void;
   /** The time of the server, for simulations; by default its own. */
@@ -57,7 +56,7 @@ export function createRedisQuotaStore(options: RedisQuotaStoreOptions): RedisQuo
     for (const [id, account] of accounts) {
       if (plan.accounts.has(id)) continue;
       accounts.delete(id);
-      void account.membership.stop(options.lateArrivalMs);
+      void account.membership.stop(LATE_ARRIVAL_MS);
     }
     for (const [id, quota] of plan.accounts) {
       const tenants = plan.tenants.get(id) ?? new Map();
@@ -104,7 +103,7 @@ export function createRedisQuotaStore(options: RedisQuotaStoreOptions): RedisQuo
       await Promise.all(all().map(({ membership }) => membership.start()));
     },
     async stop() {
-      await Promise.all(all().map(({ membership }) => membership.stop(options.lateArrivalMs)));
+      await Promise.all(all().map(({ membership }) => membership.stop(LATE_ARRIVAL_MS)));
     },
     state: () => ({
       up: all().every(({ membership }) => membership.up),
