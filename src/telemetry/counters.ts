@@ -45,7 +45,11 @@ export type Collect = (metric: string, read: () => void) => void;
  *
  * @param accounts those configured now
  */
-export function createCounters(registry: Registry, collect: Collect, accounts: () => readonly string[]) {
+export function createCounters(
+  registry: Registry,
+  collect: Collect,
+  accounts: () => readonly { readonly id: string }[],
+) {
   const counter = counterIn(registry, collect);
   const histogram = histogramIn(registry);
   return {
@@ -104,7 +108,7 @@ export function createCounters(registry: Registry, collect: Collect, accounts: (
       ['account'],
       // An increase needs a value to start from, or the alert would miss the first 429.
       (metric) => {
-        for (const account of accounts()) metric.inc({ account }, 0);
+        for (const { id } of accounts()) metric.inc({ account: id }, 0);
       },
     ),
     invalidHeaders: counter(
@@ -129,7 +133,8 @@ export function createCounters(registry: Registry, collect: Collect, accounts: (
   };
 }
 
-function counterIn(registry: Registry, collect: Collect) {
+/** Makes counters; `read` sets one at a scrape. */
+export function counterIn(registry: Registry, collect: Collect) {
   return <Name extends string = never>(
     name: string,
     help: string,

@@ -1,4 +1,4 @@
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { Gauge, type Registry } from 'prom-client';
 import type { BudgetView } from '../quota/budgets.ts';
 import type { AccountView } from '../quota/quota-store.ts';
 import type { UpstreamHealth } from '../upstream/upstreams.ts';
@@ -43,22 +43,15 @@ interface KeyDate {
 /** Ordered by how much is rejected, so that the greatest of several replicas has a meaning. */
 const BREAKER = { closed: 0, 'half-open': 1, open: 2 } as const;
 
-export interface GaugesOptions {
-  readonly registry: Registry;
-  readonly collect: Collect;
-  readonly version: string;
-  readonly sources: MetricSources;
-}
-
 /** The gauges of the contract (design, section 5). Those that are set by an event are returned. */
-export function createGauges({ registry, collect, version, sources }: GaugesOptions) {
+export function createGauges(registry: Registry, collect: Collect, version: string, sources: MetricSources) {
   const kept = (name: string, help: string, labelNames: string[] = []) =>
     new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
-  registerSources(readGaugeIn(registry, collect), sources);
-  registerIssuers(readGaugeIn(registry, collect), sources.issuers);
-  registerKeys(readGaugeIn(registry, collect), sources);
-  registerBudgets(readGaugeIn(registry, collect), sources);
-  registerDroppedLines(registry, collect, sources.logLinesDropped);
+  const gauge = readGaugeIn(registry, collect);
+  registerSources(gauge, sources);
+  registerIssuers(gauge, sources.issuers);
+  registerKeys(gauge, sources);
+  registerBudgets(gauge, sources);
   kept('build_info', 'What is running; always 1.', ['version', 'node']).set({ version, node: process.version }, 1);
   return {
     inFlight: kept('http_requests_in_flight', 'Requests whose response has not ended yet.'),
@@ -243,17 +236,4 @@ function registerBudgets(gauge: ReadGauge, sources: Pick<MetricSources, 'account
     "Requests from which an alert is due: warnAt of the tenant's part.",
     ({ warnAt }) => warnAt,
   );
-}
-
-/** The log counts what it loses; the value only ever grows. */
-function registerDroppedLines(registry: Registry, collect: Collect, read: () => number): void {
-  const name = `${PREFIX}log_lines_dropped_total`;
-  const counter: Counter = new Counter({
-    ...{ name, help: 'Log lines lost.', registers: [registry] },
-    collect() {
-      counter.reset();
-      counter.remove({});
-      collect(name, () => counter.inc(read()));
-    },
-  });
 }

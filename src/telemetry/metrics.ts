@@ -5,6 +5,7 @@ import {
   type Collect,
   type Counters,
   cacheLabel,
+  counterIn,
   createCounters,
   type Labels,
   methodLabel,
@@ -48,8 +49,14 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
   collectDefaultMetrics({ register: registry });
   for (const name of MISNAMED) registry.removeSingleMetric(name);
   const { collect, failures } = guardedCollect(onUnreadable);
-  const counters = createCounters(registry, collect, () => sources.accounts().map(({ id }) => id));
-  const gauges = createGauges({ registry, collect, version, sources });
+  const counters = createCounters(registry, collect, sources.accounts);
+  // The log counts what it loses; the value only ever grows.
+  counterIn(registry, collect)('log_lines_dropped_total', 'Log lines lost.', [], (metric) => {
+    metric.reset();
+    metric.remove({});
+    metric.inc(sources.logLinesDropped());
+  });
+  const gauges = createGauges(registry, collect, version, sources);
   // Collected last, so that it counts the failures of the same scrape.
   registry.registerMetric(failures);
   const usage = createUsageCount();
@@ -94,7 +101,7 @@ export function createMetrics({ version, sources, onUnreadable }: MetricsOptions
 
 function meterOf(
   counters: Counters,
-  usage: UsageCount,
+  usage: ReturnType<typeof createUsageCount>,
   tenantLabel: (id: string) => string,
 ): Omit<Meter, 'credentialExpiry'> {
   return {
@@ -164,30 +171,16 @@ export interface Usage {
 export const NO_USAGE: Readonly<Usage> = { requests: 0, refused: 0, wouldReject: 0, saved: 0, reads: 0, hits: 0 };
 
 export function addUsage(a: Usage, b: Usage, sign: 1 | -1 = 1): Usage {
-  return {
-    requests: a.requests + sign * b.requests,
-    refused: a.refused + sign * b.refused,
-    wouldReject: a.wouldReject + sign * b.wouldReject,
-    saved: a.saved + sign * b.saved,
-    reads: a.reads + sign * b.reads,
-    hits: a.hits + sign * b.hits,
-  };
-}
-
-/** Counts what each tenant uses, for the admin page. */
-interface UsageCount {
-  finished(tenant: string, cache: string, rejected: boolean): void;
-  avoided(tenant: string): void;
-  wouldReject(tenant: string): void;
-  /** Forgets a tenant that is no longer configured. */
-  forget(gone: (tenant: string) => boolean): void;
-  read(): ReadonlyMap<string, Usage>;
+  const sum: Usage = { ...a };
+  for (const count of Object.keys(sum) as (keyof Usage)[]) sum[count] += sign * b[count];
+  return sum;
 }
 
 /** Cache statuses of a request that was served without an upstream request of its own. */
 const HITS: ReadonlySet<string> = new Set(['hit', 'stale', 'collapsed']);
 
-export function createUsageCount(): UsageCount {
+/** Counts what each tenant uses, for the admin page. */
+function createUsageCount() {
   const usages = new Map<string, Usage>();
   const of = (tenant: string): Usage => {
     const found = usages.get(tenant) ?? { ...NO_USAGE };
@@ -195,22 +188,23 @@ export function createUsageCount(): UsageCount {
     return found;
   };
   return {
-    finished(tenant, cache, rejected) {
+    finished(tenant: string, cache: string, rejected: boolean): void {
       const usage = of(tenant);
       usage.requests += 1;
       if (rejected) usage.refused += 1;
       if (HITS.has(cache)) usage.hits += 1;
       if (HITS.has(cache) || cache === 'miss') usage.reads += 1;
     },
-    avoided(tenant) {
+    avoided(tenant: string): void {
       of(tenant).saved += 1;
     },
-    wouldReject(tenant) {
+    wouldReject(tenant: string): void {
       of(tenant).wouldReject += 1;
     },
-    forget(gone) {
+    /** Forgets tenants that are no longer configured. */
+    forget(gone: (tenant: string) => boolean): void {
       for (const tenant of usages.keys()) if (gone(tenant)) usages.delete(tenant);
     },
-    read: () => new Map([...usages].map(([tenant, usage]) => [tenant, { ...usage }])),
+    read: (): ReadonlyMap<string, Usage> => new Map([...usages].map(([tenant, usage]) => [tenant, { ...usage }])),
   };
 }
