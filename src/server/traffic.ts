@@ -138,8 +138,11 @@ function dispatchTo(app: Hono<TrafficEnv>): (active: ActiveRequest) => Promise<v
   const begun = new Map<IncomingMessage, ActiveRequest>();
   const listener = getRequestListener(
     async (request, bindings) => {
-      const active = begun.get((bindings as HttpBindings).incoming);
+      const { incoming } = bindings as HttpBindings;
+      const active = begun.get(incoming);
       if (active === undefined) throw new Error('a request that has not begun');
+      // Now, not at its end: each table that V8 replaces keeps what it held until the next full collection.
+      begun.delete(incoming);
       try {
         return await app.fetch(request, { active });
       } catch (error) {
