@@ -189,3 +189,30 @@ export const problems = {
 } as const satisfies Record<string, { status: number; title: string; detail: string }>;
 
 export type ProblemCode = keyof typeof problems;
+
+/** Codes for requests that were not sent, or that the upstream refused. */
+const NOT_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
+  'tenant_quota',
+  'account_quota',
+  'budget_exhausted',
+  'queue_timeout',
+  'upstream_cooldown',
+  'state_unavailable',
+  'breaker_open',
+  'draining',
+  'key_unknown',
+  'tenant_disabled',
+  'upstream_unreachable',
+  'upstream_credentials_rejected',
+  'body_too_large',
+  'upload_timeout',
+  'overloaded',
+  'bad_request',
+]);
+
+/** Whether a write that was rejected with this code after so many attempts may have been carried out. */
+export function mayBeCarriedOut(code: ProblemCode, attempts: number): boolean {
+  // This code does not show whether the request was sent, but the number of attempts does.
+  if (code === 'client_closed') return attempts > 0;
+  return !NOT_CARRIED_OUT.has(code);
+}

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
-import { type ClientDisconnect, DisconnectSignal, onTimeoutOrDisconnect } from '../context.ts';
+import { type ClientDisconnect, DisconnectSignal } from '../context.ts';
 import type { Span } from '../ports.ts';
 import type { StoredResponse } from './store.ts';
 
@@ -204,16 +204,4 @@ class CallerGroup extends DisconnectSignal {
     stop = caller.onDisconnect(leave);
     return leave;
   }
-}
-
-/** Waits for a promise until it settles, the caller disconnects, or `ms` are over. */
-export async function waitFor<T>(
-  promise: Promise<T>,
-  terms: { readonly clock: Clock; readonly ms: number; readonly disconnect: ClientDisconnect },
-): Promise<T | 'disconnected' | 'timeout'> {
-  let cancel = (): void => {};
-  const over = new Promise<'disconnected' | 'timeout'>((resolve) => {
-    cancel = onTimeoutOrDisconnect(terms, resolve);
-  });
-  return Promise.race([promise, over]).finally(cancel);
 }

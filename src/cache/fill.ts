@@ -8,7 +8,7 @@ import { findFresher, storeResponse, unshareableName } from './key.ts';
 import type { Announced, CacheableContext, CacheOptions, WithFetchPlan } from './options.ts';
 import type { StoredResponse } from './store.ts';
 import { etagOf, mergeHeaders, storedHeaders } from './stored-headers.ts';
-import { exactCopy, teeBody } from './tee-body.ts';
+import { exactCopy, TeeBody } from './tee-body.ts';
 
 /** A request that holds a slot. */
 export interface FillContext extends CacheableContext, WithFetchPlan {
@@ -212,7 +212,7 @@ class Fetch {
     }
     const callers = inFlight?.callers ?? null;
     let stopListening = (): void => {};
-    const tee = teeBody(body, {
+    const tee = new TeeBody(body, {
       limitBytes: maxEntryBytes,
       declaredBytes,
       memory: bodyMemory.open(record.tenant),

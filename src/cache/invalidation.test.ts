@@ -8,7 +8,7 @@ import { matchesPath, parsePattern, splitPath } from '../routing/pattern.ts';
 import { createInvalidationLog, EVERYTHING, invalidateAfterWrite, writtenCollection } from './invalidation.ts';
 import type { CacheableContext, CacheOptions, InvalidationRule } from './options.ts';
 
-function writing(invalidate: InvalidationRule[] = []) {
+function writing(invalidate: InvalidationRule[] = [], attempts = 1) {
   const invalidations = createInvalidationLog();
   const clock = new ManualClock();
   const options = {
@@ -27,6 +27,7 @@ function writing(invalidate: InvalidationRule[] = []) {
       segments: splitPath(path),
       target: path,
       trace: null,
+      record: { attempts },
       route: { upstream: { id: 'start', account: 'main', origin: 'http://start.test' }, rewrite: null },
     } as unknown as CacheableContext);
   };
@@ -82,18 +83,19 @@ describe('a write', () => {
     expect(isValid('/a/1')).toBe(true);
   });
 
-  test.each<[string, boolean]>([
-    ['upstream_timeout', true],
-    ['upstream_protocol', true],
-    ['client_closed', true],
-    ['upstream_unreachable', false],
-    ['tenant_quota', false],
-    ['queue_timeout', false],
-    ['body_too_large', false],
-    ['breaker_open', false],
-  ])('rejected as %s: invalidates %s', async (code, invalidates) => {
-    const { send, isValid } = writing();
-    await send('PUT', '/a/1', () => reject(code as ProblemCode));
+  test.each<[ProblemCode, number, boolean]>([
+    ['upstream_timeout', 1, true],
+    ['upstream_protocol', 1, true],
+    ['client_closed', 1, true],
+    ['client_closed', 0, false],
+    ['upstream_unreachable', 2, false],
+    ['tenant_quota', 0, false],
+    ['queue_timeout', 0, false],
+    ['body_too_large', 0, false],
+    ['breaker_open', 0, false],
+  ])('rejected as %s after %i attempts: invalidates %s', async (code, attempts, invalidates) => {
+    const { send, isValid } = writing([], attempts);
+    await send('PUT', '/a/1', () => reject(code));
     expect(isValid('/a/1')).toBe(!invalidates);
   });
 

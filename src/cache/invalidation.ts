@@ -1,4 +1,5 @@
 import { type Handler, headerOf, LATE_ARRIVAL_MS, type ProxyResponse, type Result, traced } from '../context.ts';
+import { mayBeCarriedOut } from '../problem.ts';
 import { literally, matches, matchesPath, parsePathPattern, splitPath } from '../routing/pattern.ts';
 import { originalPath, rewriteTarget } from '../routing/rewrite.ts';
 import type { CacheableContext, CacheOptions } from './options.ts';
@@ -118,28 +119,17 @@ export function invalidateAfterWrite<E extends CacheableContext>(options: CacheO
       throw error;
     }
     const response = result.kind === 'response' ? result : null;
-    if (mayHaveChanged(result)) {
+    // RFC 9111 asks for 2xx and 3xx only, but a 5xx does not show whether the write was carried out.
+    const changed =
+      result.kind === 'response'
+        ? result.status < 400 || result.status >= 500
+        : mayBeCarriedOut(result.code, context.record.attempts);
+    if (changed) {
       if (response === null) options.clock.after(LATE_ARRIVAL_MS, () => void invalidate(context, null));
       await traced(context.trace, 'invalidate', invalidate(context, response));
     }
     return result;
   };
-}
-
-/**
- * False for what the upstream refused (4xx) and for what provably did not reach it. RFC 9111 asks for 2xx and 3xx only, but a 5xx,
- * a missing response and a client disconnect do not show whether the write was carried out.
- */
-function mayHaveChanged(result: Result): boolean {
-  if (result.kind === 'response') return result.status < 400 || result.status >= 500;
-  switch (result.code) {
-    case 'upstream_timeout':
-    case 'upstream_protocol':
-    case 'client_closed':
-      return true;
-    default:
-      return false;
-  }
 }
 
 /** Location and Content-Location on the same upstream: these resources have changed too (section 4.4). */

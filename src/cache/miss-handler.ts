@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
-import type { Clock } from '../clock.ts';
 import {
   AccessRecord,
   type ClientDisconnect,
   DEFAULT_WAIT_TERMS,
   type Handler,
   NEVER_DISCONNECTS,
+  onTimeoutOrDisconnect,
   type Result,
   reject,
   traced,
@@ -20,8 +20,7 @@ import {
   forwardStatus,
   isNotModified,
 } from './cached-response.ts';
-import type { Coalescing, FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
-import { waitFor } from './coalescing.ts';
+import type { FetchResult, InFlightFetch, TenantLeader } from './coalescing.ts';
 import { ageOf, findFresher, findStored, isStillValid, unshareableName, variantKey } from './key.ts';
 import {
   type CacheableContext,
@@ -52,15 +51,11 @@ type Fetchable<E> = E & WithFetchPlan & WithWaitTerms;
 /** Fetches responses that are not stored: one request to the upstream for all callers that miss the same key. */
 export class MissHandler<E extends CacheableContext> {
   readonly #options: CacheOptions;
-  readonly #clock: Clock;
-  readonly #coalescing: Coalescing;
   readonly #responses: CachedResponses;
   readonly #next: Handler<Fetchable<E>>;
 
   constructor(options: CacheOptions, responses: CachedResponses, next: Handler<Fetchable<E>>) {
     this.#options = options;
-    this.#clock = options.clock;
-    this.#coalescing = options.coalescing;
     this.#responses = responses;
     this.#next = next;
   }
@@ -86,7 +81,7 @@ export class MissHandler<E extends CacheableContext> {
   refreshInBackground(context: E, miss: Miss): void {
     const { fetchKey } = miss;
     const { failing } = this.#options;
-    if (this.#coalescing.isBusy(fetchKey) || failing.has(fetchKey)) return;
+    if (this.#options.coalescing.isBusy(fetchKey) || failing.has(fetchKey)) return;
     context.record.refreshed = true;
     const { route, tenant } = context.record;
     const trace = context.trace?.start('refresh') ?? null;
@@ -94,7 +89,7 @@ export class MissHandler<E extends CacheableContext> {
     const detached = { ...context, trace, record, disconnect: NEVER_DISCONNECTS };
     const terms: WaitTerms = { ...DEFAULT_WAIT_TERMS, maxWaitMs: 0, background: true };
     const refresh = async (): Promise<void> => {
-      const leader = this.#coalescing.lead(fetchKey, '', NEVER_DISCONNECTS);
+      const leader = this.#options.coalescing.lead(fetchKey, '', NEVER_DISCONNECTS);
       const plan = sharedPlan(miss);
       try {
         if ((await this.#findFresher(detached, miss)) !== null) return;
@@ -123,19 +118,19 @@ export class MissHandler<E extends CacheableContext> {
       const inFlight = this.#joinableFetch(context, miss);
       if (inFlight !== null) {
         fetches += 1;
-        const joinedAt = this.#clock.monotonic();
+        const joinedAt = this.#options.clock.monotonic();
         step = await this.#joinInFlightFetch(context, miss, inFlight);
-        joinedMs += this.#clock.monotonic() - joinedAt;
+        joinedMs += this.#options.clock.monotonic() - joinedAt;
       } else {
-        const startedAt = this.#clock.monotonic();
-        const leader = this.#coalescing.leaderOf(miss.fetchKey, context.record.tenant);
+        const startedAt = this.#options.clock.monotonic();
+        const leader = this.#options.coalescing.leaderOf(miss.fetchKey, context.record.tenant);
         if (leader !== undefined) {
           step = await this.#waitForLeader(context, miss, leader);
         } else {
           fetches += 1;
           step = await this.#fetchAsLeader(context, miss, terms);
         }
-        terms = { ...terms, waitedMs: terms.waitedMs + this.#clock.monotonic() - startedAt };
+        terms = { ...terms, waitedMs: terms.waitedMs + this.#options.clock.monotonic() - startedAt };
       }
       if (step === 'alone') break;
       if (step !== 'retry') return step;
@@ -145,12 +140,12 @@ export class MissHandler<E extends CacheableContext> {
 
   /** A fetch that was sent before a write must not serve a request that came after it. */
   #joinableFetch(context: E, { fetchKey, rule }: Miss): InFlightFetch | null {
-    const inFlight = this.#coalescing.current(fetchKey);
+    const inFlight = this.#options.coalescing.current(fetchKey);
     if (inFlight === undefined) return null;
     const target = { segments: context.segments, tags: rule?.tags ?? [] };
     const { account } = context.route.upstream;
     if (this.#options.invalidations.isValidSince(account, target, inFlight.since)) return inFlight;
-    this.#coalescing.detach(fetchKey, inFlight);
+    this.#options.coalescing.detach(fetchKey, inFlight);
     return null;
   }
 
@@ -194,7 +189,7 @@ export class MissHandler<E extends CacheableContext> {
 
   /** Asks for a slot, and fetches unless another fetch for the key was sent meanwhile. */
   async #fetchAsLeader(context: E, miss: Miss, terms: WaitTerms): Promise<Step> {
-    const leader = this.#coalescing.lead(miss.fetchKey, context.record.tenant, context.disconnect);
+    const leader = this.#options.coalescing.lead(miss.fetchKey, context.record.tenant, context.disconnect);
     const plan = sharedPlan(miss);
     try {
       const result = await this.#send(context, miss, plan, terms, leader.disconnect);
@@ -259,12 +254,17 @@ export class MissHandler<E extends CacheableContext> {
   }
 
   #isFresh(entry: StoredResponse, { directives }: Miss): boolean {
-    return evaluate(ageOf(entry, this.#clock.monotonic()), entry.freshForMs, directives) === 'fresh';
+    return evaluate(ageOf(entry, this.#options.clock.monotonic()), entry.freshForMs, directives) === 'fresh';
   }
 
-  #waitFor<T>(context: E, promise: Promise<T>): Promise<T | 'disconnected' | 'timeout'> {
-    const { disconnect, route } = context;
-    return waitFor(promise, { clock: this.#clock, disconnect, ms: route.upstream.timeoutMs });
+  /** Waits until the promise settles, the caller disconnects, or the upstream's timeout is over. */
+  #waitFor<T>({ disconnect, route }: E, promise: Promise<T>): Promise<T | 'disconnected' | 'timeout'> {
+    const terms = { clock: this.#options.clock, disconnect, ms: route.upstream.timeoutMs };
+    let cancel = (): void => {};
+    const over = new Promise<'disconnected' | 'timeout'>((resolve) => {
+      cancel = onTimeoutOrDisconnect(terms, resolve);
+    });
+    return Promise.race([promise, over]).finally(cancel);
   }
 }
 

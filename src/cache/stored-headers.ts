@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { filterHeaders, type HeaderList, headerOf } from '../context.ts';
-import { isSent } from '../upstream/headers.ts';
+import { isSent, REMOVED_FROM_RESPONSE } from '../upstream/headers.ts';
 import { type Fields, parseHttpDate } from './cache-control.ts';
 import type { StoredResponse } from './store.ts';
 
@@ -11,30 +11,9 @@ import type { StoredResponse } from './store.ts';
  * Set-Cookie is removed and does not prevent storing: the gateway passes no cookies, so no response depends on one.
  */
 const NEVER_STORED: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-authorization',
-  'set-cookie',
-  'set-cookie2',
-  'authorization',
-  'authentication-info',
-  'www-authenticate',
-  'x-api-key',
-  'retry-after',
-  'x-request-id',
-  'traceparent',
-  'tracestate',
-  'server-timing',
-  'age',
-  'cache-status',
-  'content-length',
+  ...REMOVED_FROM_RESPONSE,
+  ...['proxy-authentication-info', 'proxy-authorization', 'www-authenticate', 'x-api-key'],
+  ...['retry-after', 'traceparent', 'tracestate', 'server-timing', 'age', 'content-length'],
 ]);
 
 /** RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-Rate-Limit-Reset and their relatives. */

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { BodyMemory } from '../body-memory.ts';
-import { exactCopy, teeBody } from './tee-body.ts';
+import { exactCopy, TeeBody } from './tee-body.ts';
 
 /** A source that counts the chunks read from it. */
 function counting(chunks: number, chunkBytes: number) {
@@ -32,7 +32,7 @@ interface Options {
 function teeing(source: Readable, { limitBytes = 1e9, declaredBytes, others = false, totalBytes = 1e9 }: Options = {}) {
   const bodyMemory = new BodyMemory(totalBytes, new ManualClock());
   const copies: (string | null)[] = [];
-  const passed = teeBody(source, {
+  const passed = new TeeBody(source, {
     limitBytes,
     memory: bodyMemory.open('one'),
     declaredBytes: declaredBytes ?? null,

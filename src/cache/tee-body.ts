@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { HeldMemory } from '../body-memory.ts';
 
-export interface TeeOptions {
+interface TeeOptions {
   readonly limitBytes: number;
   /** Memory for the copy; released when the copy is complete and the reader has closed. Without room there is no copy. */
   readonly memory: HeldMemory;
@@ -20,11 +20,7 @@ export interface TeeOptions {
  * Passes a body on as it arrives, and copies it. The copy does not wait for a slow reader, and is completed when the reader
  * closes early. Above the limit there is no copy, and the reader sets the pace.
  */
-export function teeBody(source: Readable, options: TeeOptions): TeeBody {
-  return new TeeBody(source, options);
-}
-
-class TeeBody extends Readable {
+export class TeeBody extends Readable {
   readonly #source: Readable;
   readonly #options: TeeOptions;
   #chunks: Buffer[] | null = [];

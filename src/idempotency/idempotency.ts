@@ -16,7 +16,7 @@ import {
   traced,
 } from '../context.ts';
 import type { Log, Meter } from '../ports.ts';
-import type { ProblemCode } from '../problem.ts';
+import { mayBeCarriedOut } from '../problem.ts';
 import { type ReadableContext, type ReadBodyOptions, readRequestBody, whileHeld } from '../read-body.ts';
 import { captureResponse } from './response-capture.ts';
 import type { BeginResult, IdempotencyStore, KeyedWrite, WriteOutcome } from './store.ts';
@@ -90,7 +90,9 @@ async function sendFirst<E extends KeyableContext>(
     throw error;
   }
   if (result.kind === 'rejection') {
-    await outcomes.record(write, { kind: mayBeCarriedOut(result.code, context) ? 'unknown' : 'released' });
+    await outcomes.record(write, {
+      kind: mayBeCarriedOut(result.code, context.record.attempts) ? 'unknown' : 'released',
+    });
     return result;
   }
   const captured = await captureResponse(result, maxResponseBytes, response);
@@ -155,32 +157,6 @@ function replay(begun: Exclude<BeginResult, { kind: 'first' }>): Result {
       });
     }
   }
-}
-
-/** Codes for requests that were not sent, or that the upstream refused. */
-const NOT_CARRIED_OUT: ReadonlySet<ProblemCode> = new Set([
-  'tenant_quota',
-  'account_quota',
-  'budget_exhausted',
-  'queue_timeout',
-  'upstream_cooldown',
-  'state_unavailable',
-  'breaker_open',
-  'draining',
-  'key_unknown',
-  'tenant_disabled',
-  'upstream_unreachable',
-  'upstream_credentials_rejected',
-  'body_too_large',
-  'upload_timeout',
-  'overloaded',
-  'bad_request',
-]);
-
-function mayBeCarriedOut(code: ProblemCode, { record }: RequestContext): boolean {
-  // It does not show whether the request was sent, but the number of attempts does.
-  if (code === 'client_closed') return record.attempts > 0;
-  return !NOT_CARRIED_OUT.has(code);
 }
 
 type ReadWhole = { readonly kind: 'read'; readonly body: Buffer | null; readonly held: HeldMemory } | Rejection;

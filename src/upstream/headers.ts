@@ -60,7 +60,7 @@ const REMOVED_FROM_REQUEST = new Set([
   ...['expect', 'prefer', 'x-request-id'],
 ]);
 
-const REMOVED_FROM_RESPONSE = new Set([
+export const REMOVED_FROM_RESPONSE: ReadonlySet<string> = new Set([
   ...HOP_BY_HOP,
   // They would give the account's session to a tenant.
   ...['set-cookie', 'set-cookie2', 'authorization', 'authentication-info', 'patchworks-signature'],

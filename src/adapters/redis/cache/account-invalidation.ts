@@ -43,13 +43,6 @@ interface Pending {
   readonly invalidation: Invalidation;
 }
 
-/** An invalidation that other replicas have to confirm. */
-interface Unconfirmed {
-  readonly at: number;
-  readonly missing: Set<string>;
-  readonly done: () => void;
-}
-
 type ReadReply = [log: Buffer, latest: number, from: number, invalidations: Buffer[]];
 type InvalidateReply = [...ReadReply, others: (Buffer | number)[]];
 
@@ -70,7 +63,8 @@ export class AccountInvalidation {
   #reading: Promise<void> | null = null;
   /** By replica: the entry up to which it has confirmed. */
   readonly #confirmed = new Map<string, number>();
-  readonly #unconfirmed = new Set<Unconfirmed>();
+  /** Receive the name of each replica that confirms. */
+  readonly #waiting = new Set<(replica: string) => void>();
 
   constructor(account: string, local: LocalInvalidationLog, options: InvalidationOptions) {
     this.#account = account;
@@ -124,7 +118,7 @@ export class AccountInvalidation {
     if (by === this.#options.replica) return;
     if (message.kind === 'invalidated') {
       if (log === this.#log) this.#confirmed.set(by, Math.max(at, this.#confirmed.get(by) ?? 0));
-      for (const each of this.#unconfirmed) this.#check(each, by);
+      for (const check of this.#waiting) check(by);
       return;
     }
     if (log === this.#log && at === this.#at + 1) this.#apply(at, message.invalidation);
@@ -231,23 +225,18 @@ export class AccountInvalidation {
     for (const replica of this.#confirmed.keys()) if (!others.includes(replica)) this.#confirmed.delete(replica);
     if (missing.size === 0) return Promise.resolve();
     return new Promise((resolve) => {
-      const cancel = this.#options.clock.after(longestMs, () => unconfirmed.done());
-      const unconfirmed: Unconfirmed = {
-        at,
-        missing,
-        done: () => {
-          cancel();
-          this.#unconfirmed.delete(unconfirmed);
-          resolve();
-        },
+      const done = (): void => {
+        cancel();
+        this.#waiting.delete(check);
+        resolve();
       };
-      this.#unconfirmed.add(unconfirmed);
+      const cancel = this.#options.clock.after(longestMs, done);
+      const check = (replica: string): void => {
+        if ((this.#confirmed.get(replica) ?? 0) >= at) missing.delete(replica);
+        if (missing.size === 0) done();
+      };
+      this.#waiting.add(check);
     });
-  }
-
-  #check(unconfirmed: Unconfirmed, by: string): void {
-    if ((this.#confirmed.get(by) ?? 0) >= unconfirmed.at) unconfirmed.missing.delete(by);
-    if (unconfirmed.missing.size === 0) unconfirmed.done();
   }
 }
 
