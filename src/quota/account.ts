@@ -114,7 +114,7 @@ export class AccountState {
     this.#supply.settle(now);
     const free = this.#supply.free(now, withheld, this.#reservations.keptForOthers(null, now));
     const slots = free - this.#reservations.keptForOthers(request.tenant, now);
-    const { tenant, maxWaitMs, books = false, background = false } = request;
+    const { tenant, maxWaitMs, books = false, background = false, charges } = request;
     if (tenant === null) return this.#admitOwn(slots, now);
     const state = this.#tenants.get(tenant);
     if (state === undefined) return rejected('tenant', REMOVED_RETRY_MS);
@@ -125,7 +125,7 @@ export class AccountState {
     const isNewcomer = known?.isNewcomer ?? !competing.includes(tenant);
     if (request.place !== undefined) this.#bookings.cancel(tenant, request.place);
     const place = known === undefined ? undefined : request.place;
-    const exhausted = this.#counts.exhausted(request.charges ?? []);
+    const exhausted = charges && this.#counts.exhausted(charges);
     if (exhausted !== undefined) {
       this.#leaveUnlessWaiting(tenant);
       return { ...rejected('budget', 0), exhausted };
@@ -139,7 +139,7 @@ export class AccountState {
     if (rejection === null) {
       if (competing.length > 0) this.#bookings.admittedBeside(isNewcomer);
       bucket.take(now);
-      this.#counts.charge(request.charges ?? []);
+      if (charges !== undefined) this.#counts.charge(charges);
       this.#queue.admitted(tenant, virtualTime, quota.weight);
       this.#reservations.admitted(tenant, now);
     }

@@ -91,11 +91,10 @@ const NONE: BudgetTerms = { account: new Map(), tenant: new Map() };
 
 /** The budgets that a request counts against; undefined if there are none. */
 export function budgetsFor(
-  budgets: ReadonlyMap<string, Budget> | undefined,
+  budgets: ReadonlyMap<string, Budget>,
   method: string,
   segments: readonly string[],
 ): readonly string[] | undefined {
-  if (budgets === undefined) return undefined;
   const found: string[] = [];
   for (const [id, { match }] of budgets) if (match.some((each) => matches(each, method, segments))) found.push(id);
   return found.length > 0 ? found : undefined;

@@ -68,7 +68,8 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
     const { account } = context.route.upstream;
     const slots: Slot[] = [];
     // Each attempt counts: each start that is sent may cost an operation.
-    const budgets = budgetsFor(options.budgets(account), context.method, context.segments);
+    const limits = options.budgets(account);
+    const budgets = limits && budgetsFor(limits, context.method, context.segments);
     const count = (decision: { readonly kind: 'admitted' } | { readonly kind: 'rejected'; readonly by: RejectedBy }) =>
       meter.quotaDecision(account, tenant.id, decision.kind === 'admitted' ? 'admitted' : decision.by);
 

@@ -47,6 +47,7 @@ export function createMemoryQuotaStore(options: {
   };
   configure(options.plan);
 
+  const hasBudgets = (account: string) => plan.accounts.get(account)?.budgets !== undefined;
   const terms = (account: string, tenant: string | null) =>
     termsOf(plan.accounts.get(account) ?? {}, plan.tenants.get(account)?.get(tenant ?? ''));
   const budgets = (account: string, tenant: string | null, counts: BudgetCounts) =>
@@ -54,14 +55,14 @@ export function createMemoryQuotaStore(options: {
   const tenantView = (account: string, tenant: string): TenantView => {
     const known = accounts.get(account);
     if (known === undefined) return REMOVED_TENANT;
-    const views = budgets(account, tenant, known.counts);
-    return { ...known.state.tenantView(tenant, now()), ...(views.length > 0 && { budgets: views }) };
+    const view = known.state.tenantView(tenant, now());
+    return hasBudgets(account) ? { ...view, budgets: budgets(account, tenant, known.counts) } : view;
   };
 
   const slotOf = (
     { account: id, tenant }: AccountSlotRequest,
     account: AccountState,
-    charges: readonly Charge[],
+    charges: readonly Charge[] | undefined,
     lease: Lease,
   ): Slot => {
     const isFirst = firstCall();
@@ -89,8 +90,9 @@ export function createMemoryQuotaStore(options: {
       const account = accounts.get(request.account)?.state;
       if (account === undefined) return REMOVED_ACCOUNT;
       const at = now();
-      const charges = calendar.charges(terms(request.account, request.tenant), request.tenant, request.budgets);
-      const decision = account.admit({ charges, ...request }, at);
+      const { tenant: caller, budgets: ids } = request;
+      const charges = ids && calendar.charges(terms(request.account, caller), caller, ids);
+      const decision = account.admit({ ...(charges && { charges }), ...request }, at);
       const tenant = request.tenant === null ? REMOVED_TENANT : tenantView(request.account, request.tenant);
       if (decision.kind === 'rejected') {
         const { exhausted, ...rejection } = decision;
@@ -104,8 +106,8 @@ export function createMemoryQuotaStore(options: {
     view(id): AccountView {
       const account = accounts.get(id);
       if (account === undefined) throw new Error(`the quota store has no account ${id}`);
-      const views = budgets(id, null, account.counts);
-      return { ...account.state.view(now()), ...(views.length > 0 && { budgets: views }) };
+      const view = account.state.view(now());
+      return hasBudgets(id) ? { ...view, budgets: budgets(id, null, account.counts) } : view;
     },
   };
 }
