@@ -20,7 +20,7 @@ const wall = {
   'cli/key.ts': DATE,
   'config/load.ts': 'keys and certificates that have expired',
   'gateway/issuers.ts': DATE,
-  'server/certificate-uris.ts': 'when a certificate expires is a date',
+  'server/connections.ts': 'when a certificate expires is a date',
   'server/request-context.ts': 'the time in the access line',
   'gateway/history.ts': DATE,
   'gateway/status.ts': DATE,

@@ -8,7 +8,7 @@ import { rateLimitHeaders } from '../quota/headers.ts';
 import type { QuotaPlan, TenantStatus } from '../quota/quota-store.ts';
 import { addressRanges } from '../server/address-ranges.ts';
 import { clientAddressOf, schemeOf, type TrafficSnapshot } from '../server/request-context.ts';
-import { whoami } from '../server/whoami.ts';
+import { whoami } from '../server/traffic.ts';
 import { loginCredential } from '../upstream/credentials/login.ts';
 import { requestLogin } from '../upstream/credentials/login-request.ts';
 import { type Credential, createCredentialPools, fixedCredential } from '../upstream/credentials/pool.ts';

@@ -19,7 +19,7 @@ import {
 import type { Tracer } from '../ports.ts';
 import type { ProblemOptions } from '../problem.ts';
 import { preferredWaitMs, urgencyOf } from '../quota/rate-limit.ts';
-import { certificateUrisOf } from './certificate-uris.ts';
+import { certificateUrisOf } from './connections.ts';
 import type { StallWatch } from './stall-watch.ts';
 
 /** The parts of the config snapshot in force that the traffic port uses. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { urisIn } from './certificate-uris.ts';
+import { urisIn } from './connections.ts';
 
 test.each([
   ['', []],
