@@ -56,54 +56,26 @@ const MAX_LINE_CHARS = 64 * 1024;
 
 /** The requests of several logs as one log, in the order of their ends: each replica of a gateway writes its own. */
 export async function* readRequests(files: readonly LogFile[], read: LinesRead): AsyncGenerator<RecordedRequest> {
-  const cursors: Cursor[] = [];
+  const logs: { readonly rest: AsyncGenerator<RecordedRequest>; next: RecordedRequest }[] = [];
   try {
     for (const file of files) {
-      const cursor = new Cursor(requestsOf(file, read));
-      if (await cursor.advance()) cursors.push(cursor);
+      const rest = requestsOf(file, read);
+      const first = await rest.next();
+      if (first.done !== true) logs.push({ rest, next: first.value });
     }
-    while (cursors.length > 0) {
-      let earliest = cursors[0] as Cursor;
-      for (const each of cursors) if (each.current.endedAt < earliest.current.endedAt) earliest = each;
-      yield earliest.current;
-      if (!(await earliest.advance())) cursors.splice(cursors.indexOf(earliest), 1);
+    while (logs.length > 0) {
+      const log = logs.reduce((earliest, each) => (each.next.endedAt < earliest.next.endedAt ? each : earliest));
+      yield log.next;
+      const next = await log.rest.next();
+      if (next.done === true) logs.splice(logs.indexOf(log), 1);
+      else log.next = next.value;
     }
   } finally {
-    for (const cursor of cursors) await cursor.close();
+    for (const { rest } of logs) await rest.return(undefined);
   }
 }
 
-class Cursor {
-  readonly #batches: AsyncGenerator<readonly RecordedRequest[]>;
-  #batch: readonly RecordedRequest[] = [];
-  #index = 0;
-
-  constructor(batches: AsyncGenerator<readonly RecordedRequest[]>) {
-    this.#batches = batches;
-  }
-
-  get current(): RecordedRequest {
-    return this.#batch[this.#index] as RecordedRequest;
-  }
-
-  /** False at the end. */
-  async advance(): Promise<boolean> {
-    this.#index += 1;
-    while (this.#index >= this.#batch.length) {
-      const next = await this.#batches.next();
-      if (next.done === true) return false;
-      this.#batch = next.value;
-      this.#index = 0;
-    }
-    return true;
-  }
-
-  async close(): Promise<void> {
-    await this.#batches.return(undefined);
-  }
-}
-
-async function* requestsOf(file: LogFile, read: LinesRead): AsyncGenerator<readonly RecordedRequest[]> {
+async function* requestsOf(file: LogFile, read: LinesRead): AsyncGenerator<RecordedRequest> {
   let line = 0;
   let latestEnd = 0;
   const unreadable = (reason: string): void => {
@@ -112,7 +84,6 @@ async function* requestsOf(file: LogFile, read: LinesRead): AsyncGenerator<reado
   };
   try {
     for await (const lines of linesOf(await unpacked(file.open()))) {
-      const requests: RecordedRequest[] = [];
       for (const text of lines) {
         line += 1;
         read.lines += 1;
@@ -122,11 +93,10 @@ async function* requestsOf(file: LogFile, read: LinesRead): AsyncGenerator<reado
         else if (parsed.request.endedAt < latestEnd - REORDER_MS) unreadable(NOT_IN_ORDER);
         else {
           latestEnd = Math.max(latestEnd, parsed.request.endedAt);
-          requests.push(parsed.request);
+          read.requests += 1;
+          yield parsed.request;
         }
       }
-      read.requests += requests.length;
-      yield requests;
     }
   } catch (error) {
     throw new LogFileError(`${file.name} cannot be read: ${error instanceof Error ? error.message : error}`);

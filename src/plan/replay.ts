@@ -1,15 +1,16 @@
-import type { Settings } from '../config/settings.ts';
+import { digestOf } from '../auth/tenant.ts';
+import type { Settings, TenantSettings } from '../config/settings.ts';
 import { AccessRecord, DisconnectSignal, type Handler, type RequestContext } from '../context.ts';
 import { createConfigSnapshots } from '../gateway/config-snapshot.ts';
 import { openDependencies } from '../gateway/open-dependencies.ts';
 import { planOf } from '../gateway/quota-backend.ts';
 import type { ProblemCode } from '../problem.ts';
 import { BudgetCalendar } from '../quota/budgets.ts';
+import { Secret } from '../secret.ts';
 import type { Transport } from '../upstream/transport.ts';
 import type { RecordedRequest } from './access-line.ts';
 import { REORDER_MS } from './log-files.ts';
 import { createModelUpstream, ResponseModel, TERMS_HEADER } from './model-upstream.ts';
-import { keyOf, replaySettings } from './replay-settings.ts';
 import { type Comparison, SideUsage } from './usage.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -186,4 +187,51 @@ function openPipeline(settings: Settings, clock: VirtualClock, transport: Transp
   const metrics = new Proxy(shared.metrics, { get: () => () => {} });
   const snapshots = createConfigSnapshots({ ...parts, metrics }, settings);
   return snapshots.current().pipeline;
+}
+
+/**
+ * The settings to replay with: all that decides about requests, in this process alone, without a secret, a log or a connection.
+ * Each tenant has the keys of {@link keyOf}, and the credential of an account is its name.
+ */
+function replaySettings(settings: Settings): Settings {
+  const accounts = [...settings.accounts].map(([id, account]) => {
+    const credentials = account.credentials.map((each) => ({
+      ...{ kind: 'apiKey' as const, id: each.id, apiKey: new Secret(id) },
+    }));
+    // Nothing is known of the minute before the log, and no response says it.
+    return [id, { ...account, credentials, quota: { ...account.quota, coldStart: 'idle' as const } }] as const;
+  });
+  return {
+    ...settings,
+    redis: null,
+    stateDir: null,
+    accounts: new Map(accounts),
+    tenants: new Map([...settings.tenants].map(([id, tenant]) => [id, withReplayKeys(tenant)])),
+    identity: { issuers: new Map() },
+    tracing: { exporter: null, propagate: false },
+    log: { level: 'silent', access: 'off' },
+    secrets: [],
+  };
+}
+
+/** A key for each key and identity, with its limits, and one without any for those that are gone meanwhile. */
+function withReplayKeys(tenant: TenantSettings): TenantSettings {
+  const { id: name, keys, identities } = tenant;
+  const terms = [
+    ...keys,
+    ...identities.map(({ id, allow, cidrs }) => ({ id, allow, cidrs, expiresAtMs: null })),
+    { id: '', allow: null, cidrs: null, expiresAtMs: null },
+  ];
+  const replayed = terms.map(({ id, allow, cidrs, expiresAtMs }) => ({
+    ...{ id, allow, cidrs, expiresAtMs },
+    sha256: digestOf(`${name}/${id}`),
+  }));
+  return { ...tenant, keys: replayed, identities: [] };
+}
+
+/** The key with which a recorded request is replayed. Without a known key it has the permissions of its tenant. */
+function keyOf(settings: Settings, tenant: string, key: string): string {
+  const { keys = [], identities = [] } = settings.tenants.get(tenant) ?? {};
+  const isKnown = [...keys, ...identities].some(({ id }) => id === key);
+  return `${tenant}/${isKnown ? key : ''}`;
 }

@@ -42,8 +42,7 @@ test('all that follows from a timer happens before time goes on', async () => {
 test('thousands of deadlines that were not met take no memory', async () => {
   const clock = new VirtualClock(0);
   for (let i = 0; i < 100_000; i++) clock.after(i, () => {})();
-  // The first ones are gone.
-  expect(clock.nextDue).toBeGreaterThan(95_000);
+  expect(clock.nextDue).toBe(Number.POSITIVE_INFINITY);
   expect(clock.pending).toBe(0);
   let ran = false;
   clock.after(200_000, () => {

@@ -4,19 +4,15 @@ interface Timer {
   readonly due: number;
   /** Decides between two that are due at once: the first one that was set runs first. */
   readonly number: number;
-  run: (() => void) | null;
+  readonly run: () => void;
 }
-
-/** A compaction costs as much as this many timers. */
-const MIN_COMPACTION = 1_000;
 
 /** A clock that stands still between calls of `moveTo`, which runs the timers in their order, each with all that follows from it. */
 export class VirtualClock implements Clock {
   readonly #startedAt: number;
   #now: number;
-  /** A binary heap by due time. */
-  #timers: Timer[] = [];
-  #cancelled = 0;
+  /** From the latest to the earliest. */
+  readonly #timers: Timer[] = [];
   #numbered = 0;
 
   constructor(startsAtMs: number) {
@@ -39,33 +35,27 @@ export class VirtualClock implements Clock {
   /** @param due in milliseconds of the epoch; a time that has passed is now */
   at(due: number, run: () => void): () => void {
     const timer: Timer = { due: Math.max(due, this.#now), number: this.#numbered++, run };
-    this.#push(timer);
+    this.#timers.splice(this.#placeOf(timer), 0, timer);
     return () => {
-      if (timer.run === null) return;
-      timer.run = null;
-      this.#cancelled += 1;
-      if (this.#cancelled > MIN_COMPACTION && this.#cancelled > this.#timers.length / 2) this.#compact();
+      const place = this.#placeOf(timer);
+      if (this.#timers[place] === timer) this.#timers.splice(place, 1);
     };
   }
 
   /** Timers that are set. */
   get pending(): number {
-    return this.#timers.length - this.#cancelled;
+    return this.#timers.length;
   }
 
   /** Infinite if there is none. */
   get nextDue(): number {
-    return this.#timers[0]?.due ?? Number.POSITIVE_INFINITY;
+    return this.#timers.at(-1)?.due ?? Number.POSITIVE_INFINITY;
   }
 
   /** Moves to a time of the epoch. After each timer, everything that was waiting for it goes on before time does. */
   async moveTo(end: number): Promise<void> {
     while (this.nextDue <= end) {
-      const { due, run } = this.#pop();
-      if (run === null) {
-        this.#cancelled -= 1;
-        continue;
-      }
+      const { due, run } = this.#timers.pop() as Timer;
       this.#now = due;
       run();
       await settled();
@@ -73,40 +63,15 @@ export class VirtualClock implements Clock {
     this.#now = Math.max(this.#now, end);
   }
 
-  #push(timer: Timer): void {
-    const heap = this.#timers;
-    let index = heap.push(timer) - 1;
-    while (index > 0) {
-      const parent = (index - 1) >> 1;
-      if (!isBefore(timer, heap[parent] as Timer)) break;
-      heap[index] = heap[parent] as Timer;
-      index = parent;
+  /** Behind all later ones. */
+  #placeOf(timer: Timer): number {
+    let [from, to] = [0, this.#timers.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if (isBefore(timer, this.#timers[middle] as Timer)) from = middle + 1;
+      else to = middle;
     }
-    heap[index] = timer;
-  }
-
-  #pop(): Timer {
-    const heap = this.#timers;
-    const first = heap[0] as Timer;
-    const last = heap.pop() as Timer;
-    if (heap.length === 0) return first;
-    let index = 0;
-    for (let child = 1; child < heap.length; child = 2 * index + 1) {
-      const right = heap[child + 1];
-      if (right !== undefined && isBefore(right, heap[child] as Timer)) child += 1;
-      if (!isBefore(heap[child] as Timer, last)) break;
-      heap[index] = heap[child] as Timer;
-      index = child;
-    }
-    heap[index] = last;
-    return first;
-  }
-
-  /** Most timers are deadlines that are not met: they are cancelled long before they are due. */
-  #compact(): void {
-    // A sorted list is a heap.
-    this.#timers = this.#timers.filter(({ run }) => run !== null).sort((a, b) => (isBefore(a, b) ? -1 : 1));
-    this.#cancelled = 0;
+    return from;
   }
 }
 
