@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { didYouMean, type Io } from './cli/command-line.ts';
-import { handleEarlySignals } from './cli/early-signals.ts';
+import { didYouMean, handleEarlySignals, type Io } from './cli/command-line.ts';
 
 type Command = {
   does: string;

@@ -14,6 +14,23 @@ export function say(stream: Writable, line: string): void {
   stream.write(`${line}\n`);
 }
 
+/** Says why a command has failed. Returns its exit code. */
+export function failed(io: Io, command: string, reason: string, code = 1): number {
+  say(io.stderr, `patchgate ${command}: ${reason}`);
+  return code;
+}
+
+/** Cells below each other, with two spaces between columns. */
+export function aligned(rows: readonly (readonly string[])[], pad: (cell: string, width: number) => string): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : pad(cell, widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
 /** The option of every command that reads the configuration. */
 export const CONFIG_OPTION = { config: { type: 'string', short: 'c' } } as const;
 export const DEFAULT_CONFIG = 'config/gateway.yaml';
@@ -23,7 +40,8 @@ export type Parsed<T> =
   | { readonly ok: false; readonly code: number };
 
 type Specs = NonNullable<ParseArgsConfig['options']>;
-type Values<S extends Specs> = {
+/** The values that a command was given for its options. */
+export type OptionValues<S extends Specs> = {
   [Name in keyof S]: S[Name] extends { multiple: true }
     ? string[] | undefined
     : S[Name] extends { type: 'boolean' }
@@ -39,7 +57,7 @@ export function readOptions<const S extends Specs>(
   help: string,
   io: Io,
   allowPositionals = false,
-): Parsed<Values<S>> {
+): Parsed<OptionValues<S>> {
   try {
     const { values, positionals } = parseArgs({
       args,
@@ -50,7 +68,7 @@ export function readOptions<const S extends Specs>(
       io.stdout.write(help);
       return { ok: false, code: 0 };
     }
-    return { ok: true, values: values as Values<S>, positionals };
+    return { ok: true, values: values as OptionValues<S>, positionals };
   } catch (error) {
     const message = error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error);
     const known = Object.keys(options).map((name) => `--${name}`);
@@ -58,8 +76,7 @@ export function readOptions<const S extends Specs>(
       .map((each) => each.split('=')[0] ?? '')
       .find((each) => /^--./.test(each) && !known.includes(each));
     const hint = didYouMean(unknown ?? '', known) ?? `see patchgate ${command} --help`;
-    say(io.stderr, `patchgate ${command}: ${message}; ${hint}`);
-    return { ok: false, code: 2 };
+    return { ok: false, code: failed(io, command, `${message}; ${hint}`, 2) };
   }
 }
 
@@ -67,4 +84,23 @@ export function readOptions<const S extends Specs>(
 export function didYouMean(typed: string, known: readonly string[]): string | null {
   const near = nearest(typed, known);
   return near === null ? null : `did you mean ${near}?`;
+}
+
+const ENDING = ['SIGTERM', 'SIGINT'] as const;
+
+/** Nothing is open yet, so that there is nothing to drain. */
+const endNow = (): void => process.exit(0);
+
+/**
+ * Handles the signals of a process that has just begun to load its program: by default each would kill it. One that asks for the
+ * end gets exit code 0. SIGHUP has no effect: the configuration is read later anyway.
+ */
+export function handleEarlySignals(): void {
+  for (const signal of ENDING) process.on(signal, endNow);
+  process.on('SIGHUP', () => {});
+}
+
+/** Call it in the turn in which the command handles the end itself. */
+export function releaseEarlySignals(): void {
+  for (const signal of ENDING) process.off(signal, endNow);
 }

@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises';
 import type { StatusDocument } from '../admin/status/document.ts';
 import { loadSettings, renderProblems } from '../config/load.ts';
 import { parseDuration } from '../config/option-types.ts';
-import { type Io, say } from './command-line.ts';
+import { aligned, DEFAULT_CONFIG, failed, type Io, say } from './command-line.ts';
 
-export interface ListOptions {
-  readonly path: string;
+interface ListOptions {
+  readonly config: string | undefined;
   readonly unused: string | undefined;
   readonly admin: string | undefined;
-  readonly tokenFile: string | undefined;
+  readonly 'token-file': string | undefined;
   readonly json: boolean | undefined;
 }
 
@@ -28,12 +28,15 @@ const TIMEOUT_MS = 10_000;
 export async function listKeys(options: ListOptions, io: Io): Promise<number> {
   const { unused, admin } = options;
   const unusedMs = unused === undefined ? 0 : parseDuration(unused);
-  if (unusedMs === null) return failed(io, '--unused must be a duration such as 30d', 2);
+  if (unusedMs === null) return failed(io, 'key', '--unused must be a duration such as 30d', 2);
   if (unused !== undefined && admin === undefined) {
-    return failed(io, '--unused needs --admin: only a running gateway knows when keys were used', 2);
+    return failed(io, 'key', '--unused needs --admin: only a running gateway knows when keys were used', 2);
   }
-  const keys = admin === undefined ? await configuredKeys(options.path, io) : await runningKeys(admin, options, io);
-  if (typeof keys === 'string') return failed(io, keys);
+  const keys =
+    admin === undefined
+      ? await configuredKeys(options.config ?? DEFAULT_CONFIG, io)
+      : await runningKeys(admin, options, io);
+  if (typeof keys === 'string') return failed(io, 'key', keys);
   const shown = keys.filter(({ unusedForMs = 0 }) => unusedForMs >= unusedMs);
   if (options.json) say(io.stdout, JSON.stringify(shown));
   else for (const line of tableOf(shown, admin !== undefined)) say(io.stdout, line);
@@ -49,7 +52,11 @@ async function configuredKeys(path: string, io: Io): Promise<ListedKey[] | strin
   );
 }
 
-async function runningKeys(admin: string, { tokenFile }: ListOptions, io: Io): Promise<ListedKey[] | string> {
+async function runningKeys(
+  admin: string,
+  { 'token-file': tokenFile }: ListOptions,
+  io: Io,
+): Promise<ListedKey[] | string> {
   if (!URL.canParse('/status', admin)) return '--admin must be a URL such as http://127.0.0.1:9090';
   const url = new URL('/status', admin);
   try {
@@ -73,27 +80,14 @@ async function runningKeys(admin: string, { tokenFile }: ListOptions, io: Io): P
 }
 
 function tableOf(keys: readonly ListedKey[], withUse: boolean): string[] {
-  const rows = [
-    ['TENANT', 'KEY', 'EXPIRES', ...(withUse ? ['LAST USED'] : [])],
-    ...keys.map(({ tenant, id, expires, lastUsed }) => [
-      ...[tenant, id, expires ?? 'never'],
-      ...(withUse ? [lastUsed ?? 'not known'] : []),
-    ]),
-  ];
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
+  const rows = keys.map(({ tenant, id, expires, lastUsed }) => [
+    ...[tenant, id, expires ?? 'never'],
+    ...(withUse ? [lastUsed ?? 'not known'] : []),
+  ]);
+  const head = ['TENANT', 'KEY', 'EXPIRES', ...(withUse ? ['LAST USED'] : [])];
+  return aligned([head, ...rows], (cell, width) => cell.padEnd(width));
 }
 
 function isoOf(atMs: number | null): string | null {
   return atMs === null ? null : new Date(atMs).toISOString().replace(/\.\d+Z$/, 'Z');
-}
-
-function failed(io: Io, reason: string, code = 1): number {
-  say(io.stderr, `patchgate key: ${reason}`);
-  return code;
 }

@@ -11,7 +11,7 @@ import {
   removeKey,
   tenantSnippet,
 } from '../config/tenants-document.ts';
-import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
+import { CONFIG_OPTION, DEFAULT_CONFIG, failed, type Io, type OptionValues, readOptions, say } from './command-line.ts';
 import { listKeys } from './key-list.ts';
 
 const HELP = `usage: patchgate key create TENANT [--expires 180d] [--id ID] [--key-file PATH] [--write] [--json]
@@ -58,17 +58,16 @@ export async function key(args: string[], io: Io): Promise<number> {
   const options = readOptions('key', args, OPTIONS, HELP, io, true);
   if (!options.ok) return options.code;
   const { values } = options;
-  const path = values.config ?? DEFAULT_CONFIG;
   const [action, tenant, id, ...more] = options.positionals;
   if (more.length === 0) {
     if (action === 'create' && tenant !== undefined && id === undefined) {
-      return create(tenant, { ...values, path, keyFile: values['key-file'] }, io);
+      return create(tenant, values, io);
     }
     if (action === 'revoke' && tenant !== undefined && id !== undefined) {
-      return revoke(tenant, id, { path, write: values.write }, io);
+      return revoke(tenant, id, values, io);
     }
     if (action === 'list' && tenant === undefined) {
-      return listKeys({ ...values, path, tokenFile: values['token-file'] }, io);
+      return listKeys(values, io);
     }
     if (action === 'hash' && tenant === undefined) return hash(io);
   }
@@ -76,19 +75,12 @@ export async function key(args: string[], io: Io): Promise<number> {
   return 2;
 }
 
-interface CreateOptions {
-  readonly path: string;
-  readonly expires: string | undefined;
-  readonly id: string | undefined;
-  readonly keyFile: string | undefined;
-  readonly write: boolean | undefined;
-  readonly json: boolean | undefined;
-}
+type Values = OptionValues<typeof OPTIONS>;
 
-async function create(tenant: string, options: CreateOptions, io: Io): Promise<number> {
+async function create(tenant: string, options: Values, io: Io): Promise<number> {
   const wrong = wrongArgument(tenant, options);
-  if (wrong !== null) return failed(io, wrong, 2);
-  const { path, keyFile, write = false } = options;
+  if (wrong !== null) return failed(io, 'key', wrong, 2);
+  const { config, 'key-file': keyFile, write = false } = options;
   const now = new Date();
   const lifeMs = options.expires === undefined ? null : parseDuration(options.expires);
   const secret = `${KEY_PREFIX}_${tenant}_${randomBytes(KEY_BYTES).toString('base64url')}`;
@@ -102,13 +94,13 @@ async function create(tenant: string, options: CreateOptions, io: Io): Promise<n
     try {
       await writeFile(keyFile, `${secret}\n`, { flag: 'wx', mode: 0o600 });
     } catch (error) {
-      return failed(io, `${keyFile} cannot be written (${codeOf(error)}): name a file that does not exist yet`);
+      return failed(io, 'key', `${keyFile} cannot be written (${codeOf(error)}): name a file that does not exist yet`);
     }
   }
-  const added = await addedKey({ path, env: io.env }, write, tenant, made);
+  const added = await addedKey({ path: config ?? DEFAULT_CONFIG, env: io.env }, write, tenant, made);
   if (!added.ok) {
     if (keyFile !== undefined) await rm(keyFile, { force: true });
-    return failed(io, added.reason);
+    return failed(io, 'key', added.reason);
   }
   const { newKey, file } = added;
   if (options.json) {
@@ -163,7 +155,7 @@ function unusedId(month: string, used: readonly string[]): string | null {
   return [month, ...letters.map((letter) => `${month}-${letter}`)].find((id) => !used.includes(id)) ?? null;
 }
 
-function wrongArgument(tenant: string, { expires, id }: Pick<CreateOptions, 'expires' | 'id'>): string | null {
+function wrongArgument(tenant: string, { expires, id }: Values): string | null {
   if (!ID.test(tenant)) return `a tenant name must have ${ID_RULE}`;
   if (id !== undefined && !ID.test(id)) return `--id must have ${ID_RULE}`;
   if (expires !== undefined && !((parseDuration(expires) ?? 0) > 0)) {
@@ -172,16 +164,11 @@ function wrongArgument(tenant: string, { expires, id }: Pick<CreateOptions, 'exp
   return null;
 }
 
-interface RevokeOptions {
-  readonly path: string;
-  readonly write: boolean | undefined;
-}
-
-async function revoke(tenant: string, id: string, { path, write }: RevokeOptions, io: Io): Promise<number> {
-  const config = { path, env: io.env };
+async function revoke(tenant: string, id: string, { config: path, write }: Values, io: Io): Promise<number> {
+  const config = { path: path ?? DEFAULT_CONFIG, env: io.env };
   if (write) {
     const written: Written = await editTenants(config, (text) => removeKey(text, tenant, id));
-    if (!written.ok) return failed(io, written.reason);
+    if (!written.ok) return failed(io, 'key', written.reason);
     say(
       io.stdout,
       `${written.file}: key ${id} of ${tenant} removed; running gateways reject it once they have reloaded`,
@@ -189,9 +176,9 @@ async function revoke(tenant: string, id: string, { path, write }: RevokeOptions
     return 0;
   }
   const found = await readTenants(config);
-  if ('reason' in found) return failed(io, found.reason);
+  if ('reason' in found) return failed(io, 'key', found.reason);
   const edited = removeKey(found.text, tenant, id);
-  if (!edited.ok) return failed(io, `${found.file}: ${edited.reason}`);
+  if (!edited.ok) return failed(io, 'key', `${found.file}: ${edited.reason}`);
   io.stdout.write(tenantSnippet(edited.text, tenant));
   return 0;
 }
@@ -202,19 +189,14 @@ async function hash(io: Io): Promise<number> {
   for await (const chunk of io.stdin) {
     chunks.push(Buffer.from(chunk));
     bytes += chunk.length;
-    if (bytes > MAX_INPUT_BYTES) return failed(io, 'the input is too long for a key', 2);
+    if (bytes > MAX_INPUT_BYTES) return failed(io, 'key', 'the input is too long for a key', 2);
   }
   const given = Buffer.concat(chunks).toString('utf8').trim();
   if (given === '' || /\s/.test(given)) {
-    return failed(io, 'give one key on standard input, such as: patchgate key hash < key.txt', 2);
+    return failed(io, 'key', 'give one key on standard input, such as: patchgate key hash < key.txt', 2);
   }
   say(io.stdout, sha256(given));
   return 0;
-}
-
-function failed(io: Io, reason: string, code = 1): number {
-  say(io.stderr, `patchgate key: ${reason}`);
-  return code;
 }
 
 function codeOf(error: unknown): string {

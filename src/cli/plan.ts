@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { loadSettings, renderProblems } from '../config/load.ts';
+import type { Settings } from '../config/settings.ts';
 import { type LinesRead, type LogFile, LogFileError, logFile, readRequests } from '../plan/log-files.ts';
 import { type PlanReport, replay } from '../plan/replay.ts';
-import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
-import { planTable } from './plan-table.ts';
+import type { Comparison, UsageReport } from '../plan/usage.ts';
+import { aligned, CONFIG_OPTION, DEFAULT_CONFIG, failed, type Io, readOptions, say } from './command-line.ts';
 
 const HELP = `usage: patchgate plan --log FILE... [--config NEW.yaml] [--json]
 
@@ -26,12 +27,10 @@ export async function plan(args: string[], io: Io): Promise<number> {
   const { config = DEFAULT_CONFIG, log = [], json = false } = options.values;
   const names = [...log, ...options.positionals];
   if (log.length === 0) {
-    say(io.stderr, 'patchgate plan: name the logs with --log FILE...; see patchgate plan --help');
-    return 2;
+    return failed(io, 'plan', 'name the logs with --log FILE...; see patchgate plan --help', 2);
   }
   if (new Set(names).size < names.length) {
-    say(io.stderr, 'patchgate plan: a log is named twice: its requests would count twice');
-    return 2;
+    return failed(io, 'plan', 'a log is named twice: its requests would count twice', 2);
   }
   const loaded = await loadSettings({ path: config, env: io.env });
   if (!loaded.ok) {
@@ -48,16 +47,14 @@ export async function plan(args: string[], io: Io): Promise<number> {
   } catch (error) {
     if (!(error instanceof LogFileError)) throw error;
     progress.end();
-    say(io.stderr, `patchgate plan: ${error.message}`);
-    return 1;
+    return failed(io, 'plan', `${error.message}`);
   }
   progress.end();
   for (const warning of loaded.warnings) say(io.stderr, `warning: ${warning}`);
   for (const line of unreadableLines(read)) say(io.stderr, line);
   if (report === null) {
     const found = `${read.lines} lines, ${read.requests} of them about a request`;
-    say(io.stderr, `patchgate plan: no request of a tenant in ${names.join(', ')}: ${found}; is log.access all?`);
-    return 1;
+    return failed(io, 'plan', `no request of a tenant in ${names.join(', ')}: ${found}; is log.access all?`);
   }
   if (json) say(io.stdout, JSON.stringify({ ...report, lines: read }));
   else for (const line of planTable(report, loaded.settings)) say(io.stdout, line);
@@ -103,4 +100,42 @@ async function sizeOf(path: string): Promise<number | null> {
   } catch {
     return null;
   }
+}
+
+/** For people: a block for each tenant and account, with what was recorded beside what is predicted. */
+function planTable({ from, to, tenants, accounts }: PlanReport, settings: Settings): string[] {
+  const rows: Row[] = [['', 'recorded', 'predicted']];
+  for (const [name, both] of Object.entries(tenants)) {
+    const note = settings.tenants.has(name) ? '' : ' (not in the configuration)';
+    rows.push([`tenant ${name}${note}`, '', ''], ...rowsOf(both));
+  }
+  for (const [name, both] of Object.entries(accounts)) rows.push([`account ${name}`, '', ''], ...rowsOf(both));
+  return [`requests from ${from} to ${to}`, '', ...aligned(rows, (cell, width) => cell.padStart(width))];
+}
+
+type Row = readonly [name: string, recorded: string, predicted: string];
+
+function rowsOf({ recorded, predicted }: Comparison): Row[] {
+  const row = (name: string, of: (usage: UsageReport) => string): Row => [`  ${name}`, of(recorded), of(predicted)];
+  const codes = [...new Set([recorded, predicted].flatMap(({ rejections }) => Object.keys(rejections)))].sort();
+  return [
+    row('requests', ({ requests }) => count(requests)),
+    ...codes.map((code) => row(`rejected: ${code}`, ({ rejections }) => count(rejections[code] ?? 0))),
+    row('wait, p50', ({ waitMs }) => duration(waitMs.p50)),
+    row('wait, p95', ({ waitMs }) => duration(waitMs.p95)),
+    row('upstream requests', ({ upstreamRequests }) => count(upstreamRequests)),
+    ...Object.entries(predicted.budgets ?? {}).flatMap(([id, { limit, period, used }]) => {
+      if (limit === null && used === 0 && recorded.budgets?.[id]?.used === 0) return [];
+      const of = limit === null ? '' : ` of ${count(limit)}`;
+      return [row(`budget ${id}, ${period}`, ({ budgets }) => `${count(budgets?.[id]?.used ?? 0)}${of}`)];
+    }),
+  ];
+}
+
+function count(value: number): string {
+  return value.toLocaleString('en');
+}
+
+function duration(ms: number): string {
+  return ms < 1_000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

@@ -6,8 +6,7 @@ import type { Gateway } from '../gateway/gateway.ts';
 import { createReloader, type Reloader } from '../reload/reloader.ts';
 import { type FileWatch, watchFiles } from '../reload/watch.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
-import { releaseEarlySignals } from './early-signals.ts';
+import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, releaseEarlySignals, say } from './command-line.ts';
 
 const HELP = `usage: patchgate serve [--config PATH]
 

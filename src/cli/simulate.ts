@@ -4,8 +4,7 @@ import type { Switches } from '../simulator/options.ts';
 import { FAKE_PASSWORD, FAKE_PRIMARY_KEY, FAKE_USER, isTier, TIERS } from '../simulator/options.ts';
 import { createSimulator } from '../simulator/simulator.ts';
 import { FAKE_TRIGGERS } from '../simulator/trigger-options.ts';
-import { type Io, readOptions, say } from './command-line.ts';
-import { releaseEarlySignals } from './early-signals.ts';
+import { failed, type Io, type OptionValues, readOptions, releaseEarlySignals, say } from './command-line.ts';
 
 const HELP = `usage: patchgate simulate [options]
 
@@ -34,19 +33,12 @@ const OPTIONS = {
   'api-key': { type: 'string', multiple: true },
 } as const;
 
-type Values = { readonly [Name in Exclude<keyof typeof OPTIONS, 'api-key'>]: string | undefined } & {
-  readonly 'api-key': string[] | undefined;
-};
-
 /** `patchgate simulate`. */
 export async function simulate(args: string[], io: Io): Promise<number> {
   const options = readOptions('simulate', args, OPTIONS, HELP, io);
   if (!options.ok) return options.code;
   const settings = settingsOf(options.values);
-  if (typeof settings === 'string') {
-    say(io.stderr, `patchgate simulate: ${settings}`);
-    return 2;
-  }
+  if (typeof settings === 'string') return failed(io, 'simulate', settings, 2);
   const { port, host, apiKeys, switches, triggers } = settings;
   try {
     const simulator = await createSimulator({
@@ -71,11 +63,8 @@ export async function simulate(args: string[], io: Io): Promise<number> {
     return 0;
   } catch (error) {
     const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-    say(
-      io.stderr,
-      `patchgate simulate: the port ${host}:${port} ${inUse ? 'is in use by another process' : 'cannot be used'}`,
-    );
-    return 1;
+    const reason = inUse ? 'is in use by another process' : 'cannot be used';
+    return failed(io, 'simulate', `the port ${host}:${port} ${reason}`);
   }
 }
 
@@ -89,7 +78,7 @@ interface Settings {
 }
 
 /** The text of the mistake, if there is one. */
-function settingsOf(values: Values): Settings | string {
+function settingsOf(values: OptionValues<typeof OPTIONS>): Settings | string {
   const port = wholeOf(values.port ?? '4010', 0, 65_535);
   if (port === null) return '--port must be a number from 0 to 65535';
   const triggers = values.triggers === undefined ? null : wholeOf(values.triggers, 0, 65_534);

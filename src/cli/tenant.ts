@@ -2,7 +2,7 @@ import { editTenants } from '../config/edit-tenants.ts';
 import { ID, ID_RULE } from '../config/option-types.ts';
 import { addTenant, type NewTenant, tenantSnippet } from '../config/tenants-document.ts';
 import { parsePattern } from '../routing/pattern.ts';
-import { CONFIG_OPTION, DEFAULT_CONFIG, type Io, readOptions, say } from './command-line.ts';
+import { CONFIG_OPTION, DEFAULT_CONFIG, failed, type Io, readOptions, say } from './command-line.ts';
 
 const HELP = `usage: patchgate tenant add NAME [--rate N] [--allow PATTERN]… [--account NAME]… [--write]
 
@@ -34,7 +34,7 @@ export async function tenant(args: string[], io: Io): Promise<number> {
   }
   const { rate, allow, account, write } = options.values;
   const wrong = wrongArgument(name, rate, allow);
-  if (wrong !== null) return failed(io, wrong, 2);
+  if (wrong !== null) return failed(io, 'tenant', wrong, 2);
   const added: NewTenant = {
     name,
     ...(account !== undefined && { accounts: account }),
@@ -48,7 +48,7 @@ export async function tenant(args: string[], io: Io): Promise<number> {
   }
   const path = options.values.config ?? DEFAULT_CONFIG;
   const written = await editTenants({ path, env: io.env }, (text) => addTenant(text, added));
-  if (!written.ok) return failed(io, written.reason);
+  if (!written.ok) return failed(io, 'tenant', written.reason);
   say(io.stdout, `${written.file}: tenant ${name} added`);
   say(io.stderr, `it has no key yet: patchgate key create ${name} --write`);
   return 0;
@@ -62,9 +62,4 @@ function wrongArgument(name: string, rate: string | undefined, allow: readonly s
     if (!parsed.ok) return `--allow: ${parsed.reason}`;
   }
   return null;
-}
-
-function failed(io: Io, reason: string, code = 1): number {
-  say(io.stderr, `patchgate tenant: ${reason}`);
-  return code;
 }
