@@ -1,9 +1,9 @@
 import type { Clock } from '../clock.ts';
 import { extend, type Middleware, type Rejection, type RequestContext, reject } from '../context.ts';
+import type { Log } from '../ports.ts';
 import type { ProblemCode } from '../problem.ts';
 import type { IdentityStore } from './identity-store.ts';
 import { type AddressRanges, digestOf, type KeyEntry, type Tenant, type TenantKey } from './tenant.ts';
-import type { UnknownKeyLog } from './unknown-keys.ts';
 
 /** Blocks addresses that guess keys. Every request asks it, so it responds from memory. */
 export interface FailedAuthLimit {
@@ -33,12 +33,13 @@ const NO_KEYS_YET_SECONDS = 5;
 export function authenticate<E extends RequestContext>(options: {
   readonly keys: KeyStore;
   readonly identities: IdentityStore;
-  readonly unknownKeys: UnknownKeyLog;
+  /** Called with each rejected key. */
+  readonly unknownKey: UnknownKeyLog;
   readonly failedAuthLimit: FailedAuthLimit;
   readonly trustedProxies: AddressRanges;
   readonly clock: Clock;
 }): Middleware<E, E & Authenticated> {
-  const { keys, identities, unknownKeys, failedAuthLimit, trustedProxies, clock } = options;
+  const { keys, identities, unknownKey, failedAuthLimit, trustedProxies, clock } = options;
   const blocked = ({ clientAddress }: E, ms: number): Rejection => {
     const detail = `Too many failed authentications came from ${clientAddress}. Retry after the time given.`;
     return reject('address_blocked', { detail, retryAfterSeconds: Math.ceil(ms / 1000) });
@@ -53,7 +54,7 @@ export function authenticate<E extends RequestContext>(options: {
   const identify = async (context: E, extracted: ExtractedKey): Promise<KeyEntry | Rejection> => {
     const mayBeToken = extracted.kind === 'key' && extracted.bearer && identities.isToken(extracted.key);
     if (extracted.kind === 'key' && !mayBeToken) {
-      unknownKeys.rejected(extracted.key, context.clientAddress);
+      unknownKey(extracted.key, context.clientAddress);
       // A key has no spaces: a scheme stands before this one.
       return fail(context, 'key_unknown', /[ \t]/.test(extracted.key) ? { detail: OTHER_SCHEME } : {});
     }
@@ -161,6 +162,27 @@ export function createKeyStore(entries: ReadonlyMap<string, KeyEntry>): KeyStore
       remembered.set(key, entry);
       return entry;
     },
+  };
+}
+
+/** `pgk_TENANT_` and 32 random bytes. A tenant's name may have underscores and dashes, like the bytes behind it. */
+const MADE = /^pgk_([a-z0-9][a-z0-9._-]{0,62})_[A-Za-z0-9_-]{43}$/;
+/** Enough to find the line in an old version of the tenants' file. */
+const DIGEST_DIGITS = 8;
+
+export type UnknownKeyLog = (key: string, client: string) => void;
+
+/**
+ * Logs rejected keys that `patchgate key create` may have made: a removed key that a service still sends.
+ *
+ * @param limit writes the line or not: guessers may choose ever new keys
+ */
+export function createUnknownKeyLog(log: Log, limit: (key: string, line: () => void) => void): UnknownKeyLog {
+  return (key, client) => {
+    const [, claimedTenant] = MADE.exec(key) ?? [];
+    if (claimedTenant === undefined) return;
+    const keyDigest = digestOf(key).slice(0, DIGEST_DIGITS);
+    limit(keyDigest, () => log.warn({ claimedTenant, keyDigest, client }, 'unknown key rejected'));
   };
 }
 

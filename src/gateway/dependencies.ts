@@ -1,10 +1,9 @@
 import type { BlockingLimit } from '../adapters/abuse-limits.ts';
 import type { MemoryCache } from '../adapters/memory/cache.ts';
-import type { FloodLimit, KeyStore } from '../auth/authenticate.ts';
+import type { FloodLimit, KeyStore, UnknownKeyLog } from '../auth/authenticate.ts';
 import type { IdentityStore } from '../auth/identity-store.ts';
 import type { KeyUses } from '../auth/key-use.ts';
 import type { AddressRanges } from '../auth/tenant.ts';
-import type { UnknownKeyLog } from '../auth/unknown-keys.ts';
 import type { BodyMemory } from '../body-memory.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
@@ -39,7 +38,7 @@ export interface SharedDependencies {
   readonly addressWarnings: AddressWarnings;
   readonly floodLimit: FloodLimit;
   readonly keyUses: KeyUses;
-  readonly unknownKeys: UnknownKeyLog;
+  readonly unknownKey: UnknownKeyLog;
   readonly memory: MemoryCache;
   readonly bodyMemory: BodyMemory;
   readonly cache: CacheBackend;

@@ -2,14 +2,14 @@ import { createAbuseLimits } from '../adapters/abuse-limits.ts';
 import { createMemoryCache } from '../adapters/memory/cache.ts';
 import { createKeyUseStore } from '../adapters/redis/key-use/key-use-store.ts';
 import { createUndiciTransport } from '../adapters/undici/transport.ts';
+import { createUnknownKeyLog } from '../auth/authenticate.ts';
 import { KeyUses } from '../auth/key-use.ts';
-import { createUnknownKeyLog } from '../auth/unknown-keys.ts';
 import { BodyMemory } from '../body-memory.ts';
 import { type Clock, elapsed, type Random } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Log, Meter, Tracer } from '../ports.ts';
 import { type AdmissionQueue, createAdmissionQueue } from '../quota/admission-queue.ts';
-import { createAddressWarnings } from '../server/line-limit.ts';
+import { createAddressWarnings, createLineLimit } from '../server/line-limit.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createRedactor } from '../telemetry/redact.ts';
@@ -51,6 +51,10 @@ export function openDependencies(options: {
   const { quotaStore } = state;
   const admissionQueue: AdmissionQueue = createAdmissionQueue({ quotaStore, clock });
   const observedQueue: AdmissionQueue = createAdmissionQueue({ quotaStore: state.observedStore, clock });
+  const unknownKeyLimit = createLineLimit({
+    ...{ clock, perKey: 1, total: 10 },
+    onLeftOut: (requests) => log.warn({ requests }, 'more unknown keys rejected'),
+  });
   const addressWarnings = createAddressWarnings({
     ...{ log, clock },
     isTrustedProxy: (address) => current().dependencies.trustedProxies.includes(address.replace('/64', '')),
@@ -62,7 +66,7 @@ export function openDependencies(options: {
     bodyMemory: new BodyMemory(opened.limits.bufferedTotalBytes, clock),
     transport: createUndiciTransport({ clock }),
     upstreams: createUpstreams({ clock, random, log }),
-    unknownKeys: createUnknownKeyLog({ clock, log }),
+    unknownKey: createUnknownKeyLog(log, unknownKeyLimit),
     keyUses: new KeyUses({ clock, log, store: state.redis && createKeyUseStore(state.redis) }),
     addressWarnings,
     ...createAbuseLimits({

@@ -60,11 +60,6 @@ const MAX_REMEMBERED_LENGTH = 512;
  */
 export function matchRoute(routes: readonly Route[]): Middleware<RequestContext, Routed> {
   const remembered = new Map<string, ResolvedTarget>();
-  const remember = (name: string, resolved: ResolvedTarget): void => {
-    if (name.length > MAX_REMEMBERED_LENGTH) return;
-    if (remembered.size >= MAX_REMEMBERED) remembered.clear();
-    remembered.set(name, resolved);
-  };
   return (next) => async (context) => {
     const name = `${context.method} ${context.target}`;
     let resolved = remembered.get(name);
@@ -72,7 +67,8 @@ export function matchRoute(routes: readonly Route[]): Middleware<RequestContext,
       const result = resolveTarget(routes, context);
       if ('kind' in result) return result;
       resolved = result;
-      remember(name, resolved);
+      if (remembered.size >= MAX_REMEMBERED) remembered.clear();
+      if (name.length <= MAX_REMEMBERED_LENGTH) remembered.set(name, resolved);
     }
     const [first] = resolved.candidates;
     context.record.queryDigest = resolved.queryDigest;

@@ -13,15 +13,19 @@ export interface LogPosition {
   readonly at: number;
 }
 
-export interface InvalidationOptions {
+/** The way in which a replica shares its cache. */
+export interface SharedCacheOptions {
   readonly client: Client;
   readonly pubsub: PubSub;
   readonly isReady: () => boolean;
   readonly prefix: string;
   /** A name that no other living process has. */
   readonly replica: string;
-  readonly newLogName: () => string;
   readonly clock: Clock;
+}
+
+export interface InvalidationOptions extends SharedCacheOptions {
+  readonly newLogName: () => string;
   readonly log: Log;
 }
 

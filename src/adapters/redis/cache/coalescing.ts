@@ -3,9 +3,9 @@ import { EventEmitter } from 'node:events';
 import type { FetchResultKind } from '../../../cache/coalescing.ts';
 import { accountOf } from '../../../cache/key.ts';
 import type { Announced, ReplicaCoalescing } from '../../../cache/options.ts';
-import { type Clock, every } from '../../../clock.ts';
-import type { PubSub } from '../client/pubsub.ts';
-import { type Client, createScript, runScript } from '../client/scripts.ts';
+import { every } from '../../../clock.ts';
+import { createScript, runScript } from '../client/scripts.ts';
+import type { SharedCacheOptions } from './account-invalidation.ts';
 import type { SharedInvalidationLog } from './invalidation-log.ts';
 import { nameOf, type SharedResponses } from './response-store.ts';
 
@@ -33,15 +33,9 @@ const CHECK_EVERY_MS = 500;
 /** No request to the upstream takes longer. */
 const MAX_FETCH_MS = 600_000;
 
-export interface RedisCoalescingOptions {
-  readonly client: Client;
-  readonly isReady: () => boolean;
+interface RedisCoalescingOptions extends SharedCacheOptions {
   readonly responses: SharedResponses;
-  readonly pubsub: PubSub;
   readonly invalidations: SharedInvalidationLog;
-  readonly prefix: string;
-  readonly replica: string;
-  readonly clock: Clock;
 }
 
 /**

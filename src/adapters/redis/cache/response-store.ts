@@ -8,6 +8,7 @@ import type { Clock, EpochMs, MonotonicMs } from '../../../clock.ts';
 import { headerOf } from '../../../context.ts';
 import type { Meter } from '../../../ports.ts';
 import { type Client, createScript, parseJson, runScript } from '../client/scripts.ts';
+import type { SharedCacheOptions } from './account-invalidation.ts';
 import type { SharedInvalidationLog } from './invalidation-log.ts';
 
 /** Returns a stored response, and how long it is still kept: its age by the one clock that all replicas share. */
@@ -22,12 +23,8 @@ export interface SharedResponses {
   written(): Promise<void>;
 }
 
-interface SharedResponsesOptions {
-  readonly client: Client;
-  readonly isReady: () => boolean;
+interface SharedResponsesOptions extends Pick<SharedCacheOptions, 'client' | 'isReady' | 'prefix' | 'clock'> {
   readonly invalidations: SharedInvalidationLog;
-  readonly prefix: string;
-  readonly clock: Clock;
   readonly meter: Meter;
 }
 
