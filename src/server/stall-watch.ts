@@ -34,8 +34,8 @@ interface Transfer {
 export class StallWatch {
   readonly #options: StallWatchOptions;
   readonly #downloads = new WeakMap<Socket, Transfer>();
-  /** Bodies that have been opened and have not ended. */
-  readonly #uploads = new Map<IncomingMessage, Transfer | null>();
+  /** The latest body of each connection that was opened: those before it have ended. */
+  readonly #uploads = new WeakMap<Socket, { readonly incoming: IncomingMessage; transfer: Transfer | null }>();
   readonly #cut = new WeakSet<Socket>();
   #sweptAt: MonotonicMs;
 
@@ -49,7 +49,7 @@ export class StallWatch {
   }
 
   uploading(incoming: IncomingMessage): void {
-    if (!incoming.complete) this.#uploads.set(incoming, null);
+    if (!incoming.complete) this.#uploads.set(incoming.socket, { incoming, transfer: null });
   }
 
   hasCut(socket: Socket): boolean {
@@ -65,13 +65,13 @@ export class StallWatch {
     for (const socket of sockets()) {
       if (socket.writableLength === 0) this.#downloads.delete(socket);
       else this.#downloads.set(socket, this.#advance('response', socket, this.#downloads.get(socket), passedMs));
-    }
-    for (const [incoming, before] of this.#uploads) {
-      const { socket } = incoming;
-      if (incoming.complete || incoming.destroyed || socket.destroyed) this.#uploads.delete(incoming);
+      const upload = this.#uploads.get(socket);
+      if (upload === undefined) continue;
+      const { incoming, transfer } = upload;
+      if (incoming.complete || incoming.destroyed) this.#uploads.delete(socket);
       // Bytes that have arrived and were not read yet wait for the gateway.
-      else if (incoming.readableLength > 0) this.#uploads.set(incoming, null);
-      else this.#uploads.set(incoming, this.#advance('upload', socket, before, passedMs));
+      else if (incoming.readableLength > 0) upload.transfer = null;
+      else upload.transfer = this.#advance('upload', socket, transfer, passedMs);
     }
   }
 
