@@ -47,13 +47,7 @@ export function readAuthorities(text: string): FileContent<Chain> {
 export function readKey(text: string): FileContent<Key> {
   const blocks = blocksOf(text).filter(({ kind }) => kind.endsWith('PRIVATE KEY'));
   const [first, second] = blocks;
-  if (first === undefined) {
-    return wrong(
-      blocksOf(text).some(({ kind }) => kind === 'CERTIFICATE')
-        ? 'holds a certificate and no private key'
-        : 'holds no private key in PEM',
-    );
-  }
+  if (first === undefined) return wrong('holds no private key in PEM');
   if (second !== undefined) return wrong('holds several private keys');
   if (first.kind.startsWith('ENCRYPTED') || first.pem.includes('ENCRYPTED')) {
     return wrong('is encrypted: store the key without a passphrase');
@@ -63,14 +57,6 @@ export function readKey(text: string): FileContent<Key> {
   } catch {
     return wrong('holds a private key that cannot be read');
   }
-}
-
-/** Returns null if the key belongs to the first certificate of the chain. */
-export function mismatchOf({ certificates }: Chain, { key }: Key): string | null {
-  const owner = certificates.findIndex((each) => each.checkPrivateKey(key));
-  if (owner === 0) return null;
-  if (owner === -1) return 'is not the key of the certificate in certFile';
-  return `is the key of certificate ${owner + 1} in certFile: the port's own must come first`;
 }
 
 export function summaryOf({ certificates }: Chain): CertificateSummary {
@@ -87,8 +73,7 @@ export function summaryOf({ certificates }: Chain): CertificateSummary {
 }
 
 function readCertificates(text: string): FileContent<Chain> {
-  const blocks = blocksOf(text);
-  const found = blocks.filter(({ kind }) => kind === 'CERTIFICATE');
+  const found = blocksOf(text).filter(({ kind }) => kind === 'CERTIFICATE');
   const certificates: X509Certificate[] = [];
   for (const { pem } of found) {
     try {
@@ -98,13 +83,7 @@ function readCertificates(text: string): FileContent<Chain> {
     }
   }
   const [first, ...rest] = certificates;
-  if (first === undefined) {
-    return wrong(
-      blocks.some(({ kind }) => kind.endsWith('PRIVATE KEY'))
-        ? 'holds a private key and no certificate'
-        : 'holds no certificate in PEM',
-    );
-  }
+  if (first === undefined) return wrong('holds no certificate in PEM');
   // Only the certificates: a private key in the same file must not reach a place that shows certificates.
   return { ok: true, pem: found.map(({ pem }) => `${pem}\n`).join(''), certificates: [first, ...rest] };
 }

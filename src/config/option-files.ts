@@ -2,7 +2,7 @@ import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { parseJwks } from '../auth/key-set.ts';
 import { Secret } from '../secret.ts';
-import { type FileContent, mismatchOf, readAuthorities, readChain, readKey, summaryOf } from './certificates.ts';
+import { type FileContent, readAuthorities, readChain, readKey, summaryOf } from './certificates.ts';
 import { type IssuerInput, identitySchema } from './identity-schema.ts';
 import { listenSchema, type TlsInput } from './listen-schema.ts';
 import { type ReadFile, reasonOf } from './read-file.ts';
@@ -87,9 +87,8 @@ async function readTls(tls: TlsInput, files: SectionFiles): Promise<TlsSettings 
     files.read('clientCaFile', tls.clientCaFile, readAuthorities),
   ]);
   if (chain === null || key === null || (authorities === null && tls.clientCaFile !== null)) return null;
-  const mismatch = mismatchOf(chain, key);
-  if (mismatch !== null) {
-    files.report('keyFile', mismatch);
+  if (!chain.certificates[0].checkPrivateKey(key.key)) {
+    files.report('keyFile', 'is not the key of the certificate in certFile');
     return null;
   }
   const clientAuth = tls.clientAuth ?? (tls.clientCaFile === null ? 'none' : 'required');

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Document, isAlias, isMap, isScalar, isSeq, stringify, YAMLMap, YAMLSeq } from 'yaml';
+import { type Document, isAlias, isCollection, isMap, isScalar, isSeq, stringify, YAMLMap, YAMLSeq } from 'yaml';
 import { readDocument } from './yaml-document.ts';
 
 /** A changed text, or why there is none. */
@@ -171,20 +171,23 @@ function put<N extends YAMLMap | YAMLSeq>(parent: YAMLMap, name: string, made: N
   return made;
 }
 
-/** Null: it is empty or not there. */
 function mapIn(parent: YAMLMap, name: string, path: string): YAMLMap | null {
-  const node = parent.get(name, true) as unknown;
-  if (node === undefined || (isScalar(node) && node.value === null)) return null;
-  if (!isMap(node)) throw new Refused(notOwn(node, path, 'map'));
-  if (node.items.length === 0) node.flow = false;
+  const node = childOf(parent, name);
+  if (node !== null && !isMap(node)) throw new Refused(notOwn(node, path, 'map'));
   return node;
 }
 
 function listIn(parent: YAMLMap, name: string, tenant: string): YAMLSeq | null {
+  const node = childOf(parent, name);
+  if (node !== null && !isSeq(node)) throw new Refused(notOwn(node, `tenants.${tenant}.${name}`, 'list'));
+  return node;
+}
+
+/** Null: it is empty or not there. An empty flow collection would keep all that is added on one line. */
+function childOf(parent: YAMLMap, name: string): unknown {
   const node = parent.get(name, true) as unknown;
   if (node === undefined || (isScalar(node) && node.value === null)) return null;
-  if (!isSeq(node)) throw new Refused(notOwn(node, `tenants.${tenant}.${name}`, 'list'));
-  if (node.items.length === 0) node.flow = false;
+  if (isCollection(node) && node.items.length === 0) node.flow = false;
   return node;
 }
 

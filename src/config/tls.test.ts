@@ -143,8 +143,8 @@ describe('is rejected with file, line and path, and without content of the files
       'certificate and key swapped',
       () => files(good.key, good.cert),
       [
-        '5: listen.traffic.tls.certFile: the file tls/tls.crt: holds a private key and no certificate',
-        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds a certificate and no private key',
+        '5: listen.traffic.tls.certFile: the file tls/tls.crt: holds no certificate in PEM',
+        '6: listen.traffic.tls.keyFile: the file tls/tls.key: holds no private key in PEM',
       ],
     ],
     [
@@ -173,7 +173,7 @@ describe('is rejected with file, line and path, and without content of the files
     [
       'the key of the issuer, whose certificate is second',
       () => files(good.cert + ca.cert, ca.key),
-      ["6: listen.traffic.tls.keyFile: is the key of certificate 2 in certFile: the port's own must come first"],
+      ['6: listen.traffic.tls.keyFile: is not the key of the certificate in certFile'],
     ],
     [
       'two keys',
