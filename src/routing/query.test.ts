@@ -56,6 +56,10 @@ describe('queries that mean the same have one spelling', () => {
     );
   });
 
+  test('one with a malformed escape stays as it is', () => {
+    expect(canonicalQuery('a=%zz&b=%41')).toBe('a=%zz&b=%41');
+  });
+
   test('spelling twice changes nothing', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
