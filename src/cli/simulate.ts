@@ -68,17 +68,8 @@ export async function simulate(args: string[], io: Io): Promise<number> {
   }
 }
 
-interface Settings {
-  readonly port: number;
-  readonly host: string;
-  readonly apiKeys: Record<string, string> | undefined;
-  readonly switches: Partial<Switches>;
-  /** Port of the webhooks; null: there are none. */
-  readonly triggers: number | null;
-}
-
 /** The text of the mistake, if there is one. */
-function settingsOf(values: OptionValues<typeof OPTIONS>): Settings | string {
+function settingsOf(values: OptionValues<typeof OPTIONS>) {
   const port = wholeOf(values.port ?? '4010', 0, 65_535);
   if (port === null) return '--port must be a number from 0 to 65535';
   const triggers = values.triggers === undefined ? null : wholeOf(values.triggers, 0, 65_534);
@@ -101,13 +92,11 @@ function settingsOf(values: OptionValues<typeof OPTIONS>): Settings | string {
     meanMs: latencyMs,
     maxMs: latencyMs * 10,
   };
-  return {
-    port,
-    host: values.host ?? '127.0.0.1',
-    apiKeys,
-    triggers,
-    switches: { limit, tier, operations: operations ?? null, scope, ...(latencyMs > 0 && { responseLatency }) },
+  const switches: Partial<Switches> = {
+    ...{ limit, tier, operations: operations ?? null, scope },
+    ...(latencyMs > 0 && { responseLatency }),
   };
+  return { port, host: values.host ?? '127.0.0.1', apiKeys, triggers, switches };
 }
 
 function banner(simulator: Simulator, fakeKey: boolean): string {

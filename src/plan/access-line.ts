@@ -1,35 +1,5 @@
 import { type ProblemCode, problems } from '../problem.ts';
 
-/** A request of the past, from its access line. Times in milliseconds, dates in those of the epoch. */
-export interface RecordedRequest {
-  readonly arrivedAt: number;
-  readonly endedAt: number;
-  readonly method: string;
-  readonly path: string;
-  readonly route: string;
-  readonly status: number;
-  readonly tenant: string;
-  readonly key: string;
-  readonly client: string;
-  /** '' in a line that has none. */
-  readonly account: string;
-  /** '' without a query. */
-  readonly queryDigest: string;
-  readonly urgency: number | null;
-  readonly preferWaitMs: number | null;
-  readonly cache: string;
-  readonly bypassedByRequest: boolean;
-  readonly waitMs: number;
-  readonly durationMs: number;
-  readonly upstreamMs: number | null;
-  readonly upstreamStatus: number | null;
-  /** Requests to the upstream, those of a renewal in the background included. */
-  readonly sent: number;
-  readonly bytes: number;
-  /** Null for a response. */
-  readonly code: ProblemCode | null;
-}
-
 export type ParsedLine =
   | { readonly kind: 'request'; readonly request: RecordedRequest }
   /** Another line of the gateway's log, or an empty one. */
@@ -72,7 +42,10 @@ function faultOf(fields: Record<string, unknown>): string | null {
   return code === undefined || (typeof code === 'string' && Object.hasOwn(problems, code)) ? null : wanted('code');
 }
 
-function requestOf(fields: Record<string, unknown>): RecordedRequest {
+/** A request of the past, from its access line. Times in milliseconds, dates in those of the epoch; '' for a text that is not there. */
+export type RecordedRequest = Readonly<ReturnType<typeof requestOf>>;
+
+function requestOf(fields: Record<string, unknown>) {
   const text = (name: string): string => {
     const value = fields[name];
     return typeof value === 'string' ? value.slice(0, MAX_CHARS) : '';
@@ -101,8 +74,10 @@ function requestOf(fields: Record<string, unknown>): RecordedRequest {
     durationMs: number('durationMs'),
     upstreamMs,
     upstreamStatus: numberOf(fields, 'upstreamStatus'),
+    /** Requests to the upstream, those of a renewal in the background included. */
     sent: attempts + (fields['refreshed'] === true ? 1 : 0),
     bytes: number('bytes'),
+    /** Null for a response. */
     code: (fields['code'] as ProblemCode | undefined) ?? null,
   };
 }

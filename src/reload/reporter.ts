@@ -7,7 +7,7 @@ import { deepEqual, type Settings } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
 import type { Applicable } from './restart-only.ts';
 
-export interface ReloadReporterOptions {
+interface ReloadReporterOptions {
   readonly clock: Clock;
   readonly log: Log & AuditLog;
   readonly redactor: { apply(text: string): string };
@@ -22,30 +22,20 @@ export interface ReloadReporterOptions {
  * Reports each load of the configuration: in the log, the metrics, the status and the page, and to the caller. All who asked for a
  * load have an audit line of their own.
  */
-export interface ReloadReporter {
-  /** The first load, once both ports are bound. */
-  listening(settings: Settings, at: { readonly traffic: AddressInfo; readonly admin: AddressInfo }): void;
-  /** `applied.settings` are in force: all of `next` but the restart-only options. */
-  accepted(next: Settings, applied: Applicable, before: Settings, by: readonly Actor[]): ReloadOutcome;
-  /** The settings before it stay in force. */
-  refused(problems: readonly string[], by: readonly Actor[]): ReloadOutcome;
-  /** Options that keep their old value until a restart. */
-  needsRestart(): readonly string[];
-}
-
-export function createReloadReporter(options: ReloadReporterOptions): ReloadReporter {
-  const { clock, log, redactor, meter, status, events } = options;
+export function createReloadReporter({ clock, log, redactor, meter, status, events }: ReloadReporterOptions) {
   let needsRestart: readonly string[] = [];
   const count = (outcome: 'ok' | 'refused'): void => {
     meter.configLoaded(outcome, clock.now() / 1000);
   };
   count('ok');
   return {
-    listening(settings, { traffic, admin }) {
+    /** The first load, once both ports are bound. */
+    listening(settings: Settings, { traffic, admin }: { readonly traffic: AddressInfo; readonly admin: AddressInfo }) {
       log.info({ traffic, admin, ...sizeOf(settings) }, 'listening');
       logCertificates(log, null, settings);
     },
-    accepted(next, applied, before, by) {
+    /** `applied.settings` are in force: all of `next` but the restart-only options. */
+    accepted(next: Settings, applied: Applicable, before: Settings, by: readonly Actor[]): ReloadOutcome {
       needsRestart = applied.needsRestart;
       count('ok');
       status.loaded();
@@ -57,7 +47,8 @@ export function createReloadReporter(options: ReloadReporterOptions): ReloadRepo
       logCertificates(log, before, applied.settings);
       return { ok: true, revision: next.revision, changed, needsRestart };
     },
-    refused(all, by) {
+    /** The settings before it stay in force. */
+    refused(all: readonly string[], by: readonly Actor[]): ReloadOutcome {
       count('refused');
       status.loaded(all);
       events.push();
@@ -66,6 +57,7 @@ export function createReloadReporter(options: ReloadReporterOptions): ReloadRepo
       for (const actor of by) log.audit('error', { ...auditOf(actor, 'refused'), problems }, message);
       return { ok: false, problems };
     },
+    /** Options that keep their old value until a restart. */
     needsRestart: () => needsRestart,
   };
 }
