@@ -118,6 +118,19 @@ describe('a circuit breaker', () => {
     expect(it.kinds.at(-1)).toBe('closed');
   });
 
+  test('that opens while probes are in flight has room for as many the next time', () => {
+    const it = createBreaker();
+    it.fail(4);
+    for (const periodMs of [1_000, 2_000, 4_000]) {
+      it.wait(periodMs);
+      const [first, second, third] = [it.allow(), it.allow(), it.allow()] as const;
+      expect([first.kind, second.kind, third.kind]).toEqual(['allowed', 'allowed', 'rejected']);
+      it.report(first, 'failure');
+      it.report(second, 'success');
+      expect(it.kind()).toBe('open');
+    }
+  });
+
   test('that opens again within a window continues to double its open period; later it starts with the first', () => {
     const it = createBreaker();
     it.fail(4);

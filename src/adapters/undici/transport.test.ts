@@ -1,4 +1,5 @@
-import { createServer } from 'node:http';
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
@@ -72,4 +73,23 @@ test('a request that undici rejects fails alone, and no byte of it is sent', asy
   expect(bad).toMatchObject({ kind: 'failed', mayBeSent: false });
   expect(good).toMatchObject({ kind: 'response' });
   await transport.close();
+});
+
+test('a body that its reader closes ends the request at the upstream', async () => {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const arrived = once(server, 'request');
+  const transport = createUndiciTransport({ clock: systemClock });
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const sending = transport.send(outbound(origin, { timeoutMs: 600_000 }));
+  const outgoing = (await arrived)[1] as ServerResponse;
+  const closed = once(outgoing, 'close');
+  outgoing.writeHead(200, { 'Content-Length': 10 }).write('{');
+  const sent = await sending;
+  if (sent.kind !== 'response' || !(sent.body instanceof Readable)) throw new Error('no stream');
+  sent.body.destroy();
+  await closed;
+  await transport.close();
+  server.close();
 });
