@@ -125,7 +125,7 @@ export class BodyMemory {
   }
 }
 
-export interface TakeTerms {
+interface TakeTerms {
   readonly maxWaitMs: number;
   readonly disconnect: ClientDisconnect;
 }

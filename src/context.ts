@@ -121,7 +121,7 @@ export function onTimeoutOrDisconnect(
 export const NEVER_DISCONNECTS: ClientDisconnect = { happened: false, onDisconnect: () => () => {} };
 
 /** For what a response holds until its last byte is with the kernel. */
-export interface RequestLifetime {
+interface RequestLifetime {
   /** Calls `run` once when the response has ended or its connection is gone, or at once if that has happened. */
   onEnd(run: () => void): void;
 }
@@ -215,7 +215,7 @@ export class AccessRecord {
   wouldReject: ProblemCode | null = null;
 }
 
-export type CacheResult = 'hit' | 'stale' | 'miss' | 'collapsed' | 'bypass' | 'none';
+type CacheResult = 'hit' | 'stale' | 'miss' | 'collapsed' | 'bypass' | 'none';
 
 /** A request whose response has ended, or whose caller has disconnected. */
 export interface FinishedRequest {

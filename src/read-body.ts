@@ -13,13 +13,13 @@ import {
   reject,
 } from './context.ts';
 
-export type CollectedBody =
+type CollectedBody =
   | { readonly kind: 'complete'; readonly body: Buffer }
   /** The body is above the limit, or there was no room for more. `rest` is the part read so far, and the rest as it arrives. */
   | { readonly kind: 'partial'; readonly for: 'limit' | 'room'; readonly rest: () => Readable }
   | { readonly kind: 'broken'; readonly error: Error };
 
-export interface CollectOptions {
+interface CollectOptions {
   readonly limitBytes: number;
   /** Whether there is room for a body of this many bytes. The source is held back until that is known. */
   readonly hasRoom: (bytes: number) => boolean | Promise<boolean>;
@@ -103,7 +103,7 @@ export interface ReadableContext extends RequestContext {
   readonly route: { readonly upstream: { readonly timeoutMs: number } };
 }
 
-export type ReadBody =
+type ReadBody =
   /** Release the memory when the body is not needed any more. */
   | { readonly kind: 'read'; readonly body: Buffer; readonly held: HeldMemory }
   /** A body above the limit. If it did not declare its length, its beginning is in memory. */

@@ -33,7 +33,7 @@ export interface AdminOptions {
 }
 
 /** Limits guesses of the token by address. */
-export interface GuessLimit {
+interface GuessLimit {
   /** 0: not blocked. */
   blockedForMs(address: string): number;
   /** Counts a wrong value of `Authorization`, before the response. */

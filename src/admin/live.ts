@@ -7,7 +7,7 @@ import type { Holder } from './status/document.ts';
 /** The next frame for a subscriber that has seen the samples up to `seen`. */
 export type Frames = (seen: number) => { readonly text: string; readonly seen: number };
 
-export interface LiveUpdatesOptions {
+interface LiveUpdatesOptions {
   /** Reads the present state once; the result serves every subscriber. */
   readonly frames: () => Frames;
   readonly clock: Clock;
@@ -15,7 +15,7 @@ export interface LiveUpdatesOptions {
 }
 
 /** Server-sent events for open pages. */
-export interface LiveUpdates {
+interface LiveUpdates {
   /** Takes over the response until its reader disconnects; false if there are too many subscribers. */
   attach(outgoing: ServerResponse, holder: Holder): boolean;
   /** Sends a frame to all now. */

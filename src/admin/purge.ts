@@ -26,7 +26,7 @@ export function purgeTarget({ account, path, tag }: Purge): string {
   return `${parts.join(' and ') || 'everything'} of ${account ?? 'all accounts'}`;
 }
 
-export type PurgeRead =
+type PurgeRead =
   | { readonly ok: true; readonly purge: Purge }
   | { readonly ok: false; readonly code: 'bad_request' | 'unsupported_media_type'; readonly detail?: string };
 

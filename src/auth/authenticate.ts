@@ -105,7 +105,7 @@ export function authenticate<E extends RequestContext>(options: {
   };
 }
 
-export type ExtractedKey =
+type ExtractedKey =
   | { readonly kind: 'none' }
   | { readonly kind: 'conflict' }
   /** `bearer`: sent as `Authorization: Bearer`, as a token is. */

@@ -72,7 +72,7 @@ export function isAllowed(
 }
 
 /** The path is on the denylist. */
-export function isDenied(segments: readonly string[], rewrite: Rewrite | null = null): boolean {
+function isDenied(segments: readonly string[], rewrite: Rewrite | null = null): boolean {
   return denylistEntryFor(segments) !== null || behind(segments, rewrite) !== null;
 }
 

@@ -24,14 +24,14 @@ export interface Issuer extends IssuerTerms {
   readonly identities: readonly TokenIdentity[];
 }
 
-export type ClaimValue = string | number | boolean;
+type ClaimValue = string | number | boolean;
 
 export interface TokenIdentity extends Omit<KeyEntry, 'kind' | 'expiresAtMs'> {
   /** All of them must be in the token; the subject is `sub`. */
   readonly claims: ReadonlyMap<string, ClaimValue>;
 }
 
-export type Verified =
+type Verified =
   | { readonly kind: 'accepted'; readonly entry: KeyEntry }
   | {
       readonly kind: 'rejected';
@@ -53,7 +53,7 @@ export interface IdentityStore {
 }
 
 /** Why a token was rejected: a label of a metric. */
-export type TokenFault =
+type TokenFault =
   | 'too_large'
   | 'malformed'
   | 'issuer_unknown'

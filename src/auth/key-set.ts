@@ -18,7 +18,7 @@ export interface KeySet {
   close(): void;
 }
 
-export interface KeySetStatus {
+interface KeySetStatus {
   /** Number of keys in use. */
   readonly keys: number;
   /** When they were last read; null: never. */
@@ -117,7 +117,7 @@ export function fixedKeySet(keys: PublicKeys, count: number, readAt: EpochMs): K
   };
 }
 
-export type ParsedJwks =
+type ParsedJwks =
   | { readonly ok: true; readonly keys: PublicKeys; readonly count: number }
   | { readonly ok: false; readonly reason: string };
 

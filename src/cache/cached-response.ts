@@ -22,7 +22,7 @@ export function acceptsStale(directives: RequestDirectives): boolean {
   return !noCache && !noStore && maxAgeMs === Number.POSITIVE_INFINITY && minFreshMs === 0;
 }
 
-export type Usability = 'fresh' | 'stale' | 'request';
+type Usability = 'fresh' | 'stale' | 'request';
 
 /** `request`: the response is fresh, but the request asks for a newer one (RFC 9211 section 2.2). */
 export function evaluate(ageMs: number, freshForMs: number, directives: RequestDirectives): Usability {

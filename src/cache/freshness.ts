@@ -21,7 +21,7 @@ export interface Freshness {
 }
 
 /** A response whose headers have just arrived. */
-export interface ReceivedResponse {
+interface ReceivedResponse {
   readonly status: number;
   readonly fields: Fields;
   readonly now: EpochMs;

@@ -80,7 +80,7 @@ function normalised(field: string, value: string): string {
 }
 
 /** The variant that a request selects. */
-export interface Selection {
+interface Selection {
   /** The primary key; or the key of the variant, where responses are known to vary. */
   readonly key: string;
   readonly entry: StoredResponse | null;

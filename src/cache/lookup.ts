@@ -159,7 +159,7 @@ export function isRangeRequest(headers: RequestContext['headers']): boolean {
 }
 
 /** The rule of a request; `unless` for one that its rule excludes by a query value; null without a rule. */
-export type RuleFinder = (segments: readonly string[], query: string) => CacheRule | 'unless' | null;
+type RuleFinder = (segments: readonly string[], query: string) => CacheRule | 'unless' | null;
 
 /** The first rule that matches counts. A rule for GET covers HEAD, which is served from the stored response to a GET. */
 export function createRuleFinder(rules: readonly CacheRule[]): RuleFinder {

@@ -46,7 +46,7 @@ export interface StoredResponse {
 }
 
 /** Stored under the primary key of responses that vary; names the request fields in the rest of their key. */
-export interface VaryRecord {
+interface VaryRecord {
   readonly kind: 'vary';
   /** Lower case, sorted, never empty. */
   readonly fields: readonly string[];

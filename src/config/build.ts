@@ -10,7 +10,7 @@ import { type BuildInput, type Report, validateSettings } from './validate.ts';
 import { warningsOf } from './warnings.ts';
 import type { Problem } from './yaml-source.ts';
 
-export interface Built {
+interface Built {
   readonly settings: Settings;
   readonly problems: readonly Problem[];
   readonly warnings: readonly string[];

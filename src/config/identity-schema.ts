@@ -4,7 +4,7 @@ import { doc, duration, id, narrowing, optional, text } from './option-types.ts'
 /** The shape of `identity` in gateway.yaml, and of `identities` of a tenant. */
 
 /** Signatures by a private key. With `HS*` everybody who can verify a token can make one, and `none` is no signature. */
-export const ALGORITHMS = [
+const ALGORITHMS = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
   ...['ES256', 'ES384', 'ES512', 'EdDSA'],
 ] as const;

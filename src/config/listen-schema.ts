@@ -120,5 +120,4 @@ export const listenSchema = z
   })
   .prefault({});
 
-export type ListenInput = z.output<typeof listenSchema>;
 export type TlsInput = z.output<typeof tlsSchema>;

@@ -11,7 +11,7 @@ const LOAD_TIMEOUT_MS = 10_000;
 
 class Unreadable extends Error {}
 
-export interface FileReaderOptions {
+interface FileReaderOptions {
   readonly clock: Clock;
   /** Default: {@link readRegularFile}. */
   readonly read?: (path: string, signal: AbortSignal) => Promise<string>;

@@ -115,8 +115,6 @@ export const redisSchema = z
     };
   });
 
-export type RedisSettings = z.output<typeof redisSchema>;
-
 type Servers =
   | { readonly kind: 'alone'; readonly host: string; readonly port: number; readonly db: number }
   | { readonly kind: 'sentinel'; readonly sentinels: readonly HostAndPort[]; readonly name: string }

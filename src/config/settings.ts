@@ -94,7 +94,7 @@ export interface TenantSettings extends Omit<Readonly<TenantInput>, 'account' | 
   readonly allow: readonly Pattern[] | null;
 }
 
-export type TenantKeySettings = Omit<Readonly<TenantInput['keys'][number]>, 'allow'> & {
+type TenantKeySettings = Omit<Readonly<TenantInput['keys'][number]>, 'allow'> & {
   /** Narrows the tenant's permissions; null: all of them. */
   readonly allow: readonly Pattern[] | null;
 };

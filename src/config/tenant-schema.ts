@@ -74,7 +74,7 @@ function digestRule(input: unknown): string {
 /** A tenant without a rate has no rate limit of its own: its account's burst is its own. */
 const BURST_WITH_RATE = 20;
 
-export const tenantSchema = z
+const tenantSchema = z
   .strictObject({
     account: doc(optional(id()), {
       description: 'Account of the tenant. Required, or `accounts`, only if there are several accounts.',

@@ -14,7 +14,7 @@ import {
 } from 'yaml';
 
 /** A mistake in a text. Its message quotes no more of the text than a duplicate key. */
-export interface Flaw {
+interface Flaw {
   readonly offset: number;
   readonly message: string;
 }

@@ -15,7 +15,7 @@ const TIMEOUT_MS = 15_000;
 /** Patchworks checks the credential before it throttles or checks permissions, so that these prove it too. */
 const PROVES_CREDENTIAL = [403, 429];
 
-export interface OnlineResult {
+interface OnlineResult {
   /** Every credential is accepted. */
   readonly ok: boolean;
   readonly lines: readonly string[];

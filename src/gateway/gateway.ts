@@ -14,7 +14,7 @@ import { createConfigSnapshots } from './config-snapshot.ts';
 import type { SharedDependencies } from './dependencies.ts';
 import { openDependencies } from './open-dependencies.ts';
 
-export interface GatewayOptions {
+interface GatewayOptions {
   readonly settings: Settings;
   readonly clock?: Clock;
   readonly random?: Random;

@@ -27,7 +27,7 @@ interface KeyableContext extends ReadableContext {
   readonly route: { readonly upstream: { readonly account: string; readonly timeoutMs: number } };
 }
 
-export interface IdempotencyOptions extends ReadBodyOptions {
+interface IdempotencyOptions extends ReadBodyOptions {
   readonly store: IdempotencyStore;
   /** A larger response goes to the caller, and its body is not recorded. */
   readonly maxResponseBytes: number;
@@ -198,7 +198,7 @@ function digest(...parts: readonly (string | Buffer)[]): string {
   return hash.digest('base64url');
 }
 
-export type IdempotencyKey =
+type IdempotencyKey =
   | { readonly kind: 'none' }
   | { readonly kind: 'key'; readonly key: string }
   | { readonly kind: 'malformed'; readonly detail: string };

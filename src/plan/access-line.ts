@@ -1,6 +1,6 @@
 import { type ProblemCode, problems } from '../problem.ts';
 
-export type ParsedLine =
+type ParsedLine =
   | { readonly kind: 'request'; readonly request: RecordedRequest }
   /** Another line of the gateway's log, or an empty one. */
   | { readonly kind: 'other' }

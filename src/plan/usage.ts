@@ -22,7 +22,7 @@ export interface UsageReport {
   readonly budgets?: Readonly<Record<string, BudgetUse>>;
 }
 
-export interface BudgetUse {
+interface BudgetUse {
   readonly used: number;
   /** Null: a tenant without a part of its own. */
   readonly limit: number | null;

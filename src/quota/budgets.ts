@@ -75,7 +75,7 @@ export function projectionOf(
 }
 
 /** The budgets of one account, and the part of each that a tenant may use at most. */
-export interface BudgetTerms {
+interface BudgetTerms {
   readonly account: ReadonlyMap<string, Budget>;
   readonly tenant: ReadonlyMap<string, number>;
 }
@@ -167,7 +167,7 @@ export class BudgetCalendar {
 const PERIODS: readonly PeriodKind[] = ['month', 'day'];
 
 /** Both only grow: of two readings of the same count, the later one has the greater numbers. */
-export interface Count {
+interface Count {
   readonly charged: number;
   readonly refunded: number;
 }

@@ -2,7 +2,7 @@ import { LEASE_MS } from './lease-window.ts';
 import type { AccountQuota, TenantQuota } from './quota-store.ts';
 
 /** Consequences of the quotas of one account. Requests a minute, unless said otherwise. */
-export interface Capacity {
+interface Capacity {
   /** Slots that are reserved for no tenant. */
   readonly unreserved: number;
   /** All tenants' own rates together. More than the ceiling is allowed, and means that they compete. */

@@ -1,7 +1,7 @@
 /** The window of the account's limit. */
 export const WINDOW_MS = 60_000;
 /** The clock of Redis may be set forward by so little without notice (common.lua). */
-export const CLOCK_SLACK_MS = 100;
+const CLOCK_SLACK_MS = 100;
 /** A slot is held this long after the response, or after the latest moment at which the request may still arrive. */
 export const LEASE_MS = WINDOW_MS + CLOCK_SLACK_MS;
 

@@ -13,7 +13,7 @@ const SLOWEST = 1 / 4;
 const AFTER_BURST = 1 / 2;
 
 /** The state of the account from which the pace is computed. */
-export interface PaceInput {
+interface PaceInput {
   /** Slots of the ceiling that may be used here at all. */
   readonly usable: number;
   /** Slots that may be given out now; may be negative. */

@@ -27,7 +27,7 @@ export interface WithSlot {
 }
 
 /** A paid slot, and ways to pay for more. In one property: V8 makes a slow dictionary of a context with many. */
-export interface PaidSlot {
+interface PaidSlot {
   readonly slot: Slot;
   /** A slot for another attempt, now or not at all. */
   readonly admitAgain: () => Promise<Decision>;
@@ -44,7 +44,7 @@ interface WithTenant extends RequestContext, WithWaitTerms {
   readonly segments: readonly string[];
 }
 
-export interface RateLimitOptions {
+interface RateLimitOptions {
   readonly quotaStore: QuotaStore;
   readonly admissionQueue: AdmissionQueue;
   /** Decides as if the limits of observed tenants were enforced. */

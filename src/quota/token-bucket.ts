@@ -1,7 +1,7 @@
 /** Tokens are counted in millionths: in whole numbers, Lua and JavaScript come to the same result to the last digit. */
 export const TOKEN = 1_000_000;
 
-export interface BucketSize {
+interface BucketSize {
   /** Tokens a minute. */
   readonly rate: number;
   readonly burst: number;

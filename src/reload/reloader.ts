@@ -8,7 +8,7 @@ import type { Settings } from '../config/settings.ts';
 import type { Log } from '../ports.ts';
 
 /** The part of a gateway that takes the settings of a load. */
-export interface Reloadable {
+interface Reloadable {
   readonly log: Log;
   /** @param by all who asked for this load */
   reload(settings: Settings, by: readonly Actor[]): ReloadOutcome;

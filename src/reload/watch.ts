@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts';
 import { type ReadFile, reasonOf } from '../config/read-file.ts';
 import { contentsNow, type FileContents } from './reloader.ts';
 
-export interface WatchOptions {
+interface WatchOptions {
   /** The files that the latest load has read, whether it was accepted or not. */
   readonly files: () => FileContents;
   /** `reload.poll`; null where `reload.watch` is off. */

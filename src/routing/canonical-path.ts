@@ -19,7 +19,7 @@ export interface CanonicalTarget {
   readonly query: string;
 }
 
-export type Canonicalised = { ok: true; target: CanonicalTarget } | { ok: false; reason: string };
+type Canonicalised = { ok: true; target: CanonicalTarget } | { ok: false; reason: string };
 
 const ESCAPED_TWICE = /%25[0-9a-f]{2}/i;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for control characters.

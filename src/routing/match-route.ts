@@ -33,7 +33,7 @@ export interface Upstream {
 export interface Routed extends RequestContext, ResolvedTarget {}
 
 /** Everything that follows from method and target alone. */
-export interface ResolvedTarget extends CanonicalTarget {
+interface ResolvedTarget extends CanonicalTarget {
   /** The query in its canonical spelling: see {@link canonicalQuery}. */
   readonly canonicalQuery: string;
   /** Digest of the canonical query, for the access log, which never has the query itself; '' without a query. */

@@ -15,7 +15,7 @@ export interface Pattern {
   readonly segments: readonly string[];
 }
 
-export type ParsedPattern = { ok: true; pattern: Pattern } | { ok: false; reason: string };
+type ParsedPattern = { ok: true; pattern: Pattern } | { ok: false; reason: string };
 
 const METHOD = /^[A-Z]+$/;
 

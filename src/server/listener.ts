@@ -8,7 +8,7 @@ import { reject } from '../context.ts';
 import type { Secret } from '../secret.ts';
 import { renderRawProblem } from './problem-response.ts';
 
-export interface PortTls {
+interface PortTls {
   /** PEM: the port's own certificate, then its intermediates. */
   readonly cert: string;
   readonly key: Secret;
@@ -92,7 +92,7 @@ function contextOf({ cert, key, clientAuth, clientCa, minVersion }: PortTls): Se
   };
 }
 
-export type HandshakeOutcome =
+type HandshakeOutcome =
   | 'ok'
   /** As `ok`, and the caller has shown a valid certificate. */
   | 'certified'
@@ -126,7 +126,7 @@ const FAILURES: Readonly<Record<string, HandshakeOutcome>> = {
 /** Alerts of a caller about the port's certificate (RFC 8446 section 6.2). */
 const DISTRUST = /^ERR_SSL_\w*ALERT_(?:UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_\w+)$/;
 
-export type OnHandshake = (outcome: HandshakeOutcome, caller: { address: string; code: string | null }) => void;
+type OnHandshake = (outcome: HandshakeOutcome, caller: { address: string; code: string | null }) => void;
 
 /** The connections of a TLS port whose handshake is not complete. Node emits another socket for a connection when it is. */
 export class Handshakes {
@@ -220,7 +220,7 @@ function nameOf({ remoteAddress, remotePort, localAddress }: Socket): string {
 }
 
 /** `reason` is a part of a sentence for the operator. */
-export type ListenResult =
+type ListenResult =
   | { readonly ok: true; readonly address: AddressInfo }
   | { readonly ok: false; readonly reason: string };
 

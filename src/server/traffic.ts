@@ -16,7 +16,7 @@ import { renderRawProblem } from './problem-response.ts';
 import type { TrafficSnapshot } from './request-context.ts';
 import { StallWatch } from './stall-watch.ts';
 
-export interface TrafficServerOptions extends ActiveRequestsOptions, ListenerTls {
+interface TrafficServerOptions extends ActiveRequestsOptions, ListenerTls {
   readonly limits: { readonly headersBytes: number; readonly headersTimeoutMs: number; readonly idleTimeoutMs: number };
 }
 

@@ -31,7 +31,7 @@ export interface Request {
 }
 
 /** The fields of the record that authentication and throttle set. */
-export interface CountingMarks {
+interface CountingMarks {
   account: string | null;
   credential: string | null;
   counted: boolean;

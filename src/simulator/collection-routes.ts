@@ -99,7 +99,7 @@ function placeOf(path: string): Place {
 }
 
 /** `flow-runs` → `FlowRun`. */
-export function modelOf(collection: string): string {
+function modelOf(collection: string): string {
   const words = collection.slice(collection.lastIndexOf('/') + 1).split('-');
   return words
     .map((word) => word.charAt(0).toUpperCase() + word.slice(1))

@@ -2,7 +2,7 @@ import type { Switches } from './switches.ts';
 import { CONCURRENT_RUNS, checkedTerms, type Terms, TIERS, type Tier } from './terms.ts';
 
 /** The terms in force. */
-export interface TermsInForce {
+interface TermsInForce {
   readonly tier: Tier;
   readonly limit: number;
   readonly operations: number;

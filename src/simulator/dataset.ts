@@ -15,7 +15,7 @@ interface Collection {
 }
 
 /** How long items of some collections exist after their creation. */
-export interface Retention {
+interface Retention {
   readonly clock: Clock;
   /** In milliseconds. */
   readonly of: Readonly<Record<string, () => number>>;

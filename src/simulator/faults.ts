@@ -2,7 +2,7 @@ import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { matches, type Pattern, parsePattern } from '../routing/pattern.ts';
 
 /** Null removes a header of the response. */
-export type FaultHeaders = Readonly<Record<string, string | readonly string[] | null>>;
+type FaultHeaders = Readonly<Record<string, string | readonly string[] | null>>;
 
 export type Fault =
   /** Default body: Laravel's text for the status. */

@@ -1,7 +1,7 @@
 import { generateKeyPairSync, type JsonWebKey, type KeyObject, sign } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 
-export interface TokenOptions {
+interface TokenOptions {
   readonly issuer: string;
   readonly subject?: string | undefined;
   readonly audience: string;

@@ -97,7 +97,7 @@ const REFERENCES: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   caches: { flow_id: 37 },
 };
 
-export const TRIGGERS = ['API', 'Manual', 'Router', 'Webhook', 'Schedule', 'Shape', 'Retry', 'Event', 'Callback'];
+const TRIGGERS = ['API', 'Manual', 'Router', 'Webhook', 'Schedule', 'Shape', 'Retry', 'Event', 'Callback'];
 
 /** Draws the same number of random values for each item of a collection, so that the seed decides all data. */
 export function makeItem(collection: string, id: number, random: () => number): Item {

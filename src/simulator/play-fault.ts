@@ -5,7 +5,7 @@ import type { Arrival } from './record.ts';
 import { laravelJson } from './result.ts';
 
 /** The request that a fault hits. */
-export interface FaultTarget {
+interface FaultTarget {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   readonly arrival: Arrival;

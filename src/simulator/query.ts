@@ -5,7 +5,7 @@ import { invalid, json, type Result } from './result.ts';
 import type { Switches } from './switches.ts';
 
 /** The query of an item: its collection, and the query string. */
-export interface ItemQuery {
+interface ItemQuery {
   readonly data: Dataset;
   readonly collection: string;
   readonly query: URLSearchParams;

@@ -28,7 +28,7 @@ export interface Arrival {
   finishedAt: number | null;
 }
 
-export interface AccountStats {
+interface AccountStats {
   readonly counted: number;
   readonly throttled: number;
   /** The exact maximum of counted requests within any 60 s, without external usage. */

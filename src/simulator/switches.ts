@@ -2,7 +2,7 @@ import { type Latency, latencyProblem } from './latency.ts';
 import { limitProblem, operationsProblem, type Tier, tierProblem } from './terms.ts';
 
 /** The limit headers of counted responses. For a single response or one route, see the fault `headers`. */
-export type LimitHeaders =
+type LimitHeaders =
   /** The headers come from the counter that accepts and rejects. */
   | { readonly kind: 'own' }
   /** No `X-RateLimit-…`; a 429 still has its Retry-After, unless `bareThrottle`. */

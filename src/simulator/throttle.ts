@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { Switches } from './switches.ts';
 
-export interface ThrottleResult {
+interface ThrottleResult {
   readonly rejected: boolean;
   /** The limit headers of the response. */
   readonly headers: readonly string[];

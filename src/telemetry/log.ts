@@ -22,7 +22,7 @@ export interface Logger extends Log {
   dropped(): number;
 }
 
-export interface LogOptions {
+interface LogOptions {
   /** A level of pino's, or `silent`. */
   readonly level: string;
   /** Requests with an access line, whatever the level is; null: those that the level admits. */

@@ -16,7 +16,7 @@ import {
 } from './counters.ts';
 import { createGauges, type MetricSources } from './gauges.ts';
 
-export interface MetricsOptions {
+interface MetricsOptions {
   readonly version: string;
   readonly sources: MetricSources;
   /** Called when the values of a metric cannot be read, and not again before they could. */

@@ -79,7 +79,7 @@ function searchFor(forms: readonly SecretForms[]): ReplaceStrings {
 const LETTER_OR_DIGIT = /^[A-Za-z0-9]/;
 
 /** Replaces every occurrence of any of many strings. Of those that begin at one place it takes the longest. */
-export type ReplaceStrings = (text: string) => string;
+type ReplaceStrings = (text: string) => string;
 
 /**
  * Searches for all strings at once, in steps (Wu and Manber, 1994): the duration depends on the text, and hardly on the number of

@@ -25,7 +25,7 @@ import {
 import type { Log, Meter, Span, SpanAttributes, SpanName, Tracer } from '../ports.ts';
 import { methodLabel, OTHER } from './counters.ts';
 
-export interface TracingOptions {
+interface TracingOptions {
   readonly endpoint: string;
   readonly headers: Readonly<Record<string, string>>;
   /** 0 to 1. */
@@ -186,10 +186,10 @@ export const MAX_PENDING = 2_048;
 const BATCH = 512;
 const BATCH_MS = 1_000;
 /** The time of one export, its retries included. The end of the process waits for no more than one. */
-export const EXPORT_TIMEOUT_MS = 3_000;
+const EXPORT_TIMEOUT_MS = 3_000;
 
 /** Keeps spans in a bounded queue, sends them in batches, and gives up when the collector does not take them in time. */
-export function openExport({
+function openExport({
   endpoint: url,
   headers,
   meter,

@@ -25,7 +25,7 @@ export type BreakerState =
 /** The cost of a failed probe. A write may have been carried out, so reads probe first; a `background` request is never a probe. */
 export type Risk = 'read' | 'write' | 'background';
 
-export interface BreakerRequest extends Source {
+interface BreakerRequest extends Source {
   readonly risk: Risk;
 }
 

@@ -26,12 +26,12 @@ interface LimitedContext extends Routed, WithSlot {
   readonly upstreamState: { readonly concurrency: ConcurrencyLimit };
 }
 
-export interface ConcurrencyLimitOptions {
+interface ConcurrencyLimitOptions {
   readonly clock: Clock;
   readonly random: Random;
 }
 
-export type Acquired = { readonly kind: 'acquired'; readonly permit: Permit; readonly slot: Slot } | Rejection;
+type Acquired = { readonly kind: 'acquired'; readonly permit: Permit; readonly slot: Slot } | Rejection;
 
 /** Responses arrive at unknown times, and most within a second. */
 const RETRY_AFTER_MS = 1_000;

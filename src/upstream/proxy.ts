@@ -29,7 +29,7 @@ import { inboundHeaders, outboundHeaders } from './headers.ts';
 import { createRetry, type RetryState } from './retry.ts';
 import type { Transport, TransportFailed, TransportFailure, TransportResponse, TransportResult } from './transport.ts';
 
-export type ProxyContext = Routed &
+type ProxyContext = Routed &
   Authenticated &
   Authorised &
   WithUpstreamState<RetryState> &
@@ -37,7 +37,7 @@ export type ProxyContext = Routed &
   WithSlot &
   WithPermit;
 
-export interface ProxyOptions {
+interface ProxyOptions {
   readonly transport: Transport;
   readonly credentials: CredentialPools;
   readonly quotaStore: Pick<QuotaStore, 'view'>;

@@ -32,7 +32,7 @@ export interface RetryState {
 export type RetryResult = TransportResult | { readonly kind: 'breaker_open'; readonly retryAfterMs: number };
 
 /** Sends one attempt with this slot, within the rest of the upstream's timeout. */
-export type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
+type SendAttempt = (slot: Slot, timeoutMs: number) => Promise<TransportResult>;
 
 interface RetryContext extends Routed, WithUpstreamState<RetryState>, WithPayload, WithSlot {
   readonly route: { readonly upstream: { readonly id: string; readonly timeoutMs: number }; readonly starts?: boolean };

@@ -9,7 +9,7 @@ import { BudgetCalendar, BudgetCounts } from '../../quota/budgets.ts';
 export type Opened = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
 /** The counts of budgets of a process without Redis, in a file that survives a restart. */
-export interface BudgetFile {
+interface BudgetFile {
   /** An account's counts; each change of them is written. */
   countsOf(account: string): BudgetCounts;
   /** Reads the file, and proves that it can be written. Nothing is written after a failure. */

@@ -101,7 +101,7 @@ function sizeOf(key: string, entry: CacheEntry): number {
 }
 
 /** A store that all replicas share. */
-export interface SharedTier {
+interface SharedTier {
   /** `keepMs`: how much longer the entry is kept. */
   get(key: string): Promise<{ readonly entry: CacheEntry; readonly keepMs: number } | undefined>;
   set(key: string, entry: CacheEntry, keepMs: number): void;

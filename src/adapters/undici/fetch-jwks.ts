@@ -3,7 +3,7 @@ import { MAX_JWKS_BYTES, type ReadJwks, type ReadText } from '../../auth/key-set
 import type { Clock } from '../../clock.ts';
 import { collectBody } from '../../read-body.ts';
 
-export interface JwksSource {
+interface JwksSource {
   readonly url: string;
   /** PEM; null: the authorities of the system. */
   readonly ca: string | null;

@@ -113,7 +113,7 @@ export interface CredentialStatus {
   readonly expiresInMs: number | null;
 }
 
-export interface UpstreamStatus {
+interface UpstreamStatus {
   /** Open: nothing is sent. Half-open: two requests at a time test whether the upstream works again. */
   readonly breaker: 'closed' | 'half-open' | 'open';
   /** The only tenant for which the breaker is not closed, because no other has failures; null: it is for all. */
@@ -195,7 +195,7 @@ export interface Use {
   readonly saved: number;
 }
 
-export interface CacheStatus {
+interface CacheStatus {
   /** Entries in memory. */
   readonly entries: number;
   readonly bytes: number;

@@ -18,7 +18,7 @@ export interface FailedLogin {
   readonly internal: string;
 }
 
-export interface LoginRequestOptions {
+interface LoginRequestOptions {
   readonly url: string;
   readonly username: string;
   readonly usernameField: string;

@@ -20,7 +20,7 @@ export type CredentialResult =
 /** `rejected`: by the upstream or the identity host. `unreachable`: the login failed. `throttled`: no slot for a login. */
 export type UnavailableReason = 'rejected' | 'unreachable' | 'throttled';
 
-export type Unavailable = Extract<CredentialResult, { kind: 'unavailable' }>;
+type Unavailable = Extract<CredentialResult, { kind: 'unavailable' }>;
 
 /** An API key, a login, or a fixed header or query parameter. */
 export interface Credential {
@@ -123,7 +123,7 @@ export function createCredentialPool(credentials: readonly Credential[]): Creden
   };
 }
 
-export interface FixedCredentialOptions {
+interface FixedCredentialOptions {
   readonly id: string;
   readonly carrier: 'header' | 'query';
   readonly name: string;

@@ -10,7 +10,7 @@ const RETRY_MS = 250;
 /** For a user without the right to subscribe, until it is given to it. */
 const SUBSCRIBE_AGAIN_MS = 1_000;
 
-export interface Subscription {
+interface Subscription {
   readonly settings: ConnectionSettings;
   readonly clock: Clock;
   readonly log: Log;

@@ -12,7 +12,7 @@ export interface Sentinels {
   close(): void;
 }
 
-export interface SentinelsOptions {
+interface SentinelsOptions {
   readonly addresses: readonly HostAndPort[];
   /** The name of the master in the configuration of the Sentinels. */
   readonly name: string;

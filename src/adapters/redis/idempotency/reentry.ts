@@ -6,7 +6,7 @@ const CHECK_EVERY_MS = 500;
 /** Entered at once. */
 const MAX_AT_ONCE = 50;
 
-export interface ReentryOptions {
+interface ReentryOptions {
   readonly clock: Clock;
   readonly isReady: () => boolean;
   /** @returns the id of the state that the account is in now. Rejects if Redis does not reply. */

@@ -18,7 +18,7 @@ export interface MembershipOptions {
 }
 
 /** The account as its membership needs it. */
-export interface MemberAccount {
+interface MemberAccount {
   readonly cooldownMs: () => number;
   /** The limit that the upstream advertises, as far as this replica knows. */
   readonly advertised: () => number | null;

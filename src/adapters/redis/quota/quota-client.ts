@@ -15,7 +15,7 @@ import {
 } from './quota-scripts.ts';
 import { type BudgetsInput, SharedBudgets } from './shared-budgets.ts';
 
-export interface QuotaClientOptions extends QuotaScriptsOptions {
+interface QuotaClientOptions extends QuotaScriptsOptions {
   readonly clock: Clock;
   /** Tells this process from one before it that had the same name. */
   readonly process: string;

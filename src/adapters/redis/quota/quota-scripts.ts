@@ -41,7 +41,7 @@ export interface Reply extends SnapshotReply {
   readonly changes: number;
 }
 
-export type ScriptName = 'admit' | 'complete' | 'cancel' | 'heartbeat' | 'join';
+type ScriptName = 'admit' | 'complete' | 'cancel' | 'heartbeat' | 'join';
 
 const scripts: Readonly<Record<ScriptName, Script>> = {
   admit: loadScript(

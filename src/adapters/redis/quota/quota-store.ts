@@ -25,7 +25,7 @@ export interface RedisQuotaStore extends QuotaStore {
   state(): { readonly up: boolean; readonly fallback: boolean; readonly canAdmit: boolean };
 }
 
-export interface RedisQuotaStoreOptions {
+interface RedisQuotaStoreOptions {
   readonly connection: QuotaConnection & Pick<RedisConnection, 'onReady' | 'fault'>;
   readonly clock: Clock;
   readonly plan: QuotaPlan;

@@ -26,7 +26,7 @@ import { Membership, type MembershipOptions } from './membership.ts';
 import type { ScriptDecision } from './quota-client.ts';
 import type { AccountSnapshot } from './quota-scripts.ts';
 
-export interface SharedAccountOptions extends MembershipOptions {
+interface SharedAccountOptions extends MembershipOptions {
   readonly meter: Meter;
   readonly onOutage: 'local' | 'closed';
   readonly maxInFlightMs: number;
