@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { createTieredCache, type MemoryCache } from '../adapters/memory/cache.ts';
+import { createInvalidationLog, createTieredCache, type MemoryCache } from '../adapters/memory/cache.ts';
 import { createMemoryIdempotencyStore } from '../adapters/memory/idempotency.ts';
 import { createRedisCoalescing } from '../adapters/redis/cache/coalescing.ts';
 import { createSharedInvalidationLog } from '../adapters/redis/cache/invalidation-log.ts';
@@ -10,7 +10,7 @@ import { openPubSub } from '../adapters/redis/client/pubsub.ts';
 import { createRedisIdempotencyStore } from '../adapters/redis/idempotency/idempotency-store.ts';
 import type { Purge, Purged } from '../admin/purge.ts';
 import { Coalescing, ExpiringSet } from '../cache/coalescing.ts';
-import { createInvalidationLog, EVERYTHING } from '../cache/invalidation.ts';
+import { EVERYTHING } from '../cache/invalidation.ts';
 import type { CacheState } from '../cache/options.ts';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config/settings.ts';

@@ -1,8 +1,7 @@
-import { createMemoryCache } from '../../src/adapters/memory/cache.ts';
+import { createInvalidationLog, createMemoryCache } from '../../src/adapters/memory/cache.ts';
 import { BodyMemory } from '../../src/body-memory.ts';
 import { Coalescing, ExpiringSet } from '../../src/cache/coalescing.ts';
 import { cacheFill, type FillContext } from '../../src/cache/fill.ts';
-import { createInvalidationLog } from '../../src/cache/invalidation.ts';
 import { cacheLookup } from '../../src/cache/lookup.ts';
 import type { CacheableContext, CacheOptions, CacheRule, Unless } from '../../src/cache/options.ts';
 import { NEVER_STALE, type StaleWindows } from '../../src/cache/store.ts';

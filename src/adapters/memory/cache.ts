@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { invalidates } from '../../cache/invalidation.ts';
 import { accountOf, pathOf } from '../../cache/key.ts';
-import type { CacheEntry, CacheStore, Invalidation } from '../../cache/store.ts';
+import type { CacheEntry, CacheStore, Invalidation, InvalidationLog, InvalidationTarget } from '../../cache/store.ts';
 import type { Clock } from '../../clock.ts';
 import type { Meter } from '../../ports.ts';
 import { canonicalise } from '../../routing/canonical-path.ts';
@@ -125,4 +125,73 @@ export function createTieredCache(memory: MemoryCache, shared: SharedTier): Cach
     // In memory only: the shared entry may be a newer one of another replica, and every reader checks it.
     delete: (key) => memory.delete(key),
   };
+}
+
+interface LoggedWrite extends Invalidation {
+  readonly at: number;
+}
+
+interface AccountLog {
+  latest: number;
+  /** In order, the latest last. */
+  readonly writes: LoggedWrite[];
+  /** Characters of their patterns. */
+  length: number;
+}
+
+export type LocalInvalidationLog = ReturnType<typeof createInvalidationLog>;
+
+/** Characters of the patterns that are kept for an account: callers choose the paths, as long as their headers may be. */
+const MAX_LENGTH = 8 * 1024 * 1024;
+
+/**
+ * The log of this process; see {@link InvalidationLog}.
+ *
+ * @param maxWrites how many writes of an account are kept, at least 1; every response older than all of them counts as invalid
+ */
+export function createInvalidationLog(maxWrites = 4096) {
+  // Accounts come from the configuration, which bounds the map.
+  const logs = new Map<string, AccountLog>();
+
+  return {
+    latestWrite: (account: string): number => logs.get(account)?.latest ?? 0,
+
+    isValidSince(account: string, target: InvalidationTarget, since: number): boolean {
+      const log = logs.get(account);
+      if (log === undefined || log.latest <= since) return true;
+      const oldest = log.writes[0];
+      if (oldest === undefined || since < oldest.at - 1) return false;
+      for (let i = log.writes.length - 1; i >= 0; i--) {
+        const write = log.writes[i] as LoggedWrite;
+        if (write.at <= since) return true;
+        if (invalidates(write, target)) return false;
+      }
+      return true;
+    },
+
+    invalidate(account: string, invalidation: Invalidation): void {
+      let log = logs.get(account);
+      if (log === undefined) {
+        log = { latest: 0, writes: [], length: 0 };
+        logs.set(account, log);
+      }
+      log.latest++;
+      log.writes.push({ at: log.latest, ...invalidation, patterns: invalidation.patterns.map(detached) });
+      log.length += lengthOf(invalidation);
+      while (log.writes.length > 1 && (log.writes.length > maxWrites || log.length > MAX_LENGTH)) {
+        log.length -= lengthOf(log.writes.shift() as LoggedWrite);
+      }
+    },
+
+    disconnectedSince: () => null,
+  } satisfies InvalidationLog;
+}
+
+/** Copies: a part of a string keeps the whole string in memory, here the target of a request. */
+function detached(pattern: readonly string[]): readonly string[] {
+  return pattern.map((segment) => Buffer.from(segment).toString());
+}
+
+function lengthOf({ patterns }: Invalidation): number {
+  return patterns.reduce((sum, pattern) => sum + pattern.reduce((length, segment) => length + segment.length, 0), 0);
 }

@@ -1,8 +1,9 @@
 import { z } from 'zod';
-import { EVERYTHING, type LocalInvalidationLog } from '../../../cache/invalidation.ts';
+import { EVERYTHING } from '../../../cache/invalidation.ts';
 import type { Invalidation } from '../../../cache/store.ts';
 import type { Clock, MonotonicMs } from '../../../clock.ts';
 import type { Log } from '../../../ports.ts';
+import type { LocalInvalidationLog } from '../../memory/cache.ts';
 import { reasonOf } from '../client/faults.ts';
 import type { Message, PubSub } from '../client/pubsub.ts';
 import { type Client, loadScript, parseJson, runScript } from '../client/scripts.ts';

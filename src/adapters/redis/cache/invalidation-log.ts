@@ -1,6 +1,6 @@
-import { createInvalidationLog } from '../../../cache/invalidation.ts';
 import type { InvalidationLog } from '../../../cache/store.ts';
 import type { MonotonicMs } from '../../../clock.ts';
+import { createInvalidationLog } from '../../memory/cache.ts';
 import { AccountInvalidation, type InvalidationOptions, type LogPosition } from './account-invalidation.ts';
 
 /**
