@@ -94,7 +94,11 @@ refill(s, now)
 -- The replica knows that it was heard only once it has this reply: until its first heartbeat it counts as silent.
 local member = members[REPLICA] or { confirmedAt = 0, share = 0, promised = 0, process = request.process }
 if member.process and member.process ~= request.process then
-  if now <= member.confirmedAt + SILENT then return reply('nameTaken') end
+  if now <= member.confirmedAt + SILENT then
+    -- Time goes on from here, should no other replica be there.
+    redis.call('HSET', STATE, 'time', s.time, 'offset', s.offset)
+    return reply('nameTaken')
+  end
   -- The process that had this name is gone: a name is a host and a port, and the port was free. What it had in flight may
   -- still be on its way.
   local left, expiresAt = s[mine] or 0, now + request.maxInFlightMs + LEASE
