@@ -106,7 +106,7 @@ export function rateLimit<E extends WithTenant>(options: RateLimitOptions): Midd
       return admission;
     };
 
-    // A request that takes a slot at once or not at all books none: its caller is not told to come back for it.
+    // A request that takes a slot at once or not at all books none: its caller gets no time to come back at.
     const requeue = (maxWaitMs: number, disconnect: ClientDisconnect) => enter(maxWaitMs, disconnect, maxWaitMs > 0);
 
     const preferredMs = preferredWaitMs(context.headers['prefer']) ?? tenant.quota.maxWaitMs;

@@ -29,14 +29,14 @@ const FIRST_RESPONSE_MS = 2_000;
 const ASK_FOR_FIRST_MS = 100;
 
 /** The cooldown after a 429 without a Retry-After. */
-const UNTOLD_MS = 10_000;
-const MAX_UNTOLD_MS = 60_000;
+const DEFAULT_COOLDOWN_MS = 10_000;
+const MAX_DEFAULT_COOLDOWN_MS = 60_000;
 /** An upstream that rounds down says 0 in the last second of its window (docs/failure-modes.md#upstream_cooldown). */
-const MIN_TOLD_MS = 1_000;
+const MIN_RETRY_AFTER_MS = 1_000;
 /** A Retry-After below that counts for this part of a missing one: a second, doubling to six. */
 const VAGUE_PART = 10;
 /** A longer Retry-After is not believed: a broken header must not stop a team for a day. */
-const MAX_TOLD_MS = 3_600_000;
+const MAX_RETRY_AFTER_MS = 3_600_000;
 
 const NEVER = -1;
 
@@ -256,12 +256,12 @@ function bucketSizeOf({ ceiling, burst }: AccountQuota): { rate: number; burst: 
 }
 
 /** An upstream that says 0 again and again would be asked as often. */
-const isVague = (retryAfterMs: number | null): boolean => retryAfterMs === null || retryAfterMs < MIN_TOLD_MS;
+const isVague = (retryAfterMs: number | null): boolean => retryAfterMs === null || retryAfterMs < MIN_RETRY_AFTER_MS;
 
-/** Length of the cooldown after a 429; `untoldMs` after one without a Retry-After. As in complete.lua. */
-export function cooldownAfter(retryAfterMs: number | null, untoldMs = UNTOLD_MS): number {
-  if (retryAfterMs === null) return untoldMs;
-  return isVague(retryAfterMs) ? untoldMs / VAGUE_PART : Math.min(retryAfterMs, MAX_TOLD_MS);
+/** Length of the cooldown after a 429; `defaultMs` after one without a Retry-After. As in completions.lua. */
+export function cooldownAfter(retryAfterMs: number | null, defaultMs = DEFAULT_COOLDOWN_MS): number {
+  if (retryAfterMs === null) return defaultMs;
+  return isVague(retryAfterMs) ? defaultMs / VAGUE_PART : Math.min(retryAfterMs, MAX_RETRY_AFTER_MS);
 }
 
 /** The time without sending after a 429: a later 429 may extend it, never shorten it. Times are whole milliseconds. */
@@ -269,7 +269,7 @@ export class Cooldown {
   #until = 0;
   /** When the latest 429 came; {@link NEVER} since another response. */
   #throttledAt = NEVER;
-  #untoldMs = UNTOLD_MS;
+  #defaultMs = DEFAULT_COOLDOWN_MS;
 
   /**
    * @param retryAfterMs as the upstream said, or null
@@ -277,16 +277,16 @@ export class Cooldown {
    */
   throttled(retryAfterMs: number | null, admittedAt: number, now: number): void {
     if (isVague(retryAfterMs) && this.#throttledAt !== NEVER && admittedAt > this.#throttledAt) {
-      this.#untoldMs = Math.min(this.#untoldMs * 2, MAX_UNTOLD_MS);
+      this.#defaultMs = Math.min(this.#defaultMs * 2, MAX_DEFAULT_COOLDOWN_MS);
     }
     this.#throttledAt = now;
-    this.#until = Math.max(this.#until, now + cooldownAfter(retryAfterMs, this.#untoldMs));
+    this.#until = Math.max(this.#until, now + cooldownAfter(retryAfterMs, this.#defaultMs));
   }
 
   /** A response that was no 429. */
   responded(admittedAt: number): void {
     if (admittedAt <= this.#throttledAt) return;
-    this.#untoldMs = UNTOLD_MS;
+    this.#defaultMs = DEFAULT_COOLDOWN_MS;
     this.#throttledAt = NEVER;
   }
 

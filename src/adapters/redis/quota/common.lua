@@ -37,7 +37,7 @@ local DEFAULTS = {
   -- The limit that the upstream advertises, and what the last two responses named (src/quota/advertised-limit.ts). -1: none.
   advertised = -1, named1 = -1, named2 = -1,
   -- Cooldown: until, since which 429, and how long the next one without a Retry-After lasts (src/quota/slot-supply.ts).
-  cooldownUntil = 0, throttledAt = -1, untoldMs = 10000,
+  cooldownUntil = 0, throttledAt = -1, defaultCooldownMs = 10000,
   -- Membership: the time in which some replica was heard, and when that was last.
   attendedMs = 0, heardAt = 0,
   -- The latest end of a slot whose request has ended.

@@ -2,7 +2,7 @@
 -- sent. In front of the scripts that take them in.
 -- Request  first: number of the first of them   limit, adoptLimit, ceiling, burst, coldStart   completions, each of a `kind`:
 --          response: admittedAt, completedBefore, freedBefore; limit and remaining if the response named them; throttled if it
---                    was a 429, with retryAfterMs if that told
+--                    was a 429, with retryAfterMs if it named one
 --          lost: no response, and the request cannot arrive any more   refund: it never left; tenant and its burst,
 --          and charges, [[label, field], …], if it counted against budgets
 -- @return the number of the last that was taken in
@@ -48,9 +48,9 @@ local function takeIn(s, now)
   end
 
   -- A response shows what the minute before has left, or does not say so: then the account is taken for idle.
-  local function prime(told)
+  local function prime(used)
     if s.primed == 1 then return end
-    if not told and request.coldStart == 'wait' and s.minuteKnown == 0 then
+    if not used and request.coldStart == 'wait' and s.minuteKnown == 0 then
       s.external, s.externalUntil = request.ceiling, s.startedAt + LEASE
     end
     s.spent, s.spentAt, s.primed, s.pacedAt = 0, max(s.spentAt, now), 1, -FAR
@@ -58,11 +58,11 @@ local function takeIn(s, now)
 
   -- See src/quota/slot-supply.ts.
   local function cool(throttled, admittedAt)
-    local told = throttled.retryAfterMs
-    local ms = min(told or 0, 3600000)
+    local retryAfterMs = throttled.retryAfterMs
+    local ms = min(retryAfterMs or 0, 3600000)
     if ms < 1000 then
-      if s.throttledAt ~= -1 and admittedAt > s.throttledAt then s.untoldMs = min(s.untoldMs * 2, 60000) end
-      ms = told and s.untoldMs / 10 or s.untoldMs
+      if s.throttledAt ~= -1 and admittedAt > s.throttledAt then s.defaultCooldownMs = min(s.defaultCooldownMs * 2, 60000) end
+      ms = retryAfterMs and s.defaultCooldownMs / 10 or s.defaultCooldownMs
     end
     s.throttledAt, s.cooldownUntil = now, max(s.cooldownUntil, now + ms)
   end
@@ -81,7 +81,7 @@ local function takeIn(s, now)
     if seen.throttled then
       cool(seen.throttled, seen.admittedAt)
     elseif seen.admittedAt > s.throttledAt then
-      s.untoldMs, s.throttledAt = 10000, -1
+      s.defaultCooldownMs, s.throttledAt = 10000, -1
     end
   end
 
