@@ -315,6 +315,21 @@ describe('the scripts', () => {
     );
   }, 120_000);
 
+  test('keep as many slots for newcomers as the model does, at a ceiling that has slots for them', async () => {
+    const { pass, decided } = await busyPair();
+    for (let asks = 0; asks < 150; asks++) await decided({ tenant: 'a', maxWaitMs: 0 });
+    for (let second = 0; second < 20; second++) {
+      await pass(1_000);
+      for (const tenant of ['b', 'c']) await decided({ tenant, maxWaitMs: 0, books: false });
+    }
+    const appointments = new Set<number>();
+    for (let asks = 0; asks < 100; asks++) {
+      const decision = await decided({ tenant: 'a', maxWaitMs: 0 });
+      if (decision.kind === 'rejected') appointments.add(decision.retryAfterMs);
+    }
+    expect(appointments.size).toBeGreaterThan(10);
+  });
+
   test('keep the slot of the first request that waits, as the model does, whatever its tenant asks for behind it', async () => {
     const { pass, decided } = await busyPair();
     const first = await decided({ tenant: 'b', maxWaitMs: 30_000 });
