@@ -67,6 +67,16 @@ describe('the token of a login', () => {
     expect((await it.gateway.fetch('/_gateway/whoami')).status).toBe(200);
   });
 
+  test('in a response of a megabyte is not read, and that says nothing about the password', async () => {
+    await using it = await loggingInAt(() => JSON.stringify({ token: 'fake-token', padding: 'a'.repeat(1_000_000) }));
+    expect(await codeOf(await it.gateway.fetch('/api/v1/flow-runs'))).toBe('upstream_unreachable');
+    const internal = 'the response broke off or is too large';
+    expect(it.gateway.logs().find(({ msg }) => msg === 'login failed')).toMatchObject({
+      internal,
+      reason: 'unreachable',
+    });
+  });
+
   test('that Patchworks never accepts causes at most one login in ten seconds, whatever callers send', async () => {
     await using it = await loggingInAt((login) => `{"token":"fake-token-${login}","expires_in":1}`);
     for (let second = 0; second < 60; second += 1) {
